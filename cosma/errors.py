@@ -1,0 +1,58 @@
+"""Every exception cosma raises on purpose, each with the exit code the command line gives it.
+
+A message says what went wrong, where, what was needed against what is available, and what to try.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CosmaError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes
+    ----------
+    exit_code
+        Exit status of the command line when this error ends it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(CosmaError):
+    """Something the user gave is wrong: a file, an option, a value."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ModelLoadError(InputError):
+    """An ONNX model cannot be read, or its tensors cannot be sized."""
+
+
+class GraphError(InputError):
+    """A graph breaks an invariant: a cycle, two producers, an undefined tensor, a negative size."""
+
+
+class AcceleratorError(InputError):
+    """An accelerator description is incomplete, contradictory or unknown."""
+
+
+class FormatError(InputError):
+    """A plan, graph, buffer, trace or profile file does not follow its format."""
+
+
+class SolverUnavailableError(InputError):
+    """A solver back end or an optional library is not installed here."""
+
+
+class InfeasibleError(CosmaError):
+    """No valid plan exists; the message carries the reason and what would help."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class PlanInvalidError(CosmaError):
+    """A plan failed its replay."""
+
+    exit_code: ClassVar[int] = 4
