@@ -1,0 +1,239 @@
+"""The tensor DAG: validated once, immutable after, cheap to query."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from cosma.errors import GraphError
+from cosma.graph.tensor import Operator, Tensor, TensorKind
+from cosma.units import align_up
+
+
+class Graph:
+    """A directed acyclic graph of operators over tensors.
+
+    Operators are kept in a topological order. It is the order they were given in wherever that order is
+    topological already; otherwise each operator moves back just far enough to follow its producers.
+
+    Parameters
+    ----------
+    tensors
+        Every tensor; those no operator touches are kept but cost nothing.
+    operators
+        Every operator, in the order the model executes them.
+    name
+        What reports call the graph.
+
+    Raises
+    ------
+    GraphError
+        On repeated names, undefined tensors, two producers, a produced input or weight, an intermediate or
+        output that nothing produces, a weight among the activations (or the reverse), or a cycle.
+    """
+
+    __slots__ = ("_consumers", "_operator_index", "_operators", "_producer", "_tensors", "name")
+
+    def __init__(self, tensors: Iterable[Tensor], operators: Iterable[Operator], name: str = "graph") -> None:
+        self.name = name
+        self._tensors: dict[str, Tensor] = {}
+        for tensor in tensors:
+            if tensor.name in self._tensors:
+                raise GraphError(f"tensor {tensor.name!r} is defined twice; tensor names must be unique")
+            self._tensors[tensor.name] = tensor
+        given = tuple(operators)
+        self._producer = self._find_producers(given)
+        self._check_operands(given)
+        self._operators = self._sort(given)
+        self._operator_index = {operator.name: i for i, operator in enumerate(self._operators)}
+        consumers: dict[str, list[str]] = {tensor_name: [] for tensor_name in self._tensors}
+        for operator in self._operators:
+            for tensor_name in operator.operands:
+                consumers[tensor_name].append(operator.name)
+        self._consumers = {tensor_name: tuple(names) for tensor_name, names in consumers.items()}
+
+    # -- construction -------------------------------------------------------------------------------------
+
+    def _find_producers(self, operators: tuple[Operator, ...]) -> dict[str, str]:
+        producer: dict[str, str] = {}
+        names: set[str] = set()
+        for operator in operators:
+            if not operator.name or operator.name in names:
+                raise GraphError(f"operator name {operator.name!r} is empty or used twice; names must be unique")
+            names.add(operator.name)
+            if not operator.outputs:
+                raise GraphError(f"operator {operator.name!r} ({operator.type}) produces nothing")
+            for result in operator.outputs:
+                tensor = self._tensors.get(result)
+                if tensor is None:
+                    raise GraphError(f"operator {operator.name!r} produces {result!r}, which is not a tensor of the graph")
+                if tensor.starts_off_chip:
+                    raise GraphError(f"operator {operator.name!r} produces {result!r}, which is a graph {tensor.kind}")
+                if result in producer:
+                    raise GraphError(
+                        f"tensor {result!r} has two producers, {producer[result]!r} and {operator.name!r}"
+                    )
+                producer[result] = operator.name
+        for tensor in self._tensors.values():
+            if not tensor.starts_off_chip and tensor.name not in producer:
+                raise GraphError(f"nothing produces the {tensor.kind} tensor {tensor.name!r}")
+        return producer
+
+    def _check_operands(self, operators: tuple[Operator, ...]) -> None:
+        for operator in operators:
+            if len(set(operator.operands)) != len(operator.operands):
+                raise GraphError(f"operator {operator.name!r} lists an operand twice; list each tensor once")
+            for operand in operator.operands:
+                tensor = self._tensors.get(operand)
+                if tensor is None:
+                    raise GraphError(f"operator {operator.name!r} reads {operand!r}, which is not a tensor of the graph")
+                if (tensor.kind is TensorKind.WEIGHT) != (operand in operator.weights):
+                    listed = "weights" if operand in operator.weights else "inputs"
+                    raise GraphError(
+                        f"operator {operator.name!r} lists {operand!r} under {listed}, but its kind is {tensor.kind}"
+                    )
+
+    def _sort(self, operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
+        index = {operator.name: i for i, operator in enumerate(operators)}
+        waiting = [0] * len(operators)
+        successors: list[list[int]] = [[] for _ in operators]
+        for i, operator in enumerate(operators):
+            for operand in operator.inputs:
+                if operand in self._producer:
+                    waiting[i] += 1
+                    successors[index[self._producer[operand]]].append(i)
+        ready = [i for i, count in enumerate(waiting) if count == 0]
+        heapq.heapify(ready)
+        order: list[Operator] = []
+        while ready:
+            i = heapq.heappop(ready)
+            order.append(operators[i])
+            for j in successors[i]:
+                waiting[j] -= 1
+                if waiting[j] == 0:
+                    heapq.heappush(ready, j)
+        if len(order) < len(operators):
+            raise GraphError("the graph has a cycle: " + " -> ".join(self._find_cycle(operators, waiting)))
+        return tuple(order)
+
+    def _find_cycle(self, operators: tuple[Operator, ...], waiting: list[int]) -> list[str]:
+        """Walk producers that never became ready until one repeats."""
+        stuck = {operator.name: operator for operator, count in zip(operators, waiting, strict=True) if count}
+        walk = [next(iter(stuck))]
+        while walk.count(walk[-1]) < 2:
+            operator = stuck[walk[-1]]
+            walk.append(
+                next(
+                    self._producer[operand]
+                    for operand in operator.inputs
+                    if self._producer.get(operand) in stuck
+                )
+            )
+        cycle = walk[walk.index(walk[-1]) :][::-1]
+        return cycle if len(cycle) <= 8 else [*cycle[:7], "...", cycle[-1]]
+
+    # -- queries ------------------------------------------------------------------------------------------
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors by name, in the order given."""
+        return MappingProxyType(self._tensors)
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """All operators in a topological order: the given one wherever it is topological."""
+        return self._operators
+
+    def operator(self, name: str) -> Operator:
+        """Look an operator up by its name; raises ``KeyError`` if there is none."""
+        return self._operators[self._operator_index[name]]
+
+    def operator_index(self, name: str) -> int:
+        """Return the position of an operator in :attr:`operators`."""
+        return self._operator_index[name]
+
+    def producer(self, tensor: str) -> str | None:
+        """Name of the operator that produces a tensor; None for inputs and weights."""
+        return self._producer.get(tensor)
+
+    def consumers(self, tensor: str) -> tuple[str, ...]:
+        """Names of the operators that read a tensor, in topological order, each once."""
+        return self._consumers[tensor]
+
+    def predecessors(self, operator: str) -> tuple[str, ...]:
+        """Names of the operators whose results an operator reads, each once."""
+        found = (self._producer.get(operand) for operand in self.operator(operator).inputs)
+        return tuple(dict.fromkeys(name for name in found if name is not None))
+
+    def successors(self, operator: str) -> tuple[str, ...]:
+        """Names of the operators that read an operator's results, each once."""
+        return tuple(
+            dict.fromkeys(name for result in self.operator(operator).outputs for name in self._consumers[result])
+        )
+
+    def of_kind(self, kind: TensorKind) -> tuple[Tensor, ...]:
+        """All tensors of one kind, in the order given."""
+        return tuple(tensor for tensor in self._tensors.values() if tensor.kind is kind)
+
+    def working_set(self, operator: str, *, weights: bool) -> tuple[Tensor, ...]:
+        """Tensors an operator touches: operands, then results, each once.
+
+        Parameters
+        ----------
+        operator
+            Name of the operator.
+        weights
+            Whether constants count.
+        """
+        found = self.operator(operator)
+        names = found.inputs + (found.weights if weights else ()) + found.outputs
+        return tuple(self._tensors[name] for name in names)
+
+    def working_set_bytes(self, operator: str, *, weights: bool, alignment: int = 1) -> int:
+        """Space an operator's operands and results take together, each rounded up to ``alignment``."""
+        return sum(align_up(t.size_bytes, alignment) for t in self.working_set(operator, weights=weights))
+
+    def compulsory_bytes(self) -> int:
+        """Traffic no plan does without: used inputs and used weights once each, outputs once each."""
+        return sum(
+            tensor.size_bytes
+            for tensor in self._tensors.values()
+            if tensor.kind is TensorKind.OUTPUT or (tensor.starts_off_chip and self._consumers[tensor.name])
+        )
+
+    # -- variations ---------------------------------------------------------------------------------------
+
+    def with_dtype(self, dtype: str) -> Graph:
+        """Count every floating-point tensor as if its elements were of another type.
+
+        Raises
+        ------
+        GraphError
+            If the type is unknown, or a tensor carries no element type or shape to recount it by.
+        """
+        from cosma.graph.dtypes import is_floating, size_of
+
+        def recount(tensor: Tensor) -> Tensor:
+            if tensor.dtype is None or tensor.shape is None:
+                raise GraphError(f"tensor {tensor.name!r} has no element type or shape, so --dtype cannot recount it")
+            if not is_floating(tensor.dtype):
+                return tensor
+            return replace(tensor, dtype=dtype, size_bytes=size_of(tensor.shape, dtype))
+
+        return Graph((recount(tensor) for tensor in self._tensors.values()), self._operators, self.name)
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r}, {len(self._operators)} operators, {len(self._tensors)} tensors)"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return (
+            self.name == other.name
+            and self._operators == other._operators
+            and list(self._tensors.values()) == list(other._tensors.values())
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equality is by content, and content is large
