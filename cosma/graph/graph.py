@@ -68,7 +68,7 @@ class Graph:
             for result in operator.outputs:
                 tensor = self._tensors.get(result)
                 if tensor is None:
-                    raise GraphError(f"operator {operator.name!r} produces {result!r}, which is not a tensor of the graph")
+                    raise GraphError(f"operator {operator.name!r} produces {result!r}, not a tensor of the graph")
                 if tensor.starts_off_chip:
                     raise GraphError(f"operator {operator.name!r} produces {result!r}, which is a graph {tensor.kind}")
                 if result in producer:
@@ -88,7 +88,7 @@ class Graph:
             for operand in operator.operands:
                 tensor = self._tensors.get(operand)
                 if tensor is None:
-                    raise GraphError(f"operator {operator.name!r} reads {operand!r}, which is not a tensor of the graph")
+                    raise GraphError(f"operator {operator.name!r} reads {operand!r}, not a tensor of the graph")
                 if (tensor.kind is TensorKind.WEIGHT) != (operand in operator.weights):
                     listed = "weights" if operand in operator.weights else "inputs"
                     raise GraphError(

@@ -1,0 +1,131 @@
+"""Accelerators from TOML files and from the presets that ship with the package.
+
+A number in a file is either plain (``scratchpad = "512KiB"``) or a table that says where it comes from::
+
+    scratchpad = { value = "512KiB", source = "NVDLA TargetConfig", confidence = "source-code" }
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cosma.accelerator.accelerator import Accelerator
+from cosma.errors import AcceleratorError
+from cosma.files import read_bytes
+
+#: How far a number can be trusted, from best to worst.
+CONFIDENCES = ("spec", "source-code", "observed", "derived", "assumed")
+_FIELDS = {field.name for field in fields(Accelerator)}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one number of an accelerator file comes from.
+
+    Attributes
+    ----------
+    source
+        Document, code base or page.
+    confidence
+        One of :data:`CONFIDENCES`.
+    """
+
+    source: str
+    confidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """An accelerator as read from a file.
+
+    Attributes
+    ----------
+    accelerator
+        The validated description.
+    description
+        One sentence on what it models and what it leaves out.
+    origins
+        Source and confidence per field, for the fields that state them.
+    """
+
+    accelerator: Accelerator
+    description: str
+    origins: dict[str, Origin]
+
+
+def load_preset(path: Path | str) -> Preset:
+    """Read an accelerator file.
+
+    Raises
+    ------
+    AcceleratorError
+        If the file is not TOML, has an unknown or missing field, or a value out of range.
+    InputError
+        If it cannot be read.
+    """
+    return _parse(read_bytes(path, "accelerator file"), str(path), Path(path).stem)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package, sorted."""
+    folder = resources.files("cosma.accelerator") / "presets"
+    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def preset(name: str) -> Preset:
+    """Look up a preset that ships with the package.
+
+    Raises
+    ------
+    AcceleratorError
+        If there is none of that name.
+    """
+    if name not in preset_names():
+        raise AcceleratorError(
+            f"accelerator {name!r} is neither a preset nor a .toml file; presets: {', '.join(preset_names())}"
+        )
+    entry = resources.files("cosma.accelerator") / "presets" / f"{name}.toml"
+    return _parse(entry.read_bytes(), f"preset {name}", name)
+
+
+def find_accelerator(name_or_path: str) -> Preset:
+    """Resolve what a user wrote after ``--accelerator``: a preset's name or the path of a TOML file."""
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        return load_preset(name_or_path)
+    return preset(name_or_path)
+
+
+def _parse(data: bytes, where: str, default_name: str) -> Preset:
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AcceleratorError(f"{where}: not a TOML file: {error}") from error
+    description = table.pop("description", "")
+    values: dict[str, Any] = {"name": default_name}
+    origins: dict[str, Origin] = {}
+    for key, entry in table.items():
+        if key not in _FIELDS:
+            raise AcceleratorError(f"{where}: unknown field {key!r}; known are {', '.join(sorted(_FIELDS))}")
+        if isinstance(entry, dict):
+            values[key], origin = _with_origin(entry, f"{where}: {key}")
+            origins[key] = origin
+        else:
+            values[key] = entry
+    if "scratchpad" not in values:
+        raise AcceleratorError(f"{where}: 'scratchpad' is missing; there is no default capacity")
+    try:
+        return Preset(Accelerator(**values), str(description), origins)
+    except AcceleratorError as error:
+        raise AcceleratorError(f"{where}: {error}") from error
+
+
+def _with_origin(entry: dict[str, Any], where: str) -> tuple[Any, Origin]:
+    if set(entry) != {"value", "source", "confidence"}:
+        raise AcceleratorError(f"{where}: a table needs exactly value, source and confidence, not {sorted(entry)}")
+    if entry["confidence"] not in CONFIDENCES:
+        raise AcceleratorError(f"{where}: confidence must be one of {', '.join(CONFIDENCES)}")
+    return entry["value"], Origin(str(entry["source"]), entry["confidence"])

@@ -1,0 +1,27 @@
+"""The instance as arrays, and what optimisers decide about it."""
+
+from cosma.problem.decisions import (
+    Decisions,
+    Residency,
+    Touches,
+    decisions_from_gaps,
+    noncompulsory_bytes,
+    occupancy_bytes,
+    touches_of,
+    with_takeovers,
+)
+from cosma.problem.problem import Problem, build_problem, smallest_feasible_capacity
+
+__all__ = [
+    "Decisions",
+    "Problem",
+    "Residency",
+    "Touches",
+    "build_problem",
+    "decisions_from_gaps",
+    "noncompulsory_bytes",
+    "occupancy_bytes",
+    "smallest_feasible_capacity",
+    "touches_of",
+    "with_takeovers",
+]

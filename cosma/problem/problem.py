@@ -1,0 +1,267 @@
+"""A graph on an accelerator as integer arrays: what every optimiser works on.
+
+Operators and tensors are numbered. Only tensors that can occupy the scratchpad are here: activations, and
+constants under ``weights = scratchpad``. Ragged tables are stored as offsets and values (CSR): row ``i`` of
+``operand`` is ``operand[operand_start[i]:operand_start[i + 1]]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.accelerator import Accelerator, Operands, Weights
+from cosma.errors import InfeasibleError
+from cosma.graph import Graph, Tensor, TensorKind
+from cosma.graph.in_place import in_place_operands
+from cosma.units import align_up, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Int64s = NDArray[np.int64]
+    Int32s = NDArray[np.int32]
+    Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """The instance that optimisers see.
+
+    Attributes
+    ----------
+    graph, accelerator
+        Where it comes from; fusion is already applied to the graph.
+    operator_names, tensor_names
+        Names by number. Operators are numbered in the graph's topological order.
+    size_bytes
+        True sizes: what a transfer costs. ``int64[tensors]``.
+    space_bytes
+        Sizes rounded up to the alignment: what residency takes. ``int64[tensors]``.
+    starts_off_chip
+        Inputs and weights: a valid off-chip copy exists from the start. ``bool[tensors]``.
+    must_store
+        Graph outputs: an off-chip copy must exist at the end. ``bool[tensors]``.
+    producer
+        Number of the producing operator, -1 for inputs and weights. ``int32[tensors]``.
+    operand_start, operand
+        CSR: tensors each operator reads from the scratchpad or streams, each once, in operand order.
+    result_start, result
+        CSR: tensors each operator produces.
+    consumer_start, consumer
+        CSR: operators that read each tensor, ascending, each once.
+    predecessor_start, predecessor, successor_start, successor
+        CSR: operators whose results an operator reads, and the reverse; ascending, each once.
+    pair_start, pair_result, pair_operand
+        CSR over operators: (result, operand) pairs allowed in place; empty when in-place is off.
+    capacity_bytes
+        Scratchpad less reserved, rounded down to the alignment.
+    streamable
+        Whether operands and results may bypass the scratchpad (weights kept as tensors included).
+    constant_noncompulsory_bytes
+        Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
+    """
+
+    graph: Graph
+    accelerator: Accelerator
+    operator_names: tuple[str, ...]
+    tensor_names: tuple[str, ...]
+    size_bytes: Int64s
+    space_bytes: Int64s
+    starts_off_chip: Bools
+    must_store: Bools
+    producer: Int32s
+    operand_start: Int32s
+    operand: Int32s
+    result_start: Int32s
+    result: Int32s
+    consumer_start: Int32s
+    consumer: Int32s
+    predecessor_start: Int32s
+    predecessor: Int32s
+    successor_start: Int32s
+    successor: Int32s
+    pair_start: Int32s
+    pair_result: Int32s
+    pair_operand: Int32s
+    capacity_bytes: int
+    streamable: bool
+    constant_noncompulsory_bytes: int
+
+    @property
+    def operator_count(self) -> int:
+        """Number of operators."""
+        return len(self.operator_names)
+
+    @property
+    def tensor_count(self) -> int:
+        """Number of tensors that can occupy the scratchpad."""
+        return len(self.tensor_names)
+
+    def operands_of(self, operator: int) -> Int32s:
+        """Tensors an operator reads, in operand order."""
+        return self.operand[self.operand_start[operator] : self.operand_start[operator + 1]]
+
+    def results_of(self, operator: int) -> Int32s:
+        """Tensors an operator produces."""
+        return self.result[self.result_start[operator] : self.result_start[operator + 1]]
+
+    def consumers_of(self, tensor: int) -> Int32s:
+        """Operators that read a tensor, ascending."""
+        return self.consumer[self.consumer_start[tensor] : self.consumer_start[tensor + 1]]
+
+    def predecessors_of(self, operator: int) -> Int32s:
+        """Operators whose results an operator reads, ascending."""
+        return self.predecessor[self.predecessor_start[operator] : self.predecessor_start[operator + 1]]
+
+    def successors_of(self, operator: int) -> Int32s:
+        """Operators that read an operator's results, ascending."""
+        return self.successor[self.successor_start[operator] : self.successor_start[operator + 1]]
+
+    def pairs_of(self, operator: int) -> list[tuple[int, int]]:
+        """(result, operand) pairs that may share space while an operator runs."""
+        row = slice(int(self.pair_start[operator]), int(self.pair_start[operator + 1]))
+        return list(zip(self.pair_result[row].tolist(), self.pair_operand[row].tolist(), strict=True))
+
+    def working_set_bytes(self, operator: int) -> int:
+        """Least space an operator needs under ``operands = resident``.
+
+        Operands and results at once, less the best set of in-place takeovers (each operand and each result
+        in one pair at most). A takeover counts even where the operand is needed later: it may be stored
+        first and loaded again.
+        """
+        touched = np.concatenate([self.operands_of(operator), self.results_of(operator)])
+        total = int(self.space_bytes[touched].sum())
+        # Elementwise operators have one result, so the best pair is the best set.
+        pairs = self.pairs_of(operator)
+        return total - max((int(self.space_bytes[result]) for result, _ in pairs), default=0)
+
+    def check_feasible(self) -> None:
+        """Raise :class:`InfeasibleError` if some operator cannot run at all, saying which and what would help."""
+        if self.streamable:
+            return
+        needs = [self.working_set_bytes(v) for v in range(self.operator_count)]
+        worst = max(range(len(needs)), key=needs.__getitem__, default=None)
+        if worst is None or needs[worst] <= self.capacity_bytes:
+            return
+        names = [*self.operands_of(worst).tolist(), *self.results_of(worst).tolist()]
+        tensors = ", ".join(f"{self.tensor_names[t]} ({format_size(int(self.size_bytes[t]))})" for t in names[:8])
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        smallest = needs[worst] + self.accelerator.reserved
+        tries = [f"--scratchpad {smallest} (the smallest that works)", "--operands streamable"]
+        if not self.accelerator.in_place:
+            tries.append("--in-place")
+        if self.accelerator.fusion == "none":
+            tries.append("--fusion epilogue")
+        if self.accelerator.weights == Weights.SCRATCHPAD:
+            tries.append("--weights stream")
+        raise InfeasibleError(
+            f"does not fit: operator {self.operator_names[worst]!r} ({self.graph.operators[worst].type}) needs "
+            f"{needs[worst]} bytes ({format_size(needs[worst])}) at once, {self.capacity_bytes} bytes "
+            f"({format_size(self.capacity_bytes)}) are available\n"
+            f"  its tensors: {tensors}{more}\n"
+            f"  {sum(need > self.capacity_bytes for need in needs)} of {len(needs)} operators do not fit\n"
+            f"  try: {', or '.join(tries)}"
+        )
+
+
+def smallest_feasible_capacity(problem: Problem) -> int:
+    """Least capacity in bytes at which a plan exists (without what is reserved): 0 if everything may stream."""
+    if problem.streamable:
+        return 0
+    return max((problem.working_set_bytes(v) for v in range(problem.operator_count)), default=0)
+
+
+def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
+    """Number a graph's operators and tensors for an accelerator, fusing first where it asks for that.
+
+    The result is a function of its arguments alone; work and memory are linear in the graph.
+    """
+    if accelerator.fusion == "epilogue":
+        from cosma.graph.fusion import fuse_epilogues
+
+        graph = fuse_epilogues(graph)
+    keep_weights = accelerator.weights == Weights.SCRATCHPAD
+    tensors = [
+        tensor
+        for tensor in graph.tensors.values()
+        if (keep_weights or tensor.kind is not TensorKind.WEIGHT)
+        and (graph.consumers(tensor.name) or graph.producer(tensor.name) is not None)
+    ]
+    number = {tensor.name: i for i, tensor in enumerate(tensors)}
+    index = graph.operator_index
+    operands = [[number[name] for name in o.operands if name in number] for o in graph.operators]
+    results = [[number[name] for name in o.outputs] for o in graph.operators]
+    consumers = [[index(name) for name in graph.consumers(t.name)] for t in tensors]
+    producer = np.full(len(tensors), -1, dtype=np.int32)
+    for v, row in enumerate(results):
+        producer[row] = v
+    predecessors = [sorted({int(producer[t]) for t in row if producer[t] >= 0}) for row in operands]
+    successors = [sorted({v for t in row for v in consumers[t]}) for row in results]
+    pairs = _in_place_pairs(graph, tensors, number, operands) if accelerator.in_place else [[] for _ in operands]
+    size = np.array([t.size_bytes for t in tensors], dtype=np.int64)
+    operand_start, operand = _csr(operands)
+    result_start, result = _csr(results)
+    consumer_start, consumer = _csr(consumers)
+    predecessor_start, predecessor = _csr(predecessors)
+    successor_start, successor = _csr(successors)
+    pair_start, pair_result = _csr([[r for r, _ in row] for row in pairs])
+    _, pair_operand = _csr([[o for _, o in row] for row in pairs])
+    return Problem(
+        graph=graph,
+        accelerator=accelerator,
+        operator_names=tuple(o.name for o in graph.operators),
+        tensor_names=tuple(t.name for t in tensors),
+        size_bytes=size,
+        space_bytes=np.array([align_up(t.size_bytes, accelerator.alignment) for t in tensors], dtype=np.int64),
+        starts_off_chip=np.array([t.starts_off_chip for t in tensors], dtype=np.bool_),
+        must_store=np.array([t.kind is TensorKind.OUTPUT for t in tensors], dtype=np.bool_),
+        producer=producer,
+        operand_start=operand_start,
+        operand=operand,
+        result_start=result_start,
+        result=result,
+        consumer_start=consumer_start,
+        consumer=consumer,
+        predecessor_start=predecessor_start,
+        predecessor=predecessor,
+        successor_start=successor_start,
+        successor=successor,
+        pair_start=pair_start,
+        pair_result=pair_result,
+        pair_operand=pair_operand,
+        capacity_bytes=accelerator.capacity_bytes // accelerator.alignment * accelerator.alignment,
+        streamable=accelerator.operands == Operands.STREAMABLE,
+        constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
+    )
+
+
+def _in_place_pairs(
+    graph: Graph, tensors: Sequence[Tensor], number: dict[str, int], operands: list[list[int]]
+) -> list[list[tuple[int, int]]]:
+    """(result, operand) pairs per operator. Constants may be overwritten too: they keep their off-chip copy."""
+    return [
+        [
+            (number[name], number[operand.name])
+            for name in operator.outputs
+            for operand in in_place_operands(operator, graph.tensors[name], [tensors[t] for t in row])
+        ]
+        for operator, row in zip(graph.operators, operands, strict=True)
+    ]
+
+
+def _repeated_weight_bytes(graph: Graph) -> int:
+    return sum(
+        max(0, len(graph.consumers(weight.name)) - 1) * weight.size_bytes for weight in graph.of_kind(TensorKind.WEIGHT)
+    )
+
+
+def _csr(rows: Sequence[Iterable[int]]) -> tuple[Int32s, Int32s]:
+    values = [list(row) for row in rows]
+    start = np.zeros(len(values) + 1, dtype=np.int32)
+    np.cumsum([len(row) for row in values], out=start[1:])
+    return start, np.array([x for row in values for x in row], dtype=np.int32)
