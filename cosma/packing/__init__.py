@@ -1,0 +1,28 @@
+"""Addresses for buffers with fixed lifetimes: rectangles packed into a scratchpad, exactly.
+
+`pack` answers for one capacity, `minimise` finds the smallest, `pack_arrays` is the fast heuristic for loops,
+`verify` judges any packing. Reading and writing files is in `cosma.packing.csvfile`, pictures in
+`cosma.packing.picture`.
+"""
+
+from __future__ import annotations
+
+from cosma.packing.arrays import pack_arrays
+from cosma.packing.buffers import Buffer, Forbidden, Gap, live_peak, parts_of
+from cosma.packing.engine import pack
+from cosma.packing.result import PackingResult, PackingStatus
+from cosma.packing.verify import Violation, verify
+
+__all__ = [
+    "Buffer",
+    "Forbidden",
+    "Gap",
+    "PackingResult",
+    "PackingStatus",
+    "Violation",
+    "live_peak",
+    "pack",
+    "pack_arrays",
+    "parts_of",
+    "verify",
+]

@@ -1,0 +1,191 @@
+"""What is packed: buffers with fixed lifetimes, their gaps, and address ranges that may not be used.
+
+Every interval is half-open, in time (steps) and in address (bytes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A span of a buffer's life in which it occupies only part of its bytes, or none.
+
+    Parameters
+    ----------
+    lower, upper
+        The steps ``[lower, upper)`` in which the gap applies.
+    window
+        The bytes ``[low, high)`` of the buffer, counted from its own address, that stay occupied in that
+        span; ``None`` when nothing does. (MiniMalloc writes this ``lower-upper@low:high``.)
+    """
+
+    lower: int
+    upper: int
+    window: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A contiguous piece of memory needed from one step to another.
+
+    A chain of in-place results is one buffer of the largest size with gaps whose windows shrink to what is
+    left; a tensor that is spilled and loaded again at another address is two buffers.
+
+    Parameters
+    ----------
+    id
+        Unique name.
+    lower, upper
+        Lifetime ``[lower, upper)`` in steps.
+    size
+        Bytes; a buffer of zero bytes is given address 0 and takes no part.
+    alignment
+        The address is a multiple of it.
+    offset
+        Fixed address, or ``None`` when the engine chooses.
+    hint
+        Address to try first; ``None`` for no preference.
+    gaps
+        Spans in which less than the whole is occupied; they do not overlap in time.
+    """
+
+    id: str
+    lower: int
+    upper: int
+    size: int
+    alignment: int = 1
+    offset: int | None = None
+    hint: int | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """An address range ``[low, high)`` no buffer may touch, always or in the steps ``[lower, upper)``."""
+
+    low: int
+    high: int
+    lower: int | None = None
+    upper: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rectangle of a buffer: in steps ``[lower, upper)`` the bytes ``[low, high)`` from its address."""
+
+    lower: int
+    upper: int
+    low: int
+    high: int
+
+
+def parts_of(buffer: Buffer) -> list[Part]:
+    """Cut a buffer into the rectangles it really occupies, in order of time; empty ones are left out."""
+    if buffer.size == 0:
+        return []
+    parts: list[Part] = []
+    cursor = buffer.lower
+    for gap in sorted(buffer.gaps, key=lambda gap: gap.lower):
+        if cursor < gap.lower:
+            parts.append(Part(cursor, gap.lower, 0, buffer.size))
+        if gap.window is not None and gap.window[0] < gap.window[1]:
+            parts.append(Part(gap.lower, gap.upper, gap.window[0], gap.window[1]))
+        cursor = gap.upper
+    if cursor < buffer.upper:
+        parts.append(Part(cursor, buffer.upper, 0, buffer.size))
+    return parts
+
+
+def check_buffer(buffer: Buffer) -> None:
+    """Refuse a buffer that cannot mean anything.
+
+    Raises
+    ------
+    InputError
+        With the buffer's id, the field and what it should be.
+    """
+    name = f"buffer {buffer.id!r}"
+    if buffer.lower >= buffer.upper:
+        raise InputError(
+            f"{name}: lifetime [{buffer.lower}, {buffer.upper}) ends before it starts; "
+            "lower must be less than upper (upper is the first step after the last use)"
+        )
+    if buffer.size < 0:
+        raise InputError(f"{name}: size {buffer.size} is negative; give a number of bytes")
+    if buffer.alignment < 1:
+        raise InputError(f"{name}: alignment {buffer.alignment} is not a positive number of bytes")
+    if buffer.offset is not None and (buffer.offset < 0 or buffer.offset % buffer.alignment):
+        raise InputError(
+            f"{name}: fixed offset {buffer.offset} is negative or no multiple of its alignment {buffer.alignment}"
+        )
+    if buffer.hint is not None and buffer.hint < 0:
+        raise InputError(f"{name}: hint {buffer.hint} is negative")
+    if buffer.gaps:
+        _check_gaps(buffer, name)
+
+
+def _check_gaps(buffer: Buffer, name: str) -> None:
+    cursor = buffer.lower
+    for gap in sorted(buffer.gaps, key=lambda gap: gap.lower):
+        if not (cursor <= gap.lower < gap.upper <= buffer.upper):
+            raise InputError(
+                f"{name}: gap [{gap.lower}, {gap.upper}) is empty, overlaps another gap or lies outside the "
+                f"lifetime [{buffer.lower}, {buffer.upper})"
+            )
+        if gap.window is not None and not 0 <= gap.window[0] <= gap.window[1] <= buffer.size:
+            raise InputError(
+                f"{name}: window {gap.window[0]}:{gap.window[1]} of gap [{gap.lower}, {gap.upper}) is not "
+                f"within the buffer's {buffer.size} bytes"
+            )
+        cursor = gap.upper
+
+
+def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = ()) -> None:
+    """Refuse a set of buffers with a meaningless member, two equal ids or a meaningless forbidden range.
+
+    Raises
+    ------
+    InputError
+        With the id and what is wrong.
+    """
+    seen: set[str] = set()
+    for buffer in buffers:
+        check_buffer(buffer)
+        if buffer.id in seen:
+            raise InputError(f"buffer {buffer.id!r}: two buffers have this id; ids are unique")
+        seen.add(buffer.id)
+    for area in forbidden:
+        always = area.lower is None and area.upper is None
+        timed = area.lower is not None and area.upper is not None and area.lower < area.upper
+        if not (0 <= area.low < area.high) or not (always or timed):
+            raise InputError(
+                f"forbidden range [{area.low}, {area.high}) in steps [{area.lower}, {area.upper}): addresses and "
+                "steps need low < high, and either both steps or none"
+            )
+
+
+def live_peak(buffers: Iterable[Buffer]) -> int:
+    """Most bytes occupied at one step: a lower bound on the height of every packing."""
+    change: dict[int, int] = {}
+    for buffer in buffers:
+        for part in parts_of(buffer):
+            change[part.lower] = change.get(part.lower, 0) + part.high - part.low
+            change[part.upper] = change.get(part.upper, 0) - part.high + part.low
+    peak = live = 0
+    for step in sorted(change):
+        live += change[step]
+        peak = max(peak, live)
+    return peak
+
+
+def tallest(buffers: Iterable[Buffer]) -> int:
+    """Bytes the largest single buffer needs, a fixed one counted from address 0."""
+    return max((buffer.size + (buffer.offset or 0) for buffer in buffers), default=0)

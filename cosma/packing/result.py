@@ -1,0 +1,66 @@
+"""What the packing engine answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class PackingStatus(StrEnum):
+    """What is known after a run."""
+
+    PACKED = "packed"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PackingResult:
+    """Addresses, or a proof that none exist, or neither.
+
+    Parameters
+    ----------
+    status
+        ``packed``: `offsets` is a valid packing within `capacity`; ``infeasible``: none exists;
+        ``unknown``: a limit came first.
+    capacity
+        Bytes that were available; for `minimise`, the height that was reached.
+    offsets
+        Address of every buffer by id; empty unless packed.
+    height
+        Highest byte used plus one; ``None`` unless packed.
+    lower_bound
+        No packing of these buffers is lower than this.
+    conflict
+        When infeasible: ids of buffers that cannot be placed together (fixed ones and forbidden ranges are
+        given). Irreducible when `irreducible`: without any one of them the rest fits.
+    irreducible
+        Whether `conflict` was proven irreducible within the limits.
+    reason
+        One sentence for people.
+    engine
+        What answered: ``first-fit``, ``improve``, ``search``, ``cp-sat`` or ``bound``.
+    work
+        Units of work spent per engine (placements, search nodes, milliseconds of deterministic time).
+    """
+
+    status: PackingStatus
+    capacity: int
+    offsets: dict[str, int] = field(default_factory=dict)
+    height: int | None = None
+    lower_bound: int = 0
+    conflict: tuple[str, ...] = ()
+    irreducible: bool = False
+    reason: str = ""
+    engine: str = ""
+    work: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def packed(self) -> bool:
+        """Whether there are addresses."""
+        return self.status is PackingStatus.PACKED
+
+    @property
+    def optimal(self) -> bool:
+        """Whether the packing is proven to be the lowest possible."""
+        return self.height is not None and self.height == self.lower_bound
