@@ -1,0 +1,232 @@
+"""The plan file, version 1: one JSON object that anyone can write and replay.
+
+Keys and order are fixed, no time or machine fact is in it, and the same plan always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from cosma.accelerator import Accelerator, Fusion, Operands, Weights
+from cosma.errors import FormatError
+from cosma.files import read_bytes, write_atomic
+from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.plan.plan import Certificate, Plan, Traffic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Model(msgspec.Struct, frozen=True):
+    name: str
+    sha256: str | None = None
+
+
+class _Accelerator(msgspec.Struct, frozen=True):
+    scratchpad: int
+    alignment: int
+    operands: Operands
+    weights: Weights
+    reserved: int = 0
+    in_place: bool = True
+    fusion: Fusion = Fusion.NONE
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    name: str
+    bytes: int
+    kind: TensorKind
+
+
+class _Operator(msgspec.Struct, frozen=True):
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
+
+
+class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
+    do: Literal["load", "allocate", "execute", "store", "free"]
+    tensor: str | None = None
+    operator: str | None = None
+    address: int | None = None
+    in_place_of: str | None = None
+    streamed: tuple[str, ...] | None = None
+
+
+class _Traffic(msgspec.Struct, frozen=True):
+    total: int
+    compulsory: int
+    noncompulsory: int
+    loaded: int
+    stored: int
+    streamed: int
+
+
+class _Certificate(msgspec.Struct, frozen=True):
+    status: Literal["optimal", "feasible"]
+    lower_bound: int
+    gap: float
+    method: str
+
+
+class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    format: str
+    version: int
+    model: _Model
+    accelerator: _Accelerator
+    tensors: tuple[_Tensor, ...]
+    operators: tuple[_Operator, ...]
+    instructions: tuple[_Instruction, ...]
+    traffic: _Traffic
+    peak: int
+    certificate: _Certificate
+    dtype: str | None = None
+    solver: dict[str, Any] = {}
+
+
+def plan_to_json(plan: Plan) -> str:
+    """Write a plan as JSON text, one instruction, tensor and operator a line."""
+    accelerator = plan.accelerator
+    head: dict[str, Any] = {"format": "cosma-plan", "version": 1}
+    if plan.dtype is not None:
+        head["dtype"] = plan.dtype
+    head["model"] = _Model(plan.model_name, plan.model_sha256)
+    head["accelerator"] = _Accelerator(
+        accelerator.scratchpad,
+        accelerator.alignment,
+        accelerator.operands,
+        accelerator.weights,
+        accelerator.reserved,
+        accelerator.in_place,
+        accelerator.fusion,
+    )
+    rows: dict[str, list[Any]] = {
+        "tensors": [_Tensor(t.name, t.size_bytes, t.kind) for t in plan.graph.tensors.values()],
+        "operators": [
+            _Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers) for o in plan.graph.operators
+        ],
+        "instructions": [_record(instruction) for instruction in plan.instructions],
+    }
+    traffic, certificate = plan.traffic, plan.certificate
+    tail = {
+        "traffic": _Traffic(
+            traffic.total, traffic.compulsory, traffic.noncompulsory, traffic.loaded, traffic.stored, traffic.streamed
+        ),
+        "peak": plan.peak_bytes,
+        "certificate": _Certificate(certificate.status, certificate.lower_bound, certificate.gap, certificate.method),
+        "solver": plan.solver,
+    }
+    encode = msgspec.json.encode
+    lines = [f"{_text(key)}: {encode(value).decode()}" for key, value in head.items()]
+    for key, values in rows.items():
+        body = ",\n ".join(encode(value).decode() for value in values)
+        lines.append(f"{_text(key)}: [\n {body}\n]" if values else f"{_text(key)}: []")
+    lines += [f"{_text(key)}: {encode(value, order='deterministic').decode()}" for key, value in tail.items()]
+    return "{" + ",\n".join(lines) + "}\n"
+
+
+def save_plan(plan: Plan, path: Path | str) -> None:
+    """Write a plan file, whole or not at all."""
+    write_atomic(path, plan_to_json(plan))
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read a plan file; raises what :func:`plan_from_json` raises."""
+    return plan_from_json(read_bytes(path, "plan"), str(path))
+
+
+def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
+    """Read a plan from JSON text, our own or a foreign one; unknown keys are ignored.
+
+    Only the format is checked here. Whether the plan is valid is for :func:`cosma.replay` to say.
+
+    Raises
+    ------
+    FormatError
+        If the text is not JSON, is no plan, or a value has the wrong type; the message names the place.
+    GraphError, AcceleratorError
+        If the tensors and operators form no graph, or the accelerator contradicts itself.
+    """
+    try:
+        record = msgspec.json.decode(text, type=_Plan)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"{where}: not a cosma-plan file: {error}") from error
+    if record.format != "cosma-plan" or record.version != 1:
+        raise FormatError(
+            f"{where}: format {record.format!r} version {record.version}; this reader knows 'cosma-plan' version 1"
+        )
+    traffic = record.traffic
+    if traffic.total != traffic.loaded + traffic.stored + traffic.streamed:
+        raise FormatError(f"{where}: traffic.total is not loaded + stored + streamed")
+    if traffic.noncompulsory != traffic.total - traffic.compulsory:
+        raise FormatError(f"{where}: traffic.noncompulsory is not total - compulsory")
+    certificate = Certificate(record.certificate.lower_bound, traffic.noncompulsory, record.certificate.method)
+    if record.certificate.status != certificate.status or not math.isclose(
+        record.certificate.gap, certificate.gap, abs_tol=1e-6
+    ):
+        raise FormatError(
+            f"{where}: certificate status {record.certificate.status!r} and gap {record.certificate.gap} do not follow "
+            f"from lower bound {certificate.lower_bound} and {traffic.noncompulsory} bytes achieved"
+        )
+    graph = Graph(
+        (Tensor(t.name, t.bytes, t.kind) for t in record.tensors),
+        (Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers) for o in record.operators),
+        record.model.name,
+    )
+    return Plan(
+        graph=graph,
+        accelerator=Accelerator(**msgspec.structs.asdict(record.accelerator)),
+        instructions=tuple(_instruction(r, i, where) for i, r in enumerate(record.instructions)),
+        traffic=Traffic(traffic.loaded, traffic.stored, traffic.streamed, traffic.compulsory),
+        peak_bytes=record.peak,
+        certificate=certificate,
+        model_name=record.model.name,
+        model_sha256=record.model.sha256,
+        dtype=record.dtype,
+        solver=record.solver,
+    )
+
+
+def _text(key: str) -> str:
+    return f'"{key}"'
+
+
+def _record(instruction: Instruction) -> _Instruction:
+    match instruction:
+        case Load(tensor, address):
+            return _Instruction("load", tensor=tensor, address=address)
+        case Allocate(tensor, address, operand):
+            return _Instruction("allocate", tensor=tensor, address=address, in_place_of=operand)
+        case Execute(operator, streamed):
+            return _Instruction("execute", operator=operator, streamed=streamed)
+        case Store(tensor):
+            return _Instruction("store", tensor=tensor)
+        case Free(tensor):
+            return _Instruction("free", tensor=tensor)
+
+
+def _instruction(record: _Instruction, index: int, where: str) -> Instruction:
+    def need(name: str) -> Any:
+        value = getattr(record, name)
+        if value is None:
+            raise FormatError(f"{where}: instructions[{index}] ({record.do}) has no {name!r}")
+        return value
+
+    match record.do:
+        case "load":
+            return Load(need("tensor"), need("address"))
+        case "allocate":
+            return Allocate(need("tensor"), need("address"), record.in_place_of)
+        case "execute":
+            return Execute(need("operator"), record.streamed or ())
+        case "store":
+            return Store(need("tensor"))
+        case "free":
+            return Free(need("tensor"))

@@ -1,0 +1,314 @@
+"""The machine a plan runs on: a scratchpad, an off-chip memory, and a rule for every instruction.
+
+It shares no code with anything that makes plans, only the data they speak of.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cosma.accelerator import Accelerator, Operands, Weights
+from cosma.graph import Graph, Operator, TensorKind
+from cosma.graph.in_place import may_overwrite
+from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.plan.plan import Traffic
+from cosma.replay.verdicts import Verdict, Violation
+from cosma.units import align_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(slots=True)
+class _Space:
+    """Occupied address ranges, disjoint and sorted, so that a clash is found in logarithmic time."""
+
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    owners: list[str] = field(default_factory=list)
+
+    def clash(self, start: int, end: int) -> str | None:
+        """Return a tensor that overlaps ``[start, end)``, if any."""
+        i = bisect_left(self.ends, start + 1)
+        return self.owners[i] if i < len(self.starts) and self.starts[i] < end else None
+
+    def add(self, start: int, end: int, owner: str) -> None:
+        i = bisect_left(self.starts, start)
+        self.starts.insert(i, start)
+        self.ends.insert(i, end)
+        self.owners.insert(i, owner)
+
+    def remove(self, start: int, owner: str) -> None:
+        i = bisect_left(self.starts, start)
+        while i < len(self.owners) and self.owners[i] != owner:
+            i += 1
+        if i < len(self.owners):
+            del self.starts[i], self.ends[i], self.owners[i]
+
+
+class Machine:
+    """Executes instructions and notes every broken rule instead of stopping at the first.
+
+    After a violation the instruction takes effect as far as it makes sense, so that one mistake is reported
+    once and what follows from it is reported too.
+
+    Parameters
+    ----------
+    graph
+        What is executed.
+    accelerator
+        What it is executed on.
+    """
+
+    def __init__(self, graph: Graph, accelerator: Accelerator) -> None:
+        self.graph = graph
+        self.accelerator = accelerator
+        self.violations: list[Violation] = []
+        self.peak_bytes = 0
+        self.transfers = 0
+        self._loaded = self._stored = self._streamed = 0
+        self._occupied_bytes = 0
+        self._space = _Space()
+        self._address: dict[str, int] = {}
+        self._awaiting: dict[str, str | None] = {}  # allocated and not written yet -> operand it takes over
+        self._executed: set[str] = set()
+        self._off_chip = {t.name for t in graph.tensors.values() if t.starts_off_chip}
+        self._uses_left = {name: len(graph.consumers(name)) for name in graph.tensors}
+        self._operators = {operator.name: operator for operator in graph.operators}
+        self._index: int | None = None
+
+    # -- driving ------------------------------------------------------------------------------------------
+
+    def run(self, instructions: Iterable[Instruction]) -> None:
+        """Execute all instructions, then check what must hold at the end."""
+        for self._index, instruction in enumerate(instructions):
+            match instruction:
+                case Load(name, address):
+                    self._load(name, address)
+                case Allocate(name, address, operand):
+                    self._allocate(name, address, operand)
+                case Execute(name, streamed):
+                    self._execute(name, streamed)
+                case Store(name):
+                    self._store(name)
+                case Free(name):
+                    self._free(name)
+        self._index = None
+        for pending in self._awaiting:
+            self._note(Verdict.ALLOCATION_UNUSED, f"{pending!r} is allocated and never written")
+        for operator in self.graph.operators:
+            if operator.name not in self._executed:
+                self._note(Verdict.NOT_EXECUTED, f"operator {operator.name!r} never executes")
+        for tensor in self.graph.of_kind(TensorKind.OUTPUT):
+            if tensor.name not in self._off_chip:
+                self._note(Verdict.OUTPUT_NOT_STORED, f"graph output {tensor.name!r} has no off-chip copy at the end")
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes moved so far, against the graph's compulsory bytes."""
+        return Traffic(self._loaded, self._stored, self._streamed, self.graph.compulsory_bytes())
+
+    def _note(self, verdict: Verdict, message: str) -> None:
+        self.violations.append(Violation(verdict, self._index, message))
+
+    # -- instructions -------------------------------------------------------------------------------------
+
+    def _load(self, name: str, address: int) -> None:
+        if not self._known(name):
+            return
+        size = self.graph.tensors[name].size_bytes
+        self._loaded += size
+        self.transfers += 1
+        if name not in self._off_chip:
+            self._note(Verdict.NO_OFF_CHIP_COPY, f"{name!r} is loaded, but was never stored")
+        if self._place(name, address):
+            self._count(align_up(size, self.accelerator.alignment))
+
+    def _allocate(self, name: str, address: int, operand: str | None) -> None:
+        if not self._known(name) or (operand is not None and not self._known(operand)):
+            return
+        if operand is None:
+            if self._place(name, address):
+                self._count(self._space_of(name))
+                self._awaiting[name] = None
+            return
+        if name in self._address:
+            self._note(Verdict.ALREADY_RESIDENT, f"{name!r} is in the scratchpad already")
+            return
+        if self._address.get(operand) != address or operand in self._awaiting:
+            where = f"at {self._address[operand]}" if operand in self._address else "not in the scratchpad"
+            self._note(Verdict.IN_PLACE_MISPLACED, f"{name!r} takes over {operand!r} at {address}, which is {where}")
+            if self._place(name, address):
+                self._count(self._space_of(name))
+                self._awaiting[name] = None
+            return
+        self._address[name] = address
+        self._awaiting[name] = operand
+
+    def _execute(self, name: str, streamed: tuple[str, ...]) -> None:
+        operator = self._operators.get(name)
+        if operator is None:
+            self._note(Verdict.UNKNOWN_NAME, f"operator {name!r} is not in the plan")
+            return
+        again = name in self._executed
+        if again:
+            self._note(Verdict.EXECUTED_TWICE, f"operator {name!r} executes again")
+        through = dict.fromkeys(streamed)
+        self._check_streaming(operator, through)
+        kept_weights = self.accelerator.weights == Weights.SCRATCHPAD
+        for operand in operator.inputs + (operator.weights if kept_weights else ()):
+            self._read(operator, operand, operand in through)
+        if not kept_weights:
+            self._streamed += sum(self.graph.tensors[weight].size_bytes for weight in operator.weights)
+            self.transfers += len(operator.weights)
+        self._executed.add(name)
+        if not again:
+            for operand in operator.operands:
+                self._uses_left[operand] -= 1
+        for result in operator.outputs:
+            self._write(operator, result, result in through)
+        for other in list(self._awaiting):
+            self._note(Verdict.ALLOCATION_UNUSED, f"{other!r} is allocated, but {name!r} does not write it")
+            del self._awaiting[other]
+
+    def _store(self, name: str) -> None:
+        if not self._known(name):
+            return
+        self._stored += self.graph.tensors[name].size_bytes
+        self.transfers += 1
+        if name not in self._address or name in self._awaiting:
+            self._note(Verdict.NOT_RESIDENT, f"{name!r} is stored, but is not in the scratchpad")
+            return
+        self._off_chip.add(name)
+
+    def _free(self, name: str) -> None:
+        if not self._known(name):
+            return
+        if name not in self._address:
+            self._note(Verdict.NOT_RESIDENT, f"{name!r} is freed, but is not in the scratchpad")
+            return
+        if name in self._awaiting:
+            self._note(Verdict.ALLOCATION_UNUSED, f"{name!r} is freed before it is written")
+            if self._awaiting.pop(name) is not None:
+                del self._address[name]
+                return
+        else:
+            self._check_not_lost(name, "is freed")
+        self._vacate(name)
+
+    # -- rules --------------------------------------------------------------------------------------------
+
+    def _known(self, name: str) -> bool:
+        if name in self.graph.tensors:
+            return True
+        self._note(Verdict.UNKNOWN_NAME, f"tensor {name!r} is not in the plan")
+        return False
+
+    def _space_of(self, name: str) -> int:
+        return align_up(self.graph.tensors[name].size_bytes, self.accelerator.alignment)
+
+    def _count(self, space_bytes: int) -> None:
+        self._occupied_bytes += space_bytes
+        self.peak_bytes = max(self.peak_bytes, self._occupied_bytes)
+
+    def _place(self, name: str, address: int) -> bool:
+        """Put a tensor at an address if that much is possible; note what is wrong with it."""
+        if name in self._address:
+            self._note(Verdict.ALREADY_RESIDENT, f"{name!r} is in the scratchpad already, at {self._address[name]}")
+            return False
+        end = address + self._space_of(name)
+        if address % self.accelerator.alignment:
+            self._note(Verdict.MISALIGNED, f"{name!r} at {address} is not a multiple of {self.accelerator.alignment}")
+        if address < 0 or end > self.accelerator.capacity_bytes:
+            self._note(
+                Verdict.OUT_OF_BOUNDS,
+                f"{name!r} at [{address}, {end}) is outside [0, {self.accelerator.capacity_bytes})",
+            )
+        if end > address:
+            other = self._space.clash(address, end)
+            if other is not None:
+                start = self._address[other]
+                self._note(
+                    Verdict.OVERLAP,
+                    f"{name!r} at [{address}, {end}) overlaps {other!r} at [{start}, {start + self._space_of(other)})",
+                )
+            self._space.add(address, end, name)
+        self._address[name] = address
+        return True
+
+    def _vacate(self, name: str) -> None:
+        space_bytes = self._space_of(name)
+        if space_bytes:
+            self._space.remove(self._address[name], name)
+        del self._address[name]
+        self._occupied_bytes -= space_bytes
+
+    def _check_streaming(self, operator: Operator, through: dict[str, None]) -> None:
+        for name in through:
+            if name not in operator.operands and name not in operator.outputs:
+                self._note(
+                    Verdict.STREAMING_UNRELATED, f"{operator.name!r} streams {name!r}, neither operand nor result"
+                )
+            elif self.accelerator.operands == Operands.RESIDENT and not (
+                name in operator.weights and self.accelerator.weights == Weights.STREAM
+            ):
+                self._note(
+                    Verdict.STREAMING_FORBIDDEN, f"{operator.name!r} streams {name!r}, but operands must be resident"
+                )
+
+    def _read(self, operator: Operator, name: str, through: bool) -> None:
+        producer = self.graph.producer(name)
+        if producer is not None and producer not in self._executed:
+            self._note(Verdict.WRONG_ORDER, f"{operator.name!r} reads {name!r} before {producer!r} has produced it")
+        elif through:
+            if name not in self._off_chip:
+                self._note(Verdict.NO_OFF_CHIP_COPY, f"{operator.name!r} streams {name!r}, which was never stored")
+        elif name not in self._address or name in self._awaiting:
+            self._note(
+                Verdict.OPERAND_ABSENT, f"{operator.name!r} reads {name!r}, neither in the scratchpad nor streamed"
+            )
+        if through:
+            self._streamed += self.graph.tensors[name].size_bytes
+            self.transfers += 1
+
+    def _write(self, operator: Operator, name: str, through: bool) -> None:
+        if through:
+            self._streamed += self.graph.tensors[name].size_bytes
+            self.transfers += 1
+            self._off_chip.add(name)
+            return
+        if name not in self._awaiting:
+            self._note(Verdict.RESULT_NOT_ALLOCATED, f"{operator.name!r} writes {name!r}: no allocation, not streamed")
+            return
+        operand = self._awaiting.pop(name)
+        if operand is None:
+            return
+        # In place: the result's bytes replace the operand's.
+        tensors = self.graph.tensors
+        if not self.accelerator.in_place:
+            self._note(Verdict.IN_PLACE_FORBIDDEN, f"{name!r} takes over {operand!r}, but in-place is off")
+        elif not may_overwrite(operator, tensors[name], tensors[operand]):
+            self._note(
+                Verdict.IN_PLACE_FORBIDDEN,
+                f"{operator.type} may not write {name!r} ({tensors[name].size_bytes} bytes) over {operand!r} "
+                f"({tensors[operand].size_bytes} bytes)",
+            )
+        if operand not in self._address:
+            self._note(Verdict.IN_PLACE_MISPLACED, f"{name!r} takes over {operand!r}, which is gone")
+            self._space.add(self._address[name], self._address[name] + self._space_of(name), name)
+        else:
+            self._check_not_lost(operand, f"is overwritten by {name!r}")
+            self._vacate(operand)
+            if self._space_of(name):
+                self._space.add(self._address[name], self._address[name] + self._space_of(name), name)
+        self._count(self._space_of(name))
+
+    def _check_not_lost(self, name: str, how: str) -> None:
+        if name in self._off_chip:
+            return
+        if self._uses_left[name] > 0:
+            self._note(Verdict.TENSOR_LOST, f"{name!r} {how}, but {self._uses_left[name]} uses are to come")
+        elif self.graph.tensors[name].kind is TensorKind.OUTPUT:
+            self._note(Verdict.TENSOR_LOST, f"graph output {name!r} {how} before it was stored")

@@ -1,0 +1,86 @@
+"""What can be wrong with a plan: one name per rule, and where the rule was broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cosma.plan.plan import Traffic
+
+
+class Verdict(StrEnum):
+    """The rule that was broken."""
+
+    UNKNOWN_NAME = "unknown-name"  # an instruction names a tensor or operator the plan does not have
+    EXECUTED_TWICE = "executed-twice"
+    NOT_EXECUTED = "not-executed"
+    WRONG_ORDER = "wrong-order"  # an operator runs before the producer of an operand
+    OPERAND_ABSENT = "operand-absent"  # an operand is neither in the scratchpad nor streamed
+    NO_OFF_CHIP_COPY = "no-off-chip-copy"  # something is loaded or streamed that was never stored
+    ALREADY_RESIDENT = "already-resident"
+    NOT_RESIDENT = "not-resident"  # something is stored or freed that is not in the scratchpad
+    MISALIGNED = "misaligned"
+    OUT_OF_BOUNDS = "out-of-bounds"
+    OVERLAP = "overlap"
+    RESULT_NOT_ALLOCATED = "result-not-allocated"
+    ALLOCATION_UNUSED = "allocation-unused"  # allocated, but not written by the next operator
+    IN_PLACE_FORBIDDEN = "in-place-forbidden"  # not in the in-place table, or in-place is off
+    IN_PLACE_MISPLACED = "in-place-misplaced"  # not at the operand's address, or that operand is not there
+    TENSOR_LOST = "tensor-lost"  # the only copy of a tensor with a later use is given up
+    STREAMING_FORBIDDEN = "streaming-forbidden"
+    STREAMING_UNRELATED = "streaming-unrelated"  # streamed, but neither operand nor result
+    OUTPUT_NOT_STORED = "output-not-stored"
+    TRAFFIC_MISMATCH = "traffic-mismatch"  # what the plan says it costs is not what it costs
+    PEAK_MISMATCH = "peak-mismatch"
+    CERTIFICATE_MISMATCH = "certificate-mismatch"
+    MODEL_MISMATCH = "model-mismatch"  # the plan does not cover the graph it is checked against
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule.
+
+    Attributes
+    ----------
+    verdict
+        Which rule.
+    instruction
+        Index of the instruction that broke it; None for rules about the plan as a whole.
+    message
+        What, where, needed against found.
+    """
+
+    verdict: Verdict
+    instruction: int | None
+    message: str
+
+    def __str__(self) -> str:
+        where = "plan" if self.instruction is None else f"instruction {self.instruction}"
+        return f"{where}: {self.verdict}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """What a replay found and counted.
+
+    Attributes
+    ----------
+    violations
+        Every broken rule, in order of instructions; empty for a valid plan.
+    traffic
+        Bytes counted instruction by instruction.
+    peak_bytes
+        Most bytes in the scratchpad at any instant, each tensor rounded up to the alignment.
+    transfers
+        Number of loads, stores and streamed reads and writes (streamed weights included).
+    """
+
+    violations: tuple[Violation, ...]
+    traffic: Traffic
+    peak_bytes: int
+    transfers: int
+
+    @property
+    def valid(self) -> bool:
+        """Whether no rule was broken."""
+        return not self.violations
