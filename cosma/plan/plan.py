@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cosma.plan.instructions import Execute
 
@@ -62,7 +62,7 @@ class Certificate:
     method: str
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["optimal", "feasible"]:
         """``optimal`` where bound and plan meet, else ``feasible``."""
         return "optimal" if self.lower_bound >= self.noncompulsory else "feasible"
 

@@ -1,0 +1,194 @@
+"""From a graph and an accelerator to a validated plan."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cosma.compiler.run import CompileRun, Limits, ProgressSink
+from cosma.compiler.strategies import find_strategy
+from cosma.errors import CosmaError, InputError
+from cosma.plan import Plan
+from cosma.problem import build_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cosma.accelerator import Accelerator
+    from cosma.frontend import LoadedModel
+    from cosma.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """A plan and what is known about how it came to be.
+
+    Attributes
+    ----------
+    plan
+        Validated by replay.
+    found_by
+        The method that found it.
+    stopped_by
+        ``proof``, ``gap``, ``work``, ``time`` or ``interrupt``.
+    reproducible
+        Whether the same input, options and seed give the same plan again: false where a clock or an interrupt
+        ended the run.
+    seconds
+        Time spent, clock on the wall.
+    """
+
+    plan: Plan
+    found_by: str
+    stopped_by: str
+    reproducible: bool
+    seconds: float
+
+
+def compile(
+    model: Graph | LoadedModel | Path | str,
+    accelerator: Accelerator,
+    *,
+    strategy: str = "auto",
+    effort: float = 10.0,
+    time_limit_s: float | None = None,
+    gap: float = 0.0,
+    seed: int = 0,
+    dtype: str | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Plan:
+    """Plan a network on an accelerator; the plan has been replayed and its traffic counted.
+
+    Parameters
+    ----------
+    model
+        A graph, a loaded model, or the path of an ONNX file or of a graph in JSON.
+    accelerator
+        What to plan for.
+    strategy
+        A name from ``cosma presets``, or ``ORDER+REPLACEMENT+ADDRESSES``.
+    effort
+        Work to spend, in nominal seconds; see :class:`Limits`.
+    time_limit_s
+        A clock on top of the effort, in seconds.
+    gap
+        Proven gap at which to stop early.
+    seed
+        Same model, options and seed give the same plan, byte for byte, unless a clock ended the run.
+    dtype
+        Count every floating-point tensor as if its elements were of this type.
+    dims
+        Values for the symbolic dimensions of an ONNX model.
+
+    Raises
+    ------
+    InputError
+        If the model, an option or a name is wrong.
+    InfeasibleError
+        If no plan exists; the message says why and what would help.
+    """
+    return run_compile(
+        model,
+        accelerator,
+        strategy=strategy,
+        limits=Limits(effort=effort, time_limit_s=time_limit_s, gap=gap),
+        seed=seed,
+        dtype=dtype,
+        dims=dims,
+    ).plan
+
+
+def run_compile(
+    model: Graph | LoadedModel | Path | str,
+    accelerator: Accelerator,
+    *,
+    strategy: str = "auto",
+    limits: Limits | None = None,
+    seed: int = 0,
+    dtype: str | None = None,
+    dims: Mapping[str, int] | None = None,
+    sink: ProgressSink | None = None,
+    interrupted: Callable[[], bool] = bool,
+) -> CompileResult:
+    """Like :func:`compile`, with progress, interruption and an account of how the run ended."""
+    limits = limits if limits is not None else Limits()
+    check_limits(limits, seed)
+    chosen = find_strategy(strategy)
+    graph, name, sha256 = read_model(model, dims)
+    if dtype is not None:
+        graph = graph.with_dtype(dtype)
+    problem = build_problem(graph, accelerator)
+    problem.check_feasible()
+    state = CompileRun(problem, limits, seed, sink, interrupted)
+    # A second Ctrl-C arrives as KeyboardInterrupt; the plan found so far is not lost to it.
+    with contextlib.suppress(KeyboardInterrupt):
+        chosen.run(state)
+    if state.best is None or state.best_report is None:
+        raise CosmaError("interrupted before the first plan was found")
+    certificate = state.certificate()
+    solver: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
+    if strategy not in ("e1", "e2", "e3", "existing"):
+        solver |= {"effort": limits.effort, "gap": limits.gap}
+    plan = Plan(
+        graph=problem.graph,
+        accelerator=accelerator,
+        instructions=state.best.instructions,
+        traffic=state.best_report.traffic,
+        peak_bytes=state.best_report.peak_bytes,
+        certificate=certificate,
+        model_name=name,
+        model_sha256=sha256,
+        dtype=dtype,
+        solver=solver,
+    )
+    return CompileResult(
+        plan=plan,
+        found_by=state.best_by,
+        stopped_by=_stopped_by(state),
+        reproducible=not (state.timed_out or state.stopped_early),
+        seconds=state.elapsed_s(),
+    )
+
+
+def check_limits(limits: Limits, seed: int) -> None:
+    """Refuse limits that mean nothing; raises :class:`InputError`."""
+    if not 0 <= limits.effort < float("inf"):
+        raise InputError(f"--effort must be at least 0 nominal seconds, not {limits.effort}")
+    if not 0 <= limits.gap < 1:
+        raise InputError(f"--gap must be within [0, 1), such as 0.01 for one per cent, not {limits.gap}")
+    if limits.time_limit_s is not None and not limits.time_limit_s > 0:
+        raise InputError(f"--time-limit must be more than 0 seconds, not {limits.time_limit_s}")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"--seed must be within [0, 2^31), not {seed}")
+
+
+def read_model(
+    model: Graph | LoadedModel | Path | str, dims: Mapping[str, int] | None = None
+) -> tuple[Graph, str, str | None]:
+    """Resolve what a user gave as a model into a graph, a name and the file's SHA-256, where there is one."""
+    from cosma.graph import Graph
+
+    if isinstance(model, Graph):
+        return model, model.name, None
+    if isinstance(model, str | Path):
+        if str(model).endswith(".json"):
+            from cosma.graph.json_format import load_graph
+
+            graph = load_graph(model)
+            return graph, graph.name, None
+        from cosma.frontend import load_onnx
+
+        model = load_onnx(model, dims=dims)
+    return model.graph, model.name, model.sha256
+
+
+def _stopped_by(state: CompileRun) -> str:
+    if state.certificate().status == "optimal":
+        return "proof"
+    if state.stopped_early:
+        return "interrupt"
+    if state.timed_out:
+        return "time"
+    return "gap" if state.proven() else "work"

@@ -1,0 +1,94 @@
+"""Strategies by name: how a plan is looked for.
+
+A strategy is a function of a :class:`CompileRun`: it offers plans and raises the bound until it is done.
+Adding one is a function and a line in :data:`STRATEGIES`. Each imports what it needs when it runs, so that
+listing them costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from cosma.errors import InputError
+
+if TYPE_CHECKING:
+    from cosma.compiler.run import CompileRun
+
+Run: TypeAlias = Callable[["CompileRun"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A way to look for plans.
+
+    Attributes
+    ----------
+    name, summary
+        What it is called and what it does, for lists.
+    run
+        The function itself.
+    """
+
+    name: str
+    summary: str
+    run: Run
+
+
+def _existing(name: str) -> Run:
+    def run(state: CompileRun) -> None:
+        from cosma.heuristics import EXISTING, run_method
+
+        state.offer(run_method(state.problem, EXISTING[name]), name)
+
+    return run
+
+
+def run_existing(state: CompileRun) -> None:
+    """Offer the plans of all existing methods; the best stays."""
+    from cosma.heuristics import EXISTING, ORDERS, run_method
+
+    state.enter("existing methods")
+    for name, method in EXISTING.items():
+        state.offer(run_method(state.problem, method, ORDERS[method.order](state.problem)), name)
+        if state.done():
+            return
+
+
+STRATEGIES: dict[str, Strategy] = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", run_existing),
+        Strategy("existing", "the best of e1, e2 and e3", run_existing),
+        Strategy("e1", "order as given, LRU, first-fit", _existing("e1")),
+        Strategy("e2", "depth-first order, Belady, best-fit", _existing("e2")),
+        Strategy("e3", "peak-minimising order, Belady, best-fit", _existing("e3")),
+    )
+}
+
+
+def find_strategy(name: str) -> Strategy:
+    """Look a strategy up: a name from :data:`STRATEGIES`, or ``ORDER+REPLACEMENT+ADDRESSES``.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    from cosma.heuristics import parse_method, run_method
+
+    method = parse_method(name)
+    if method is None:
+        raise InputError(
+            f"strategy {name!r} is unknown; choose one of {', '.join(STRATEGIES)}, or compose one as "
+            "ORDER+REPLACEMENT+ADDRESSES, such as depth-first+belady+best-fit"
+        )
+    chosen = method
+
+    def run(state: CompileRun) -> None:
+        state.offer(run_method(state.problem, chosen), name)
+
+    return Strategy(name, "composed", run)

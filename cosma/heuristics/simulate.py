@@ -1,0 +1,219 @@
+"""One pass over an order with a replacement and an address policy: the existing methods, and first plans."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cosma.heuristics.addresses import make_arena
+from cosma.heuristics.replacement import NEVER, REPLACEMENTS, Resident
+from cosma.problem import Decisions, Residency, touches_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.problem import Problem
+
+
+def simulate(
+    problem: Problem, order: Sequence[int], replacement: str, address_policy: str
+) -> tuple[Decisions, list[int]]:
+    """Run an order step by step, bringing in what each operator touches and evicting what the policy says.
+
+    Tensors without a later use leave at once. Where fragmentation leaves no hole even with everything else
+    evicted, the step starts over with an empty scratchpad (``resident``) or streams the tensor
+    (``streamable``). With ``greedy-by-size`` addresses are only counted, not given.
+
+    Parameters
+    ----------
+    problem
+        A feasible instance (see :meth:`Problem.check_feasible`).
+    order
+        Topological order of operator numbers.
+    replacement, address_policy
+        Names from :data:`REPLACEMENTS` and :data:`ADDRESS_POLICIES`.
+
+    Returns
+    -------
+    tuple
+        Decisions, and the address of each residency in the same order.
+    """
+    run = _Simulation(problem, order, replacement, address_policy)
+    for step in range(len(run.order)):
+        run.execute(step)
+    return run.finish()
+
+
+class _Simulation:
+    def __init__(self, problem: Problem, order: Sequence[int], replacement: str, address_policy: str) -> None:
+        self.problem = problem
+        self.order = tuple(int(v) for v in order)
+        self.policy, self.bypass = REPLACEMENTS[replacement]
+        self.address_policy = address_policy
+        self.arena = make_arena(address_policy, problem.capacity_bytes)
+        self.space: list[int] = problem.space_bytes.tolist()
+        self.clean: list[bool] = (problem.starts_off_chip | problem.must_store).tolist()
+        touches = touches_of(problem, self.order)
+        starts = touches.start.tolist()
+        steps = touches.step.tolist()
+        self.touches = [steps[a:b] for a, b in pairwise(starts)]
+        self.next_index = [0] * problem.tensor_count
+        self.resident: dict[int, Resident] = {}
+        self.found: list[tuple[Residency, int]] = []
+
+    # -- bookkeeping --------------------------------------------------------------------------------------
+
+    def next_touch(self, tensor: int) -> int:
+        """Step of the touch after the current one."""
+        row, i = self.touches[tensor], self.next_index[tensor] + 1
+        return row[i] if i < len(row) else NEVER
+
+    def leave(self, tensor: int, end: int) -> None:
+        """End a residency at step ``end``; its space is the caller's."""
+        r = self.resident.pop(tensor)
+        if r.next_touch != NEVER:
+            self.clean[tensor] = True  # stored when it was produced
+        if r.start < end:
+            self.found.append((Residency(tensor, r.start, end, r.loaded, r.in_place_of), r.address))
+
+    def evict(self, tensor: int, end: int) -> None:
+        r = self.resident[tensor]
+        self.arena.free(r.address, r.space_bytes)
+        self.leave(tensor, end)
+
+    def admit(self, tensor: int, step: int, address: int, *, loaded: bool, in_place_of: int | None = None) -> None:
+        self.resident[tensor] = Resident(
+            tensor, step, loaded, address, self.space[tensor], step, self.next_touch(tensor), self.clean[tensor],
+            in_place_of,
+        )  # fmt: skip
+
+    def make_room(self, tensor: int, step: int, pinned: set[int], *, may_bypass: bool) -> int | None:
+        """Find an address, evicting by the policy; None if there is none, or if bypassing is better."""
+        size = self.space[tensor]
+        if size > self.problem.capacity_bytes:
+            return None
+        address = self.arena.allocate(size)
+        if address is not None:
+            return address
+        candidates = sorted(
+            (r for t, r in self.resident.items() if t not in pinned),
+            key=lambda r: self.policy(r, step),
+            reverse=True,
+        )
+        if may_bypass:
+            if sum(r.space_bytes for t, r in self.resident.items() if t in pinned) + size > self.problem.capacity_bytes:
+                return None
+            if self.bypass:
+                mine = Resident(
+                    tensor, step, True, 0, size, step, self.next_touch(tensor), self.clean[tensor]
+                )
+                candidates = [r for r in candidates if self.policy(r, step) > self.policy(mine, step)]
+                free = self.problem.capacity_bytes - sum(r.space_bytes for r in self.resident.values())
+                if free + sum(r.space_bytes for r in candidates) < size:
+                    return None
+        for victim in candidates:
+            self.evict(victim.tensor, step)
+            address = self.arena.allocate(size)
+            if address is not None:
+                return address
+        return None
+
+    # -- one step -----------------------------------------------------------------------------------------
+
+    def execute(self, step: int) -> None:
+        operator = self.order[step]
+        operands = self.problem.operands_of(operator).tolist()
+        results = self.problem.results_of(operator).tolist()
+        if not (self.stream_step if self.problem.streamable else self.resident_step)(step, operator, operands, results):
+            self.start_over(step, operator, operands, results)
+        for t in (*operands, *results):
+            if t in self.resident:
+                r = self.resident[t]
+                r.last_touch, r.next_touch = step, self.next_touch(t)
+            elif self.next_touch(t) != NEVER:
+                self.clean[t] = True  # taken over while still needed: stored before
+            self.next_index[t] += 1
+        for t in (*operands, *results):
+            if t in self.resident and self.resident[t].next_touch == NEVER:
+                self.evict(t, step + 1)
+
+    def resident_step(self, step: int, operator: int, operands: list[int], results: list[int]) -> bool:
+        """Bring in all operands and make room for all results; False if fragmentation prevents it."""
+        pinned = {*operands, *results}
+        for t in operands:
+            if t not in self.resident:
+                address = self.make_room(t, step, pinned, may_bypass=False)
+                if address is None:
+                    return False
+                self.admit(t, step, address, loaded=True)
+        for t in results:
+            if self.take_over(t, step, operator):
+                continue
+            address = self.make_room(t, step, pinned, may_bypass=False)
+            if address is None:
+                return False
+            self.admit(t, step, address, loaded=False)
+        return True
+
+    def stream_step(self, step: int, operator: int, operands: list[int], results: list[int]) -> bool:
+        """Keep what is needed again and fits; stream the rest."""
+        pinned = {*operands, *results}
+        for t in operands:
+            if t not in self.resident and self.next_touch(t) != NEVER:
+                address = self.make_room(t, step, pinned, may_bypass=True)
+                if address is not None:
+                    self.admit(t, step, address, loaded=True)
+        for t in results:
+            if self.next_touch(t) != NEVER and not self.take_over(t, step, operator):
+                address = self.make_room(t, step, pinned, may_bypass=True)
+                if address is not None:
+                    self.admit(t, step, address, loaded=False)
+        return True
+
+    def take_over(self, result: int, step: int, operator: int) -> bool:
+        """Write a result over an operand that is not needed again, where the table allows it."""
+        for r, operand in self.problem.pairs_of(operator):
+            if r == result and operand in self.resident and self.next_touch(operand) == NEVER:
+                self.replace(result, operand, step)
+                return True
+        return False
+
+    def replace(self, result: int, operand: int, step: int) -> None:
+        old = self.resident[operand]
+        rest = old.space_bytes - self.space[result]
+        self.arena.free(old.address + self.space[result], rest)
+        self.leave(operand, step + 1)
+        self.admit(result, step, old.address, loaded=False, in_place_of=operand)
+
+    def start_over(self, step: int, operator: int, operands: list[int], results: list[int]) -> None:
+        """Empty the scratchpad and lay out one operator's working set without gaps.
+
+        What was placed in this very step is forgotten: its residency would have no step. The takeover that
+        saves most is made even where the operand is needed later, since it has an off-chip copy then.
+        """
+        self.found = [(r, a) for r, a in self.found if r.start < step]
+        self.found = [
+            (Residency(r.tensor, r.start, min(r.end, step), r.loaded, r.in_place_of), a) for r, a in self.found
+        ]
+        for t in list(self.resident):
+            self.leave(t, step)
+        self.arena = make_arena(self.address_policy, self.problem.capacity_bytes)
+        pairs = self.problem.pairs_of(operator)
+        best = max(pairs, key=lambda pair: self.space[pair[0]], default=None)
+        for t in operands:
+            address = self.arena.allocate(self.space[t])
+            assert address is not None
+            self.admit(t, step, address, loaded=True)
+        for t in results:
+            if best is not None and t == best[0]:
+                self.replace(t, best[1], step)
+                continue
+            address = self.arena.allocate(self.space[t])
+            assert address is not None
+            self.admit(t, step, address, loaded=False)
+
+    def finish(self) -> tuple[Decisions, list[int]]:
+        for t in list(self.resident):
+            self.evict(t, len(self.order))
+        self.found.sort(key=lambda pair: (pair[0].start, pair[0].tensor))
+        return Decisions(self.order, tuple(r for r, _ in self.found)), [address for _, address in self.found]

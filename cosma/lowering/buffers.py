@@ -1,0 +1,60 @@
+"""Residencies as buffers to pack: a chain of in-place takeovers is one buffer that shrinks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.packing import Buffer, Gap
+
+if TYPE_CHECKING:
+    from cosma.problem import Decisions, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """What must be packed for some decisions.
+
+    Attributes
+    ----------
+    buffers
+        One per chain of residencies that share an address; its id is the decimal index into ``members``.
+    members
+        Indices of the residencies of each chain, in order of time.
+    """
+
+    buffers: tuple[Buffer, ...]
+    members: tuple[tuple[int, ...], ...]
+
+
+def chains_of(problem: Problem, decisions: Decisions) -> Chains:
+    """Group residencies into chains and shape each as a buffer over steps.
+
+    The operand that is taken over at step ``s`` occupies its full space through step ``s``; from ``s + 1`` on
+    only the result's space is taken.
+    """
+    residencies = decisions.residencies
+    ending = {(r.tensor, r.end): i for i, r in enumerate(residencies)}
+    chain_of: dict[int, list[int]] = {}
+    chains: list[list[int]] = []
+    for i, residency in enumerate(residencies):  # sorted by start, so an operand comes before its result
+        if residency.in_place_of is None:
+            chain = [i]
+            chains.append(chain)
+        else:
+            chain = chain_of[ending[residency.in_place_of, residency.start + 1]]
+            chain.append(i)
+        chain_of[i] = chain
+    buffers = []
+    for number, chain in enumerate(chains):
+        first = residencies[chain[0]]
+        size = int(problem.space_bytes[first.tensor])
+        gaps = []
+        for i in chain[1:]:
+            residency = residencies[i]
+            space = int(problem.space_bytes[residency.tensor])
+            if space < size and residency.start + 1 < residency.end:
+                gaps.append(Gap(residency.start + 1, residency.end, (0, space)))
+        last = residencies[chain[-1]]
+        buffers.append(Buffer(str(number), first.start, last.end, size, gaps=tuple(gaps)))
+    return Chains(tuple(buffers), tuple(tuple(chain) for chain in chains))
