@@ -1,0 +1,172 @@
+"""All lower bounds behind one door: cheapest first, better with more work, never above the optimum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.bounds.bound import ASSUMPTIONS, Bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from cosma.bounds.lifetimes import Lifetime
+    from cosma.bounds.reach import Reach
+    from cosma.bounds.rows import Row
+    from cosma.problem import Problem
+
+    #: A method in slices: each ``yield`` reports the work (nominal seconds) spent since the last one.
+    Slices = Generator[float, None, None]
+
+#: Nominal seconds in one unit of ``effort``.
+SECONDS_PER_EFFORT = 5.0
+
+
+def never() -> bool:
+    """Answer False: the ``stop`` of a run that nobody interrupts."""
+    return False
+
+
+class BoundEngine:
+    """A lower bound on the non-compulsory traffic of any valid plan, that grows with the work given.
+
+    The bound is a function of the problem, the seed, the upper bounds given and the work asked for: no clock is
+    read. It starts at the constant part of the traffic, which is always a bound.
+
+    Parameters
+    ----------
+    problem
+        The instance.
+    seed
+        Seed of the solvers used.
+    upper_bound
+        Non-compulsory traffic of a known plan, in bytes: work stops when the bound meets it, and methods
+        that enumerate use it to discard what cannot improve on it.
+
+    Raises
+    ------
+    InfeasibleError
+        If no plan exists because an operator does not fit.
+    """
+
+    def __init__(self, problem: Problem, *, seed: int = 0, upper_bound: int | None = None) -> None:
+        problem.check_feasible()
+        self.problem = problem
+        self.seed = seed
+        self.upper_bound = upper_bound
+        self._value = problem.constant_noncompulsory_bytes
+        self._method = "no plan moves less than the compulsory traffic"
+        self._exhausted = False
+        self._owed = 0.0
+        self._granted = 0.0
+        self._stop: Callable[[], bool] = never
+        self._slices = self._methods()
+
+    def update_upper(self, upper_bound: int) -> None:
+        """Say that a plan with this non-compulsory traffic (bytes) is known; worse ones than known change nothing."""
+        if self.upper_bound is None or upper_bound < self.upper_bound:
+            self.upper_bound = upper_bound
+
+    @property
+    def bound(self) -> Bound:
+        """The bound so far."""
+        return Bound(
+            self._value,
+            self._method,
+            ASSUMPTIONS.format(alignment=self.problem.accelerator.alignment),
+            self._exhausted or self._met(),
+        )
+
+    def run(self, work: float, stop: Callable[[], bool] = never) -> Bound:
+        """Spend about ``work`` nominal seconds on raising the bound.
+
+        Parameters
+        ----------
+        work
+            Deterministic work in nominal seconds. What a slice takes beyond it is owed, and paid by the next call.
+        stop
+            Polled between slices; return True to end early (the result then depends on when).
+        """
+        self._stop = stop
+        self._granted = work - self._owed
+        while self._granted > 0 and not self._exhausted and not self._met() and not stop():
+            try:
+                self._granted -= next(self._slices)
+            except StopIteration:
+                self._exhausted = True
+        self._owed = max(0.0, -self._granted)
+        return self.bound
+
+    # -- the methods, in order ----------------------------------------------------------------------------
+
+    def _methods(self) -> Slices:
+        yield 0.0
+        from cosma.bounds.lifetimes import lifetimes_of
+        from cosma.bounds.reach import reach_of
+
+        reach = reach_of(self.problem)
+        lifetimes = lifetimes_of(self.problem, reach)
+        yield 1e-6 * self.problem.operator_count * (20 + self.problem.operator_count / 50)
+        rows: list[Row] = []
+        yield from self._forced_liveness(reach, lifetimes, rows)
+        if rows:
+            yield from self._covering(lifetimes, rows)
+
+    def _forced_liveness(self, reach: Reach, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Slices:
+        from cosma.bounds.greedy import disjoint_rows
+        from cosma.bounds.rows import RowBuilder
+
+        builder = RowBuilder(self.problem, reach, lifetimes)
+        crowded = builder.crowded()
+        spent = 0.0
+        for operator in crowded:
+            row = builder.build(operator)
+            if row is not None:
+                rows.append(row)
+            if builder.work - spent > 0.02:
+                yield builder.work - spent
+                spent = builder.work
+        rows.sort(key=lambda row: row.operator)
+        self._raise_to(disjoint_rows(rows, lifetimes), "forced liveness, disjoint rows")
+        yield builder.work - spent + 1e-5 * len(rows)
+
+    def _covering(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Slices:
+        from cosma.bounds.covering import CoveringProgram
+
+        program = CoveringProgram(lifetimes, rows)
+        yield 2e-5 * sum(len(row.absences) + len(row.loose) for row in rows)
+        limit = 0.25
+        while True:
+            result = program.solve(limit, seed=self.seed, stop=self._stop)
+            self._raise_to(result.value_bytes, "forced liveness, covering program")
+            yield result.work
+            if result.proven or self._stop() or limit > 64:
+                return
+            limit *= 4
+
+    # -- bookkeeping --------------------------------------------------------------------------------------
+
+    def _raise_to(self, value_bytes: int, method: str) -> None:
+        """Take a bound on the decisions' part of the traffic, if it is higher than what is known."""
+        total = value_bytes + self.problem.constant_noncompulsory_bytes
+        if total > self._value:
+            self._value, self._method = total, method
+
+    def _met(self) -> bool:
+        return self.upper_bound is not None and self._value >= self.upper_bound
+
+
+def lower_bound(
+    problem: Problem, effort: float = 1.0, *, seed: int = 0, upper_bound: int | None = None
+) -> Bound:
+    """Bound the non-compulsory traffic of any valid plan from below, in one call.
+
+    Parameters
+    ----------
+    problem
+        The instance.
+    effort
+        Multiple of :data:`SECONDS_PER_EFFORT` nominal seconds of deterministic work.
+    seed, upper_bound
+        See :class:`BoundEngine`.
+    """
+    return BoundEngine(problem, seed=seed, upper_bound=upper_bound).run(effort * SECONDS_PER_EFFORT)

@@ -1,0 +1,139 @@
+"""When a tensor can be, and when it must be, alive: over all orders at once.
+
+A tensor's consumers that follow one another in every order form a *chain of touches*. It cuts the tensor's
+life into *stretches*: stretch 0 from its birth to the first of them, stretch ``k`` from the ``k``-th to the
+next, the last one open. Being absent from the scratchpad anywhere in a stretch, and read afterwards, costs one
+read of its own, because no read outside the stretch can serve it. That is what makes costs add up over
+steps although the order is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.bounds.reach import Reach
+    from cosma.problem import Problem
+
+#: More consumers than this, and the chain of touches is found greedily.
+_EXACT_CHAIN = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """One tensor over all orders.
+
+    Attributes
+    ----------
+    tensor
+        Its number.
+    size_bytes, space_bytes
+        Cost of one transfer, and space of residency.
+    read_bytes, store_bytes
+        Cost of a read that a gap in the scratchpad causes, and of the store before the first such read (0 where an
+        off-chip copy is compulsory or there from the start).
+    producer
+        Producing operator, or -1.
+    consumers
+        Operators that read it, ascending.
+    chain
+        The chain of touches: consumers that are totally ordered, first to last.
+    chain_mask
+        The chain as a bit set.
+    sure, possible
+        Operators that do not touch it and that run, in every order (in some order), after its birth or first
+        touch and before its last.
+    dead
+        A result nobody reads and nobody wants. Its only cost is that of streaming it out.
+    """
+
+    tensor: int
+    size_bytes: int
+    space_bytes: int
+    read_bytes: int
+    store_bytes: int
+    producer: int
+    consumers: tuple[int, ...]
+    chain: tuple[int, ...]
+    chain_mask: int
+    sure: int
+    possible: int
+    dead: bool
+
+    def stretches(self, reach: Reach, operator: int) -> tuple[int, int]:
+        """First and last stretch during which an operator that is not on the chain can run."""
+        first = (self.chain_mask & reach.before[operator]).bit_count()
+        last = len(self.chain) - (self.chain_mask & reach.after[operator]).bit_count()
+        return first, last
+
+
+def lifetimes_of(problem: Problem, reach: Reach) -> dict[int, Lifetime]:
+    """Describe every tensor whose absence can cost anything, by number."""
+    found: dict[int, Lifetime] = {}
+    for t in range(problem.tensor_count):
+        space, size = int(problem.space_bytes[t]), int(problem.size_bytes[t])
+        consumers = problem.consumers_of(t).tolist()
+        producer = int(problem.producer[t])
+        if space == 0 or (producer < 0 and len(consumers) < 2):
+            continue
+        if not consumers:
+            if problem.streamable and not problem.must_store[t]:
+                found[t] = Lifetime(t, size, space, size, 0, producer, (), (), 0, 0, 0, True)
+            continue
+        chain = _chain(consumers, reach)
+        sure, possible = _alive(producer, consumers, reach)
+        store = 0 if problem.must_store[t] or problem.starts_off_chip[t] else size
+        mask = sum(1 << v for v in chain)
+        found[t] = Lifetime(
+            t, size, space, size, store, producer, tuple(consumers), chain, mask, sure, possible, False
+        )
+    return found
+
+
+def _alive(producer: int, consumers: Sequence[int], reach: Reach) -> tuple[int, int]:
+    """Operators during which a tensor is alive without being touched: in every order, in some order."""
+    touched = 0
+    some_read_after = 0  # in every order some consumer follows
+    all_read_before = -1  # in every order all consumers precede (or are) the operator
+    some_read_before = 0
+    all_read_after = -1
+    for c in consumers:
+        touched |= 1 << c
+        some_read_after |= reach.before[c]
+        all_read_before &= reach.after[c] | 1 << c
+        some_read_before |= reach.after[c]
+        all_read_after &= reach.before[c] | 1 << c
+    if producer >= 0:
+        touched |= 1 << producer
+        born, unborn = reach.after[producer], reach.before[producer]
+    else:
+        born, unborn = some_read_before, all_read_after
+    sure = born & some_read_after & ~touched
+    possible = reach.everything & ~(unborn | all_read_before | touched)
+    return sure, possible
+
+
+def _chain(consumers: Sequence[int], reach: Reach) -> tuple[int, ...]:
+    """Find a longest chain of consumers (greedily where there are many); ties go to the earliest operators."""
+    if len(consumers) > _EXACT_CHAIN:
+        chain = [consumers[0]]
+        for c in consumers[1:]:
+            if reach.before[c] >> chain[-1] & 1:
+                chain.append(c)
+        return tuple(chain)
+    length: dict[int, int] = {}
+    follows: dict[int, int] = {}
+    for c in reversed(consumers):
+        length[c], follows[c] = 1, -1
+        for d in consumers:
+            if d > c and reach.after[c] >> d & 1 and length[d] + 1 > length[c]:
+                length[c], follows[c] = length[d] + 1, d
+    at = max(consumers, key=lambda c: (length[c], -c))
+    chain = [at]
+    while follows[at] >= 0:
+        at = follows[at]
+        chain.append(at)
+    return tuple(chain)

@@ -1,0 +1,250 @@
+"""Forced liveness: what must be absent from the scratchpad while an operator runs, whatever the order.
+
+For operator ``v`` every order puts a down-set before it that holds all its ancestors and none of its
+descendants. Tensors alive across ``v`` for every such set count in full; of the others, at least the minimum
+cut over the operators unordered with ``v`` is alive. What that and ``v``'s own operands and results take beyond
+the capacity must be absent: one covering row per operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.bounds.flow import minimum_cut
+from cosma.bounds.reach import flags, members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cosma.bounds.lifetimes import Lifetime
+    from cosma.bounds.reach import Reach
+    from cosma.problem import Problem
+
+#: Stretches ``[first, last]`` (both included), one of which has a gap without the tensor.
+Stretch = tuple[int, int]
+
+_CELLS_PER_SECOND = 4e8
+_MEMBERS_PER_SECOND = 2e6
+_ARCS_PER_SECOND = 1.5e5
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A tensor is not in the scratchpad: each of these stretches has a gap in its residency."""
+
+    tensor: int
+    stretches: tuple[Stretch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """A result takes over an operand: both are present, and the operand is absent after the operator."""
+
+    space_bytes: int
+    result: Absence | None
+    operand: Absence | None
+    given_up: Absence | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """While an operator runs, absences and takeovers together free at least ``need_bytes``.
+
+    Attributes
+    ----------
+    operator
+        The operator.
+    need_bytes
+        Bytes that must be freed. Positive.
+    absences
+        Tensors alive in every order (or touched by the operator), each with the space its absence frees.
+    loose, loose_bytes
+        Tensors alive in some orders only; together they count for ``loose_bytes`` at most.
+    credits
+        Takeovers, one at most.
+    """
+
+    operator: int
+    need_bytes: int
+    absences: tuple[tuple[Absence, int], ...]
+    loose: tuple[tuple[Absence, int], ...]
+    loose_bytes: int
+    credits: tuple[Credit, ...]
+
+
+class RowBuilder:
+    """Builds rows operator by operator, so that the caller can stop or window the work.
+
+    Parameters
+    ----------
+    problem, reach, lifetimes
+        The instance and what is known of all its orders.
+    """
+
+    def __init__(self, problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime]) -> None:
+        self.problem = problem
+        self.reach = reach
+        self.lifetimes = lifetimes
+        self.work = 0.0
+        self._sure: dict[int, list[int]] = {}
+        self._loose: dict[int, list[int]] = {}
+
+    def crowded(self) -> list[int]:
+        """Operators at which the capacity can bind in some order, the most crowded first."""
+        problem, count = self.problem, self.problem.operator_count
+        most = np.zeros(count, dtype=np.int64)
+        for v in range(count):
+            touched = self._touched(v)
+            most[v] = sum(space for space, _ in touched)
+        for life in self.lifetimes.values():
+            if life.possible:
+                most[flags(life.possible, count).view(bool)] += life.space_bytes
+        self.work += len(self.lifetimes) * count / _CELLS_PER_SECOND
+        over = np.flatnonzero(most > problem.capacity_bytes)
+        chosen = np.zeros(count, dtype=bool)
+        chosen[over] = True
+        wanted = sum(1 << int(v) for v in over)
+        self._sure = {int(v): [] for v in over}
+        self._loose = {int(v): [] for v in over}
+        for life in self.lifetimes.values():
+            possible = life.possible & wanted
+            if possible:
+                sure = life.sure & wanted
+                for v in members(sure, count).tolist():
+                    self._sure[v].append(life.tensor)
+                loose = possible & ~sure
+                if loose:
+                    for v in members(loose, count).tolist():
+                        self._loose[v].append(life.tensor)
+                self.work += possible.bit_count() / _MEMBERS_PER_SECOND
+        return [int(v) for v in over[np.argsort(-most[over], kind="stable")]]
+
+    def build(self, operator: int) -> Row | None:
+        """Return the row of one of the crowded operators, or None if the capacity does not bind there."""
+        problem, reach = self.problem, self.reach
+        need = -problem.capacity_bytes
+        absences: list[tuple[Absence, int]] = []
+        for space, absence in self._touched(operator):
+            need += space
+            if absence is not None:
+                absences.append((absence, space))
+        sure, loose = self._sure[operator], self._loose[operator]
+        for t in sure:
+            life = self.lifetimes[t]
+            need += life.space_bytes
+            absences.append((Absence(t, (life.stretches(reach, operator),)), life.space_bytes))
+        most = need + sum(self.lifetimes[t].space_bytes for t in loose)
+        self.work += (len(sure) + len(loose)) / _MEMBERS_PER_SECOND
+        if most <= 0:
+            return None
+        loose_bytes = self._least_alive(operator, loose) if loose else 0
+        need += loose_bytes
+        if need <= 0:
+            return None
+        return Row(
+            operator,
+            need,
+            tuple(absences),
+            tuple(
+                (Absence(t, (self.lifetimes[t].stretches(reach, operator),)), self.lifetimes[t].space_bytes)
+                for t in loose
+            )
+            if loose_bytes
+            else (),
+            loose_bytes,
+            tuple(self._credits(operator)),
+        )
+
+    def _touched(self, operator: int) -> Iterator[tuple[int, Absence | None]]:
+        """Operands and results that take space: (space, how it can be absent while the operator runs).
+
+        Under ``streamable`` a tensor whose absence may cost nothing (nothing surely before or after) is left out.
+        """
+        problem = self.problem
+        for t in problem.operands_of(operator).tolist() + problem.results_of(operator).tolist():
+            space = int(problem.space_bytes[t])
+            if space == 0:
+                continue
+            if not problem.streamable:
+                yield space, None
+                continue
+            absence = self._absence_when_touched(operator, t)
+            if absence is not None:
+                yield space, absence
+
+    def _absence_when_touched(self, operator: int, tensor: int) -> Absence | None:
+        life = self.lifetimes.get(tensor)
+        if life is None:
+            return None
+        if life.producer == operator:
+            return Absence(tensor, ((0, 0),))
+        before, after = self._sides(life, operator)
+        stretches = tuple(s for s in (before, after) if s is not None)
+        return Absence(tensor, stretches) if stretches else None
+
+    def _sides(self, life: Lifetime, operator: int) -> tuple[Stretch | None, Stretch | None]:
+        """Stretches just before and just after a consumer, where a touch there is sure."""
+        others_before = life.producer >= 0 or any(self.reach.before[operator] >> c & 1 for c in life.consumers)
+        others_after = any(self.reach.after[operator] >> c & 1 for c in life.consumers)
+        if operator in life.chain:
+            at = life.chain.index(operator)
+            sides: tuple[Stretch, Stretch] = ((at, at), (at + 1, at + 1))
+        else:
+            sides = (life.stretches(self.reach, operator),) * 2
+        return sides[0] if others_before else None, sides[1] if others_after else None
+
+    def _credits(self, operator: int) -> Iterator[Credit]:
+        """Takeovers that save space which the row counts.
+
+        Under ``streamable`` a row leaves out tensors that may be absent for nothing. If the operand is one, the row
+        counts the result alone, and the space they share is no smaller; if the result is one, nothing is saved.
+        """
+        problem = self.problem
+        for result, operand in problem.pairs_of(operator):
+            absent_result = absent_operand = given_up = None
+            if problem.streamable:
+                absent_result = self._absence_when_touched(operator, result)
+                absent_operand = self._absence_when_touched(operator, operand)
+                if absent_result is None or absent_operand is None:
+                    continue
+            life = self.lifetimes.get(operand)
+            if life is not None:
+                after = self._sides(life, operator)[1]
+                given_up = Absence(operand, (after,)) if after is not None else None
+            yield Credit(int(problem.space_bytes[result]), absent_result, absent_operand, given_up)
+
+    def _least_alive(self, operator: int, loose: list[int]) -> int:
+        """Least space of loose tensors alive across an operator, over all down-sets: a minimum cut."""
+        problem, reach = self.problem, self.reach
+        before, after = reach.before[operator], reach.after[operator]
+        free = members(reach.unordered(operator), problem.operator_count).tolist()
+        node = {u: i + 2 for i, u in enumerate(free)}  # 0 source: before; 1 sink: after
+        count = len(free) + 2
+        unit = int(np.gcd.reduce(problem.space_bytes[loose]))
+        arcs: list[tuple[int, int, int]] = []
+        infinite = sum(self.lifetimes[t].space_bytes for t in loose) // unit + 1
+        for u in free:
+            for p in problem.predecessors_of(u).tolist():
+                if p in node:
+                    arcs.append((node[u], node[p], infinite))
+        for t in loose:
+            life = self.lifetimes[t]
+            begin, end = count, 1
+            count += 1
+            if life.producer >= 0:
+                begin = 0 if before >> life.producer & 1 else node[life.producer]
+            elif any(before >> c & 1 for c in life.consumers):
+                begin = 0
+            else:
+                arcs.extend((node[c], begin, infinite) for c in life.consumers if c in node)
+            if not any(after >> c & 1 for c in life.consumers):
+                end = count
+                count += 1
+                arcs.extend((end, node[c], infinite) for c in life.consumers if c in node)
+            arcs.append((begin, end, life.space_bytes // unit))
+        self.work += (len(arcs) + 30) / _ARCS_PER_SECOND
+        return minimum_cut(count, arcs) * unit
+
