@@ -1,0 +1,228 @@
+"""From the steps of a walk to the graph: what is live, what is stored, and which operator stands for which node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cosma.errors import GraphError, ModelLoadError
+from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
+from cosma.frontend.nodes import Node
+from cosma.frontend.records import Step
+from cosma.frontend.values import Value, dtype_name
+from cosma.frontend.walk import Walk
+from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.graph.dtypes import size_of
+
+
+def assemble(
+    walk: Walk, nodes: Sequence[Node], live: Sequence[bool], outputs: Sequence[str], notes: list[str], path: Path,
+    sha256: str, dims: dict[str, int],
+) -> LoadedModel:  # fmt: skip
+    """Build the graph and the record of every node.
+
+    A graph output that is a view of an intermediate makes that intermediate the output, under the name its
+    producer gave it. One that is a view of a graph input, or a constant, needs nothing moved and is noted.
+    """
+    _name_parts(walk)
+    fates = _fates(walk.steps, [walk.values[name] for name in outputs])
+    running = [step for step, fate in zip(walk.steps, fates, strict=True) if fate is NodeFate.OPERATOR]
+    names = _operator_names(running)
+    owners = _owners(walk.steps, fates, names)
+    operators = _operators(walk.steps, running, names, owners)
+    tensors = _tensors(walk, running, operators, _final_roots(walk, outputs, running, notes))
+    records = _records(walk.steps, fates, owners, nodes, live)
+    notes.extend(_summary(records, walk))
+    if not operators:
+        notes.append("no operator is left: every graph output is a graph input, a view of one, or a constant")
+    aliases = {
+        value.name: value.root
+        for step in walk.steps
+        for value in step.results
+        if value.elements is None and value.name != value.root and value.name not in walk.parts
+    }
+    graph = Graph(tensors, operators, path.stem)
+    return LoadedModel(graph, path.stem, sha256, tuple(notes), records, path, dims, aliases)
+
+
+def _name_parts(walk: Walk) -> None:
+    """Give each element of a split sequence the name it is first taken out under, or ``sequence[i]`` if it is not."""
+    if not walk.parts:
+        return
+    final = {
+        part: walk.renamed.get(part, f"{sequence}[{i}]") for part, (sequence, i) in walk.parts.items()
+    }
+    for step in walk.steps:
+        for value in (*step.results, *step.reads):
+            for part in tensors_of(value):
+                part.root = final.get(part.root, part.root)
+                part.stored = tuple(final.get(name, name) for name in part.stored)
+
+
+def tensors_of(value: Value) -> Iterator[Value]:
+    """The tensors a value is made of: itself, or the elements of a sequence."""
+    if value.elements is None:
+        yield value
+    else:
+        yield from value.elements
+
+
+def _fates(steps: Sequence[Step], outputs: Sequence[Value]) -> list[NodeFate]:
+    """What became of each step once only what reaches an output through data is kept."""
+    needed = {id(part) for value in outputs for part in (value, *tensors_of(value))}
+    fates = []
+    for step in reversed(steps):
+        if step.fate is NodeFate.FOLDED:
+            fates.append(NodeFate.FOLDED)
+            continue
+        if not any(id(value) in needed for value in step.results):
+            # Only the shape of what it yields was used.
+            fates.append(NodeFate.FOLDED)
+            continue
+        fates.append(step.fate)
+        needed.update(id(part) for value in step.reads for part in (value, *tensors_of(value)))
+    return fates[::-1]
+
+
+def _operator_names(running: Sequence[Step]) -> dict[int, str]:
+    """A unique name for every operator: the node's, else its type and first result; repeats are numbered."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    wanted = [step.node.name or f"{step.node.qualified_type}_{step.node.first_output}" for step in running]
+    reserved = set(wanted)
+    for step, want in zip(running, wanted, strict=True):
+        name, number = want, 1
+        while name in taken or (number > 1 and name in reserved):
+            number += 1
+            name = f"{want}#{number}"
+        taken.add(name)
+        names[id(step)] = name
+    return names
+
+
+def _operators(
+    steps: Sequence[Step], running: Sequence[Step], names: dict[int, str], owners: dict[int, str]
+) -> list[Operator]:
+    covers: dict[str, list[str]] = {names[id(step)]: [step.node.first_output] for step in running}
+    for step in steps:
+        owner = owners.get(id(step))
+        if owner is not None and id(step) not in names:
+            covers[owner].append(step.node.first_output)
+    operators = []
+    for step in running:
+        reads = [part for value in step.reads for part in tensors_of(value)]
+        operators.append(
+            Operator(
+                name=names[id(step)],
+                type=step.node.qualified_type.replace("+", "_"),
+                inputs=tuple(dict.fromkeys(part.root for part in reads if not part.constant)),
+                outputs=tuple(result.root for result in step.results),
+                weights=tuple(dict.fromkeys(name for part in reads if part.constant for name in part.stored)),
+                covers=tuple(covers[names[id(step)]]),
+                macs=step.macs,
+            )
+        )
+    return operators
+
+
+def _tensors(walk: Walk, running: Sequence[Step], operators: Sequence[Operator], finals: set[str]) -> list[Tensor]:
+    """Graph inputs, then weights, then results, each in the order they are met."""
+    holders: dict[str, Value] = {name: value for name, value in walk.values.items() if value.root == name}
+    for step in walk.steps:
+        for value in step.results:
+            holders.setdefault(value.root, value)
+    weights = dict.fromkeys(name for operator in operators for name in operator.weights)
+    tensors = [_tensor(value, value.root, TensorKind.INPUT) for value in walk.inputs]
+    tensors += [_tensor(holders[name], name, TensorKind.WEIGHT) for name in weights]
+    for step in running:
+        for value in step.results:
+            kind = TensorKind.OUTPUT if value.root in finals else TensorKind.INTERMEDIATE
+            tensors.append(_tensor(value, value.root, kind))
+    return tensors
+
+
+def _final_roots(walk: Walk, outputs: Sequence[str], running: Sequence[Step], notes: list[str]) -> set[str]:
+    """Tensors that are graph outputs, under the names their producers gave them."""
+    produced = {value.root for step in running for value in step.results}
+    finals: dict[str, str] = {}
+    for name in outputs:
+        for part in tensors_of(walk.values[name]):
+            if part.constant:
+                notes.append(f"graph output {name!r} is a constant: nothing is computed or moved for it")
+            elif part.root not in produced:
+                notes.append(f"graph output {name!r} is the graph input {part.root!r}: nothing is moved for it")
+            elif part.root in finals:
+                notes.append(f"graph outputs {finals[part.root]!r} and {name!r} are one tensor, {part.root!r}")
+            else:
+                finals[part.root] = name
+                if name != part.root:
+                    notes.append(f"graph output {name!r} is a view of {part.root!r}, which is the output tensor")
+    return set(finals)
+
+
+def _tensor(value: Value, name: str, kind: TensorKind) -> Tensor:
+    dtype = dtype_name(value.element)
+    try:
+        return Tensor(name, size_of(value.shape, dtype), kind, dtype, value.shape)
+    except GraphError as error:
+        raise ModelLoadError(f"tensor {name!r} cannot be sized: {error}") from error
+
+
+def _owners(steps: Sequence[Step], fates: Sequence[NodeFate], names: dict[int, str]) -> dict[int, str]:
+    """Operator that stands for each step: itself, its operand's producer, or else the first that reads it."""
+    owners: dict[int, str] = {}  # by identity of the step
+    behind: dict[int, str] = {}  # operator that produced a value, by identity of the value
+    waiting: dict[int, Step] = {}  # views of graph inputs, by identity of their results
+    for step, fate in zip(steps, fates, strict=True):
+        if fate is NodeFate.OPERATOR:
+            owner = owners[id(step)] = names[id(step)]
+            stack = [part for value in step.reads for part in (value, *tensors_of(value))]
+            while stack:
+                view = waiting.pop(id(stack.pop()), None)
+                if view is not None and id(view) not in owners:
+                    owners[id(view)] = owner
+                    stack.extend(view.reads)
+            behind.update((id(value), owner) for value in step.results)
+        elif fate is NodeFate.VIEW:
+            parts = [part for value in step.reads for part in (value, *tensors_of(value))]
+            maker = next((behind[id(part)] for part in parts if id(part) in behind), None)
+            if maker is None:
+                waiting.update((id(value), step) for value in step.results)
+                continue
+            owners[id(step)] = maker
+            behind.update((id(value), maker) for value in step.results)
+    return owners
+
+
+def _records(
+    steps: Sequence[Step],
+    fates: Sequence[NodeFate],
+    owners: dict[int, str],
+    nodes: Sequence[Node],
+    live: Sequence[bool],
+) -> tuple[NodeRecord, ...]:
+    """One record per node in the order of execution, dead ones last."""
+    records = [
+        NodeRecord(step.node.first_output, step.node.qualified_type, fate, owners.get(id(step)))
+        for step, fate in zip(steps, fates, strict=True)
+    ]
+    records += [
+        NodeRecord(node.first_output, node.qualified_type, NodeFate.DEAD)
+        for node, alive in zip(nodes, live, strict=True)
+        if not alive
+    ]
+    return tuple(records)
+
+
+def _summary(records: Sequence[NodeRecord], walk: Walk) -> Iterator[str]:
+    count = {fate: sum(record.fate is fate for record in records) for fate in NodeFate}
+    if walk.spliced:
+        yield f"{walk.spliced} If nodes have a known condition and were replaced by the branch taken"
+    if count[NodeFate.VIEW]:
+        yield f"{count[NodeFate.VIEW]} nodes are views and move no data"
+    if count[NodeFate.FOLDED]:
+        yield f"{count[NodeFate.FOLDED]} nodes are known before the model runs and were folded"
+    if count[NodeFate.DEAD]:
+        yield f"{count[NodeFate.DEAD]} nodes reach no graph output and were dropped"
+    if any(value.dequantized for step in walk.steps for value in step.results):
+        yield "dequantized constants count as they are stored: quantized, with their scales and zero points"

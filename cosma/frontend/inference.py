@@ -1,0 +1,264 @@
+"""The type of every result, one node at a time, with ONNX's own inference and exact rules for what it leaves open.
+
+Because every graph input is fully sized before the walk starts, the type of a result follows from its operands'
+types and from the content of those few operands that decide shapes. Nothing symbolic is propagated and nothing
+is guessed: what does not follow is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cosma.errors import ModelLoadError
+from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.nodes import Node, readable
+from cosma.frontend.parameters import parameter_positions
+from cosma.frontend.shape_rules import LEGACY_RULES, MICROSOFT_RULES, SAME_AS
+from cosma.frontend.values import TensorType, Value
+
+if TYPE_CHECKING:
+    from onnx import TensorProto, TypeProto
+    from onnx.defs import OpSchema
+
+    from cosma.frontend.values import Array
+
+Operands = Sequence[Value | None]
+_UNKNOWN = TensorType(0, None)
+_LAST_LEGACY_OPSET = 6
+
+
+class Inference:
+    """Types the results of nodes.
+
+    Parameters
+    ----------
+    opsets
+        Version of every domain the model imports.
+    ir_version
+        The model's IR version.
+    evaluator
+        Gives the content of constants.
+    """
+
+    def __init__(self, opsets: Mapping[str, int], ir_version: int, evaluator: Evaluator) -> None:
+        from onnx import IR_VERSION, defs, helper
+
+        self.opset = opsets.get("", 1)
+        # Newer versions than the installed onnx knows are read as the newest it knows; the caller notes it.
+        self._opsets = {d: min(v, defs.onnx_opset_version()) if not d else v for d, v in opsets.items()}
+        self._ir_version = min(ir_version, IR_VERSION) or IR_VERSION
+        self._imports = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
+        self._evaluator = evaluator
+        self._schemas: dict[tuple[str, str], OpSchema | None] = {}
+        self._cache: dict[object, list[TensorType]] = {}
+        self._types: dict[tuple[int, tuple[int, ...]], TypeProto] = {}
+
+    def schema(self, node: Node) -> OpSchema | None:
+        """Definition of a node's operator in the model's opset; None where onnx has none."""
+        key = (node.domain, node.type)
+        if key not in self._schemas:
+            from onnx import defs
+
+            version = self._opsets.get(node.domain)
+            try:
+                found = None if version is None else defs.get_schema(node.type, version, node.domain)
+            except defs.SchemaError:
+                found = None
+            self._schemas[key] = found
+        return self._schemas[key]
+
+    def infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
+        """Type every result of a node, as far as it follows from the operands.
+
+        Parameters
+        ----------
+        node
+            The node.
+        operands
+            Its operands by position, None for an absent one.
+        captured
+            What its subgraphs read from outside.
+
+        Returns
+        -------
+        list
+            One type per result; unknown parts are marked as such.
+
+        Raises
+        ------
+        ModelLoadError
+            If the operands do not fit the operator.
+        """
+        schema = self.schema(node)
+        if schema is not None:
+            _check_arity(node, schema)
+        if node.subgraphs:
+            return self._infer_alone(node, operands, captured)
+        data = {
+            i: array
+            for i in parameter_positions(node, self.opset)
+            if i < len(operands)
+            and (operand := operands[i]) is not None
+            and operand.constant
+            and (array := self._evaluator.array(operand)) is not None
+        }
+        key = (
+            node.domain, node.type,
+            tuple(sorted((a, attribute.SerializeToString()) for a, attribute in node.attributes.items())),
+            tuple(None if operand is None else (operand.element, operand.shape) for operand in operands),
+            tuple(bool(name) for name in node.outputs),
+            tuple((i, array.dtype.str, array.shape, array.tobytes()) for i, array in data.items()),
+        )  # fmt: skip
+        found = self._cache.get(key)
+        if found is None:
+            found = self._infer(node, schema, operands, {i: _to_tensor(a) for i, a in data.items()})
+            self._cache[key] = found
+        return found
+
+    def _infer(
+        self, node: Node, schema: OpSchema | None, operands: Operands, data: Mapping[int, TensorProto]
+    ) -> list[TensorType]:
+        types = [_UNKNOWN] * len(node.outputs)
+        if schema is not None:
+            types = self._infer_by_schema(node, schema, operands, data)
+        if node.domain == "com.microsoft" and node.type in SAME_AS:
+            name, count = SAME_AS[node.type]
+            types = self._infer_as(name, node, operands[:count])
+        if _all_known(node, types):
+            return types
+        rules = MICROSOFT_RULES if node.domain == "com.microsoft" else {}
+        if not node.domain and self.opset <= _LAST_LEGACY_OPSET:
+            rules = LEGACY_RULES
+        rule = rules.get(node.type)
+        by_rule = rule(node, operands) if rule is not None else None
+        if by_rule is not None:
+            merged = zip(types, by_rule + [_UNKNOWN] * len(types), strict=False)
+            types = [old if old.known else new for old, new in merged]
+        if schema is not None and not _all_known(node, types) and _has_body(schema):
+            alone = self._infer_alone(node, operands, {})
+            types = [old if old.known else new for old, new in zip(types, alone, strict=True)]
+        return types
+
+    def _infer_by_schema(
+        self, node: Node, schema: OpSchema, operands: Operands, data: Mapping[int, TensorProto]
+    ) -> list[TensorType]:
+        from onnx import NodeProto
+        from onnx.shape_inference import InferenceError, infer_node_outputs
+
+        # Positional names: the model's own may repeat, or not be UTF-8.
+        bare = NodeProto(op_type=node.type, domain=node.domain)
+        bare.input.extend("" if operand is None else f"i{i}" for i, operand in enumerate(operands))
+        bare.output.extend(f"o{i}" if name else "" for i, name in enumerate(node.outputs))
+        bare.attribute.extend(node.attributes.values())
+        try:
+            found = infer_node_outputs(
+                schema, bare,
+                {f"i{i}": self.type_proto(o.element, o.shape) for i, o in enumerate(operands) if o is not None},
+                {f"i{i}": tensor for i, tensor in data.items()},
+                opset_imports=self._imports, ir_version=self._ir_version,
+            )  # fmt: skip
+        except (InferenceError, RuntimeError, ValueError) as error:
+            raise ModelLoadError(_rejected(node, operands, error)) from error
+        return [from_type_proto(found[f"o{i}"]) if f"o{i}" in found else _UNKNOWN for i in range(len(node.outputs))]
+
+    def _infer_as(self, name: str, node: Node, operands: Operands) -> list[TensorType]:
+        """Type an operator as if it were an ONNX one with the same operands and the attributes that one has."""
+        from onnx import defs
+
+        schema = defs.get_schema(name, self._opsets.get("", defs.onnx_opset_version()), "")
+        attributes = {key: value for key, value in node.attributes.items() if key in schema.attributes}
+        twin = Node(node.name, name, "", node.inputs[: len(operands)], node.outputs, attributes, node.proto)
+        return self._infer_by_schema(twin, schema, operands, {})
+
+    def _infer_alone(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
+        """Type a node as the only one of a model: for subgraphs and operators defined by a function."""
+        from onnx import helper
+        from onnx.shape_inference import InferenceError, infer_shapes
+
+        names = [readable(name) for name in node.proto.input]
+        known = {name: operand for name, operand in zip(names, operands, strict=True) if operand is not None}
+        known.update(captured)
+        graph = helper.make_graph([node.proto], "alone", [], [])
+        graph.input.extend(
+            helper.make_value_info(name, self.type_proto(value.element, value.shape)) for name, value in known.items()
+        )
+        for name, value in known.items():
+            array = self._evaluator.array(value) if value.constant else None
+            if array is not None:
+                tensor = graph.initializer.add()
+                tensor.CopyFrom(_to_tensor(array))
+                tensor.name = name
+        graph.output.extend(helper.make_empty_tensor_value_info(name) for name in node.proto.output if name)
+        model = helper.make_model(graph, opset_imports=self._imports, ir_version=self._ir_version)
+        try:
+            typed = infer_shapes(model, check_type=False, strict_mode=True, data_prop=True)
+        except (InferenceError, RuntimeError, ValueError) as error:
+            raise ModelLoadError(_rejected(node, operands, error)) from error
+        found = {value.name: from_type_proto(value.type) for value in typed.graph.output}
+        return [found.get(name, _UNKNOWN) for name in node.proto.output]
+
+    def type_proto(self, element: int, shape: tuple[int, ...]) -> TypeProto:
+        """Tensor type as a message, made once per type."""
+        key = (element, shape)
+        found = self._types.get(key)
+        if found is None:
+            from onnx import helper
+
+            found = self._types[key] = helper.make_tensor_type_proto(element, shape)
+        return found
+
+
+def from_type_proto(proto: TypeProto) -> TensorType:
+    """Read a tensor type; an optional one reads as what it may hold, anything else as unknown."""
+    while proto.HasField("optional_type"):
+        proto = proto.optional_type.elem_type
+    if not proto.HasField("tensor_type"):
+        return _UNKNOWN
+    tensor = proto.tensor_type
+    if not tensor.HasField("shape"):
+        return TensorType(tensor.elem_type, None)
+    dims = tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim
+    )
+    return TensorType(tensor.elem_type, dims)
+
+
+def _all_known(node: Node, types: Sequence[TensorType]) -> bool:
+    return all(found.known for name, found in zip(node.outputs, types, strict=True) if name)
+
+
+def _to_tensor(array: Array) -> TensorProto:
+    import numpy as np
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.asarray(array, order="C"))
+
+
+def _has_body(schema: OpSchema) -> bool:
+    """Whether the operator is defined by other operators, which can be typed in its place."""
+    return bool(getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False))
+
+
+def _check_arity(node: Node, schema: OpSchema) -> None:
+    given, results = len(node.inputs), len(node.outputs)
+    if not schema.min_input <= given <= schema.max_input:
+        wanted = _range(schema.min_input, schema.max_input)
+        raise ModelLoadError(f"{node} has {given} operands; {node.type} takes {wanted} in this opset")
+    if results > schema.max_output:
+        raise ModelLoadError(f"{node} has {results} results; {node.type} gives at most {schema.max_output}")
+    missing = [a for a, d in schema.attributes.items() if d.required and a not in node.attributes]
+    if missing:
+        raise ModelLoadError(f"{node} lacks the attribute {missing[0]!r}, which {node.type} requires in this opset")
+
+
+def _range(low: int, high: int) -> str:
+    if low == high:
+        return str(low)
+    return f"at least {low}" if high > 1_000_000 else f"{low} to {high}"
+
+
+def _rejected(node: Node, operands: Operands, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    types = ", ".join("absent" if operand is None else f"{operand.name!r} {operand.type}" for operand in operands)
+    return f"{node} does not fit its operands ({types}): {reason}"

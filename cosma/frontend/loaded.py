@@ -1,0 +1,84 @@
+"""What reading a model yields: the graph, and what became of every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from cosma.graph import Graph
+
+
+class NodeFate(StrEnum):
+    """What became of an ONNX node."""
+
+    #: It is an operator of the graph.
+    OPERATOR = "operator"
+    #: It moves no data: its result is its operand.
+    VIEW = "view"
+    #: It is known before the model runs: a computed weight, or shape computation.
+    FOLDED = "folded"
+    #: No graph output depends on it.
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One ONNX node (after local functions are inlined) and what became of it.
+
+    Attributes
+    ----------
+    output
+        Name of its first result.
+    type
+        ONNX operator type, with the domain before it unless that is ONNX's own.
+    fate
+        What became of it.
+    operator
+        Name of the operator whose ``covers`` lists it; None for folded and dead nodes, and for views between a
+        graph input and a graph output, which no operator stands for.
+    """
+
+    output: str
+    type: str
+    fate: NodeFate
+    operator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model read for planning.
+
+    Attributes
+    ----------
+    graph
+        Operators over tensors, every size known.
+    name
+        The file's name without its ending.
+    sha256
+        Of the ``.onnx`` file as it is on disk.
+    notes
+        What was assumed, bound, folded or dropped, one sentence each.
+    nodes
+        Every node and its fate, in the order they are executed.
+    path
+        The file.
+    dims
+        Every dynamic dimension that was bound.
+    aliases
+        For every view and every renamed value, the tensor that holds its bytes.
+    """
+
+    graph: Graph
+    name: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+    nodes: tuple[NodeRecord, ...] = ()
+    path: Path | None = None
+    dims: Mapping[str, int] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def uncovered(self, covers: frozenset[str] | set[str]) -> tuple[NodeRecord, ...]:
+        """Nodes that must run and that a set of covered first results misses, in the order they are executed."""
+        return tuple(node for node in self.nodes if node.operator is not None and node.output not in covers)

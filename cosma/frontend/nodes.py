@@ -1,0 +1,282 @@
+"""The nodes of a model as the importer walks them: names made readable, single assignment checked, sorted."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cosma.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+
+#: Domains whose operators mean what their names say; others are written with their domain before them.
+ONNX_DOMAINS = ("", "ai.onnx")
+_PLAIN_DOMAINS = (*ONNX_DOMAINS, "com.microsoft")
+
+
+def readable(name: str | bytes) -> str:
+    r"""Write a name as text: unchanged if it is UTF-8, otherwise with ``\xNN`` for stray bytes and ``\\`` for ``\``."""
+    if isinstance(name, str):
+        return name
+    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One ONNX node.
+
+    Attributes
+    ----------
+    name
+        As in the model; may be empty or repeated.
+    type, domain
+        Operator type and domain, ``""`` for ONNX's own.
+    inputs, outputs
+        Names, ``""`` for an absent optional one.
+    attributes
+        By name.
+    captures
+        Names of the enclosing graph that its subgraphs read, each once.
+    proto
+        The message it was read from.
+    renames
+        Names that were changed since, new by old, where the node comes from a branch put in place of an If.
+    """
+
+    name: str
+    type: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, AttributeProto]
+    proto: NodeProto
+    captures: tuple[str, ...] = ()
+    subgraphs: bool = False
+    renames: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def first_output(self) -> str:
+        """Name of the first result that exists; empty if there is none."""
+        return next((name for name in self.outputs if name), "")
+
+    @property
+    def qualified_type(self) -> str:
+        """Operator type, with the domain before it unless it is ONNX's or ONNX Runtime's."""
+        return self.type if self.domain in _PLAIN_DOMAINS else f"{self.domain}.{self.type}"
+
+    @property
+    def reads(self) -> Iterator[str]:
+        """Every name it reads, captures included."""
+        yield from (name for name in self.inputs if name)
+        yield from (self.renames.get(name, name) for name in self.captures)
+
+    def __str__(self) -> str:
+        label = self.name or self.first_output
+        return f"node {label!r} ({self.qualified_type})"
+
+    def integer(self, name: str, default: int | None = None) -> int | None:
+        """An integer attribute."""
+        attribute = self.attributes.get(name)
+        return default if attribute is None else int(attribute.i)
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """A list of integers among the attributes."""
+        attribute = self.attributes.get(name)
+        return None if attribute is None else tuple(attribute.ints)
+
+
+def make_node(proto: NodeProto) -> Node:
+    """Read one node."""
+    attributes = {readable(attribute.name): attribute for attribute in proto.attribute}
+    graphs = [
+        graph
+        for attribute in attributes.values()
+        if attribute.HasField("g") or len(attribute.graphs)
+        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
+    ]
+    domain = readable(proto.domain)
+    return Node(
+        name=readable(proto.name),
+        type=readable(proto.op_type),
+        domain="" if domain in ONNX_DOMAINS else domain,
+        inputs=tuple(readable(name) for name in proto.input),
+        outputs=tuple(readable(name) for name in proto.output),
+        attributes=attributes,
+        proto=proto,
+        captures=tuple(dict.fromkeys(name for graph in graphs for name in captured_names(graph))),
+        subgraphs=bool(graphs),
+    )
+
+
+def captured_names(graph: GraphProto) -> tuple[str, ...]:
+    """Names a subgraph reads from the graphs around it, in the order it reads them, each once.
+
+    Protobuf cannot nest deeper than 100 messages, which bounds the recursion to 33 levels.
+    """
+    own = {readable(value.name) for value in graph.input}
+    own.update(readable(tensor.name) for tensor in graph.initializer)
+    own.update(readable(sparse.values.name) for sparse in graph.sparse_initializer)
+    read: dict[str, None] = {}
+    for proto in graph.node:
+        node = make_node(proto)
+        read.update((name, None) for name in node.reads if name not in own)
+        own.update(node.outputs)
+    read.update((readable(value.name), None) for value in graph.output if readable(value.name) not in own)
+    return tuple(read)
+
+
+def inline_functions(model: ModelProto) -> ModelProto:
+    """Replace every call of a local function by its body.
+
+    Raises
+    ------
+    ModelLoadError
+        If a function calls itself, directly or through others, or a call does not fit its function.
+    """
+    if not model.functions:
+        return model
+    _check_functions(model)
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model, convert_version=False)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelLoadError(f"the model's local functions cannot be inlined: {error}") from error
+
+
+def _check_functions(model: ModelProto) -> None:
+    """Refuse functions that call themselves: they have no finite expansion."""
+    bodies = {(f.domain, f.name): f for f in model.functions}
+    calls = {
+        key: [(n.domain, n.op_type) for n in body.node if (n.domain, n.op_type) in bodies]
+        for key, body in bodies.items()
+    }
+    state: dict[tuple[str, str], int] = {}
+    for first in bodies:
+        stack = [(first, iter(calls[first]))] if first not in state else []
+        state.setdefault(first, 1)
+        while stack:
+            key, rest = stack[-1]
+            callee = next(rest, None)
+            if callee is None:
+                state[key] = 2
+                stack.pop()
+            elif state.get(callee) == 1:
+                walk = [k for k, _ in stack]
+                cycle = [*walk[walk.index(callee) :], callee]
+                raise ModelLoadError(
+                    "local functions call themselves: " + " -> ".join(f"{d}.{n}" if d else n for d, n in cycle)
+                    + "; ONNX forbids recursive functions, so nothing finite can be planned"
+                )
+            elif callee not in state:
+                state[callee] = 1
+                stack.append((callee, iter(calls[callee])))
+
+
+def live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[bool]:
+    """Which of the sorted nodes some graph output depends on."""
+    needed = set(outputs)
+    live = [False] * len(nodes)
+    for i in range(len(nodes) - 1, -1, -1):
+        node = nodes[i]
+        if any(name in needed for name in node.outputs if name):
+            live[i] = True
+            needed.update(node.reads)
+    return live
+
+
+def sort_nodes(nodes: Sequence[Node], defined: set[str], outputs: Sequence[str]) -> tuple[list[Node], bool]:
+    """Check single assignment and bring nodes into topological order, the given one where it is topological.
+
+    Parameters
+    ----------
+    nodes
+        In file order.
+    defined
+        Names of graph inputs and initializers.
+    outputs
+        Names of the graph outputs.
+
+    Returns
+    -------
+    tuple
+        The nodes in order, and whether that is the order given.
+
+    Raises
+    ------
+    ModelLoadError
+        On a name with two producers, an undefined operand or output, or a cycle.
+    """
+    producer = _producers(nodes, defined)
+    waiting = [0] * len(nodes)
+    followers: list[list[int]] = [[] for _ in nodes]
+    for i, node in enumerate(nodes):
+        for name in node.reads:
+            before = producer.get(name)
+            if before is not None:
+                waiting[i] += 1
+                followers[before].append(i)
+            elif name not in defined:
+                raise ModelLoadError(
+                    f"{node} reads {name!r}, which no node produces and which is neither a graph input nor an "
+                    "initializer; the model is incomplete: export it again"
+                )
+    for name in outputs:
+        if name not in producer and name not in defined:
+            raise ModelLoadError(
+                f"graph output {name!r} is produced by no node and is neither a graph input nor an initializer; "
+                "the model is incomplete: export it again"
+            )
+    ready = [i for i, count in enumerate(waiting) if count == 0]
+    heapq.heapify(ready)
+    order: list[int] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for j in followers[i]:
+            waiting[j] -= 1
+            if waiting[j] == 0:
+                heapq.heappush(ready, j)
+    if len(order) < len(nodes):
+        raise ModelLoadError(_describe_cycle(nodes, waiting, producer))
+    return [nodes[i] for i in order], order == sorted(order)
+
+
+def _producers(nodes: Sequence[Node], defined: set[str]) -> dict[str, int]:
+    producer: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        for name in node.outputs:
+            if not name:
+                continue
+            if name in defined:
+                raise ModelLoadError(
+                    f"{node} produces {name!r}, which is a graph input or initializer already; a name has one "
+                    "meaning in ONNX (single assignment): rename one of the two"
+                )
+            if name in producer:
+                raise ModelLoadError(
+                    f"{name!r} is produced twice, by {nodes[producer[name]]} and {node}; a name has one producer "
+                    "in ONNX (single assignment): rename one of the two"
+                )
+            producer[name] = i
+    return producer
+
+
+def _describe_cycle(nodes: Sequence[Node], waiting: Sequence[int], producer: Mapping[str, int]) -> str:
+    """Walk producers that never became ready until one repeats."""
+    walk = [next(i for i, count in enumerate(waiting) if count)]
+    position = {walk[0]: 0}
+    while True:
+        producers = (producer.get(name) for name in nodes[walk[-1]].reads)
+        before = next(i for i in producers if i is not None and waiting[i])
+        if before in position:
+            cycle = [*walk[position[before] :], before][::-1]
+            break
+        position[before] = len(walk)
+        walk.append(before)
+    shown = cycle if len(cycle) <= 8 else [*cycle[:7], cycle[-1]]
+    text = " -> ".join(nodes[i].name or nodes[i].first_output for i in shown)
+    return f"the model has a cycle of {len(cycle) - 1} nodes: {text}; a tensor cannot depend on itself"

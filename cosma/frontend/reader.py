@@ -1,0 +1,98 @@
+"""From a path to a parsed model: no weight is read into memory and no other file is ever opened."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosma.errors import ModelLoadError
+from cosma.frontend.wire import PROTOBUF_NESTING_LIMIT, WireError, nesting_depth, slim_model
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_PROTOBUF_LIMIT_BYTES = 2**31 - 1
+
+
+def read_model(path: Path) -> tuple[ModelProto, str]:
+    """Parse an ONNX file without its large tensors.
+
+    Initializers kept in other files are left there: those files are neither looked for nor opened.
+
+    Returns
+    -------
+    tuple
+        The model, in which tensors above 64 KiB have a type and a shape but no content, and the SHA-256 of the
+        file.
+
+    Raises
+    ------
+    ModelLoadError
+        If the file cannot be read or holds no ONNX model.
+    """
+    try:
+        with path.open("rb") as stream:
+            status = stream.fileno()
+            regular = stat.S_ISREG(path.stat().st_mode) and path.stat().st_size > 0
+            if regular:
+                with mmap.mmap(status, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+                    return _parse(view, path), hashlib.sha256(view).hexdigest()
+            data = stream.read()
+    except FileNotFoundError as error:
+        raise ModelLoadError(f"model {path}: no such file") from error
+    except IsADirectoryError as error:
+        raise ModelLoadError(f"model {path}: is a folder, not an ONNX file") from error
+    except OSError as error:
+        raise ModelLoadError(f"model {path}: cannot be read: {error.strerror or error}") from error
+    return _parse(memoryview(data), path), hashlib.sha256(data).hexdigest()
+
+
+def _parse(data: memoryview, path: Path) -> ModelProto:
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import ModelProto
+
+    if not len(data):
+        raise ModelLoadError(f"model {path}: the file is empty")
+    try:
+        slim = slim_model(data)
+    except WireError as error:
+        raise ModelLoadError(f"model {path}: {_why_not(data, error)}") from error
+    if len(slim) > _PROTOBUF_LIMIT_BYTES:
+        raise ModelLoadError(
+            f"model {path}: {len(slim)} bytes are left without the weights, and protobuf reads at most 2 GiB"
+        )
+    model = ModelProto()
+    try:
+        model.ParseFromString(slim)
+    except DecodeError as error:
+        raise ModelLoadError(f"model {path}: {_why_undecodable(memoryview(slim))}") from error
+    if not model.HasField("graph"):
+        raise ModelLoadError(f"model {path}: is not an ONNX model: it holds no graph")
+    return model
+
+
+def _why_not(data: memoryview, error: WireError) -> str:
+    head = bytes(data[:256])
+    if all(byte in b"\t\n\r" or 0x20 <= byte < 0x7F for byte in head):
+        return "is plain text, not an ONNX protobuf file"
+    if error.truncated:
+        return f"is truncated or no ONNX protobuf file: {error}; fetch or export it again"
+    return f"is not an ONNX protobuf file: {error}"
+
+
+def _why_undecodable(data: memoryview) -> str:
+    try:
+        depth = nesting_depth(data)
+    except WireError as error:
+        return f"is truncated or damaged: {error}; fetch or export it again"
+    if depth > PROTOBUF_NESTING_LIMIT:
+        return (
+            f"its subgraphs (If, Loop, Scan) nest {depth // 3} deep, {depth} messages, and protobuf reads "
+            f"{PROTOBUF_NESTING_LIMIT} levels; flatten the nested control flow before exporting"
+        )
+    return "is not an ONNX protobuf file: its content does not decode"
+
+

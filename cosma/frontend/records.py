@@ -1,0 +1,34 @@
+"""What the walk over a model leaves behind for the graph to be assembled from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cosma.frontend.loaded import NodeFate
+from cosma.frontend.nodes import Node
+from cosma.frontend.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One live node of the model and how it takes part in the graph.
+
+    Attributes
+    ----------
+    node
+        The node.
+    fate
+        Operator, view or folded.
+    reads
+        Values whose bytes it needs; for a view, those it stands for; for a folded node, its constant operands.
+    results
+        Its results that exist. For an operator each is a new tensor.
+    macs
+        Multiply-accumulates, where known.
+    """
+
+    node: Node
+    fate: NodeFate
+    reads: tuple[Value, ...]
+    results: tuple[Value, ...]
+    macs: int | None = None

@@ -1,0 +1,113 @@
+"""What the importer knows about each name of a model: its type, whether it is constant, what it is a view of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from cosma.graph.dtypes import WIDTH_BITS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cosma.frontend.nodes import Node
+
+    Array = npt.NDArray[np.generic]
+
+#: Constants of more elements than this are never evaluated: no shape depends on them.
+EVALUATE_LIMIT = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Element type (ONNX's number) and shape, either of which may be unknown in part.
+
+    Attributes
+    ----------
+    element
+        ``TensorProto.DataType``; 0 where unknown.
+    shape
+        Dimensions, None for an unknown one; None as a whole where even the rank is unknown.
+    """
+
+    element: int
+    shape: tuple[int | None, ...] | None
+
+    @property
+    def known(self) -> bool:
+        """Whether the element type and every dimension are known."""
+        return self.element != 0 and self.shape is not None and all(d is not None for d in self.shape)
+
+    def __str__(self) -> str:
+        name = dtype_name(self.element) if self.element else "unknown type"
+        if self.shape is None:
+            return f"{name} of unknown rank"
+        return f"{name}[{','.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+@dataclass(slots=True, eq=False)
+class Value:
+    """One value of the model.
+
+    Attributes
+    ----------
+    name
+        Name it was first met under.
+    element, shape
+        Element type (ONNX's number) and full static shape. A view has its own shape.
+    root
+        Name of the tensor that holds the bytes; a view has its operand's.
+    constant
+        Whether it is known before the model runs.
+    stored
+        For a constant: the weights that are read to have it. One, except for dequantized ones.
+    elements
+        For a sequence: its tensors, in order.
+    tensor, source, array, evaluated
+        Where a constant's content comes from: a tensor message, or a node, its operands and which result of it;
+        the content once evaluated, and whether that was tried.
+    """
+
+    name: str
+    element: int
+    shape: tuple[int, ...]
+    root: str
+    constant: bool = False
+    stored: tuple[str, ...] = ()
+    elements: tuple[Value, ...] | None = None
+    tensor: Any = None
+    source: tuple[Node, tuple[Value | None, ...], int] | None = None
+    array: Array | None = field(default=None, repr=False)
+    evaluated: bool = False
+    dequantized: bool = False
+
+    @property
+    def type(self) -> TensorType:
+        """Type as a possibly partial one."""
+        return TensorType(self.element, self.shape)
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+def dtype_name(element: int) -> str:
+    """Name of an ONNX element type in lower case, ``float32`` and ``float64`` for ONNX's FLOAT and DOUBLE.
+
+    Unknown numbers come back as ``elem_type N``.
+    """
+    from onnx import TensorProto
+
+    try:
+        name = str(TensorProto.DataType.Name(element)).lower()
+    except ValueError:
+        return f"elem_type {element}"
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def has_width(element: int) -> bool:
+    """Whether an element type is known and has a fixed width."""
+    return dtype_name(element) in WIDTH_BITS

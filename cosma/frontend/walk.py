@@ -1,0 +1,403 @@
+"""The walk over the sorted, live nodes: types every result and decides what each node is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cosma.errors import ModelLoadError
+from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.inference import Inference
+from cosma.frontend.loaded import NodeFate
+from cosma.frontend.macs import count_macs
+from cosma.frontend.nodes import Node, make_node, readable
+from cosma.frontend.parameters import parameter_positions
+from cosma.frontend.records import Step
+from cosma.frontend.sequences import SequenceNodes
+from cosma.frontend.values import TensorType, Value
+from cosma.frontend.views import is_view
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnx import GraphProto, TensorProto
+
+Operands = tuple[Value | None, ...]
+
+#: ONNX operators whose results are not a function of their operands alone.
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_FOLDED_DOMAINS = ("", "com.microsoft")
+
+
+class Walk:
+    """What is known of every name, and the steps taken so far.
+
+    Parameters
+    ----------
+    opsets
+        Version of every domain.
+    ir_version
+        The model's IR version.
+    declared
+        Types the model states itself: checked against what is inferred, and taken where nothing is.
+    read
+        Names that some live node or graph output reads; results nobody reads need no type if they are optional.
+    """
+
+    def __init__(
+        self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str]
+    ) -> None:
+        self.evaluator = Evaluator(opsets.get("", 1))
+        self.inference = Inference(opsets, ir_version, self.evaluator)
+        self.opset = self.inference.opset
+        self.values: dict[str, Value] = {}
+        self.steps: list[Step] = []
+        self.inputs: list[Value] = []
+        #: Elements of split sequences: the sequence and the position, and the name one is first taken out under.
+        self.parts: dict[str, tuple[str, int]] = {}
+        self.renamed: dict[str, str] = {}
+        #: How many If nodes had a known condition.
+        self.spliced = 0
+        self._declared = declared
+        self._read = set(read)
+        self._sequences = SequenceNodes(self)
+
+    # -- what is there before the first node --------------------------------------------------------------
+
+    def add_weight(self, name: str, tensor: TensorProto) -> None:
+        """Take note of an initializer."""
+        self.values[name] = Value(
+            name, tensor.data_type, tuple(tensor.dims), name, constant=True, stored=(name,), tensor=tensor
+        )
+
+    def add_input(self, name: str, element: int, shape: tuple[int, ...]) -> None:
+        """Take note of a graph input."""
+        self.values[name] = Value(name, element, shape, name)
+        self.inputs.append(self.values[name])
+
+    # -- nodes --------------------------------------------------------------------------------------------
+
+    def run(self, nodes: Iterable[Node]) -> None:
+        """Walk nodes in order.
+
+        Raises
+        ------
+        ModelLoadError
+            Where a node does not fit its operands, contradicts the model's own statements, or has a result whose
+            shape does not follow.
+        """
+        for node in nodes:
+            operands: Operands = tuple(self.values[name] if name else None for name in node.inputs)
+            captured = {name: self.values[node.renames.get(name, name)] for name in node.captures}
+            if self._sequences.handle(node, operands):
+                continue
+            if node.type == "If" and not node.domain and self._splice(node, operands):
+                continue
+            self._visit(node, operands, captured)
+
+    def _visit(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> None:
+        if self._fold_special(node, operands):
+            return
+        constant = self._is_constant(node, operands, captured)
+        types = self._complete(node, operands, self.inference.infer(node, operands, captured), constant)
+        if constant:
+            self._fold(node, operands, types)
+            return
+        first = types[0] if types else None
+        others = [name for name in node.outputs[1:] if name in self._read]
+        if first is not None and not others and is_view(node, operands, first, self.evaluator, self.opset):
+            assert operands[0] is not None
+            self.add_view(node, operands[0], first)
+            return
+        self._add_operator(node, operands, captured, types)
+
+    def add_view(self, node: Node, operand: Value, found: TensorType) -> None:
+        """Record that a node's first result is its operand, in another shape perhaps."""
+        name = node.first_output
+        view = replace(operand, name=name, shape=_static(found), element=found.element)
+        if operand.constant:
+            operands = tuple(self.values[name] if name else None for name in node.inputs)
+            in_sequence = any(value is not None and value.elements is not None for value in operands)
+            source = None if in_sequence else (node, operands, 0)
+            view = replace(view, tensor=None, source=source, array=None, evaluated=False)
+        self.values[name] = view
+        fate = NodeFate.FOLDED if operand.constant else NodeFate.VIEW
+        self.steps.append(Step(node, fate, (operand,), (view,)))
+
+    def _add_operator(
+        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None]
+    ) -> None:
+        parameters = parameter_positions(node, self.opset)
+        reads = [
+            operand
+            for i, operand in enumerate(operands)
+            if operand is not None and not (i in parameters and operand.constant)
+        ]
+        reads.extend(captured.values())
+        results = []
+        for name, found in zip(node.outputs, types, strict=True):
+            if name and found is not None:
+                results.append(Value(name, found.element, _static(found), name))
+        if not results:
+            raise ModelLoadError(f"{node} yields nothing that has a type; remove it or give its results one")
+        shapes = [None if operand is None else operand.shape for operand in operands]
+        self.steps.append(
+            Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), count_macs(node, shapes, results[0].shape))
+        )
+        self.values.update((value.name, value) for value in results)
+
+    # -- constants ----------------------------------------------------------------------------------------
+
+    def _is_constant(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> bool:
+        if node.domain not in _FOLDED_DOMAINS or (node.type in _RANDOM and not node.domain):
+            return False
+        if node.subgraphs and _has_random(node):
+            return False
+        known = (*operands, *captured.values())
+        if not node.domain or known:
+            return all(operand is None or operand.constant for operand in known)
+        return False
+
+    def _fold_special(self, node: Node, operands: Operands) -> bool:
+        """Fold what is known though its operand is not (Shape, Size), and literals."""
+        if node.domain:
+            return False
+        if node.type == "Constant":
+            self._add_literal(node)
+            return True
+        operand = operands[0] if operands else None
+        if node.type not in ("Shape", "Size") or operand is None or operand.elements is not None:
+            return False
+        import numpy as np
+
+        if node.type == "Size":
+            array = np.array(operand.count, dtype=np.int64)
+        else:
+            array = np.array(operand.shape[node.integer("start", 0) : node.integer("end")], dtype=np.int64)
+        self.add_array(node, array)
+        return True
+
+    def add_array(self, node: Node, array: np.ndarray[Any, Any]) -> None:
+        """Record that a node yields a constant whose content is known."""
+        from onnx import helper
+
+        name = node.first_output
+        element = helper.np_dtype_to_tensor_dtype(array.dtype)
+        value = Value(name, element, array.shape, name, constant=True, stored=(name,), array=array, evaluated=True)
+        self._finish_constant(node, (), [value])
+
+    def _add_literal(self, node: Node) -> None:
+        """Record a Constant node."""
+        import numpy as np
+        from onnx import TensorProto
+
+        name = node.first_output
+        for key, attribute in node.attributes.items():
+            if key in ("value", "sparse_value"):
+                tensor = attribute.t
+                if key == "sparse_value":
+                    tensor = TensorProto(
+                        data_type=attribute.sparse_tensor.values.data_type, dims=attribute.sparse_tensor.dims
+                    )
+                shape = tuple(tensor.dims)
+                value = Value(name, tensor.data_type, shape, name, constant=True, stored=(name,), tensor=tensor)
+                self._finish_constant(node, (), [value])
+                return
+            if key in ("value_int", "value_ints"):
+                self.add_array(node, np.array(attribute.i if key == "value_int" else list(attribute.ints), np.int64))
+                return
+            if key in ("value_float", "value_floats"):
+                floats = attribute.f if key == "value_float" else list(attribute.floats)
+                self.add_array(node, np.array(floats, np.float32))
+                return
+            if key in ("value_string", "value_strings"):
+                shape = () if key == "value_string" else (len(attribute.strings),)
+                value = Value(name, TensorProto.STRING, shape, name, constant=True, stored=(name,))
+                self._finish_constant(node, (), [value])
+                return
+        raise ModelLoadError(f"{node} carries no value")
+
+    def _fold(self, node: Node, operands: Operands, types: Sequence[TensorType | None]) -> None:
+        """Record a node of a constant subgraph: its results are weights, or views or stored forms of weights."""
+        first = next((operand for operand in operands if operand is not None), None)
+        kind = node.type if not node.domain else ""
+        results = []
+        for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
+            if not name or found is None:
+                continue
+            value = Value(name, found.element, _static(found), name, constant=True, stored=(name,))
+            value.source = (node, operands, i)
+            if i == 0 and first is not None:
+                if is_view(node, operands, found, self.evaluator, self.opset):
+                    value.root, value.stored, value.dequantized = first.root, first.stored, first.dequantized
+                elif node.type == "DequantizeLinear":
+                    parts = [part for operand in operands if operand is not None for part in operand.stored]
+                    value.stored, value.dequantized = tuple(dict.fromkeys(parts)), True
+                elif kind == "Transpose" and first.dequantized:
+                    value.stored, value.dequantized = first.stored, True
+            results.append(value)
+        self._finish_constant(node, tuple(operand for operand in operands if operand is not None), results)
+
+    def _finish_constant(self, node: Node, reads: tuple[Value, ...], results: list[Value]) -> None:
+        for value in results:
+            self._check_declared(node, value.name, value.type)
+            self.values[value.name] = value
+        self.steps.append(Step(node, NodeFate.FOLDED, reads, tuple(results)))
+
+    # -- types --------------------------------------------------------------------------------------------
+
+    def _complete(
+        self, node: Node, operands: Operands, types: list[TensorType], constant: bool
+    ) -> list[TensorType | None]:
+        """Fill in what inference left open and check it against what the model states.
+
+        A result that nobody reads and that the operator may leave out is None.
+        """
+        evaluated: list[Any] | None = None
+        complete: list[TensorType | None] = []
+        schema = self.inference.schema(node)
+        for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
+            if not name or (name not in self._read and _is_optional(schema, i)):
+                complete.append(None)
+                continue
+            if not found.known and constant:
+                if evaluated is None:
+                    evaluated = self._evaluate(node, operands)
+                if i < len(evaluated):
+                    found = TensorType(_element(evaluated[i], found), evaluated[i].shape)
+            found = self._check_declared(node, name, found)
+            if not found.known:
+                raise ModelLoadError(self._unknown(node, name, found, operands))
+            complete.append(found)
+        return complete
+
+    def _evaluate(self, node: Node, operands: Operands) -> list[Any]:
+        arrays = [None if operand is None else self.evaluator.array(operand) for operand in operands]
+        if any(array is None and operand is not None for array, operand in zip(arrays, operands, strict=True)):
+            return []
+        return self.evaluator.run(node, arrays) or []
+
+    def _check_declared(self, node: Node, name: str, found: TensorType) -> TensorType:
+        """Merge an inferred type with the one the model states.
+
+        Raises
+        ------
+        ModelLoadError
+            If the two contradict each other.
+        """
+        stated = self._declared.get(name)
+        if stated is None:
+            return found
+        element, shape = found.element or stated.element, found.shape if found.shape is not None else stated.shape
+        wrong = stated.element not in (0, element)
+        if shape is not None and stated.shape is not None:
+            wrong = wrong or len(shape) != len(stated.shape)
+            pairs = list(zip(shape, stated.shape, strict=False))
+            wrong = wrong or any(a is not None and b is not None and a != b for a, b in pairs)
+            shape = tuple(b if a is None else a for a, b in pairs) if not wrong else shape
+        if wrong:
+            raise ModelLoadError(
+                f"the model states that {name!r} is {stated}, but {node} yields {found}; one of the two is wrong: "
+                "remove the statement (value_info, or the graph output's type) or export the model again"
+            )
+        return TensorType(element, shape)
+
+    def _unknown(self, node: Node, name: str, found: TensorType, operands: Operands) -> str:
+        known = self.inference.schema(node) is not None
+        missing = f"of its result {name!r} only this is known: {found}" if found.element or found.shape else (
+            f"nothing is known of its result {name!r}"
+        )
+        given = ", ".join("absent" if o is None else f"{o.name!r} {o.type}" for o in operands) or "none"
+        why = (
+            "its shape depends on values that are known only when the model runs"
+            if known
+            else f"no operator {node.type!r} is known in domain {node.domain or 'ai.onnx'!r}"
+        )
+        return (
+            f"{node}: {missing}; {why} (operands: {given}). Sizes are never guessed: state the type and shape of "
+            f"{name!r} in the model's value_info, or replace the node by operators of fixed shape"
+        )
+
+    # -- control flow -------------------------------------------------------------------------------------
+
+    def _splice(self, node: Node, operands: Operands) -> bool:
+        """Put the branch in place of an If whose condition is known."""
+        condition = operands[0] if operands else None
+        array = self.evaluator.array(condition) if condition is not None and condition.constant else None
+        if array is None or array.size != 1:
+            return False
+        branch = node.attributes.get("then_branch" if bool(array.reshape(())) else "else_branch")
+        if branch is None:
+            raise ModelLoadError(f"{node} lacks one of its branches")
+        graph: GraphProto = branch.g
+        renames = dict(node.renames)
+        for name in _own_names(graph):
+            renames.pop(name, None)
+            if name in self.values:  # another branch taken before may use the same names inside
+                renames[name] = f"{node.first_output}/{name}"
+        for tensor in graph.initializer:
+            name = readable(tensor.name)
+            self.add_weight(renames.get(name, name), tensor)
+        inner = [_rename(make_node(proto), renames) for proto in graph.node]
+        results = [renames.get(readable(v.name), readable(v.name)) for v in graph.output]
+        self._read.update(name for n in inner for name in n.reads)
+        self._read.update(results)
+        self.run(inner)
+        found = [self.values[name] for name in results]
+        for name, value in zip(node.outputs, found, strict=False):
+            if name:
+                self._check_declared(node, name, value.type)
+                self.values[name] = replace(value, name=name)
+        fate = NodeFate.FOLDED if all(value.constant for value in found) else NodeFate.VIEW
+        views = tuple(self.values[name] for name in node.outputs if name)
+        self.steps.append(Step(node, fate, tuple(found), views))
+        self.spliced += 1
+        return True
+
+
+def _own_names(graph: GraphProto) -> list[str]:
+    names = [readable(tensor.name) for tensor in graph.initializer]
+    return names + [readable(name) for node in graph.node for name in node.output if name]
+
+
+def _rename(node: Node, renames: Mapping[str, str]) -> Node:
+    if not renames:
+        return node
+    return replace(
+        node,
+        inputs=tuple(renames.get(name, name) for name in node.inputs),
+        outputs=tuple(renames.get(name, name) for name in node.outputs),
+        renames=renames,
+    )
+
+
+def _static(found: TensorType) -> tuple[int, ...]:
+    assert found.shape is not None
+    return tuple(d for d in found.shape if d is not None)
+
+
+def _element(array: Any, found: TensorType) -> int:
+    from onnx import helper
+
+    return found.element or helper.np_dtype_to_tensor_dtype(array.dtype)
+
+
+def _is_optional(schema: Any, index: int) -> bool:
+    """Whether an operator may leave out a result; unknown for operators without a definition, so no."""
+    if schema is None or index >= len(schema.outputs):
+        return False
+    return bool(schema.outputs[index].option == schema.outputs[index].option.Optional)
+
+
+def _has_random(node: Node) -> bool:
+    stack = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
+    while stack:
+        for inner in stack.pop().node:
+            if inner.op_type in _RANDOM or readable(inner.domain) not in ("", "ai.onnx"):
+                return True
+            stack.extend(attribute.g for attribute in inner.attribute if attribute.HasField("g"))
+    return False
+
+
