@@ -1,0 +1,165 @@
+"""``cosma compile``: a model in, a validated plan out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.compiler import CompileResult, Progress
+    from cosma.plan import Plan
+
+
+def compile_(
+    model: options.Model,
+    scratchpad: options.Scratchpad = None,
+    accelerator: options.AcceleratorName = None,
+    alignment: options.Alignment = None,
+    operands: options.OperandsMode = None,
+    weights: options.WeightsMode = None,
+    reserved: options.Reserved = None,
+    in_place: options.InPlace = None,
+    fusion: options.FusionMode = None,
+    dtype: options.Dtype = None,
+    dim: options.Dim = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="See `cosma presets`; or ORDER+REPLACEMENT+ADDRESSES.")
+    ] = "auto",
+    effort: Annotated[
+        float, typer.Option("--effort", metavar="S", help="Work to spend, in nominal seconds; repeatable.")
+    ] = 10.0,
+    time_limit: options.TimeLimit = None,
+    gap: Annotated[float, typer.Option("--gap", help="Stop at this proven gap; 0.01 is one per cent.")] = 0.0,
+    seed: options.Seed = 0,
+    output: options.Output = None,
+    json: options.Json = False,
+) -> None:
+    """Plan a model onto an accelerator and say what it costs.
+
+    The plan has been replayed; its traffic is what the replay counted. Ctrl-C ends the search and keeps the
+    best plan found so far.
+    """
+    from cosma.compiler import Limits, run_compile
+    from cosma.compiler.compile import check_limits
+
+    chosen = options.make_accelerator(
+        accelerator,
+        scratchpad=scratchpad,
+        alignment=alignment,
+        operands=operands,
+        weights=weights,
+        reserved=reserved,
+        in_place=in_place,
+        fusion=fusion,
+    )
+    limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
+    check_limits(limits, seed)
+    with _Interruption() as interruption, _ProgressLine(quiet=json) as line:
+        result = run_compile(
+            model,
+            chosen,
+            strategy=strategy,
+            limits=limits,
+            seed=seed,
+            dtype=dtype,
+            dims=options.parse_dims(dim),
+            sink=line,
+            interrupted=interruption.happened,
+        )
+    if output is not None:
+        from cosma.plan.file import save_plan
+
+        save_plan(result.plan, output)
+    _print_result(result, json=json)
+
+
+class _Interruption:
+    """Turns the first Ctrl-C or SIGTERM into a flag that the search polls; the second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def happened(self) -> bool:
+        return self._event.is_set()
+
+    def __enter__(self) -> _Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._event.is_set():
+            raise KeyboardInterrupt
+        self._event.set()
+
+
+class _ProgressLine:
+    """One line on a terminal's stderr that is overwritten as the compile goes on; nothing elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+        self._width = 0
+
+    def __enter__(self) -> _ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+
+    def __call__(self, progress: Progress) -> None:
+        if not self._shown:
+            return
+        from cosma.cli.output import share
+        from cosma.units import format_size
+
+        achieved, bound = progress.noncompulsory_bytes, progress.bound_bytes
+        text = (
+            f"{progress.seconds:6.1f} s  {progress.phase}: non-compulsory {format_size(achieved)}, "
+            f"bound {format_size(bound)}, gap {share(achieved - bound, achieved) if achieved else '0.0 %'}"
+        )
+        sys.stderr.write("\r" + text.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(text)
+
+
+def _print_result(result: CompileResult, *, json: bool) -> None:
+    from cosma.cli.output import note, print_json, print_table
+    from cosma.cli.tables import plan_summary, plan_tables
+
+    summary = plan_summary(result.plan)
+    summary |= {
+        "found_by": result.found_by,
+        "stopped_by": result.stopped_by,
+        "reproducible": result.reproducible,
+        "seconds": round(result.seconds, 3),
+    }
+    if json:
+        print_json(summary)
+        return
+    for table in plan_tables(result.plan):
+        print_table(table)
+    note(_closing_line(result, result.plan))
+
+
+def _closing_line(result: CompileResult, plan: Plan) -> str:
+    how = {
+        "proof": "proven optimal",
+        "gap": "the gap asked for is reached",
+        "work": "the effort is spent; more may help: --effort",
+        "time": "the time limit is reached; this plan is not reproducible",
+        "interrupt": "interrupted; this is the best plan so far, and not reproducible",
+    }[result.stopped_by]
+    return f"{how} ({result.seconds:.1f} s, found by {result.found_by})"

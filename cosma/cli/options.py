@@ -1,0 +1,105 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cosma.errors import InputError
+
+if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file, or a graph in .json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Dim = Annotated[
+    list[str] | None, typer.Option("--dim", metavar="NAME=N", help="Bind a symbolic dimension; repeat for more.")
+]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="Count every floating-point tensor as this type, e.g. int8.")
+]
+Scratchpad = Annotated[str | None, typer.Option("--scratchpad", metavar="SIZE", help="Capacity, e.g. 512KiB.")]
+AcceleratorName = Annotated[
+    str | None, typer.Option("--accelerator", metavar="NAME|FILE.toml", help="A preset or a file.")
+]
+Alignment = Annotated[str | None, typer.Option("--alignment", metavar="SIZE", help="Alignment of addresses.")]
+OperandsMode = Annotated[
+    str | None, typer.Option("--operands", help="resident, or streamable: operators may also read and write off-chip.")
+]
+WeightsMode = Annotated[
+    str | None, typer.Option("--weights", help="stream past the scratchpad, or kept in the scratchpad.")
+]
+Reserved = Annotated[str | None, typer.Option("--reserved", metavar="SIZE", help="Bytes at the top that are not ours.")]
+InPlace = Annotated[
+    bool | None, typer.Option("--in-place/--no-in-place", help="Whether results may overwrite dying operands.")
+]
+FusionMode = Annotated[str | None, typer.Option("--fusion", help="none, or epilogue.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result here.")]
+TimeLimit = Annotated[
+    float | None, typer.Option("--time-limit", metavar="S", help="Clock limit in seconds; makes runs unrepeatable.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Same input, options and seed give the same bytes.")]
+
+
+def parse_dims(entries: list[str] | None) -> dict[str, int]:
+    """Read ``NAME=N`` pairs; the last ``=`` separates, so names may contain one.
+
+    Raises
+    ------
+    InputError
+        If an entry is not of that form, N is no positive whole number, or a name is bound twice.
+    """
+    dims: dict[str, int] = {}
+    for entry in entries or []:
+        name, separator, value = entry.rpartition("=")
+        if not separator or not name or not value.isascii() or not value.isdigit() or int(value) == 0:
+            raise InputError(f"--dim {entry!r}: write NAME=N with a positive whole number, such as batch=1")
+        if name in dims and dims[name] != int(value):
+            raise InputError(f"--dim {name} is given twice, as {dims[name]} and {value}")
+        dims[name] = int(value)
+    return dims
+
+
+def make_accelerator(
+    name: str | None,
+    *,
+    scratchpad: str | None,
+    alignment: str | None,
+    operands: str | None,
+    weights: str | None,
+    reserved: str | None,
+    in_place: bool | None,
+    fusion: str | None,
+) -> Accelerator:
+    """Build the accelerator from ``--accelerator`` and whatever options override it.
+
+    Raises
+    ------
+    InputError
+        If neither a preset nor a capacity is given, or a value is wrong.
+    """
+    from cosma.accelerator import Accelerator
+    from cosma.units import parse_size
+
+    given: dict[str, Any] = {
+        "scratchpad": None if scratchpad is None else parse_size(scratchpad, "--scratchpad"),
+        "alignment": None if alignment is None else parse_size(alignment, "--alignment"),
+        "reserved": None if reserved is None else parse_size(reserved, "--reserved"),
+        "operands": operands,
+        "weights": weights,
+        "in_place": in_place,
+        "fusion": fusion,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    if name is not None:
+        from cosma.accelerator.files import find_accelerator
+
+        return find_accelerator(name).accelerator.replace(**changes)
+    if "scratchpad" not in changes:
+        raise InputError(
+            "no accelerator: give --scratchpad SIZE (such as 1MiB) or --accelerator NAME|FILE.toml; "
+            "`cosma presets` lists the names"
+        )
+    return Accelerator(**changes)

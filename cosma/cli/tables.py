@@ -1,0 +1,127 @@
+"""Plans as tables and records, the same numbers in both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cosma.cli.output import make_table, share
+from cosma.plan.instructions import Execute, Load, Store
+from cosma.units import format_size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cosma.plan import Plan
+
+#: Rows of the table of costly tensors.
+COSTLIEST = 5
+
+
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """A plan's numbers as a record; sizes in bytes."""
+    accelerator = plan.accelerator
+    return {
+        "model": plan.model_name,
+        "sha256": plan.model_sha256,
+        "accelerator": {
+            "name": accelerator.name,
+            "scratchpad": accelerator.scratchpad,
+            "alignment": accelerator.alignment,
+            "operands": accelerator.operands,
+            "weights": accelerator.weights,
+            "reserved": accelerator.reserved,
+            "in_place": accelerator.in_place,
+            "fusion": accelerator.fusion,
+        },
+        "dtype": plan.dtype,
+        "operators": len(plan.graph.operators),
+        "tensors": len(plan.graph.tensors),
+        "instructions": len(plan.instructions),
+        "traffic": {
+            "total": plan.traffic.total,
+            "compulsory": plan.traffic.compulsory,
+            "noncompulsory": plan.traffic.noncompulsory,
+            "loaded": plan.traffic.loaded,
+            "stored": plan.traffic.stored,
+            "streamed": plan.traffic.streamed,
+        },
+        "peak": plan.peak_bytes,
+        "certificate": {
+            "status": plan.certificate.status,
+            "lower_bound": plan.certificate.lower_bound,
+            "gap": plan.certificate.gap,
+            "method": plan.certificate.method,
+        },
+        "solver": plan.solver,
+        "costliest": [{"tensor": name, "noncompulsory": cost} for name, cost in costliest_tensors(plan)],
+    }
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    """A plan as tables that are read at a glance."""
+    traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
+    table = make_table(f"{plan.model_name} on {plan.accelerator.describe()}", ("", "", ""), right=(1,))
+    table.show_header = False
+    activations = sum(1 for t in plan.graph.tensors.values() if t.kind != "weight")
+    rows = [
+        ("operators", str(len(plan.graph.operators)), ""),
+        ("tensors", str(len(plan.graph.tensors)), f"{activations} activations"),
+        ("capacity", format_size(capacity), f"{capacity} B"),
+        ("peak", format_size(plan.peak_bytes), f"{share(plan.peak_bytes, capacity)} of capacity"),
+        ("traffic", format_size(traffic.total), f"{traffic.total} B"),
+        ("  compulsory", format_size(traffic.compulsory), f"{traffic.compulsory} B"),
+        (
+            "  non-compulsory",
+            format_size(traffic.noncompulsory),
+            f"{traffic.noncompulsory} B, {share(traffic.noncompulsory, traffic.total)} of the traffic",
+        ),
+        (
+            "  loaded / stored / streamed",
+            "",
+            " / ".join(format_size(x) for x in (traffic.loaded, traffic.stored, traffic.streamed)),
+        ),
+        ("lower bound", format_size(certificate.lower_bound), certificate.method),
+        ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %"),
+    ]
+    if plan.dtype is not None:
+        rows.insert(0, ("counted as", plan.dtype, "every floating-point tensor"))
+    for row in rows:
+        table.add_row(*row)
+    tables = [table]
+    costly = costliest_tensors(plan)
+    if costly:
+        columns = ("tensor", "size", "non-compulsory", "share")
+        worst = make_table("Tensors that cost most beyond the compulsory", columns, right=(1, 2, 3))
+        for name, cost in costly:
+            size = plan.graph.tensors[name].size_bytes
+            worst.add_row(name, format_size(size), format_size(cost), share(cost, traffic.noncompulsory))
+        tables.append(worst)
+    return tables
+
+
+def tensor_traffic(plan: Plan) -> dict[str, int]:
+    """Bytes moved per tensor, streamed weights included."""
+    moved: dict[str, int] = {}
+    tensors = plan.graph.tensors
+    streams_weights = plan.accelerator.weights == "stream"
+    for instruction in plan.instructions:
+        names: tuple[str, ...] = ()
+        if isinstance(instruction, Load | Store):
+            names = (instruction.tensor,)
+        elif isinstance(instruction, Execute):
+            weights = plan.graph.operator(instruction.operator).weights if streams_weights else ()
+            names = tuple(dict.fromkeys(instruction.streamed + weights))
+        for name in names:
+            moved[name] = moved.get(name, 0) + tensors[name].size_bytes
+    return moved
+
+
+def costliest_tensors(plan: Plan, count: int = COSTLIEST) -> list[tuple[str, int]]:
+    """Tensors with the most non-compulsory traffic, largest first, ties by name."""
+    costs: list[tuple[str, int]] = []
+    for name, moved in tensor_traffic(plan).items():
+        tensor = plan.graph.tensors[name]
+        once = tensor.size_bytes if tensor.kind != "intermediate" else 0
+        if moved > once:
+            costs.append((name, moved - once))
+    return sorted(costs, key=lambda item: (-item[1], item[0]))[:count]
