@@ -1,3 +1,141 @@
-"""cosma: plans neural networks onto accelerators with a small software-managed scratchpad."""
+"""cosma: plans neural networks onto accelerators with a small software-managed scratchpad.
+
+The names listed here are the public library; each is imported when it is first used, so that ``import cosma``
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator, Fusion, Operands, Weights
+    from cosma.accelerator.files import find_accelerator
+    from cosma.compiler import compile
+    from cosma.errors import (
+        AcceleratorError,
+        CosmaError,
+        FormatError,
+        GraphError,
+        InfeasibleError,
+        InputError,
+        ModelLoadError,
+        PlanInvalidError,
+        SolverUnavailableError,
+    )
+    from cosma.frontend import LoadedModel, load_onnx
+    from cosma.graph import Graph, Operator, Tensor, TensorKind
+    from cosma.graph.json_format import load_graph, save_graph
+    from cosma.packing import Buffer, PackingResult, pack
+    from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
+    from cosma.plan.file import load_plan, save_plan
+    from cosma.validator import ReplayReport, Verdict, Violation, replay
 
 __version__ = "0.1.0"
+
+_HOME = {
+    # the problem
+    "Graph": "cosma.graph",
+    "Operator": "cosma.graph",
+    "Tensor": "cosma.graph",
+    "TensorKind": "cosma.graph",
+    "load_graph": "cosma.graph.json_format",
+    "save_graph": "cosma.graph.json_format",
+    "load_onnx": "cosma.frontend",
+    "LoadedModel": "cosma.frontend",
+    "Accelerator": "cosma.accelerator",
+    "Operands": "cosma.accelerator",
+    "Weights": "cosma.accelerator",
+    "Fusion": "cosma.accelerator",
+    "find_accelerator": "cosma.accelerator.files",
+    # planning
+    "compile": "cosma.compiler",
+    # plans
+    "Plan": "cosma.plan",
+    "Traffic": "cosma.plan",
+    "Certificate": "cosma.plan",
+    "Instruction": "cosma.plan",
+    "Load": "cosma.plan",
+    "Allocate": "cosma.plan",
+    "Execute": "cosma.plan",
+    "Store": "cosma.plan",
+    "Free": "cosma.plan",
+    "load_plan": "cosma.plan.file",
+    "save_plan": "cosma.plan.file",
+    # trust
+    "replay": "cosma.validator",
+    "ReplayReport": "cosma.validator",
+    "Verdict": "cosma.validator",
+    "Violation": "cosma.validator",
+    # packing on its own
+    "Buffer": "cosma.packing",
+    "PackingResult": "cosma.packing",
+    "pack": "cosma.packing",
+    # errors
+    "CosmaError": "cosma.errors",
+    "InputError": "cosma.errors",
+    "ModelLoadError": "cosma.errors",
+    "GraphError": "cosma.errors",
+    "AcceleratorError": "cosma.errors",
+    "FormatError": "cosma.errors",
+    "SolverUnavailableError": "cosma.errors",
+    "InfeasibleError": "cosma.errors",
+    "PlanInvalidError": "cosma.errors",
+}
+
+__all__ = [  # noqa: RUF022  # grouped as above, not sorted
+    "Graph",
+    "Operator",
+    "Tensor",
+    "TensorKind",
+    "load_graph",
+    "save_graph",
+    "load_onnx",
+    "LoadedModel",
+    "Accelerator",
+    "Operands",
+    "Weights",
+    "Fusion",
+    "find_accelerator",
+    "compile",
+    "Plan",
+    "Traffic",
+    "Certificate",
+    "Instruction",
+    "Load",
+    "Allocate",
+    "Execute",
+    "Store",
+    "Free",
+    "load_plan",
+    "save_plan",
+    "replay",
+    "ReplayReport",
+    "Verdict",
+    "Violation",
+    "Buffer",
+    "PackingResult",
+    "pack",
+    "CosmaError",
+    "InputError",
+    "ModelLoadError",
+    "GraphError",
+    "AcceleratorError",
+    "FormatError",
+    "SolverUnavailableError",
+    "InfeasibleError",
+    "PlanInvalidError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cosma' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})

@@ -28,7 +28,7 @@ def check(
     from cosma.cli.output import print_json, print_text
     from cosma.errors import PlanInvalidError
     from cosma.plan.file import load_plan
-    from cosma.replay import replay
+    from cosma.validator import replay
     from cosma.units import format_size
 
     loaded = load_plan(plan)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from cosma.errors import PlanInvalidError
 from cosma.lowering import realise
 from cosma.plan import Certificate
-from cosma.replay import ReplayReport, replay_instructions
+from cosma.validator import ReplayReport, replay_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.replay.machine import Machine
-from cosma.replay.verdicts import ReplayReport, Verdict, Violation
+from cosma.validator.machine import Machine
+from cosma.validator.verdicts import ReplayReport, Verdict, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
