@@ -23,12 +23,15 @@ def import_model(path: Path, dims: Mapping[str, int]) -> LoadedModel:
     """Read an ONNX file; see :func:`cosma.frontend.load_onnx`."""
     model, sha256 = read_model(path)
     try:
-        return _import(model, path, sha256, dims)
+        return walk_model(model, path, sha256, dims)[0]
     except ModelLoadError as error:
         raise ModelLoadError(f"model {path}: {error}") from error
 
 
-def _import(model: ModelProto, path: Path, sha256: str, dims: Mapping[str, int]) -> LoadedModel:
+def walk_model(
+    model: ModelProto, path: Path, sha256: str, dims: Mapping[str, int]
+) -> tuple[LoadedModel, Walk]:
+    """Read a parsed model; also hand out the walk, with every node and value, for those who execute the model."""
     notes: list[str] = []
     opsets = _opsets(model, notes)
     if model.functions:
@@ -74,7 +77,7 @@ def _import(model: ModelProto, path: Path, sha256: str, dims: Mapping[str, int])
         if 0 in shape:
             notes.append(f"graph input {name!r} is {found}: it holds no element")
     walk.run([node for node, alive in zip(ordered, live, strict=True) if alive])
-    return assemble(walk, ordered, live, list(outputs), notes, path, sha256, dict(dimensions.used))
+    return assemble(walk, ordered, live, list(outputs), notes, path, sha256, dict(dimensions.used)), walk
 
 
 def _opsets(model: ModelProto, notes: list[str]) -> dict[str, int]:
