@@ -49,14 +49,17 @@ def _name_parts(walk: Walk) -> None:
     """Give each element of a split sequence the name it is first taken out under, or ``sequence[i]`` if it is not."""
     if not walk.parts:
         return
-    final = {
-        part: walk.renamed.get(part, f"{sequence}[{i}]") for part, (sequence, i) in walk.parts.items()
-    }
+    final: dict[str, str] = {}
+    for part, (sequence, i) in walk.parts.items():
+        chosen = walk.renamed.get(part, f"{sequence}[{i}]")
+        while part not in walk.renamed and chosen in walk.values:
+            chosen += "'"
+        final[part] = chosen
     for step in walk.steps:
         for value in (*step.results, *step.reads):
-            for part in tensors_of(value):
-                part.root = final.get(part.root, part.root)
-                part.stored = tuple(final.get(name, name) for name in part.stored)
+            for held in tensors_of(value):
+                held.root = final.get(held.root, held.root)
+                held.stored = tuple(final.get(stored, stored) for stored in held.stored)
 
 
 def tensors_of(value: Value) -> Iterator[Value]:

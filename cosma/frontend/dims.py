@@ -41,6 +41,7 @@ class Dimensions:
         self._given = dict(bound)
         self._seen: dict[str, str] = {}
         self._open: dict[str, None] = {}
+        self._computed: dict[str, int | None] = {}
         self.used: dict[str, int] = {}
 
     def resolve(self, name: str, proto: TypeProto, *, must: bool) -> TensorType:
@@ -60,8 +61,9 @@ class Dimensions:
             return TensorType(tensor.elem_type, None)
         shape: list[int | None] = []
         for axis, dim in enumerate(tensor.shape.dim):
-            if dim.HasField("dim_value") and dim.dim_value >= 0:
-                shape.append(dim.dim_value)
+            value = dim.dim_value
+            if value > 0 or (value == 0 and dim.HasField("dim_value")):
+                shape.append(value)
                 continue
             symbol = readable(dim.dim_param) or f"{name}.{axis}"
             if must or dim.dim_param:
@@ -76,7 +78,9 @@ class Dimensions:
         if symbol in self._given:
             self.used[symbol] = self._given[symbol]
             return self._given[symbol]
-        return _arithmetic(symbol, self._given)
+        if symbol not in self._computed:
+            self._computed[symbol] = _arithmetic(symbol, self._given) if self._given else None
+        return self._computed[symbol]
 
     def declare(self, values: Sequence[ValueInfoProto]) -> None:
         """Take note of symbols that occur anywhere else in the model, so that binding them is no error."""

@@ -46,6 +46,9 @@ def walk_model(
     outputs = _outputs(graph, notes)
     nodes = [make_node(proto) for proto in graph.node]
     ordered, as_given = sort_nodes(nodes, weights.keys() | inputs.keys(), list(outputs))
+    escaped = _count_escaped(graph)
+    if escaped:
+        notes.append(f"{escaped} names are not UTF-8: stray bytes are written \\xNN and their backslashes doubled")
     if not as_given:
         notes.append("the nodes were not in topological order and were sorted")
     live = live_nodes(ordered, outputs)
@@ -95,6 +98,13 @@ def _opsets(model: ModelProto, notes: list[str]) -> dict[str, int]:
     if model.ir_version > IR_VERSION:
         notes.append(f"IR version {model.ir_version} is newer than {IR_VERSION}, the newest the installed onnx knows")
     return opsets
+
+
+def _count_escaped(graph: GraphProto) -> int:
+    names = {name for node in graph.node for name in (*node.input, *node.output)}
+    names.update(value.name for value in (*graph.input, *graph.output))
+    names.update(tensor.name for tensor in graph.initializer)
+    return sum(isinstance(name, bytes) for name in names)
 
 
 def _weights(graph: GraphProto, notes: list[str]) -> dict[str, TensorProto]:

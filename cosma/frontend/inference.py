@@ -51,6 +51,7 @@ class Inference:
         self._imports = [helper.make_opsetid(domain, version) for domain, version in self._opsets.items()]
         self._evaluator = evaluator
         self._schemas: dict[tuple[str, str], OpSchema | None] = {}
+        self._signatures: dict[tuple[str, str], _Signature] = {}
         self._cache: dict[object, list[TensorType]] = {}
         self._types: dict[tuple[int, tuple[int, ...]], TypeProto] = {}
 
@@ -92,7 +93,10 @@ class Inference:
         """
         schema = self.schema(node)
         if schema is not None:
-            _check_arity(node, schema)
+            key = (node.domain, node.type)
+            if key not in self._signatures:
+                self._signatures[key] = _Signature(schema)
+            self._signatures[key].check(node)
         if node.subgraphs:
             return self._infer_alone(node, operands, captured)
         data = {
@@ -103,17 +107,17 @@ class Inference:
             and operand.constant
             and (array := self._evaluator.array(operand)) is not None
         }
-        key = (
+        call = (
             node.domain, node.type,
             tuple(sorted((a, attribute.SerializeToString()) for a, attribute in node.attributes.items())),
             tuple(None if operand is None else (operand.element, operand.shape) for operand in operands),
             tuple(bool(name) for name in node.outputs),
             tuple((i, array.dtype.str, array.shape, array.tobytes()) for i, array in data.items()),
         )  # fmt: skip
-        found = self._cache.get(key)
+        found = self._cache.get(call)
         if found is None:
             found = self._infer(node, schema, operands, {i: _to_tensor(a) for i, a in data.items()})
-            self._cache[key] = found
+            self._cache[call] = found
         return found
 
     def _infer(
@@ -240,16 +244,25 @@ def _has_body(schema: OpSchema) -> bool:
     return bool(getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False))
 
 
-def _check_arity(node: Node, schema: OpSchema) -> None:
-    given, results = len(node.inputs), len(node.outputs)
-    if not schema.min_input <= given <= schema.max_input:
-        wanted = _range(schema.min_input, schema.max_input)
-        raise ModelLoadError(f"{node} has {given} operands; {node.type} takes {wanted} in this opset")
-    if results > schema.max_output:
-        raise ModelLoadError(f"{node} has {results} results; {node.type} gives at most {schema.max_output}")
-    missing = [a for a, d in schema.attributes.items() if d.required and a not in node.attributes]
-    if missing:
-        raise ModelLoadError(f"{node} lacks the attribute {missing[0]!r}, which {node.type} requires in this opset")
+class _Signature:
+    """How many operands and results an operator takes and which attributes it needs."""
+
+    def __init__(self, schema: OpSchema) -> None:
+        self._least, self._most, self._results = schema.min_input, schema.max_input, schema.max_output
+        self._attributes = [name for name, definition in schema.attributes.items() if definition.required]
+
+    def check(self, node: Node) -> None:
+        """Refuse a node that does not follow its operator's definition."""
+        if not self._least <= len(node.inputs) <= self._most:
+            wanted = _range(self._least, self._most)
+            raise ModelLoadError(f"{node} has {len(node.inputs)} operands; {node.type} takes {wanted} in this opset")
+        if len(node.outputs) > self._results:
+            raise ModelLoadError(
+                f"{node} has {len(node.outputs)} results; {node.type} gives at most {self._results} in this opset"
+            )
+        for name in self._attributes:
+            if name not in node.attributes:
+                raise ModelLoadError(f"{node} lacks the attribute {name!r}, which {node.type} requires in this opset")
 
 
 def _range(low: int, high: int) -> str:

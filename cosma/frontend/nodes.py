@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,11 +39,15 @@ class Node:
     attributes
         By name.
     captures
-        Names of the enclosing graph that its subgraphs read, each once.
+        Names of the enclosing graph that its subgraphs read, each once, as they are written there.
     proto
         The message it was read from.
     renames
         Names that were changed since, new by old, where the node comes from a branch put in place of an If.
+    first_output
+        Name of the first result that exists; empty if there is none.
+    reads
+        Every name it reads, captures included.
     """
 
     name: str
@@ -56,22 +60,18 @@ class Node:
     captures: tuple[str, ...] = ()
     subgraphs: bool = False
     renames: Mapping[str, str] = field(default_factory=dict)
+    first_output: str = field(init=False)
+    reads: tuple[str, ...] = field(init=False)
 
-    @property
-    def first_output(self) -> str:
-        """Name of the first result that exists; empty if there is none."""
-        return next((name for name in self.outputs if name), "")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first_output", next((name for name in self.outputs if name), ""))
+        captured = tuple(self.renames.get(name, name) for name in self.captures)
+        object.__setattr__(self, "reads", tuple(name for name in self.inputs if name) + captured)
 
     @property
     def qualified_type(self) -> str:
         """Operator type, with the domain before it unless it is ONNX's or ONNX Runtime's."""
         return self.type if self.domain in _PLAIN_DOMAINS else f"{self.domain}.{self.type}"
-
-    @property
-    def reads(self) -> Iterator[str]:
-        """Every name it reads, captures included."""
-        yield from (name for name in self.inputs if name)
-        yield from (self.renames.get(name, name) for name in self.captures)
 
     def __str__(self) -> str:
         label = self.name or self.first_output
@@ -91,12 +91,11 @@ class Node:
 def make_node(proto: NodeProto) -> Node:
     """Read one node."""
     attributes = {readable(attribute.name): attribute for attribute in proto.attribute}
-    graphs = [
-        graph
-        for attribute in attributes.values()
-        if attribute.HasField("g") or len(attribute.graphs)
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs)
-    ]
+    graphs: list[GraphProto] = []
+    for attribute in attributes.values():
+        if attribute.HasField("g"):
+            graphs.append(attribute.g)
+        graphs.extend(attribute.graphs)
     domain = readable(proto.domain)
     return Node(
         name=readable(proto.name),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
+from cosma.frontend.control_flow import branch_renames, is_deterministic, renamed, with_trip_count
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.inference import Inference
 from cosma.frontend.loaded import NodeFate
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 Operands = tuple[Value | None, ...]
 
-#: ONNX operators whose results are not a function of their operands alone.
-_RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
 _FOLDED_DOMAINS = ("", "com.microsoft")
 
 
@@ -151,9 +148,7 @@ class Walk:
     # -- constants ----------------------------------------------------------------------------------------
 
     def _is_constant(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> bool:
-        if node.domain not in _FOLDED_DOMAINS or (node.type in _RANDOM and not node.domain):
-            return False
-        if node.subgraphs and _has_random(node):
+        if node.domain not in _FOLDED_DOMAINS or not is_deterministic(node):
             return False
         known = (*operands, *captured.values())
         if not node.domain or known:
@@ -267,6 +262,7 @@ class Walk:
                     evaluated = self._evaluate(node, operands)
                 if i < len(evaluated):
                     found = TensorType(_element(evaluated[i], found), evaluated[i].shape)
+            found = with_trip_count(node, operands, i, found, self.evaluator)
             found = self._check_declared(node, name, found)
             if not found.known:
                 raise ModelLoadError(self._unknown(node, name, found, operands))
@@ -306,15 +302,19 @@ class Walk:
 
     def _unknown(self, node: Node, name: str, found: TensorType, operands: Operands) -> str:
         known = self.inference.schema(node) is not None
-        missing = f"of its result {name!r} only this is known: {found}" if found.element or found.shape else (
-            f"nothing is known of its result {name!r}"
-        )
+        missing = f"nothing is known of its result {name!r}"
+        if found.element or found.shape:
+            missing = f"of its result {name!r} only this is known: {found}"
         given = ", ".join("absent" if o is None else f"{o.name!r} {o.type}" for o in operands) or "none"
-        why = (
-            "its shape depends on values that are known only when the model runs"
-            if known
-            else f"no operator {node.type!r} is known in domain {node.domain or 'ai.onnx'!r}"
-        )
+        positions = parameter_positions(node, self.opset)
+        deciding = [operand for i, operand in enumerate(operands) if i in positions and operand is not None]
+        absent = [operand.name for operand in deciding if operand.constant and operand.array is None]
+        if not known:
+            why = f"no operator {node.type!r} is known in domain {node.domain or 'ai.onnx'!r}"
+        elif absent:
+            why = f"its shape depends on the content of the constant {absent[0]!r}, which is not in the file"
+        else:
+            why = "its shape depends on values that are known only when the model runs"
         return (
             f"{node}: {missing}; {why} (operands: {given}). Sizes are never guessed: state the type and shape of "
             f"{name!r} in the model's value_info, or replace the node by operators of fixed shape"
@@ -332,15 +332,11 @@ class Walk:
         if branch is None:
             raise ModelLoadError(f"{node} lacks one of its branches")
         graph: GraphProto = branch.g
-        renames = dict(node.renames)
-        for name in _own_names(graph):
-            renames.pop(name, None)
-            if name in self.values:  # another branch taken before may use the same names inside
-                renames[name] = f"{node.first_output}/{name}"
+        renames = branch_renames(graph, self.values, node.renames, node.first_output)
         for tensor in graph.initializer:
             name = readable(tensor.name)
             self.add_weight(renames.get(name, name), tensor)
-        inner = [_rename(make_node(proto), renames) for proto in graph.node]
+        inner = [renamed(make_node(proto), renames) for proto in graph.node]
         results = [renames.get(readable(v.name), readable(v.name)) for v in graph.output]
         self._read.update(name for n in inner for name in n.reads)
         self._read.update(results)
@@ -355,22 +351,6 @@ class Walk:
         self.steps.append(Step(node, fate, tuple(found), views))
         self.spliced += 1
         return True
-
-
-def _own_names(graph: GraphProto) -> list[str]:
-    names = [readable(tensor.name) for tensor in graph.initializer]
-    return names + [readable(name) for node in graph.node for name in node.output if name]
-
-
-def _rename(node: Node, renames: Mapping[str, str]) -> Node:
-    if not renames:
-        return node
-    return replace(
-        node,
-        inputs=tuple(renames.get(name, name) for name in node.inputs),
-        outputs=tuple(renames.get(name, name) for name in node.outputs),
-        renames=renames,
-    )
 
 
 def _static(found: TensorType) -> tuple[int, ...]:
@@ -389,15 +369,4 @@ def _is_optional(schema: Any, index: int) -> bool:
     if schema is None or index >= len(schema.outputs):
         return False
     return bool(schema.outputs[index].option == schema.outputs[index].option.Optional)
-
-
-def _has_random(node: Node) -> bool:
-    stack = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
-    while stack:
-        for inner in stack.pop().node:
-            if inner.op_type in _RANDOM or readable(inner.domain) not in ("", "ai.onnx"):
-                return True
-            stack.extend(attribute.g for attribute in inner.attribute if attribute.HasField("g"))
-    return False
-
 

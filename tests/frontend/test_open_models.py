@@ -1,0 +1,114 @@
+"""Every network of the shared folder, checked against what its makers measured."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cosma.frontend import LoadedModel, NodeFate, load_onnx
+from cosma.graph import Graph, TensorKind
+
+FOLDER = Path(__file__).parents[3] / "shared" / "models"
+MANIFEST = FOLDER / "open" / "manifest.csv"
+ROWS = list(csv.DictReader(MANIFEST.open())) if MANIFEST.exists() else []
+RAW = sorted((FOLDER / "raw").glob("*.onnx")) if FOLDER.is_dir() else []
+
+#: Where the largest operator with weights differs from the manifest, which counts what is no memory traffic here.
+PARAMETERS_COUNTED = {
+    "darts_v1_cifar": 24,  # starts, ends and axes of the largest operator, a Slice
+    "enas_micro_cifar": 24,
+    "nasnet_a_cifar": 24,
+    "mobilenet_v2_224_noopt": 64,  # amounts of the largest operator, a Pad
+}
+
+pytestmark = pytest.mark.skipif(not ROWS, reason="the folder of shared models is not beside the repository")
+
+
+@pytest.fixture(scope="session")
+def loaded_models() -> dict[str, LoadedModel]:
+    return {row["file"]: load_onnx(MANIFEST.parent / row["file"]) for row in ROWS}
+
+
+def largest(model: LoadedModel, *, weights: bool) -> int:
+    return max(model.graph.working_set_bytes(operator.name, weights=weights) for operator in model.graph.operators)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"])
+def test_a_network_matches_its_manifest(
+    row: dict[str, str], loaded_models: dict[str, LoadedModel], check: Callable[[LoadedModel], None]
+) -> None:
+    model = loaded_models[row["file"]]
+    check(model)
+    assert largest(model, weights=False) == int(row["max_op_bytes"])
+    views_kept = sum(node.fate is NodeFate.VIEW for node in model.nodes)
+    folded_or_views = int(row["compute_nodes"]) - len(model.graph.operators)
+    assert 0 <= folded_or_views <= views_kept + sum(node.fate is NodeFate.FOLDED for node in model.nodes)
+    if model.name == "mobilenet_v2_int8_qdq":  # its weights count quantized, the manifest's as floats
+        assert largest(model, weights=True) < int(row["max_op_bytes_with_weights"])
+    else:
+        expected = int(row["max_op_bytes_with_weights"]) - PARAMETERS_COUNTED.get(model.name, 0)
+        assert largest(model, weights=True) == expected
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"])
+def test_weights_are_those_of_the_manifest_less_parameters(
+    row: dict[str, str], loaded_models: dict[str, LoadedModel]
+) -> None:
+    """Shape operands are left out; constants reached through Identity, or stored quantized, count once as stored."""
+    model = loaded_models[row["file"]]
+    bytes_counted = sum(tensor.size_bytes for tensor in model.graph.of_kind(TensorKind.WEIGHT))
+    missing = int(row["weight_bytes"]) - bytes_counted
+    shared_or_quantized = {
+        "bert_base_s384_legacy": 468_488,  # 61 biases and norms reached by Identity from one initializer
+        "bert_small_s128_int8_dynamic": 393_318,  # two embeddings of 128 positions, int8 instead of float
+        "mobilenet_v2_int8_qdq": 6_491_702,  # 2.2 MB of int8 weights
+        "swin_tiny_224_legacy": 670_944,  # biases and norms reached by Identity
+    }
+    if model.name in shared_or_quantized:
+        assert missing == shared_or_quantized[model.name]
+    else:
+        assert 0 <= missing <= 4_000
+
+
+@pytest.mark.parametrize("path", RAW, ids=lambda path: path.stem)
+def test_raw_exporter_output_loads(path: Path, check: Callable[[LoadedModel], None]) -> None:
+    model = load_onnx(path)
+    check(model)
+    assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model.graph.operators
+
+
+@pytest.mark.parametrize(
+    "name", ["bert_base_s384_legacy", "darts_v2_imagenet_legacy", "mobilenet_v2_224_noopt", "nasnet_mobile_cl_legacy"]
+)
+def test_raw_and_cleaned_exports_hold_the_same_work(name: str, loaded_models: dict[str, LoadedModel]) -> None:
+    """What another tool folded beforehand is folded here: the operators and the activations come out the same."""
+    raw, cleaned = load_onnx(FOLDER / "raw" / f"{name}.onnx").graph, loaded_models[f"{name}.onnx"].graph
+
+    def work(graph: Graph) -> list[tuple[str, tuple[int, ...]]]:
+        return [
+            (o.type, tuple(t.size_bytes for t in graph.working_set(o.name, weights=False)))
+            for o in graph.operators
+        ]
+
+    assert work(raw) == work(cleaned)
+
+
+@pytest.mark.parametrize("name", ["gpt2_s128", "swin2sr_x2_64", "train_resnet20_b8", "light_densenet121"])
+def test_reading_twice_gives_the_same(name: str, loaded_models: dict[str, LoadedModel]) -> None:
+    assert load_onnx(MANIFEST.parent / f"{name}.onnx") == loaded_models[f"{name}.onnx"]
+
+
+def test_multiply_accumulates_of_well_known_networks(loaded_models: dict[str, LoadedModel]) -> None:
+    def giga(name: str) -> float:
+        return sum(operator.macs or 0 for operator in loaded_models[f"{name}.onnx"].graph.operators) / 1e9
+
+    assert giga("zoo_vgg19") == pytest.approx(19.63, abs=0.01)
+    assert giga("zoo_resnet50") == pytest.approx(4.09, abs=0.01)
+    assert giga("mobilenet_v2_224") == pytest.approx(0.30, abs=0.01)
+    assert giga("vit_b16_224") == pytest.approx(17.56, abs=0.01)
+    assert giga("bert_base_s128") == pytest.approx(11.17, abs=0.01)
