@@ -1,0 +1,97 @@
+"""A cell: one model on one accelerator by one strategy, and the identity its result is stored under."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+#: Strategies whose plan depends on neither effort, gap nor seed.
+_FIXED = ("e1", "e2", "e3", "existing")
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One task of an experiment, complete in itself: a worker needs nothing else to run it.
+
+    Attributes
+    ----------
+    model
+        What tables call the model.
+    group
+        What tables group the model under: the folder or family it comes from.
+    path, model_sha256
+        The file, and the SHA-256 of its bytes when the experiment was expanded.
+    dims
+        Values for the model's symbolic dimensions.
+    grid
+        The accelerators of an experiment come in named grids; this one's name.
+    accelerator
+        Fields of an :class:`~cosma.accelerator.Accelerator`, ``scratchpad`` excepted.
+    capacity
+        The scratchpad as written: bytes (``"524288"``, ``"512KiB"``) or a multiple of the smallest feasible
+        capacity (``"1.1x"``).
+    dtype
+        Element type that floating-point tensors are counted as, where overridden.
+    strategy, solver
+        How to plan; ``solver`` is a solver profile where the strategy takes one.
+    label
+        What tables call strategy and settings.
+    effort, gap, time_limit_s, seed
+        As in :class:`~cosma.compiler.Limits`; ``time_limit_s`` is a clock within which the compile ends by itself.
+    repeat
+        Number of this run among equal ones.
+    limit_s, memory_bytes
+        Wall-clock seconds and address space after which the cell is given up as a failure.
+    keep_plan
+        Whether the plan file is kept.
+    """
+
+    model: str
+    group: str
+    path: str
+    model_sha256: str
+    dims: dict[str, int] = {}
+    grid: str
+    accelerator: dict[str, Any] = {}
+    capacity: str
+    dtype: str | None = None
+    strategy: str
+    solver: str | None = None
+    label: str
+    effort: float = 10.0
+    gap: float = 0.0
+    time_limit_s: float | None = None
+    seed: int = 0
+    repeat: int = 0
+    limit_s: float = 600.0
+    memory_bytes: int = 4 * 2**30
+    keep_plan: bool = False
+
+    def instance(self) -> str:
+        """Identify model and accelerator, whatever the strategy: cells with the same instance can be compared."""
+        model = [self.model, self.model_sha256, self.dims]
+        return _digest([*model, self.grid, self.accelerator, self.capacity, self.dtype])
+
+    def point(self) -> str:
+        """Identify the cell whatever the version of cosma: what two versions are compared at."""
+        how: list[Any] = [self.instance(), self.strategy, self.solver, self.label, self.repeat]
+        if not is_fixed(self.strategy):
+            how += [self.effort, self.gap, self.time_limit_s, self.seed]
+        return _digest(how)
+
+    def key(self, version: str) -> str:
+        """Identify the cell's result: its point and the version of cosma that computes it.
+
+        Limits on seconds and memory are no part of it: they decide whether there is a result, not which.
+        """
+        return _digest([self.point(), version])
+
+
+def is_fixed(strategy: str) -> bool:
+    """Whether a strategy is one of the existing methods, on which effort, gap and seed have no influence."""
+    return strategy in _FIXED or strategy.count("+") == 2
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:20]
