@@ -1,0 +1,471 @@
+"""Compiled loops of the placement search (numba; imported only by the optimisers).
+
+Arrays: ``home[l, e]`` device of expert e in layer l (``-1`` never occurs; layers are padded with idle experts until
+every place is taken), ``field[l, e, d]`` cost of expert e of layer l if it lived on device d and all other layers
+stayed as they are. Transition counts come in compressed rows: ``next_*`` from a layer to the one after it,
+``prev_*`` to the one before it. Row ``l * experts + e`` of ``*_start`` bounds the entries of expert e, half-open.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True)
+def next_random(state):  # type: ignore[no-untyped-def]
+    """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True)
+def random_below(state, bound):  # type: ignore[no-untyped-def]
+    """Return a number in ``[0, bound)``; the bias of at most bound / 2**32 does not matter to a search."""
+    return np.int64(((next_random(state) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
+
+
+@njit(cache=True)
+def random_unit(state):  # type: ignore[no-untyped-def]
+    """Return a number in ``[0, 1)`` with 53 random bits."""
+    return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@njit(cache=True)
+def fill_field(home, cost, linear, next_start, next_to, next_count, prev_start, prev_to, prev_count, field):  # type: ignore[no-untyped-def]
+    """Compute ``field`` from scratch: what each expert would cost on each device, ``linear`` included."""
+    layers, experts = home.shape
+    devices = cost.shape[0]
+    for layer in range(layers):
+        for expert in range(experts):
+            row = layer * experts + expert
+            for d in range(devices):
+                field[layer, expert, d] = linear[layer, expert, d]
+            if layer + 1 < layers:
+                for k in range(next_start[row], next_start[row + 1]):
+                    other = home[layer + 1, next_to[k]]
+                    for d in range(devices):
+                        field[layer, expert, d] += next_count[k] * cost[d, other]
+            if layer > 0:
+                for k in range(prev_start[row], prev_start[row + 1]):
+                    other = home[layer - 1, prev_to[k]]
+                    for d in range(devices):
+                        field[layer, expert, d] += prev_count[k] * cost[other, d]
+
+
+@njit(cache=True)
+def move_expert(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, expert, to):  # type: ignore[no-untyped-def]
+    """Give one expert a new device and bring the fields of its neighbours up to date."""
+    layers, experts = home.shape
+    devices = cost.shape[0]
+    old = home[layer, expert]
+    home[layer, expert] = to
+    row = layer * experts + expert
+    if layer + 1 < layers:
+        for k in range(next_start[row], next_start[row + 1]):
+            weight = next_count[k]
+            other = next_to[k]
+            for d in range(devices):
+                field[layer + 1, other, d] += weight * (cost[to, d] - cost[old, d])
+    if layer > 0:
+        for k in range(prev_start[row], prev_start[row + 1]):
+            weight = prev_count[k]
+            other = prev_to[k]
+            for d in range(devices):
+                field[layer - 1, other, d] += weight * (cost[d, to] - cost[d, old])
+
+
+@njit(cache=True)
+def layer_peak(load_of_device, skip_a, value_a, skip_b, value_b):  # type: ignore[no-untyped-def]
+    """Return the largest load of a layer's devices were two of them to have other loads."""
+    peak = max(value_a, value_b)
+    for d in range(load_of_device.shape[0]):
+        if d != skip_a and d != skip_b and load_of_device[d] > peak:
+            peak = load_of_device[d]
+    return peak
+
+
+@njit(cache=True)
+def swap_experts(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, a, b):  # type: ignore[no-untyped-def]
+    """Let two experts of a layer change places; returns the change of cost."""
+    da = home[layer, a]
+    db = home[layer, b]
+    delta = field[layer, a, db] - field[layer, a, da] + field[layer, b, da] - field[layer, b, db]
+    move_expert(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, a, db)
+    move_expert(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, b, da)
+    return delta
+
+
+@njit(cache=True)
+def best_swap(home, field, layer, da, db):  # type: ignore[no-untyped-def]
+    """Find the cheapest swap of an expert on ``da`` with one on ``db``; returns (change, expert, expert)."""
+    best_a = -1
+    best_b = -1
+    least_a = np.inf
+    least_b = np.inf
+    for e in range(home.shape[1]):
+        d = home[layer, e]
+        if d == da:
+            change = field[layer, e, db] - field[layer, e, da]
+            if change < least_a:
+                least_a = change
+                best_a = e
+        elif d == db:
+            change = field[layer, e, da] - field[layer, e, db]
+            if change < least_b:
+                least_b = change
+                best_b = e
+    if best_a < 0 or best_b < 0:
+        return np.inf, -1, -1
+    return least_a + least_b, best_a, best_b
+
+
+@njit(cache=True)
+def chain_swaps(  # type: ignore[no-untyped-def]
+    home, cost, field, next_start, next_to, next_count, prev_start, prev_to, prev_count,
+    tries, temperature, state, trail,
+):  # fmt: skip
+    """Try ``tries`` chains of swaps: one at random, then the best swap between the same two devices layer after layer.
+
+    Experts that follow each other through many layers only profit when they move together; a single swap is
+    uphill. From a random swap the chain grows forwards, then backwards, as long as the next layer's best swap
+    between the two devices pays; the whole chain is accepted by the rule of annealing or undone.
+    ``trail`` is ``int64[2 * layers + 2, 3]`` scratch. Returns the change of cost.
+    """
+    layers, experts = home.shape
+    total = 0.0
+    for _ in range(tries):
+        start = random_below(state, layers)
+        a = random_below(state, experts)
+        b = random_below(state, experts)
+        da = home[start, a]
+        db = home[start, b]
+        if da == db:
+            continue
+        delta = swap_experts(
+            home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, start, a, b
+        )
+        trail[0, 0] = start
+        trail[0, 1] = a
+        trail[0, 2] = b
+        length = 1
+        for direction in (1, -1):
+            layer = start + direction
+            while 0 <= layer < layers:
+                change, x, y = best_swap(home, field, layer, da, db)
+                if change >= 0.0:
+                    break
+                delta += swap_experts(
+                    home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, x, y
+                )
+                trail[length, 0] = layer
+                trail[length, 1] = x
+                trail[length, 2] = y
+                length += 1
+                layer += direction
+        if delta <= 0.0 or (delta < 20.0 * temperature and random_unit(state) < np.exp(-delta / temperature)):
+            total += delta
+            continue
+        for k in range(length - 1, -1, -1):
+            swap_experts(
+                home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field,
+                trail[k, 0], trail[k, 1], trail[k, 2],
+            )  # fmt: skip
+    return total
+
+
+@njit(cache=True)
+def anneal(  # type: ignore[no-untyped-def]
+    home, members, first_layer, end_layer, cost, field, load, device_load,
+    next_start, next_to, next_count, prev_start, prev_to, prev_count,
+    balance_price, balance_floor, current, budget, sweeps, chains, hot, cold, state,
+):  # fmt: skip
+    """Anneal by swapping two experts of one layer; the best placement seen is left in ``home``.
+
+    Only the experts ``members[l]`` of layers in ``[first_layer, end_layer)`` are swapped. ``field`` and ``device_load``
+    belong to ``home`` on entry and on return.
+
+    ``balance_price[l]`` is what one token above ``balance_floor[l]`` on the fullest device of layer l costs.
+    ``current`` and ``budget`` limit how many real experts may live elsewhere than in ``current`` (budget < 0: no
+    limit). One sweep proposes as many swaps as there are places; temperatures fall geometrically from ``hot`` to ``cold``. Deterministic for a given ``state``. Returns the change of the objective against the start.
+    """
+    layers, experts = home.shape
+    devices = cost.shape[0]
+    best = home.copy()
+    total = 0.0
+    best_total = 0.0
+    moved = 0
+    if budget >= 0:
+        for layer in range(layers):
+            for expert in range(experts):
+                if current[layer, expert] >= 0 and current[layer, expert] != home[layer, expert]:
+                    moved += 1
+    unsaved = False
+    priced = balance_price.max() > 0.0
+    free = members.shape[1]
+    per_sweep = (end_layer - first_layer) * free
+    trail = np.zeros((2 * layers + 2, 3), dtype=np.int64)
+    ratio = 1.0
+    if sweeps > 1 and hot > 0.0:
+        ratio = (cold / hot) ** (1.0 / (sweeps - 1))
+    temperature = hot
+    for sweep in range(sweeps):
+        for _ in range(per_sweep):
+            layer = first_layer + random_below(state, end_layer - first_layer)
+            a = members[layer, random_below(state, free)]
+            b = members[layer, random_below(state, free)]
+            da = home[layer, a]
+            db = home[layer, b]
+            if da == db:
+                continue
+            delta = field[layer, a, db] - field[layer, a, da] + field[layer, b, da] - field[layer, b, db]
+            limit = 20.0 * temperature
+            shift = 0.0
+            if priced:
+                shift = load[layer, a] - load[layer, b]
+                if shift != 0.0:
+                    now = 0.0
+                    for d in range(devices):
+                        if device_load[layer, d] > now:
+                            now = device_load[layer, d]
+                    then = layer_peak(
+                        device_load[layer], da, device_load[layer, da] - shift, db, device_load[layer, db] + shift
+                    )
+                    floor = balance_floor[layer]
+                    delta += balance_price[layer] * (max(then, floor) - max(now, floor))
+            if delta > limit:
+                continue
+            if delta > 0.0 and random_unit(state) >= np.exp(-delta / temperature):
+                continue
+            if budget >= 0:
+                change = 0
+                if current[layer, a] >= 0:
+                    change += np.int64(db != current[layer, a]) - np.int64(da != current[layer, a])
+                if current[layer, b] >= 0:
+                    change += np.int64(da != current[layer, b]) - np.int64(db != current[layer, b])
+                if moved + change > budget:
+                    continue
+                moved += change
+            if unsaved and total + delta >= best_total:
+                # About to leave the best placement seen: keep a copy, and only now.
+                best[:, :] = home
+                unsaved = False
+            move_expert(
+                home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, a, db
+            )
+            move_expert(
+                home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, b, da
+            )
+            device_load[layer, da] -= shift
+            device_load[layer, db] += shift
+            total += delta
+            if total < best_total - 1e-9:
+                best_total = total
+                unsaved = True
+        if chains > 0:
+            if unsaved:
+                best[:, :] = home
+                unsaved = False
+            total += chain_swaps(
+                home, cost, field, next_start, next_to, next_count, prev_start, prev_to, prev_count,
+                chains, temperature, state, trail,
+            )  # fmt: skip
+            if total < best_total - 1e-9:
+                best_total = total
+                unsaved = True
+        temperature *= ratio
+    if not unsaved:
+        for layer in range(layers):
+            for expert in range(experts):
+                if home[layer, expert] != best[layer, expert]:
+                    device_load[layer, home[layer, expert]] -= load[layer, expert]
+                    device_load[layer, best[layer, expert]] += load[layer, expert]
+                    move_expert(
+                        home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field,
+                        layer, expert, best[layer, expert],
+                    )  # fmt: skip
+    return best_total
+
+
+@njit(cache=True)
+def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
+    """Find the assignment of rows to columns with the largest total gain (shortest augmenting paths).
+
+    Only the leading ``size x size`` part of ``gain`` counts. ``match[c]`` becomes the row of column c; ``scratch``
+    is ``float64[4, at least size + 1]``. Returns the total. Forbidden pairs are large negative gains.
+    """
+    if size == 1:
+        match[0] = 0
+        return gain[0, 0]
+    if size == 2:
+        straight = gain[0, 0] + gain[1, 1]
+        crossed = gain[0, 1] + gain[1, 0]
+        if straight >= crossed:
+            match[0] = 0
+            match[1] = 1
+            return straight
+        match[0] = 1
+        match[1] = 0
+        return crossed
+    u = scratch[0]
+    v = scratch[1]
+    least = scratch[2]
+    way = scratch[3]
+    owner = np.zeros(size + 1, dtype=np.int64)
+    used = np.zeros(size + 1, dtype=np.bool_)
+    for j in range(size + 1):
+        u[j] = 0.0
+        v[j] = 0.0
+    for i in range(1, size + 1):
+        owner[0] = i
+        j0 = 0
+        for j in range(size + 1):
+            least[j] = np.inf
+            used[j] = False
+        while True:
+            used[j0] = True
+            i0 = owner[j0]
+            delta = np.inf
+            j1 = 0
+            for j in range(1, size + 1):
+                if not used[j]:
+                    reduced = -gain[i0 - 1, j - 1] - u[i0] - v[j]
+                    if reduced < least[j]:
+                        least[j] = reduced
+                        way[j] = j0
+                    if least[j] < delta:
+                        delta = least[j]
+                        j1 = j
+            for j in range(size + 1):
+                if used[j]:
+                    u[owner[j]] += delta
+                    v[j] -= delta
+                else:
+                    least[j] -= delta
+            j0 = j1
+            if owner[j0] == 0:
+                break
+        while j0 != 0:
+            j1 = np.int64(way[j0])
+            owner[j0] = owner[j1]
+            j0 = j1
+    total = 0.0
+    for j in range(1, size + 1):
+        match[j - 1] = owner[j] - 1
+        total += gain[owner[j] - 1, j - 1]
+    return total
+
+
+@njit(cache=True)
+def nested_gain(flow, group_start, group_kind, child_start, step, relabel, work, scratch):  # type: ignore[no-untyped-def]
+    """Best total saving over all relabellings of the devices of the later layer, by nested assignment.
+
+    ``flow[d, c]`` is what goes from device d of the earlier layer to device c of the later one. The tree comes as
+    levels from the devices outwards: level h has groups ``group_start[h] .. group_start[h + 1]``; the children of
+    group g at level h (h >= 1) are the groups ``child_start[g, 0] .. child_start[g, 1]`` (numbered within level h - 1);
+    ``group_kind`` says which groups are alike, so that one may take the other's place. ``step[h]`` is what staying
+    within one group of level h saves. ``relabel[c]`` becomes the earlier layer's name for device c.
+    ``work`` is ``float64[2, devices, devices]``. Returns the saving.
+    """
+    levels = group_start.shape[0] - 1
+    devices = flow.shape[0]
+    value = work[0]
+    upper = work[1]
+    size = np.zeros(devices, dtype=np.int64)
+    most = 1
+    for h in range(1, levels):
+        for g in range(group_start[h], group_start[h + 1]):
+            most = max(most, child_start[g, 1] - child_start[g, 0])
+    groups = group_start[2] - group_start[1]
+    # names[h, g, c, k]: the child of g whose place child k of c takes when c stands for g.
+    names = np.zeros((levels, groups, groups, most), dtype=np.int64)
+    traffic = flow.copy()
+    for a in range(devices):
+        for b in range(devices):
+            if group_kind[a] == group_kind[b]:
+                value[a, b] = step[0] * flow[a, b]
+            else:
+                value[a, b] = -1e30
+    gain = np.zeros((devices, devices))
+    match = np.zeros(devices, dtype=np.int64)
+    for h in range(1, levels):
+        first = group_start[h]
+        count = group_start[h + 1] - first
+        inner = np.zeros((count, count))
+        for a in range(count):
+            a0 = child_start[first + a, 0]
+            size[a] = child_start[first + a, 1] - a0
+            for b in range(count):
+                b0 = child_start[first + b, 0]
+                together = 0.0
+                for i in range(size[a]):
+                    for j in range(child_start[first + b, 1] - b0):
+                        together += traffic[a0 + i, b0 + j]
+                inner[a, b] = together
+                if group_kind[first + a] != group_kind[first + b]:
+                    upper[a, b] = -1e30
+                    continue
+                for i in range(size[a]):
+                    for j in range(size[a]):
+                        gain[i, j] = value[a0 + i, b0 + j]
+                best = assign(gain, size[a], match, scratch)
+                for j in range(size[a]):
+                    names[h, a, b, j] = match[j]
+                upper[a, b] = best + (step[h] * together if h + 1 < levels else 0.0)
+        for a in range(count):
+            for b in range(count):
+                value[a, b] = upper[a, b]
+                traffic[a, b] = inner[a, b]
+    # Walk down from the root: place[h][g] = which group of the earlier layer group g of the later one stands for.
+    place = np.zeros(devices, dtype=np.int64)
+    below = np.zeros(devices, dtype=np.int64)
+    for h in range(levels - 1, 0, -1):
+        first = group_start[h]
+        for b in range(group_start[h + 1] - first):
+            a = place[b]
+            for j in range(child_start[first + b, 1] - child_start[first + b, 0]):
+                below[child_start[first + b, 0] + j] = child_start[first + a, 0] + names[h, a, b, j]
+        for k in range(group_start[h] - group_start[h - 1]):
+            place[k] = below[k]
+    for d in range(devices):
+        relabel[d] = place[d]
+    return value[0, 0]
+
+
+@njit(cache=True)
+def pair_gains(earlier, later, counts, devices, group_start, group_kind, child_start, step, gains):  # type: ignore[no-untyped-def]
+    """Fill ``gains[a, b]``: the best saving between candidate a of a layer and candidate b of the next."""
+    experts = counts.shape[0]
+    levels = group_start.shape[0] - 1
+    arrival = np.zeros((experts, devices))
+    flow = np.zeros((devices, devices))
+    relabel = np.zeros(devices, dtype=np.int64)
+    work = np.zeros((2, devices, devices))
+    scratch = np.zeros((4, devices + 2))
+    flat = levels == 2
+    match = np.zeros(devices, dtype=np.int64)
+    one_kind = True
+    for d in range(devices):
+        if group_kind[d] != group_kind[0]:
+            one_kind = False
+    for b in range(later.shape[0]):
+        for e in range(experts):
+            for d in range(devices):
+                arrival[e, d] = 0.0
+            for f in range(experts):
+                arrival[e, later[b, f]] += counts[e, f]
+        for a in range(earlier.shape[0]):
+            for d in range(devices):
+                for c in range(devices):
+                    flow[d, c] = 0.0
+            for e in range(experts):
+                row = earlier[a, e]
+                for c in range(devices):
+                    flow[row, c] += arrival[e, c]
+            if flat and one_kind:
+                gains[a, b] = step[0] * assign(flow, devices, match, scratch)
+            else:
+                gains[a, b] = nested_gain(flow, group_start, group_kind, child_start, step, relabel, work, scratch)

@@ -1,0 +1,415 @@
+"""Scalable placement search: assignment layer by layer, annealing, and recombination along the layers.
+
+Three moves work together.
+
+*Layer assignment.* With all other layers fixed, a layer's placement is a transportation problem (each expert to a
+place, cost = its field), solved exactly. Sweeping over the layers until nothing improves is a local optimum in which
+no single layer can be placed better.
+
+*Annealing.* Swapping two experts of a layer changes the cost by four entries of the field, so a proposal costs a few
+nanoseconds and only an accepted one touches the neighbours.
+
+*Recombination.* Names of alike devices are interchangeable. For a pool of placements, the best way to take each
+layer from any of them, relabelling devices from layer to layer, is a shortest path whose edge lengths are nested
+assignment problems; it joins the best stretches of different placements.
+
+Everything is deterministic: work is counted in swap proposals, never in seconds, unless the caller gives a deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from cosma.placement import kernels
+from cosma.placement.instance import Instance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+# Starting temperatures tried in turn, as shares of the scale; the best of the first round is used from then on.
+_HEATS = (1.0, 0.4, 0.15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How long and how widely to search.
+
+    Attributes
+    ----------
+    seed
+        Start of the random numbers; equal seeds give equal placements.
+    proposals
+        Swap proposals over the whole search: the work limit.
+    pool
+        Placements annealed from separate starts before they are recombined.
+    rounds
+        Rounds of recombining and annealing again from a lower temperature.
+    seconds
+        Optional wall-clock limit; only then can two runs differ.
+    """
+
+    seed: int = 0
+    proposals: int = 40_000_000
+    pool: int = 8
+    rounds: int = 2
+    seconds: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Pressure:
+    """What the search weighs beside crossings.
+
+    Attributes
+    ----------
+    price
+        Per layer, the price of a token above ``floor`` on the fullest device; zeros leave balance out.
+    floor
+        Per layer, the load up to which a device costs nothing, in tokens.
+    current
+        ``[layers, places]`` device each expert lives on now (-1 for idle places), for re-placement.
+    budget
+        How many experts may end elsewhere than in ``current``; -1 for no limit.
+    """
+
+    price: NDArray[np.float64]
+    floor: NDArray[np.float64]
+    current: NDArray[np.int64]
+    budget: int = -1
+
+    @classmethod
+    def none(cls, instance: Instance) -> Pressure:
+        """Return no pressure: crossings alone."""
+        shape = (instance.layers, instance.places)
+        return cls(np.zeros(instance.layers), np.zeros(instance.layers), np.full(shape, -1, dtype=np.int64))
+
+    @property
+    def plain(self) -> bool:
+        """Whether crossings alone count, so that layers may be assigned and devices renamed freely."""
+        return self.budget < 0 and not self.price.any()
+
+
+def objective(instance: Instance, home: NDArray[np.int64], pressure: Pressure) -> float:
+    """Return what the search minimises: crossings, linear extras and the price of overload, in summed cost."""
+    total = instance.crossing(home) + instance.extra(home)
+    if pressure.price.any():
+        peak = instance.device_load(home).max(axis=1)
+        total += float((pressure.price * np.maximum(peak, pressure.floor)).sum())
+    return total
+
+
+def assign_layer(instance: Instance, field: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the cheapest placement of one layer given its field ``[places, devices]``."""
+    columns = instance.columns()
+    _, place = linear_sum_assignment(field[:, columns])
+    chosen: NDArray[np.int64] = columns[place]
+    return chosen
+
+
+def polish(instance: Instance, home: NDArray[np.int64], passes: int = 50) -> NDArray[np.int64]:
+    """Assign layer after layer, up and down, until a pass improves nothing (or ``passes`` passes are done)."""
+    home = home.copy()
+    field = instance.field(home)
+    order = [*range(instance.layers), *reversed(range(instance.layers - 1))]
+    everyone = np.arange(instance.places)
+    for _ in range(passes):
+        better = False
+        for layer in order:
+            chosen = assign_layer(instance, field[layer])
+            gain = field[layer, everyone, home[layer]].sum() - field[layer, everyone, chosen].sum()
+            if gain > 1e-7 * max(1.0, abs(float(field[layer].max()))):
+                better = True
+                for expert in np.flatnonzero(chosen != home[layer]):
+                    _move(instance, home, field, layer, int(expert), int(chosen[expert]))
+        if not better:
+            break
+    return home
+
+
+def greedy_chain(instance: Instance, first: NDArray[np.int64], start: int = 0) -> NDArray[np.int64]:
+    """Place layer ``start`` as given and every other layer by exact assignment to its placed neighbour."""
+    home = np.zeros((instance.layers, instance.places), dtype=np.int64)
+    home[start] = first
+    for layer in range(start + 1, instance.layers):
+        home[layer] = assign_layer(instance, _one_sided(instance, home, layer, layer - 1))
+    for layer in reversed(range(start)):
+        home[layer] = assign_layer(instance, _one_sided(instance, home, layer, layer + 1))
+    return home
+
+
+def anneal(
+    instance: Instance,
+    home: NDArray[np.int64],
+    pressure: Pressure,
+    *,
+    proposals: int,
+    hot: float,
+    cold: float,
+    state: NDArray[np.uint64],
+    deadline: float | None = None,
+    chains: int = 0,
+) -> NDArray[np.int64]:
+    """Anneal from ``home`` with about ``proposals`` swap proposals; returns the best placement seen."""
+    home = home.copy()
+    sweeps = max(1, proposals // (instance.layers * instance.places))
+    slices = 1 if deadline is None else min(sweeps, 40)
+    edges = np.linspace(0, sweeps, slices + 1).astype(int)
+    ratio = (cold / hot) ** (1.0 / max(1, sweeps - 1))
+    best, best_value = home, objective(instance, home, pressure)
+    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        run = home.copy()
+        _anneal_slice(instance, run, pressure, int(end - begin), hot * ratio**begin, hot * ratio ** (end - 1), state, chains)
+        home = run
+        value = objective(instance, run, pressure)
+        if value < best_value:
+            best, best_value = run, value
+    return best
+
+
+def reopen(
+    instance: Instance,
+    home: NDArray[np.int64],
+    pressure: Pressure,
+    *,
+    proposals: int,
+    sweeps: int,
+    hot: float,
+    cold: float,
+    state: NDArray[np.uint64],
+    generator: np.random.Generator,
+    deadline: float | None = None,
+    together: int = 2,
+) -> NDArray[np.int64]:
+    """Take a few devices at a time and place all their experts anew by annealing (a large neighbourhood).
+
+    Never returns anything worse than ``home``. ``together`` devices are reopened at once.
+    """
+    home = home.copy()
+    field, device_load = instance.field(home), instance.device_load(home)
+    spent = 0
+    while spent < proposals and not (deadline is not None and time.monotonic() > deadline):
+        chosen = generator.choice(instance.devices, size=min(together, instance.devices), replace=False)
+        inside = np.isin(home, chosen)
+        members = np.nonzero(inside)[1].reshape(instance.layers, -1)
+        _run_anneal(
+            instance, home, members, field, device_load, pressure, sweeps, 0, hot, cold, state
+        )
+        spent += sweeps * members.size
+    return home
+
+
+def recombine(instance: Instance, pool: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the best placement that takes every layer from some member of the pool, devices renamed freely.
+
+    Exact over the pool: a shortest path over (layer, distinct layer placement) whose edges are the best saving
+    between two layer placements over all renamings of alike devices.
+    """
+    candidates = [distinct_layers(instance, [home[layer] for home in pool]) for layer in range(instance.layers)]
+    return chain_path(instance, candidates)[0]
+
+
+def distinct_layers(instance: Instance, rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Drop repeated layer placements, in order of first appearance."""
+    unique = dict.fromkeys(tuple(int(d) for d in row[: instance.experts]) for row in rows)
+    return np.array(list(unique), dtype=np.int64)
+
+
+def chain_path(instance: Instance, candidates: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], float]:
+    """Find the best chain through ``candidates[layer][k, expert]``; returns the placement and its summed cost."""
+    tree, devices = instance.tree, instance.devices
+    best = np.zeros(len(candidates[0]))
+    choices: list[NDArray[np.int64]] = []
+    for layer in range(instance.layers - 1):
+        gains = np.zeros((len(candidates[layer]), len(candidates[layer + 1])))
+        kernels.pair_gains(
+            candidates[layer], candidates[layer + 1], instance.dense[layer], devices, tree.group_start,
+            tree.group_kind, tree.child_start, tree.step, gains,
+        )  # fmt: skip
+        reach = best[:, None] + gains
+        choices.append(reach.argmax(axis=0))
+        best = reach.max(axis=0)
+    picked = [int(best.argmax())]
+    for choice in reversed(choices):
+        picked.append(int(choice[picked[-1]]))
+    picked.reverse()
+    rows = [candidates[layer][k] for layer, k in enumerate(picked)]
+    home = np.zeros((instance.layers, instance.experts), dtype=np.int64)
+    home[0] = rows[0]
+    for layer in range(instance.layers - 1):
+        home[layer + 1] = renamed(instance, layer, home[layer], rows[layer + 1])
+    full = instance.padded(home)
+    return full, tree.base * instance.steps - float(best.max())
+
+
+def renamed(instance: Instance, layer: int, earlier: NDArray[np.int64], later: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rename the devices of a layer's placement so that it follows the earlier layer's as cheaply as it can."""
+    tree, devices = instance.tree, instance.devices
+    flow = np.zeros((devices, devices))
+    np.add.at(flow, (earlier[:, None], later[None, :]), instance.dense[layer])
+    relabel = np.zeros(devices, dtype=np.int64)
+    kernels.nested_gain(
+        flow, tree.group_start, tree.group_kind, tree.child_start, tree.step, relabel,
+        np.zeros((2, devices, devices)), np.zeros((4, devices + 2)),
+    )  # fmt: skip
+    names: NDArray[np.int64] = relabel[later]
+    return names
+
+
+def search(
+    instance: Instance,
+    options: SearchOptions,
+    pressure: Pressure | None = None,
+    starts: Sequence[NDArray[np.int64]] = (),
+) -> NDArray[np.int64]:
+    """Search for a placement ``[layers, places]`` of least cost.
+
+    Parameters
+    ----------
+    instance
+        The problem.
+    options
+        Work limit, seed and shape of the search.
+    pressure
+        Balance and re-placement terms; None for crossings alone.
+    starts
+        Placements ``[layers, places]`` to start from, before those the search makes itself. With a move budget
+        the first must respect it.
+    """
+    pressure = pressure or Pressure.none(instance)
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
+    state = np.array([options.seed], dtype=np.uint64)
+    generator = np.random.default_rng([options.seed, 1])
+    scale = _scale(instance)
+    free = pressure.plain and not instance.linear.any()
+    share = options.proposals // (options.pool + 3 * options.rounds)
+    pool: list[tuple[float, int, NDArray[np.int64]]] = []
+
+    def keep(home: NDArray[np.int64], heat: int) -> None:
+        home = polish(instance, home) if pressure.plain else home
+        pool.append((objective(instance, home, pressure), heat, home))
+
+    def late() -> bool:
+        return deadline is not None and time.monotonic() > deadline
+
+    for member in range(options.pool):
+        start = starts[member % len(starts)] if starts else _start(instance, member, options.seed)
+        heat = member % len(_HEATS) if member < len(_HEATS) else min(pool[: len(_HEATS)])[1]
+        if pressure.plain:
+            start = polish(instance, start)
+        keep(
+            anneal(
+                instance, start, pressure, proposals=share, hot=scale * _HEATS[heat], cold=scale * 0.02, state=state,
+                deadline=deadline, chains=_chains(instance, pressure),
+            ),
+            heat,
+        )  # fmt: skip
+        if late():
+            break
+    for round_number in range(options.rounds):
+        if late():
+            break
+        pool.sort(key=lambda item: item[0])
+        best, heat = pool[0][2], pool[0][1]
+        if free:
+            best = polish(instance, recombine(instance, [item[2] for item in pool]))
+        if not pressure.price.any() and pressure.budget < 0:
+            best = reopen(
+                instance, best, pressure, proposals=share, sweeps=200, hot=scale * (0.5, 0.2)[round_number % 2],
+                cold=scale * 0.02, state=state, generator=generator, deadline=deadline, together=2 + round_number % 2,
+            )  # fmt: skip
+            keep(best, heat)
+        warm = _HEATS[heat] * (0.25, 0.12)[round_number % 2]
+        home = anneal(
+            instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01, state=state,
+            deadline=deadline, chains=_chains(instance, pressure),
+        )  # fmt: skip
+        keep(home, heat)
+    if free:
+        keep(recombine(instance, [item[2] for item in pool]), 0)
+    return min(pool, key=lambda item: item[0])[2]
+
+
+def _chains(instance: Instance, pressure: Pressure) -> int:
+    """Return how many chains of swaps follow each sweep: few enough to cost about as much as the sweep."""
+    return 10 + instance.places if pressure.plain else 0
+
+
+def _start(instance: Instance, member: int, seed: int) -> NDArray[np.int64]:
+    """Make the start of a pool member: a random layer in the middle, the rest assigned to it in turn."""
+    generator = np.random.default_rng([seed, member])
+    columns = instance.columns()
+    first = columns if member == 0 else generator.permutation(columns)
+    return greedy_chain(instance, first, instance.layers // 2)
+
+
+def _scale(instance: Instance) -> float:
+    """Return a temperature at which about every swap is accepted: the mean traffic of an expert, times mean cost."""
+    traffic = 2.0 * instance.steps / (instance.layers * max(1, instance.experts))
+    return max(1e-9, float(instance.cost.mean()) * traffic * 0.5 + 1e-3 * float(instance.linear.max(initial=0.0)))
+
+
+def _anneal_slice(
+    instance: Instance,
+    home: NDArray[np.int64],
+    pressure: Pressure,
+    sweeps: int,
+    hot: float,
+    cold: float,
+    state: NDArray[np.uint64],
+    chains: int,
+) -> float:
+    everyone = np.tile(np.arange(instance.places), (instance.layers, 1))
+    return _run_anneal(
+        instance, home, everyone, instance.field(home), instance.device_load(home), pressure, sweeps, chains, hot,
+        cold, state,
+    )  # fmt: skip
+
+
+def _run_anneal(
+    instance: Instance,
+    home: NDArray[np.int64],
+    members: NDArray[np.int64],
+    field: NDArray[np.float64],
+    device_load: NDArray[np.float64],
+    pressure: Pressure,
+    sweeps: int,
+    chains: int,
+    hot: float,
+    cold: float,
+    state: NDArray[np.uint64],
+) -> float:
+    change: float = kernels.anneal(
+        home, members, 0, instance.layers, instance.cost, field, instance.load, device_load,
+        instance.forward.start, instance.forward.to, instance.forward.count,
+        instance.backward.start, instance.backward.to, instance.backward.count,
+        pressure.price, pressure.floor, pressure.current, pressure.budget, sweeps, chains, hot, cold, state,
+    )  # fmt: skip
+    return change
+
+
+def _move(
+    instance: Instance, home: NDArray[np.int64], field: NDArray[np.float64], layer: int, expert: int, to: int
+) -> None:
+    kernels.move_expert(
+        home, instance.cost, instance.forward.start, instance.forward.to, instance.forward.count,
+        instance.backward.start, instance.backward.to, instance.backward.count, field, layer, expert, to,
+    )  # fmt: skip
+
+
+def _one_sided(instance: Instance, home: NDArray[np.int64], layer: int, neighbour: int) -> NDArray[np.float64]:
+    field = instance.linear[layer].copy()
+    at = home[neighbour, : instance.experts]
+    if neighbour < layer:
+        field[: instance.experts] += instance.dense[neighbour].T @ instance.cost[at]
+    else:
+        field[: instance.experts] += instance.dense[layer] @ instance.cost[:, at].T
+    return field
