@@ -1,0 +1,124 @@
+"""Back ends that cannot be interrupted run in a child process, which is ended when a limit passes.
+
+The child gets the model and the request on its standard input and answers on its standard output, both as
+pickles of this package's own classes. Whatever the back end prints goes to the child's standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from cosma.errors import CosmaError
+from cosma.solvers.result import SolverResult, Status, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cosma.formulation.model import Model
+    from cosma.solvers.interface import Request
+
+#: Seconds beyond the time limit in which a back end may report what it has before it is ended.
+GRACE_S = 2.0
+_POLL_S = 0.05
+
+
+def run_in_child(model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
+    """Solve in a child process; see :func:`cosma.solvers.solve`."""
+    command = [sys.executable, "-c", "from cosma.solvers.child import main; main()"]
+    environment = dict(os.environ)
+    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
+    )
+    # A group of its own, so that CBC and the like, which are processes themselves, end with it.
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    answer: list[tuple[bytes, bytes]] = []
+    payload = pickle.dumps((model, request))
+    reader = threading.Thread(target=lambda: answer.append(process.communicate(payload)), daemon=True)
+    began = time.monotonic()
+    reader.start()
+    ended: Stop | None = None
+    try:
+        while True:
+            reader.join(_POLL_S)
+            if not reader.is_alive():
+                break
+            spent = time.monotonic() - began
+            if stop is not None and stop():
+                ended = Stop.INTERRUPT
+            elif request.time_limit_s is not None and spent > request.time_limit_s + GRACE_S:
+                ended = Stop.TIME
+            if ended is not None:
+                break
+    finally:
+        if reader.is_alive():
+            _end(process)
+            reader.join()
+    if ended is not None:
+        return SolverResult(Status.UNKNOWN, ended, message="ended from outside before it reported")
+    return _decode(process, answer, request)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _decode(
+    process: subprocess.Popen[bytes], answer: list[tuple[bytes, bytes]], request: Request
+) -> SolverResult:
+    output, errors = answer[0] if answer else (b"", b"")
+    if process.returncode == 0 and output:
+        result = pickle.loads(output)
+        if isinstance(result, CosmaError):
+            raise result
+        assert isinstance(result, SolverResult)
+        return result
+    tail = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+    if request.memory_limit_bytes is not None:
+        return SolverResult(Status.UNKNOWN, Stop.MEMORY, message=tail[0])
+    return SolverResult(Status.ERROR, Stop.FAILURE, message=f"{request.profile.back_end} failed: {tail[0]}")
+
+
+def main() -> None:
+    """Run in the child: read a request, solve it, write the result."""
+    model, request = pickle.load(sys.stdin.buffer)
+    # What the back end prints must not mix with the answer.
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if request.memory_limit_bytes is not None:
+        _limit_memory(request.memory_limit_bytes)
+    from cosma.solvers.interface import back_end
+
+    result: SolverResult | CosmaError
+    try:
+        result = back_end(request.profile)(model, request, None)
+    except CosmaError as error:
+        result = error
+    pickle.dump(result, answer)
+    answer.close()
+    # Some back ends keep threads alive that would delay the exit.
+    os._exit(0)
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Cap the address space, where the system can (not on Windows)."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))

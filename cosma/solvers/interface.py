@@ -1,0 +1,161 @@
+"""One function solves any model on any back end; limits hold whatever the back end does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from cosma.solvers.result import SolverResult, Status, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cosma.formulation.model import Model
+    from cosma.solvers.profile import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a back end needs to know besides the model; picklable, for those that run in a child process."""
+
+    profile: Profile
+    warm_start: NDArray[np.int64] | None
+    time_limit_s: float | None
+    work_limit: float | None
+    memory_limit_bytes: int | None
+    log: bool
+
+
+class BackEnd(Protocol):
+    """What a module of this package offers under ``run``."""
+
+    def __call__(self, model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
+        """Solve a model within the request's limits."""
+        ...
+
+
+def supports(model: Model, profile: Profile) -> str | None:
+    """Say why a back end cannot take a model; None if it can."""
+    if profile.back_end == "cp-sat" or model.linear:
+        return None
+    return (
+        f"{profile.back_end} takes linear programs; model {model.name!r} has conditional rows or intervals. "
+        "Use --solver cp-sat, or the linear form of the model"
+    )
+
+
+def solve(
+    model: Model,
+    profile: Profile,
+    *,
+    warm_start: NDArray[np.int64] | None = None,
+    time_limit_s: float | None = None,
+    work_limit: float | None = None,
+    memory_limit_bytes: int | None = None,
+    log: bool = False,
+    stop: Callable[[], bool] | None = None,
+) -> SolverResult:
+    """Minimise a model on the back end a profile names.
+
+    Deterministic for one thread and a work limit; a time limit, a memory limit or ``stop`` makes the outcome
+    depend on the machine.
+
+    Parameters
+    ----------
+    model, profile
+        What to solve, and how.
+    warm_start
+        A whole assignment to begin from; checked first, and never worse than what comes back.
+    time_limit_s, work_limit, memory_limit_bytes
+        Limits; those of the profile where None. They hold during presolve too: a back end that does not look
+        at the clock there runs in a child process that is ended.
+    log
+        Whether to return everything the back end writes.
+    stop
+        Polled while solving; True ends the run soon after.
+
+    Raises
+    ------
+    InputError
+        If the back end cannot take this model, or the warm start violates it.
+    SolverUnavailableError
+        If the back end is not installed.
+    """
+    from cosma.errors import InputError
+
+    reason = supports(model, profile)
+    if reason is not None:
+        raise InputError(reason)
+    if warm_start is not None:
+        broken = model.violations(warm_start)
+        if broken:
+            raise InputError(f"the warm start violates {', '.join(broken)} of model {model.name!r}")
+    request = Request(
+        profile=profile,
+        warm_start=warm_start,
+        time_limit_s=time_limit_s if time_limit_s is not None else profile.time_limit_s,
+        work_limit=work_limit if work_limit is not None else profile.work_limit,
+        memory_limit_bytes=memory_limit_bytes if memory_limit_bytes is not None else profile.memory_limit_bytes,
+        log=log,
+    )
+    began = time.monotonic()
+    if profile.back_end == "cp-sat" and request.memory_limit_bytes is None:
+        from cosma.solvers.cp_sat import run
+
+        result = run(model, request, stop)
+    elif request.time_limit_s is None and request.memory_limit_bytes is None and stop is None:
+        result = back_end(profile)(model, request, None)
+    else:
+        from cosma.solvers.child import run_in_child
+
+        result = run_in_child(model, request, stop)
+    return replace(_checked(model, result, warm_start), seconds=time.monotonic() - began)
+
+
+def back_end(profile: Profile) -> BackEnd:
+    """Import what runs a profile."""
+    if profile.back_end == "cp-sat":
+        from cosma.solvers.cp_sat import run
+
+        return run
+    if profile.back_end in ("highs", "scip"):
+        from cosma.solvers.math_opt import run as run_math_opt
+
+        return run_math_opt
+    from cosma.solvers.pulp_ import run as run_pulp
+
+    return run_pulp
+
+
+def _checked(model: Model, result: SolverResult, warm_start: NDArray[np.int64] | None) -> SolverResult:
+    """Count the objective anew, refuse wrong answers, and never return less than the warm start."""
+    values = result.values
+    if values is not None:
+        broken = model.violations(values)
+        if broken:
+            return SolverResult(
+                Status.ERROR,
+                Stop.FAILURE,
+                log=result.log,
+                message=f"the back end's answer violates {', '.join(broken)}",
+            )
+    if warm_start is not None and result.status is not Status.ERROR:
+        if result.status is Status.INFEASIBLE:
+            return replace(result, status=Status.ERROR, message="called infeasible, but the warm start is a solution")
+        if values is None or model.value(values) > model.value(warm_start):
+            values = warm_start
+    if values is None:
+        return result
+    objective = model.value(values)
+    status, bound = result.status, result.bound
+    if bound is not None:
+        # The objective moves in whole granules, so a bound between two of them rises to the next.
+        granule = model.objective_granule
+        bound = min(objective, -(-(bound - model.offset) // granule) * granule + model.offset)
+    if status is not Status.ERROR:
+        status = Status.OPTIMAL if bound is not None and bound >= objective else Status.FEASIBLE
+    return replace(result, status=status, values=values, objective=objective, bound=bound)
