@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "check": "check",
     "inspect": "inspect_",
     "presets": "presets",
+    "sweep": "sweep",
 }
 
 app = typer.Typer(
