@@ -55,9 +55,8 @@ def parse_method(text: str) -> Method | None:
     parts = text.split("+")
     if len(parts) != 3:
         return None
-    for part, known, what in zip(
-        parts, (ORDERS, REPLACEMENTS, ADDRESS_POLICIES), ("order", "replacement", "address policy"), strict=True
-    ):
+    known_parts = {"order": tuple(ORDERS), "replacement": tuple(REPLACEMENTS), "address policy": ADDRESS_POLICIES}
+    for part, (what, known) in zip(parts, known_parts.items(), strict=True):
         if part not in known:
             raise InputError(f"{what} {part!r} is unknown; choose one of {', '.join(known)}")
     return Method(*parts)

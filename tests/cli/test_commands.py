@@ -1,0 +1,133 @@
+"""The command line as users run it, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosma.graph.json_format import save_graph
+from tests.planning import diamond
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_graph(diamond(), tmp_path / "diamond.json")
+    return tmp_path
+
+
+def cosma(folder: Path, *arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PYTHONHASHSEED": hash_seed}
+    return subprocess.run(
+        [sys.executable, "-c", "from cosma.cli import main; main()", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_compile_then_check(folder: Path) -> None:
+    done = cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "--operands", "resident", "-o", "plan.json")
+    assert done.returncode == 0, done.stderr
+    for word in ("diamond on scratchpad 384 B", "non-compulsory", "lower bound", "optimal", "compulsory"):
+        assert word in done.stdout
+    assert "\x1b" not in done.stdout
+    checked = cosma(folder, "check", "plan.json", "diamond.json")
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.startswith("valid: ")
+
+
+def test_json_everywhere(folder: Path) -> None:
+    compiled = answer(cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "--json", "-o", "plan.json"))
+    assert compiled["traffic"]["noncompulsory"] == 32
+    assert compiled["certificate"]["status"] == "optimal"
+    assert compiled["costliest"] == [{"tensor": "w", "noncompulsory": 32}]
+    assert answer(cosma(folder, "check", "plan.json", "--json"))["valid"] is True
+    facts = answer(cosma(folder, "inspect", "diamond.json", "--json"))
+    assert facts["operators"] == 5
+    capacities = {row["mode"]: row["smallest_feasible"] for row in facts["capacities"]}
+    assert capacities["operands resident, weights stream, no in-place"] == 384
+    assert capacities["operands streamable, weights stream, in-place"] == 0
+    listed = answer(cosma(folder, "presets", "--json"))
+    assert "gemmini-256k" in {a["name"] for a in listed["accelerators"]}
+    assert {"auto", "e1"} <= {s["name"] for s in listed["strategies"]}
+
+
+def test_same_input_same_bytes_whatever_the_hash_seed(folder: Path) -> None:
+    plans = []
+    for seed in ("0", "1"):
+        done = cosma(
+            folder, "compile", "diamond.json", "--scratchpad", "256", "-o", f"{seed}.json", "--effort", "1", hash_seed=seed
+        )
+        assert done.returncode == 0, done.stderr
+        plans.append((folder / f"{seed}.json").read_bytes())
+    assert plans[0] == plans[1]
+
+
+def test_an_invalid_plan_is_refused_by_name(folder: Path) -> None:
+    cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "--operands", "resident", "-o", "plan.json")
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["instructions"] = [i for i in plan["instructions"] if i["do"] != "store"]
+    (folder / "bad.json").write_text(json.dumps(plan))
+    done = cosma(folder, "check", "bad.json")
+    assert done.returncode == 4
+    assert "output-not-stored" in done.stderr or "tensor-lost" in done.stderr
+    assert json.loads(cosma(folder, "check", "bad.json", "--json").stdout)["valid"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("compile", "diamond.json"), 2, "no accelerator"),
+        (("compile", "diamond.json", "--scratchpad", "much"), 2, "cannot read 'much'"),
+        (("compile", "diamond.json", "--accelerator", "warp"), 2, "neither a preset nor"),
+        (("compile", "nothing.onnx", "--scratchpad", "1KiB"), 2, "no such file"),
+        (("compile", "diamond.json", "--scratchpad", "1KiB", "--strategy", "x"), 2, "strategy 'x'"),
+        (("compile", "diamond.json", "--scratchpad", "1KiB", "--dim", "N"), 2, "--dim 'N'"),
+        (("compile", "diamond.json", "--scratchpad", "1KiB", "--dim", "N=0"), 2, "--dim 'N=0'"),
+        (("compile", "diamond.json", "--scratchpad", "1KiB", "-o", "no/plan.json"), 2, "cannot write"),
+        (("compile", "diamond.json", "--scratchpad", "128", "--operands", "resident"), 3, "does not fit"),
+        (("compile", "--no-such-option"), 2, "No such option"),
+        (("check", "diamond.json"), 2, "not a cosma-plan file"),
+        (("launch",), 2, "No such command"),
+    ],
+)
+def test_bad_input_gets_one_message_and_its_exit_code(
+    folder: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    done = cosma(folder, *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(p.name for p in folder.iterdir()) == ["diamond.json"]
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    done = cosma(folder, "--debug", "check", "diamond.json")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_presets_override(folder: Path) -> None:
+    done = answer(
+        cosma(folder, "compile", "diamond.json", "--accelerator", "nvdla-small", "--alignment", "32", "--no-in-place",
+              "--fusion", "epilogue", "--reserved", "1KiB", "--weights", "scratchpad", "--json")
+    )  # fmt: skip
+    assert done["accelerator"] == {
+        "name": "nvdla-small", "scratchpad": 131072, "alignment": 32, "operands": "streamable",
+        "weights": "scratchpad", "reserved": 1024, "in_place": False, "fusion": "epilogue",
+    }  # fmt: skip
+    assert done["operators"] == 4

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import cosma
+from cosma.accelerator import Accelerator, Operands
+from cosma.compiler import CompileRun, Limits, Progress, run_compile
+from cosma.compiler.strategies import STRATEGIES
+from cosma.errors import InfeasibleError, InputError, PlanInvalidError
+from cosma.graph.json_format import save_graph
+from cosma.lowering import Realised
+from cosma.plan import Plan
+from cosma.plan.file import plan_to_json
+from cosma.problem import build_problem
+from tests.planning import diamond
+from tests.random_graphs import random_instance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESIDENT = Accelerator(scratchpad=320, operands=Operands.RESIDENT, in_place=False)
+TIGHT = RESIDENT.replace(scratchpad=384)
+
+
+def test_graphs_models_and_files_are_all_welcome(tmp_path: Path) -> None:
+    save_graph(diamond(), tmp_path / "g.json")
+    plan = cosma.compile(diamond(), TIGHT)
+    again = cosma.compile(tmp_path / "g.json", TIGHT)
+    assert isinstance(plan, Plan)
+    assert plan_to_json(plan) == plan_to_json(again)
+    assert cosma.replay(plan, diamond()).valid
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_is_valid_certified_and_repeatable(strategy: str) -> None:
+    for seed in range(12):
+        graph, accelerator = random_instance(seed)
+        try:
+            plan = cosma.compile(graph, accelerator, strategy=strategy, effort=0.5)
+        except InfeasibleError:
+            continue
+        assert cosma.replay(plan).valid
+        assert 0 <= plan.certificate.lower_bound <= plan.traffic.noncompulsory
+        again = cosma.compile(graph, accelerator, strategy=strategy, effort=0.5)
+        assert plan_to_json(plan) == plan_to_json(again)
+
+
+def test_auto_is_never_worse_than_existing_methods() -> None:
+    for seed in range(25):
+        graph, accelerator = random_instance(seed)
+        try:
+            ours = cosma.compile(graph, accelerator, effort=0.5)
+        except InfeasibleError:
+            continue
+        for name in ("e1", "e2", "e3"):
+            theirs = cosma.compile(graph, accelerator, strategy=name)
+            assert ours.traffic.noncompulsory <= theirs.traffic.noncompulsory
+
+
+def test_infeasible_says_what_would_work() -> None:
+    with pytest.raises(InfeasibleError, match="--scratchpad 384"):
+        cosma.compile(diamond(), RESIDENT)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "magic"}, "strategy 'magic' is unknown"),
+        ({"strategy": "given+magic+first-fit"}, "replacement 'magic' is unknown"),
+        ({"effort": -1.0}, "--effort"),
+        ({"effort": float("nan")}, "--effort"),
+        ({"gap": 1.0}, "--gap"),
+        ({"time_limit_s": 0.0}, "--time-limit"),
+        ({"seed": -1}, "--seed"),
+        ({"dtype": "int8"}, "no element type"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cosma.compile(diamond(), TIGHT, **options)
+
+
+def test_an_interrupt_keeps_the_best_plan() -> None:
+    result = run_compile(diamond(), TIGHT.replace(scratchpad=384), interrupted=lambda: True)
+    assert cosma.replay(result.plan).valid
+    assert result.stopped_by in ("interrupt", "proof")
+
+
+def test_progress_is_monotone() -> None:
+    seen: list[Progress] = []
+    graph, accelerator = random_instance(3)
+    run_compile(graph, accelerator, sink=seen.append, limits=Limits(effort=0.5))
+    assert seen
+    for before, after in pairwise(seen):
+        assert after.noncompulsory_bytes <= before.noncompulsory_bytes
+        assert after.bound_bytes >= before.bound_bytes
+
+
+def test_a_strategy_cannot_hand_out_an_invalid_plan() -> None:
+    run = CompileRun(build_problem(diamond(), TIGHT), Limits())
+    good = run_compile(diamond(), TIGHT, strategy="e1").plan.instructions
+    from cosma.problem import Decisions
+
+    broken = Realised(Decisions((), ()), good[:-4], 0)
+    with pytest.raises(PlanInvalidError, match="made an invalid plan"):
+        run.offer(broken, "broken")
+    assert run.best is None

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+
+from cosma.errors import FormatError, GraphError
+from cosma.graph import Graph
+from cosma.graph.json_format import graph_from_json, graph_to_json, load_graph, save_graph
+from tests.random_graphs import instances
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD: dict[str, Any] = {
+    "format": "cosma-graph",
+    "version": 1,
+    "name": "tiny",
+    "tensors": [{"name": "x", "bytes": 4, "kind": "input"}, {"name": "y", "bytes": 4, "kind": "output"}],
+    "operators": [{"name": "r", "type": "Relu", "inputs": ["x"], "outputs": ["y"]}],
+}
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(instances())
+def test_a_graph_survives_the_trip(instance: tuple[Graph, object]) -> None:
+    text = graph_to_json(instance[0])
+    assert graph_from_json(text) == instance[0]
+    assert graph_to_json(graph_from_json(text)) == text
+
+
+def test_files(tmp_path: Path) -> None:
+    graph = graph_from_json(json.dumps(GOOD))
+    save_graph(graph, tmp_path / "g.json")
+    assert load_graph(tmp_path / "g.json") == graph
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "format"),
+        ({"version": 2}, "version"),
+        ({"tensors": [{"name": "x", "bytes": "4"}]}, r"tensors\[0\].bytes|tensors\[\.\.\.\]\.bytes"),
+        ({"tensors": [{"name": "x", "bytes": 4, "kind": "scratch"}]}, "kind"),
+        ({"operators": "none"}, "operators"),
+    ],
+)
+def test_a_broken_file_names_the_place(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        graph_from_json(json.dumps(GOOD | change), "g.json")
+
+
+def test_no_json_and_no_graph() -> None:
+    with pytest.raises(FormatError, match=r"g\.json"):
+        graph_from_json("{", "g.json")
+    with pytest.raises(GraphError, match="'r' reads 'x'"):
+        graph_from_json(json.dumps(GOOD | {"tensors": GOOD["tensors"][1:]}))

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cosma
+import cosma.validator  # a room must not hide a public name
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    for name in cosma.__all__:
+        value = getattr(cosma, name)
+        assert value.__doc__ or name == "Instruction", name
+
+
+def test_the_list_and_the_table_agree() -> None:
+    assert cosma.__all__ == list(cosma._HOME)
+    assert set(dir(cosma)) == {*cosma.__all__, "__version__"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(cosma, "no_such_name")
+
+
+def test_importing_costs_nothing_heavy() -> None:
+    heavy = ("numpy", "onnx", "ortools", "numba", "scipy", "networkx", "rich", "matplotlib", "pulp")
+    code = (
+        "import sys, cosma, cosma.cli\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
