@@ -68,9 +68,8 @@ def test_json_everywhere(folder: Path) -> None:
 def test_same_input_same_bytes_whatever_the_hash_seed(folder: Path) -> None:
     plans = []
     for seed in ("0", "1"):
-        done = cosma(
-            folder, "compile", "diamond.json", "--scratchpad", "256", "-o", f"{seed}.json", "--effort", "1", hash_seed=seed
-        )
+        options = ("--scratchpad", "256", "--effort", "1", "-o", f"{seed}.json")
+        done = cosma(folder, "compile", "diamond.json", *options, hash_seed=seed)
         assert done.returncode == 0, done.stderr
         plans.append((folder / f"{seed}.json").read_bytes())
     assert plans[0] == plans[1]
