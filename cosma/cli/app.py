@@ -19,6 +19,9 @@ COMMANDS: Final = {
     "inspect": "inspect_",
     "presets": "presets",
     "sweep": "sweep",
+    "table": "table",
+    "plot": "plot",
+    "compare": "compare",
 }
 
 app = typer.Typer(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ from cosma.errors import InputError
 from cosma.files import read_bytes
 
 #: What a folder of models is known by.
-MANIFEST = "manifest.csv"
+MANIFEST = "manifest.toml"
 _ENDINGS = (".onnx", ".json")
 
 
@@ -57,7 +57,7 @@ def find_models(
     ----------
     entries
         Paths and patterns (``nets/*.onnx``, ``**`` for any depth) relative to ``folder``; ``zoo`` for the whole
-        zoo and ``zoo:PATTERN`` for its models of that name or group.
+        zoo and ``zoo:PATTERN`` for its models of that name.
     exclude
         Patterns of model names to leave out.
     folder
@@ -119,14 +119,12 @@ def _is_zoo(pattern: str) -> bool:
 def _zoo_files(pattern: str, folder: Path, zoo: str | None) -> list[tuple[Path, str]]:
     root = zoo_folder(folder, zoo)
     wanted = pattern.partition(":")[2] or "*"
-    text = read_bytes(root / MANIFEST, "zoo manifest").decode("utf-8")
-    matches = []
-    for record in csv.DictReader(text.splitlines()):
-        path = root / record["file"]
-        group = record.get("family") or record.get("group") or path.parent.name
-        if fnmatchcase(path.stem, wanted) or fnmatchcase(group, wanted):
-            matches.append((path, group))
-    return sorted(matches)
+    try:
+        listed = tomllib.loads(read_bytes(root / MANIFEST, "zoo manifest").decode("utf-8"))["model"]
+        paths = [root / "zoo" / entry["file"] for entry in listed]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{root / MANIFEST}: not a manifest of [[model]] tables with a file each: {error}") from error
+    return sorted((path, "zoo") for path in paths if fnmatchcase(path.stem, wanted))
 
 
 def _files(pattern: str, folder: Path) -> list[tuple[Path, str]]:

@@ -1,0 +1,233 @@
+"""The figures of a sweep: PNG and SVG, the same bytes for the same rows and the same matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Final
+
+from cosma.errors import SolverUnavailableError
+from cosma.experiments.row import Row
+from cosma.experiments.summary import (
+    BEST,
+    EXISTING,
+    front,
+    gap_profile,
+    grids_of,
+    labels_of,
+    pair,
+    performance_profile,
+    time_profile,
+)
+from cosma.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg")
+#: Most models one figure of fronts shows: those with most to gain.
+MAX_FRONTS = 12
+#: Colours that stay apart for colour-blind readers (Okabe and Ito), ours first.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000")
+
+
+def make_figures(
+    rows: Sequence[Row],
+    folder: Path | str,
+    *,
+    names: Sequence[str] = (),
+    formats: Sequence[str] = FORMATS,
+    strategies: Sequence[str] = (),
+) -> list[Path]:
+    """Draw figures of a sweep and write them into a folder, which is made where it does not exist.
+
+    Parameters
+    ----------
+    rows
+        Of one sweep or several.
+    folder
+        Where ``NAME.FORMAT`` goes.
+    names
+        Keys of :data:`FIGURES`; all by default.
+    formats
+        ``png`` and ``svg``.
+    strategies
+        Labels to report on; by default all that are no existing method.
+
+    Raises
+    ------
+    SolverUnavailableError
+        If matplotlib is not installed.
+    InputError
+        If a strategy is not among the rows, or the folder cannot be written.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise SolverUnavailableError("figures need matplotlib: pip install 'cosma[report]'") from error
+    labels = labels_of(rows, strategies)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.rc_context({"svg.hashsalt": "cosma", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
+        for name in names or FIGURES:
+            figure = FIGURES[name](rows, labels)
+            for kind in formats:
+                path = Path(folder) / f"{name}.{kind}"
+                write_atomic(path, _render(figure, kind))
+                written.append(path)
+    return written
+
+
+def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
+    """Mean reduction against the best existing method and against e1, by model, a panel per grid."""
+    grids = grids_of(rows)
+    models = sorted({row.model for row in rows})
+    figure = _figure(max(4.0, 0.16 * len(models) + 1.5), 3.2 * len(grids))
+    pairings = pair(rows, labels[0])
+    for axes, grid in zip(_panels(figure, len(grids), 1), grids, strict=True):
+        for versus, colour, width in (("e1", _COLOURS[4], 0.8), (BEST, _COLOURS[0], 0.4)):
+            means: dict[str, list[float]] = {}
+            for p in pairings:
+                value = p.reduction(versus)
+                if p.ours.grid == grid and value is not None:
+                    means.setdefault(p.ours.model, []).append(100 * value)
+            places = [i for i, model in enumerate(models) if model in means]
+            heights = [fmean(means[models[i]]) for i in places]
+            axes.bar(places, heights, width=width, color=colour, label=f"against {versus}")
+        axes.set_xticks(range(len(models)), models, rotation=90, fontsize=6)
+        axes.set_xlim(-0.8, len(models) - 0.2)
+        axes.set_ylabel("mean reduction, %")
+        axes.set_title(f"grid {grid}, {labels[0]}: non-compulsory traffic saved")
+        axes.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def draw_gaps(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
+    """Share of cells proven to within a gap, a line per grid and strategy."""
+    gaps = [i / 200 for i in range(201)]
+    figure = _figure(5, 3.4)
+    axes = _panels(figure, 1, 1)[0]
+    for series, own in _series(rows, labels):
+        axes.step([100 * gap for gap in gaps], gap_profile(own, gaps), where="post", **series)
+    _finish(axes, "proven gap at most, %", "share of cells", "Gap profile")
+    return figure
+
+
+def draw_times(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
+    """Share of cells proven optimal within a time, a line per grid and strategy."""
+    seconds = [10 ** (i / 20) for i in range(-40, 57)]
+    figure = _figure(5, 3.4)
+    axes = _panels(figure, 1, 1)[0]
+    for series, own in _series(rows, labels):
+        axes.step(seconds, time_profile(own, seconds), where="post", **series)
+    axes.set_xscale("log")
+    _finish(axes, "wall-clock seconds", "share of cells proven optimal", "Time profile")
+    return figure
+
+
+def draw_performance(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
+    """Share of instances on which each method is within a ratio of the best method's traffic."""
+    ratios = [10 ** (i / 50) for i in range(101)]
+    present = list(dict.fromkeys(label for label in (*labels, *EXISTING) if any(r.label == label for r in rows)))
+    figure = _figure(5, 3.4)
+    axes = _panels(figure, 1, 1)[0]
+    for i, (label, shares) in enumerate(performance_profile(rows, present, ratios).items()):
+        axes.step(ratios, shares, where="post", label=label, color=_COLOURS[i % len(_COLOURS)])
+    axes.set_xscale("log")
+    _finish(axes, "non-compulsory traffic over the best method's", "share of instances", "Performance profile")
+    return figure
+
+
+def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
+    """Non-compulsory traffic against scratchpad: ours, our bound, the best existing method, a panel per model."""
+    grid = max(grids_of(rows), key=lambda g: len({row.scratchpad for row in rows if row.grid == g}))
+    pairings = [p for p in pair(rows, labels[0]) if p.ours.grid == grid and p.ours.planned]
+    saved: dict[str, int] = {}
+    for p in pairings:
+        saved[p.ours.model] = saved.get(p.ours.model, 0) + p.theirs.get(BEST, 0) - (p.ours.noncompulsory or 0)
+    models = sorted(sorted(saved, key=lambda model: (-saved[model], model))[:MAX_FRONTS])
+    columns = min(4, max(1, len(models)))
+    lines = max(1, -(-len(models) // columns))
+    figure = _figure(3 * columns, 2.3 * lines)
+    panels = _panels(figure, lines, columns)
+    for axes, model in zip(panels, models, strict=False):
+        own = sorted((p for p in pairings if p.ours.model == model), key=lambda p: p.ours.scratchpad or 0)
+        theirs = [p for p in own if BEST in p.theirs]
+        _line(axes, [p.ours for p in theirs], [p.theirs[BEST] for p in theirs], "best existing", _COLOURS[1], "s")
+        best = front([p.ours for p in own])
+        _line(axes, best, [row.noncompulsory or 0 for row in best], labels[0], _COLOURS[0], "o")
+        bounds = [p.ours for p in own]
+        _line(axes, bounds, [row.lower_bound or 0 for row in bounds], "lower bound", _COLOURS[2], "_")
+        axes.set_title(model, fontsize=7)
+        ticks = sorted({(p.ours.scratchpad or 0) / 2**20 for p in own})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.tick_params(labelsize=6)
+    for axes in panels[len(models) :]:
+        axes.set_axis_off()
+    if models:
+        panels[0].legend(fontsize=6)
+        figure.supxlabel("scratchpad, MiB", fontsize=8)
+        figure.supylabel("non-compulsory traffic, MiB", fontsize=8)
+    figure.suptitle(f"grid {grid}", fontsize=9)
+    return figure
+
+
+#: Every figure by name.
+FIGURES: Final[dict[str, Callable[[Sequence[Row], Sequence[str]], Any]]] = {
+    "reductions": draw_reductions,
+    "gaps": draw_gaps,
+    "times": draw_times,
+    "performance": draw_performance,
+    "fronts": draw_fronts,
+}
+
+
+def _series(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
+    """A line per grid (colour) and strategy (dash), with its rows."""
+    series = []
+    for i, grid in enumerate(grids_of(rows)):
+        for j, label in enumerate(labels):
+            own = [row for row in rows if row.grid == grid and row.label == label]
+            if own:
+                style = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": ("-", "--", ":", "-.")[j % 4]}
+                series.append(({**style, "label": f"grid {grid}, {label}"}, own))
+    return series
+
+
+def _line(axes: Axes, rows: Sequence[Row], values: Sequence[int], label: str, colour: str, marker: str) -> None:
+    places = [(row.scratchpad or 0) / 2**20 for row in rows]
+    heights = [value / 2**20 for value in values]
+    axes.plot(places, heights, label=label, color=colour, marker=marker, markersize=3, linewidth=1)
+
+
+def _finish(axes: Axes, x: str, y: str, title: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_ylim(0, 1.02)
+    axes.set_title(title)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _panels(figure: Figure, lines: int, columns: int) -> list[Axes]:
+    return list(figure.subplots(lines, columns, squeeze=False).flat)
+
+
+def _render(figure: Figure, kind: str) -> bytes:
+    stream = io.BytesIO()
+    # A date would make two equal figures differ.
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+    return stream.getvalue()
