@@ -56,10 +56,16 @@ def run_existing(state: CompileRun) -> None:
             return
 
 
+def _auto(state: CompileRun) -> None:
+    from cosma.compiler.auto import run_auto
+
+    run_auto(state)
+
+
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
-        Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", run_existing),
+        Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", _auto),
         Strategy("existing", "the best of e1, e2 and e3", run_existing),
         Strategy("e1", "order as given, LRU, first-fit", _existing("e1")),
         Strategy("e2", "depth-first order, Belady, best-fit", _existing("e2")),
