@@ -20,7 +20,7 @@ def table(
     results: Results,
     name: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", help="headline, proof, groups, models, profiles, fronts, failures; repeat for more."),
+        typer.Option("--table", "-t", help="headline, proof, groups, models, profiles, fronts, failures."),
     ] = None,
     strategy: Strategies = None,
     form: Annotated[str, typer.Option("--format", "-f", help="markdown, csv or json.")] = "markdown",
