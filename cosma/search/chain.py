@@ -1,0 +1,104 @@
+"""One annealing chain: an order under change, its own random numbers, its own temperature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.search.evaluate import new_tape
+from cosma.search.kernels import replay_all
+from cosma.search.moves import Walk, anneal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.search.network import Network
+
+#: Shares of shift and hoist (cumulative); the rest of the moves sinks.
+MOVES = np.array([0.6, 0.8])
+
+#: Temperature at the start and the end of the first round, in units of the typical tensor.
+HOT, COLD = 0.5, 0.005
+
+
+class Chain:
+    """Anneals over orders in slices.
+
+    Parameters
+    ----------
+    net
+        Instance.
+    order
+        Topological order of search operators to start from.
+    seed, rank
+        Seed of the random numbers, and the number of this chain among its siblings.
+    """
+
+    def __init__(self, net: Network, order: Sequence[int] | NDArray[np.int32], *, seed: int, rank: int) -> None:
+        self.net = net
+        self.rank = rank
+        self.tape = new_tape(net, [int(v) for v in order])
+        n = len(self.tape.order)
+        self.walk = Walk(
+            np.array([np.random.default_rng([seed, rank]).integers(1, 2**63)], dtype=np.uint64),
+            np.zeros(4, dtype=np.int64),
+            self.tape.order.copy(),
+            np.zeros(n + 1, dtype=np.int64),
+            np.zeros(n, dtype=np.int32),
+            np.zeros(n, dtype=np.int32),
+            np.zeros(n + 1, dtype=np.float64),
+        )
+        self.unit = typical_bytes(net)
+        self.heat = 1.0
+        self._reset()
+
+    @property
+    def best_cost(self) -> int:
+        """Bytes of the best order of this chain, without the problem's constant."""
+        return int(self.walk.total[2])
+
+    def best_order(self) -> NDArray[np.int32]:
+        """The best order of this chain."""
+        return self.walk.best.copy()
+
+    def restart(self, order: NDArray[np.int32]) -> None:
+        """Go on from another order; the best found stays known."""
+        self.tape.order[:] = order
+        cost, _ = replay_all(self.net, self.tape, False)
+        if cost < 0:
+            self.tape = new_tape(self.net, order.tolist())
+        self._reset()
+
+    def begin_round(self, number: int) -> None:
+        """Set how hot a round starts: the first from scratch, later ones cooler."""
+        self.heat = 1.0 if number == 0 else (0.25, 1.0, 0.5, 0.1)[(self.rank + number) % 4]
+
+    def run(self, steps: int, begin: float, end: float) -> None:
+        """Anneal for a number of simulated steps, between two fractions of the round's cooling."""
+        hot = max(1.0, self.unit * HOT * self.heat)
+        cold = max(0.1, min(self.unit * COLD, 0.5 * hot))
+        anneal(
+            self.net,
+            self.tape,
+            self.walk,
+            steps,
+            hot * (cold / hot) ** begin,
+            hot * (cold / hot) ** end,
+            0.0,
+            0,
+            MOVES,
+        )
+
+    def _reset(self) -> None:
+        cost, excess = int(self.tape.step_cost.sum()), int(self.tape.step_excess.sum())
+        self.walk.total[:] = (cost, excess, cost, excess)
+        self.walk.best[:] = self.tape.order
+
+
+def typical_bytes(net: Network) -> float:
+    """Median size of the tensors that matter: those of at least a hundredth of the largest."""
+    largest = int(net.size.max(initial=1))
+    return float(np.median(net.size[net.size * 100 >= largest])) if len(net.size) else 1.0

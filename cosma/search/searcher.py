@@ -1,0 +1,251 @@
+"""Search over orders and residency: annealing chains in rounds, resumable and reproducible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from cosma.problem import Decisions, noncompulsory_bytes
+from cosma.search.chain import Chain
+from cosma.search.evaluate import greedy_decisions, new_tape
+from cosma.search.network import build_network
+from cosma.search.parallel import run_all
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from numpy.typing import NDArray
+
+    from cosma.problem import Problem
+
+Start: TypeAlias = Sequence[int] | Decisions
+Improvement: TypeAlias = Callable[[Decisions, int], None]
+
+#: Annealing chains. Their number is fixed, so that results do not depend on the number of cores.
+CHAINS = 4
+
+#: Steps simulated in a nominal second of work, on two cores of the reference machine.
+STEPS_PER_SECOND = 6_000_000
+
+#: Steps a chain simulates between two looks at ``stop``.
+SLICE_STEPS = 100_000
+
+#: Steps each chain simulates in the first round; later rounds are longer.
+FIRST_ROUND_STEPS = 400_000
+
+#: Longest round of a chain, in slices.
+MOST_SLICES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a search found.
+
+    Attributes
+    ----------
+    decisions
+        The best order and residencies; they fit the capacity at every step, addresses aside.
+    noncompulsory_bytes
+        Their non-compulsory traffic.
+    work_done
+        Nominal seconds of work spent so far.
+    exhausted
+        Whether more work can change nothing: the traffic meets a lower bound, or there is one order only.
+    """
+
+    decisions: Decisions
+    noncompulsory_bytes: int
+    work_done: float
+    exhausted: bool
+
+
+def never() -> bool:
+    """Answer False: the ``stop`` of a run that nobody interrupts."""
+    return False
+
+
+class Searcher:
+    """Looks for an order and residencies with little traffic, as long as it is given work.
+
+    What it finds is a function of the problem, the starts, the seed and the sizes of the portions of work asked
+    for: no clock is read, and the number of cores does not matter.
+
+    Parameters
+    ----------
+    problem
+        A feasible instance.
+    starts
+        Orders (topological permutations of the operators) or decisions to start from; the given order
+        if there are none. The result is never worse than the best of them.
+    seed
+        Seed of all random choices.
+    on_improvement
+        Called with new best decisions and their non-compulsory traffic, in the calling thread.
+    lower_bound
+        A lower bound in bytes, or a function that returns the latest one: search ends where it is met.
+
+    Raises
+    ------
+    InfeasibleError
+        If no plan exists because an operator does not fit.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        starts: Sequence[Start] = (),
+        *,
+        seed: int = 0,
+        on_improvement: Improvement | None = None,
+        lower_bound: Callable[[], int] | int | None = None,
+    ) -> None:
+        problem.check_feasible()
+        self.problem = problem
+        self.seed = seed
+        self.on_improvement = on_improvement
+        self._lower_bound = lower_bound
+        self._contraction = build_network(problem)
+        self._best: Decisions | None = None
+        self._best_bytes = 0
+        self._work_done = 0.0
+        self._owed = 0.0
+        self._exhausted = False
+        self._stop: Callable[[], bool] = never
+        self._orders: list[tuple[int, NDArray[np.int32]]] = []
+        self._chains: list[Chain] = []
+        for start in starts or (range(problem.operator_count),):
+            self.offer(start)
+        self._slices = self._search()
+
+    # -- what is known -----------------------------------------------------------------------------------
+
+    @property
+    def outcome(self) -> SearchOutcome:
+        """The best so far."""
+        assert self._best is not None
+        return SearchOutcome(self._best, self._best_bytes, self._work_done, self._exhausted or self._met())
+
+    def offer(self, start: Start) -> None:
+        """Tell the search of an order or of decisions found elsewhere; chains go on from the best ones known."""
+        decisions = start if isinstance(start, Decisions) else None
+        order = start.order if isinstance(start, Decisions) else start
+        if decisions is not None:
+            self._take(decisions, noncompulsory_bytes(self.problem, decisions))
+        if self.problem.operator_count == 0:
+            self._take(Decisions((), ()), self.problem.constant_noncompulsory_bytes)
+            return
+        contracted = self._contraction.contract(order)
+        self._take_order(contracted)
+
+    def _take(self, decisions: Decisions, traffic_bytes: int) -> bool:
+        if self._best is not None and traffic_bytes >= self._best_bytes:
+            return False
+        self._best, self._best_bytes = decisions, traffic_bytes
+        if self.on_improvement is not None:
+            self.on_improvement(decisions, traffic_bytes)
+        return True
+
+    def _take_order(self, contracted: NDArray[np.int32]) -> None:
+        """Replay an order by the plain rule and remember it among the best."""
+        tape = new_tape(self._contraction.network, contracted)
+        decisions = greedy_decisions(self.problem, self._contraction, tape)
+        traffic = noncompulsory_bytes(self.problem, decisions)
+        self._orders.append((traffic, contracted.copy()))
+        self._orders.sort(key=lambda pair: pair[0])
+        del self._orders[4 * CHAINS :]
+        self._take(decisions, traffic)
+
+    def _met(self) -> bool:
+        bound = self._lower_bound() if callable(self._lower_bound) else self._lower_bound
+        least = self.problem.constant_noncompulsory_bytes
+        return self._best_bytes <= max(least, bound if bound is not None else least)
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def run(self, work: float, stop: Callable[[], bool] = never) -> SearchOutcome:
+        """Spend about ``work`` nominal seconds (on two cores) on improving.
+
+        Parameters
+        ----------
+        work
+            Deterministic work in nominal seconds. What a slice takes beyond it is owed, and paid by the next call.
+        stop
+            Polled at least every tenth of a second; return True to end early (what is found then depends on when).
+        """
+        self._stop = stop
+        granted = work - self._owed
+        while granted > 0 and not self._exhausted and not self._met() and not stop():
+            try:
+                spent = next(self._slices)
+            except StopIteration:
+                self._exhausted = True
+                break
+            granted -= spent
+            self._work_done += spent
+        self._owed = max(0.0, -granted)
+        return self.outcome
+
+    def _search(self) -> Generator[float, None, None]:
+        """Rounds of annealing: from all starts first, then from the best found, each round longer."""
+        net = self._contraction.network
+        if not self._has_freedom():
+            return
+        yield 1e-6 * self.problem.operator_count
+        slices = max(1, FIRST_ROUND_STEPS // SLICE_STEPS)
+        for round_number in range(1_000_000):
+            if round_number == 0:
+                orders = [self._orders[c % len(self._orders)][1] for c in range(CHAINS)]
+                self._chains = [
+                    Chain(net, order, seed=self.seed * CHAINS + c, rank=c) for c, order in enumerate(orders)
+                ]
+            else:
+                self._restart(round_number)
+            for chain in self._chains:
+                chain.begin_round(round_number)
+            for k in range(slices):
+                yield from self._slice(k / slices, (k + 1) / slices)
+            for chain in self._chains:
+                self._take_order(chain.best_order())
+            slices = min(MOST_SLICES, slices * 2)
+
+    def _restart(self, round_number: int) -> None:
+        """Half of the chains go on from the best order known, half from the best each has found itself."""
+        best = self._orders[0][1]
+        for c, chain in enumerate(self._chains):
+            chain.restart(best if (c + round_number) % 2 == 0 else chain.best_order())
+
+    def _slice(self, begin: float, end: float) -> Generator[float, None, None]:
+        before = min(chain.best_cost for chain in self._chains)
+        run_all([lambda chain=chain: chain.run(SLICE_STEPS, begin, end) for chain in self._chains])  # type: ignore[misc]
+        after = min(self._chains, key=lambda chain: chain.best_cost)
+        if after.best_cost < before and after.best_cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
+            self._take_order(after.best_order())
+        yield CHAINS * SLICE_STEPS / STEPS_PER_SECOND
+
+    def _has_freedom(self) -> bool:
+        """Whether more than one order exists: some operator is not tied to both its neighbours."""
+        order = self._orders[0][1] if self._orders else np.zeros(0, dtype=np.int32)
+        net = self._contraction.network
+        return any(
+            int(v) not in net.successor[net.successor_start[u] : net.successor_start[u + 1]]
+            for u, v in pairwise(order)
+        )
+
+
+def search(
+    problem: Problem,
+    starts: Sequence[Start] = (),
+    *,
+    effort: float = 10.0,
+    seed: int = 0,
+    stop: Callable[[], bool] = never,
+    on_improvement: Improvement | None = None,
+    lower_bound: Callable[[], int] | int | None = None,
+) -> SearchOutcome:
+    """Search in one call; see :class:`Searcher`. ``effort`` is nominal seconds of work on two cores."""
+    searcher = Searcher(problem, starts, seed=seed, on_improvement=on_improvement, lower_bound=lower_bound)
+    return searcher.run(effort, stop)
