@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "check": "check",
     "inspect": "inspect_",
     "presets": "presets",
+    "run": "run",
     "sweep": "sweep",
     "table": "table",
     "plot": "plot",

@@ -1,0 +1,137 @@
+"""``cosma run``: execute a plan on real bytes and compare the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.execute import RunReport
+    from cosma.plan import Plan
+
+
+def run(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan for the model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model the plan was made for.")],
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", metavar="X.npz", help="Input arrays by name; the rest is random.")
+    ] = None,
+    kernels: Annotated[
+        str | None, typer.Option("--kernels", help="onnxruntime or reference; the better one installed by default.")
+    ] = None,
+    dim: options.Dim = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Execute a plan with real kernels on a scratchpad of real bytes.
+
+    Every operator reads and writes at the plan's addresses; free bytes are poisoned. The results are compared bit
+    for bit with running the same operators without a plan, and the traffic is counted from the bytes copied.
+    Exit code 0 if all is equal, 4 if not.
+    """
+    from cosma.cli.output import note, print_json
+    from cosma.errors import InputError, PlanInvalidError
+    from cosma.execute import run_plan
+    from cosma.plan.file import load_plan
+
+    loaded = load_plan(plan)
+    if kernels not in (None, "onnxruntime", "reference"):
+        raise InputError(f"--kernels must be onnxruntime or reference, not {kernels!r}")
+    report = run_plan(
+        loaded,
+        model,
+        inputs=None if inputs is None else read_arrays(inputs),
+        dims=options.parse_dims(dim),
+        kernels=kernels,  # type: ignore[arg-type]  # checked above
+        seed=seed,
+    )
+    if json:
+        print_json(run_record(report))
+    else:
+        _print(report, loaded)
+    for check in report.outputs:
+        if check.distinct <= 1 and check.size_bytes > 8:
+            note(f"note: output {check.name!r} is one value throughout, so its equality proves little")
+        if check.non_finite > 0:
+            note(f"note: {100 * check.non_finite:.1f} % of output {check.name!r} is not finite")
+    if not report.equal:
+        where = report.difference
+        first = "" if where is None else (
+            f"; the first difference is at instruction {where.instruction}: operator {where.operator!r} yields another "
+            f"{where.tensor!r}"
+        )
+        raise PlanInvalidError(f"{plan}: executed, and the numbers differ{first}; `cosma check` may say why")
+    if not report.traffic_as_planned:
+        raise PlanInvalidError(
+            f"{plan}: executed, and {report.traffic.total} bytes were copied where the plan says {loaded.traffic.total}"
+        )
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Read an ``.npz`` file.
+
+    Raises
+    ------
+    InputError
+        If it is none, or holds pickled objects.
+    """
+    import zipfile
+
+    import numpy as np
+
+    from cosma.errors import InputError
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise InputError(f"--inputs {path}: holds one array without a name; save it with numpy.savez")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(f"--inputs {path}: not a readable .npz file: {error}") from error
+
+
+def run_record(report: RunReport) -> dict[str, Any]:
+    """A run's findings as a record; sizes in bytes."""
+    from dataclasses import asdict
+
+    record = asdict(report)
+    record["traffic"] |= {"total": report.traffic.total, "noncompulsory": report.traffic.noncompulsory}
+    return record
+
+
+def _print(report: RunReport, plan: Plan) -> None:
+    from cosma.cli.output import make_table, print_table
+    from cosma.units import format_size
+
+    table = make_table(f"{plan.model_name} executed with {report.kernels}", ("", "", ""), right=(1,))
+    table.show_header = False
+    traffic = report.traffic
+    rows = [
+        ("operators executed", str(report.operators), f"{report.nodes} ONNX nodes"),
+        ("weights made up", str(report.invented_weights), "the file does not hold them"),
+        ("scratchpad", format_size(plan.accelerator.scratchpad), f"used up to {format_size(report.highest_bytes)}"),
+        ("traffic counted", format_size(traffic.total), f"{traffic.total} B; the plan says {plan.traffic.total}"),
+        (
+            "  loaded / stored / streamed",
+            "",
+            " / ".join(format_size(x) for x in (traffic.loaded, traffic.stored, traffic.streamed)),
+        ),
+    ]
+    if report.scale > 1:
+        rows.append(
+            ("element width", f"x {report.scale}", f"counted as {plan.dtype}, executed at full width, addresses scaled")
+        )
+    if report.broken_views:
+        rows.append(("not views after all", str(len(report.broken_views)), ", ".join(report.broken_views[:5])))
+    rows.append(("verdict", "equal" if report.equal else "DIFFERENT", "bit for bit, against the run without a plan"))
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
+    outputs = make_table("Graph outputs", ("name", "bytes", "different", "distinct values"), right=(1, 2, 3))
+    for check in report.outputs:
+        outputs.add_row(check.name, str(check.size_bytes), str(check.different_bytes), str(check.distinct))
+    print_table(outputs)

@@ -1,0 +1,347 @@
+"""Running operators: without a plan, every tensor in an array of its own; with one, on the plan's bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.accelerator import Weights
+from cosma.errors import PlanInvalidError
+from cosma.execute.memory import POISON, OffChip, Scratchpad, as_array, as_bytes
+from cosma.execute.values import numpy_dtype
+from cosma.frontend.loaded import NodeFate
+from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.units import align_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.execute.memory import Bytes
+    from cosma.execute.model import Constants, Model
+    from cosma.frontend.records import Step
+    from cosma.frontend.values import Value
+    from cosma.graph import Operator
+    from cosma.plan import Plan
+
+    Array = NDArray[Any]
+
+
+def digest(data: Bytes) -> bytes:
+    """Fingerprint of a tensor's bytes."""
+    return hashlib.blake2b(np.ascontiguousarray(data).data, digest_size=16).digest()
+
+
+def feeds_of(step: Step, constants: Constants, held: Mapping[str, Bytes]) -> dict[str, Array]:
+    """Operands of a node as arrays, by the names it reads them under.
+
+    Parameters
+    ----------
+    step
+        The node.
+    constants
+        Where parameters come from.
+    held
+        Bytes of the tensors that are at hand: activations and weights.
+    """
+    values = constants.model.values
+    feeds: dict[str, Array] = {}
+
+    def array(value: Value) -> Array:
+        if value.root in held:
+            return as_array(held[value.root], numpy_dtype(value.element, value.name), value.shape)
+        if value.source is not None and value.dequantized:
+            # A dequantized constant is made of the stored weights at hand, each time they are read.
+            node, operands, index = value.source
+            inner = {operand.name: array(operand) for operand in operands if operand is not None}
+            return constants.kernels.compute(node, inner)[node.outputs[index]]
+        if not value.constant:
+            raise PlanInvalidError(f"{step.node} reads {value.root!r}, which its operator does not list as an operand")
+        return constants.get(value.name)
+
+    for name in dict.fromkeys(step.node.reads):
+        value = values.get(name)
+        if value is None:
+            continue
+        if value.elements is not None:
+            feeds.update((element.root, array(element)) for element in value.elements)
+        else:
+            feeds[name] = array(value)
+    return feeds
+
+
+@dataclass(slots=True)
+class PlainRun:
+    """The model run node by node in the order given, every tensor in an array of its own, views included.
+
+    Attributes
+    ----------
+    digests
+        Fingerprint of every tensor.
+    outputs
+        Bytes of the graph outputs.
+    broken_views
+        Nodes taken for views whose result is not its operand, byte for byte.
+    """
+
+    digests: dict[str, bytes] = field(default_factory=dict)
+    outputs: dict[str, Bytes] = field(default_factory=dict)
+    broken_views: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, model: Model, constants: Constants, inputs: Mapping[str, Array]) -> PlainRun:
+        """Run the model."""
+        run = cls()
+        graph = model.loaded.graph
+        held = {name: as_bytes(array) for name, array in inputs.items()}
+        uses = dict.fromkeys(graph.tensors, 0)
+        for step in model.steps:
+            for value in step.reads:
+                for part in value.elements if value.elements is not None else (value,):
+                    for name in {part.root, *part.stored}:
+                        uses[name] = uses.get(name, 0) + 1
+        keep = {t.name for t in graph.tensors.values() if t.kind == "output"} | set(inputs)
+        for step in model.steps:
+            run._step(step, constants, held)
+            for value in step.reads:
+                for part in value.elements if value.elements is not None else (value,):
+                    for name in {part.root, *part.stored}:
+                        uses[name] -= 1
+                        if uses[name] == 0 and name not in keep:
+                            held.pop(name, None)
+        run.outputs = {t.name: held[t.name] for t in graph.tensors.values() if t.kind == "output"}
+        return run
+
+    def _step(self, step: Step, constants: Constants, held: dict[str, Bytes]) -> None:
+        graph = constants.model.loaded.graph
+        for value in step.reads:
+            for name in value.stored:
+                if name in graph.tensors and name not in held:
+                    held[name] = as_bytes(constants.get(name))
+        results = [part for v in step.results for part in (v.elements if v.elements is not None else (v,))]
+        if step.fate is NodeFate.VIEW:
+            if step.node.type == "If" or any(v.elements is not None for v in (*step.results, *step.reads)):
+                return
+            if step.node.type.startswith("Sequence") or results[0].root not in held:
+                return
+        out = {
+            (value.root if value.name not in step.node.outputs else value.name): np.empty(
+                value.shape, numpy_dtype(value.element, value.name)
+            )
+            for value in results
+        }
+        constants.kernels.run(step.node, results, feeds_of(step, constants, held), out)
+        if step.fate is NodeFate.VIEW:
+            if digest(as_bytes(next(iter(out.values())))) != digest(held[results[0].root]):
+                self.broken_views.append(step.node.first_output)
+            return
+        for value in results:
+            data = as_bytes(out[value.name if value.name in out else value.root])
+            held[value.root] = data
+            self.digests[value.root] = digest(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first place where a planned run leaves the plain one.
+
+    Attributes
+    ----------
+    instruction
+        Index of the execute.
+    operator, tensor
+        Which operator yielded other bytes for which result.
+    """
+
+    instruction: int
+    operator: str
+    tensor: str
+
+
+class PlannedRun:
+    """Executes a plan's instructions on real bytes; it trusts the plan and checks nothing but what it must.
+
+    Parameters
+    ----------
+    plan
+        What to execute.
+    steps
+        Nodes of each operator.
+    constants, inputs
+        Contents at the start of off-chip memory.
+    expected
+        Fingerprints of the plain run.
+    scale
+        Real bytes for each byte of the plan: 1, unless the plan counted elements narrower than they are.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        steps: Mapping[str, tuple[Step, ...]],
+        constants: Constants,
+        inputs: Mapping[str, Array],
+        expected: Mapping[str, bytes],
+        scale: int = 1,
+    ) -> None:
+        self._plan, self._steps, self._constants, self._expected = plan, steps, constants, expected
+        self._scale = scale
+        self.scratchpad = Scratchpad(plan.accelerator.scratchpad * scale)
+        self.off_chip = OffChip()
+        self.difference: Difference | None = None
+        self.highest = 0
+        self._values = {value.root: value for v in steps.values() for s in v for value in _parts(s.results)}
+        weights = (weight for operator in plan.graph.operators for weight in operator.weights)
+        self._values |= {name: constants.model.values[name] for name in (*inputs, *weights)}
+        for name, array in inputs.items():
+            self.off_chip.content[name] = as_bytes(array)
+        self._address: dict[str, int] = {}
+        self._takes: dict[str, str | None] = {}
+        self._streams_weights = plan.accelerator.weights == Weights.STREAM
+        for operator in plan.graph.operators:
+            for weight in operator.weights:
+                self.off_chip.content.setdefault(weight, as_bytes(constants.get(weight)))
+
+    def run(self, instructions: Iterable[Instruction]) -> None:
+        """Execute all instructions.
+
+        Raises
+        ------
+        PlanInvalidError
+            If an instruction cannot be carried out at all: bytes that are nowhere, or outside the scratchpad.
+        """
+        for index, instruction in enumerate(instructions):
+            try:
+                self._carry_out(instruction, index)
+            except PlanInvalidError as error:
+                raise PlanInvalidError(f"instruction {index} ({instruction.do}): {error}") from error
+
+    def _carry_out(self, instruction: Instruction, index: int) -> None:
+        match instruction:
+            case Load(name, address):
+                self._place(name, address)
+                self.off_chip.load(name, self._bytes(name))
+            case Allocate(name, address, operand):
+                self._place(name, address)
+                self._takes[name] = operand
+                if operand is None:
+                    self.scratchpad.poison(self._address[name], self._space(name))
+            case Execute(name, streamed):
+                self._execute(self._plan.graph.operator(name), set(streamed), index)
+            case Store(name):
+                self.off_chip.store(name, self._bytes(name))
+            case Free(name):
+                self._bytes(name)
+                self.scratchpad.poison(self._address.pop(name), self._space(name))
+
+    # -- operators ----------------------------------------------------------------------------------------
+
+    def _execute(self, operator: Operator, streamed: set[str], index: int) -> None:
+        held: dict[str, Bytes] = {}
+        for name in operator.inputs:
+            held[name] = self.off_chip.stream_in(name) if name in streamed else self._bytes(name)
+        for name in operator.weights:
+            through = self._streams_weights or name in streamed
+            held[name] = self.off_chip.stream_in(name) if through else self._bytes(name)
+        targets: dict[str, Bytes] = {}
+        for name in operator.outputs:
+            through = name in streamed
+            targets[name] = np.empty(self._true_size(name), np.uint8) if through else self._bytes(name)
+        operands = {name: self._takes.pop(name, None) for name in operator.outputs}
+        taken = {name: operand for name, operand in operands.items() if operand is not None}
+        if taken:
+            self._in_place(operator, held, targets, taken)
+        else:
+            self._compute(operator, held, targets)
+        for name in operator.outputs:
+            if name in streamed:
+                self.off_chip.stream_out(name, targets[name])
+            operand = operands[name]
+            if operand is not None and operand in self._address and operand != name:
+                # The operand is gone; what it had beyond the result is free.
+                start = self._address.pop(operand)
+                end = start + self._space(operand)
+                keep = self._address[name] + self._space(name) if start == self._address[name] else start
+                self.scratchpad.poison(keep, end - keep)
+            if self.difference is None and digest(targets[name]) != self._expected.get(name):
+                self.difference = Difference(index, operator.name, name)
+
+    def _in_place(
+        self, operator: Operator, held: Mapping[str, Bytes], targets: Mapping[str, Bytes], taken: Mapping[str, str]
+    ) -> None:
+        """Write results over operands in two halves, computing each half from what is there by then.
+
+        For an elementwise operator the second half does not depend on the first, so this gives the bytes of an
+        execution in one go. For any other it does not, and a takeover that the plan should not have made shows.
+        """
+        aside = {name: np.empty(len(target), np.uint8) for name, target in targets.items()}
+        self._compute(operator, held, aside)
+        then = dict(held)
+        for name, target in targets.items():
+            half = self._elements(name) // 2 * self._width(name)
+            operand = taken.get(name)
+            known = operand is not None and operand in held
+            if self._scale > 1 and operand is not None and known and self._width(name) > self._width(operand):
+                # The plan counts both as equally wide. Real elements of the result are wider, so that they
+                # would run ahead of the operand's: it is the operand's first half that is gone by now.
+                then[operand] = held[operand].copy()
+                then[operand][: self._elements(operand) // 2 * self._width(operand)] = POISON
+            else:
+                target[:half] = aside[name][:half]
+        first = {name: aside[name].copy() for name in targets}
+        self._compute(operator, then, aside)
+        for name, target in targets.items():
+            half = self._elements(name) // 2 * self._width(name)
+            target[:half] = first[name][:half]
+            target[half:] = aside[name][half:]
+
+    def _elements(self, name: str) -> int:
+        return int(np.prod(self._value(name).shape, dtype=np.int64))
+
+    def _width(self, name: str) -> int:
+        return int(numpy_dtype(self._value(name).element, name).itemsize)
+
+    def _value(self, name: str) -> Value:
+        if name not in self._values:
+            raise PlanInvalidError(f"tensor {name!r} is not in the model")
+        return self._values[name]
+
+    def _compute(self, operator: Operator, held: Mapping[str, Bytes], targets: Mapping[str, Bytes]) -> None:
+        at_hand = dict(held)
+        for step in self._steps[operator.name]:
+            results = _parts(step.results)
+            out: dict[str, Array] = {}
+            for value in results:
+                dtype = numpy_dtype(value.element, value.name)
+                data = targets.get(value.root)
+                if data is None:  # within a fused operator; it never exists in any memory
+                    data = np.empty(self._true_size(value.root), np.uint8)
+                at_hand[value.root] = data
+                out[value.name if value.name in step.node.outputs else value.root] = as_array(data, dtype, value.shape)
+            self._constants.kernels.run(step.node, results, feeds_of(step, self._constants, at_hand), out)
+
+    # -- places -------------------------------------------------------------------------------------------
+
+    def _true_size(self, name: str) -> int:
+        return self._elements(name) * self._width(name)
+
+    def _space(self, name: str) -> int:
+        accelerator = self._plan.accelerator
+        return align_up(self._plan.graph.tensors[name].size_bytes, accelerator.alignment) * self._scale
+
+    def _place(self, name: str, address: int) -> None:
+        self._address[name] = address * self._scale
+        self.highest = max(self.highest, self._address[name] + self._space(name))
+
+    def _bytes(self, name: str) -> Bytes:
+        if name not in self._address:
+            raise PlanInvalidError(f"tensor {name!r} is not in the scratchpad")
+        return self.scratchpad.view(self._address[name], self._true_size(name), f"tensor {name!r}")
+
+
+def _parts(values: Sequence[Value]) -> list[Value]:
+    return [part for v in values for part in (v.elements if v.elements is not None else (v,))]
