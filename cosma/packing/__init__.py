@@ -11,6 +11,7 @@ from cosma.packing.arrays import pack_arrays
 from cosma.packing.buffers import Buffer, Forbidden, Gap, live_peak, parts_of
 from cosma.packing.engine import pack
 from cosma.packing.result import PackingResult, PackingStatus
+from cosma.packing.smallest import minimise
 from cosma.packing.verify import Violation, verify
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PackingStatus",
     "Violation",
     "live_peak",
+    "minimise",
     "pack",
     "pack_arrays",
     "parts_of",

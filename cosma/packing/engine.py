@@ -1,18 +1,24 @@
 """The packing engine: quick bounds, fast heuristics, then a complete search or CP-SAT.
 
-`pack` answers for one capacity; `minimise` looks for the smallest.
+`pack` answers for one capacity; `minimise` (in `cosma.packing.smallest`) looks for the lowest one.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from cosma.errors import InputError
 from cosma.packing.arrays import flatten, run_heuristics
 from cosma.packing.bounds import quick_conflict
 from cosma.packing.buffers import check_buffers, live_peak, tallest
+from cosma.packing.conflict import shrink
+from cosma.packing.cpsat import solve_cpsat
+from cosma.packing.exact import decide
 from cosma.packing.result import PackingResult, PackingStatus
+from cosma.packing.sections import supports
+from cosma.packing.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +28,27 @@ if TYPE_CHECKING:
 Engine = Literal["auto", "heuristics", "search", "cp-sat"]
 
 ENGINES: tuple[Engine, ...] = ("auto", "heuristics", "search", "cp-sat")
-HEURISTIC_ROUNDS = 64
+
+WORK_LIMIT = 2_000_000
+"""Default limit: search nodes, or milliseconds of CP-SAT's deterministic time divided by ten."""
+
+HEURISTIC_ROUNDS = 32
+"""Repaired first-fit orders tried before the complete search."""
+
+CONFLICT_SHARE = 20
+"""Each test while reducing a conflict set may spend the work limit divided by this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One question to the engines, with everything that does not change between capacities."""
+
+    buffers: Sequence[Buffer]
+    alignment: int
+    forbidden: Sequence[Forbidden]
+    engine: Engine
+    seed: int
+    deadline: float | None
 
 
 def pack(
@@ -32,7 +58,7 @@ def pack(
     alignment: int = 1,
     forbidden: Sequence[Forbidden] = (),
     engine: Engine = "auto",
-    work_limit: int | None = None,
+    work_limit: int = WORK_LIMIT,
     time_limit: float | None = None,
     seed: int = 0,
     explain: bool = True,
@@ -50,10 +76,11 @@ def pack(
     forbidden
         Address ranges no buffer may touch.
     engine
-        ``auto`` (heuristics, then the complete search, CP-SAT where shapes need it), ``heuristics`` (never
-        proves more than the quick bounds), ``search`` or ``cp-sat``.
+        ``auto`` (heuristics, then the complete search; CP-SAT where windows of gaps start above a buffer's
+        address), ``heuristics`` (never proves more than the quick bounds), ``search`` or ``cp-sat``.
     work_limit
-        Search nodes (for CP-SAT: milliseconds of deterministic time) before the answer is ``unknown``.
+        Search nodes before the answer is ``unknown``; CP-SAT gets a tenth of it in milliseconds of
+        deterministic time. Zero leaves the heuristics only.
     time_limit
         Seconds; only then does the answer depend on the clock.
     seed
@@ -64,35 +91,37 @@ def pack(
     Raises
     ------
     InputError
-        For meaningless buffers, capacity, alignment or engine.
+        For meaningless buffers, capacity, alignment or engine, or shapes the named engine cannot take.
     """
-    _check(buffers, capacity, alignment, forbidden, engine)
-    deadline = None if time_limit is None else time.monotonic() + time_limit
+    check_task(buffers, capacity, alignment, forbidden, engine)
     early = quick_conflict(buffers, capacity, forbidden)
     if early is not None:
         return early
-    instance = flatten(buffers, alignment, forbidden)
-    offsets, height, tried = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, seed)
-    bound = max(live_peak(buffers), tallest(buffers))
-    if height <= capacity:
-        return PackingResult(
-            status=PackingStatus.PACKED,
-            capacity=capacity,
-            offsets={buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=False)},
-            height=height,
-            lower_bound=bound,
-            engine="first-fit",
-            work={"placements": tried},
-        )
-    del deadline, work_limit, explain
-    return PackingResult(
-        PackingStatus.UNKNOWN, capacity, lower_bound=bound, engine="first-fit", work={"placements": tried}
-    )
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    task = _Task(buffers, alignment, forbidden, engine, seed, deadline)
+    result = heuristic_packing(task, capacity)
+    if result.packed:
+        return result
+    result = replace(result, offsets={}, height=None)
+    if engine == "heuristics" or work_limit <= 0:
+        return result
+    answer = exact_packing(task, capacity, work_limit)
+    answer = replace(answer, work={**result.work, **answer.work})
+    if answer.status is PackingStatus.INFEASIBLE and explain:
+        return explained(task, answer, work_limit // CONFLICT_SHARE)
+    return answer
 
 
-def _check(
+def check_task(
     buffers: Sequence[Buffer], capacity: int, alignment: int, forbidden: Sequence[Forbidden], engine: str
 ) -> None:
+    """Refuse meaningless arguments.
+
+    Raises
+    ------
+    InputError
+        With the argument and what is accepted.
+    """
     if capacity < 0:
         raise InputError(f"capacity {capacity} is negative; give a number of bytes")
     if alignment < 1:
@@ -100,3 +129,145 @@ def _check(
     if engine not in ENGINES:
         raise InputError(f"packing engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
     check_buffers(buffers, forbidden)
+    if engine == "search" and (why := supports(buffers)) is not None:
+        raise InputError(f"packing engine 'search' cannot take these buffers: {why}; use engine 'cp-sat' or 'auto'")
+
+
+def heuristic_packing(task: _Task, capacity: int) -> PackingResult:
+    """Pack with first fit; when nothing fits, the ``unknown`` answer still holds the lowest packing met."""
+    bound = max(live_peak(task.buffers), tallest(task.buffers))
+    kept = _keep_hints(task, capacity)
+    instance = flatten(kept, task.alignment, task.forbidden)
+    offsets, height, tried = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
+    if height > capacity and any(buffer.hint is not None for buffer in task.buffers):
+        instance = flatten(task.buffers, task.alignment, task.forbidden)
+        offsets, height, again = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
+        tried += again
+    status = PackingStatus.PACKED if height <= capacity else PackingStatus.UNKNOWN
+    return PackingResult(
+        status=status,
+        capacity=capacity,
+        offsets={buffer.id: int(offset) for buffer, offset in zip(task.buffers, offsets, strict=False)},
+        height=height,
+        lower_bound=bound,
+        engine="first-fit",
+        reason="" if status is PackingStatus.PACKED else "the heuristics found nothing that fits",
+        work={"placements": tried},
+    )
+
+
+def _keep_hints(task: _Task, capacity: int) -> list[Buffer]:
+    """Fix every hinted buffer at its hint, except those that would break a rule there or clash with another."""
+    kept = list(task.buffers)
+    if all(buffer.hint is None for buffer in kept):
+        return kept
+    trial = [
+        replace(buffer, offset=buffer.hint) if buffer.offset is None and buffer.hint is not None else buffer
+        for buffer in kept
+    ]
+    wanted = {buffer.id: buffer.offset for buffer in trial if buffer.offset is not None}
+    plain = [buffer for buffer in kept if buffer.id in wanted]
+    bad: set[str] = set()
+    for violation in verify(plain, wanted, capacity, alignment=task.alignment, forbidden=task.forbidden):
+        free = [name for name in violation.ids if name not in bad]
+        if len(free) == len(violation.ids):
+            bad.update(name for name in free[-1:])
+    fixed = {buffer.id for buffer in kept if buffer.offset is not None}
+    if bad & fixed:
+        return kept
+    return [old if new.id in bad else new for old, new in zip(kept, trial, strict=True)]
+
+
+def exact_packing(task: _Task, capacity: int, work_limit: int) -> PackingResult:
+    """Decide with the complete search, or with CP-SAT when asked for or when shapes need it."""
+    bound = max(live_peak(task.buffers), tallest(task.buffers))
+    use_cpsat = task.engine == "cp-sat" or (task.engine == "auto" and supports(task.buffers) is not None)
+    if use_cpsat:
+        answer = solve_cpsat(
+            task.buffers,
+            capacity,
+            alignment=task.alignment,
+            forbidden=task.forbidden,
+            work_limit_ms=max(1, work_limit // 10),
+            deadline=task.deadline,
+            seed=task.seed,
+        )
+        offsets, infeasible, culprits = answer.offsets, answer.infeasible, tuple(range(len(task.buffers)))
+        engine, work, reason = "cp-sat", {"cp-sat ms": answer.work_ms}, "the limit"
+    else:
+        decision = decide(
+            task.buffers,
+            capacity,
+            alignment=task.alignment,
+            forbidden=task.forbidden,
+            node_limit=work_limit,
+            deadline=task.deadline,
+            seed=task.seed,
+        )
+        offsets, infeasible, culprits = decision.offsets, decision.infeasible, decision.culprits
+        engine, work, reason = "search", {"nodes": decision.nodes}, decision.reason
+    if offsets is not None:
+        return _packed(task, offsets, capacity, bound, engine, work)
+    if infeasible:
+        return PackingResult(
+            PackingStatus.INFEASIBLE,
+            capacity,
+            lower_bound=max(bound, capacity + 1),
+            conflict=tuple(task.buffers[k].id for k in culprits if task.buffers[k].offset is None),
+            reason=f"no packing of these buffers fits {capacity} bytes",
+            engine=engine,
+            work=work,
+        )
+    return PackingResult(
+        PackingStatus.UNKNOWN, capacity, lower_bound=bound, engine=engine, work=work, reason=f"stopped by {reason}"
+    )
+
+
+def _packed(
+    task: _Task, offsets: dict[int, int], capacity: int, bound: int, engine: str, work: dict[str, int]
+) -> PackingResult:
+    """Name the addresses, after the independent check has passed them."""
+    named = {
+        buffer.id: buffer.offset if buffer.offset is not None else offsets[k]
+        for k, buffer in enumerate(task.buffers)
+    }
+    wrong = verify(task.buffers, named, capacity, alignment=task.alignment, forbidden=task.forbidden)
+    if wrong:
+        raise AssertionError(f"engine {engine} returned an invalid packing: {wrong[0].message}")
+    height = max((named[buffer.id] + buffer.size for buffer in task.buffers), default=0)
+    return PackingResult(
+        PackingStatus.PACKED, capacity, named, height, lower_bound=bound, engine=engine, work=work
+    )
+
+
+def explained(task: _Task, answer: PackingResult, work_limit: int) -> PackingResult:
+    """Reduce the conflict set of an infeasible answer until no buffer can be left out of it."""
+    index = {buffer.id: buffer for buffer in task.buffers}
+    fixed = [buffer for buffer in task.buffers if buffer.offset is not None]
+    names = sorted(answer.conflict, key=lambda name: (_area(index[name]), name))
+
+    def infeasible(chosen: list[int]) -> bool | None:
+        subset = [index[names[k]] for k in chosen]
+        if task.deadline is not None and time.monotonic() >= task.deadline:
+            return None
+        if quick_conflict([*subset, *fixed], answer.capacity, task.forbidden) is not None:
+            return True
+        part = replace(task, buffers=[*subset, *fixed])
+        if heuristic_packing(part, answer.capacity).packed:
+            return False
+        status = exact_packing(part, answer.capacity, work_limit).status
+        return None if status is PackingStatus.UNKNOWN else status is PackingStatus.INFEASIBLE
+
+    found = shrink(range(len(names)), infeasible)
+    conflict = sorted(names[k] for k in found.members)
+    return replace(
+        answer,
+        conflict=tuple(conflict),
+        irreducible=found.irreducible,
+        reason=f"{len(conflict)} buffers cannot be placed together in {answer.capacity} bytes",
+        work={**answer.work, "conflict tests": found.tests},
+    )
+
+
+def _area(buffer: Buffer) -> int:
+    return buffer.size * (buffer.upper - buffer.lower)

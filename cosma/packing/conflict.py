@@ -1,0 +1,54 @@
+"""Shrink a set of buffers that does not fit to one from which nothing can be left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Indices that do not fit together, whether that set is proven irreducible, and the tests it took."""
+
+    members: tuple[int, ...]
+    irreducible: bool
+    tests: int
+
+
+def shrink(
+    members: Sequence[int], infeasible: Callable[[list[int]], bool | None], test_limit: int = 2000
+) -> Conflict:
+    """Drop members while the rest is still infeasible, in blocks that halve down to single members.
+
+    Parameters
+    ----------
+    members
+        An infeasible set; earlier ones are dropped first.
+    infeasible
+        Says of a subset whether it is infeasible; ``None`` when that could not be decided.
+    test_limit
+        Subsets tried before giving up (then `irreducible` is false).
+    """
+    kept = list(members)
+    block = max(1, len(kept) // 2)
+    tests = 0
+    while True:
+        sure = True
+        position = 0
+        while position < len(kept):
+            if tests >= test_limit:
+                return Conflict(tuple(kept), False, tests)
+            rest = kept[:position] + kept[position + block :]
+            tests += 1
+            verdict = infeasible(rest) if rest else False
+            if verdict:
+                kept = rest
+                continue
+            sure = sure and verdict is False
+            position += block
+        if block == 1:
+            return Conflict(tuple(kept), sure, tests)
+        block = max(1, block // 2)

@@ -1,0 +1,111 @@
+"""The smallest capacity that holds the buffers, with proof, or the best found and a lower bound."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cosma.packing.bounds import quick_conflict
+from cosma.packing.engine import (
+    WORK_LIMIT,
+    Engine,
+    _Task,
+    check_task,
+    exact_packing,
+    heuristic_packing,
+)
+from cosma.packing.result import PackingResult, PackingStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosma.packing.buffers import Buffer, Forbidden
+
+UNBOUNDED = 1 << 62
+
+
+def minimise(
+    buffers: Sequence[Buffer],
+    *,
+    alignment: int = 1,
+    forbidden: Sequence[Forbidden] = (),
+    engine: Engine = "auto",
+    work_limit: int = WORK_LIMIT,
+    time_limit: float | None = None,
+    seed: int = 0,
+    progress: Callable[[PackingResult], None] | None = None,
+) -> PackingResult:
+    """Pack as low as possible.
+
+    First the bytes alive at the fullest step are tried, then capacities between what is proven and what is
+    reached, with small limits first; the lowest packing so far is always kept. Parameters are those of
+    `cosma.packing.engine.pack`; `progress` is called with every better packing.
+
+    Returns
+    -------
+    PackingResult
+        ``packed`` with `height` and `lower_bound`; `optimal` says whether they meet. ``infeasible`` only when
+        fixed buffers clash.
+
+    Raises
+    ------
+    InputError
+        For meaningless arguments.
+    """
+    check_task(buffers, 0, alignment, forbidden, engine)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    task = _Task(buffers, alignment, forbidden, engine, seed, deadline)
+    clash = quick_conflict(buffers, UNBOUNDED, forbidden)
+    if clash is not None:
+        return clash
+    best = heuristic_packing(task, UNBOUNDED)
+    low = best.lower_bound
+    tighter = heuristic_packing(task, low)
+    if tighter.height is not None and best.height is not None and tighter.height < best.height:
+        best = replace(tighter, status=PackingStatus.PACKED, reason="")
+    _report(progress, best, low)
+    work = dict(best.work)
+    if engine == "heuristics":
+        return _final(best, low, work)
+    spent = 0
+    budget = max(1, min(20_000, work_limit // 20))
+    while low < _height(best) and spent < work_limit:
+        bottom = low
+        guess = bottom
+        while bottom < _height(best) and spent < work_limit:
+            if deadline is not None and time.monotonic() >= deadline:
+                return _final(best, low, work)
+            answer = exact_packing(task, guess, min(budget, work_limit - spent))
+            used = answer.work.get("nodes", 10 * answer.work.get("cp-sat ms", 0))
+            spent += max(1, used)
+            for name, amount in answer.work.items():
+                work[name] = work.get(name, 0) + amount
+            if answer.packed:
+                best = answer
+                _report(progress, best, low)
+            else:
+                bottom = guess + 1
+                if answer.status is PackingStatus.INFEASIBLE:
+                    low = max(low, bottom)
+            guess = (bottom + _height(best) - 1) // 2
+        budget *= 4
+    return _final(best, low, work)
+
+
+def _height(result: PackingResult) -> int:
+    if result.height is None:
+        raise AssertionError("a packing without height")
+    return result.height
+
+
+def _report(progress: Callable[[PackingResult], None] | None, best: PackingResult, low: int) -> None:
+    if progress is not None:
+        progress(_final(best, low, best.work))
+
+
+def _final(best: PackingResult, low: int, work: dict[str, int]) -> PackingResult:
+    height = _height(best)
+    low = min(low, height)
+    reason = "" if low == height else f"a height between {low} and {height} is neither reached nor excluded"
+    return replace(best, capacity=height, lower_bound=low, work=work, reason=reason)
