@@ -82,6 +82,10 @@ class Dimensions:
             self._computed[symbol] = _arithmetic(symbol, self._given) if self._given else None
         return self._computed[symbol]
 
+    def _parts(self, symbol: str) -> list[str]:
+        """Names that are left to bind so that a symbol has a size: its own, or those it is computed from."""
+        return [name for name in _names(symbol) if name not in self._given] or [symbol]
+
     def declare(self, values: Sequence[ValueInfoProto]) -> None:
         """Take note of symbols that occur anywhere else in the model, so that binding them is no error."""
         for value in values:
@@ -98,9 +102,10 @@ class Dimensions:
         """
         if self._open:
             where = ", ".join(f"{symbol} ({self._seen[symbol]})" for symbol in self._open)
-            flags = " ".join(f"--dim {_quoted(symbol)}=1" for symbol in self._open)
+            wanted = dict.fromkeys(part for symbol in self._open for part in self._parts(symbol))
+            flags = " ".join(f"--dim {_quoted(part)}=1" for part in wanted)
             raise ModelLoadError(f"the model has dynamic dimensions: {where}; bind each, for example {flags}")
-        parts = {name for symbol in self._seen for name in _names(symbol)}
+        parts = {part for symbol in self._seen for part in _names(symbol)}
         unknown = [symbol for symbol in self._given if symbol not in self._seen and symbol not in parts]
         if unknown:
             known = ", ".join(self._seen) or "none: every shape is fixed"
@@ -112,16 +117,17 @@ class Dimensions:
             self.used.setdefault(symbol, self._given[symbol])
 
 
-def _quoted(symbol: str) -> str:
-    return symbol if symbol.replace("_", "").replace(".", "").isalnum() else f"'{symbol}'"
-
-
-def _names(symbol: str) -> set[str]:
+def _names(symbol: str) -> list[str]:
+    """Names a symbol is computed from, in the order they are written; none if it is no arithmetic."""
     try:
         tree = ast.parse(symbol, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return []
+    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+
+
+def _quoted(symbol: str) -> str:
+    return symbol if symbol.replace("_", "").replace(".", "").isalnum() else f"'{symbol}'"
 
 
 def _arithmetic(symbol: str, bound: Mapping[str, int]) -> int | None:

@@ -115,7 +115,7 @@ def _weights(graph: GraphProto, notes: list[str]) -> dict[str, TensorProto]:
     sparse = []
     for entry in graph.sparse_initializer:
         dense = TensorProto(data_type=entry.values.data_type, dims=entry.dims)
-        dense.name = entry.values.name
+        dense.name = readable(entry.values.name)
         sparse.append(dense)
     if sparse:
         notes.append("sparse initializers count as the dense tensors operators read: "

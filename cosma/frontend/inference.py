@@ -148,6 +148,7 @@ class Inference:
         self, node: Node, schema: OpSchema, operands: Operands, data: Mapping[int, TensorProto]
     ) -> list[TensorType]:
         from onnx import NodeProto
+        from onnx.checker import ValidationError
         from onnx.shape_inference import InferenceError, infer_node_outputs
 
         # Positional names: the model's own may repeat, or not be UTF-8.
@@ -162,7 +163,7 @@ class Inference:
                 {f"i{i}": tensor for i, tensor in data.items()},
                 opset_imports=self._imports, ir_version=self._ir_version,
             )  # fmt: skip
-        except (InferenceError, RuntimeError, ValueError) as error:
+        except (InferenceError, ValidationError, RuntimeError, ValueError) as error:
             raise ModelLoadError(_rejected(node, operands, error)) from error
         return [from_type_proto(found[f"o{i}"]) if f"o{i}" in found else _UNKNOWN for i in range(len(node.outputs))]
 
@@ -178,6 +179,7 @@ class Inference:
     def _infer_alone(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Type a node as the only one of a model: for subgraphs and operators defined by a function."""
         from onnx import helper
+        from onnx.checker import ValidationError
         from onnx.shape_inference import InferenceError, infer_shapes
 
         names = [readable(name) for name in node.proto.input]
@@ -197,7 +199,7 @@ class Inference:
         model = helper.make_model(graph, opset_imports=self._imports, ir_version=self._ir_version)
         try:
             typed = infer_shapes(model, check_type=False, strict_mode=True, data_prop=True)
-        except (InferenceError, RuntimeError, ValueError) as error:
+        except (InferenceError, ValidationError, RuntimeError, ValueError) as error:
             raise ModelLoadError(_rejected(node, operands, error)) from error
         found = {value.name: from_type_proto(value.type) for value in typed.graph.output}
         return [found.get(name, _UNKNOWN) for name in node.proto.output]

@@ -139,10 +139,11 @@ def inline_functions(model: ModelProto) -> ModelProto:
         return model
     _check_functions(model)
     from onnx import inliner
+    from onnx.checker import ValidationError
 
     try:
         return inliner.inline_local_functions(model, convert_version=False)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (ValidationError, RuntimeError, ValueError, TypeError) as error:
         raise ModelLoadError(f"the model's local functions cannot be inlined: {error}") from error
 
 

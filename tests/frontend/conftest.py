@@ -53,13 +53,23 @@ def load_proto(tmp_path: Path) -> Callable[..., LoadedModel]:
 
 @pytest.fixture
 def load_text(load_proto: Callable[..., LoadedModel]) -> Callable[..., LoadedModel]:
-    """Load a graph in ONNX's text form; ``opset`` and other imported domains are put before it."""
+    """Load a graph in ONNX's text form; ``weights`` are declared external, by name: element type and shape."""
 
     def load(
-        graph: str, dims: Mapping[str, int] | None = None, opset: int = 20, domains: str = "", ir_version: int = 10
+        graph: str,
+        dims: Mapping[str, int] | None = None,
+        *,
+        opset: int = 20,
+        domains: str = "",
+        ir_version: int = 10,
+        weights: Mapping[str, tuple[int, tuple[int, ...]]] | None = None,
     ) -> LoadedModel:
         header = f'<ir_version: {ir_version}, opset_import: ["" : {opset}{domains}]>'
-        return load_proto(onnx.parser.parse_model(header + graph), dims)
+        model = onnx.parser.parse_model(header + graph)
+        for name, (element, shape) in (weights or {}).items():
+            tensor = model.graph.initializer.add(name=name, data_type=element, dims=shape)
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+        return load_proto(model, dims)
 
     return load
 

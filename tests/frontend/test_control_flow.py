@@ -1,0 +1,149 @@
+"""If, Loop and Scan are opaque, except where what they do is known; local functions are inlined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+import onnx.parser
+import pytest
+
+from cosma.errors import ModelLoadError
+from cosma.frontend import LoadedModel
+
+Load = Callable[..., LoadedModel]
+
+BRANCHES = """
+    then_branch = t () => (float[4] p) { h = Relu(a)
+ p = Mul(h, w) },
+    else_branch = e () => (float[4] q) { h = Neg(a)
+ g = Abs(h)
+ q = Add(g, w) }"""
+
+
+def test_an_if_reads_what_its_branches_capture(load_text: Load) -> None:
+    loaded = load_text(f"""
+        g (float[4] x, bool c) => (float[4] y) <float[4] w = {{1,2,3,4}}> {{
+            a = Exp(x)
+            y = If(c) <{BRANCHES}>
+        }}""")
+    operator = loaded.graph.operators[1]
+    assert (operator.type, operator.inputs, operator.weights) == ("If", ("c", "a"), ("w",))
+    assert operator.macs is None
+
+
+@pytest.mark.parametrize(("condition", "types"), [(1, ["Exp", "Relu", "Mul"]), (0, ["Exp", "Neg", "Abs", "Add"])])
+def test_an_if_whose_condition_is_known_is_the_branch_it_takes(
+    condition: int, types: list[str], load_text: Load
+) -> None:
+    loaded = load_text(f"""
+        g (float[4] x) => (float[4] z) <float[4] w = {{1,2,3,4}}, bool c = {{{condition}}}> {{
+            a = Exp(x)
+            y = If(c) <{BRANCHES}>
+            z = Reshape(y, s)
+            s = Shape(x)
+        }}""")
+    assert [operator.type for operator in loaded.graph.operators] == types
+    assert loaded.graph.operators[-1].covers == (("p" if condition else "q"), "y", "z")
+    assert any("known condition" in note for note in loaded.notes)
+
+
+def test_two_branches_that_share_names_inside_are_told_apart(load_text: Load) -> None:
+    loaded = load_text(f"""
+        g (float[4] a) => (float[4] z) <float[4] w = {{1,2,3,4}}, bool c = {{1}}> {{
+            y = If(c) <{BRANCHES}>
+            u = If(c) <{BRANCHES}>
+            z = Add(y, u)
+        }}""")
+    assert [operator.outputs for operator in loaded.graph.operators] == [("h",), ("p",), ("u/h",), ("u/p",), ("z",)]
+
+
+def test_nested_ifs_of_known_condition_unfold(load_text: Load) -> None:
+    loaded = load_text("""
+        g (float[4] x) => (float[4] y) <bool c = {1}> {
+            y = If(c) <
+                then_branch = t () => (float[4] p) {
+                    h = Relu(x)
+                    p = If(c) <
+                        then_branch = tt () => (float[4] r) { r = Neg(h) },
+                        else_branch = ee () => (float[4] r2) { r2 = Abs(h) }>
+                },
+                else_branch = e () => (float[4] q) { q = Abs(x) }>
+        }""")
+    assert [operator.type for operator in loaded.graph.operators] == ["Relu", "Neg"]
+    assert loaded.graph.operators[1].covers == ("r", "p", "y")
+
+
+def test_an_if_whose_branches_differ_in_shape_is_an_error(load_text: Load) -> None:
+    with pytest.raises(ModelLoadError, match=r"node 'z' \(If\)"):
+        load_text("""
+            g (float[4] x, bool c) => (float[n] y) {
+                z = If(c) <
+                    then_branch = t () => (float[4] p) { p = Relu(x) },
+                    else_branch = e () => (float[8] q) { q = Concat<axis = 0>(x, x) }>
+                y = Relu(z)
+            }""")
+
+
+LOOP = """
+    g (float[3] x, bool go) => (float[3] last, float[N,3] all) <int64 rounds = {{5}}, bool yes = {{1}}> {{
+        last, all = Loop(rounds, {start}, x) <
+            body = b (int64 i, bool c, float[3] s) => (bool c2, float[3] s2, float[3] out) {{
+                {condition}
+                s2 = Add(s, x)
+                out = Identity(s2)
+            }}>
+    }}"""
+
+
+@pytest.mark.parametrize(
+    ("start", "condition"),
+    [("yes", "c2 = Identity(c)"), ("", "c2 = Identity(c)"), ("yes", "c2 = Constant<value = bool {1}>()")],
+)
+def test_a_loop_that_nothing_ends_early_runs_its_trip_count(start: str, condition: str, load_text: Load) -> None:
+    loaded = load_text(LOOP.format(start=start, condition=condition))
+    assert loaded.graph.tensors["all"].shape == (5, 3)
+    assert loaded.graph.operators[0].inputs == ("x",)
+    assert loaded.graph.operators[0].weights == ()
+
+
+@pytest.mark.parametrize(
+    ("start", "condition"),
+    [("go", "c2 = Identity(c)"), ("yes", "c2 = Not(c)"), ("yes", "c2 = Constant<value = bool {0}>()")],
+)
+def test_a_loop_that_may_end_early_is_an_error_unless_its_length_is_stated(
+    start: str, condition: str, load_text: Load
+) -> None:
+    with pytest.raises(ModelLoadError, match=r"\(Loop\).*'all'.*float32\[\?,3\]"):
+        load_text(LOOP.format(start=start, condition=condition))
+    loaded = load_text(LOOP.format(start=start, condition=condition), {"N": 2})
+    assert loaded.graph.tensors["all"].shape == (2, 3)
+
+
+def test_local_functions_are_inlined(load_proto: Load) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 20, "my" : 1]>
+        g (float[4] x) => (float[4] y) { a = my.twice(x)
+ y = my.twice(a) }
+        <domain: "my", opset_import: ["" : 20, "my" : 1]>
+        twice (p) => (q) { h = my.once(p)
+ q = my.once(h) }
+        <domain: "my", opset_import: ["" : 20]>
+        once (p) => (q) { t = Relu(p)
+ q = Neg(t) }""")
+    loaded = load_proto(model)
+    assert [operator.type for operator in loaded.graph.operators] == ["Relu", "Neg"] * 4
+    assert loaded.graph.operators[-1].outputs == ("y",)
+    assert "inlined 2 calls of local functions" in loaded.notes
+
+
+def test_functions_that_call_each_other_are_refused(load_proto: Load) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 20, "my" : 1]>
+        g (float[4] x) => (float[4] y) { y = my.one(x) }
+        <domain: "my", opset_import: ["my" : 1]>
+        one (p) => (q) { q = my.two(p) }
+        <domain: "my", opset_import: ["my" : 1]>
+        two (p) => (q) { q = my.one(p) }""")
+    with pytest.raises(ModelLoadError, match=r"my\.one -> my\.two -> my\.one"):
+        load_proto(model)
