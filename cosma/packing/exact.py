@@ -110,7 +110,7 @@ def _solve(
     capacity = problem.capacity - component.base
     found = np.zeros(count, np.int64)
     blame = np.zeros(component.sections)
-    memory = np.zeros((2, 1 << (12 if count < 64 else 17)), np.uint64)
+    memory = np.zeros((2, 1 << (15 if count < 64 else 17)), np.uint64)
     orders = _orders(shape)
     generator = np.random.default_rng(seed)
     limit = 2.0 * count + 100

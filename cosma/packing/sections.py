@@ -7,7 +7,7 @@ buffer alive in every section of its component goes to the bottom.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, lcm
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,11 @@ def layout(
     buffers: Sequence[Buffer], capacity: int, alignment: int = 1, forbidden: Sequence[Forbidden] = ()
 ) -> Layout:
     """Scale, section and split; fixed buffers and those without bytes take no part in the components."""
-    walls = walls_of(buffers, forbidden)
+    walls = [
+        replace(wall, high=min(wall.high, capacity))
+        for wall in walls_of(buffers, forbidden)
+        if wall.low < capacity
+    ]
     align = [lcm(alignment, buffer.alignment) for buffer in buffers]
     free = [k for k, buffer in enumerate(buffers) if buffer.offset is None and parts_of(buffer)]
     unit = _unit(buffers, free, align, walls)
@@ -110,8 +114,13 @@ def layout(
     )
     scaled = tuple(max(1, step // unit) if step % unit == 0 else 1 for step in align)
     sections, wall_rows = _sections(buffers, free, walls, unit)
-    whole = [buffer.size if buffer.size % unit == 0 and scaled[k] == 1 else 0 for k, buffer in enumerate(buffers)]
-    components = _components(sections, wall_rows, [size // unit for size in whole])
+    whole = [
+        buffer.size // unit
+        if scaled[k] == 1 and buffer.size % unit == 0 and _tallest(buffer) == buffer.size
+        else 0
+        for k, buffer in enumerate(buffers)
+    ]
+    components = _components(sections, wall_rows, whole)
     return Layout(
         unit=unit,
         capacity=-(-capacity // unit),
@@ -141,6 +150,10 @@ def _unit(buffers: Sequence[Buffer], free: list[int], align: list[int], walls: l
     while odd := [step for step in sorted(distinct) if coarse % step and step % coarse]:
         coarse = gcd(coarse, odd[0])
     return max(coarse, gcd(*distinct), 1)
+
+
+def _tallest(buffer: Buffer) -> int:
+    return max((part.high for part in parts_of(buffer)), default=0)
 
 
 def _blocks(buffer: Buffer, align: int, walls: list[Wall], unit: int) -> tuple[tuple[int, int], ...]:
@@ -217,7 +230,8 @@ def _components(
 ) -> list[Component]:
     """Cut where nothing lives across, and put what lives throughout a component at its bottom, repeatedly.
 
-    `whole` is a buffer's size in units when it is a whole number of them and alignment is no matter, else 0.
+    `whole` is a buffer's size in units, or 0 when that is no whole number, when it is never occupied whole or
+    when its alignment is coarser.
     """
     done: list[Component] = []
     todo: list[_Piece] = [(sections, walls, (), 0)] if sections else []
