@@ -58,7 +58,7 @@ def brute_force(
         Whether every tensor in the scratchpad has an address it keeps; otherwise only the sum of sizes counts,
         which is a relaxation.
     most_states
-        States to expand before :class:`TooLargeError`.
+        States to remember before :class:`TooLargeError`.
     prune
         Whether to skip choices that give up more than they must.
     """
@@ -100,7 +100,7 @@ class _Search:
         came_from: dict[State, tuple[State, int]] = {}
         # Among equal costs the state with the most operators behind it goes first.
         heap: list[tuple[int, int, State]] = [(0, 0, start)]
-        expanded = 0
+        expanded = tried = 0
         while heap:
             cost, _, state = heapq.heappop(heap)
             if cost > best[state]:
@@ -113,12 +113,15 @@ class _Search:
                 total = cost - compulsory + problem.constant_noncompulsory_bytes
                 return Optimum(total, tuple(reversed(order)), expanded)
             expanded += 1
-            if expanded > most_states:
-                raise TooLargeError(f"more than {most_states} states")
             for v in self.candidates(state[0]):
                 for step, after in self.execute(state, v):
+                    tried += 1
+                    if tried > 20 * most_states:
+                        raise TooLargeError(f"more than {tried} ways to run an operator")
                     if cost + step < best.get(after, cost + step + 1):
                         best[after] = cost + step
+                        if len(best) > most_states:
+                            raise TooLargeError(f"more than {most_states} states")
                         came_from[after] = (state, v)
                         heapq.heappush(heap, (cost + step, -after[0].bit_count(), after))
         return Optimum(None, (), expanded)

@@ -100,7 +100,7 @@ def problems(draw: st.DrawFn, shape: Shape = Shape()) -> Problem:
 
 
 #: Few and coarse sizes, for oracles that enumerate addresses.
-TINY = Shape(operators=5, inputs=2, weights=1, unit=16, most_units=3, ragged=False, alignments=(16, 1))
+TINY = Shape(operators=4, inputs=2, weights=1, unit=16, most_units=3, ragged=False, alignments=(16, 1))
 
 
 def random_order(problem: Problem, seed: int) -> list[int]:

@@ -1,6 +1,21 @@
 """The instance as integer programs that know no solver: variables, named constraint families, objective."""
 
+from cosma.formulation.joint import Joint, JointConflict, build_joint
 from cosma.formulation.model import Family, Model, ModelBuilder, NoOverlap
-from cosma.formulation.replacement import Replacement, build_replacement
+from cosma.formulation.replacement import Conflict, Replacement, build_replacement
+from cosma.formulation.windows import Windows, windows_of
 
-__all__ = ["Family", "Model", "ModelBuilder", "NoOverlap", "Replacement", "build_replacement"]
+__all__ = [
+    "Conflict",
+    "Family",
+    "Joint",
+    "JointConflict",
+    "Model",
+    "ModelBuilder",
+    "NoOverlap",
+    "Replacement",
+    "Windows",
+    "build_joint",
+    "build_replacement",
+    "windows_of",
+]
