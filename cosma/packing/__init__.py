@@ -1,7 +1,7 @@
 """Addresses for buffers with fixed lifetimes: rectangles packed into a scratchpad, exactly.
 
 `pack` answers for one capacity, `minimise` finds the smallest, `pack_arrays` is the fast heuristic for loops,
-`verify` judges any packing. Reading and writing files is in `cosma.packing.csvfile`, pictures in
+`verify` judges any packing. Files are read and written by `cosma.packing.csvfile`, pictures in
 `cosma.packing.picture`.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from cosma.packing.arrays import pack_arrays
 from cosma.packing.buffers import Buffer, Forbidden, Gap, live_peak, parts_of
-from cosma.packing.engine import pack
+from cosma.packing.engine import ENGINES, WORK_LIMIT, pack
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.smallest import minimise
 from cosma.packing.verify import Violation, verify
 
 __all__ = [
+    "ENGINES",
+    "WORK_LIMIT",
     "Buffer",
     "Forbidden",
     "Gap",

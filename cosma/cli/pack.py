@@ -1,0 +1,122 @@
+"""``cosma pack``: addresses for buffers with fixed lifetimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.packing import Buffer, PackingResult
+
+
+def pack(
+    buffers: Annotated[Path, typer.Argument(metavar="BUFFERS.csv", help="id,lower,upper,size[,offset], MiniMalloc's.")],
+    capacity: Annotated[
+        str | None, typer.Option("--capacity", metavar="SIZE", help="Bytes available, such as 1MiB.")
+    ] = None,
+    alignment: options.Alignment = None,
+    minimise: Annotated[bool, typer.Option("--minimise", help="Look for the smallest capacity.")] = False,
+    engine: Annotated[str, typer.Option("--engine", help="auto, heuristics, search or cp-sat.")] = "auto",
+    work_limit: Annotated[
+        int | None, typer.Option("--work-limit", metavar="N", help="Search nodes before giving up.")
+    ] = None,
+    time_limit: options.TimeLimit = None,
+    seed: options.Seed = 0,
+    output: options.Output = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw time x address to .svg or .png.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Pack buffers into a scratchpad, or prove that they do not fit.
+
+    Without --output the addresses are printed as CSV. Exit code 3 if infeasible, 1 if undecided at the limit.
+    """
+    from cosma.cli.output import note, print_json, print_text
+    from cosma.errors import CosmaError, InfeasibleError, InputError
+    from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
+    from cosma.packing import minimise as minimise_packing
+    from cosma.packing import pack as pack_buffers
+    from cosma.packing.csvfile import format_buffers, read_buffers, write_buffers
+    from cosma.units import parse_size
+
+    if engine not in ENGINES:
+        raise InputError(f"--engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
+    if capacity is None and not minimise:
+        raise InputError("give --capacity SIZE (such as 1MiB), or --minimise to find the smallest")
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"--time-limit {time_limit}: give a positive number of seconds")
+    if work_limit is not None and work_limit < 0:
+        raise InputError(f"--work-limit {work_limit} is negative; give a number of search nodes")
+    limit = None if capacity is None else parse_size(capacity, "--capacity")
+    step = 1 if alignment is None else parse_size(alignment, "--alignment")
+    loaded = read_buffers(buffers, capacity=limit)
+    work = WORK_LIMIT if work_limit is None else work_limit
+    if minimise:
+        result = minimise_packing(
+            loaded, alignment=step, engine=engine, work_limit=work, time_limit=time_limit, seed=seed
+        )
+        if limit is not None and result.lower_bound > limit:
+            raise InfeasibleError(f"{buffers}: the smallest capacity is at least {result.lower_bound}, not {limit}")
+        if limit is not None and result.height is not None and result.height > limit:
+            raise CosmaError(
+                f"{buffers}: undecided in {limit} bytes: reached {result.height}, proven at least "
+                f"{result.lower_bound}; raise --work-limit or --time-limit"
+            )
+    else:
+        result = pack_buffers(
+            loaded, limit or 0, alignment=step, engine=engine, work_limit=work, time_limit=time_limit, seed=seed
+        )
+    if result.packed and output is not None:
+        write_buffers(output, loaded, result.offsets)
+    if result.packed and picture is not None:
+        _draw(picture, loaded, result, buffers.name, limit)
+    if json:
+        print_json(_report(result))
+    elif result.packed and output is None:
+        print_text(format_buffers(loaded, result.offsets).rstrip("\n"))
+    if result.packed:
+        proof = "the lowest possible" if result.optimal else f"lower bound {result.lower_bound}"
+        note(f"packed {len(loaded)} buffers in {result.height} bytes ({proof}), by {result.engine}")
+    elif result.status is PackingStatus.INFEASIBLE:
+        kind = "irreducible set" if result.irreducible else "set"
+        raise InfeasibleError(
+            f"{buffers}: infeasible in {limit} bytes: {result.reason}; {kind} that cannot fit together: "
+            f"{', '.join(result.conflict)}; try --minimise for the smallest capacity"
+        )
+    else:
+        raise CosmaError(
+            f"{buffers}: undecided in {limit} bytes, {result.reason}; raise --work-limit or --time-limit, or give "
+            f"more than {result.lower_bound} bytes"
+        )
+
+
+def _draw(
+    picture: Path, buffers: Sequence[Buffer], result: PackingResult, name: str, capacity: int | None
+) -> None:
+    from cosma.packing.picture import draw
+
+    top = result.height or 0
+    draw(picture, buffers, result.offsets, max(capacity or 0, top), title=f"{name}: {top} bytes, {result.engine}")
+
+
+def _report(result: PackingResult) -> dict[str, object]:
+    return {
+        "status": str(result.status),
+        "capacity": result.capacity,
+        "height": result.height,
+        "lower_bound": result.lower_bound,
+        "optimal": result.optimal,
+        "engine": result.engine,
+        "reason": result.reason,
+        "work": result.work,
+        "conflict": list(result.conflict),
+        "irreducible": result.irreducible,
+        "offsets": result.offsets,
+    }

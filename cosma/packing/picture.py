@@ -1,0 +1,132 @@
+"""A picture of a packing: time to the right, address upwards, one colour per buffer.
+
+SVG is written by hand and needs nothing; PNG needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from cosma.errors import InputError, SolverUnavailableError
+from cosma.files import write_atomic
+from cosma.packing.buffers import parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cosma.packing.buffers import Buffer, Forbidden
+
+WIDTH, HEIGHT, MARGIN = 1200.0, 700.0, 60.0
+COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#8cd17d")
+
+_Box = tuple[int, float, float, float, float, str]
+
+
+def draw(
+    path: Path | str,
+    buffers: Sequence[Buffer],
+    offsets: Mapping[str, int],
+    capacity: int,
+    *,
+    forbidden: Sequence[Forbidden] = (),
+    title: str = "",
+) -> None:
+    """Draw a packing to a ``.svg`` or ``.png`` file.
+
+    Raises
+    ------
+    InputError
+        If the file's ending is another one, or it cannot be written.
+    SolverUnavailableError
+        For PNG, when matplotlib is not installed.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in (".svg", ".png"):
+        raise InputError(f"picture {path}: the name must end in .svg or .png, not {ending!r}")
+    boxes = _boxes(buffers, offsets, forbidden)
+    begin = min((box[1] for box in boxes), default=0)
+    end = max((box[1] + box[3] for box in boxes), default=1)
+    if ending == ".svg":
+        write_atomic(path, _svg(boxes, begin, end, capacity, title))
+    else:
+        write_atomic(path, _png(boxes, begin, end, capacity, title))
+
+
+def _boxes(
+    buffers: Sequence[Buffer], offsets: Mapping[str, int], forbidden: Sequence[Forbidden]
+) -> list[_Box]:
+    """List rectangles as (colour, time, address, duration, bytes, label); colour -1 is a forbidden range."""
+    boxes: list[_Box] = []
+    for k, buffer in enumerate(buffers):
+        for part in parts_of(buffer):
+            boxes.append((
+                k,
+                part.lower,
+                offsets[buffer.id] + part.low,
+                part.upper - part.lower,
+                part.high - part.low,
+                f"{buffer.id}: steps [{part.lower}, {part.upper}), bytes [{offsets[buffer.id] + part.low}, "
+                f"{offsets[buffer.id] + part.high})",
+            ))  # fmt: skip
+    begin = min((buffer.lower for buffer in buffers), default=0)
+    end = max((buffer.upper for buffer in buffers), default=1)
+    for area in forbidden:
+        lower = begin if area.lower is None else area.lower
+        upper = end if area.upper is None else area.upper
+        boxes.append((-1, lower, area.low, upper - lower, area.high - area.low, "forbidden"))
+    return boxes
+
+
+def _svg(boxes: list[_Box], begin: float, end: float, capacity: int, title: str) -> str:
+    across = (WIDTH - 2 * MARGIN) / max(1, end - begin)
+    upward = (HEIGHT - 2 * MARGIN) / max(1, capacity)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" font-family="sans-serif" '
+        'font-size="13">',
+        f'<rect width="{WIDTH:g}" height="{HEIGHT:g}" fill="white"/>',
+        f'<text x="{MARGIN:g}" y="{MARGIN / 2:g}">{escape(title)}</text>',
+    ]
+    for colour, time, address, duration, size, label in boxes:
+        fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
+        lines.append(
+            f'<rect x="{MARGIN + (time - begin) * across:.2f}" '
+            f'y="{HEIGHT - MARGIN - (address + size) * upward:.2f}" width="{duration * across:.2f}" '
+            f'height="{size * upward:.2f}" fill="{fill}" stroke="black" stroke-width="0.3">'
+            f"<title>{escape(label)}</title></rect>"
+        )
+    right, floor = WIDTH - MARGIN, HEIGHT - MARGIN
+    lines += [
+        f'<path d="M{MARGIN:g} {MARGIN:g}H{right:g}M{MARGIN:g} {floor:g}H{right:g}" stroke="black" fill="none"/>',
+        f'<text x="{MARGIN:g}" y="{floor + 20:g}">step {begin:g}</text>',
+        f'<text x="{right:g}" y="{floor + 20:g}" text-anchor="end">{end:g}</text>',
+        f'<text x="{MARGIN:g}" y="{MARGIN - 6:g}">{capacity} bytes</text>',
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _png(boxes: list[_Box], begin: float, end: float, capacity: int, title: str) -> bytes:
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+    except ImportError as error:
+        raise SolverUnavailableError(
+            "PNG pictures need matplotlib, which is not installed; install cosma[report], or name a .svg file"
+        ) from error
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots()
+    for colour, time, address, duration, size, _ in boxes:
+        fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
+        axes.add_patch(Rectangle((time, address), duration, size, facecolor=fill, edgecolor="black", linewidth=0.3))
+    axes.set_xlim(begin, end)
+    axes.set_ylim(0, max(1, capacity) * 1.02)
+    axes.axhline(capacity, color="black", linewidth=1)
+    axes.set_xlabel("step")
+    axes.set_ylabel("address (bytes)")
+    axes.set_title(title)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
+    return stream.getvalue()
