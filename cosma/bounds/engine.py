@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from cosma.bounds.bound import ASSUMPTIONS, Bound
@@ -9,6 +10,7 @@ from cosma.bounds.bound import ASSUMPTIONS, Bound
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from cosma.bounds.labels import Potential
     from cosma.bounds.lifetimes import Lifetime
     from cosma.bounds.reach import Reach
     from cosma.bounds.rows import Row
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
 #: Nominal seconds in one unit of ``effort``.
 SECONDS_PER_EFFORT = 5.0
+
+#: Labels per layer in the first label search; later ones are wider.
+_FIRST_WIDTH = 128
+
+#: Memory of a label search, at most.
+_MOST_BYTES = 400 << 20
 
 
 def never() -> bool:
@@ -42,6 +50,12 @@ class BoundEngine:
         Non-compulsory traffic of a known plan, in bytes: work stops when the bound meets it, and methods
         that enumerate use it to discard what cannot improve on it.
 
+    Attributes
+    ----------
+    order
+        An order that the optimum of the relaxation takes, once found: the bound is then exact but for addresses,
+        and keeping the right tensors under this order reaches it.
+
     Raises
     ------
     InfeasibleError
@@ -55,6 +69,9 @@ class BoundEngine:
         self.upper_bound = upper_bound
         self._value = problem.constant_noncompulsory_bytes
         self._method = "no plan moves less than the compulsory traffic"
+        self.order: tuple[int, ...] | None = None
+        self._granule = math.gcd(*problem.size_bytes.tolist(), 0) or 1
+        self._covered = False
         self._exhausted = False
         self._owed = 0.0
         self._granted = 0.0
@@ -99,6 +116,7 @@ class BoundEngine:
     # -- the methods, in order ----------------------------------------------------------------------------
 
     def _methods(self) -> Slices:
+        """Run every method, the cheapest first; each later one uses what the earlier ones found."""
         yield 0.0
         from cosma.bounds.lifetimes import lifetimes_of
         from cosma.bounds.reach import reach_of
@@ -109,7 +127,18 @@ class BoundEngine:
         rows: list[Row] = []
         yield from self._forced_liveness(reach, lifetimes, rows)
         if rows:
-            yield from self._covering(lifetimes, rows)
+            yield from self._covering(lifetimes, rows, 0.25)
+        yield from self._labels(None, _FIRST_WIDTH)
+        potential = None
+        if rows:
+            yield from self._covering(lifetimes, rows, 1.0)
+            potential = yield from self._prices(lifetimes, rows)
+        width = 4 * _FIRST_WIDTH
+        while width <= self._widest():
+            yield from self._labels(potential, width)
+            width *= 8
+        if rows:
+            yield from self._covering(lifetimes, rows, 30.0)
 
     def _forced_liveness(self, reach: Reach, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Slices:
         from cosma.bounds.greedy import disjoint_rows
@@ -125,25 +154,64 @@ class BoundEngine:
             if builder.work - spent > 0.02:
                 yield builder.work - spent
                 spent = builder.work
+        if not crowded:
+            # Nothing can be crowded out: any order is a plan without non-compulsory traffic.
+            self._exhausted = True
         rows.sort(key=lambda row: row.operator)
         self._raise_to(disjoint_rows(rows, lifetimes), "forced liveness, disjoint rows")
         yield builder.work - spent + 1e-5 * len(rows)
 
-    def _covering(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Slices:
+    def _covering(self, lifetimes: dict[int, Lifetime], rows: list[Row], limit: float) -> Slices:
         from cosma.bounds.covering import CoveringProgram
 
+        if self._covered:
+            return
         program = CoveringProgram(lifetimes, rows)
         yield 2e-5 * sum(len(row.absences) + len(row.loose) for row in rows)
-        limit = 0.25
-        while True:
-            result = program.solve(limit, seed=self.seed, stop=self._stop)
-            self._raise_to(result.value_bytes, "forced liveness, covering program")
-            yield result.work
-            if result.proven or self._stop() or limit > 64:
-                return
-            limit *= 4
+        result = program.solve(limit, seed=self.seed, stop=self._stop)
+        self._covered = result.proven
+        self._raise_to(result.value_bytes, "forced liveness, covering program")
+        yield result.work
+
+    def _prices(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Generator[float, None, Potential]:
+        from cosma.bounds.potential import PriceProgram, potential_of
+
+        program = PriceProgram(lifetimes, rows)
+        prices = program.solve(rounds=6)
+        yield 1.5e-4 * program.items
+        potential = potential_of(self.problem, prices)
+        self._raise_to(self._rounded(potential.total), "forced liveness, priced operators")
+        yield 1e-4 * program.items
+        return potential
+
+    def _labels(self, potential: Potential | None, width: int) -> Slices:
+        from cosma.bounds.labels import LabelSearch, no_potential
+
+        constant = self.problem.constant_noncompulsory_bytes
+        upper = self.upper_bound - constant if self.upper_bound is not None else None
+        search = LabelSearch(self.problem, potential or no_potential(self.problem), upper, width)
+        for work in search.run():
+            self._raise_to(self._rounded(search.bound_bytes), f"label search, width {width}")
+            yield work
+            if self.upper_bound is not None:
+                search.lower_upper(self.upper_bound - constant)
+        self._raise_to(self._rounded(search.bound_bytes), f"label search, width {width}")
+        if search.order is not None:
+            self.order = search.order
+        if search.proven:
+            self._exhausted = True
+
+    def _widest(self) -> int:
+        """Most labels a layer may keep within bounded memory."""
+        words = self.problem.operator_count // 32 + 3 * self.problem.tensor_count // 64 + 16
+        return max(_FIRST_WIDTH, min(1 << 17, _MOST_BYTES // (64 * words + 400)))
 
     # -- bookkeeping --------------------------------------------------------------------------------------
+
+    def _rounded(self, value: float) -> int:
+        """Round a bound up to what a sum of transfers can be, well clear of rounding errors."""
+        safe = value - max(1e-2, 1e-9 * value)
+        return max(0, math.ceil(safe / self._granule)) * self._granule
 
     def _raise_to(self, value_bytes: int, method: str) -> None:
         """Take a bound on the decisions' part of the traffic, if it is higher than what is known."""

@@ -38,7 +38,7 @@ class Lifetime:
     producer
         Producing operator, or -1.
     consumers
-        Operators that read it, ascending.
+        Operators that read it, ancestors first.
     chain
         The chain of touches: consumers that are totally ordered, first to last.
     chain_mask
@@ -75,7 +75,8 @@ def lifetimes_of(problem: Problem, reach: Reach) -> dict[int, Lifetime]:
     found: dict[int, Lifetime] = {}
     for t in range(problem.tensor_count):
         space, size = int(problem.space_bytes[t]), int(problem.size_bytes[t])
-        consumers = problem.consumers_of(t).tolist()
+        # A consumer has more ancestors than any of its ancestors, under any order that the reach describes.
+        consumers = sorted(problem.consumers_of(t).tolist(), key=lambda c: (reach.before[c].bit_count(), c))
         producer = int(problem.producer[t])
         if space == 0 or (producer < 0 and len(consumers) < 2):
             continue
@@ -126,10 +127,11 @@ def _chain(consumers: Sequence[int], reach: Reach) -> tuple[int, ...]:
         return tuple(chain)
     length: dict[int, int] = {}
     follows: dict[int, int] = {}
-    for c in reversed(consumers):
+    for i in range(len(consumers) - 1, -1, -1):
+        c = consumers[i]
         length[c], follows[c] = 1, -1
-        for d in consumers:
-            if d > c and reach.after[c] >> d & 1 and length[d] + 1 > length[c]:
+        for d in consumers[i + 1 :]:
+            if reach.after[c] >> d & 1 and length[d] + 1 > length[c]:
                 length[c], follows[c] = length[d] + 1, d
     at = max(consumers, key=lambda c: (length[c], -c))
     chain = [at]
