@@ -17,8 +17,8 @@ from cosma.experiments.run_cell import Outcome, failure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Times a cell may lose its worker before it counts as the cell's own fault.
-LOST_WORKERS = 3
+#: Seconds within which a scheduler must answer.
+CONNECT_LIMIT_S = 30.0
 _held = threading.local()
 
 
@@ -54,9 +54,9 @@ def run_dask(
         raise SolverUnavailableError("--dask needs Dask: pip install 'cosma[batch]'") from error
     cluster: Any = None
     if address == "local":
-        cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None)
+        cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=":0")
     try:
-        client = distributed.Client(cluster or address, timeout=30, set_as_default=False)
+        client = distributed.Client(cluster or address, timeout=CONNECT_LIMIT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"--dask {address}: no scheduler answers there: {error}") from error
     try:
@@ -64,7 +64,7 @@ def run_dask(
             client.submit(_run_remote, msgspec.json.encode(cell), runner, key=f"cell-{cell.point()}", pure=False): cell
             for cell in cells
         }
-        for future in distributed.as_completed(futures):
+        for future in distributed.as_completed(list(futures), loop=client.loop):
             cell = futures.pop(future)
             defect = future.exception()
             if defect is None:

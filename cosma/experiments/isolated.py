@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -40,7 +41,7 @@ class Isolated:
     def __init__(self, runner: str = RUNNER) -> None:
         self.runner = runner
         self._child: subprocess.Popen[bytes] | None = None
-        self._log: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self._log: IO[bytes] | None = None
         self._unread = b""
         self._stopped = False
 
@@ -112,7 +113,8 @@ class Isolated:
 
         root = str(Path(cosma.__file__).parent.parent)
         paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        self._log = tempfile.NamedTemporaryFile(prefix="cosma-worker-")  # noqa: SIM115  # lives as long as the child
+        # Without a name, so that nothing is left of it however this process ends.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child
         self._child = subprocess.Popen(
             [sys.executable, "-m", "cosma.experiments.worker", self.runner],
             stdin=subprocess.PIPE,
@@ -180,9 +182,9 @@ class Isolated:
         """Last telling line of what the child wrote on its standard error."""
         if self._log is None:
             return ""
-        with open(self._log.name, "rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 4096))
-            lines = stream.read().decode("utf-8", errors="replace").strip().splitlines()
+        handle = self._log.fileno()
+        written = os.pread(handle, 4096, max(0, os.fstat(handle).st_size - 4096))
+        lines = written.decode("utf-8", errors="replace").strip().splitlines()
         telling = [line for line in lines if "bad_alloc" in line or "Error" in line or "Fatal" in line]
         return (telling or lines or [""])[-1].strip()[:300]
 

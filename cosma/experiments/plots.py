@@ -73,10 +73,10 @@ def make_figures(
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "cosma", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
         for name in names or FIGURES:
-            figure = FIGURES[name](rows, labels)
             for kind in formats:
                 path = Path(folder) / f"{name}.{kind}"
-                write_atomic(path, _render(figure, kind))
+                # Drawn anew for each: rendering moves things, and what came before must not show.
+                write_atomic(path, _render(FIGURES[name](rows, labels), kind))
                 written.append(path)
     return written
 
