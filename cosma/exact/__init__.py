@@ -1,5 +1,16 @@
 """Plans with proof: the best replacement for an order, the best order, and addresses by layers."""
 
+from cosma.exact.addresses import PackedOrder, pack_order
 from cosma.exact.replacement import optimal_replacement
+from cosma.exact.solve import ExactOutcome, solve_exact
+from cosma.exact.states import StatesResult, search_states
 
-__all__ = ["optimal_replacement"]
+__all__ = [
+    "ExactOutcome",
+    "PackedOrder",
+    "StatesResult",
+    "optimal_replacement",
+    "pack_order",
+    "search_states",
+    "solve_exact",
+]

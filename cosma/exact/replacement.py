@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from cosma.problem import Decisions, Problem
 
-_PROFILE = Profile(name="replacement", back_end="cp-sat", options={"linearization_level": 2, "cp_model_probing_level": 0})
+#: CP-SAT with one worker, so that the same input gives the same decisions.
+EXACT_PROFILE = Profile(
+    name="exact", back_end="cp-sat", options={"linearization_level": 2, "cp_model_probing_level": 0}
+)
 
 #: Deterministic seconds after which a replacement is left as it is; a few hundred operators take under 0.1.
 DEFAULT_WORK = 5.0
@@ -63,7 +66,7 @@ def optimal_replacement(
     warm = replacement.values_of(hint) if hint is not None and tuple(hint.order) == replacement.order else None
     if warm is not None and model.violations(warm):
         warm = None
-    chosen = profile if profile is not None else _PROFILE
+    chosen = profile if profile is not None else EXACT_PROFILE
     result = solve(model, chosen, warm_start=warm, work_limit=work_limit, stop=stop)
     if result.status is Status.INFEASIBLE:
         problem.check_feasible()
