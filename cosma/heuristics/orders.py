@@ -20,6 +20,10 @@ Order = tuple[int, ...]
 
 #: Partial orders kept at each step of the peak-minimising search.
 BEAM_WIDTH = 8
+#: Ready operators looked at from one partial order: as many of those ready longest as of those ready last.
+BEAM_CANDIDATES = 32
+#: Most ready operators held in the lists of all partial orders together, roughly.
+BEAM_READY = 2000
 
 
 def given_order(problem: Problem) -> Order:
@@ -112,6 +116,7 @@ class LiveBytes:
     consumers: list[list[int]]
     pairs: list[list[tuple[int, int]]]
     uses: list[int]
+    off_chip: list[bool]
 
     def __init__(self, problem: Problem) -> None:
         set_ = object.__setattr__
@@ -121,6 +126,7 @@ class LiveBytes:
         set_(self, "consumers", [problem.consumers_of(t).tolist() for t in range(problem.tensor_count)])
         set_(self, "pairs", [problem.pairs_of(v) for v in range(problem.operator_count)])
         set_(self, "uses", [len(row) for row in self.consumers])
+        set_(self, "off_chip", problem.starts_off_chip.tolist())
 
     def change(self, v: int, uses_left: Sequence[int]) -> int:
         """Bytes live after ``v`` less bytes live before it (inputs counted as live from the start)."""
@@ -145,9 +151,9 @@ class _Partial:
     held: int
     operator: int
     parent: _Partial | None
-    ready: frozenset[int]
-    done_count: dict[int, int]  # operator -> predecessors executed, for operators not ready yet
-    uses_gone: dict[int, int]  # tensor -> uses executed, for tensors still live
+    ready: tuple[int, ...]  # in the order they became so
+    done_count: dict[int, int]  # operator -> predecessors executed, where some but not all are
+    uses_gone: dict[int, int]  # tensor -> uses executed, where some but not all are
     key: int  # Zobrist hash of the down-set
 
 
@@ -156,17 +162,20 @@ def _beam_order(problem: Problem) -> Order:
     predecessors = np.diff(problem.predecessor_start).tolist()
     rng = np.random.default_rng(0)
     zobrist = [int(x) for x in rng.integers(1, 2**62, size=problem.operator_count)]
-    start = frozenset(v for v in range(problem.operator_count) if predecessors[v] == 0)
+    start = tuple(v for v in range(problem.operator_count) if predecessors[v] == 0)
     beam = [_Partial(0, 0, -1, None, start, {}, {}, 0)]
     for _ in range(problem.operator_count):
         found: dict[int, tuple[int, int, int, _Partial]] = {}
         for state in beam:
-            for v in state.ready:
+            ready, half = state.ready, BEAM_CANDIDATES // 2
+            for v in ready if len(ready) <= BEAM_CANDIDATES else ready[:half] + ready[-half:]:
                 peak, held = _advance(live, state, v)
                 key = state.key ^ zobrist[v]
                 if key not in found or (peak, held, v) < found[key][:3]:
                     found[key] = (peak, held, v, state)
-        ranked = sorted(found.items(), key=lambda item: item[1][:3])[:BEAM_WIDTH]
+        # Where thousands are ready at once, copying that list dominates: keep fewer partial orders.
+        width = max(1, min(BEAM_WIDTH, BEAM_READY // max(1, len(beam[0].ready))))
+        ranked = sorted(found.items(), key=lambda item: item[1][:3])[:width]
         beam = [_extend(problem, live, predecessors, key, *choice) for key, choice in ranked]
     order: list[int] = []
     last = beam[0]
@@ -181,9 +190,10 @@ def _advance(live: LiveBytes, state: _Partial, v: int) -> tuple[int, int]:
     fresh = dead = 0
     dying: set[int] = set()
     for t in live.operands[v]:
-        if t not in gone:
+        count = gone.get(t, 0)
+        if count == 0 and live.off_chip[t]:
             fresh += live.space[t]
-        if gone.get(t, 0) + 1 == live.uses[t]:
+        if count + 1 == live.uses[t]:
             dead += live.space[t]
             dying.add(t)
     born = unread = 0
@@ -206,12 +216,12 @@ def _extend(
     state: _Partial,
 ) -> _Partial:
     done_count = dict(state.done_count)
-    ready = set(state.ready)
-    ready.discard(v)
+    at = state.ready.index(v)
+    ready = list(state.ready[:at] + state.ready[at + 1 :])
     for w in problem.successors_of(v).tolist():
         count = done_count.pop(w, 0) + 1
         if count == predecessors[w]:
-            ready.add(w)
+            ready.append(w)
         else:
             done_count[w] = count
     uses_gone = dict(state.uses_gone)
@@ -219,10 +229,7 @@ def _extend(
         count = uses_gone.pop(t, 0) + 1
         if count < live.uses[t]:
             uses_gone[t] = count
-    for t in live.results[v]:
-        if live.uses[t]:
-            uses_gone[t] = 0
-    return _Partial(peak, held, v, state, frozenset(ready), done_count, uses_gone, key)
+    return _Partial(peak, held, v, state, tuple(ready), done_count, uses_gone, key)
 
 
 ORDERS: dict[str, Callable[[Problem], Order]] = {

@@ -246,13 +246,15 @@ class Machine:
         self._occupied_bytes -= space_bytes
 
     def _check_streaming(self, operator: Operator, through: dict[str, None]) -> None:
+        related = {*operator.operands, *operator.outputs}
+        weights = set(operator.weights)
         for name in through:
-            if name not in operator.operands and name not in operator.outputs:
+            if name not in related:
                 self._note(
                     Verdict.STREAMING_UNRELATED, f"{operator.name!r} streams {name!r}, neither operand nor result"
                 )
             elif self.accelerator.operands == Operands.RESIDENT and not (
-                name in operator.weights and self.accelerator.weights == Weights.STREAM
+                name in weights and self.accelerator.weights == Weights.STREAM
             ):
                 self._note(
                     Verdict.STREAMING_FORBIDDEN, f"{operator.name!r} streams {name!r}, but operands must be resident"
