@@ -19,10 +19,12 @@ COMMANDS: Final = {
     "inspect": "inspect_",
     "presets": "presets",
     "run": "run",
+    "report": "report",
     "sweep": "sweep",
     "table": "table",
     "plot": "plot",
     "compare": "compare",
+    "pack": "pack",
 }
 
 app = typer.Typer(

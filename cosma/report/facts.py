@@ -1,0 +1,82 @@
+"""What a report says in words and tables, whatever it is drawn with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.units import format_size
+
+if TYPE_CHECKING:
+    from cosma.plan import Plan
+    from cosma.report.timeline import Timeline
+
+#: Rows of the table of costly tensors.
+COSTLIEST = 25
+
+
+def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:
+    """The plan in numbers: label, value, remark."""
+    traffic, capacity = plan.traffic, plan.accelerator.capacity_bytes
+    rows = [
+        ("operators", f"{len(plan.graph.operators):,}", f"{len(plan.instructions):,} instructions"),
+        ("capacity", format_size(capacity), f"{capacity:,} B"),
+        ("peak use", format_size(plan.peak_bytes), _share(plan.peak_bytes, capacity) + " of the capacity"),
+        ("traffic", format_size(traffic.total), f"{traffic.total:,} B"),
+        ("compulsory", format_size(traffic.compulsory), "inputs, weights, outputs once each: the least there is"),
+        (
+            "non-compulsory",
+            format_size(traffic.noncompulsory),
+            f"{traffic.noncompulsory:,} B, {_share(traffic.noncompulsory, traffic.total)} of the traffic",
+        ),
+        (
+            "loaded / stored / streamed",
+            " / ".join(format_size(x) for x in (traffic.loaded, traffic.stored, traffic.streamed)),
+            "compulsory bytes included",
+        ),
+    ]
+    if plan.dtype is not None:
+        rows.insert(0, ("counted as", plan.dtype, "every floating-point tensor, a what-if"))
+    return rows
+
+
+def certificate_sentence(plan: Plan) -> str:
+    """What is proven about the plan, in one sentence."""
+    certificate = plan.certificate
+    achieved, bound = plan.traffic.noncompulsory, certificate.lower_bound
+    if certificate.status == "optimal":
+        return (
+            f"Proven optimal: no valid plan moves less than {format_size(bound)} beyond the compulsory traffic, "
+            "and this one moves just that."
+        )
+    return (
+        f"Not proven optimal: this plan moves {format_size(achieved)} beyond the compulsory traffic; any valid plan "
+        f"moves at least {format_size(bound)}. The gap is {100 * certificate.gap:.1f} %."
+    )
+
+
+def assumptions(plan: Plan) -> list[str]:
+    """What was assumed: the accelerator, the bound, the model."""
+    rows = [
+        f"Accelerator: {plan.accelerator.describe()}.",
+        f"Lower bound: {plan.certificate.method}.",
+        "Model: " + plan.model_name + (f", SHA-256 {plan.model_sha256}." if plan.model_sha256 else ", no ONNX file."),
+    ]
+    if plan.solver:
+        rows.append("Solver: " + ", ".join(f"{key} {value}" for key, value in plan.solver.items()) + ".")
+    if plan.dtype is not None:
+        rows.append(f"Every floating-point tensor is counted as {plan.dtype}, whatever the model holds.")
+    return rows
+
+
+def cost_rows(plan: Plan, timeline: Timeline, count: int = COSTLIEST) -> list[tuple[str, str, str, str, str]]:
+    """Tensors that cost most: name, kind, size, non-compulsory bytes, share of all of them."""
+    rows = []
+    for name, cost in list(timeline.cost.items())[:count]:
+        tensor = plan.graph.tensors[name]
+        share = _share(cost, plan.traffic.noncompulsory)
+        rows.append((name, str(tensor.kind), format_size(tensor.size_bytes), format_size(cost), share))
+    return rows
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"

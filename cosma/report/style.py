@@ -1,0 +1,46 @@
+"""Colours and words that all figures share. The colours are Okabe and Ito's, told apart by the colour-blind."""
+
+from __future__ import annotations
+
+from cosma.report.timeline import Ending, Origin, Stay
+
+#: Fill by how a tensor came to lie in the scratchpad.
+FILL = {
+    Origin.PRODUCED: "#0072B2",
+    Origin.TAKEOVER: "#009E73",
+    Origin.LOADED: "#56B4E9",
+    Origin.RELOADED: "#D55E00",
+}
+
+WORDS = {
+    Origin.PRODUCED: "produced by the operator of its first step",
+    Origin.TAKEOVER: "took over the space of an operand (in place)",
+    Origin.LOADED: "loaded from off-chip memory, for the first time",
+    Origin.RELOADED: "loaded once more, after it had left or gone past the scratchpad",
+}
+
+#: Bars of the traffic figure, bottom to top.
+TRAFFIC = {
+    "compulsory": "#BBBBBB",
+    "loaded": "#D55E00",
+    "stored": "#E69F00",
+    "streamed": "#CC79A7",
+}
+
+#: Mark of a stay by origin where there is no colour.
+LETTER = {Origin.PRODUCED: "#", Origin.TAKEOVER: "=", Origin.LOADED: "+", Origin.RELOADED: "R"}
+
+OCCUPANCY, CAPACITY, BOUND = "#0072B2", "#000000", "#009E73"
+
+
+def is_spilled(stay: Stay) -> bool:
+    """Whether a stay ends although the tensor is read again."""
+    return stay.ending is Ending.SPILLED
+
+
+def unit_for(size_bytes: int) -> tuple[int, str]:
+    """Largest binary unit in which a size is at least about four: the factor and its name."""
+    for factor, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+        if size_bytes >= 4 * factor:
+            return factor, name
+    return 1, "B"

@@ -1,0 +1,156 @@
+"""The page in a real browser: no console errors, hovering shows the tensor, searching finds it, zoom is linked."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosma import Accelerator, Graph, Operator, Tensor, TensorKind, compile
+
+pytest.importorskip("bokeh")
+pytest.importorskip("selenium")
+CHROME = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Any:
+    if CHROME is None or DRIVER is None:
+        pytest.skip("no Chromium with its driver here")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROME
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1300,1400")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")  # offline
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from cosma.report.html import render_html
+
+    size = 8192
+    names = ["<i>first</i>", *(f"relu_{i}" for i in range(30))]
+    tensors = [Tensor("x", size, TensorKind.INPUT), *(Tensor(name, size) for name in names)]
+    tensors.append(Tensor("y", size, TensorKind.OUTPUT))
+    operators = [Operator("stem", "Conv", ("x",), (names[0],))]
+    operators += [Operator(f"op{i}", "Conv", (a,), (b,)) for i, (a, b) in enumerate(pairwise(names))]
+    operators.append(Operator("end", "Add", (names[-1], names[0]), ("y",)))
+    plan = compile(Graph(tensors, operators, "chain"), Accelerator(scratchpad="25KiB"), strategy="e2")
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    path.write_text(render_html(plan), encoding="utf-8")
+    browser.get(path.as_uri())
+    _until(browser, "return document.body.dataset.ready === 'yes' && Bokeh.documents[0].is_idle")
+    time.sleep(0.5)
+    return browser
+
+
+def _until(browser: Any, script: str, seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = browser.execute_script(script)
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {script}")
+
+
+#: Screen position of the middle of a tensor's rectangle.
+WHERE = """
+const map = Bokeh.documents[0].get_model_by_name('map');
+const view = Bokeh.index.find_one_by_id(map.id);
+const source = map.renderers.map(r => r.data_source).find(s => s.data.tensor.includes(arguments[0]));
+const i = source.data.tensor.indexOf(arguments[0]);
+const x = view.frame.x_scale.compute((source.data.left[i] + source.data.right[i]) / 2);
+const y = view.frame.y_scale.compute((source.data.bottom[i] + source.data.top[i]) / 2);
+const box = view.el.getBoundingClientRect();
+return [box.x + x, box.y + y];
+"""
+
+TOOLTIP = """
+const texts = [];
+const walk = root => { for (const e of root.querySelectorAll('*')) {
+  if (e.shadowRoot) walk(e.shadowRoot);
+  if (e.classList.contains('bk-Tooltip') && e.getBoundingClientRect().width > 0)
+    texts.push((e.shadowRoot ?? e).textContent); } };
+walk(document);
+return texts.join('|');
+"""
+
+
+def test_no_console_errors(page: Any) -> None:
+    bad = [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert not bad, bad
+
+
+@pytest.mark.parametrize("name", ["<i>first</i>", "relu_7"])
+def test_hover_shows_the_tensor(page: Any, name: str) -> None:
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+    x, y = page.execute_script(WHERE, name)
+    for offset in (-3, 0):
+        builder = ActionBuilder(page)
+        builder.pointer_action.move_to_location(int(x) + offset, int(y))
+        builder.perform()
+        time.sleep(0.2)
+    text = _until(page, TOOLTIP)
+    assert name in text
+    assert "8,192 B intermediate" in text
+
+
+def test_search_dims_the_rest_and_zooms_all_figures(page: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    field = page.find_element(By.ID, "search")
+    field.send_keys("relu_12")
+    _until(page, "return document.getElementById('found').textContent === '1 found'")
+    alphas = page.execute_script(
+        "const map = Bokeh.documents[0].get_model_by_name('map'); return map.renderers.flatMap(r =>"
+        " r.data_source.data.tensor.map((n, i) => [n, r.data_source.data.alpha[i]]));"
+    )
+    assert {round(alpha, 2) for name, alpha in alphas if name == "relu_12"} == {1.0}
+    assert {round(alpha, 2) for name, alpha in alphas if name != "relu_12"} == {0.12}
+    field.send_keys(Keys.ENTER)
+    start, end = page.execute_script(
+        "const r = Bokeh.documents[0].get_model_by_name('steps'); return [r.start, r.end];"
+    )
+    assert 0 < start < 13 < end < 32
+    ranges = page.execute_script(
+        "return ['map', 'occupancy', 'traffic'].map(n => Bokeh.documents[0].get_model_by_name(n).x_range.start);"
+    )
+    assert ranges == [start] * 3
+    page.find_element(By.ID, "whole").click()
+    assert page.execute_script("return Bokeh.documents[0].get_model_by_name('steps').end") == 32
+    field.clear()
+    field.send_keys(" ")
+    _until(page, "return document.getElementById('found').textContent === ''")
+
+
+def test_figures_are_drawn(page: Any) -> None:
+    """The map's canvas holds the colours of stays, not a blank."""
+    from io import BytesIO
+
+    from selenium.webdriver.common.by import By
+
+    matplotlib = pytest.importorskip("matplotlib.image")
+    shot = matplotlib.imread(BytesIO(page.find_element(By.ID, "figures").screenshot_as_png))
+    colours = {tuple(round(255 * c) for c in pixel[:3]) for row in shot[::4] for pixel in row[::4]}
+    assert len(colours) > 20
+
+
+def test_page_is_usable_when_printed_to_a_path_with_spaces(page: Any, tmp_path: Path) -> None:
+    assert page.title == "chain - cosma"
+    assert page.execute_script("return document.querySelectorAll('#schedule tr').length") == 33

@@ -1,0 +1,161 @@
+"""Timelines add up to the plan; pages, figures and text show it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cosma import Accelerator, Graph, Operator, Plan, Tensor, TensorKind, compile, load_plan, save_plan
+from cosma.report import timeline_of
+from cosma.report.text import render_text
+from cosma.report.timeline import Ending, Origin
+
+OPEN = Path(__file__).resolve().parents[2].parent / "shared" / "models" / "open"
+NASTY = "</script><script>document.title='broken'</script><b>&\"'{{TITLE}}"
+
+
+def ladder(rungs: int = 12) -> Graph:
+    """Two rails that are joined at every rung, with a long skip that must be spilled."""
+    tensors = [Tensor("x", 4096, TensorKind.INPUT), Tensor(NASTY, 8192), Tensor("w", 1000, TensorKind.WEIGHT)]
+    operators = [Operator("stem", "Conv", ("x",), (NASTY,), ("w",))]
+    last = NASTY
+    for i in range(rungs):
+        tensors += [Tensor(f"a{i}", 8192), Tensor(f"b{i}", 8192), Tensor(f"c{i}", 8192)]
+        operators += [
+            Operator(f"left{i}", "Conv", (last,), (f"a{i}",), ("w",)),
+            Operator(f"right{i}", "Relu", (last,), (f"b{i}",)),
+            Operator(f"join{i}", "Add", (f"a{i}", f"b{i}"), (f"c{i}",)),
+        ]
+        last = f"c{i}"
+    tensors.append(Tensor("y", 8192, TensorKind.OUTPUT))
+    operators.append(Operator("end", "Mul", (last, NASTY), ("y",)))
+    return Graph(tensors, operators, NASTY)
+
+
+MODES = [
+    {"scratchpad": "26KiB", "operands": "resident"},
+    {"scratchpad": "17KiB"},
+    {"scratchpad": "30KiB", "in_place": False, "weights": "scratchpad"},
+    {"scratchpad": "64KiB"},
+]
+
+
+@pytest.fixture(scope="module", params=range(len(MODES)))
+def plan(request: pytest.FixtureRequest) -> Plan:
+    return compile(ladder(), Accelerator(**MODES[request.param]), strategy="e2")
+
+
+def test_timeline_adds_up_to_the_plan(plan: Plan) -> None:
+    timeline = timeline_of(plan)
+    assert [step.operator for step in timeline.steps] == list(plan.schedule)
+    assert sum(step.noncompulsory for step in timeline.steps) == plan.traffic.noncompulsory
+    assert sum(step.compulsory for step in timeline.steps) == plan.traffic.compulsory
+    assert sum(timeline.cost.values()) == plan.traffic.noncompulsory
+    assert max(step.occupied_bytes for step in timeline.steps) == plan.peak_bytes
+    for i, step in enumerate(timeline.steps):
+        here = [s for s in timeline.stays if s.start <= i < s.end and not (s.in_place_of and s.start == i)]
+        assert sum(s.space_bytes for s in here) == step.occupied_bytes
+        here.sort(key=lambda s: s.address)
+        assert all(a.address + a.space_bytes <= b.address for a, b in pairwise(here))
+
+
+def test_spills_reloads_and_takeovers_are_told_apart() -> None:
+    timeline = timeline_of(compile(ladder(), Accelerator(scratchpad="26KiB", operands="resident"), strategy="e2"))
+    skip = [s for s in timeline.stays if s.tensor == NASTY]
+    assert [s.origin for s in skip] == [Origin.PRODUCED, Origin.RELOADED]
+    assert [s.ending for s in skip] == [Ending.SPILLED, Ending.DONE]
+    assert timeline.cost == {NASTY: 2 * 8192, "w": 12 * 1000}
+    joined = next(s for s in timeline.stays if s.origin is Origin.TAKEOVER)
+    assert any(s.tensor == joined.in_place_of and s.ending is Ending.TAKEN for s in timeline.stays)
+    assert timeline.stays[0].origin is Origin.LOADED
+
+
+def test_text_says_what_matters(plan: Plan) -> None:
+    text = render_text(plan, 80)
+    assert f"{plan.traffic.noncompulsory:,} B" in text
+    assert plan.certificate.method in text
+    assert plan.accelerator.describe() in text
+    assert "Memory map" in text
+    rows = [line for line in text.splitlines() if re.match(r" *[\d.]+ [KM]?i?B \|", line)]
+    assert len(rows) == 16
+    assert all(len(row) <= 80 for row in rows)
+
+
+def test_page_is_self_contained_and_survives_hostile_names(plan: Plan, tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    from cosma.report.html import render_html
+
+    page = render_html(plan)
+    assert len(page.encode()) < 3_000_000
+    assert "<script>document" not in page
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']?(https?:)?//", page)
+    assert "{{" not in page.split("<footer>")[1].split("<script>")[0]
+
+
+def test_same_plan_same_page_in_every_process(tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    save_plan(compile(ladder(), Accelerator(scratchpad="17KiB"), strategy="e2"), tmp_path / "plan.json")
+    pages = []
+    for seed in ("1", "2"):
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from cosma.report.html import render_html; from cosma import load_plan;"
+                "sys.stdout.write(render_html(load_plan(sys.argv[1])))",
+                str(tmp_path / "plan.json"),
+            ],
+            capture_output=True, check=True, cwd=Path(__file__).resolve().parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        pages.append(run.stdout)
+    assert pages[0] == pages[1]
+
+
+def test_figures_are_images_and_repeat(plan: Plan) -> None:
+    pytest.importorskip("matplotlib")
+    from cosma.report.figure import render_figure
+
+    png = render_figure(plan, "png", dpi=50)
+    assert png.startswith(b"\x89PNG")
+    assert png == render_figure(plan, "png", dpi=50)
+    svg = render_figure(plan, "svg")
+    assert svg == render_figure(plan, "svg")
+    assert b"occupied" in svg
+
+
+def test_largest_model_in_seconds_and_megabytes(tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    import time
+
+    from cosma.report.html import render_html
+
+    path = OPEN / "nasnet_mobile_cl_legacy.onnx"
+    if not path.exists():
+        pytest.skip("the models are not here")
+    plan = compile(path, Accelerator(scratchpad="1MiB"), strategy="e2")
+    began = time.process_time()
+    page = render_html(plan)
+    assert time.process_time() - began < 5
+    assert len(page.encode()) < 3_000_000
+    assert len(plan.graph.operators) > 2000
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("bokeh")
+    from cosma.cli.report import report
+
+    path = tmp_path / "plan.json"
+    save_plan(compile(ladder(), Accelerator(scratchpad="17KiB"), strategy="e2"), path)
+    report(path, tmp_path / "r.html", tmp_path / "r.png", tmp_path / "r.svg", text=False, width=100)
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+    report(path, None, None, None, text=False, width=90)
+    assert "Memory map" in capsys.readouterr().out
+    assert load_plan(path).model_name == NASTY
