@@ -1,0 +1,65 @@
+"""``cosma pack`` as users run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cosma.cli.app import app
+from cosma.errors import CosmaError, FormatError, InfeasibleError, InputError
+from cosma.packing import verify
+from cosma.packing.csvfile import read_buffers
+
+TEXT = "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "buffers.csv"
+    path.write_text(TEXT)
+    return path
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(app, ["pack", *map(str, arguments)])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_addresses_on_stdout_or_in_a_file(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    assert run(path, "--capacity", "12", "-o", out, "--picture", tmp_path / "packing.svg") == ""
+    packed = read_buffers(out)
+    assert verify(read_buffers(path), {b.id: b.offset or 0 for b in packed}, 12) == []
+    assert (tmp_path / "packing.svg").exists()
+    assert run(path, "--capacity", "12") == out.read_text()
+    assert run(out, "--capacity", "12", "--alignment", "4") == out.read_text()
+
+
+def test_json(path: Path) -> None:
+    report = json.loads(run(path, "--minimise", "--json"))
+    assert (report["status"], report["height"], report["optimal"]) == ("packed", 12, True)
+
+
+def test_failures(path: Path) -> None:
+    with pytest.raises(InfeasibleError, match="irreducible set that cannot fit together: b1, b3, b5"):
+        run(path, "--capacity", "11")
+    with pytest.raises(InfeasibleError, match="smallest capacity is at least 12, not 11"):
+        run(path, "--capacity", "11", "--minimise")
+    with pytest.raises(InputError, match="give --capacity"):
+        run(path)
+    with pytest.raises(InputError, match="--engine 'magic'"):
+        run(path, "--capacity", "12", "--engine", "magic")
+    with pytest.raises(InputError, match="--time-limit"):
+        run(path, "--capacity", "12", "--time-limit", "0")
+    with pytest.raises(InputError, match="--work-limit"):
+        run(path, "--capacity", "12", "--work-limit", "-1")
+    with pytest.raises(FormatError, match="line 2: buffer 'b1' needs 4 bytes, the capacity is 3"):
+        run(path, "--capacity", "3")
+    path.write_text("id,lower,upper,size,offset\na,0,4,3,2\nb,0,4,4,\n")
+    with pytest.raises(CosmaError, match="undecided in 8 bytes"):
+        run(path, "--capacity", "8", "--engine", "heuristics")
