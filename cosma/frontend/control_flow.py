@@ -27,6 +27,8 @@ def is_deterministic(node: Node) -> bool:
     """Whether a node's results are a function of its operands: not random, nor unknown, nor around such a node."""
     if node.domain == "" and node.type in RANDOM:
         return False
+    if not node.subgraphs:
+        return True
     return all(inner.op_type not in RANDOM and readable(inner.domain) in ("", "ai.onnx") for inner in _inside(node))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
 from cosma.frontend.nodes import Node
+from cosma.frontend.parameters import type_only_positions
 from cosma.frontend.values import EVALUATE_LIMIT, Value
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ class Evaluator:
                 top.array = None if top.tensor is None else tensor_array(top.tensor)
                 top.evaluated = True
             else:
-                pending = [operand for operand in top.source[1] if operand is not None and not operand.evaluated]
+                pending = [
+                    operand
+                    for operand in top.source[1]
+                    if operand is not None and operand.constant and not operand.evaluated
+                ]
                 if pending:
                     stack.extend(pending)
                     continue
@@ -62,11 +67,23 @@ class Evaluator:
         assert value.source is not None
         node, operands, index = value.source
         value.evaluated = True
-        if any(operand is not None and operand.array is None for operand in operands):
-            return
-        results = self.run(node, [None if operand is None else operand.array for operand in operands])
+        arrays = self.arrays(node, operands)
+        results = None if arrays is None else self.run(node, arrays)
         if results is not None and index < len(results):
             value.array = results[index]
+
+    def arrays(self, node: Node, operands: Sequence[Value | None]) -> list[Array | None] | None:
+        """Content of all operands, zeros for those of which only the type is used; None if one is not known."""
+        ignored = type_only_positions(node)
+        found: list[Array | None] = []
+        for i, operand in enumerate(operands):
+            array = None
+            if operand is not None:
+                array = _zeros(operand) if i in ignored else self.array(operand)
+                if array is None:
+                    return None
+            found.append(array)
+        return found
 
     def run(self, node: Node, operands: Sequence[Array | None]) -> list[Array] | None:
         """Run one node on constants; None if the reference implementation has no such operator or fails on it."""
@@ -83,6 +100,16 @@ class Evaluator:
             return None
         arrays = [np.asarray(result) for result in results]
         return arrays if all(array.dtype != object for array in arrays) else None
+
+
+def _zeros(operand: Value) -> Array | None:
+    """A stand-in for an operand whose content is not read."""
+    import numpy as np
+    from onnx import helper
+
+    if operand.count > EVALUATE_LIMIT:
+        return None
+    return np.zeros(operand.shape, helper.tensor_dtype_to_np_dtype(operand.element))
 
 
 def tensor_array(tensor: Any) -> Array | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +25,22 @@ def import_model(path: Path, dims: Mapping[str, int]) -> LoadedModel:
     """Read an ONNX file; see :func:`cosma.frontend.load_onnx`."""
     model, sha256 = read_model(path)
     try:
-        return walk_model(model, path, sha256, dims)[0]
+        with _no_collection():
+            return walk_model(model, path, sha256, dims)[0]
     except ModelLoadError as error:
         raise ModelLoadError(f"model {path}: {error}") from error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the cyclic garbage collector off: nothing here is cyclic, and its passes over what is kept add up."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def walk_model(

@@ -99,19 +99,17 @@ class Inference:
             self._signatures[key].check(node)
         if node.subgraphs:
             return self._infer_alone(node, operands, captured)
-        data = {
-            i: array
-            for i in parameter_positions(node, self.opset)
-            if i < len(operands)
-            and (operand := operands[i]) is not None
-            and operand.constant
-            and (array := self._evaluator.array(operand)) is not None
-        }
+        data: dict[int, Array] = {}
+        for i in parameter_positions(node, self.opset):
+            operand = operands[i] if i < len(operands) else None
+            array = self._evaluator.array(operand) if operand is not None and operand.constant else None
+            if array is not None:
+                data[i] = array
         call = (
             node.domain, node.type,
-            tuple(sorted((a, attribute.SerializeToString()) for a, attribute in node.attributes.items())),
-            tuple(None if operand is None else (operand.element, operand.shape) for operand in operands),
-            tuple(bool(name) for name in node.outputs),
+            tuple([(name, node.attributes[name].SerializeToString()) for name in sorted(node.attributes)]),
+            tuple([None if operand is None else (operand.element, operand.shape) for operand in operands]),
+            tuple(map(bool, node.outputs)),
             tuple((i, array.dtype.str, array.shape, array.tobytes()) for i, array in data.items()),
         )  # fmt: skip
         found = self._cache.get(call)

@@ -24,6 +24,10 @@ def readable(name: str | bytes) -> str:
     return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
+def _readable_all(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple([name if type(name) is str else readable(name) for name in names])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """One ONNX node.
@@ -64,9 +68,12 @@ class Node:
     reads: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "first_output", next((name for name in self.outputs if name), ""))
-        captured = tuple(self.renames.get(name, name) for name in self.captures)
-        object.__setattr__(self, "reads", tuple(name for name in self.inputs if name) + captured)
+        first = self.outputs[0] if self.outputs and self.outputs[0] else next(filter(None, self.outputs), "")
+        object.__setattr__(self, "first_output", first)
+        reads = tuple(filter(None, self.inputs))
+        if self.captures:
+            reads += tuple(self.renames.get(name, name) for name in self.captures)
+        object.__setattr__(self, "reads", reads)
 
     @property
     def qualified_type(self) -> str:
@@ -101,11 +108,11 @@ def make_node(proto: NodeProto) -> Node:
         name=readable(proto.name),
         type=readable(proto.op_type),
         domain="" if domain in ONNX_DOMAINS else domain,
-        inputs=tuple(readable(name) for name in proto.input),
-        outputs=tuple(readable(name) for name in proto.output),
+        inputs=_readable_all(proto.input),
+        outputs=_readable_all(proto.output),
         attributes=attributes,
         proto=proto,
-        captures=tuple(dict.fromkeys(name for graph in graphs for name in captured_names(graph))),
+        captures=tuple(dict.fromkeys(name for graph in graphs for name in captured_names(graph))) if graphs else (),
         subgraphs=bool(graphs),
     )
 

@@ -31,7 +31,20 @@ PARAMETERS: dict[str, frozenset[int]] = {
     }.items()
 }  # fmt: skip
 
+#: Positions of operands of which only the type or the shape is used, never the content.
+TYPE_ONLY: dict[str, frozenset[int]] = {
+    "CastLike": frozenset({1}),
+    "EyeLike": frozenset({0}),
+    "RandomNormalLike": frozenset({0}),
+    "RandomUniformLike": frozenset({0}),
+}
+
 _NONE: frozenset[int] = frozenset()
+
+
+def type_only_positions(node: Node) -> frozenset[int]:
+    """Positions of the operands whose content a node does not read."""
+    return _NONE if node.domain else TYPE_ONLY.get(node.type, _NONE)
 
 
 def parameter_positions(node: Node, opset: int) -> frozenset[int]:

@@ -13,7 +13,7 @@ from cosma.frontend.inference import Inference
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.macs import count_macs
 from cosma.frontend.nodes import Node, make_node, readable
-from cosma.frontend.parameters import parameter_positions
+from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.values import TensorType, Value
@@ -126,11 +126,11 @@ class Walk:
     def _add_operator(
         self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None]
     ) -> None:
-        parameters = parameter_positions(node, self.opset)
+        parameters, ignored = parameter_positions(node, self.opset), type_only_positions(node)
         reads = [
             operand
             for i, operand in enumerate(operands)
-            if operand is not None and not (i in parameters and operand.constant)
+            if operand is not None and i not in ignored and not (i in parameters and operand.constant)
         ]
         reads.extend(captured.values())
         results = []
@@ -150,7 +150,9 @@ class Walk:
     def _is_constant(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> bool:
         if node.domain not in _FOLDED_DOMAINS or not is_deterministic(node):
             return False
-        known = (*operands, *captured.values())
+        ignored = type_only_positions(node)
+        known = [operand for i, operand in enumerate(operands) if i not in ignored]
+        known.extend(captured.values())
         if not node.domain or known:
             return all(operand is None or operand.constant for operand in known)
         return False
@@ -233,7 +235,7 @@ class Walk:
                 elif kind == "Transpose" and first.dequantized:
                     value.stored, value.dequantized = first.stored, True
             results.append(value)
-        self._finish_constant(node, tuple(operand for operand in operands if operand is not None), results)
+        self._finish_constant(node, tuple(o for o in operands if o is not None and o.constant), results)
 
     def _finish_constant(self, node: Node, reads: tuple[Value, ...], results: list[Value]) -> None:
         for value in results:
@@ -270,10 +272,8 @@ class Walk:
         return complete
 
     def _evaluate(self, node: Node, operands: Operands) -> list[Any]:
-        arrays = [None if operand is None else self.evaluator.array(operand) for operand in operands]
-        if any(array is None and operand is not None for array, operand in zip(arrays, operands, strict=True)):
-            return []
-        return self.evaluator.run(node, arrays) or []
+        arrays = self.evaluator.arrays(node, operands)
+        return [] if arrays is None else self.evaluator.run(node, arrays) or []
 
     def _check_declared(self, node: Node, name: str, found: TensorType) -> TensorType:
         """Merge an inferred type with the one the model states.

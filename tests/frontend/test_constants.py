@@ -173,3 +173,25 @@ def test_the_content_of_external_data_is_never_looked_for(load_proto: Load) -> N
     model = helper.make_model(helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [tensor]))
     assert isinstance(model, onnx.ModelProto)
     assert weights(load_proto(model)) == {"w": 16}
+
+
+def test_an_operand_that_gives_only_its_type_is_not_read(load_text: Load) -> None:
+    loaded = load_text("""
+        g (float[2,2] x, float16[8] t) => (float16[2,2] y, float[2,2] z, float[3] e)
+        <double w = {2.0}, double[1] k = {3.0}> {
+            y = CastLike(x, t)
+            c = CastLike(w, x)
+            eye = EyeLike(x)
+            p = Mul(x, c)
+            z = Add(p, eye)
+            i = Constant<value = int64[4] {0,0,0,0}>()
+            n = CastLike(k, i)
+            e = Expand(s, n)
+            s = Constant<value = float[1] {1.0}>()
+        }""")
+    assert [(operator.type, operator.inputs, operator.weights) for operator in loaded.graph.operators] == [
+        ("CastLike", ("x",), ()),
+        ("Mul", ("x",), ("c",)),
+        ("Add", ("p",), ("eye",)),
+    ]
+    assert weights(loaded) == {"c": 4, "eye": 16}

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from cosma.frontend import LoadedModel, NodeFate, load_onnx
@@ -112,3 +113,57 @@ def test_multiply_accumulates_of_well_known_networks(loaded_models: dict[str, Lo
     assert giga("mobilenet_v2_224") == pytest.approx(0.30, abs=0.01)
     assert giga("vit_b16_224") == pytest.approx(17.56, abs=0.01)
     assert giga("bert_base_s128") == pytest.approx(11.17, abs=0.01)
+
+
+def nodes_that_must_run(path: Path) -> set[str]:
+    """First results of all nodes that depend on an input and that an output depends on, straight from the file."""
+    graph = onnx.load(path, load_external_data=False).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        data = node.input[:1] if node.op_type == "CastLike" else node.input  # the second gives the type alone
+        if node.op_type in ("Shape", "Size") or all(name in constant for name in data if name):
+            constant.update(node.output)
+    needed = {value.name for value in graph.output}
+    found = set()
+    for node in reversed(graph.node):
+        if any(name in needed and name not in constant for name in node.output):
+            needed.update(node.input[:1] if node.op_type == "CastLike" else node.input)
+            found.add(next(name for name in node.output if name))
+    return found
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"])
+def test_every_node_that_must_run_is_covered(row: dict[str, str], loaded_models: dict[str, LoadedModel]) -> None:
+    loaded = loaded_models[row["file"]]
+    covered = {output for operator in loaded.graph.operators for output in operator.covers}
+    assert covered == nodes_that_must_run(MANIFEST.parent / row["file"])
+
+
+@pytest.mark.parametrize("path", RAW, ids=lambda path: path.stem)
+def test_every_raw_node_that_must_run_is_covered(path: Path) -> None:
+    covered = {output for operator in load_onnx(path).graph.operators for output in operator.covers}
+    assert covered == nodes_that_must_run(path)
+
+
+def check_operands(path: Path, loaded: LoadedModel) -> None:
+    """Check every operand edge against the file: an operator reads what its node reads, through views."""
+    graph = onnx.load(path, load_external_data=False).graph
+    by_output = {name: node for node in graph.node for name in node.output}
+    views = {node.output for node in loaded.nodes if node.fate is NodeFate.VIEW}
+    produced = {o for operator in loaded.graph.operators for o in operator.outputs}
+    inputs = {tensor.name for tensor in loaded.graph.of_kind(TensorKind.INPUT)}
+
+    def root(name: str) -> str:
+        while name in views and name not in produced:
+            name = by_output[name].input[0]
+        return name
+
+    for operator in loaded.graph.operators:
+        node = by_output[operator.covers[0]]
+        reads = dict.fromkeys(root(name) for name in node.input if name)
+        assert operator.inputs == tuple(name for name in reads if name in produced or name in inputs)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"])
+def test_operands_are_those_of_the_file(row: dict[str, str], loaded_models: dict[str, LoadedModel]) -> None:
+    check_operands(MANIFEST.parent / row["file"], loaded_models[row["file"]])
