@@ -33,8 +33,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         capacity (``"1.1x"``).
     dtype
         Element type that floating-point tensors are counted as, where overridden.
-    strategy, solver
-        How to plan; ``solver`` is a solver profile where the strategy takes one.
+    strategy, solver, solver_sha256
+        How to plan; ``solver`` is the name or the file of a solver profile where the strategy takes one, and
+        ``solver_sha256`` the SHA-256 of the file.
     label
         What tables call strategy and settings.
     effort, gap, time_limit_s, seed
@@ -58,6 +59,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str | None = None
     strategy: str
     solver: str | None = None
+    solver_sha256: str | None = None
     label: str
     effort: float = 10.0
     gap: float = 0.0
@@ -75,7 +77,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     def point(self) -> str:
         """Identify the cell whatever the version of cosma: what two versions are compared at."""
-        how: list[Any] = [self.instance(), self.strategy, self.solver, self.label, self.repeat]
+        solver = self.solver if self.solver_sha256 is None else self.solver_sha256
+        how: list[Any] = [self.instance(), self.strategy, solver, self.label, self.repeat]
         if not is_fixed(self.strategy):
             how += [self.effort, self.gap, self.time_limit_s, self.seed]
         return _digest(how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import tomllib
 from dataclasses import dataclass
 from itertools import product
@@ -30,6 +31,7 @@ class StrategySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     strategy: str
     solver: str | None = None
     label: str | None = None
+    solver_sha256: str | None = None
     effort: float | None = None
     gap: float | None = None
     time_limit_s: float | None = None
@@ -125,7 +127,6 @@ class Experiment:
         return list(cells.values())
 
     def _cell(self, model: ModelFile, point: Point, strategy: StrategySpec, seed: int, repeat: int) -> Cell:
-        default = strategy.strategy + (f"/{strategy.solver}" if strategy.solver else "")
         return Cell(
             model=model.name,
             group=model.group,
@@ -138,7 +139,8 @@ class Experiment:
             dtype=point.dtype,
             strategy=strategy.strategy,
             solver=strategy.solver,
-            label=strategy.label or default,
+            solver_sha256=strategy.solver_sha256,
+            label=strategy.label or strategy.strategy,
             effort=strategy.effort if strategy.effort is not None else 10.0,
             gap=strategy.gap if strategy.gap is not None else 0.0,
             time_limit_s=strategy.time_limit_s,
@@ -185,7 +187,7 @@ def _build(file: _File, path: Path, text: str) -> Experiment:
         description=file.description,
         models=find_models(file.models, file.exclude, path.parent, file.zoo),
         points=tuple(point for grid in file.grids for point in expand_grid(grid, path.parent)),
-        strategies=_strategies(file),
+        strategies=_strategies(file, path.parent),
         seeds=file.seeds,
         repeats=file.repeats,
         limit_s=file.limits.seconds,
@@ -195,7 +197,7 @@ def _build(file: _File, path: Path, text: str) -> Experiment:
     )
 
 
-def _strategies(file: _File) -> tuple[StrategySpec, ...]:
+def _strategies(file: _File, folder: Path) -> tuple[StrategySpec, ...]:
     from cosma.compiler import Limits
     from cosma.compiler.compile import check_limits
     from cosma.compiler.strategies import find_strategy
@@ -205,8 +207,8 @@ def _strategies(file: _File) -> tuple[StrategySpec, ...]:
         spec = StrategySpec(strategy=entry) if isinstance(entry, str) else entry
         spec = StrategySpec(
             strategy=spec.strategy,
-            solver=spec.solver,
-            label=spec.label or spec.strategy + (f"/{spec.solver}" if spec.solver else ""),
+            **_solver(spec, folder),
+            label=spec.label or spec.strategy + (f"/{Path(spec.solver).stem}" if spec.solver else ""),
             effort=spec.effort if spec.effort is not None else file.effort,
             gap=spec.gap if spec.gap is not None else file.gap,
             time_limit_s=spec.time_limit_s if spec.time_limit_s is not None else file.time_limit_s,
@@ -221,6 +223,25 @@ def _strategies(file: _File) -> tuple[StrategySpec, ...]:
     if not found:
         raise InputError("strategies lists nothing; name at least one, such as \"auto\"")
     return tuple(found.values())
+
+
+def _solver(spec: StrategySpec, folder: Path) -> dict[str, str]:
+    """Check a strategy's solver profile; a file's path is made absolute and its bytes are hashed."""
+    if spec.solver_sha256 is not None:
+        raise InputError("solver_sha256 is found, not given")
+    if spec.solver is None:
+        return {}
+    from cosma.compiler import run_compile
+    from cosma.solvers.profile import load_profile
+
+    if "solver" not in inspect.signature(run_compile).parameters:
+        raise InputError(f"solver {spec.solver!r}: the compiler of this version takes no solver profile")
+    if not spec.solver.endswith(".toml"):
+        load_profile(spec.solver)
+        return {"solver": spec.solver}
+    path = str((folder / spec.solver).resolve())
+    load_profile(path)
+    return {"solver": path, "solver_sha256": hashlib.sha256(read_bytes(path, "solver profile")).hexdigest()}
 
 
 def expand_grid(grid: str | dict[str, Any], folder: Path) -> list[Point]:
@@ -295,8 +316,3 @@ def _check_dtype(dtype: Any, where: str) -> None:
         width_bits(dtype)
     except CosmaError as error:
         raise InputError(f"{where}: dtype: {error}") from error
-
-
-def text_digest(text: str) -> str:
-    """Name an experiment's text by its SHA-256."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -15,22 +15,29 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines where there is no terminal.
 LINE_EVERY_S = 10.0
+#: Cells after which the number that run at once is measured rather than assumed.
+MEASURED_CELLS = 10
 
 
 class Estimate:
     """Predicts the time left from the cells done: mean seconds of each label, the overall mean for labels unseen.
+
+    How many cells run at once is measured as soon as enough of them have finished, so that a cluster's size, or
+    a machine shared with others, shows.
 
     Parameters
     ----------
     waiting
         Cells still to run.
     jobs
-        Cells that run at once.
+        Cells that run at once, until measured.
     """
 
     def __init__(self, waiting: Sequence[Cell], jobs: int) -> None:
         self._waiting = Counter((cell.label, cell.grid) for cell in waiting)
         self._jobs = max(1, jobs)
+        self._busy_s, self._finished = 0.0, 0
+        self._started_s = time.monotonic()
         self._seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
 
     def learn(self, rows: Iterable[Row]) -> None:
@@ -40,7 +47,8 @@ class Estimate:
 
     def finish(self, row: Row) -> None:
         """Take note of a cell that has run."""
-        self._note(row)
+        self._busy_s += self._note(row)
+        self._finished += 1
         self._waiting[row.label, row.grid] -= 1
 
     def seconds_left(self) -> float | None:
@@ -49,10 +57,16 @@ class Estimate:
         if not known:
             return None
         overall = sum(known.values()) / len(known)
-        return sum(count * known.get(what, overall) for what, count in self._waiting.items()) / self._jobs
+        at_once = float(self._jobs)
+        elapsed_s = time.monotonic() - self._started_s
+        if self._finished >= MEASURED_CELLS and self._busy_s > 0 and elapsed_s > 0:
+            at_once = self._busy_s / elapsed_s
+        return sum(count * known.get(what, overall) for what, count in self._waiting.items()) / at_once
 
-    def _note(self, row: Row) -> None:
-        self._seconds[row.label, row.grid].append((row.seconds or 0.0) + (row.load_seconds or 0.0))
+    def _note(self, row: Row) -> float:
+        seconds = (row.seconds or 0.0) + (row.load_seconds or 0.0)
+        self._seconds[row.label, row.grid].append(seconds)
+        return seconds
 
 
 class ProgressView:

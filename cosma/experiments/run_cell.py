@@ -101,7 +101,7 @@ def describe(cell: Cell) -> dict[str, Any]:
         "dtype": cell.dtype,
         "label": cell.label,
         "strategy": cell.strategy,
-        "solver": cell.solver,
+        "solver": None if cell.solver is None else Path(cell.solver).stem,
         "effort": cell.effort,
         "gap_target": cell.gap,
         "time_limit_s": cell.time_limit_s,
