@@ -1,4 +1,26 @@
-"""ONNX in: a model file becomes a tensor DAG, without its weights."""
+"""ONNX in: a model file becomes a tensor DAG, without its weights.
+
+What counts as what, decided once here for every model:
+
+- **Names.** A tensor keeps its ONNX name. An operator has its node's name, else its type and first result; repeats
+  are numbered. Operators of domains other than ONNX's and ONNX Runtime's are written ``domain.Type``.
+- **Views** move no data: Reshape, Flatten, Squeeze, Unsqueeze, Identity, inference-mode Dropout, Optional and
+  sequences taken apart or put together; Cast, CastLike, Expand, Tile, Pad and Slice whose result is their operand;
+  Transpose that moves dimensions of size 1 only; Concat, Sum, Mean, Max, Min of one operand. The result *is* the
+  operand, under the name its producer gave it, also where it is a graph output.
+- **Constants.** Initializers are weights however they are declared, each counted once however it is reached. What
+  depends on constants alone is folded: its result is a weight of its own. A dequantized constant counts as it is
+  stored: quantized, with its scale and zero point. Operands that decide an operator's layout (shapes, axes, amounts
+  of padding; see :mod:`~cosma.frontend.parameters`) are no memory traffic; scalars that are data are.
+- **Dead** nodes and results nobody reads are dropped; a result is dropped only if the operator may leave it out.
+- **Control flow** is opaque and reads what its subgraphs capture, except that an If of known condition is the
+  branch it takes. Local functions are inlined.
+- **Shapes** follow from the inputs, one node at a time; none is guessed, and what the model states itself must agree.
+
+One stage per module: :mod:`~cosma.frontend.reader` (bytes to message), :mod:`~cosma.frontend.nodes` (checked and
+sorted), :mod:`~cosma.frontend.dims` (dynamic dimensions), :mod:`~cosma.frontend.walk` (types, views and constants,
+with :mod:`~cosma.frontend.inference`), :mod:`~cosma.frontend.assemble` (the graph).
+"""
 
 from __future__ import annotations
 

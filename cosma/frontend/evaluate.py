@@ -33,6 +33,9 @@ class Evaluator:
     """
 
     def __init__(self, opset: int) -> None:
+        from onnx import defs
+
+        opset = min(opset, defs.onnx_opset_version())
         self._opset = opset
         self._parameters: dict[str, Any] = {
             "log": _silent, "verbose": 0, "opsets": {"": opset}, "new_ops": None, "existing_functions": {},

@@ -207,6 +207,56 @@ def _matmul_nbits(node: Node, operands: Operands) -> list[TensorType] | None:
     return [TensorType(first.element, (*first.shape[:-1], columns))]
 
 
+def _integer_matmul(element_from: int | None) -> Rule:
+    """MatMul of the first two operands whose result has another operand's element type, or float32."""
+
+    def rule(node: Node, operands: Operands) -> list[TensorType] | None:
+        typed = _fused_matmul(node, operands)
+        scale = operands[element_from] if element_from is not None and element_from < len(operands) else None
+        return None if typed is None else [TensorType(1 if scale is None else scale.element, typed[0].shape)]
+
+    return rule
+
+
+def _global_pool(node: Node, operands: Operands) -> list[TensorType] | None:
+    first = operands[0] if operands else None
+    if first is None or len(first.shape) < 3:
+        return None
+    ones = (1,) * (len(first.shape) - 2)
+    shape = (first.shape[0], *ones, first.shape[-1]) if node.integer("channels_last", 0) else (*first.shape[:2], *ones)
+    return [TensorType(first.element, shape)]
+
+
+def _embed(node: Node, operands: Operands) -> list[TensorType] | None:
+    """``(ids, segments, words, ...)``: embeddings, one mask index per sequence, the sum before normalisation."""
+    if len(operands) < 3 or operands[0] is None or operands[2] is None or len(operands[0].shape) != 2:
+        return None
+    batch, length = operands[0].shape
+    full = TensorType(operands[2].element, (batch, length, operands[2].shape[-1]))
+    return [full, TensorType(6, (batch,)), full]
+
+
+def _packed_attention(node: Node, operands: Operands) -> list[TensorType] | None:
+    """``(input, weights of query, key and value side by side, ...)``: as wide as the values."""
+    if len(operands) < 2 or operands[0] is None or operands[1] is None or len(operands[0].shape) != 3:
+        return None
+    sizes = node.integers("qkv_hidden_sizes")
+    total = operands[1].shape[-1]
+    if (sizes and len(sizes) != 3) or (not sizes and total % 3):
+        return None
+    return [TensorType(operands[0].element, (*operands[0].shape[:2], sizes[2] if sizes else total // 3))]
+
+
+def _multi_head_attention(node: Node, operands: Operands) -> list[TensorType] | None:
+    """``(query, key, value, ...)``, each ``[batch, length, width]``: the query's length, the value's width."""
+    if len(operands) < 3 or operands[0] is None or operands[2] is None:
+        return None
+    query, value = operands[0], operands[2]
+    if len(query.shape) != 3 or len(value.shape) != 3:
+        return None
+    return [TensorType(query.element, (*query.shape[:2], value.shape[-1]))]
+
+
 #: Rules for ONNX Runtime's operators (domain ``com.microsoft``).
 MICROSOFT_RULES: dict[str, Rule] = {
     **dict.fromkeys(
@@ -220,7 +270,9 @@ MICROSOFT_RULES: dict[str, Rule] = {
     **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _skip_normalization),
     "FusedGemm": _legacy_gemm, "FusedMatMul": _fused_matmul, "TransposeMatMul": _fused_matmul, "QGemm": _qgemm,
     "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize, "QLinearConcat": _qlinear_concat,
-    "MatMulNBits": _matmul_nbits,
+    "MatMulNBits": _matmul_nbits, "DynamicQuantizeMatMul": _integer_matmul(None),
+    "MatMulIntegerToFloat": _integer_matmul(2), "QLinearGlobalAveragePool": _global_pool,
+    "EmbedLayerNormalization": _embed, "Attention": _packed_attention, "MultiHeadAttention": _multi_head_attention,
 }  # fmt: skip
 
 #: ONNX Runtime's operators whose result is typed as that of an ONNX operator on the first operands.

@@ -97,6 +97,13 @@ def test_operators_defined_by_a_function_are_typed(load_text: Load) -> None:
         ("y = com.microsoft.FusedGemm<transB = 1>(a, a)", (5, 5)),
         ("y = com.microsoft.BiasGelu(a, v)", (5, 6)),
         ("y = com.microsoft.SkipLayerNormalization(a, a, v)", (5, 6)),
+        ("y = com.microsoft.DynamicQuantizeMatMul(m, integers, scales)", (4, 2, 5)),
+        ("y = com.microsoft.QLinearGlobalAveragePool(image, s, z, s, z)", (1, 4, 1, 1)),
+        ("y = com.microsoft.QLinearGlobalAveragePool<channels_last = 1>(image, s, z, s, z)", (1, 1, 1, 8)),
+        ("y = com.microsoft.EmbedLayerNormalization(ids, , words, positions, , v, v)", (2, 7, 6)),
+        ("y = com.microsoft.Attention<num_heads = 1>(m, packed_qkv, bias)", (4, 2, 3)),
+        ("y = com.microsoft.Attention<num_heads = 1, qkv_hidden_sizes = [2, 2, 5]>(m, packed_qkv, bias)", (4, 2, 5)),
+        ("y = com.microsoft.MultiHeadAttention<num_heads = 1>(m, m, other)", (4, 2, 7)),
         ("y = com.microsoft.MatMulNBits<K = 6, N = 9, bits = 4, block_size = 16>(a, packed, scales)", (5, 9)),
         ("y = com.microsoft.FusedConv<pads = [1,1,1,1], activation = \"Relu\">(image, kernel)", (1, 7, 8, 8)),
     ],
@@ -104,9 +111,14 @@ def test_operators_defined_by_a_function_are_typed(load_text: Load) -> None:
 def test_fused_operators_of_onnx_runtime_are_typed(node: str, shape: tuple[int, ...], load_text: Load) -> None:
     rank = ",".join("?" * len(shape))
     loaded = load_text(
-        f"g (float[4,2,3] m, float[5,6] a, float[1,4,8,8] image) => (float[{rank}] y) {{ {node} }}",
+        f"g (float[4,2,3] m, float[5,6] a, float[1,4,8,8] image, int32[2,7] ids, float[4,2,7] other)"
+        f" => (float[{rank}] y) <float s = {{1}}, float z = {{0}}> {{ {node} }}",
         domains=', "com.microsoft" : 1',
-        weights={"v": (1, (6,)), "packed": (2, (9, 1, 8)), "scales": (1, (9,)), "kernel": (1, (7, 4, 3, 3))},
+        weights={
+            "v": (1, (6,)), "packed": (2, (9, 1, 8)), "scales": (1, (9,)), "kernel": (1, (7, 4, 3, 3)),
+            "integers": (3, (3, 5)), "words": (1, (30, 6)), "positions": (1, (9, 6)), "packed_qkv": (1, (3, 9)),
+            "bias": (1, (9,)),
+        },
     )
     assert loaded.graph.tensors["y"].shape == shape
 
