@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "presets": "presets",
     "run": "run",
     "report": "report",
+    "explain": "explain",
+    "curve": "curve",
     "sweep": "sweep",
     "table": "table",
     "plot": "plot",

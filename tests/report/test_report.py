@@ -70,7 +70,8 @@ def test_spills_reloads_and_takeovers_are_told_apart() -> None:
     skip = [s for s in timeline.stays if s.tensor == NASTY]
     assert [s.origin for s in skip] == [Origin.PRODUCED, Origin.RELOADED]
     assert [s.ending for s in skip] == [Ending.SPILLED, Ending.DONE]
-    assert timeline.cost == {NASTY: 2 * 8192, "w": 12 * 1000}
+    assert timeline.cost[NASTY] == 2 * 8192
+    assert timeline.cost["w"] == 12 * 1000
     joined = next(s for s in timeline.stays if s.origin is Origin.TAKEOVER)
     assert any(s.tensor == joined.in_place_of and s.ending is Ending.TAKEN for s in timeline.stays)
     assert timeline.stays[0].origin is Origin.LOADED

@@ -1,0 +1,127 @@
+"""``cosma curve``: traffic against capacity."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.report.curve import Curve
+
+
+def curve(
+    model: options.Model,
+    accelerator: options.AcceleratorName = None,
+    alignment: options.Alignment = None,
+    operands: options.OperandsMode = None,
+    weights: options.WeightsMode = None,
+    reserved: options.Reserved = None,
+    in_place: options.InPlace = None,
+    fusion: options.FusionMode = None,
+    dtype: options.Dtype = None,
+    dim: options.Dim = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="How each point is planned.")] = "existing",
+    effort: Annotated[float, typer.Option("--effort", metavar="S", help="Work on each point, nominal seconds.")] = 1.0,
+    points: Annotated[int, typer.Option("--points", help="How many capacities.")] = 24,
+    lowest: Annotated[str | None, typer.Option("--from", metavar="SIZE", help="Smallest capacity.")] = None,
+    highest: Annotated[str | None, typer.Option("--to", metavar="SIZE", help="Largest capacity.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the points here.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a figure.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a figure.")] = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Show how much traffic each capacity costs, with lower bounds, and where more capacity stops paying.
+
+    From the smallest feasible capacity to one at which nothing is spilled. Knees are marked.
+    """
+    from cosma.cli.output import note, print_json
+    from cosma.compiler.compile import read_model
+    from cosma.files import write_atomic
+    from cosma.report.curve import curve_csv, curve_figure, make_curve
+    from cosma.units import parse_size
+
+    # Any capacity does: the curve replaces it.
+    stand_in = None if accelerator is not None else str(2**40)
+    chosen = options.make_accelerator(
+        accelerator, scratchpad=stand_in, alignment=alignment, operands=operands, weights=weights,
+        reserved=reserved, in_place=in_place, fusion=fusion,
+    )  # fmt: skip
+    graph, _, _ = read_model(model, options.parse_dims(dim))
+    graph = graph if dtype is None else graph.with_dtype(dtype)
+    found = make_curve(
+        graph,
+        chosen,
+        strategy=strategy,
+        effort=effort,
+        points=points,
+        lowest=None if lowest is None else parse_size(lowest, "--from"),
+        highest=None if highest is None else parse_size(highest, "--to"),
+        seed=seed,
+        progress=_progress,
+    )
+    if sys.stderr.isatty():
+        sys.stderr.write("\r" + " " * 40 + "\r")
+    if csv is not None:
+        write_atomic(csv, curve_csv(found))
+        note(f"wrote {csv}")
+    if png is not None:
+        write_atomic(png, curve_figure(found, "png"))
+        note(f"wrote {png}")
+    if svg is not None:
+        write_atomic(svg, curve_figure(found, "svg"))
+        note(f"wrote {svg}")
+    if json:
+        print_json(_record(found))
+    else:
+        _print(found)
+
+
+def _progress(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rpoint {done + 1} of {of}")
+        sys.stderr.flush()
+
+
+def _record(found: Curve) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "model": found.model,
+        "accelerator": found.accelerator.describe(),
+        "compulsory": found.compulsory_bytes,
+        "smallest_feasible": found.smallest_bytes,
+        "nothing_spilled": found.enough_bytes,
+        "points": [asdict(point) for point in found.points],
+    }
+
+
+def _print(found: Curve) -> None:
+    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.report.curve import curve_text
+    from cosma.units import format_size
+
+    columns = ("scratchpad", "bytes", "non-compulsory", "lower bound", "gap", "")
+    table = make_table(
+        f"{found.model}: traffic against capacity; compulsory {format_size(found.compulsory_bytes)}",
+        columns,
+        right=(0, 1, 2, 3, 4),
+    )
+    for p in found.points:
+        table.add_row(
+            format_size(p.capacity_bytes), str(p.capacity_bytes), format_size(p.noncompulsory_bytes),
+            format_size(p.bound_bytes), share(p.noncompulsory_bytes - p.bound_bytes, p.noncompulsory_bytes),
+            "knee" if p.knee else "",
+        )  # fmt: skip
+    print_table(table)
+    print_text(curve_text(found).rstrip("\n"))
+    print_text()
+    print_text(
+        f"smallest feasible {format_size(found.smallest_bytes)}; nothing spilled in a known order from "
+        f"{format_size(found.enough_bytes)}; assumed: {found.accelerator.describe().split(', ', 1)[1]}"
+    )

@@ -1,0 +1,195 @@
+"""``cosma explain``: why a plan moves what it moves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.plan import Plan
+    from cosma.report.explain import OperatorStory, TensorStory
+    from cosma.report.timeline import Timeline
+
+#: Tensors and holders shown.
+TENSORS, HOLDERS = 8, 6
+
+
+def explain(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TENSOR|OPERATOR]", help="Explain this one; without it, the whole plan.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Say why tensors are moved, what filled the scratchpad then, what that costs, and what would help."""
+    from dataclasses import asdict
+
+    from cosma.cli.output import print_json
+    from cosma.errors import InputError
+    from cosma.plan.file import load_plan
+    from cosma.report.explain import explain_operator, explain_tensor, levers, next_capacity
+    from cosma.report.timeline import timeline_of
+
+    loaded = load_plan(plan)
+    timeline = timeline_of(loaded)
+    if name is not None:
+        if name in loaded.graph.tensors:
+            story = explain_tensor(loaded, name, timeline)
+            if json:
+                print_json({"tensor": asdict(story)})
+            else:
+                _print_tensor(loaded, timeline, story)
+        if name in set(loaded.schedule):
+            step = explain_operator(loaded, name, timeline)
+            if json and name not in loaded.graph.tensors:
+                print_json({"operator": asdict(step)})
+            elif not json:
+                _print_operator(loaded, step)
+        elif name not in loaded.graph.tensors:
+            from cosma.report.explain import similar
+
+            known = [*loaded.graph.tensors, *loaded.schedule]
+            raise InputError(f"the plan has neither a tensor nor an operator {name!r}{similar(name, known)}")
+        return
+    following = next_capacity(loaded, timeline)
+    tried = levers(loaded, timeline)
+    if json:
+        print_json(
+            {
+                "costliest": [{"tensor": n, "noncompulsory": c} for n, c in timeline.cost.items()],
+                "next_capacity": None
+                if following is None
+                else {"bytes": following[0], "tensor": following[1], "saves": following[2]},
+                "levers": [asdict(lever) for lever in tried],
+            }
+        )
+        return
+    _print_plan(loaded, timeline)
+    _print_levers(loaded, timeline)
+
+
+def _print_plan(plan: Plan, timeline: Timeline) -> None:
+    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.report.explain import explain_tensor
+    from cosma.report.facts import certificate_sentence
+    from cosma.units import format_size
+
+    print_text(certificate_sentence(plan))
+    if not timeline.cost:
+        print_text("Every byte is moved once: there is nothing to explain.")
+        return
+    columns = ("tensor", "non-compulsory", "share", "not kept during steps", "short of", "tightest at")
+    table = make_table("Tensors that cost most, and what was in their way", columns, right=(1, 2, 4))
+    for name, cost in list(timeline.cost.items())[:TENSORS]:
+        story = explain_tensor(plan, name, timeline)
+        worst = max(story.absences, key=lambda a: a.short_bytes, default=None)
+        if worst is None:
+            weight = story.kind == "weight"
+            why = "read past the scratchpad by each user" if weight else "stored early"
+            table.add_row(name, format_size(cost), share(cost, plan.traffic.noncompulsory), why, "-", "-")
+            continue
+        periods = ", ".join(f"{a.begin}..{a.end}" for a in story.absences[:3])
+        periods += ", ..." if len(story.absences) > 3 else ""
+        step = timeline.steps[worst.tightest]
+        missing = format_size(worst.short_bytes) if worst.short_bytes else "nothing"
+        table.add_row(
+            name, format_size(cost), share(cost, plan.traffic.noncompulsory), periods, missing,
+            f"step {worst.tightest}: {step.operator} ({step.type})",
+        )  # fmt: skip
+    print_table(table)
+
+
+def _print_levers(plan: Plan, timeline: Timeline) -> None:
+    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.report.explain import QUICK, levers, next_capacity
+    from cosma.units import format_size
+
+    if not timeline.cost:
+        return
+    following = next_capacity(plan, timeline)
+    if following is not None:
+        capacity, tensor, saved = following
+        print_text(
+            f"The next capacity at which this plan could keep one more tensor is {format_size(capacity)} "
+            f"({capacity} B): {tensor} would stay and save {format_size(saved)}."
+        )
+    else:
+        print_text("By sizes alone there was room for every tensor that left: a longer search or other addresses help.")
+    title = f"What would help, by the quick method {QUICK} (an indication, not a proof)"
+    table = make_table(title, ("change", "before", "after", ""), right=(1, 2))
+    for lever in levers(plan, timeline):
+        if lever.after is None:
+            table.add_row(lever.change, format_size(lever.before), "-", "leaves no plan")
+            continue
+        change = lever.after - lever.before
+        word = "no change" if not change else f"{share(abs(change), lever.before)} {'more' if change > 0 else 'less'}"
+        table.add_row(lever.change, format_size(lever.before), format_size(lever.after), word)
+    print_table(table)
+
+
+def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
+    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.units import format_size
+
+    print_text(f"tensor {story.tensor}: {story.kind} of {story.size_bytes} B ({format_size(story.size_bytes)})")
+    producer = plan.graph.producer(story.tensor)
+    if producer is not None:
+        print_text(f"  produced by {producer} at step {story.touches[0]}")
+    readers = ", ".join(f"{name}" for name in plan.graph.consumers(story.tensor)[:6])
+    print_text(f"  read by {readers or 'nobody'}; touched at steps {', '.join(map(str, story.touches))}")
+    print_text(f"  moves {format_size(story.moved_bytes)}, of which {format_size(story.cost_bytes)} beyond compulsory")
+    for stay in story.stays:
+        how = f"in place of {stay.in_place_of}" if stay.in_place_of else str(stay.origin)
+        print_text(
+            f"  in the scratchpad at [{stay.address}, {stay.address + stay.space_bytes}) during steps "
+            f"[{stay.start}, {stay.end}): {how}, then {stay.ending}"
+        )
+    if not story.stays:
+        print_text("  never in the scratchpad: it is streamed")
+    for absence in story.absences:
+        step = timeline.steps[absence.tightest]
+        title = f"not kept from step {absence.begin} to {absence.end}, which costs {format_size(absence.cost_bytes)}"
+        if absence.short_bytes:
+            title += (
+                f": at step {absence.tightest} ({step.operator}, {step.type}) it was "
+                f"{format_size(absence.short_bytes)} short; {format_size(plan.accelerator.capacity_bytes + absence.short_bytes)} would do"
+            )
+        else:
+            title += ": there was room by size, so addresses or the strategy kept it out"
+        print_text(title)
+        table = make_table(None, ("who had the space then", "bytes", "why"), right=(1,))
+        for holder in absence.holders[:HOLDERS]:
+            table.add_row(holder.tensor, str(holder.space_bytes), holder.reason)
+        if len(absence.holders) > HOLDERS:
+            rest = absence.holders[HOLDERS:]
+            table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
+        print_table(table)
+
+
+def _print_operator(plan: Plan, story: OperatorStory) -> None:
+    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.units import format_size
+
+    capacity = plan.accelerator.capacity_bytes
+    print_text(
+        f"operator {story.operator} ({story.type}), step {story.step}: {format_size(story.occupied_bytes)} of "
+        f"{format_size(capacity)} taken, {format_size(capacity - story.occupied_bytes)} free"
+    )
+    table = make_table("operands and results", ("tensor", "space", "where"), right=(1,))
+    for tensor, space, where in story.touched:
+        table.add_row(tensor, str(space), where)
+    print_table(table)
+    if story.kept:
+        table = make_table("also in the scratchpad", ("tensor", "space", "why"), right=(1,))
+        for holder in story.kept[:HOLDERS]:
+            table.add_row(holder.tensor, str(holder.space_bytes), holder.reason)
+        if len(story.kept) > HOLDERS:
+            rest = story.kept[HOLDERS:]
+            table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
+        print_table(table)
+    for kind, tensor, size, compulsory in story.moved:
+        print_text(f"  {kind} {tensor}: {size} B{', compulsory' if compulsory else ''}")

@@ -1,0 +1,298 @@
+"""Traffic against capacity: the picture with which an architect sizes a scratchpad."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import log
+from typing import TYPE_CHECKING, Any
+
+from cosma.accelerator import Fusion
+from cosma.compiler import Limits, run_compile
+from cosma.errors import InfeasibleError, InputError
+from cosma.heuristics import ORDERS, peak_live_bytes
+from cosma.problem import build_problem, smallest_feasible_capacity
+from cosma.report.figure import Format, load_matplotlib, save_figure
+from cosma.report.style import BOUND, OCCUPANCY, unit_for
+from cosma.units import align_up, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosma.accelerator import Accelerator
+    from cosma.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is known at one capacity.
+
+    Attributes
+    ----------
+    capacity_bytes
+        Of the scratchpad, reserved bytes included.
+    noncompulsory_bytes
+        Least traffic beyond the compulsory known to be possible: by a plan for this capacity or a smaller one.
+    bound_bytes
+        No plan for this capacity moves less: by a bound for this capacity or a larger one.
+    knee
+        Whether more capacity brings clearly less per byte from here on.
+    """
+
+    capacity_bytes: int
+    noncompulsory_bytes: int
+    bound_bytes: int
+    knee: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Traffic against capacity.
+
+    Attributes
+    ----------
+    model, accelerator
+        What for; the accelerator's capacity is the largest looked at.
+    compulsory_bytes
+        Traffic no plan does without, the same at every capacity.
+    points
+        By capacity, ascending. Traffic and bound never rise from one to the next.
+    smallest_bytes, enough_bytes
+        Smallest feasible capacity, and one at which some known order spills nothing.
+    """
+
+    model: str
+    accelerator: Accelerator
+    compulsory_bytes: int
+    points: tuple[Point, ...]
+    smallest_bytes: int
+    enough_bytes: int
+
+
+def make_curve(
+    graph: Graph,
+    accelerator: Accelerator,
+    *,
+    strategy: str = "existing",
+    effort: float = 1.0,
+    points: int = 24,
+    lowest: int | None = None,
+    highest: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Curve:
+    """Plan a network at many capacities.
+
+    Half of the capacities are spread evenly on a logarithmic scale between the ends; each further one halves
+    the interval across which the traffic falls most. A plan for some capacity is a plan for every larger one
+    and a bound for some capacity is a bound for every smaller one, so both curves are made monotone.
+
+    Parameters
+    ----------
+    graph
+        The network, element type already applied.
+    accelerator
+        Everything but its capacity is kept.
+    strategy, effort, seed
+        As for :func:`cosma.compile`, spent on every point; ``effort`` also bounds the lower bound's work.
+    points
+        How many capacities, both ends included.
+    lowest, highest
+        Ends of the range in bytes. By default the smallest feasible capacity (not less than 1/256 of the upper
+        end, where streaming makes almost any feasible), and one at which the strategy spills nothing.
+    progress
+        Called with how many points are done, of how many.
+
+    Raises
+    ------
+    InputError
+        If the range is empty or fewer than two points are asked for.
+    """
+    if points < 2:
+        raise InputError(f"--points must be at least 2, not {points}")
+    smallest, enough = capacity_range(graph, accelerator)
+    align, reserved = accelerator.alignment, accelerator.reserved
+    high = align_up(enough if highest is None else highest, align)
+    low = align_up(max(smallest, min(enough, high) // 256) if lowest is None else lowest, align)
+    if not low <= high:
+        raise InputError(f"the range of capacities [{low}, {high}] is empty; give other ends")
+    known: dict[int, Point] = {}
+
+    def measure(capacity: int) -> None:
+        if capacity not in known:
+            progress(len(known), points)
+            chosen = accelerator.replace(scratchpad=capacity + reserved)
+            point = _measure(graph, chosen, strategy, effort, seed)
+            if point is not None:
+                known[capacity] = point
+
+    count = max(2, points // 2)
+    for i in range(count):
+        measure(align_up(round(low * (high / low) ** (i / (count - 1))), align))
+    # Methods that place tensors one by one may need more than what is live: go on until nothing is spilled.
+    top, least = high, _constant(graph, accelerator)
+    while highest is None and len(known) < points and top in known and known[top].noncompulsory_bytes > least:
+        if top >= 4 * high:
+            break
+        top = align_up(top + top // 5, align)
+        measure(top)
+    while len(known) < points:
+        middle = _widest(sorted(known), known, align)
+        if middle is None:
+            break
+        measure(middle)
+        if middle not in known:
+            break
+    if not known:
+        raise InfeasibleError(
+            f"no plan at any capacity within [{low}, {high}]; the smallest feasible one is {smallest}"
+        )
+    return Curve(
+        model=graph.name,
+        accelerator=accelerator.replace(scratchpad=max(known) + reserved),
+        compulsory_bytes=graph.compulsory_bytes(),
+        points=mark_knees(_monotone([known[c] for c in sorted(known)])),
+        smallest_bytes=smallest + reserved,
+        enough_bytes=enough + reserved,
+    )
+
+
+def capacity_range(graph: Graph, accelerator: Accelerator) -> tuple[int, int]:
+    """Smallest feasible capacity, and one at which some known order spills nothing; less what is reserved."""
+    problem = build_problem(graph, accelerator.replace(scratchpad=2**62))
+    orders = [ORDERS[name](problem) for name in ("given", "depth-first", "memory-greedy")]
+    enough = min(peak_live_bytes(problem, order) for order in orders)
+    smallest = smallest_feasible_capacity(problem)
+    return max(accelerator.alignment, smallest), max(accelerator.alignment, smallest, enough)
+
+
+def _constant(graph: Graph, accelerator: Accelerator) -> int:
+    """Non-compulsory bytes at any capacity: streamed weights that several operators read."""
+    return build_problem(graph, accelerator.replace(scratchpad=2**62)).constant_noncompulsory_bytes
+
+
+def _measure(graph: Graph, accelerator: Accelerator, strategy: str, effort: float, seed: int) -> Point | None:
+    from cosma.bounds import lower_bound
+
+    try:
+        result = run_compile(graph, accelerator, strategy=strategy, limits=Limits(effort=effort), seed=seed)
+    except InfeasibleError:
+        return None
+    achieved = result.plan.traffic.noncompulsory
+    bound = result.plan.certificate.lower_bound
+    if bound < achieved:
+        problem = build_problem(result.plan.graph, accelerator.replace(fusion=Fusion.NONE))
+        bound = max(bound, lower_bound(problem, effort / 5, seed=seed, upper_bound=achieved).value_bytes)
+    return Point(accelerator.scratchpad, achieved, min(bound, achieved))
+
+
+def _widest(capacities: Sequence[int], known: dict[int, Point], align: int) -> int | None:
+    """Middle of the interval across which the traffic falls most, wide ones first among equals."""
+    best: tuple[float, int] | None = None
+    for a, b in pairwise(capacities):
+        middle = align_up(round((a * b) ** 0.5), align)
+        if not a < middle < b:
+            continue
+        fall = known[a].noncompulsory_bytes - known[b].noncompulsory_bytes
+        weight = max(fall, 0) * log(b / a)
+        if best is None or weight > best[0]:
+            best = (weight, middle)
+    return None if best is None else best[1]
+
+
+def _monotone(points: list[Point]) -> list[Point]:
+    found = list(points)
+    for i in range(1, len(found)):
+        least = min(found[i].noncompulsory_bytes, found[i - 1].noncompulsory_bytes)
+        found[i] = replace(found[i], noncompulsory_bytes=least)
+    for i in range(len(found) - 2, -1, -1):
+        found[i] = replace(found[i], bound_bytes=max(found[i].bound_bytes, found[i + 1].bound_bytes))
+    return found
+
+
+def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Point, ...]:
+    """Mark the capacities worth having: corners of the curve over the logarithm of the capacity.
+
+    The point farthest below the chord between two ends is a knee if it lies more than ``threshold`` of the whole
+    height below it; the two halves are then looked at in the same way (Satopaa et al., "Finding a Kneedle in a
+    Haystack", 2011, for the criterion; Ramer, Douglas and Peucker for the recursion). Where traffic reaches
+    its least is a knee too.
+    """
+    if not points:
+        return ()
+    x = [log(p.capacity_bytes) for p in points]
+    y = [float(p.noncompulsory_bytes) for p in points]
+    height = y[0] - y[-1]
+    knees: set[int] = set()
+    if height > 0:
+        stack = [(0, len(points) - 1)]
+        while stack:
+            a, b = stack.pop()
+            if b - a < 2:
+                continue
+            sag = [y[a] + (y[b] - y[a]) * (x[i] - x[a]) / (x[b] - x[a]) - y[i] for i in range(a + 1, b)]
+            most = max(sag)
+            if most > threshold * height:
+                at = a + 1 + sag.index(most)
+                knees.add(at)
+                stack += [(a, at), (at, b)]
+        knees.add(next(i for i, value in enumerate(y) if value == y[-1]))
+    return tuple(replace(p, knee=i in knees) for i, p in enumerate(points))
+
+
+def curve_csv(curve: Curve) -> str:
+    """Write a curve as CSV; sizes in bytes."""
+    lines = ["capacity,noncompulsory,lower_bound,total,gap,knee"]
+    for p in curve.points:
+        gap = (p.noncompulsory_bytes - p.bound_bytes) / p.noncompulsory_bytes if p.noncompulsory_bytes else 0.0
+        total = curve.compulsory_bytes + p.noncompulsory_bytes
+        lines.append(
+            f"{p.capacity_bytes},{p.noncompulsory_bytes},{p.bound_bytes},{total},{gap:.6f},{'yes' if p.knee else 'no'}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
+    """Draw a curve: plans as steps, bounds as the lower edge of what is unknown, knees marked."""
+    figure = load_matplotlib()(figsize=(8.0, 4.6), layout="constrained")
+    axes: Any = figure.subplots()
+    capacities = [p.capacity_bytes for p in curve.points]
+    factor_x, unit_x = unit_for(capacities[-1])
+    factor_y, unit_y = unit_for(max(p.noncompulsory_bytes for p in curve.points) or curve.compulsory_bytes)
+    x = [c / factor_x for c in capacities]
+    achieved = [p.noncompulsory_bytes / factor_y for p in curve.points]
+    bound = [p.bound_bytes / factor_y for p in curve.points]
+    axes.step(x, achieved, where="post", color=OCCUPANCY, label="plan", linewidth=1.8)
+    axes.plot(x, achieved, "o", color=OCCUPANCY, markersize=3.5)
+    # Between two capacities the bound of the larger one holds.
+    axes.step(x, bound, where="pre", color=BOUND, label="lower bound", linewidth=1.4, linestyle="--")
+    knees = [i for i, p in enumerate(curve.points) if p.knee]
+    axes.plot([x[i] for i in knees], [achieved[i] for i in knees], "D", color="#D55E00", markersize=7, label="knee")
+    for i in knees:
+        axes.annotate(
+            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(6, 7), fontsize=8
+        )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"scratchpad ({unit_x})")
+    axes.set_ylabel(f"non-compulsory traffic ({unit_y})")
+    axes.set_title(f"{curve.model}: compulsory {format_size(curve.compulsory_bytes)}", fontsize=10, loc="left")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return save_figure(figure, kind, dpi)
+
+
+def curve_text(curve: Curve, width: int = 60) -> str:
+    """Draw a curve with letters: one line a capacity, ``|`` the bound, ``*`` the plan, ``<`` a knee."""
+    most = max((p.noncompulsory_bytes for p in curve.points), default=0) or 1
+    stream = io.StringIO()
+    for p in curve.points:
+        at = round(p.noncompulsory_bytes / most * (width - 1))
+        low = round(p.bound_bytes / most * (width - 1))
+        row = ["-" if low < i < at else " " for i in range(width)]
+        row[low], row[at] = "|", "*"
+        mark = f"  < knee, {format_size(p.noncompulsory_bytes)}" if p.knee else ""
+        stream.write(f"{format_size(p.capacity_bytes):>12} {''.join(row)}{mark}\n")
+    return stream.getvalue()

@@ -1,0 +1,319 @@
+"""Why a plan moves what it moves: what filled the scratchpad, what that cost, and what would help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cosma.accelerator import Fusion, Operands, Weights
+from cosma.errors import InfeasibleError, InputError
+from cosma.report.timeline import Stay, Timeline, timeline_of
+from cosma.units import align_up
+
+if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
+    from cosma.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who had space at a step, and why.
+
+    Attributes
+    ----------
+    tensor, space_bytes
+        Who, and how much.
+    reason
+        ``operand``, ``result``, or ``kept for step N``.
+    """
+
+    tensor: str
+    space_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A time between two uses of a tensor in which it was not kept.
+
+    Attributes
+    ----------
+    begin, end
+        Steps of the two uses; the tensor was not kept throughout ``[begin, end]``.
+    tightest
+        The step in between at which it would have fitted least.
+    short_bytes
+        By how much it did not fit there, sizes only; 0 where there was room and the plan did not use it.
+    cost_bytes
+        What keeping it would have saved.
+    holders
+        Who had the space at the tightest step, largest first.
+    """
+
+    begin: int
+    end: int
+    tightest: int
+    short_bytes: int
+    cost_bytes: int
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStory:
+    """One tensor's way through a plan.
+
+    Attributes
+    ----------
+    tensor, size_bytes, kind
+        Which.
+    touches
+        Steps at which it is produced or read.
+    stays
+        Where it lay.
+    moved_bytes, cost_bytes
+        Off-chip traffic, and the part beyond the compulsory one.
+    absences
+        When it was not kept, and why.
+    """
+
+    tensor: str
+    size_bytes: int
+    kind: str
+    touches: tuple[int, ...]
+    stays: tuple[Stay, ...]
+    moved_bytes: int
+    cost_bytes: int
+    absences: tuple[Absence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorStory:
+    """One operator's step.
+
+    Attributes
+    ----------
+    operator, type, step
+        Which, and when.
+    occupied_bytes
+        Space taken while it runs.
+    touched
+        Each operand and result: its space, and ``scratchpad @address``, ``streamed`` or ``in place of ...``.
+    kept
+        Everyone else in the scratchpad, largest first.
+    moved
+        Transfers of the step: kind, tensor, bytes, and whether compulsory.
+    """
+
+    operator: str
+    type: str
+    step: int
+    occupied_bytes: int
+    touched: tuple[tuple[str, int, str], ...]
+    kept: tuple[Holder, ...]
+    moved: tuple[tuple[str, str, int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """Something that could be changed, and what a quick method makes of it.
+
+    Attributes
+    ----------
+    change
+        What is changed.
+    before, after
+        Non-compulsory bytes by the same quick method; ``after`` is None where the change leaves no plan.
+    """
+
+    change: str
+    before: int
+    after: int | None
+
+
+def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> TensorStory:
+    """Tell a tensor's story.
+
+    Raises
+    ------
+    InputError
+        If the plan has no such tensor.
+    """
+    if name not in plan.graph.tensors:
+        raise InputError(f"the plan has no tensor {name!r}{similar(name, list(plan.graph.tensors))}")
+    timeline = timeline if timeline is not None else timeline_of(plan)
+    tensor = plan.graph.tensors[name]
+    position = {step.operator: i for i, step in enumerate(timeline.steps)}
+    producer = plan.graph.producer(name)
+    touches = list(timeline.uses[name])
+    if producer in position:
+        touches.insert(0, position[producer])
+    stays = tuple(stay for stay in timeline.stays if stay.tensor == name)
+    moved = [t for t in timeline.transfers if t.tensor == name]
+    bypasses = tensor.kind == "weight" and plan.accelerator.weights == Weights.STREAM
+    return TensorStory(
+        tensor=name,
+        size_bytes=tensor.size_bytes,
+        kind=str(tensor.kind),
+        touches=tuple(touches),
+        stays=stays,
+        moved_bytes=sum(t.size_bytes for t in moved),
+        cost_bytes=timeline.cost.get(name, 0),
+        absences=() if bypasses else tuple(_absences(plan, timeline, name, touches, stays)),
+    )
+
+
+def _absences(
+    plan: Plan, timeline: Timeline, name: str, touches: list[int], stays: tuple[Stay, ...]
+) -> list[Absence]:
+    tensor = plan.graph.tensors[name]
+    space = align_up(tensor.size_bytes, plan.accelerator.alignment)
+    gaps = [
+        (begin, end)
+        for begin, end in pairwise(touches)
+        if not any(stay.start <= begin and end < stay.end for stay in stays)
+    ]
+    write_too = tensor.kind == "intermediate"
+    found = []
+    for begin, end in gaps:
+        tightest, most = begin, -1
+        for step in range(begin, end + 1):
+            here = any(stay.start <= step < stay.end for stay in stays)
+            needed = timeline.steps[step].occupied_bytes + (0 if here else space)
+            if needed > most:
+                tightest, most = step, needed
+        short = max(0, most - plan.accelerator.capacity_bytes)
+        # The write goes too where this is the only time the tensor is not kept.
+        cost = tensor.size_bytes * (2 if write_too and len(gaps) == 1 else 1)
+        found.append(Absence(begin, end, tightest, short, cost, _holders(plan, timeline, tightest, name)))
+    return found
+
+
+def _holders(plan: Plan, timeline: Timeline, step: int, without: str | None = None) -> tuple[Holder, ...]:
+    operator = plan.graph.operator(timeline.steps[step].operator)
+    found = []
+    for stay in timeline.stays:
+        if not stay.start <= step < stay.end or stay.tensor == without:
+            continue
+        if stay.in_place_of is not None and stay.start == step:
+            continue  # its operand has the space until the step is over
+        if stay.tensor in operator.operands:
+            reason = "operand"
+        elif stay.tensor in operator.outputs:
+            reason = "result"
+        else:
+            later = next((use for use in timeline.uses[stay.tensor] if use > step), None)
+            reason = "not used again" if later is None else f"kept for step {later}"
+        found.append(Holder(stay.tensor, stay.space_bytes, reason))
+    return tuple(sorted(found, key=lambda h: (-h.space_bytes, h.tensor)))
+
+
+def explain_operator(plan: Plan, name: str, timeline: Timeline | None = None) -> OperatorStory:
+    """Tell what happens at an operator's step.
+
+    Raises
+    ------
+    InputError
+        If the plan does not execute such an operator.
+    """
+    timeline = timeline if timeline is not None else timeline_of(plan)
+    position = {step.operator: i for i, step in enumerate(timeline.steps)}
+    if name not in position:
+        raise InputError(f"the plan executes no operator {name!r}{similar(name, list(position))}")
+    at = position[name]
+    step, operator = timeline.steps[at], plan.graph.operator(name)
+    here = {stay.tensor: stay for stay in timeline.stays if stay.start <= at < stay.end}
+    touched = []
+    for tensor in (*operator.inputs, *operator.weights, *operator.outputs):
+        stay = here.get(tensor)
+        where = "streamed" if stay is None else f"scratchpad @{stay.address}"
+        if stay is not None and stay.in_place_of is not None and stay.start == at:
+            where += f", in place of {stay.in_place_of}"
+        space = align_up(plan.graph.tensors[tensor].size_bytes, plan.accelerator.alignment)
+        touched.append((tensor, space, where))
+    own = {*operator.operands, *operator.outputs}
+    return OperatorStory(
+        operator=name,
+        type=step.type,
+        step=at,
+        occupied_bytes=step.occupied_bytes,
+        touched=tuple(touched),
+        kept=tuple(h for h in _holders(plan, timeline, at) if h.tensor not in own),
+        moved=tuple(
+            (t.kind, t.tensor, t.size_bytes, t.compulsory) for t in timeline.transfers if t.step == at and t.size_bytes
+        ),
+    )
+
+
+def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, str, int] | None:
+    """Find the smallest capacity above the plan's at which one more tensor could stay where it now leaves.
+
+    Everything else stays as it is and only sizes are looked at, so addresses may ask for a little more.
+
+    Returns
+    -------
+    tuple or None
+        Capacity in bytes, the tensor, and the bytes saved; None where nothing was kept out for lack of room.
+    """
+    timeline = timeline if timeline is not None else timeline_of(plan)
+    best: tuple[int, int, str] | None = None
+    for name in timeline.cost:
+        for absence in explain_tensor(plan, name, timeline).absences:
+            if absence.short_bytes > 0:
+                candidate = (absence.short_bytes, -absence.cost_bytes, name)
+                best = candidate if best is None else min(best, candidate)
+    if best is None:
+        return None
+    return plan.accelerator.capacity_bytes + best[0], best[2], -best[1]
+
+
+#: The quick method that levers are compared by.
+QUICK = "e2"
+
+
+def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
+    """Try what could be changed, each change alone, with the quick method: an indication, not a proof."""
+    accelerator = plan.accelerator
+    options: list[tuple[str, Accelerator]] = []
+    if not accelerator.in_place:
+        options.append(("allow in-place results (--in-place)", accelerator.replace(in_place=True)))
+    if accelerator.fusion == Fusion.NONE:
+        options.append(("fuse elementwise epilogues (--fusion epilogue)", accelerator.replace(fusion=Fusion.EPILOGUE)))
+    if accelerator.operands == Operands.RESIDENT:
+        options.append(
+            ("stream operands and results (--operands streamable)", accelerator.replace(operands=Operands.STREAMABLE))
+        )
+    if accelerator.weights == Weights.SCRATCHPAD:
+        options.append(("stream the weights (--weights stream)", accelerator.replace(weights=Weights.STREAM)))
+    else:
+        options.append(
+            ("keep weights in the scratchpad (--weights scratchpad)", accelerator.replace(weights=Weights.SCRATCHPAD))
+        )
+    following = next_capacity(plan, timeline)
+    if following is not None:
+        larger = align_up(following[0], accelerator.alignment) + accelerator.reserved
+        options.append((f"the next capacity that lets one more tensor stay (--scratchpad {larger})",
+                        accelerator.replace(scratchpad=larger)))  # fmt: skip
+    options.append((f"twice the scratchpad (--scratchpad {2 * accelerator.scratchpad})",
+                    accelerator.replace(scratchpad=2 * accelerator.scratchpad)))  # fmt: skip
+    before = _quick(plan, accelerator)
+    if before is None:
+        return []
+    return [Lever(change, before, _quick(plan, other)) for change, other in options]
+
+
+def _quick(plan: Plan, accelerator: Accelerator) -> int | None:
+    from cosma.compiler import run_compile
+
+    try:
+        return run_compile(plan.graph, accelerator, strategy=QUICK).plan.traffic.noncompulsory
+    except InfeasibleError:
+        return None
+
+
+def similar(name: str, known: list[str]) -> str:
+    """Point to names like the one that was not found."""
+    from difflib import get_close_matches
+
+    close = [other for other in known if name and name.lower() in other.lower()][:3] or get_close_matches(name, known)
+    return f"; did you mean {', '.join(repr(other) for other in close)}?" if close else ""
