@@ -1,8 +1,9 @@
 """``auto``: a plan within a second, then proof and improvement in turn while they pay.
 
-Existing methods come first, so that a valid plan always exists. Then bounds and the best replacement for the
-orders at hand, which together prove most ordinary networks; then rounds of search and bounds, each longer than
-the last, until proof, the gap asked for, or the effort is spent. Work is counted, never timed.
+Existing methods come first, so that a valid plan always exists. Then bounds, the best replacement for the orders at
+hand, and dynamic programming over states, which together prove most ordinary networks; then rounds of search,
+bounds and dynamic programming, each longer than the last, until proof, the gap asked for, or the effort is spent.
+Work is counted, never timed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cosma.problem import noncompulsory_bytes
+import numpy as np
+
+from cosma.problem import noncompulsory_bytes, touches_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,70 +21,142 @@ if TYPE_CHECKING:
     from cosma.bounds import BoundEngine
     from cosma.compiler.run import CompileRun
     from cosma.problem import Decisions
-    from cosma.search.searcher import Searcher
+    from cosma.search import Searcher
 
-#: Nominal seconds for bounds before anything is searched: enough where the order is nearly forced.
-FIRST_BOUND_WORK = 0.5
-#: Nominal seconds of the first round of search, and of bounds after it; each round doubles them.
+#: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
+FIRST_WORK = 0.4
+#: Nominal seconds of the first round of search; each round doubles it.
 FIRST_ROUND_WORK = 0.5
-#: Nominal seconds the best replacement for one order takes, per operator.
-REPLACEMENT_WORK_PER_OPERATOR = 1e-4
+#: Nominal seconds that the best replacement of one order takes per term of its program.
+REPLACEMENT_WORK_PER_TERM = 5e-6
+#: Terms (tensors that may stay, summed over steps) above which replacement is left to the heuristics.
+MOST_REPLACEMENT_TERMS = 400_000
+#: Operators of the networks on which the rate of dynamic programming was measured.
+TYPICAL_OPERATORS = 400
+#: Conflicts to learn for one order whose best replacement has no addresses.
+MOST_CONFLICTS = 12
 
 
 @dataclass(slots=True)
 class _Auto:
+    """The methods at work, and what each has used up."""
+
     state: CompileRun
     bounds: BoundEngine
     searcher: Searcher | None = None
     spent: float = 0.0
-    refined: dict[tuple[int, ...], int] = field(default_factory=dict)
+    refined: set[tuple[int, ...]] = field(default_factory=set)
+    relaxed_bytes: int = 1 << 62
+    states_work: float = FIRST_WORK
+    states_complete: bool = False
 
     @property
     def left(self) -> float:
         """Effort not spent yet."""
-        return self.state.limits.effort - self.spent
+        return max(0.0, self.state.limits.effort - self.spent)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to do, or nothing left to do it with."""
+        return self.left <= 0 or self.state.done()
+
+    def offer(self, decisions: Decisions, by: str) -> None:
+        """Pack and replay decisions that can beat the best plan; where fragmentation costs traffic, try harder."""
+        relaxed = noncompulsory_bytes(self.state.problem, decisions)
+        self.relaxed_bytes = min(self.relaxed_bytes, relaxed)
+        if relaxed >= self.state.noncompulsory_bytes:
+            return
+        from cosma.lowering import realise, try_realise
+
+        realised = try_realise(self.state.problem, decisions)
+        if realised is None:
+            from cosma.exact.addresses import pack_order
+
+            self.state.enter("addresses")
+            if self._terms(decisions.order) <= MOST_REPLACEMENT_TERMS:
+                found = pack_order(
+                    self.state.problem,
+                    decisions.order,
+                    first=decisions,
+                    most_rounds=MOST_CONFLICTS,
+                    stop=self.state.stop,
+                )
+                realised = found.realised
+            realised = realised if realised is not None else realise(self.state.problem, decisions)
+        self.state.offer(realised, by)
+        self.bounds.update_upper(self.state.noncompulsory_bytes)
 
     def prove(self, work: float) -> None:
         """Raise the bound."""
-        if self.bounds.bound.exhausted or self.state.done():
+        if self.bounds.bound.exhausted or self.over:
             return
         self.state.enter("bounds")
         bound = self.bounds.run(work, self.state.stop)
         self.spent += work
         self.state.raise_bound(bound.value_bytes, bound.method)
 
-    def offer(self, decisions: Decisions, by: str) -> None:
-        """Pack and replay decisions if they can beat the best plan."""
-        if noncompulsory_bytes(self.state.problem, decisions) < self.state.noncompulsory_bytes:
-            self.state.offer(decisions, by)
-            self.bounds.update_upper(self.state.noncompulsory_bytes)
-
     def refine(self, order: Sequence[int], hint: Decisions | None, by: str) -> Decisions | None:
         """Find the best replacement for an order, once per order."""
         key = tuple(order)
-        if key in self.refined or self.state.done():
+        terms = self._terms(key)
+        if key in self.refined or self.over or terms > MOST_REPLACEMENT_TERMS:
             return None
         from cosma.exact import optimal_replacement
 
-        decisions, bound_bytes, _ = optimal_replacement(
-            self.state.problem, key, hint=hint, stop=self.state.stop
-        )
-        self.refined[key] = bound_bytes
-        self.spent += REPLACEMENT_WORK_PER_OPERATOR * len(key)
+        self.state.enter("best replacement")
+        decisions, _, _ = optimal_replacement(self.state.problem, key, hint=hint, stop=self.state.stop)
+        self.refined.add(key)
+        self.spent += REPLACEMENT_WORK_PER_TERM * terms
         self.offer(decisions, by)
         return decisions
 
+    def enumerate(self) -> None:
+        """Dynamic programming over states, with twice the work of the last time."""
+        if self.states_complete or self.over:
+            return
+        from cosma.exact.solve import STATES_PER_SECOND
+        from cosma.exact.states import search_states
+
+        self.state.enter("dynamic programming")
+        work = min(self.states_work, self.left)
+        known = min(self.state.noncompulsory_bytes, self.relaxed_bytes)
+        # A state is a set of operators and tensors: it costs in proportion to how many there are.
+        rate = STATES_PER_SECOND / max(1.0, self.state.problem.operator_count / TYPICAL_OPERATORS)
+        found = search_states(
+            self.state.problem,
+            ceiling_bytes=known,
+            most_states=max(50, int(work * rate)),
+            stop=self.state.stop,
+        )
+        self.spent += found.expanded / rate
+        self.states_work *= 2
+        self.states_complete = found.complete or found.cost_bytes is not None
+        name = "dynamic programming over states, without addresses"
+        if found.cost_bytes is not None:
+            self.state.raise_bound(found.bound_bytes, name)
+            self.refine(found.order, None, "dynamic programming, best replacement")
+        elif found.complete:
+            self.state.raise_bound(known, name)
+        else:
+            self.state.raise_bound(found.bound_bytes, name + ", cut short")
+
     def search(self, work: float) -> None:
         """Look for better orders, then for the best replacement of the best one."""
-        if self.searcher is None or self.searcher.outcome.exhausted or self.state.done():
+        if self.searcher is None or self.searcher.outcome.exhausted or self.over:
             return
         self.state.enter("search")
         outcome = self.searcher.run(work, self.state.stop)
         self.spent += work
         self.offer(outcome.decisions, "search")
-        better = self.refine(outcome.decisions.order, outcome.decisions, "search and best replacement")
+        better = self.refine(outcome.decisions.order, outcome.decisions, "search, best replacement")
         if better is not None:
             self.searcher.offer(better)
+
+    def _terms(self, order: Sequence[int]) -> int:
+        """Size of the replacement program of an order: how long tensors wait between touches, in all."""
+        touches = touches_of(self.state.problem, order)
+        rows = np.split(touches.step, touches.start[1:-1])
+        return sum(int(row[-1] - row[0]) for row in rows if len(row))
 
 
 def run_auto(state: CompileRun) -> None:
@@ -91,35 +166,34 @@ def run_auto(state: CompileRun) -> None:
 
     problem = state.problem
     state.enter("existing methods")
-    orders = {name: order(problem) for name, order in ORDERS.items()}
+    orders = {}
     starts: list[Decisions] = []
     for name, method in EXISTING.items():
+        orders[method.order] = ORDERS[method.order](problem)
         realised = run_method(problem, method, orders[method.order])
         state.offer(realised, name)
         starts.append(realised.decisions)
         if state.done():
             return
+    orders["memory-greedy"] = ORDERS["memory-greedy"](problem)
     auto = _Auto(state, BoundEngine(problem, seed=state.seed, upper_bound=state.noncompulsory_bytes))
-    auto.prove(min(FIRST_BOUND_WORK, auto.left))
-    state.enter("best replacement")
+    auto.prove(min(FIRST_WORK, auto.left))
     for name, order in orders.items():
-        if auto.left > 0:
-            auto.refine(order, None, f"{name} order, best replacement")
-    if state.done() or auto.left <= 0:
+        auto.refine(order, None, f"{name} order, best replacement")
+    auto.enumerate()
+    if auto.over:
         return
-    from cosma.search.searcher import Searcher
+    from cosma.search import Searcher
 
     auto.searcher = Searcher(
-        problem,
-        [*orders.values(), *starts],
-        seed=state.seed,
-        lower_bound=lambda: state.bound_bytes,
+        problem, [*orders.values(), *starts], seed=state.seed, lower_bound=lambda: state.bound_bytes
     )
     work = FIRST_ROUND_WORK
-    while auto.left > 0 and not state.done():
+    while not auto.over:
         before = auto.spent
         auto.search(min(work, auto.left))
-        auto.prove(min(work, max(auto.left, 0.0)))
+        auto.prove(min(work, auto.left))
+        auto.enumerate()
         if auto.spent == before:
             return
         work *= 2

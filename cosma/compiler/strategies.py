@@ -62,10 +62,25 @@ def _auto(state: CompileRun) -> None:
     run_auto(state)
 
 
+def run_exact(state: CompileRun) -> None:
+    """Existing methods, then order, residency and addresses to proven optimality by layers."""
+    run_existing(state)
+    if state.done():
+        return
+    assert state.best is not None
+    from cosma.exact import solve_exact
+
+    state.enter("exact")
+    outcome = solve_exact(state.problem, state.best.decisions, effort=state.limits.effort, stop=state.stop)
+    state.offer(outcome.realised, "exact")
+    state.raise_bound(outcome.bound_bytes, outcome.method)
+
+
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", _auto),
+        Strategy("exact", "order and residency to proof by programs and dynamic programming, then packing", run_exact),
         Strategy("existing", "the best of e1, e2 and e3", run_existing),
         Strategy("e1", "order as given, LRU, first-fit", _existing("e1")),
         Strategy("e2", "depth-first order, Belady, best-fit", _existing("e2")),
