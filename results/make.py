@@ -29,22 +29,23 @@ def main() -> int:
     parser.add_argument("name", choices=sorted(path.stem for path in HERE.glob("*.toml")))
     parser.add_argument("--jobs", type=int, help="processes; by default one a processor")
     parser.add_argument("--dask", metavar="local|tcp://HOST:PORT", help="run on a Dask cluster instead")
+    parser.add_argument("--fresh", action="store_true", help="run every cell again")
     parser.add_argument("--check", action="store_true", help="compare with the rows kept instead of writing them")
     parser.add_argument("--tolerance", type=float, default=0.0, help="worsening that --check lets pass; 0.01 is 1 %%")
     given = parser.parse_args()
     try:
         if given.check:
             return check(given.name, given.jobs, given.tolerance)
-        return make(given.name, given.jobs, given.dask)
+        return make(given.name, jobs=given.jobs, dask=given.dask, fresh=given.fresh)
     except CosmaError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
 
 
-def make(name: str, jobs: int | None, dask: str | None = None) -> int:
+def make(name: str, *, jobs: int | None = None, dask: str | None = None, fresh: bool = False) -> int:
     """Run an experiment, or what is left of it, and write its tables and figures."""
     experiment, folder = load_experiment(HERE / f"{name}.toml"), HERE / name
-    rows = sweep(experiment, folder, jobs=jobs, dask=dask, note=_note).rows
+    rows = sweep(experiment, folder, jobs=jobs, dask=dask, fresh=fresh, note=_note).rows
     head = f"# {experiment.name}\n\n{experiment.description}.\n\nMade by `python results/make.py {name}`. {{}}.\n"
     tables = [table.to_markdown(2) for table in make_tables(rows, SUMMARY)]
     write_atomic(folder / "tables.md", "\n".join([head.format(provenance(rows)), *tables]))
