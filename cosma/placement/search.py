@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 # Starting temperatures tried in turn, as shares of the scale; the best of the first round is used from then on.
 _HEATS = (1.0, 0.4, 0.15)
+_WARM, _WARM_HEAT = -1, 0.15
+# Longer cooling than this many sweeps has stopped paying.
+_MOST_SWEEPS = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +136,20 @@ def polish(instance: Instance, home: NDArray[np.int64], passes: int = 50) -> NDA
     return home
 
 
-def greedy_chain(instance: Instance, first: NDArray[np.int64], start: int = 0) -> NDArray[np.int64]:
-    """Place layer ``start`` as given and every other layer by exact assignment to its placed neighbour."""
+def greedy_chain(
+    instance: Instance, first: NDArray[np.int64], start: int = 0, counts: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """Place layer ``start`` as given and every other layer by exact assignment to its placed neighbour.
+
+    ``counts`` stands in for the transition counts where something smoother is known.
+    """
+    counts = instance.dense if counts is None else counts
     home = np.zeros((instance.layers, instance.places), dtype=np.int64)
     home[start] = first
     for layer in range(start + 1, instance.layers):
-        home[layer] = assign_layer(instance, _one_sided(instance, home, layer, layer - 1))
+        home[layer] = assign_layer(instance, _one_sided(instance, counts, home, layer, layer - 1))
     for layer in reversed(range(start)):
-        home[layer] = assign_layer(instance, _one_sided(instance, home, layer, layer + 1))
+        home[layer] = assign_layer(instance, _one_sided(instance, counts, home, layer, layer + 1))
     return home
 
 
@@ -290,7 +299,8 @@ def search(
     generator = np.random.default_rng([options.seed, 1])
     scale = _scale(instance)
     free = pressure.plain and not instance.linear.any()
-    share = options.proposals // (options.pool + 3 * options.rounds)
+    share = options.proposals // (options.pool + len(starts) // 6 + min(3, len(starts)) + 3 * options.rounds)
+    share = min(share, _MOST_SWEEPS * instance.layers * instance.places)
     pool: list[tuple[float, int, NDArray[np.int64]]] = []
 
     def keep(home: NDArray[np.int64], heat: int) -> None:
@@ -298,22 +308,32 @@ def search(
         pool.append((objective(instance, home, pressure), heat, home))
 
     def late() -> bool:
-        return deadline is not None and time.monotonic() > deadline
+        return deadline is not None and time.monotonic() > deadline and bool(pool)
 
-    for member in range(options.pool):
-        start = starts[member % len(starts)] if starts else _start(instance, member, options.seed)
-        heat = member % len(_HEATS) if member < len(_HEATS) else min(pool[: len(_HEATS)])[1]
-        if pressure.plain:
-            start = polish(instance, start)
+    def run(start: NDArray[np.int64], heat: int, work: int) -> None:
+        hot = _WARM_HEAT if heat == _WARM else _HEATS[heat]
+        start = polish(instance, start) if pressure.plain else start
         keep(
             anneal(
-                instance, start, pressure, proposals=share, hot=scale * _HEATS[heat], cold=scale * 0.02, state=state,
+                instance, start, pressure, proposals=work, hot=scale * hot, cold=scale * 0.02, state=state,
                 deadline=deadline, chains=_chains(instance, pressure),
             ),
             heat,
         )  # fmt: skip
-        if late():
-            break
+
+    for start in starts:
+        if not late():
+            run(start, _WARM, share // 6)
+    for _, _, home in sorted(pool, key=lambda item: item[0])[:3]:
+        if not late():
+            run(home, _WARM, share)
+    # Starts of our own making do not know a budget of moves.
+    for member in range(options.pool if pressure.budget < 0 else 0):
+        heat = member if member < len(_HEATS) else 0
+        if member >= len(_HEATS):
+            heat = next(found for _, found, _ in sorted(pool, key=lambda item: item[0]) if found >= 0)
+        if not late():
+            run(_start(instance, member, options.seed), heat, share)
     for round_number in range(options.rounds):
         if late():
             break
@@ -327,7 +347,7 @@ def search(
                 cold=scale * 0.02, state=state, generator=generator, deadline=deadline, together=2 + round_number % 2,
             )  # fmt: skip
             keep(best, heat)
-        warm = _HEATS[heat] * (0.25, 0.12)[round_number % 2]
+        warm = (_WARM_HEAT if heat == _WARM else _HEATS[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
         home = anneal(
             instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01, state=state,
             deadline=deadline, chains=_chains(instance, pressure),
@@ -405,11 +425,13 @@ def _move(
     )  # fmt: skip
 
 
-def _one_sided(instance: Instance, home: NDArray[np.int64], layer: int, neighbour: int) -> NDArray[np.float64]:
+def _one_sided(
+    instance: Instance, counts: NDArray[np.float64], home: NDArray[np.int64], layer: int, neighbour: int
+) -> NDArray[np.float64]:
     field = instance.linear[layer].copy()
     at = home[neighbour, : instance.experts]
     if neighbour < layer:
-        field[: instance.experts] += instance.dense[neighbour].T @ instance.cost[at]
+        field[: instance.experts] += counts[neighbour].T @ instance.cost[at]
     else:
-        field[: instance.experts] += instance.dense[layer] @ instance.cost[:, at].T
+        field[: instance.experts] += counts[layer] @ instance.cost[:, at].T
     return field

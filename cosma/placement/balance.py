@@ -1,0 +1,186 @@
+"""Load balance beside affinity: as a limit, and as a second objective with its Pareto front.
+
+Imbalance of a layer is the fullest device's visits over the mean device's. A price on the visits above a floor on the
+fullest device of each layer turns it into one objective; the price is raised until the limit holds. Two scopes:
+``each`` limits every layer, ``mean`` the mean over layers (the figure load balancers report).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.errors import InfeasibleError, InputError
+from cosma.placement.search import Pressure, SearchOptions, search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.placement.instance import Instance
+
+SCOPES = ("each", "mean")
+#: Prices tried for a limit on every layer, in cost per visit above it.
+_LIMIT_PRICES = (1.0, 4.0, 16.0, 64.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tradeoff:
+    """One placement of a Pareto front."""
+
+    price: float
+    mean_cost: float
+    imbalance: float
+    worst_imbalance: float
+    home: NDArray[np.int64]
+
+
+def imbalances(instance: Instance, home: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return max over mean visits per device, per layer."""
+    load = instance.device_load(home)
+    ratio: NDArray[np.float64] = load.max(axis=1) / np.maximum(load.mean(axis=1), 1e-300)
+    return ratio
+
+
+def balanced_search(
+    instance: Instance, options: SearchOptions, limit: float, scope: str, start: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Search for the cheapest placement within a limit on imbalance.
+
+    Parameters
+    ----------
+    instance, options
+        Problem and work limit (shared by all prices tried).
+    limit
+        Largest max-over-mean allowed, at least 1.
+    scope
+        ``each`` layer, or the ``mean`` over layers.
+    start
+        An unbalanced placement to start from.
+
+    Raises
+    ------
+    InputError
+        If the limit is below 1 or the scope unknown.
+    InfeasibleError
+        If one expert alone exceeds the limit, or no placement within it was found.
+    """
+    if scope not in SCOPES:
+        raise InputError(f"balance: scope {scope!r}; expected one of {', '.join(SCOPES)}")
+    if not limit >= 1.0:
+        raise InputError(f"balance: limit {limit}; the fullest device holds at least the mean, so give 1 or more")
+    _refuse_impossible(instance, limit, scope)
+    if _fits(instance, start, limit, scope):
+        return start
+    if scope == "each":
+        return _each_layer(instance, options, limit, start)
+    return _mean_of_layers(instance, options, limit, start)
+
+
+def pareto_front(
+    instance: Instance, options: SearchOptions, start: NDArray[np.int64], prices: Sequence[float]
+) -> list[Tradeoff]:
+    """Return placements none of which is beaten in both cost and mean imbalance, cheapest first."""
+    found = [_tradeoff(instance, 0.0, start)]
+    share = replace(options, proposals=max(1, options.proposals // max(1, len(prices))), pool=1, rounds=1)
+    home = start
+    for price in sorted(prices):
+        home = search(instance, share, _priced(instance, price, 1.0), [home])
+        found.append(_tradeoff(instance, price, home))
+    return non_dominated(found)
+
+
+def non_dominated(points: Sequence[Tradeoff]) -> list[Tradeoff]:
+    """Keep the points no other beats in both objectives, cheapest first."""
+    kept: list[Tradeoff] = []
+    for point in sorted(points, key=lambda item: (item.mean_cost, item.imbalance)):
+        if not kept or point.imbalance < kept[-1].imbalance - 1e-12:
+            kept.append(point)
+    return kept
+
+
+def _each_layer(
+    instance: Instance, options: SearchOptions, limit: float, start: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    share = replace(options, proposals=max(1, options.proposals // 3), pool=1, rounds=2)
+    home = start
+    for price in _LIMIT_PRICES:
+        home = search(instance, share, _priced(instance, price, limit), [home])
+        if _fits(instance, home, limit, "each"):
+            return home
+    ratio = imbalances(instance, home)
+    layer = int(ratio.argmax())
+    raise InfeasibleError(
+        f"balance: no placement with every layer within {limit} of the mean load was found; layer {layer} came down to "
+        f"{ratio[layer]:.4f}. Raise --balance, limit the mean over layers instead (--balance-scope mean), or replicate"
+    )
+
+
+def _mean_of_layers(
+    instance: Instance, options: SearchOptions, limit: float, start: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Bisect the price on a logarithmic scale; a higher price balances more and crosses more."""
+    share = replace(options, proposals=max(1, options.proposals // 5), pool=0, rounds=1)
+    low, high = 0.02, 32.0
+    best: NDArray[np.int64] | None = None
+    home = start
+    for step in range(10):
+        price = float(np.sqrt(low * high))
+        # Late steps refine the best placement found; early ones may still move far.
+        home = search(instance, share, _priced(instance, price, 1.0), [home if step < 6 or best is None else best])
+        if _fits(instance, home, limit, "mean"):
+            high = price
+            if best is None or instance.crossing(home) < instance.crossing(best):
+                best = home
+        else:
+            low = price
+        if step >= 6:
+            # Widen again around the price that works: the outcome of a search is not quite monotone in it.
+            low, high = low * 0.97, high * 1.03
+    if best is None:
+        home = search(instance, share, _priced(instance, 64.0, 1.0), [home])
+        if not _fits(instance, home, limit, "mean"):
+            raise InfeasibleError(
+                f"balance: no placement with mean imbalance {limit} was found; the best has "
+                f"{imbalances(instance, home).mean():.4f}. Raise --balance or replicate"
+            )
+        best = home
+    return best
+
+
+def _fits(instance: Instance, home: NDArray[np.int64], limit: float, scope: str) -> bool:
+    ratio = imbalances(instance, home)
+    reached = float(ratio.max()) if scope == "each" else float(ratio.mean())
+    return reached <= limit + 1e-9
+
+
+def _priced(instance: Instance, price: float, limit: float) -> Pressure:
+    pressure = Pressure.none(instance)
+    pressure.price = np.full(instance.layers, price)
+    pressure.floor = limit * instance.load.sum(axis=1) / instance.devices
+    return pressure
+
+
+def _refuse_impossible(instance: Instance, limit: float, scope: str) -> None:
+    least = np.maximum(1.0, instance.load.max(axis=1) * instance.devices / np.maximum(instance.load.sum(axis=1), 1e-300))
+    layer = int(least.argmax())
+    if scope == "each" and least[layer] > limit + 1e-9:
+        expert = int(instance.load[layer].argmax())
+        raise InfeasibleError(
+            f"balance: in layer {layer} expert {expert} alone carries {least[layer]:.3f} times the mean device load, "
+            f"so a limit of {limit} on every layer cannot hold; raise --balance to at least that, limit the mean over "
+            "layers (--balance-scope mean), or replicate the expert (--replicas-per-device)"
+        )
+    if scope == "mean" and float(least.mean()) > limit + 1e-9:
+        raise InfeasibleError(
+            f"balance: the heaviest experts alone make a mean imbalance of {least.mean():.3f}; a limit of {limit} cannot "
+            "hold; raise --balance or replicate (--replicas-per-device)"
+        )
+
+
+def _tradeoff(instance: Instance, price: float, home: NDArray[np.int64]) -> Tradeoff:
+    ratio = imbalances(instance, home)
+    return Tradeoff(price, instance.crossing(home) / instance.steps, float(ratio.mean()), float(ratio.max()), home)

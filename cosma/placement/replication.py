@@ -1,0 +1,362 @@
+"""Copies of experts under a memory budget, placed for affinity and load together.
+
+**Routing rule.** A token goes to the copy nearest to the device that served it last; equally near copies take turns;
+in the first layer all copies are equally near. (With k > 1 the token's place is that of its first choice.)
+
+**Model.** Tokens on one device that use one expert are taken to go on alike (a Markov chain over (expert, device)).
+Then the traffic into a layer follows from the layers before it and what a token costs afterwards from the layers
+behind it, so the best change to one layer's copies is found exactly: each expert's cost depends only on the set of
+devices that hold it. Layers are improved in turn by replacing a copy, or exchanging two, while that pays. The result
+is judged on the raw tokens by the checker; the model only steers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.errors import InfeasibleError, InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.document import Replicas
+    from cosma.placement.topology import Topology
+
+#: Largest number of cost terms worth spending on finding one exchange.
+_EXCHANGE_LIMIT = 4_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """Copies of all layers and what the Markov model says of them.
+
+    Attributes
+    ----------
+    held
+        ``[layers, experts, devices]``: whether a device holds a copy.
+    inflow
+        ``[layers, devices + 1, experts]``: visits to an expert by tokens last served on a device; the last row is
+        for the first layer, where no device comes before.
+    value
+        ``[layers, experts, devices]``: what a visit served there costs in all later layers.
+    load
+        ``[layers, devices]``: visits a device serves.
+    """
+
+    affinity: Affinity
+    reach: NDArray[np.float64]
+    held: NDArray[np.bool_]
+    inflow: NDArray[np.float64]
+    value: NDArray[np.float64]
+    load: NDArray[np.float64]
+    follow: NDArray[np.float64]
+
+    @classmethod
+    def build(cls, affinity: Affinity, topology: Topology, held: NDArray[np.bool_]) -> Flow:
+        """Set up the model; the row below the device rows of ``reach`` costs nothing to anywhere."""
+        layers, experts, devices = held.shape
+        reach = np.concatenate([topology.cost_matrix(), np.zeros((1, devices))])
+        counts = affinity.transitions.astype(np.float64)
+        out = np.maximum(counts.sum(axis=2, keepdims=True), 1e-300)
+        flow = cls(
+            affinity, reach, held.copy(), np.zeros((layers, devices + 1, experts)),
+            np.zeros((layers, experts, devices)), np.zeros((layers, devices)), counts / out,
+        )  # fmt: skip
+        flow.inflow[0, devices] = affinity.load[0]
+        for layer in reversed(range(layers)):
+            flow.pull(layer)
+        for layer in range(layers):
+            flow.push(layer)
+        return flow
+
+    def routing(self, layer: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return per (origin, expert) the distance to the nearest copy, and ``[origin, expert, device]`` shares."""
+        return nearest(self.reach, self.held[layer])
+
+    def push(self, layer: int) -> None:
+        """Recompute the load of a layer and the traffic into the next one."""
+        _, shares = self.routing(layer)
+        served = np.einsum("oe,oed->ed", self.inflow[layer], shares)
+        self.load[layer] = served.sum(axis=0)
+        if layer + 1 < self.held.shape[0]:
+            # With k > 1 every visit meets k experts of the next layer; the counts know it.
+            scale = self.affinity.top_k
+            self.inflow[layer + 1, :-1] = scale * served.T @ self.follow[layer] if scale > 1 else served.T @ self.follow[layer]
+
+    def pull(self, layer: int) -> None:
+        """Recompute what a visit costs after ``layer``."""
+        if layer + 1 == self.held.shape[0]:
+            self.value[layer] = 0.0
+            return
+        distance, shares = self.routing(layer + 1)
+        onward = distance + np.einsum("oed,ed->oe", shares, self.value[layer + 1])
+        self.value[layer] = self.affinity.top_k * self.follow[layer] @ onward[:-1].T
+
+    def cost(self) -> float:
+        """Return the modelled mean cost of a transition."""
+        total = 0.0
+        for layer in range(1, self.held.shape[0]):
+            distance, _ = self.routing(layer)
+            total += float((self.inflow[layer, :-1] * distance[:-1]).sum())
+        visits = float(self.inflow[1:, :-1].sum())
+        return total / visits if visits > 0 else 0.0
+
+    def imbalance(self) -> float:
+        """Return the mean over layers of max over mean modelled load."""
+        return float((self.load.max(axis=1) / np.maximum(self.load.mean(axis=1), 1e-300)).mean())
+
+
+def nearest(
+    reach: NDArray[np.float64], held: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Apply the routing rule: distances ``[origin, expert]`` and shares ``[origin, expert, device]``."""
+    away = np.where(held[None], reach[:, None, :], np.inf)
+    distance = away.min(axis=2)
+    tied = away == distance[:, :, None]
+    return distance, tied / tied.sum(axis=2, keepdims=True)
+
+
+def replicate(
+    affinity: Affinity,
+    topology: Topology,
+    homes: NDArray[np.integer],
+    replicas_per_device: int,
+    *,
+    load_price: float = 0.0,
+    sweeps: int = 6,
+) -> Replicas:
+    """Add copies to a placement, ``replicas_per_device`` to every device and layer, and improve all copies together.
+
+    Parameters
+    ----------
+    affinity, topology
+        What to place for.
+    homes
+        ``[layers, experts]`` placement to start from.
+    replicas_per_device
+        Places for copies, beside a device's own experts, in each layer.
+    load_price
+        Price of a visit to a device above the mean, in cost per visit and unit of relative overload; 0 looks at
+        crossings alone.
+    sweeps
+        Passes over the layers, forwards and backwards.
+
+    Raises
+    ------
+    InputError
+        If the number of copies is negative or leaves more places than experts on a device.
+    """
+    if replicas_per_device < 0:
+        raise InputError(f"replicas per device: {replicas_per_device}; give 0 or more")
+    slots = topology.slots(affinity.experts) + replicas_per_device
+    if int(slots.max()) > affinity.experts:
+        raise InputError(
+            f"replicas per device: {replicas_per_device} give a device {int(slots.max())} places per layer for "
+            f"{affinity.experts} experts; at most {affinity.experts - int(slots.max()) + replicas_per_device} fit"
+        )
+    layers, experts = affinity.layers, affinity.experts
+    held = np.zeros((layers, experts, topology.devices), dtype=bool)
+    held[np.arange(layers)[:, None], np.arange(experts)[None, :], homes] = True
+    flow = Flow.build(affinity, topology, held)
+    for layer in range(layers):
+        _fill(flow, layer, slots, load_price)
+        flow.push(layer)
+    for sweep in range(sweeps):
+        order = range(layers) if sweep % 2 else reversed(range(layers))
+        changed = False
+        for layer in order:
+            changed |= _improve(flow, layer, load_price)
+            if sweep % 2:
+                flow.push(layer)
+            elif layer > 0:
+                flow.pull(layer - 1)
+        # One direction only keeps one side current; bring the other up to date before turning round.
+        for layer in range(layers) if not sweep % 2 else reversed(range(layers)):
+            if sweep % 2:
+                flow.pull(layer)
+            else:
+                flow.push(layer)
+        if not changed:
+            break
+    return _listed(flow)
+
+
+def replicate_balanced(
+    affinity: Affinity,
+    topology: Topology,
+    homes: NDArray[np.integer],
+    replicas_per_device: int,
+    limit: float,
+    scope: str,
+    *,
+    seed: int = 0,
+    proposals: int = 20_000_000,
+) -> Replicas:
+    """Add copies so that the modelled imbalance keeps a limit; of those that do, return the one that crosses least.
+
+    Tries homes that look at crossings alone and homes of less and less imbalance, each with several prices of load.
+
+    Raises
+    ------
+    InfeasibleError
+        If none of them keeps the limit.
+    """
+    from cosma.placement.balance import SCOPES, pareto_front
+    from cosma.placement.instance import Instance
+    from cosma.placement.search import SearchOptions
+
+    if scope not in SCOPES or not limit >= 1.0:
+        raise InputError(f"balance: limit {limit} of scope {scope!r}; give a limit of at least 1 and {' or '.join(SCOPES)}")
+    instance = Instance.build(affinity, topology)
+    options = SearchOptions(seed=seed, proposals=proposals)
+    front = pareto_front(instance, options, instance.padded(homes), (0.3, 1.0, 3.0))
+    best: tuple[float, Replicas] | None = None
+    least = np.inf
+    for point in front:
+        for load_price in (0.0, 0.5, 1.0, 2.0, 4.0):
+            replicas = replicate(
+                affinity, topology, point.home[:, : affinity.experts], replicas_per_device, load_price=load_price
+            )
+            flow = Flow.build(affinity, topology, as_held(replicas, topology.devices))
+            ratio = flow.load.max(axis=1) / np.maximum(flow.load.mean(axis=1), 1e-300)
+            reached = float(ratio.max() if scope == "each" else ratio.mean())
+            least = min(least, reached)
+            if reached <= limit and (best is None or flow.cost() < best[0]):
+                best = (flow.cost(), replicas)
+            if reached <= limit:
+                break
+    if best is None:
+        raise InfeasibleError(
+            f"balance: with {replicas_per_device} replicas per device the best imbalance found is {least:.3f} "
+            f"({scope} layer), over the limit of {limit}; raise --balance or --replicas-per-device"
+        )
+    return best[1]
+
+
+def as_held(replicas: Replicas, devices: int) -> NDArray[np.bool_]:
+    """Return ``[layers, experts, devices]``: whether a device holds a copy."""
+    held = np.zeros((len(replicas), len(replicas[0]), devices), dtype=bool)
+    for layer, row in enumerate(replicas):
+        for expert, copies in enumerate(row):
+            held[layer, expert, list(copies)] = True
+    return held
+
+
+def _prices(flow: Flow, layer: int, load_price: float) -> NDArray[np.float64]:
+    mean = max(float(flow.load[layer].mean()), 1e-300)
+    prices: NDArray[np.float64] = load_price * np.maximum(flow.load[layer] / mean - 1.0, -0.5)
+    return prices
+
+
+def _set_costs(
+    flow: Flow, layer: int, sets: NDArray[np.bool_], who: NDArray[np.int64], price: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what expert ``who[i]`` costs if exactly the devices ``sets[i]`` hold it."""
+    distance, shares = nearest(flow.reach, sets)
+    onward = np.einsum("oid,id->oi", shares, flow.value[layer][who] + price[None, :])
+    cost: NDArray[np.float64] = (flow.inflow[layer][:, who] * (distance + onward)).sum(axis=0)
+    return cost
+
+
+def _add_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``[experts, devices]``: change of cost if the device got a copy too (infinite where it has one)."""
+    held = flow.held[layer]
+    experts, devices = held.shape
+    who = np.repeat(np.arange(experts), devices)
+    sets = held[who] | np.tile(np.eye(devices, dtype=bool), (experts, 1))
+    change = _set_costs(flow, layer, sets, who, price).reshape(experts, devices)
+    change -= _set_costs(flow, layer, held, np.arange(experts), price)[:, None]
+    change[held] = np.inf
+    return change
+
+
+def _drop_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``[experts, devices]``: change of cost if the copy went (infinite where there is none or only it)."""
+    held = flow.held[layer]
+    experts, devices = held.shape
+    change = np.full((experts, devices), np.inf)
+    who, where = np.nonzero(held & (held.sum(axis=1) > 1)[:, None])
+    if len(who):
+        sets = held[who].copy()
+        sets[np.arange(len(who)), where] = False
+        now = _set_costs(flow, layer, held, np.arange(experts), price)
+        change[who, where] = _set_costs(flow, layer, sets, who, price) - now[who]
+    return change
+
+
+def _shift_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``[experts, from, to]``: change of cost if a copy moved (infinite where it cannot)."""
+    held = flow.held[layer]
+    experts, devices = held.shape
+    change = np.full((experts, devices, devices), np.inf)
+    who, source, target = np.nonzero(held[:, :, None] & ~held[:, None, :])
+    sets = held[who].copy()
+    sets[np.arange(len(who)), source] = False
+    sets[np.arange(len(who)), target] = True
+    now = _set_costs(flow, layer, held, np.arange(experts), price)
+    change[who, source, target] = _set_costs(flow, layer, sets, who, price) - now[who]
+    return change
+
+
+def _fill(flow: Flow, layer: int, slots: NDArray[np.int64], load_price: float) -> None:
+    """Give every free place the copy that saves most."""
+    price = _prices(flow, layer, load_price)
+    free = slots - flow.held[layer].sum(axis=0)
+    while free.max() > 0:
+        change = _add_costs(flow, layer, price)
+        change[:, free <= 0] = np.inf
+        expert, device = (int(i) for i in np.unravel_index(int(change.argmin()), change.shape))
+        flow.held[layer, expert, device] = True
+        free[device] -= 1
+
+
+def _improve(flow: Flow, layer: int, load_price: float) -> bool:
+    """Replace copies and exchange pairs while that pays; each step takes the best change."""
+    held = flow.held[layer]
+    experts, devices = held.shape
+    changed = False
+    for _ in range(4 * devices):
+        if load_price > 0.0:
+            flow.push(layer)
+        price = _prices(flow, layer, load_price)
+        add, drop = _add_costs(flow, layer, price), _drop_costs(flow, layer, price)
+        replace = add.min(axis=0) + drop.min(axis=0)
+        best, step = float(replace.min()), "replace"
+        if experts * devices**4 <= _EXCHANGE_LIMIT:
+            shift = _shift_costs(flow, layer, price)
+            least = shift.min(axis=0)
+            exchange = least + least.T
+            if float(exchange.min()) < best - 1e-9:
+                best, step = float(exchange.min()), "exchange"
+        if not best < -1e-6 * max(1.0, float(flow.inflow[layer].sum()) * 1e-3):
+            break
+        if step == "replace":
+            device = int(replace.argmin())
+            held[int(drop[:, device].argmin()), device] = False
+            held[int(add[:, device].argmin()), device] = True
+        else:
+            one, other = (int(i) for i in np.unravel_index(int(exchange.argmin()), exchange.shape))
+            there, back = int(shift[:, one, other].argmin()), int(shift[:, other, one].argmin())
+            held[there, one], held[there, other] = False, True
+            held[back, other], held[back, one] = False, True
+        changed = True
+    return changed
+
+
+def _listed(flow: Flow) -> Replicas:
+    """List the copies; the home is the copy that serves most visits (ties: the smaller device)."""
+    rows = []
+    for layer in range(flow.held.shape[0]):
+        _, shares = flow.routing(layer)
+        served = np.einsum("oe,oed->ed", flow.inflow[layer], shares)
+        row = []
+        for expert in range(flow.held.shape[1]):
+            copies = np.flatnonzero(flow.held[layer, expert])
+            order = sorted(copies.tolist(), key=lambda device: (-served[expert, device], device))
+            row.append(tuple(int(device) for device in order))
+        rows.append(tuple(row))
+    return tuple(rows)

@@ -1,0 +1,234 @@
+"""One door to expert placement: counts and devices in, a checked and certified placement out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import InputError
+from cosma.placement import baselines, bounds, metrics
+from cosma.placement.check import check_placement
+from cosma.placement.document import Placement, Replicas
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.instance import Instance
+    from cosma.placement.search import SearchOptions
+    from cosma.placement.topology import Topology
+
+STRATEGIES = ("auto", "search", "exact", "exflow", "vanilla", "eplb")
+BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WORK}
+#: Experts per layer up to which the relaxation is worth its time as a source of starts.
+_RELAXED_EXPERTS = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceOptions:
+    """What to place for and how hard to try.
+
+    Attributes
+    ----------
+    strategy
+        ``auto`` (exact where that is quick, else search), ``search``, ``exact``, ``exflow`` (its integer program by
+        bipartition), ``vanilla`` or ``eplb``.
+    seed
+        Equal seeds give equal placements.
+    proposals
+        Work limit of the search in swap proposals.
+    balance
+        Limit on max-over-mean load, or None; ``balance_scope`` says of ``each`` layer or of the ``mean``.
+    replicas_per_device
+        Places for copies on each device and layer, beside its own experts.
+    current, max_moves
+        Placement ``[layers, experts]`` in force and how many experts may move from it.
+    bound
+        ``none`` (degree bound only), ``quick`` or ``thorough``.
+    seconds
+        Clock limit; makes runs unrepeatable.
+    """
+
+    strategy: str = "auto"
+    seed: int = 0
+    proposals: int = 40_000_000
+    balance: float | None = None
+    balance_scope: str = "each"
+    replicas_per_device: int = 0
+    current: NDArray[np.integer] | None = None
+    max_moves: int | None = None
+    bound: str = "quick"
+    seconds: float | None = None
+
+
+def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None = None) -> Placement:
+    """Place experts on devices.
+
+    Deterministic for equal counts, devices and options, unless ``seconds`` is given. The placement returned has been
+    validated; its metrics are recounted from the counts, not taken from the search.
+
+    Raises
+    ------
+    InputError
+        If options are unknown or contradict each other, or ``exact`` is asked for where it cannot be had.
+    InfeasibleError
+        If the experts do not fit the devices, or a balance limit cannot be met.
+    """
+    options = options or PlaceOptions()
+    _check_options(options)
+    topology.slots(affinity.experts)
+    homes, method, optimal = _homes(affinity, topology, options)
+    replicas: Replicas | None = None
+    if options.replicas_per_device:
+        replicas = _replicas(affinity, topology, homes, options)
+        homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    measured = metrics.summary(affinity, topology, homes)
+    if replicas is not None:
+        measured = _replicated_metrics(affinity, topology, replicas)
+    bound = _bound(affinity, topology, options, float(measured["mean_cost"]), optimal)
+    solver: dict[str, Any] = {"strategy": options.strategy, "method": method, "seed": options.seed}
+    for name in ("balance", "max_moves"):
+        if getattr(options, name) is not None:
+            solver[name] = getattr(options, name)
+    if options.balance is not None:
+        solver["balance_scope"] = options.balance_scope
+    if options.replicas_per_device:
+        solver["replicas_per_device"] = options.replicas_per_device
+    if options.current is not None:
+        measured["moved"] = int((options.current != homes).sum())
+    placement = Placement(
+        topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver
+    )
+    check_placement(placement, options.replicas_per_device)
+    return placement
+
+
+def search_homes(
+    affinity: Affinity, topology: Topology, options: SearchOptions, instance: Instance | None = None
+) -> NDArray[np.int64]:
+    """Search for crossings alone: starts from the relaxation where it is quick, then annealing and recombination."""
+    from cosma.placement.instance import Instance
+    from cosma.placement.search import search
+
+    instance = instance or Instance.build(affinity, topology)
+    return search(instance, options, starts=_starts(instance, topology, options.seed))
+
+
+def _starts(instance: Instance, topology: Topology, seed: int) -> list[NDArray[np.int64]]:
+    from cosma.placement.rounding import relaxed_starts
+
+    shape = bounds.two_level_shape(topology, instance.experts)
+    if shape is None or not 2 <= instance.experts <= _RELAXED_EXPERTS or topology.devices == 1:
+        return []
+    return relaxed_starts(instance, shape, seed)
+
+
+def _homes(
+    affinity: Affinity, topology: Topology, options: PlaceOptions
+) -> tuple[NDArray[np.int64], str, bool]:
+    """Return homes, the method that found them, and whether they are proven cheapest."""
+    from cosma.placement import exact
+    from cosma.placement.instance import Instance
+    from cosma.placement.search import SearchOptions
+
+    if options.strategy == "vanilla":
+        return baselines.vanilla(affinity, topology), "in order", False
+    if options.strategy == "eplb":
+        return baselines.eplb(affinity, topology), "load only", False
+    if options.strategy == "exflow":
+        from cosma.placement.exflow import bipartition
+
+        return bipartition(affinity, topology, seed=options.seed).devices, "integer program by bipartition", False
+    search_options = SearchOptions(seed=options.seed, proposals=options.proposals, seconds=options.seconds)
+    instance = Instance.build(affinity, topology)
+    if options.max_moves is not None and options.current is not None:
+        from cosma.placement.moves import search_near
+
+        home = search_near(instance, search_options, options.current, options.max_moves)
+        return home[:, : affinity.experts], "search under a budget of moves", False
+    reason = exact.supports(topology, affinity.experts, affinity.layers)
+    if options.strategy == "exact" and reason is not None:
+        raise InputError(f"--strategy exact: {reason}; use --strategy search, which also reports a bound")
+    if reason is None and options.strategy in {"auto", "exact"}:
+        home, _ = exact.solve_exact(instance, topology)
+        method, proven = "dynamic programming over partitions", True
+    else:
+        home = search_homes(affinity, topology, search_options, instance)
+        method, proven = "search", False
+    if options.balance is not None and not options.replicas_per_device:
+        from cosma.placement.balance import balanced_search
+
+        within = balanced_search(instance, search_options, options.balance, options.balance_scope, home)
+        proven = proven and within is home
+        home = within
+    return home[:, : affinity.experts], method, proven
+
+
+def _replicas(
+    affinity: Affinity, topology: Topology, homes: NDArray[np.int64], options: PlaceOptions
+) -> Replicas:
+    from cosma.placement.replication import replicate, replicate_balanced
+
+    if options.balance is None:
+        return replicate(affinity, topology, homes, options.replicas_per_device)
+    return replicate_balanced(
+        affinity, topology, homes, options.replicas_per_device, options.balance, options.balance_scope,
+        seed=options.seed, proposals=options.proposals,
+    )  # fmt: skip
+
+
+def _replicated_metrics(affinity: Affinity, topology: Topology, replicas: Replicas) -> dict[str, Any]:
+    from cosma.placement.replication import Flow, as_held
+
+    flow = Flow.build(affinity, topology, as_held(replicas, topology.devices))
+    return {
+        "mean_cost": flow.cost(),
+        "imbalance": flow.imbalance(),
+        "copies": sum(len(copies) for row in replicas for copies in row),
+        "transitions": affinity.steps,
+        "estimated": "Markov model of nearest-copy routing; score the file on a trace for exact figures",
+    }
+
+
+def _bound(
+    affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, optimal: bool
+) -> bounds.Bound:
+    if options.replicas_per_device:
+        return bounds.pair_budget_bound(affinity, topology, options.replicas_per_device)
+    if optimal:
+        return bounds.Bound(cost, "dynamic programming over partitions")
+    from cosma.placement import exact
+
+    if exact.supports(topology, affinity.experts, affinity.layers) is None and options.bound != "none":
+        from cosma.placement.instance import Instance
+
+        instance = Instance.build(affinity, topology)
+        return bounds.Bound(
+            exact.solve_exact(instance, topology)[1] / affinity.steps, "dynamic programming over partitions"
+        )
+    return bounds.lower_bound(affinity, topology, BOUNDS[options.bound])
+
+
+def _check_options(options: PlaceOptions) -> None:
+    if options.strategy not in STRATEGIES:
+        raise InputError(f"--strategy {options.strategy}: expected one of {', '.join(STRATEGIES)}")
+    if options.bound not in BOUNDS:
+        raise InputError(f"--bound {options.bound}: expected one of {', '.join(BOUNDS)}")
+    if options.proposals < 1:
+        raise InputError(f"--work {options.proposals}: give at least 1 swap proposal")
+    if (options.max_moves is None) != (options.current is None):
+        raise InputError("--current and --max-moves belong together: a placement in force, and how many experts may move")
+    if options.max_moves is not None and (options.balance is not None or options.replicas_per_device):
+        raise InputError("--max-moves cannot be combined with --balance or --replicas-per-device")
+    limited = options.balance is not None or options.replicas_per_device or options.max_moves is not None
+    if limited and options.strategy not in {"auto", "search"}:
+        raise InputError(
+            f"--strategy {options.strategy} knows no balance, replicas or budget of moves; use --strategy auto or search"
+        )
+
+
+def with_scores(placement: Placement, scores: dict[str, Any]) -> Placement:
+    """Return the placement with further metrics, such as held-out scores."""
+    return replace(placement, metrics={**placement.metrics, **scores})
