@@ -11,7 +11,7 @@ from cosma.cli import options
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
-    from cosma.report.explain import OperatorStory, TensorStory
+    from cosma.report.explain import Absence, OperatorStory, TensorStory
     from cosma.report.timeline import Timeline
 
 #: Tensors and holders shown.
@@ -151,16 +151,7 @@ def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
     if not story.stays:
         print_text("  never in the scratchpad: it is streamed")
     for absence in story.absences:
-        step = timeline.steps[absence.tightest]
-        title = f"not kept from step {absence.begin} to {absence.end}, which costs {format_size(absence.cost_bytes)}"
-        if absence.short_bytes:
-            title += (
-                f": at step {absence.tightest} ({step.operator}, {step.type}) it was "
-                f"{format_size(absence.short_bytes)} short; {format_size(plan.accelerator.capacity_bytes + absence.short_bytes)} would do"
-            )
-        else:
-            title += ": there was room by size, so addresses or the strategy kept it out"
-        print_text(title)
+        print_text(_absence_title(plan, timeline, absence))
         table = make_table(None, ("who had the space then", "bytes", "why"), right=(1,))
         for holder in absence.holders[:HOLDERS]:
             table.add_row(holder.tensor, str(holder.space_bytes), holder.reason)
@@ -168,6 +159,20 @@ def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
             rest = absence.holders[HOLDERS:]
             table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
         print_table(table)
+
+
+def _absence_title(plan: Plan, timeline: Timeline, absence: Absence) -> str:
+    from cosma.units import format_size
+
+    title = f"not kept from step {absence.begin} to {absence.end}, which costs {format_size(absence.cost_bytes)}"
+    if not absence.short_bytes:
+        return title + ": there was room by size, so addresses or the strategy kept it out"
+    step = timeline.steps[absence.tightest]
+    enough = plan.accelerator.capacity_bytes + absence.short_bytes
+    return (
+        f"{title}: at step {absence.tightest} ({step.operator}, {step.type}) it was {format_size(absence.short_bytes)} "
+        f"short; {format_size(enough)} would do"
+    )
 
 
 def _print_operator(plan: Plan, story: OperatorStory) -> None:

@@ -212,7 +212,7 @@ def _monotone(points: list[Point]) -> list[Point]:
 
 
 def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Point, ...]:
-    """Mark the capacities worth having: corners of the curve over the logarithm of the capacity.
+    """Mark the capacities worth having: corners of the curve, where a further byte starts to save less.
 
     The point farthest below the chord between two ends is a knee if it lies more than ``threshold`` of the whole
     height below it; the two halves are then looked at in the same way (Satopaa et al., "Finding a Kneedle in a
@@ -221,7 +221,7 @@ def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Poi
     """
     if not points:
         return ()
-    x = [log(p.capacity_bytes) for p in points]
+    x = [float(p.capacity_bytes) for p in points]
     y = [float(p.noncompulsory_bytes) for p in points]
     height = y[0] - y[-1]
     knees: set[int] = set()
@@ -271,8 +271,9 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
     axes.plot([x[i] for i in knees], [achieved[i] for i in knees], "D", color="#D55E00", markersize=7, label="knee")
     for i in knees:
         axes.annotate(
-            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(6, 7), fontsize=8
-        )
+            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(-5, 8), ha="right",
+            fontsize=8,
+        )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylim(bottom=0)
