@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "report": "report",
     "explain": "explain",
     "curve": "curve",
+    "trace": "trace",
     "sweep": "sweep",
     "table": "table",
     "plot": "plot",

@@ -1,0 +1,144 @@
+"""``cosma trace``: a plan on a time axis, estimated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
+    from cosma.plan import Plan
+
+
+def trace(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file.")],
+    output: options.Output = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", help="Take multiply-accumulates from this model.")
+    ] = None,
+    dim: options.Dim = None,
+    accelerator: options.AcceleratorName = None,
+    bandwidth: Annotated[
+        str | None, typer.Option("--bandwidth", metavar="SIZE", help="Off-chip bytes per second, e.g. 1.6GB.")
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option("--dma-latency", metavar="S", help="Seconds before each transfer's first byte.")
+    ] = None,
+    clock: Annotated[float | None, typer.Option("--clock", metavar="HZ", help="Cycles per second.")] = None,
+    macs_per_cycle: Annotated[
+        float | None, typer.Option("--macs-per-cycle", metavar="N", help="Multiply-accumulates per cycle.")
+    ] = None,
+    overlap: Annotated[
+        bool | None, typer.Option("--overlap/--no-overlap", help="Whether transfers and operators run at once.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", metavar="FILE.csv", help="Times: operator,seconds (or microseconds).")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Estimate a plan's time and energy, and write a trace for Perfetto (ui.perfetto.dev) or Chrome.
+
+    The numbers are estimates by a simple model (see the documentation), not measurements. Bandwidth, clock and
+    multiply-accumulates per cycle come from the accelerator, the options go before it.
+    """
+    from cosma.cli.output import make_table, note, print_json, print_table, share
+    from cosma.files import write_atomic
+    from cosma.plan.file import load_plan
+    from cosma.report.costs import estimate, read_times
+    from cosma.report.trace import trace_json
+
+    loaded = load_plan(plan)
+    chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
+    macs = None if model is None else _macs(loaded, model, options.parse_dims(dim))
+    found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
+    if output is not None:
+        write_atomic(output, trace_json(loaded, found))
+        note(f"wrote {output}; open it at ui.perfetto.dev or chrome://tracing")
+    if json:
+        print_json(
+            {
+                "estimate": True,
+                "total_s": found.total_s,
+                "compute_s": found.compute_s,
+                "dma_s": found.dma_s,
+                "energy_j": found.energy_j,
+                "operators_timed_by_bytes": len(found.guessed),
+            }
+        )
+        return
+    table = make_table(f"{loaded.model_name}: an estimate, not a measurement", ("", "", ""), right=(1,))
+    table.show_header = False
+    together = "transfers overlap with operators" if chosen.overlap else "one thing after the other"
+    table.add_row("time", seconds(found.total_s), together)
+    table.add_row("  operators busy", seconds(found.compute_s), share(found.compute_s, found.total_s))
+    table.add_row("  DMA busy", seconds(found.dma_s), share(found.dma_s, found.total_s))
+    energy = "-" if found.energy_j is None else f"{1e3 * found.energy_j:.4g} mJ"
+    table.add_row("energy", energy, "" if found.energy_j is not None else "the accelerator states none")
+    print_table(table)
+    if found.guessed:
+        hint = "" if model is not None else "; --model gives multiply-accumulates"
+        note(f"note: the time of {len(found.guessed)} operators is estimated from their bytes{hint}")
+
+
+def seconds(value: float) -> str:
+    """Write a time with a unit that suits it."""
+    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if value >= factor:
+            return f"{value / factor:.4g} {unit}"
+    return f"{value / 1e-9:.4g} ns"
+
+
+def _accelerator(
+    plan: Plan,
+    name: str | None,
+    bandwidth: str | None,
+    latency: float | None,
+    clock: float | None,
+    macs_per_cycle: float | None,
+    overlap: bool | None,
+) -> Accelerator:
+    """The plan's accelerator with the figures of a preset and of the options."""
+    from cosma.units import parse_size
+
+    chosen = plan.accelerator
+    if name is not None:
+        from cosma.accelerator.files import find_accelerator
+
+        figures = find_accelerator(name).accelerator
+        chosen = chosen.replace(
+            bandwidth_bytes_per_s=figures.bandwidth_bytes_per_s,
+            dma_latency_s=figures.dma_latency_s,
+            clock_hz=figures.clock_hz,
+            macs_per_cycle=figures.macs_per_cycle,
+            overlap=figures.overlap,
+            energy_pj_per_byte=figures.energy_pj_per_byte,
+            energy_pj_per_mac=figures.energy_pj_per_mac,
+        )
+    given = {
+        "bandwidth_bytes_per_s": None
+        if bandwidth is None
+        else float(parse_size(bandwidth.removesuffix("/s"), "--bandwidth")),
+        "dma_latency_s": latency,
+        "clock_hz": clock,
+        "macs_per_cycle": macs_per_cycle,
+        "overlap": overlap,
+    }
+    return chosen.replace(**{key: value for key, value in given.items() if value is not None})
+
+
+def _macs(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
+    """Multiply-accumulates of the plan's operators, summed over the nodes each covers."""
+    from cosma.compiler.compile import read_model
+
+    graph, _, _ = read_model(model, dims)
+    by_result = {operator.outputs[0]: operator.macs for operator in graph.operators}
+    found: dict[str, int] = {}
+    for operator in plan.graph.operators:
+        known = [by_result[name] for name in (operator.covers or operator.outputs) if by_result.get(name) is not None]
+        if known:
+            found[operator.name] = sum(macs for macs in known if macs is not None)
+    return found
