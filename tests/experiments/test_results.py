@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,8 +63,8 @@ def test_a_regression_planted_in_any_cell_is_found(column: str) -> None:
 
 
 def test_the_command_refuses_an_unknown_name() -> None:
-    done = subprocess.run(
-        [sys.executable, str(RESULTS / "make.py"), "nothing"], capture_output=True, text=True, cwd=RESULTS.parent
-    )
+    command = [sys.executable, str(RESULTS / "make.py"), "nothing"]
+    environment = os.environ | {"PYTHONPATH": str(RESULTS.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "headline" in done.stderr
