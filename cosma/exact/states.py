@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cosma.exact.charges import charges_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -124,6 +126,9 @@ class _Search:
         self.volatile = [
             not problem.starts_off_chip[t] and not problem.must_store[t] for t in range(problem.tensor_count)
         ]
+        self.born_after: dict[int, int] = {}
+        self.produced = [sum(1 << t for t in problem.results_of(v).tolist()) for v in range(count)]
+        self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem)]
         self.expanded = 0
         self.tried = 0
         # Operators are looked at in this order, which decides between equally good ones.
@@ -144,11 +149,15 @@ class _Search:
                         self._expand(done, ready, state, following)
             except _LimitReachedError:
                 return StatesResult(floor + self.constant, None, (), False, self.expanded)
-            layer = {done: self._undominated(states) for done, states in following.items()}
+            layer = {}
+            for done, states in following.items():
+                promising = self._promising(done, states)
+                if promising:
+                    layer[done] = self._undominated(promising)
             if not layer:
                 assert self.ceiling is not None, "every operator fits, so some state follows"
                 return StatesResult(self.ceiling + self.constant, None, (), True, self.expanded)
-            floor = max(floor, min(state.cost for states in layer.values() for state in states))
+            floor = max(floor, min(self._estimate(done, s) for done, states in layer.items() for s in states))
         best = min(state for states in layer.values() for state in states)
         order: list[int] = []
         state: State | None = best
@@ -184,6 +193,34 @@ class _Search:
                     row.append(after)
             if not row:
                 del following[done | 1 << v]
+
+    def _promising(self, done: int, states: list[State]) -> list[State]:
+        """Leave out states that cannot stay below the ceiling, whatever follows."""
+        if self.ceiling is None:
+            return states
+        return [state for state in states if self._estimate(done, state) < self.ceiling]
+
+    def _estimate(self, done: int, state: State) -> int:
+        """Cost so far and what is certain to come: charges whose tensors have paid nothing yet."""
+        born = 0
+        remaining = [charge for charge in self.charges if not charge[0] & done]
+        if remaining:
+            born = self._born(done)
+        gone = (born & ~state.inside) | state.copied
+        return state.cost + sum(cost for _, tensors, cost in remaining if not tensors & gone)
+
+    def _born(self, done: int) -> int:
+        """Tensors produced by a set of operators."""
+        known = self.born_after.get(done)
+        if known is None:
+            known = 0
+            rest = done
+            while rest:
+                low = rest & -rest
+                known |= self.produced[low.bit_length() - 1]
+                rest ^= low
+            self.born_after = {done: known}
+        return known
 
     # -- single moves -------------------------------------------------------------------------------------
 
