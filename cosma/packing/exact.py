@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-GROWTH = 1.25
+GROWTH = 1.1
 """Factor on the node limit after each round of all orders."""
 
-FORGET = 0.9
+FORGET = 0.8
 """What is left of older blame after each run."""
+
+BLAME_WEIGHTS = (1.0, 4.0, 2.0)
+"""How much blame counts against an order's rank (both at most one), one weight per round of all orders."""
 
 LARGEST_COMPONENT = 6000
 """Buffers in one component beyond which the states of the search would not fit in memory."""
@@ -118,7 +121,8 @@ def _solve(
     run = 0
     started = time.monotonic()
     while True:
-        order = orders[run % len(orders)] / count + _weight(shape, blame)
+        trust = BLAME_WEIGHTS[run // len(orders) % len(BLAME_WEIGHTS)]
+        order = orders[run % len(orders)] / count + trust * _weight(shape, blame)
         if run >= 2 * len(orders):
             order = order + 0.1 * generator.random(count)
         budget = min(int(limit), node_limit - nodes)
