@@ -67,7 +67,7 @@ def drawing(study: Study, title: str) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "cosma"}):
+    with matplotlib.rc_context({"svg.hashsalt": "cosma", "svg.fonttype": "none"}):
         figure = Figure(figsize=(5, 3.4), layout="constrained")
         axes = figure.subplots()
         for evaluations, style in ((study.evaluations, "."), (study.front(), "o-")):

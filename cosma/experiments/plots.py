@@ -71,7 +71,8 @@ def make_figures(
     labels = labels_of(rows, strategies)
     Path(folder).mkdir(parents=True, exist_ok=True)
     written = []
-    with matplotlib.rc_context({"svg.hashsalt": "cosma", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}):
+    style = {"svg.hashsalt": "cosma", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+    with matplotlib.rc_context(style):
         for name in names or FIGURES:
             for kind in formats:
                 path = Path(folder) / f"{name}.{kind}"
