@@ -76,11 +76,18 @@ def run_exact(state: CompileRun) -> None:
     state.raise_bound(outcome.bound_bytes, outcome.method)
 
 
+def _ilp(state: CompileRun) -> None:
+    from cosma.exact.strategy import run_ilp
+
+    run_ilp(state)
+
+
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", _auto),
         Strategy("exact", "order and residency to proof by programs and dynamic programming, then packing", run_exact),
+        Strategy("ilp", "one program for order, residency and addresses; for small graphs", _ilp),
         Strategy("existing", "the best of e1, e2 and e3", run_existing),
         Strategy("e1", "order as given, LRU, first-fit", _existing("e1")),
         Strategy("e2", "depth-first order, Belady, best-fit", _existing("e2")),

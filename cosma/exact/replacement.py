@@ -71,7 +71,7 @@ def optimal_replacement(
     if result.status is Status.INFEASIBLE:
         problem.check_feasible()
         raise InfeasibleError("no replacement fits this order into the capacity")
-    floor = model.offset + int((model.objective.clip(max=0) @ model.upper))
+    floor = model.offset + int(model.objective.clip(max=0) @ model.upper)
     bound = max(floor, result.bound if result.bound is not None else floor)
     if result.values is None:
         nothing = replacement.values_of(_nothing_kept(problem, replacement.order))

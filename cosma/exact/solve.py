@@ -189,6 +189,9 @@ class _Run:
         relaxed = self._search_states(relaxed)
         self.phase("states")
         if not self.done and noncompulsory_bytes(self.problem, relaxed) > self.bound:
+            self._covering_bound()
+            self.phase("covering bound")
+        if not self.done and noncompulsory_bytes(self.problem, relaxed) > self.bound:
             relaxed = self._joint(relaxed)
             self.phase("joint program")
         if not self.done:
@@ -227,6 +230,13 @@ class _Run:
         else:
             self.raise_bound(found.bound_bytes, name + ", cut short")
         return relaxed
+
+    def _covering_bound(self) -> None:
+        """Bound the traffic by what is alive around each operator, whatever the order."""
+        from cosma.bounds import BoundEngine
+
+        found = BoundEngine(self.problem, upper_bound=self.cost).run(min(2.0, self.effort), self.stop)
+        self.raise_bound(found.value_bytes, found.method)
 
     def _joint(self, relaxed: Decisions) -> Decisions:
         """The joint program, where it is small enough to be solved."""

@@ -113,8 +113,8 @@ class _Search:
         self.most_states = most_states
         self.stop = stop
         self.room = problem.capacity_bytes
-        self.size = problem.size_bytes.tolist()
-        self.space = problem.space_bytes.tolist()
+        self.size: list[int] = problem.size_bytes.tolist()
+        self.space: list[int] = problem.space_bytes.tolist()
         count = problem.operator_count
         self.readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
         self.operands = [[t for t in problem.operands_of(v).tolist() if self.size[t]] for v in range(count)]
@@ -123,7 +123,7 @@ class _Search:
         self.pairs = [problem.pairs_of(v) for v in range(count)]
         self.before = [sum(1 << u for u in problem.predecessors_of(v).tolist()) for v in range(count)]
         # Tensors whose loss costs a store besides the next read.
-        self.volatile = [
+        self.volatile: list[bool] = [
             not problem.starts_off_chip[t] and not problem.must_store[t] for t in range(problem.tensor_count)
         ]
         self.born_after: dict[int, int] = {}
@@ -160,10 +160,10 @@ class _Search:
             floor = max(floor, min(self._estimate(done, s) for done, states in layer.items() for s in states))
         best = min(state for states in layer.values() for state in states)
         order: list[int] = []
-        state: State | None = best
-        while state is not None and state.operator >= 0:
-            order.append(state.operator)
-            state = state.parent
+        last: State | None = best
+        while last is not None and last.operator >= 0:
+            order.append(last.operator)
+            last = last.parent
         cost = best.cost + self.constant
         return StatesResult(cost, cost, tuple(reversed(order)), True, self.expanded)
 

@@ -425,12 +425,12 @@ class _Builder:
             # address(low) + space <= address(high) where ``side``; no address exceeds the room
             columns = (self.address[low, i], self.address[high, i], side)
             out.row("no overlap", columns, (1, -1, room), upper=room - space)
-        columns = [below, above, self.inside[t, i], self.inside[u, i]]
+        either = [below, above, self.inside[t, i], self.inside[u, i]]
         coefficients = [1, 1, -1, -1]
         if shared is not None:
-            columns.append(shared)
+            either.append(shared)
             coefficients.append(1)
-        out.row("one below the other", columns, coefficients, lower=-1)
+        out.row("one below the other", either, coefficients, lower=-1)
 
     def _add_interval_addresses(self) -> None:
         out = self.out
@@ -440,8 +440,8 @@ class _Builder:
             if before is None:
                 continue
             carried = out.variable("carried")
-            columns = (carried, self.inside[t, i], self.inside[t, i - 1], self.read[t, i])
-            out.row("carried", columns, (1, -1, -1, 1), lower=-1)
+            switches = (carried, self.inside[t, i], self.inside[t, i - 1], self.read[t, i])
+            out.row("carried", switches, (1, -1, -1, 1), lower=-1)
             out.row("address stays", (here, before), (1, -1), lower=0, upper=0, enforced_by=carried)
         overlaid: dict[tuple[int, int], list[int]] = {}
         for (r, u, i), z in self.takeover.items():

@@ -8,6 +8,7 @@ not overlap, are for constraint solvers; a model without them is a plain integer
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ class Model:
                 for s, size, p in zip(group.start, group.size, group.present, strict=True)
                 if values[p] == 1
             )
-            if any(end > begin for (_, end), (begin, _) in zip(here, here[1:], strict=False)):
+            if any(end > begin for (_, end), (begin, _) in pairwise(here)):
                 found["no overlap"] = None
         return list(found)
 

@@ -184,7 +184,7 @@ class _Builder:
             if self.start[t] < self.start[t + 1]:
                 change[self.step[self.start[t]]] += self.space[t]
                 change[self.step[self.start[t + 1] - 1] + 1] -= self.space[t]
-        return (np.cumsum(change)[:-1] > self.problem.capacity_bytes).tolist()
+        return [bool(x) for x in np.cumsum(change)[:-1] > self.problem.capacity_bytes]
 
     def _add_gaps(self, binding: list[bool]) -> None:
         problem, out = self.problem, self.out

@@ -81,6 +81,10 @@ def to_pulp(model: Model) -> tuple[Any, list[Any]]:
     for i, (low, high) in enumerate(zip(model.row_lower.tolist(), model.row_upper.tolist(), strict=True)):
         part = slice(start[i], start[i + 1])
         terms = [(variables[j], x) for j, x in zip(columns[part], values[part], strict=True)]
+        if not terms:
+            if low <= 0 <= high:
+                continue  # CBC cannot read an empty row
+            terms, low, high = [(variables[0], 1)], int(model.upper[0]) + 1, INFINITE
         expression = pulp.LpAffineExpression(terms)
         if low == high:
             problem += pulp.LpConstraint(expression, pulp.LpConstraintEQ, labels[i], low)
@@ -91,8 +95,6 @@ def to_pulp(model: Model) -> tuple[Any, list[Any]]:
             problem += pulp.LpConstraint(expression, pulp.LpConstraintLE, f"{labels[i]}_high", high)
     if used == []:
         problem.setObjective(pulp.LpAffineExpression())
-    # Columns that no row mentions must be known to the problem all the same.
-    problem.addVariables(variables)
     return problem, variables
 
 
@@ -119,7 +121,7 @@ def _solver(pulp: Any, request: Request, log_path: str, folder: str) -> Any:
 
     profile = request.profile
     options: dict[str, Any] = {
-        "msg": True,
+        "msg": False,
         "timeLimit": request.time_limit_s,
         "gapRel": profile.gap,
         "threads": profile.threads,
@@ -156,6 +158,7 @@ def _read(
         return SolverResult(Status.INFEASIBLE, Stop.PROOF, log=kept)
     values = None
     if problem.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+        # Variables that no row mentions stay out of the file, and keep their lower bound.
         found = [variable.varValue for variable in variables]
         low = model.lower.tolist()
         values = np.array([round(x) if x is not None else low[j] for j, x in enumerate(found)], dtype=np.int64)

@@ -1,0 +1,128 @@
+"""COSMA's program as one: order, residency, load and store, and addresses, solved together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.exact.replacement import EXACT_PROFILE
+from cosma.exact.solve import MOST_VARIABLES, joint_size
+from cosma.formulation import build_joint
+from cosma.lowering import Realised
+from cosma.lowering.emit import emit
+from cosma.solvers import solve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cosma.formulation import Joint
+    from cosma.formulation.joint import Addresses
+    from cosma.problem import Problem, Residency
+    from cosma.solvers import Profile, SolverResult
+
+
+def solve_monolith(
+    problem: Problem,
+    *,
+    profile: Profile | None = None,
+    start: Realised | None = None,
+    work_limit: float | None = None,
+    time_limit_s: float | None = None,
+    log: bool = False,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[Realised | None, SolverResult]:
+    """Solve the joint program with addresses on any back end.
+
+    CP-SAT gets intervals, the others pairwise disjunctions. Sound but slow: for small graphs, for comparing
+    back ends, and as a check on the layered method.
+
+    Parameters
+    ----------
+    problem
+        The instance.
+    profile
+        Back end; CP-SAT by default.
+    start
+        A plan to begin from.
+    work_limit, time_limit_s, log, stop
+        See :func:`cosma.solvers.solve`.
+
+    Raises
+    ------
+    InputError
+        If the program would have more than :data:`~cosma.exact.solve.MOST_VARIABLES` variables even without
+        addresses.
+    InfeasibleError
+        If some operator cannot run at all.
+    """
+    from cosma.errors import InputError
+
+    problem.check_feasible()
+    chosen = profile if profile is not None else EXACT_PROFILE
+    if joint_size(problem) > MOST_VARIABLES:
+        raise InputError(
+            f"the joint program of {problem.operator_count} operators has {joint_size(problem)} variables before "
+            f"addresses, more than {MOST_VARIABLES}; use --strategy exact, which solves it by layers"
+        )
+    addresses: Addresses = "intervals" if chosen.back_end == "cp-sat" else "linear"
+    joint = build_joint(problem, addresses=addresses)
+    result = solve(
+        joint.model,
+        chosen,
+        warm_start=None if start is None else warm_start(joint, start),
+        work_limit=work_limit,
+        time_limit_s=time_limit_s,
+        log=log,
+        stop=stop,
+    )
+    if result.values is None:
+        return None, result
+    decisions = joint.decisions(result.values)
+    places = [
+        int(result.values[joint.address[r.tensor, r.start]]) * joint.unit if problem.size_bytes[r.tensor] else 0
+        for r in decisions.residencies
+    ]
+    return Realised(decisions, emit(problem, decisions, places), 0), result
+
+
+def warm_start(joint: Joint, plan: Realised) -> NDArray[np.int64]:
+    """Assignment of a joint program with addresses that stands for a plan."""
+    from cosma.plan.instructions import Allocate, Execute, Load
+
+    problem = joint.problem
+    number = {name: t for t, name in enumerate(problem.tensor_names)}
+    step = 0
+    found: dict[tuple[int, int], int] = {}
+    for instruction in plan.instructions:
+        if isinstance(instruction, Execute):
+            step += 1
+        elif isinstance(instruction, Load | Allocate):
+            found[number[instruction.tensor], step] = instruction.address
+    by_residency: dict[Residency, int] = {
+        r: found[r.tensor, r.start] for r in plan.decisions.residencies if (r.tensor, r.start) in found
+    }
+    values = joint.values_of(plan.decisions, by_residency)
+    _derive(joint, values)
+    return values
+
+
+def _derive(joint: Joint, values: NDArray[np.int64]) -> None:
+    """Set what follows from addresses and presence: who lies below whom, who is carried, who lies apart."""
+    model = joint.model
+    families = {f.name for f in model.variables} & {"below", "carried", "apart"}
+    if not families:
+        return
+    for family in model.rows:
+        for i in range(family.begin, family.end):
+            row = slice(int(model.row_start[i]), int(model.row_start[i + 1]))
+            columns, weights = model.row_column[row], model.row_value[row]
+            if family.name == "carried":
+                values[columns[0]] = int(values[columns[1]] + values[columns[2]] - values[columns[3]] > 1)
+            elif family.name == "apart":
+                values[columns[0]] = -int(weights[1:] @ values[columns[1:]])
+            elif family.name == "no overlap":
+                room = int(weights[2])
+                gap = int(model.row_upper[i]) - room
+                values[columns[2]] = int(values[columns[0]] - values[columns[1]] <= gap)
