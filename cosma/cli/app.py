@@ -23,11 +23,13 @@ COMMANDS: Final = {
     "explain": "explain",
     "curve": "curve",
     "trace": "trace",
+    "diff": "diff",
     "sweep": "sweep",
     "table": "table",
     "plot": "plot",
     "compare": "compare",
     "pack": "pack",
+    "place": "place",
 }
 
 app = typer.Typer(

@@ -1,0 +1,90 @@
+"""Curves fall, bounds stay below, knees are corners."""
+
+from __future__ import annotations
+
+import csv
+import io
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, save_graph
+from cosma.report.curve import Point, curve_csv, curve_figure, curve_text, make_curve, mark_knees
+
+KIB = 1024
+
+
+def comb(teeth: int = 6) -> Graph:
+    """Results that are read again on the way back, in reverse: the more capacity, the more of them stay."""
+    tensors = [Tensor("x", KIB, TensorKind.INPUT), Tensor("y", KIB, TensorKind.OUTPUT)]
+    operators = []
+    last = "x"
+    for i in range(teeth):
+        tensors += [Tensor(f"keep{i}", (i + 1) * KIB), Tensor(f"go{i}", 3 * KIB), Tensor(f"back{i}", KIB)]
+        operators += [
+            Operator(f"split{i}", "Conv", (last,), (f"keep{i}",)),
+            Operator(f"go{i}", "Conv", (f"keep{i}",), (f"go{i}",)),
+        ]
+        last = f"go{i}"
+    for i in reversed(range(teeth)):
+        operators.append(Operator(f"back{i}", "Concat", (last, f"keep{i}"), (f"back{i}",)))
+        last = f"back{i}"
+    operators.append(Operator("end", "Conv", (last,), ("y",)))
+    return Graph(tensors, operators, "comb")
+
+
+@pytest.mark.parametrize("mode", [{}, {"operands": "resident", "reserved": 256}])
+def test_curve(mode: dict[str, object]) -> None:
+    curve = make_curve(comb(), Accelerator(scratchpad="1GiB", **mode), points=12)
+    points = curve.points
+    assert 3 <= len(points) <= 12
+    assert curve.compulsory_bytes == 2 * KIB
+    for a, b in pairwise(points):
+        assert a.capacity_bytes < b.capacity_bytes
+        assert a.noncompulsory_bytes >= b.noncompulsory_bytes
+        assert a.bound_bytes >= b.bound_bytes
+    assert all(p.bound_bytes <= p.noncompulsory_bytes for p in points)
+    assert points[-1].noncompulsory_bytes == 0
+    if mode:
+        assert points[0].capacity_bytes == curve.smallest_bytes
+    assert curve == make_curve(comb(), Accelerator(scratchpad="2MiB", **mode), points=12)
+    rows = list(csv.DictReader(io.StringIO(curve_csv(curve))))
+    assert [int(row["capacity"]) for row in rows] == [p.capacity_bytes for p in points]
+    assert sum(row["knee"] == "yes" for row in rows) == sum(p.knee for p in points) >= 1
+    assert curve_text(curve).count("\n") == len(points)
+
+
+def test_knees_are_corners() -> None:
+    def marked(*values: tuple[int, int]) -> list[int]:
+        return [p.capacity_bytes for p in mark_knees([Point(c, t, 0) for c, t in values]) if p.knee]
+
+    assert marked((1, 100), (2, 20), (3, 10), (4, 0)) == [2, 4]
+    assert marked((1, 30), (2, 20), (3, 10), (4, 0)) == [4]
+    assert marked((1, 5), (2, 5), (3, 5)) == []
+    assert marked((1, 100), (2, 30), (5, 30), (6, 0), (9, 0)) == [2, 6]
+    assert mark_knees([]) == ()
+
+
+def test_figures() -> None:
+    pytest.importorskip("matplotlib")
+    curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=5)
+    assert curve_figure(curve, "png", dpi=50).startswith(b"\x89PNG")
+    assert curve_figure(curve, "svg") == curve_figure(curve, "svg")
+
+
+def test_wrong_ranges() -> None:
+    with pytest.raises(InputError, match="empty"):
+        make_curve(comb(2), Accelerator(scratchpad="1GiB"), lowest=10 * KIB, highest=KIB)
+    with pytest.raises(InputError, match="at least 2"):
+        make_curve(comb(2), Accelerator(scratchpad="1GiB"), points=1)
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.curve import curve
+
+    save_graph(comb(3), tmp_path / "comb.json")
+    curve(tmp_path / "comb.json", strategy="e2", effort=0.1, points=5, lowest=None, highest="40KiB",
+          csv=tmp_path / "c.csv", png=None, svg=None)  # fmt: skip
+    assert "knee" in capsys.readouterr().out
+    assert (tmp_path / "c.csv").read_text().startswith("capacity,noncompulsory,lower_bound")

@@ -1,0 +1,87 @@
+"""Differences of plans: totals, tensors, order, addresses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cosma import Accelerator, InputError, compile, save_plan
+from cosma.report.diff import diff_plans
+from tests.report.test_explain import bow
+from tests.report.test_trace import chain
+
+
+def test_a_plan_against_itself() -> None:
+    plan = compile(bow(), Accelerator(scratchpad="12KiB"), strategy="e2")
+    found = diff_plans(plan, plan)
+    assert not found.tensors
+    assert not found.moved_operators
+    assert not found.accelerators
+    assert found.moved_tensors[0] == 0
+    assert all(old == new for _, old, new in found.numbers)
+
+
+def test_what_a_larger_scratchpad_saved() -> None:
+    before = compile(bow(), Accelerator(scratchpad="12KiB", operands="resident"), strategy="auto", effort=1)
+    after = compile(bow(), Accelerator(scratchpad="16KiB", operands="resident"), strategy="auto", effort=1)
+    found = diff_plans(before, after)
+    assert found.accelerators == (("scratchpad", "12288", "16384"),)
+    (change,) = found.tensors
+    assert (change.tensor, change.before, change.after) == ("skip", 8192, 0)
+    assert change.how_before == "load, store"
+    assert change.how_after == "kept"
+    assert ("non-compulsory", 8192, 0) in found.numbers
+    back = diff_plans(after, before)
+    assert back.tensors[0].after == 8192
+
+
+def test_moved_operators_are_the_fewest() -> None:
+    plan = compile(chain(12), Accelerator(scratchpad="64KiB"), strategy="e1")
+    executes = [i for i in plan.instructions if i.do == "execute"]
+    shuffled = replace(plan, instructions=(executes[3], *executes[:3], *executes[4:]))
+    (moved,) = diff_plans(plan, shuffled).moved_operators
+    assert moved == (executes[3].operator, 3, 0)
+
+
+def test_other_networks_are_refused() -> None:
+    first = compile(bow(), Accelerator(scratchpad="64KiB"), strategy="e1")
+    second = compile(chain(), Accelerator(scratchpad="64KiB"), strategy="e1")
+    with pytest.raises(InputError, match="different networks"):
+        diff_plans(first, second)
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.diff import diff
+
+    for name, capacity in (("a", "12KiB"), ("b", "16KiB")):
+        plan = compile(bow(), Accelerator(scratchpad=capacity, operands="resident"), strategy="auto", effort=1)
+        save_plan(plan, tmp_path / name)
+    diff(tmp_path / "a", tmp_path / "b")
+    assert "skip" in capsys.readouterr().out
+    diff(tmp_path / "a", tmp_path / "b", json=True)
+    assert json.loads(capsys.readouterr().out)["tensors"][0]["before"] == 8192
+    (tmp_path / "c").write_text('{"format": "cosma-placement"}')
+    with pytest.raises(InputError, match="of one kind"):
+        diff(tmp_path / "a", tmp_path / "c")
+
+
+def test_placements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.diff import diff
+
+    for name, placement in (("a", [[0, 0, 1, 1]]), ("b", [[0, 1, 0, 1]])):
+        (tmp_path / name).write_text(
+            json.dumps(
+                {
+                    "format": "cosma-placement", "version": 1, "topology": {"nodes": 1, "devices_per_node": 2},
+                    "layers": 1, "experts": 4, "placement": placement, "replicas": None,
+                    "metrics": {"crossing": 0.5 if name == "a" else 0.25}, "certificate": {},
+                }
+            )
+        )  # fmt: skip
+    diff(tmp_path / "a", tmp_path / "b")
+    said = capsys.readouterr().out
+    assert "2 of 4 experts moved" in said
+    assert "crossing: 0.5 -> 0.25" in said
