@@ -29,7 +29,7 @@ Engine = Literal["auto", "heuristics", "search", "cp-sat"]
 
 ENGINES: tuple[Engine, ...] = ("auto", "heuristics", "search", "cp-sat")
 
-WORK_LIMIT = 2_000_000
+WORK_LIMIT = 500_000
 """Default limit: search nodes, or milliseconds of CP-SAT's deterministic time divided by ten."""
 
 HEURISTIC_ROUNDS = 32
