@@ -20,7 +20,7 @@ def table(
     results: Results,
     name: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", help="headline, proof, groups, models, profiles, fronts, failures."),
+        typer.Option("--table", "-t", help="headline, reduction, proof, groups, models, profiles, fronts, failures."),
     ] = None,
     strategy: Strategies = None,
     form: Annotated[str, typer.Option("--format", "-f", help="markdown, csv or json.")] = "markdown",
@@ -32,8 +32,8 @@ def table(
 ) -> None:
     """Summarise sweeps: reduction against existing methods, proof, gap and time profiles, fronts, failures.
 
-    With --insert, FILE holds the marks `<!-- cosma table NAME -->` and `<!-- end NAME -->`, and what lies between
-    them is replaced, so that a document's numbers are never typed.
+    With --insert, FILE holds the marks `<!-- table: NAME -->` and `<!-- end -->`, and what lies between them is
+    replaced, so that a document's numbers are never typed.
     """
     from cosma.cli.output import print_json, print_text
     from cosma.errors import InputError
@@ -79,7 +79,7 @@ def replace_marked(document: str, name: str, text: str, where: str) -> str:
     """
     from cosma.errors import InputError
 
-    start, end = f"<!-- cosma table {name} -->", f"<!-- end {name} -->"
+    start, end = f"<!-- table: {name} -->", "<!-- end -->"
     head, found_start, rest = document.partition(start)
     _, found_end, tail = rest.partition(end)
     if not found_start or not found_end:

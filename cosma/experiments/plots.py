@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg")
 #: Most models one figure of fronts shows: those with most to gain.
 MAX_FRONTS = 12
+_STYLE: Any = {
+    "svg.hashsalt": "cosma",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+}
 #: Colours that stay apart for colour-blind readers (Okabe and Ito), ours first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000")
 
@@ -71,8 +78,7 @@ def make_figures(
     labels = labels_of(rows, strategies)
     Path(folder).mkdir(parents=True, exist_ok=True)
     written = []
-    style = {"svg.hashsalt": "cosma", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(_STYLE):
         for name in names or FIGURES:
             for kind in formats:
                 path = Path(folder) / f"{name}.{kind}"

@@ -27,36 +27,71 @@ from cosma.units import format_size
 GAPS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)
 SECONDS = (0.1, 1.0, 10.0, 30.0, 60.0)
 RATIOS = (1.0, 1.05, 1.25, 2.0, 5.0, 10.0)
+#: What is compared with, and what may not be concluded.
+METHODS = (
+    "e1 (order as given, first-fit, LRU), e2 (depth-first order, best-fit, Belady), e3 (peak-minimising order, "
+    "best-fit, Belady) and the best of the three on each cell"
+)
+CLAIMS = (
+    "The COSMA paper reports 84 %, and 85 % with divide and conquer, on networks and sizes that are not published as "
+    "files: these are our networks, grids and reading of the existing methods."
+)
 
 
 def headline(rows: Sequence[Row], labels: Sequence[str]) -> Table:
+    """The figures to quote, a line per grid."""
+    table = []
+    for label in labels:
+        for grid in grids_of(rows):
+            here = [row for row in rows if row.grid == grid]
+            pairings = pair(here, label)
+            q = quality([row for row in here if row.label == label])
+            against = [reduction(pairings, versus) for versus in (*EXISTING, BEST)]
+            table.append(
+                (grid, label, len({row.model for row in here}), q.cells, *(r.mean for r in against),
+                 against[-1].compared, against[-1].worse, q.failed, q.optimal_share, q.mean_gap, q.median_s, q.p90_s)
+            )  # fmt: skip
+    return Table(
+        "headline",
+        "Headline",
+        (
+            ("grid", "text"), ("strategy", "text"), ("models", "count"), ("cells", "count"),
+            *((f"vs {versus}", "share") for versus in EXISTING), ("vs best", "share"), ("compared", "count"),
+            ("worse", "count"), ("no plan", "count"), ("optimal", "share"), ("mean gap", "share"),
+            ("median s", "seconds"), ("90 % s", "seconds"),
+        ),
+        tuple(table),
+        f"Mean reduction of non-compulsory traffic against {METHODS}, over the cells where theirs is above zero "
+        f"(compared: against the best). {CLAIMS}",
+    )  # fmt: skip
+
+
+def reductions(rows: Sequence[Row], labels: Sequence[str]) -> Table:
     """Reduction of non-compulsory traffic against each existing method, by grid."""
     table = []
     for label in labels:
         for grid in grids_of(rows):
             here = [row for row in rows if row.grid == grid]
             pairings = pair(here, label)
-            of = quality([row for row in here if row.label == label])
             for versus in (*EXISTING, BEST):
                 r = reduction(pairings, versus)
                 if not r.pairings:
                     continue
                 table.append(
                     (grid, label, versus, r.pairings, r.compared, r.mean, r.median, r.model_mean, r.total, r.worse,
-                     r.unplanned, of.optimal_share, of.mean_gap)
+                     r.unplanned)
                 )  # fmt: skip
     return Table(
-        "headline",
+        "reduction",
         "Reduction of non-compulsory traffic",
         (
             ("grid", "text"), ("strategy", "text"), ("against", "text"), ("cells", "count"), ("compared", "count"),
             ("mean", "share"), ("median", "share"), ("mean of models", "share"), ("of total", "share"),
-            ("worse", "count"), ("no plan", "count"), ("optimal", "share"), ("mean gap", "share"),
+            ("worse", "count"), ("no plan", "count"),
         ),
         tuple(table),
-        "Reduction = 1 - ours / theirs over the compared cells: those where theirs is above zero. "
-        "e1: order as given, first-fit, LRU; e2: depth-first order, best-fit, Belady; e3: peak-minimising order, "
-        "best-fit, Belady; best existing: the least of the three on each cell.",
+        f"Reduction = 1 - ours / theirs over the compared cells: those where theirs is above zero. Against {METHODS}. "
+        f"{CLAIMS}",
     )  # fmt: skip
 
 
@@ -191,6 +226,7 @@ def show_capacity(row: Row) -> str:
 #: Every table by name, in the order they are read.
 TABLES: Final[dict[str, Callable[[Sequence[Row], Sequence[str]], Table]]] = {
     "headline": headline,
+    "reduction": reductions,
     "proof": proof,
     "groups": by_group,
     "models": by_model,
@@ -200,7 +236,7 @@ TABLES: Final[dict[str, Callable[[Sequence[Row], Sequence[str]], Table]]] = {
 }
 
 #: What a summary shows unless told otherwise: all that grow slower than the cells.
-SUMMARY = ("headline", "proof", "groups", "models", "profiles", "failures")
+SUMMARY = ("headline", "reduction", "proof", "groups", "models", "profiles", "failures")
 
 
 def make_tables(rows: Sequence[Row], names: Sequence[str] = SUMMARY, strategies: Sequence[str] = ()) -> list[Table]:

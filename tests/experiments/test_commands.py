@@ -52,7 +52,7 @@ def test_sweep_table_and_plot(swept: Path) -> None:
     assert (swept / "experiment" / "rows.csv").is_file()
     records = answer(cosma(swept, "table", "experiment", "--format", "json"))
     assert {record["strategy"] for record in records["headline"]} == {"ours"}
-    assert all(record["worse"] == 0 for record in records["headline"])
+    assert all(record["worse"] == 0 for record in records["reduction"])
     markdown = cosma(swept, "table", "experiment", "-t", "models").stdout
     assert "| a | T | ours |" in markdown
     csv = cosma(swept, "table", "experiment", "-t", "fronts", "-f", "csv", "-o", "fronts.csv")
@@ -69,20 +69,20 @@ def test_sweep_table_and_plot(swept: Path) -> None:
 
 
 def test_a_table_is_put_between_its_marks(experiment: Make, run: Run, tmp_path: Path) -> None:
-    document = "# Title\n<!-- cosma table headline -->\nold\n<!-- end headline -->\ntail\n"
+    document = "# Title\n<!-- table: headline -->\nold\n<!-- end -->\ntail\n"
     (tmp_path / "README.md").write_text(document)
     rows = [row("a", "e1", 9), row("a", "auto", 3)]
     (tmp_path / "rows.csv").write_text(rows_to_csv(rows))
     for _ in range(2):
         assert run("table", "rows.csv", "-t", "headline", "--insert", "README.md")[0] == 0
         text = (tmp_path / "README.md").read_text()
-        assert text.startswith("# Title\n<!-- cosma table headline -->\n| grid |")
-        assert text.endswith("\n<!-- end headline -->\ntail\n")
+        assert text.startswith("# Title\n<!-- table: headline -->\n| grid |")
+        assert text.endswith("\n<!-- end -->\ntail\n")
         assert "66.7 %" in text
         assert "\nold\n" not in text
     code, _, error = run("table", "rows.csv", "-t", "proof", "--insert", "README.md")
     assert code == 2
-    assert "<!-- cosma table proof -->" in error
+    assert "<!-- table: proof -->" in error
 
 
 def test_a_dry_run_says_what_would_run(experiment: Make, run: Run, tmp_path: Path) -> None:

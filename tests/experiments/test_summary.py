@@ -89,12 +89,19 @@ def test_every_table_is_well_formed_and_says_the_same_in_each_form() -> None:
         assert len(table.to_records()) == len(table.rows)
 
 
-def test_the_headline_names_what_it_left_out() -> None:
-    against = {record["against"]: record for record in make_tables(ROWS, ["headline"])[0].to_records()}
+def test_reductions_name_what_they_left_out() -> None:
+    against = {record["against"]: record for record in make_tables(ROWS, ["reduction"])[0].to_records()}
     assert against["e1"]["mean"] == pytest.approx(0.45)
     assert (against["e1"]["compared"], against["e1"]["no plan"], against["e1"]["worse"]) == (2, 1, 0)
     assert against["best existing"]["worse"] == 1
     assert "e3" not in against
+
+
+def test_the_headline_has_a_line_a_grid() -> None:
+    (record,) = make_tables(ROWS, ["headline"])[0].to_records()
+    assert record["vs e1"] == pytest.approx(0.45)
+    assert record["vs e3"] is None
+    assert [record[name] for name in ("models", "cells", "compared", "worse", "no plan")] == [4, 4, 2, 1, 1]
 
 
 def test_an_empty_table_says_so() -> None:
