@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "curve": "curve",
     "trace": "trace",
     "diff": "diff",
+    "export": "export",
     "sweep": "sweep",
     "table": "table",
     "plot": "plot",

@@ -104,6 +104,18 @@ def check_placement(placement: Placement, replicas_per_device: int = 0) -> None:
         raise PlanInvalidError("placement: " + "; ".join(found[:3]) + more)
 
 
+def copies_beyond_room(placement: Placement) -> int:
+    """Return how many copies beyond its own places the fullest device of any layer holds (0 without replicas)."""
+    if placement.replicas is None:
+        return 0
+    slots = _slots(placement)
+    most = 0
+    for row in placement.copies():
+        held = Counter(device for copies in row for device in copies)
+        most = max([most, *(held[device] - room for device, room in enumerate(slots))])
+    return most
+
+
 def score(placement: Placement, chunks: Iterable[NDArray[np.integer]]) -> Score:
     """Recount a placement's cost from raw tokens.
 

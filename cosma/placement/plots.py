@@ -1,0 +1,69 @@
+"""Heat maps of affinity and load, before and after placing (matplotlib, imported only here)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import InputError, SolverUnavailableError
+from cosma.placement.metrics import device_load, mean_cost
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.topology import Topology
+
+
+def heat_map(
+    path: Path | str,
+    affinity: Affinity,
+    topology: Topology,
+    before: NDArray[np.integer],
+    after: NDArray[np.integer],
+    layer: int = 0,
+) -> None:
+    """Write a figure of four panels: affinity of one layer pair and load of all layers, before and after.
+
+    Experts of both layers are sorted by device, devices are separated by lines; what lies in the blocks on the
+    diagonal stays on a device. The kind of file follows the suffix (.png, .svg, .pdf).
+
+    Raises
+    ------
+    InputError
+        If the layer has no successor or the file cannot be written.
+    SolverUnavailableError
+        If matplotlib is not installed.
+    """
+    if not 0 <= layer < affinity.layers - 1:
+        raise InputError(f"heat map: layer {layer} has no next layer; choose one of 0 to {affinity.layers - 2}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SolverUnavailableError("heat map: matplotlib is not installed; pip install 'cosma[report]'") from error
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    axes = figure.subplots(2, 2)
+    peak = max(float(device_load(affinity, topology, homes).max()) for homes in (before, after))
+    for column, (name, homes) in enumerate((("before", before), ("after", after))):
+        cost = mean_cost(affinity, topology, homes)
+        _affinity_panel(axes[0, column], affinity, homes, layer, f"{name}: affinity of layers {layer}, {layer + 1}")
+        image = axes[1, column].imshow(device_load(affinity, topology, homes), aspect="auto", vmin=0, vmax=peak)
+        axes[1, column].set(title=f"{name}: load, mean cost {cost:.4f}", xlabel="device", ylabel="layer")
+        figure.colorbar(image, ax=axes[1, column], label="visits")
+    try:
+        # Without a date two runs write the same bytes.
+        figure.savefig(path, dpi=120, metadata={"Date": None} if str(path).endswith(".svg") else None)
+    except (OSError, ValueError) as error:
+        raise InputError(f"heat map {path}: cannot be written ({error})") from error
+
+
+def _affinity_panel(axis: Any, affinity: Affinity, homes: NDArray[np.integer], layer: int, title: str) -> None:
+    rows, columns = (np.argsort(homes[at], kind="stable") for at in (layer, layer + 1))
+    axis.imshow(np.log1p(affinity.transitions[layer][np.ix_(rows, columns)]), aspect="equal")
+    for at, order, draw in ((layer, rows, axis.axhline), (layer + 1, columns, axis.axvline)):
+        for edge in np.flatnonzero(np.diff(homes[at][order])):
+            draw(edge + 0.5, color="white", linewidth=0.6)
+    axis.set(title=title, xlabel="expert of the next layer, by device", ylabel="expert, by device")
