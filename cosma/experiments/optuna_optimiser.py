@@ -33,7 +33,7 @@ class OptunaOptimiser:
         try:
             optuna: Any = import_module("optuna")
         except ImportError as error:
-            raise SolverUnavailableError("this optimiser needs Optuna: pip install optuna") from error
+            raise SolverUnavailableError("this optimiser needs Optuna: pip install 'cosma[study]'") from error
         if sampler is None:
             kind = optuna.samplers.NSGAIISampler if objectives > 1 else optuna.samplers.TPESampler
             sampler = kind(seed=seed)

@@ -12,7 +12,7 @@ import pytest
 from cosma.cli import main
 from cosma.experiments import Experiment
 from cosma.experiments.row import rows_to_csv
-from tests.cli.test_commands import answer, cosma
+from tests.cli.test_commands import cosma
 from tests.experiments.rows import row
 
 Make = Callable[..., Experiment]
@@ -37,35 +37,27 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
-@pytest.fixture
-def swept(experiment: Make, tmp_path: Path) -> Path:
-    experiment("a", "b", strategies='["e1", "e2", "e3", { strategy = "existing", label = "ours" }]')
-    done = cosma(tmp_path, "sweep", "experiment.toml", "--jobs", "1")
-    assert done.returncode == 0, done.stderr
-    return tmp_path
-
-
-def test_sweep_table_and_plot(swept: Path) -> None:
+def test_sweep_table_and_plot(experiment: Make, run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    again = answer(cosma(swept, "sweep", "experiment.toml", "--json"))
+    experiment("a", "b", strategies='["e1", "e2", "e3", { strategy = "existing", label = "ours" }]')
+    assert run("sweep", "experiment.toml", "--jobs", "1")[0] == 0
+    again = json.loads(run("sweep", "experiment.toml", "--json")[1])
     assert (again["cells"], again["ran"], again["failures"]) == (24, 0, [])
-    assert (swept / "experiment" / "rows.csv").is_file()
-    records = answer(cosma(swept, "table", "experiment", "--format", "json"))
+    assert (tmp_path / "experiment" / "rows.csv").is_file()
+    records = json.loads(run("table", "experiment", "--format", "json")[1])
     assert {record["strategy"] for record in records["headline"]} == {"ours"}
     assert all(record["worse"] == 0 for record in records["reduction"])
-    markdown = cosma(swept, "table", "experiment", "-t", "models").stdout
-    assert "| a | T | ours |" in markdown
-    csv = cosma(swept, "table", "experiment", "-t", "fronts", "-f", "csv", "-o", "fronts.csv")
-    assert (csv.returncode, csv.stdout) == (0, "")
-    assert len((swept / "fronts.csv").read_text().splitlines()) == 1 + 6
+    assert "| a | T | ours |" in run("table", "experiment", "-t", "models")[1]
+    assert run("table", "experiment", "-t", "fronts", "-f", "csv", "-o", "fronts.csv") == (0, "", "")
+    assert len((tmp_path / "fronts.csv").read_text().splitlines()) == 1 + 6
+    assert run("plot", "experiment", "-f", "svg")[0] == 0
+    figures = tmp_path / "experiment" / "figures"
     names = ("reductions", "gaps", "times", "performance", "fronts")
-    done = cosma(swept, "plot", "experiment", "-f", "svg")
-    assert done.returncode == 0, done.stderr
-    figures = swept / "experiment" / "figures"
     assert sorted(p.name for p in figures.iterdir()) == sorted(f"{name}.svg" for name in names)
-    assert cosma(swept, "plot", "experiment", "--figure", "gaps", "-o", "again", hash_seed="1").returncode == 0
-    assert (swept / "again" / "gaps.png").read_bytes().startswith(b"\x89PNG")
-    assert (swept / "again" / "gaps.svg").read_bytes() == (figures / "gaps.svg").read_bytes()
+    again_drawn = cosma(tmp_path, "plot", "experiment", "--figure", "gaps", "-o", "again", hash_seed="1")
+    assert again_drawn.returncode == 0, again_drawn.stderr
+    assert (tmp_path / "again" / "gaps.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "again" / "gaps.svg").read_bytes() == (figures / "gaps.svg").read_bytes()
 
 
 def test_a_table_is_put_between_its_marks(experiment: Make, run: Run, tmp_path: Path) -> None:
