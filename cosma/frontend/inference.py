@@ -14,7 +14,7 @@ from cosma.errors import ModelLoadError
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node, readable
 from cosma.frontend.parameters import parameter_positions
-from cosma.frontend.shape_rules import LEGACY_RULES, MICROSOFT_RULES, SAME_AS
+from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES, MICROSOFT_RULES, SAME_AS
 from cosma.frontend.values import TensorType, Value
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class Inference:
         self, node: Node, schema: OpSchema | None, operands: Operands, data: Mapping[int, TensorProto]
     ) -> list[TensorType]:
         types = [_UNKNOWN] * len(node.outputs)
+        if not node.domain and node.type in ALWAYS_RULES:
+            return ALWAYS_RULES[node.type](node, operands) or types
         if schema is not None:
             types = self._infer_by_schema(node, schema, operands, data)
         if node.domain == "com.microsoft" and node.type in SAME_AS:

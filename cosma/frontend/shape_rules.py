@@ -144,6 +144,10 @@ LEGACY_RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
+#: Rules for ONNX's own operators in every version, where onnx's inference fails on legal nodes.
+ALWAYS_RULES: dict[str, Rule] = {"MeanVarianceNormalization": _like_first}
+
+
 def _fused_matmul(node: Node, operands: Operands) -> list[TensorType] | None:
     """MatMul with either operand's last two dimensions swapped; batch transposition is left to value_info."""
     if len(operands) < 2 or operands[0] is None or operands[1] is None:
