@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PlanInvalidError,
         SolverUnavailableError,
     )
+    from cosma.export import PlanVisitor, visit
     from cosma.frontend import LoadedModel, load_onnx
     from cosma.graph import Graph, Operator, Tensor, TensorKind
     from cosma.graph.json_format import load_graph, save_graph
@@ -63,6 +64,8 @@ _HOME = {
     "Free": "cosma.plan",
     "load_plan": "cosma.plan.file",
     "save_plan": "cosma.plan.file",
+    "visit": "cosma.export",
+    "PlanVisitor": "cosma.export",
     # trust
     "replay": "cosma.validator",
     "ReplayReport": "cosma.validator",
@@ -110,6 +113,8 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "Free",
     "load_plan",
     "save_plan",
+    "visit",
+    "PlanVisitor",
     "replay",
     "ReplayReport",
     "Verdict",

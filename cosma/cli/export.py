@@ -1,0 +1,63 @@
+"""``cosma export``: plans for whoever executes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file.")],
+    c: Annotated[Path | None, typer.Option("--c", metavar="FILE.h", help="C header with all tables.")] = None,
+    name: Annotated[str, typer.Option("--name", help="C identifier of the plan.")] = "cosma_plan_data",
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="One row an instruction.")] = None,
+    stays: Annotated[
+        Path | None, typer.Option("--stays", metavar="FILE", help="CSV, one row a stay in the scratchpad.")
+    ] = None,
+    tflm: Annotated[
+        Path | None,
+        typer.Option("--tflm", metavar="FILE.bin", help="Buffer of TensorFlow Lite Micro's OfflineMemoryAllocation."),
+    ] = None,
+    tensors: Annotated[
+        Path | None,
+        typer.Option("--tensors", metavar="FILE.txt", help="For --tflm: names of the .tflite tensors, one a line."),
+    ] = None,
+    subgraph: Annotated[int, typer.Option("--subgraph", min=0, help="For --tflm: index of the subgraph.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write a plan even if its replay fails.")] = False,
+) -> None:
+    """Write a plan as a C header, CSV, or TensorFlow Lite Micro's offline memory plan.
+
+    The plan is replayed first: what fails is not handed on.
+    """
+    from cosma.cli.output import note
+    from cosma.errors import InputError, PlanInvalidError
+    from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
+    from cosma.files import read_bytes, write_atomic
+    from cosma.plan.file import load_plan
+    from cosma.validator import replay
+
+    if c is None and csv is None and stays is None and tflm is None:
+        raise InputError("nothing to write: give --c, --csv, --stays or --tflm with a file")
+    loaded = load_plan(plan)
+    report = replay(loaded)
+    if report.violations and not force:
+        raise PlanInvalidError(f"{plan}: its replay fails, so it is not exported: {report.violations[0]}")
+    names = None
+    if tensors is not None:
+        names = read_bytes(tensors, "tensor names").decode("utf-8", "replace").splitlines()
+    written: list[tuple[Path | None, str | bytes]] = []
+    # Everything is made before anything is written, so that an error leaves no half of it.
+    if tflm is not None:
+        written.append((tflm, tflm_metadata(loaded, names, subgraph=subgraph)))
+    if c is not None:
+        written.append((c, c_header(loaded, name)))
+    if csv is not None:
+        written.append((csv, instructions_csv(loaded)))
+    if stays is not None:
+        written.append((stays, stays_csv(loaded)))
+    for path, content in written:
+        assert path is not None
+        write_atomic(path, content)
+        note(f"wrote {path}")

@@ -1,0 +1,31 @@
+"""Plans handed on to whatever executes them: C, TensorFlow Lite Micro, CSV, or a compiler's own visitor."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cosma.export.header import c_header
+    from cosma.export.tables import instructions_csv, stays_csv
+    from cosma.export.tflm import tflm_metadata
+    from cosma.export.visitor import PlanVisitor, visit
+
+_HOME = {
+    "PlanVisitor": "visitor",
+    "c_header": "header",
+    "instructions_csv": "tables",
+    "stays_csv": "tables",
+    "tflm_metadata": "tflm",
+    "visit": "visitor",
+}
+
+__all__ = ["PlanVisitor", "c_header", "instructions_csv", "stays_csv", "tflm_metadata", "visit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cosma.export' has no attribute {name!r}")
+    value = getattr(import_module(f"cosma.export.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,206 @@
+"""A plan as a C header: constant tables of tensors, operators and instructions, for C99 and C++."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cosma.errors import InputError
+from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.units import align_up
+
+if TYPE_CHECKING:
+    from cosma.plan import Plan
+
+#: Declared once, however many plans are included.
+TYPES = """\
+#ifndef COSMA_PLAN_TYPES
+#define COSMA_PLAN_TYPES 1
+
+/* What an instruction does. */
+enum {
+  COSMA_LOAD = 0,     /* copy `tensor` from off-chip memory to `address` */
+  COSMA_ALLOCATE = 1, /* reserve `address` for `tensor`, which the next COSMA_EXECUTE writes; where `in_place_of`
+                         is a tensor, it takes over that operand's space, and the operand is gone afterwards */
+  COSMA_EXECUTE = 2,  /* run `operator`; the tensors in list `streamed` are read or written off-chip */
+  COSMA_STORE = 3,    /* copy `tensor` to off-chip memory; it stays in the scratchpad */
+  COSMA_FREE = 4      /* `tensor` gives up its space */
+};
+
+/* What a tensor is to the whole network. */
+enum { COSMA_INPUT = 0, COSMA_WEIGHT = 1, COSMA_INTERMEDIATE = 2, COSMA_OUTPUT = 3 };
+
+#define COSMA_NONE 0xFFFFFFFFu
+
+typedef struct cosma_tensor {
+  const char *name;
+  uint64_t bytes; /* true size: what a transfer moves */
+  uint64_t space; /* size rounded up to the alignment: what it takes in the scratchpad */
+  uint32_t kind;
+} cosma_tensor;
+
+/* Lists of tensors are runs of the table of indices: `count` of them from `first` on. */
+typedef struct cosma_list {
+  uint32_t first;
+  uint32_t count;
+} cosma_list;
+
+typedef struct cosma_operator {
+  const char *name;
+  const char *type;
+  cosma_list inputs;  /* activations */
+  cosma_list weights; /* constants */
+  cosma_list outputs;
+} cosma_operator;
+
+typedef struct cosma_instruction {
+  uint32_t what;
+  uint32_t subject;     /* index of the tensor, or of the operator for COSMA_EXECUTE */
+  uint64_t address;     /* in bytes; COSMA_LOAD and COSMA_ALLOCATE */
+  uint32_t in_place_of; /* index of a tensor, or COSMA_NONE; COSMA_ALLOCATE */
+  cosma_list streamed;  /* COSMA_EXECUTE */
+} cosma_instruction;
+
+typedef struct cosma_plan {
+  const char *model;
+  uint64_t scratchpad;            /* bytes */
+  uint64_t reserved;              /* bytes at its top that the plan leaves alone */
+  uint64_t alignment;             /* bytes; every address is a multiple of it */
+  uint32_t weights_are_streamed;  /* 1: operators read their weights off-chip, without being told in `streamed` */
+  uint64_t peak;                  /* most bytes in use at once */
+  uint64_t loaded, stored, streamed, compulsory; /* traffic in bytes */
+  const cosma_tensor *tensors;
+  uint32_t tensor_count;
+  const cosma_operator *operators;
+  uint32_t operator_count;
+  const uint32_t *indices;
+  const cosma_instruction *instructions;
+  uint32_t instruction_count;
+} cosma_plan;
+
+#endif /* COSMA_PLAN_TYPES */
+"""
+
+_KIND = {"input": 0, "weight": 1, "intermediate": 2, "output": 3}
+
+
+def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
+    """Write a plan as a header that declares ``static const cosma_plan NAME``.
+
+    Parameters
+    ----------
+    plan
+        A valid plan.
+    name
+        Identifier of the plan; its tables are named after it.
+
+    Raises
+    ------
+    InputError
+        If ``name`` is no C identifier.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise InputError(f"--name {name!r} is no C identifier; use letters, digits and underscores")
+    tensor_index = {tensor: i for i, tensor in enumerate(plan.graph.tensors)}
+    operators = list(plan.graph.operators)
+    operator_index = {operator.name: i for i, operator in enumerate(operators)}
+    indices: list[int] = []
+
+    def run(tensors: tuple[str, ...]) -> str:
+        first = len(indices)
+        indices.extend(tensor_index[tensor] for tensor in tensors)
+        return f"{{{first if tensors else 0}u, {len(tensors)}u}}"
+
+    alignment = plan.accelerator.alignment
+    tensor_rows = [
+        f"{{{_string(t.name)}, {t.size_bytes}u, {align_up(t.size_bytes, alignment)}u, {_KIND[t.kind]}u}}"
+        for t in plan.graph.tensors.values()
+    ]
+    operator_rows = [
+        f"{{{_string(o.name)}, {_string(o.type)}, {run(o.inputs)}, {run(o.weights)}, {run(o.outputs)}}}"
+        for o in operators
+    ]
+    rows: list[str] = []
+    for instruction in plan.instructions:
+        match instruction:
+            case Load(tensor, address):
+                rows.append(_row("LOAD", tensor_index[tensor], address))
+            case Allocate(tensor, address, operand):
+                rows.append(
+                    _row("ALLOCATE", tensor_index[tensor], address, None if operand is None else tensor_index[operand])
+                )
+            case Execute(operator, streamed):
+                rows.append(_row("EXECUTE", operator_index[operator], streamed=run(streamed)))
+            case Store(tensor):
+                rows.append(_row("STORE", tensor_index[tensor]))
+            case Free(tensor):
+                rows.append(_row("FREE", tensor_index[tensor]))
+    accelerator, traffic = plan.accelerator, plan.traffic
+    guard = f"{name.upper()}_H"
+    parts = [
+        f"/* A plan by cosma for the model {_comment(plan.model_name)}.",
+        f" * {_comment(accelerator.describe())}",
+        f" * Non-compulsory traffic {traffic.noncompulsory} B of {traffic.total} B; "
+        f"{plan.certificate.status}, lower bound {plan.certificate.lower_bound} B.",
+        " * Carry the instructions out in order. Addresses count from the start of the scratchpad. */",
+        f"#ifndef {guard}",
+        f"#define {guard}",
+        "",
+        "#include <stdint.h>",
+        "",
+        TYPES,
+        _table(f"static const cosma_tensor {name}_tensors", tensor_rows, '{"", 0u, 0u, 0u}'),
+        _table(
+            f"static const cosma_operator {name}_operators", operator_rows, '{"", "", {0u, 0u}, {0u, 0u}, {0u, 0u}}'
+        ),
+        _table(f"static const uint32_t {name}_indices", [f"{i}u" for i in indices], "0u"),
+        _table(f"static const cosma_instruction {name}_instructions", rows, _row("FREE", 0)),
+        f"static const cosma_plan {name} = {{",
+        f"  {_string(plan.model_name)},",
+        f"  {accelerator.scratchpad}u, {accelerator.reserved}u, {accelerator.alignment}u,",
+        f"  {int(accelerator.weights == 'stream')}u,",
+        f"  {plan.peak_bytes}u,",
+        f"  {traffic.loaded}u, {traffic.stored}u, {traffic.streamed}u, {traffic.compulsory}u,",
+        f"  {name}_tensors, {len(tensor_rows)}u,",
+        f"  {name}_operators, {len(operator_rows)}u,",
+        f"  {name}_indices,",
+        f"  {name}_instructions, {len(rows)}u",
+        "};",
+        "",
+        f"#endif /* {guard} */",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _row(
+    what: str, subject: int, address: int = 0, in_place_of: int | None = None, streamed: str = "{0u, 0u}"
+) -> str:
+    operand = "COSMA_NONE" if in_place_of is None else f"{in_place_of}u"
+    return f"{{COSMA_{what}, {subject}u, {address}u, {operand}, {streamed}}}"
+
+
+def _table(declaration: str, rows: list[str], nothing: str) -> str:
+    """Write an array; C has no empty ones, so an empty table holds a row that nobody counts."""
+    body = ",\n  ".join(rows or [nothing])
+    return f"{declaration}[] = {{\n  {body}\n}};\n"
+
+
+def _string(text: str) -> str:
+    r"""Write a C string: other than ASCII as octal bytes of the UTF-8 form, and ``?`` so that no trigraph forms."""
+    out = []
+    for byte in text.encode("utf-8", "backslashreplace"):
+        character = chr(byte)
+        if character in '"\\' or character == "?":
+            out.append("\\" + character)
+        elif 32 <= byte < 127:
+            out.append(character)
+        else:
+            out.append(f"\\{byte:03o}")
+    return '"' + "".join(out) + '"'
+
+
+def _comment(text: str) -> str:
+    """Keep text from ending the comment it stands in."""
+    printable = text.encode("ascii", "backslashreplace").decode("ascii")
+    return re.sub(r"[\x00-\x1f]", " ", printable).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")

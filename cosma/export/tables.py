@@ -1,0 +1,67 @@
+"""Plans as CSV: one row an instruction, or one row a stay in the scratchpad. Sizes and addresses in bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.report.timeline import timeline_of
+
+if TYPE_CHECKING:
+    from cosma.plan import Plan
+
+
+def instructions_csv(plan: Plan) -> str:
+    """Write ``index,step,do,name,bytes,address,in_place_of,streamed``; streamed names are separated by spaces.
+
+    A space or backslash within a name is written with a backslash before it in ``streamed``.
+    """
+    rows: list[tuple[object, ...]] = [
+        ("index", "step", "do", "name", "bytes", "address", "in_place_of", "streamed")
+    ]
+    step = 0
+    for index, instruction in enumerate(plan.instructions):
+        match instruction:
+            case Load(name, address):
+                rows.append((index, step, "load", name, plan.graph.tensors[name].size_bytes, address, "", ""))
+            case Allocate(name, address, operand):
+                size = plan.graph.tensors[name].size_bytes
+                rows.append((index, step, "allocate", name, size, address, operand or "", ""))
+            case Execute(name, streamed):
+                rows.append((index, step, "execute", name, "", "", "", " ".join(_escape(n) for n in streamed)))
+                step += 1
+            case Store(name):
+                size = plan.graph.tensors[name].size_bytes
+                rows.append((index, max(0, step - 1), "store", name, size, "", "", ""))
+            case Free(name):
+                size = plan.graph.tensors[name].size_bytes
+                rows.append((index, max(0, step - 1), "free", name, size, "", "", ""))
+    return _write(rows)
+
+
+def stays_csv(plan: Plan) -> str:
+    """Write ``tensor,bytes,space,address,start,end,origin,ending,in_place_of``; steps are half-open."""
+    rows: list[tuple[object, ...]] = [
+        ("tensor", "bytes", "space", "address", "start", "end", "origin", "ending", "in_place_of")
+    ]
+    for stay in timeline_of(plan).stays:
+        size = plan.graph.tensors[stay.tensor].size_bytes
+        rows.append(
+            (
+                stay.tensor, size, stay.space_bytes, stay.address, stay.start, stay.end, stay.origin, stay.ending,
+                stay.in_place_of or "",
+            )
+        )  # fmt: skip
+    return _write(rows)
+
+
+def _escape(name: str) -> str:
+    return name.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _write(rows: list[tuple[object, ...]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,136 @@
+"""TensorFlow Lite Micro's offline-planned tensor allocation.
+
+TFLM reads it from a metadata entry named ``OfflineMemoryAllocation``, whose buffer holds little-endian 32-bit
+integers: the format's version (1), the subgraph, how many offsets follow, then for each tensor of the subgraph
+its byte offset from the start of the arena's head, or -1 where TFLM is to place it itself ("Offline planned
+tensor allocations" in TFLM's ``memory_management.md``).
+
+TFLM keeps a tensor at one place from first to last use, inputs from the start, outputs to the end, and knows no
+off-chip memory for activations. So only plans that spill and stream nothing can be written this way; for
+others an error says what stands against it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.errors import InputError
+from cosma.report.timeline import Stay, timeline_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.plan import Plan
+
+#: What TFLM looks for, and the version of the format.
+METADATA_NAME, VERSION = "OfflineMemoryAllocation", 1
+#: Bytes TFLM aligns every buffer of its arena to.
+ARENA_ALIGNMENT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    tensor: str
+    start: int
+    end: int
+    address: int
+    top: int
+
+
+def tflm_offsets(plan: Plan) -> dict[str, int]:
+    """Byte offset of every activation.
+
+    Raises
+    ------
+    InputError
+        If the plan does something TFLM cannot: spills, streaming, in-place results, an address that is no
+        multiple of 16, or space of an input or output that others use before or after.
+    """
+    timeline = timeline_of(plan)
+    last = len(timeline.steps)
+    streamed = [
+        t for t in timeline.transfers if t.kind.startswith("stream") and plan.graph.tensors[t.tensor].kind != "weight"
+    ]
+    if streamed:
+        raise InputError(
+            f"{_first(streamed[0].tensor, len(streamed))} streamed past the scratchpad, which TFLM cannot do; plan "
+            "with a scratchpad large enough that nothing is (see `cosma curve`), or with --operands resident"
+        )
+    lives: dict[str, _Life] = {}
+    for stay in timeline.stays:
+        tensor = plan.graph.tensors[stay.tensor]
+        if tensor.kind == "weight":
+            raise InputError("weights lie in the scratchpad, but TFLM reads them from the model; use --weights stream")
+        _check(stay)
+        if stay.tensor in lives:
+            raise InputError(
+                f"tensor {stay.tensor!r} is spilled and loaded again, which TFLM cannot do; plan with more scratchpad"
+            )
+        start = 0 if tensor.kind == "input" else stay.start
+        end = last if tensor.kind == "output" else stay.end
+        lives[stay.tensor] = _Life(stay.tensor, start, end, stay.address, stay.address + stay.space_bytes)
+    _check_overlaps(list(lives.values()))
+    return {name: life.address for name, life in lives.items()}
+
+
+def tflm_metadata(plan: Plan, tensors: Sequence[str] | None = None, *, subgraph: int = 0) -> bytes:
+    """Write the content of the metadata buffer.
+
+    Parameters
+    ----------
+    plan
+        A plan in which every activation has one place for its whole life; see :func:`tflm_offsets`.
+    tensors
+        Names of all tensors of the ``.tflite`` subgraph in its order; those the plan does not know get -1. Without
+        it, the plan's activations in the plan's order.
+    subgraph
+        Index of the subgraph.
+
+    Raises
+    ------
+    InputError
+        Where :func:`tflm_offsets` does, or if ``tensors`` lacks one of the plan's activations.
+    """
+    offsets = tflm_offsets(plan)
+    names = list(tensors) if tensors is not None else [n for n in plan.graph.tensors if n in offsets]
+    missing = sorted(offsets.keys() - set(names))
+    if missing:
+        raise InputError(
+            f"the list of tensors lacks {len(missing)} activations of the plan, such as {missing[0]!r}; list the names "
+            "of the .tflite file's tensors in its order, as the plan spells them"
+        )
+    values = [VERSION, subgraph, len(names), *(offsets.get(name, -1) for name in names)]
+    return struct.pack(f"<{len(values)}i", *values)
+
+
+def _check(stay: Stay) -> None:
+    if stay.in_place_of is not None:
+        raise InputError(
+            f"{stay.tensor!r} takes over the space of {stay.in_place_of!r} while its operator runs; TFLM does not "
+            "promise that its kernels allow it: plan with --no-in-place"
+        )
+    if stay.address % ARENA_ALIGNMENT:
+        raise InputError(
+            f"{stay.tensor!r} lies at {stay.address}, no multiple of {ARENA_ALIGNMENT}; plan with --alignment 16"
+        )
+
+
+def _check_overlaps(lives: list[_Life]) -> None:
+    """Inputs live from the start and outputs to the end in TFLM, longer than in the plan."""
+    lives.sort(key=lambda life: (life.start, life.address))
+    alive: list[_Life] = []
+    for life in lives:
+        alive = [other for other in alive if other.end > life.start]
+        for other in alive:
+            if other.address < life.top and life.address < other.top:
+                raise InputError(
+                    f"{other.tensor!r} and {life.tensor!r} share space at different steps, but TFLM keeps inputs from "
+                    "the start and outputs to the end; plan with a larger scratchpad"
+                )
+        alive.append(life)
+
+
+def _first(name: str, count: int) -> str:
+    return f"tensor {name!r} is" if count == 1 else f"{count} tensors, such as {name!r}, are"

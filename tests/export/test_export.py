@@ -1,0 +1,275 @@
+"""Exports are read back by what they are made for: a C compiler, TFLM's layout, a CSV reader, a visitor."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import struct
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import cosma
+from cosma import (
+    Accelerator,
+    Allocate,
+    Graph,
+    InputError,
+    Operator,
+    Plan,
+    PlanInvalidError,
+    Tensor,
+    TensorKind,
+    compile,
+)
+from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
+
+HERE = Path(__file__).parent
+OPEN = HERE.parents[1].parent / "shared" / "models" / "open"
+ODD = 'odd "name" ??/ \\ é */ 7\n'
+
+
+def net() -> Graph:
+    """A skip, elementwise operators, two results of one operator, a zero-byte tensor and odd names."""
+    return Graph(
+        [
+            Tensor("x", 3000, TensorKind.INPUT),
+            Tensor("w", 700, TensorKind.WEIGHT),
+            Tensor("a", 4000),
+            Tensor("b", 4000),
+            Tensor("left", 2000),
+            Tensor("right", 1500),
+            Tensor("none", 0),
+            Tensor("c", 2000),
+            Tensor("y", 4000, TensorKind.OUTPUT),
+            Tensor(ODD, 1500, TensorKind.OUTPUT),
+        ],
+        [
+            Operator("stem", "Conv", ("x",), ("a",), ("w",)),
+            Operator("act", "Relu", ("a",), ("b",)),
+            Operator("split", "Split", ("b",), ("left", "right", "none")),
+            Operator("again", "Conv", ("left", "none"), ("c",), ("w",)),
+            Operator("join", "Concat", ("c", "a"), ("y",)),
+            Operator("end", "Tanh", ("right",), (ODD,)),
+        ],
+        ODD,
+    )
+
+
+MODES = [
+    {"scratchpad": "16KiB"},
+    {"scratchpad": "6KiB"},
+    {"scratchpad": "10KiB", "operands": "resident"},
+    {"scratchpad": "10KiB", "weights": "scratchpad", "alignment": 16, "reserved": "512"},
+]
+
+
+@pytest.fixture(scope="module", params=range(len(MODES)))
+def plan(request: pytest.FixtureRequest) -> Plan:
+    return compile(net(), Accelerator(**MODES[request.param]), strategy="e2")
+
+
+def _compiled(plan: Plan, folder: Path, compiler: list[str]) -> Path:
+    (folder / "plan.h").write_text(c_header(plan))
+    program = folder / "replay"
+    subprocess.run(
+        [*compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", "-I", str(folder), str(HERE / "replay.c"),
+         "-o", str(program)],
+        check=True,
+    )  # fmt: skip
+    return program
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+def test_header_compiles_and_replays(plan: Plan, tmp_path: Path) -> None:
+    program = _compiled(plan, tmp_path, ["gcc", "-std=c99", "-fsanitize=undefined"])
+    said = subprocess.run([program], check=True, capture_output=True).stdout.decode()
+    numbers, rest = said.split("\n", 1)
+    traffic = plan.traffic
+    expected = [traffic.loaded, traffic.stored, traffic.streamed, plan.peak_bytes, len(plan.graph.operators)]
+    assert [int(n) for n in numbers.split()] == expected
+    assert rest == f"{ODD}\n{ODD}\n"
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+def test_replay_in_c_refuses_a_wrong_plan(tmp_path: Path) -> None:
+    plan = compile(net(), Accelerator(scratchpad="16KiB", in_place=False), strategy="e2")
+    instructions = [replace(i, address=0) if isinstance(i, Allocate) else i for i in plan.instructions]
+    program = _compiled(replace(plan, instructions=tuple(instructions)), tmp_path, ["gcc", "-std=c99"])
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "overlap" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
+def test_header_is_cpp_as_well(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "one.h").write_text(c_header(plan, "one"))
+    (tmp_path / "two.h").write_text(c_header(plan, "two"))
+    source = tmp_path / "main.cpp"
+    source.write_text('#include "one.h"\n#include "two.h"\nint main() { return one.peak == two.peak ? 0 : 1; }\n')
+    program = tmp_path / "main"
+    subprocess.run(["g++", "-std=c++11", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)], check=True)
+    assert subprocess.run([program]).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+def test_real_model_in_c(tmp_path: Path) -> None:
+    path = OPEN / "darts_v1_cifar.onnx"
+    if not path.exists():
+        pytest.skip("the models are not here")
+    plan = compile(path, Accelerator(scratchpad="300KiB"), strategy="e2")
+    program = _compiled(plan, tmp_path, ["gcc", "-std=c99"])
+    counted = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()[:4]
+    traffic = plan.traffic
+    assert [int(n) for n in counted] == [traffic.loaded, traffic.stored, traffic.streamed, plan.peak_bytes]
+
+
+def test_header_names(plan: Plan) -> None:
+    assert c_header(plan) == c_header(plan)
+    with pytest.raises(InputError, match="identifier"):
+        c_header(plan, "2 plans")
+
+
+# -- TensorFlow Lite Micro --------------------------------------------------------------------------------
+
+
+def chain() -> Graph:
+    names = ["x", "a", "b", "c", "y"]
+    kinds = [TensorKind.INPUT, *[TensorKind.INTERMEDIATE] * 3, TensorKind.OUTPUT]
+    tensors = [Tensor(name, 1000, kind) for name, kind in zip(names, kinds, strict=True)]
+    tensors.append(Tensor("w", 100, TensorKind.WEIGHT))
+    operators = [
+        Operator(f"o{i}", "Conv", (names[i],), (names[i + 1],), ("w",) if i == 0 else ()) for i in range(4)
+    ]
+    return Graph(tensors, operators, "chain")
+
+
+def _tflm_plan(**mode: object) -> Plan:
+    settings = {"scratchpad": "8KiB", "operands": "resident", "alignment": 16, "in_place": False, **mode}
+    return compile(chain(), Accelerator(**settings), strategy="given+belady+first-fit")
+
+
+def test_tflm_layout() -> None:
+    # a and b would take turns with x and y in a tighter plan; this one has room.
+    plan = _tflm_plan()
+    plan = replace(
+        plan,
+        instructions=tuple(
+            replace(i, address={"x": 0, "a": 1008, "b": 2016, "c": 1008, "y": 3024}[i.tensor])
+            if hasattr(i, "address")
+            else i
+            for i in plan.instructions
+        ),
+    )
+    plan = replace(plan, peak_bytes=cosma.replay(plan).peak_bytes)
+    assert cosma.replay(plan).valid
+    raw = tflm_metadata(plan, ["w", "x", "a", "unknown", "b", "c", "y"])
+    values = struct.unpack(f"<{len(raw) // 4}i", raw)
+    assert values == (1, 0, 7, -1, 0, 1008, -1, 2016, 1008, 3024)
+    assert struct.unpack("<3i", tflm_metadata(plan, subgraph=2)[:12]) == (1, 2, 5)
+    with pytest.raises(InputError, match="lacks 1 activations"):
+        tflm_metadata(plan, ["x", "a", "b", "c"])
+
+
+def test_tflm_refuses_what_it_cannot_do() -> None:
+    late = Graph(
+        [*(Tensor(n, 1000, TensorKind.INPUT) for n in "xz"), Tensor("a", 1000), Tensor("b", 1000),
+         Tensor("y", 1000, TensorKind.OUTPUT)],
+        [Operator("o", "Conv", ("x",), ("a",)), Operator("p", "Conv", ("a",), ("b",)),
+         Operator("q", "Concat", ("b", "z"), ("y",))],
+    )  # fmt: skip
+    plan = compile(late, Accelerator(scratchpad="3024", operands="resident", alignment=16), strategy="e2")
+    assert plan.traffic.noncompulsory == 0
+    with pytest.raises(InputError, match="keeps inputs from the start"):
+        tflm_metadata(plan)
+    with pytest.raises(InputError, match="streamed"):
+        tflm_metadata(_tflm_plan(scratchpad="1024", operands="streamable"))
+    relu = Graph(
+        [Tensor("x", 64, TensorKind.INPUT), Tensor("a", 64), Tensor("y", 64, TensorKind.OUTPUT)],
+        [Operator("o", "Conv", ("x",), ("a",)), Operator("r", "Relu", ("a",), ("y",))],
+    )
+    with pytest.raises(InputError, match="--no-in-place"):
+        tflm_metadata(compile(relu, Accelerator(scratchpad="4KiB", operands="resident"), strategy="e2"))
+    spilling = compile(net(), Accelerator(scratchpad="10KiB", operands="resident", in_place=False), strategy="e2")
+    assert spilling.traffic.noncompulsory > 700
+    with pytest.raises(InputError, match="spilled and loaded again"):
+        tflm_metadata(spilling)
+
+
+# -- CSV and visitors -------------------------------------------------------------------------------------
+
+
+def test_csv(plan: Plan) -> None:
+    rows = list(csv.DictReader(io.StringIO(instructions_csv(plan))))
+    assert [row["do"] for row in rows] == [i.do for i in plan.instructions]
+    assert sum(int(row["bytes"]) for row in rows if row["do"] == "load") == plan.traffic.loaded
+    assert sum(int(row["bytes"]) for row in rows if row["do"] == "store") == plan.traffic.stored
+    assert [row["name"] for row in rows if row["do"] == "execute"] == list(plan.schedule)
+    stays = list(csv.DictReader(io.StringIO(stays_csv(plan))))
+    assert len(stays) == sum(i.do in ("load", "allocate") for i in plan.instructions)
+    top = plan.accelerator.capacity_bytes
+    assert all(int(row["address"]) + int(row["space"]) <= top for row in stays)
+
+
+class _Counter(cosma.PlanVisitor):
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.moved = 0
+
+    def begin(self, plan: Plan) -> None:
+        self.calls.append("begin")
+
+    def load(self, tensor: Tensor, address: int) -> None:
+        self.calls.append("load")
+        self.moved += tensor.size_bytes
+
+    def allocate(self, tensor: Tensor, address: int, in_place_of: str | None) -> None:
+        self.calls.append("allocate")
+
+    def execute(self, operator: Operator, operands: tuple[object, ...], results: tuple[object, ...]) -> None:
+        self.calls.append("execute")
+        assert [place.tensor.name for place in operands] == list(operator.operands)
+        self.moved += sum(p.tensor.size_bytes for p in (*operands, *results) if p.address is None)
+
+    def store(self, tensor: Tensor, address: int) -> None:
+        self.calls.append("store")
+        self.moved += tensor.size_bytes
+
+    def free(self, tensor: Tensor, address: int) -> None:
+        self.calls.append("free")
+
+
+def test_visitors_see_everything(plan: Plan) -> None:
+    counter = _Counter()
+    cosma.visit(plan, counter)
+    assert counter.calls == ["begin", *(i.do for i in plan.instructions)]
+    assert counter.moved == plan.traffic.total
+    cosma.visit(plan, cosma.PlanVisitor())
+    first = next(i for i, x in enumerate(plan.instructions) if x.do in ("allocate", "load"))
+    broken = replace(plan, instructions=plan.instructions[:first] + plan.instructions[first + 1 :])
+    with pytest.raises(PlanInvalidError, match="not in the scratchpad"):
+        cosma.visit(broken, _Counter())
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.export import export
+
+    plan = compile(net(), Accelerator(scratchpad="16KiB", operands="resident"), strategy="e2")
+    cosma.save_plan(plan, tmp_path / "plan.json")
+    nothing = {"c": None, "csv": None, "stays": None, "tflm": None, "tensors": None}
+    rest = {"name": "n", "subgraph": 0, "force": False}
+    export(tmp_path / "plan.json", **{**nothing, "c": tmp_path / "p.h", "csv": tmp_path / "p.csv"}, **rest)
+    assert "static const cosma_plan n" in (tmp_path / "p.h").read_text()
+    with pytest.raises(InputError, match="nothing to write"):
+        export(tmp_path / "plan.json", **nothing, **rest)
+    with pytest.raises(InputError, match="no-in-place"):
+        export(tmp_path / "plan.json", **{**nothing, "tflm": tmp_path / "t", "c": tmp_path / "none.h"}, **rest)
+    assert not (tmp_path / "none.h").exists()
+    broken = replace(plan, instructions=plan.instructions[1:])
+    cosma.save_plan(broken, tmp_path / "broken.json")
+    with pytest.raises(PlanInvalidError, match="not exported"):
+        export(tmp_path / "broken.json", **{**nothing, "csv": tmp_path / "x"}, **rest)
+    assert capsys.readouterr().out == ""
