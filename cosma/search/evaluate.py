@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 #: Power of the waiting time in the score of a victim; 1 is Belady's rule in spirit, 0 looks at cost alone.
 DEFAULT_PATIENCE = 1.0
 
-_ROW_BYTES = 64 << 20
+_ROW_BYTES = 32 << 20
 
 
 def new_tape(net: Network, order: Sequence[int] | NDArray[np.int32], *, patience: float = DEFAULT_PATIENCE) -> Tape:
     """Allocate working memory for an order of search operators, and replay it.
 
-    Checkpoints are as dense as about 64 MiB allow. Rows are twice as long as the most tensors that are ever live
+    Checkpoints are as dense as about 32 MiB allow. Rows are twice as long as the most tensors that are ever live
     under ``order``, so that other orders fit too; one that does not fit is never adopted.
     """
     n, m = len(order), len(net.size)
@@ -90,13 +90,14 @@ def greedy_decisions(problem: Problem, contraction: Contraction, tape: Tape) -> 
         if last - first == 1 and tape.born[s] and not problem.must_store[t] and not problem.starts_off_chip[t]:
             resident.append(first)
     for v, row in enumerate(contraction.members):
-        if len(row) > 1 and not tape.born[int(net.result[net.result_start[v]])]:
-            for u in row[:-1]:
+        born = int(tape.born[int(net.result[net.result_start[v]])]) if len(row) > 1 else 1
+        if born != 1:
+            for u in row[:-1] if born == 0 else row[:1]:
                 keep[int(touches.start[int(problem.results_of(u)[0])])] = False
     return decisions_from_gaps(problem, order, keep, touches=touches, resident_touches=resident)
 
 
-def cost_bytes(net: Network, tape: Tape) -> int:
+def cost_bytes(tape: Tape) -> int:
     """Non-compulsory bytes of the known order, without the problem's constant."""
     return int(tape.step_cost.sum())
 

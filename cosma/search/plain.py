@@ -33,6 +33,8 @@ class PlainReplay:
         (tensor, search operator): the tensor is off-chip just before that operator reads it, after an earlier touch.
     homeless
         Results that had no room while their operator ran.
+    late
+        Those of them that belong to a chain and had room once its head had run.
     """
 
     cost: int = 0
@@ -40,6 +42,7 @@ class PlainReplay:
     step_cost: list[int] = field(default_factory=list)
     dropped: set[tuple[int, int]] = field(default_factory=set)
     homeless: set[int] = field(default_factory=set)
+    late: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -117,9 +120,10 @@ class _Step:
                 if self.streamable:
                     offer(t, "in use", size + store + (size if again else 0), 0, space)
                 continue
+            if t in self.results and net.chain_cost[self.v] > 0:
+                offer(t, "late", 2 * size, 0, space)
+                continue
             price = size + store if again else store
-            if t in self.results:
-                price += int(net.chain_cost[self.v])
             offer(t, "waits", price, wait if again else 0, space)
         return found
 
@@ -145,6 +149,7 @@ def replay_plainly(net: Network, order: Sequence[int]) -> PlainReplay:
         for t in [*step.operands, *step.results]:
             if t in held and held[t].next_use in (step.n, -1):
                 del held[t]
+        found.step_cost[-1] += _let_in_late(step, held, found)
     found.cost = sum(found.step_cost)
     return found
 
@@ -161,7 +166,7 @@ def _make_room(step: _Step, held: dict[int, _Held], found: PlainReplay) -> int:
     while over() > 0:
         _, t, kind, price = min(step.victims(held, over(), step.saved(held)), key=lambda item: item[:2])
         paid += price
-        if 0 <= held[t].next_use < step.n:
+        if 0 <= held[t].next_use < step.n and kind != "late":
             found.dropped.add((t, int(step.order[held[t].next_use])))
         if kind == "pair":
             held[t].next_use = -1
@@ -180,6 +185,25 @@ def _make_room(step: _Step, held: dict[int, _Held], found: PlainReplay) -> int:
             found.homeless.discard(t)
             if state.next_use < step.n:
                 found.dropped.discard((t, int(step.order[state.next_use])))
+    return paid
+
+
+def _let_in_late(step: _Step, held: dict[int, _Held], found: PlainReplay) -> int:
+    """The result of a chain whose head had no room for it enters now, or the whole chain goes off-chip."""
+    net = step.net
+    if not net.chain_cost[step.v] or not found.homeless & set(step.results):
+        return 0
+    (t,) = step.results
+    following, size = step.next_use(t), int(net.size[t])
+    if sum(int(net.space[u]) for u in held) + int(net.space[t]) <= int(net.capacity[0]):
+        found.late.add(t)
+        if following < step.n:
+            held[t] = _Held(following, False)
+        return 0
+    paid = int(net.chain_cost[step.v]) - 2 * size
+    if following < step.n:
+        found.dropped.add((t, int(step.order[following])))
+        paid += size if net.stored_free[t] else 2 * size
     return paid
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.problem import Decisions, noncompulsory_bytes
-from cosma.search.chain import Chain
-from cosma.search.evaluate import greedy_decisions, new_tape
+from cosma.problem import Decisions, noncompulsory_bytes, touches_of
+from cosma.search.chain import PATIENCES, Chain
+from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
+from cosma.search.kernels import replay_all
 from cosma.search.network import build_network
 from cosma.search.parallel import run_all
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.problem import Problem
+    from cosma.search.kernels import Tape
 
 Start: TypeAlias = Sequence[int] | Decisions
 Improvement: TypeAlias = Callable[[Decisions, int], None]
@@ -34,8 +36,18 @@ STEPS_PER_SECOND = 6_000_000
 #: Steps a chain simulates between two looks at ``stop``.
 SLICE_STEPS = 100_000
 
-#: Steps each chain simulates in the first round; later rounds are longer.
-FIRST_ROUND_STEPS = 400_000
+#: Steps per operator that each chain simulates in the first round, and the most; each later round doubles them.
+FIRST_ROUND_STEPS_PER_OPERATOR = 1_000
+MOST_FIRST_ROUND_STEPS = 8_000_000
+
+#: Orders given their best replacement after each round, and the nominal seconds one may take.
+REFINED_PER_ROUND = 2
+REFINING_WORK = 1.0
+
+#: Terms (tensors that may stay, summed over steps) above which replacement is left to the greedy rule, and
+#: nominal seconds per term.
+MOST_REFINING_TERMS = 400_000
+REFINING_WORK_PER_TERM = 5e-6
 
 #: Longest round of a chain, in slices.
 MOST_SLICES = 64
@@ -117,6 +129,8 @@ class Searcher:
         self._stop: Callable[[], bool] = never
         self._orders: list[tuple[int, NDArray[np.int32]]] = []
         self._chains: list[Chain] = []
+        self._tapes: dict[float, Tape] = {}
+        self._refined: set[tuple[int, ...]] = set()
         for start in starts or (range(problem.operator_count),):
             self.offer(start)
         self._slices = self._search()
@@ -150,14 +164,35 @@ class Searcher:
         return True
 
     def _take_order(self, contracted: NDArray[np.int32]) -> None:
-        """Replay an order by the plain rule and remember it among the best."""
-        tape = new_tape(self._contraction.network, contracted)
-        decisions = greedy_decisions(self.problem, self._contraction, tape)
-        traffic = noncompulsory_bytes(self.problem, decisions)
-        self._orders.append((traffic, contracted.copy()))
+        """Replay an order by the greedy rule, more and less patient, and remember it among the best."""
+        net = self._contraction.network
+        costs = []
+        for patience in PATIENCES:
+            tape = self._tapes.get(patience)
+            if tape is None:
+                tape = self._tapes[patience] = new_tape(net, contracted, patience=patience)
+            tape.order[:] = contracted
+            cost, _ = replay_all(net, tape, False)
+            if cost < 0:  # more is live than the rows hold
+                tape = self._tapes[patience] = new_tape(net, contracted, patience=patience)
+                cost = cost_bytes(tape)
+            costs.append((cost, patience))
+        cost, patience = min(costs)
+        self._remember(cost + self.problem.constant_noncompulsory_bytes, contracted)
+        if self._best is None or cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
+            decisions = greedy_decisions(self.problem, self._contraction, self._tapes[patience])
+            self._take(decisions, noncompulsory_bytes(self.problem, decisions))
+
+    def _remember(self, traffic_bytes: int, contracted: NDArray[np.int32]) -> None:
+        if any(np.array_equal(contracted, order) for _, order in self._orders):
+            self._orders = [
+                (min(traffic, traffic_bytes) if np.array_equal(contracted, order) else traffic, order)
+                for traffic, order in self._orders
+            ]
+        else:
+            self._orders.append((traffic_bytes, contracted.copy()))
         self._orders.sort(key=lambda pair: pair[0])
         del self._orders[4 * CHAINS :]
-        self._take(decisions, traffic)
 
     def _met(self) -> bool:
         bound = self._lower_bound() if callable(self._lower_bound) else self._lower_bound
@@ -195,28 +230,48 @@ class Searcher:
         if not self._has_freedom():
             return
         yield 1e-6 * self.problem.operator_count
-        slices = max(1, FIRST_ROUND_STEPS // SLICE_STEPS)
+        steps = min(MOST_FIRST_ROUND_STEPS, FIRST_ROUND_STEPS_PER_OPERATOR * len(self._contraction.members))
+        slices = max(1, steps // SLICE_STEPS)
         for round_number in range(1_000_000):
             if round_number == 0:
                 orders = [self._orders[c % len(self._orders)][1] for c in range(CHAINS)]
-                self._chains = [
-                    Chain(net, order, seed=self.seed * CHAINS + c, rank=c) for c, order in enumerate(orders)
-                ]
+                self._chains = [Chain(net, order, seed=self.seed, rank=c) for c, order in enumerate(orders)]
             else:
                 self._restart(round_number)
             for chain in self._chains:
                 chain.begin_round(round_number)
             for k in range(slices):
                 yield from self._slice(k / slices, (k + 1) / slices)
-            for chain in self._chains:
-                self._take_order(chain.best_order())
-            slices = min(MOST_SLICES, slices * 2)
+            for chain in sorted(self._chains, key=lambda chain: chain.best_cost)[:REFINED_PER_ROUND]:
+                yield from self._refine(chain.best_order())
+            slices = max(slices, min(MOST_SLICES, slices * 2))
+
+    def _refine(self, contracted: NDArray[np.int32]) -> Generator[float, None, None]:
+        """Give an order its best replacement, if that is affordable and was not done yet."""
+        from cosma.exact import optimal_replacement
+
+        self._take_order(contracted)
+        order = self._contraction.expand(contracted.tolist())
+        if order in self._refined or self._met() or self._stop():
+            return
+        touches = touches_of(self.problem, order)
+        waits = np.diff(touches.step)
+        waits[touches.start[1:-1][touches.start[1:-1] < len(touches.step)] - 1] = 0
+        terms = int(waits.clip(min=0).sum())
+        if terms > MOST_REFINING_TERMS:
+            return
+        decisions, _, _ = optimal_replacement(self.problem, order, work_limit=REFINING_WORK, stop=self._stop)
+        self._refined.add(order)
+        traffic = noncompulsory_bytes(self.problem, decisions)
+        self._remember(traffic, contracted)
+        self._take(decisions, traffic)
+        yield REFINING_WORK_PER_TERM * terms
 
     def _restart(self, round_number: int) -> None:
         """Half of the chains go on from the best order known, half from the best each has found itself."""
         best = self._orders[0][1]
         for c, chain in enumerate(self._chains):
-            chain.restart(best if (c + round_number) % 2 == 0 else chain.best_order())
+            chain.restart(best if c % 2 == 0 else chain.best_order())
 
     def _slice(self, begin: float, end: float) -> Generator[float, None, None]:
         before = min(chain.best_cost for chain in self._chains)
