@@ -22,6 +22,9 @@ Array = NDArray[Any]
 #: Ways to free space at one operator, at most.
 MOST_OPTIONS = 256
 
+#: Operators in a chain that may run at once, at most.
+LONGEST_RUN = 16
+
 
 class LabelData(NamedTuple):
     """The instance as the kernels read it; CSR tables as in :class:`cosma.problem.Problem`.
@@ -177,41 +180,86 @@ def future_cost(d, row, rest):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True)
-def _may_run_at_once(d, row, used, v):  # type: ignore[no-untyped-def]
-    """Whether running ``v`` next is at least as good as any continuation.
+def _run_ends(d, row, level, before, v):  # type: ignore[no-untyped-def]
+    """Account for running ``v`` right after a chain that ended with tensor ``before`` (-1: at the start).
 
-    It fits beside all that is here, leaves no more than it found, its results are no dearer to give up than
-    any of the operands they replace, and no operand that lives on changes its state.
+    Returns (space held afterwards, price of giving up all results, least price among what is freed), or -1 as the
+    first if ``v`` cannot run now without giving anything up or without changing a tensor that lives on.
     """
     here = 2 * d.operator_words
-    away = here + d.tensor_words
-    at_once = used
-    freed = 0
+    clean = here + 2 * d.tensor_words
+    at_once = level
     cheapest = np.int64(1) << np.int64(62)
+    freed = 0
+    for i in range(d.predecessor_start[v], d.predecessor_start[v + 1]):
+        u = d.predecessor[i]
+        if not _has(row, 0, u) and (before < 0 or u != d.producer[before]):
+            return -1, 0, cheapest
     for i in range(d.operand_start[v], d.operand_start[v + 1]):
         u = d.operand[i]
         if d.space[u] == 0:
             continue
-        lives_on = _read_later(d, row, u, v)
-        if _has(row, here, u):
-            if not lives_on:
+        if u == before:
+            freed += d.space[u]
+            cheapest = min(cheapest, d.size[u] + d.write[u])
+        elif _has(row, here, u):
+            if not _read_later(d, row, u, v):
                 freed += d.space[u]
-                dirty = not _has(row, away + d.tensor_words, u)
-                cheapest = min(cheapest, d.size[u] + (d.write[u] if dirty else 0))
+                cheapest = min(cheapest, d.size[u] + (np.int64(0) if _has(row, clean, u) else d.write[u]))
         else:
-            if lives_on:
-                return False
+            if _read_later(d, row, u, v):
+                return -1, 0, cheapest
             if not d.streamable:
                 at_once += d.space[u]
     left = 0
-    price = 0
+    price = np.int64(0)
     for i in range(d.result_start[v], d.result_start[v + 1]):
         r = d.result[i]
-        at_once += d.space[r] if not d.streamable or not d.must_store[r] or _read_later(d, row, r, v) else 0
-        if d.consumer_start[r] < d.consumer_start[r + 1]:
+        read = d.consumer_start[r] < d.consumer_start[r + 1]
+        if read or not d.streamable or not d.must_store[r]:
+            at_once += d.space[r]
+        if read and d.space[r]:
             left += d.space[r]
-            price += d.size[r] + d.write[r] if d.space[r] else 0
-    return at_once <= d.capacity and left <= freed and (left == 0 or price <= cheapest)
+            price += d.size[r] + d.write[r]
+    shared = 0
+    for i in range(d.pair_start[v], d.pair_start[v + 1]):
+        u = d.pair_operand[i]
+        if u == before or (_has(row, here, u) and not _read_later(d, row, u, v)):
+            shared = max(shared, d.space[d.pair_result[i]])
+    if at_once - shared > d.capacity:
+        return -1, 0, cheapest
+    return level - freed + left, price, cheapest
+
+
+@nb.njit(cache=True)
+def _may_run_at_once(d, row, used, v):  # type: ignore[no-untyped-def]
+    """Whether running ``v`` next is at least as good as any continuation.
+
+    So it is if ``v``, or a chain of operators that begins with ``v``, fits beside all that is here, ends holding no more
+    space than there was at its start and after each of its members, and its last results are no dearer to give up
+    than anything it frees on the way. Take any plan, and move the chain to the front: whenever the plan gives up one of the
+    tensors the chain frees, give up the last results instead; until then they take no more space.
+    """
+    level = used
+    lowest = used
+    least_price = np.int64(1) << np.int64(62)
+    before = -1
+    for _ in range(LONGEST_RUN):
+        level, price, cheapest = _run_ends(d, row, level, before, v)
+        if level < 0:
+            return False
+        least_price = min(least_price, cheapest)
+        if level <= lowest and (price == 0 or price <= least_price):
+            return True
+        lowest = min(lowest, level)
+        if d.result_start[v + 1] != d.result_start[v] + 1:
+            return False
+        before = d.result[d.result_start[v]]
+        if d.consumer_start[before + 1] != d.consumer_start[before] + 1 or d.space[before] == 0:
+            return False
+        least_price = min(least_price, d.size[before] + d.write[before])
+        v = d.consumer[d.consumer_start[before]]
+    return False
 
 
 @nb.njit(cache=True)
@@ -355,11 +403,12 @@ def _hash(row, words):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True)
-def _insert(d, table, cost, bound, used, rest, parent, by, alive, heads, nexts, sizes,  # type: ignore[no-untyped-def]
-            child, c, f, u, r, p, v):
+def _insert(d, table, cost, bound, used, rest, parent, by, alive, pure, heads, nexts, sizes,  # type: ignore[no-untyped-def]
+            child, c, f, u, r, p, v, real):
     """Add a label unless one with the same down-set dominates it; returns False if the table is full."""
     slot = np.int64(_hash(child, d.operator_words) & np.uint64(heads.shape[0] - 1))
     at = heads[slot]
+    full = sizes[0] >= table.shape[0]
     while at >= 0:
         if alive[at]:
             same = True
@@ -369,14 +418,19 @@ def _insert(d, table, cost, bound, used, rest, parent, by, alive, heads, nexts, 
                     break
             if same:
                 sizes[1] += 1
+                # A merged label promises for those it stands for; now it stands for one more.
                 if _dominates(d, table[at], cost[at], child, c):
+                    if not pure[at]:
+                        bound[at] = min(bound[at], f)
                     return True
-                if _dominates(d, child, c, table[at], cost[at]):
+                if not full and _dominates(d, child, c, table[at], cost[at]):
                     alive[at] = False
+                    if not real:
+                        f = min(f, bound[at])
         at = nexts[at]
-    at = sizes[0]
-    if at >= table.shape[0]:
+    if full:
         return False
+    at = sizes[0]
     table[at] = child
     cost[at] = c
     bound[at] = f
@@ -385,6 +439,7 @@ def _insert(d, table, cost, bound, used, rest, parent, by, alive, heads, nexts, 
     parent[at] = p
     by[at] = v
     alive[at] = True
+    pure[at] = real
     nexts[at] = heads[slot]
     heads[slot] = at
     sizes[0] = at + 1
@@ -393,8 +448,8 @@ def _insert(d, table, cost, bound, used, rest, parent, by, alive, heads, nexts, 
 
 @nb.njit(cache=True)
 def _covers(d, row, used, v, credit, over, options, extra, gain, price, which,  # type: ignore[no-untyped-def]
-            base, rest, upper, most, table, cost, bound, held, rests, parent, by, alive, heads, nexts, sizes,
-            child, index, order, chosen, suffix):
+            base, rest, promised, real, upper, most, table, cost, bound, held, rests, parent, by, alive, pure, heads,
+            nexts, sizes, child, index, order, chosen, suffix):
     """Create a child for every inclusion-minimal set of ways that frees enough.
 
     Returns the least bound among children that were given up (too many ways, or no room in the table), or -1.
@@ -437,12 +492,11 @@ def _covers(d, row, used, v, credit, over, options, extra, gain, price, which,  
             made += 1
             if made > most:
                 # Whatever is left costs at least what the label itself promises.
-                least = base + future_cost(d, row, rest + d.potential[v])
-                return least if lost < 0 else min(lost, least)
+                return promised if lost < 0 else min(lost, promised)
             space = _child(d, row, child, used, v, credit, chosen, depth, which)
-            least = paid + future_cost(d, child, rest)
-            if least < upper and not _insert(d, table, cost, bound, held, rests, parent, by, alive, heads, nexts,
-                                             sizes, child, paid, least, space, rest, sizes[3], v):
+            least = max(promised, paid + future_cost(d, child, rest))
+            if least < upper and not _insert(d, table, cost, bound, held, rests, parent, by, alive, pure, heads, nexts,
+                                             sizes, child, paid, least, space, rest, sizes[3], v, real):
                 lost = least if lost < 0 else min(lost, least)
         if depth == 0:
             return lost
@@ -453,9 +507,10 @@ def _covers(d, row, used, v, credit, over, options, extra, gain, price, which,  
 
 
 @nb.njit(cache=True)
-def expand(d, table, cost, used, rest, chosen_labels, upper, most,  # type: ignore[no-untyped-def]
-           out_table, out_cost, out_bound, out_used, out_rest, out_parent, out_by, out_alive, heads, nexts, sizes):
-    """Run one more operator from every label of a layer.
+def expand(d, table, cost, bound, used, rest, pure, chosen_labels, first, last, upper, most,  # type: ignore[no-untyped-def]
+           out_table, out_cost, out_bound, out_used, out_rest, out_parent, out_by, out_alive, out_pure, heads, nexts,
+           sizes):
+    """Run one more operator from the labels ``chosen_labels[first:last]`` of a layer.
 
     ``sizes`` counts labels made, comparisons and covers (and holds the label at work). Returns the least bound of
     what was given up, or -1.
@@ -469,9 +524,10 @@ def expand(d, table, cost, used, rest, chosen_labels, upper, most,  # type: igno
     suffix = np.empty(MOST_OPTIONS + 1, dtype=np.int64)
     child = np.empty(table.shape[1], dtype=np.uint64)
     lost = -1.0
-    for place in range(len(chosen_labels)):
+    for place in range(first, last):
         at = chosen_labels[place]
         row = table[at]
+        sizes[3] = place
         forced = -1
         for k in range(d.operator_words):
             word = row[d.operator_words + k]
@@ -487,24 +543,92 @@ def expand(d, table, cost, used, rest, chosen_labels, upper, most,  # type: igno
                 word &= word - np.uint64(1)
                 if forced >= 0 and v != forced:
                     continue
-                sizes[3] = place
                 for credit in range(d.pair_start[v] - 1, d.pair_start[v + 1]):
-                    if credit < d.pair_start[v]:
-                        pair = -1
-                    else:
-                        pair = credit
-                        if d.streamable and not _has(row, 2 * d.operator_words, d.pair_operand[pair]):
-                            # The result alone takes no more space than the operand it would take over.
-                            continue
+                    pair = credit if credit >= d.pair_start[v] else -1
+                    if pair >= 0 and d.streamable and not _has(row, 2 * d.operator_words, d.pair_operand[pair]):
+                        # The result alone takes no more space than the operand it would take over.
+                        continue
                     over, options, extra = _options(d, row, used[at], v, pair, gain, price, which)
                     if options >= MOST_OPTIONS:
-                        gone = cost[at] + 0.0
-                        lost = gone if lost < 0 else min(lost, gone)
-                        continue
-                    gone = _covers(d, row, used[at], v, pair, over, options, extra, gain, price, which, cost[at],
-                                   rest[at] - d.potential[v], upper, most, out_table, out_cost, out_bound, out_used,
-                                   out_rest, out_parent, out_by, out_alive, heads, nexts, sizes, child, index, order,
-                                   chosen, suffix)
+                        gone = bound[at]
+                    else:
+                        gone = _covers(
+                            d, row, used[at], v, pair, over, options, extra, gain, price, which, cost[at],
+                            rest[at] - d.potential[v], bound[at], pure[at], upper, most, out_table, out_cost,
+                            out_bound, out_used, out_rest, out_parent, out_by, out_alive, out_pure, heads, nexts,
+                            sizes, child, index, order, chosen, suffix,
+                        )
                     if gone >= 0:
                         lost = gone if lost < 0 else min(lost, gone)
     return lost
+
+
+@nb.njit(cache=True)
+def rehash(d, table, count, heads, nexts):  # type: ignore[no-untyped-def]
+    """Enter the first ``count`` labels of a table into an emptied hash table."""
+    heads[:] = -1
+    for at in range(count):
+        slot = np.int64(_hash(table[at], d.operator_words) & np.uint64(heads.shape[0] - 1))
+        nexts[at] = heads[slot]
+        heads[slot] = at
+
+
+@nb.njit(cache=True)
+def hashes(d, table, labels):  # type: ignore[no-untyped-def]
+    """Hash the down-sets of some labels. ``uint64[labels]``."""
+    found = np.empty(len(labels), dtype=np.uint64)
+    for i in range(len(labels)):
+        found[i] = _hash(table[labels[i]], d.operator_words)
+    return found
+
+
+@nb.njit(cache=True)
+def merge(d, table, cost, bound, used, rest, pure, ranked, keys, width):  # type: ignore[no-untyped-def]
+    """Merge labels of equal down-set until about ``width`` are left.
+
+    ``ranked`` lists labels by (hash, bound), ``keys`` their hashes. Each down-set keeps its best labels in proportion to its
+    share; the others become one that holds what all of them hold, is clean where any of them is, and has paid
+    the least: at least as good as each. Returns the labels kept.
+    """
+    kept = np.empty(len(ranked), dtype=np.int64)
+    count = 0
+    here = 2 * d.operator_words
+    away = here + d.tensor_words
+    clean = away + d.tensor_words
+    begin = 0
+    while begin < len(ranked):
+        end = begin + 1
+        while end < len(ranked) and keys[end] == keys[begin]:
+            same = True
+            for k in range(d.operator_words):
+                if table[ranked[end], k] != table[ranked[begin], k]:
+                    same = False
+            if not same:
+                break
+            end += 1
+        allotted = max(1, (end - begin) * width // len(ranked))
+        for i in range(begin, min(end, begin + allotted)):
+            kept[count] = ranked[i]
+            count += 1
+        if end - begin > allotted:
+            to = kept[count - 1]
+            for i in range(begin + allotted, end):
+                at = ranked[i]
+                cost[to] = min(cost[to], cost[at])
+                bound[to] = min(bound[to], bound[at])
+                for k in range(d.tensor_words):
+                    alive = table[to, here + k] | table[to, away + k]
+                    table[to, here + k] &= table[at, here + k]
+                    table[to, away + k] = alive & ~table[to, here + k]
+                    table[to, clean + k] |= table[at, clean + k] | table[to, away + k]
+            pure[to] = False
+            held = np.int64(0)
+            for k in range(d.tensor_words):
+                word = table[to, here + k]
+                while word:
+                    held += d.space[k * 64 + _lowest(word)]
+                    word &= word - np.uint64(1)
+            used[to] = held
+            bound[to] = max(bound[to], cost[to] + future_cost(d, table[to], rest[to]))
+        begin = end
+    return kept[:count]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.label_kernels import LabelData, expand
+from cosma.bounds.label_kernels import LabelData, expand, hashes, merge, rehash
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -129,7 +129,7 @@ class LabelSearch:
     bound_bytes
         No plan costs less. Grows during :meth:`run`, up to ``upper_bytes``.
     order
-        After :meth:`run`: an optimal order, if one below ``upper_bytes`` exists and was found and proven.
+        After :meth:`run`: an order that the bound takes, if it is below ``upper_bytes``; optimal if ``proven``.
     proven
         After :meth:`run`: whether ``bound_bytes`` is the optimum, or what ``upper_bytes`` was.
     """
@@ -155,24 +155,30 @@ class LabelSearch:
         for v in range(problem.operator_count):
             if len(problem.predecessors_of(v)) == 0:
                 now.table[0, data.operator_words + (v >> 6)] |= np.uint64(1) << np.uint64(v & 63)
-        now.cost[0], now.used[0] = 0, 0
+        now.cost[0], now.used[0], now.bound[0] = 0, 0, 0.0
         # A little less than the potential, so that rounding never discards what is as good as the bound.
         now.rest[0] = self.potential.total * (1 - 1e-11) - 1e-3
         chosen = np.zeros(1, dtype=np.int64)
         history: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
         heads = np.empty(1 << (2 * _ROOM * self.width - 1).bit_length(), dtype=np.int64)
         sizes = np.zeros(4, dtype=np.int64)
+        portion = max(1, self.width // 16)
         for _ in range(problem.operator_count):
             sizes[:] = 0
             heads.fill(-1)
-            lost = expand(
-                data, now.table, now.cost, now.used, now.rest, chosen, self.upper, MOST_COVERS,
-                new.table, new.cost, new.bound, new.used, new.rest, new.parent, new.by, new.alive, heads, new.nexts,
-                sizes,
-            )  # fmt: skip
-            if lost >= 0:
-                self._given_up = min(self._given_up, float(lost))
-            chosen = self._keep(new, int(sizes[0]))
+            for first in range(0, len(chosen), portion):
+                lost = expand(
+                    data, now.table, now.cost, now.bound, now.used, now.rest, now.pure, chosen,
+                    first, min(first + portion, len(chosen)), self.upper, MOST_COVERS,
+                    new.table, new.cost, new.bound, new.used, new.rest, new.parent, new.by, new.alive, new.pure,
+                    heads, new.nexts, sizes,
+                )  # fmt: skip
+                if lost >= 0:
+                    self._given_up = min(self._given_up, float(lost))
+                if sizes[0] > _ROOM * self.width // 2:
+                    sizes[0] = new.compact(self._merged(data, new, int(sizes[0])))
+                    rehash(data, new.table, sizes[0], heads, new.nexts)
+            chosen = self._keep(data, new, int(sizes[0]))
             history.append((new.parent[chosen], new.by[chosen]))
             now, new, spare = new, spare, (now if len(now.cost) > 1 else _Layer(_ROOM * self.width, words))
             least = float(now.bound[chosen].min()) if len(chosen) else _INFINITE
@@ -182,21 +188,34 @@ class LabelSearch:
                 self.proven = self.bound_bytes >= self.upper
                 return
         best = int(np.argmin(now.cost[chosen]))
-        self.proven = True
         self.order = _trace(history, best)
+        self.proven = bool(now.pure[chosen[best]]) or self.bound_bytes >= self.upper
 
     def lower_upper(self, upper_bytes: int) -> None:
         """Say that a plan this good is known."""
         self.upper = min(self.upper, float(upper_bytes))
 
-    def _keep(self, layer: _Layer, made: int) -> NDArray[np.int64]:
-        """Choose the labels to go on from, and note the least bound among the others."""
+    def _merged(self, data: LabelData, layer: _Layer, made: int) -> NDArray[np.int64]:
+        """Labels of a layer that are not dominated; if there are too many, those of equal down-set merged."""
         alive = np.flatnonzero(layer.alive[:made])
         if len(alive) <= self.width:
             return alive
-        ranked = alive[np.argsort(layer.bound[alive], kind="stable")]
-        self._given_up = min(self._given_up, float(layer.bound[ranked[self.width]]))
-        return np.sort(ranked[: self.width])
+        keys = hashes(data, layer.table, alive)
+        by_key = np.lexsort((alive, layer.bound[alive], keys))
+        kept = merge(
+            data, layer.table, layer.cost, layer.bound, layer.used, layer.rest, layer.pure,
+            alive[by_key], keys[by_key], self.width,
+        )  # fmt: skip
+        return np.sort(kept)
+
+    def _keep(self, data: LabelData, layer: _Layer, made: int) -> NDArray[np.int64]:
+        """Choose the labels to go on from; note the least bound of those given up."""
+        alive = self._merged(data, layer, made)
+        if len(alive) > self.width + self.width // 4:
+            ranked = alive[np.argsort(layer.bound[alive], kind="stable")]
+            self._given_up = min(self._given_up, float(layer.bound[ranked[self.width]]))
+            alive = np.sort(ranked[: self.width])
+        return alive
 
 
 class _Layer:
@@ -211,7 +230,16 @@ class _Layer:
         self.parent = np.empty(room, dtype=np.int32)
         self.by = np.empty(room, dtype=np.int32)
         self.alive = np.empty(room, dtype=np.bool_)
+        self.pure = np.ones(room, dtype=np.bool_)
         self.nexts = np.empty(room, dtype=np.int64)
+
+    def compact(self, kept: NDArray[np.int64]) -> int:
+        """Move the labels ``kept`` (ascending) to the front; return their number."""
+        count = len(kept)
+        for column in (self.table, self.cost, self.bound, self.used, self.rest, self.parent, self.by, self.pure):
+            column[:count] = column[kept]  # type: ignore[index]
+        self.alive[:count] = True
+        return count
 
 
 def _trace(history: list[tuple[NDArray[np.int32], NDArray[np.int32]]], at: int) -> tuple[int, ...]:
