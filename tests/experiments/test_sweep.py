@@ -170,6 +170,32 @@ def test_killed_at_any_moment_no_finished_cell_is_lost(experiment: Make, traces:
     assert any("torn" in text for text in notes)
 
 
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(
+    experiment: Make, traces: Traces, tmp_path: Path
+) -> None:
+    experiment("good", "hang", strategies='["e1"]')
+    code = (
+        "import sys, functools\nfrom cosma.cli import main\nimport cosma.experiments as e\n"
+        f"e.sweep = functools.partial(e.sweep, runner={FAULTY!r})\n"
+        "sys.argv = ['cosma', 'sweep', 'experiment.toml', '--jobs', '1']\nmain()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while _lines(tmp_path / "experiment") < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = _children(child.pid)
+    child.send_signal(signal.SIGINT)
+    _, log = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "the same command goes on" in log
+    assert {row.model for row in load_rows(tmp_path / "experiment")} == {"good"}
+    assert workers
+    assert not any(_alive(pid) for pid in workers)
+
+
 def test_a_folder_serves_one_sweep_at_a_time(experiment: Make, tmp_path: Path) -> None:
     with Store(tmp_path / "out"), pytest.raises(InputError, match="another sweep"):
         sweep(experiment("a"), tmp_path / "out", jobs=1, quiet=True)
@@ -268,3 +294,16 @@ def _alive(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == parent:
+                found.append(int(entry.name))
+    return found
