@@ -281,12 +281,14 @@ def anneal(  # type: ignore[no-untyped-def]
         for layer in range(layers):
             for expert in range(experts):
                 if home[layer, expert] != best[layer, expert]:
-                    device_load[layer, home[layer, expert]] -= load[layer, expert]
-                    device_load[layer, best[layer, expert]] += load[layer, expert]
                     move_expert(
                         home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field,
                         layer, expert, best[layer, expert],
                     )  # fmt: skip
+    device_load[:, :] = 0.0
+    for layer in range(layers):
+        for expert in range(experts):
+            device_load[layer, home[layer, expert]] += load[layer, expert]
     return best_total
 
 

@@ -1,0 +1,224 @@
+"""Make every table of this folder: ``python results/placement/make.py [--traces FOLDER] [--only NAME ...]``.
+
+Reads the routing traces of ``--traces`` (default ``../shared/traces`` beside the project) and writes one CSV per
+table here. Everything but the columns of CPU seconds
+is the same in every run. Tables: targets, exflow, balance, replication, headline, scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cosma.placement import Affinity, Placement, Topology, open_trace, read_affinity, score
+from cosma.placement.bounds import lower_bound
+from cosma.placement.baselines import eplb, eplb_replicated, vanilla
+from cosma.placement.metrics import imbalance, mean_cost
+from cosma.placement.service import PlaceOptions, place
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+#: Trace, clusters (nodes, devices per node), as the cost tables have them.
+CASES = [
+    ("gpt_12x8_top1_s1", [(1, 4), (2, 4), (2, 2), (1, 8)]),
+    ("synth_32x8_mixtral_like_top1", [(1, 4), (2, 4), (1, 8)]),
+    ("gpt_8x16_top2_s2", [(1, 4), (2, 4), (4, 4)]),
+    ("synth_24x16_top1_a50", [(1, 4), (2, 4), (4, 4)]),
+    ("gpt_12x64_top1_s5", [(1, 4), (2, 4), (4, 4)]),
+    ("synth_32x64_top1_a60", [(1, 4), (2, 4), (4, 4)]),
+]
+Row = dict[str, Any]
+
+
+def load(folder: Path, name: str) -> Affinity:
+    """Aggregate the profile part of a trace."""
+    return read_affinity(open_trace(folder / f"{name}.npz", "profile"))
+
+
+def held_out(folder: Path, name: str, placement: Placement) -> float:
+    """Return the mean cost on unseen tokens of the same domains."""
+    return score(placement, open_trace(folder / f"{name}.npz", "eval_in").chunks()).mean_cost
+
+
+def targets(folder: Path) -> Iterator[Row]:
+    """Our placements with bounds, beside the baselines."""
+    for name, clusters in CASES:
+        affinity = load(folder, name)
+        for nodes, per_node in clusters:
+            topology = Topology.grid(nodes, per_node)
+            begin = time.process_time()
+            ours = place(affinity, topology, PlaceOptions(bound="none"))
+            placed = time.process_time()
+            certificate = ours.certificate
+            if certificate["status"] != "optimal":
+                found = lower_bound(affinity, topology, 12_000_000_000)
+                certificate = found.certificate(float(ours.metrics["mean_cost"]))
+            bounded = time.process_time() - placed
+            yield {
+                "trace": name,
+                "cluster": f"{nodes}x{per_node}",
+                "vanilla": f"{mean_cost(affinity, topology, vanilla(affinity, topology)):.4f}",
+                "eplb": f"{mean_cost(affinity, topology, eplb(affinity, topology)):.4f}",
+                "ours": f"{mean_cost(affinity, topology, ours.devices):.4f}",
+                "bound": f"{certificate['lower_bound']:.4f}",
+                "gap_percent": f"{100 * certificate['gap']:.1f}",
+                "status": certificate["status"],
+                "method": certificate["method"],
+                "ours_held_out": f"{held_out(folder, name, ours):.4f}",
+                "cpu_s_placing": f"{placed - begin:.1f}",
+                "cpu_s_bound": f"{bounded:.1f}",
+            }
+
+
+def exflow(folder: Path) -> Iterator[Row]:
+    """ExFlow's program, at once and by bipartition with growing batches of tokens, under a work limit."""
+    from cosma.placement.exflow import bipartition, incremental_counts, one_shot
+
+    for name, clusters in CASES:
+        affinity = load(folder, name)
+        tokens = np.concatenate(list(open_trace(folder / f"{name}.npz", "profile").chunks()))
+        batches = None
+        if affinity.top_k == 1:
+            batches = incremental_counts(tokens[:, :, 0], affinity.experts, 10_000)
+        for nodes, per_node in clusters if affinity.experts <= 16 else [(2, 4)]:
+            topology = Topology.grid(nodes, per_node)
+            whole = one_shot(affinity, topology, work=5.0)
+            halves = bipartition(affinity, topology, batches=batches, work=5.0)
+            ours = place(affinity, topology, PlaceOptions(bound="none"))
+            yield {
+                "trace": name,
+                "cluster": f"{nodes}x{per_node}",
+                "exflow_one_shot": f"{mean_cost(affinity, topology, whole.devices):.4f}",
+                "first_program_crossings": whole.first_split.crossings,
+                "first_program_bound": f"{whole.first_split.bound:.0f}",
+                "cpu_s_one_shot": f"{whole.cpu_seconds:.1f}",
+                "exflow_bipartition": f"{mean_cost(affinity, topology, halves.devices):.4f}",
+                "bipartition_bound": f"{halves.first_split.bound:.0f}",
+                "cpu_s_bipartition": f"{halves.cpu_seconds:.1f}",
+                "ours": f"{mean_cost(affinity, topology, ours.devices):.4f}",
+            }
+
+
+def balance(folder: Path) -> Iterator[Row]:
+    """Cost under a limit on mean imbalance."""
+    for name, limits in (("gpt_8x16_top2_s2", (1.15, 1.07)), ("synth_32x64_top1_a60", (1.1, 1.034))):
+        affinity, topology = load(folder, name), Topology.grid(2, 4)
+        for label, homes in (("vanilla", vanilla(affinity, topology)), ("eplb", eplb(affinity, topology))):
+            yield balance_row(name, label, affinity, topology, homes, 0.0)
+        for limit in (None, *limits):
+            begin = time.process_time()
+            options = PlaceOptions(bound="none", balance=limit, balance_scope="mean")
+            ours = place(affinity, topology, options)
+            label = "ours" if limit is None else f"ours, mean at most {limit}"
+            yield balance_row(name, label, affinity, topology, ours.devices, time.process_time() - begin)
+
+
+def balance_row(name: str, label: str, affinity: Affinity, topology: Topology, homes: Any, seconds: float) -> Row:
+    """Return one row of the balance table."""
+    return {
+        "trace": name,
+        "cluster": "2x4",
+        "placement": label,
+        "cost": f"{mean_cost(affinity, topology, homes):.4f}",
+        "mean_imbalance": f"{imbalance(affinity, topology, homes).mean():.3f}",
+        "cpu_s": f"{seconds:.1f}",
+    }
+
+
+def replication(folder: Path) -> Iterator[Row]:
+    """One copy per device and layer (12.5 % more memory), judged on held-out tokens with nearest-copy routing."""
+    name, topology = "gpt_12x64_top1_s5", Topology.grid(2, 4)
+    affinity = load(folder, name)
+    copies = eplb_replicated(affinity, topology, 1)
+    homes = np.array([[held[0] for held in row] for row in copies])
+    found = [("eplb", Placement(topology, homes, copies), 0.0)]
+    for limit in (None, 1.6, 1.35, 1.2):
+        begin = time.process_time()
+        options = PlaceOptions(bound="none", replicas_per_device=1, balance=limit, balance_scope="mean")
+        label = "ours" if limit is None else f"ours, mean at most {limit} on the profile"
+        found.append((label, place(affinity, topology, options), time.process_time() - begin))
+    for label, placement, seconds in found:
+        row: Row = {"trace": name, "cluster": "2x4", "placement": label}
+        for part in ("profile", "eval_in"):
+            counted = score(placement, open_trace(folder / f"{name}.npz", part).chunks())
+            row |= {f"{part}_cost": f"{counted.mean_cost:.4f}", f"{part}_imbalance": f"{counted.imbalance:.3f}"}
+        yield row | {"cpu_s": f"{seconds:.1f}"}
+
+
+def headline(folder: Path) -> Iterator[Row]:
+    """Reduction of cross-device routing against experts in order, one node, on the profile and on held-out tokens."""
+    for name in ("gpt_12x8_top1_s1", "gpt_8x16_top2_s2", "synth_24x16_top1_a50", "gpt_12x64_top1_s5", "synth_32x64_top1_a60"):
+        affinity = load(folder, name)
+        for devices in (2, 4, 8, 16):
+            if affinity.experts % devices:
+                continue
+            topology = Topology.grid(1, devices)
+            ours = place(affinity, topology, PlaceOptions(bound="none", proposals=15_000_000))
+            before = Placement(topology, vanilla(affinity, topology))
+            row: Row = {"trace": name, "experts": affinity.experts, "devices": devices}
+            for part in ("profile", "eval_in"):
+                trace = open_trace(folder / f"{name}.npz", part)
+                old, new = score(before, trace.chunks()).mean_cost, score(ours, trace.chunks()).mean_cost
+                row |= {f"{part}_vanilla": f"{old:.4f}", f"{part}_ours": f"{new:.4f}"}
+                row[f"{part}_reduction_percent"] = f"{100 * (1 - new / old):.1f}"
+            yield row
+
+
+def scale(folder: Path) -> Iterator[Row]:
+    """Large models: time and memory."""
+    from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
+
+    for name, nodes, per_node in (("synth_58x256_top1_a50", 4, 4), ("synth_58x256_top8_a50", 4, 8)):
+        yield scale_row(name, load(folder, name), nodes, per_node)
+    options = SyntheticOptions(tokens=4000, layers=61, experts=384, top_k=8, clusters=32, affinity=0.5, skew=1.0)
+    yield scale_row("generated 61x384 top-8", Affinity.from_tokens(synthetic_trace(options), 384), 16, 8)
+
+
+def scale_row(name: str, affinity: Affinity, nodes: int, per_node: int) -> Row:
+    """Return one row of the scale table."""
+    topology = Topology.grid(nodes, per_node)
+    begin = time.process_time()
+    ours = place(affinity, topology, PlaceOptions(bound="none"))
+    return {
+        "trace": name,
+        "cluster": f"{nodes}x{per_node}",
+        "vanilla": f"{mean_cost(affinity, topology, vanilla(affinity, topology)):.4f}",
+        "ours": f"{mean_cost(affinity, topology, ours.devices):.4f}",
+        "cpu_s": f"{time.process_time() - begin:.1f}",
+        "peak_memory_gb": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}",
+    }
+
+
+TABLES: dict[str, Callable[[Path], Iterator[Row]]] = {
+    table.__name__: table for table in (targets, exflow, balance, replication, headline, scale)
+}
+
+
+def main() -> None:
+    """Write the tables asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traces", type=Path, default=ROOT.parent / "shared" / "traces")
+    parser.add_argument("--only", nargs="*", choices=sorted(TABLES), default=list(TABLES))
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        with (HERE / f"{name}.csv").open("w", newline="") as stream:
+            writer = None
+            for row in TABLES[name](arguments.traces):
+                if writer is None:
+                    writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+                    writer.writeheader()
+                writer.writerow(row)
+                stream.flush()
+                print(name, row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
