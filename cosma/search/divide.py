@@ -1,0 +1,256 @@
+"""Divide and conquer as in COSMA (section on large networks): parts solved exactly, joined by what crosses.
+
+An order is cut into parts of a few operators. A cut behind an operator that is comparable (ancestor or descendant)
+with all others is *exact*: every order passes through it, so dynamic programming over what may lie in the scratchpad
+there loses nothing. Longer stretches without such an operator are cut where the fewest bytes are live; these
+cuts are heuristic, because another order might interleave what lies on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.problem import Decisions, noncompulsory_bytes
+from cosma.search.network import build_network
+from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cosma.problem import Problem
+    from cosma.search.network import Network
+
+#: Operators (chains count once) in a part.
+MOST_OPERATORS = 14
+
+#: Tensors that may cross a cut at which all states are tried.
+MOST_CROSSING = 2
+
+#: Deterministic solver seconds for one part and one pair of states, at most.
+MOST_PART_WORK = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the order, steps ``[start, end)``.
+
+    Attributes
+    ----------
+    start, end
+        Steps.
+    exact
+        Whether both its cuts are exact and all its states were solved to proof.
+    reason
+        Why it is not exact, or empty.
+    """
+
+    start: int
+    end: int
+    exact: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DivideOutcome:
+    """What divide and conquer found.
+
+    Attributes
+    ----------
+    decisions, noncompulsory_bytes
+        The plan without addresses, and its traffic.
+    parts
+        The parts, in order, with what is exact about each.
+    exact
+        Whether every part is exact: then no plan has less traffic.
+    """
+
+    decisions: Decisions
+    noncompulsory_bytes: int
+    parts: tuple[Part, ...]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What lies in the scratchpad at a cut, the bytes paid so far, and the order so far."""
+
+    held: tuple[tuple[int, bool], ...]
+    cost: int
+    order: tuple[int, ...]
+
+
+def divide(
+    problem: Problem,
+    order: Sequence[int] | None = None,
+    *,
+    effort: float = 10.0,
+    seed: int = 0,
+    stop: Callable[[], bool] | None = None,
+    most_operators: int = MOST_OPERATORS,
+) -> DivideOutcome:
+    """Plan part by part; deterministic.
+
+    Parameters
+    ----------
+    problem
+        A feasible instance.
+    order
+        The order to cut; by default one with a low peak.
+    effort
+        Nominal seconds, shared evenly among the parts.
+    seed
+        Seed of the solver.
+    stop
+        Polled between parts; the rest of the order then stays as given.
+    most_operators
+        Operators in a part, chains counting once.
+
+    Raises
+    ------
+    InfeasibleError
+        If no plan exists because an operator does not fit.
+    """
+    from cosma.exact import optimal_replacement
+    from cosma.heuristics import ORDERS
+
+    problem.check_feasible()
+    contraction = build_network(problem, contract=not problem.streamable)
+    net = contraction.network
+    base = contraction.contract(order if order is not None else ORDERS["peak-minimising"](problem)).tolist()
+    cuts = _cuts(net, base, most_operators)
+    work = min(MOST_PART_WORK, max(0.05, effort / max(1, len(cuts))))
+    states = [_State((), 0, ())]
+    parts: list[Part] = []
+    steps = np.concatenate([[0], np.cumsum([len(contraction.members[v]) for v in base])])
+    begin, begins_exact = 0, True
+    for end, cut_exact in cuts:
+        if stop is not None and stop():
+            states = [_State((), states[0].cost, (*states[0].order, *base[begin:end]))]
+            reason = "stopped"
+        else:
+            every = cut_exact and begins_exact
+            states, reason = _advance(net, base, begin, end, states, every, work, seed)
+        if not reason and not (begins_exact and cut_exact):
+            reason = "its cuts are not at operators comparable with all others"
+        parts.append(Part(int(steps[begin]), int(steps[end]), not reason, reason))
+        begin, begins_exact = end, cut_exact
+    best = min(states, key=lambda state: state.cost)
+    found = contraction.expand(best.order)
+    decisions, _, _ = optimal_replacement(problem, found, stop=stop)
+    given, _, _ = optimal_replacement(problem, contraction.expand(base), stop=stop)
+    exact = all(part.exact for part in parts)
+    decisions = min((decisions, given), key=lambda d: noncompulsory_bytes(problem, d))
+    return DivideOutcome(decisions, noncompulsory_bytes(problem, decisions), tuple(parts), exact)
+
+
+def _advance(
+    net: Network,
+    base: list[int],
+    begin: int,
+    end: int,
+    states: list[_State],
+    every: bool,
+    work: float,
+    seed: int,
+) -> tuple[list[_State], str]:
+    """Solve one part from every state before it, to every state after it where that is called for."""
+    after = needed_after(net, base, end)
+    inside = after & _made(net, base[:end])
+    crossing = sorted(inside)
+    enumerate_ends = every and 0 < len(crossing) <= MOST_CROSSING
+    reason = "" if len(crossing) <= MOST_CROSSING or not every else f"{len(crossing)} tensors cross its end"
+    found: dict[tuple[tuple[int, bool], ...], _State] = {}
+    for state in states:
+        ends: Iterator[Mapping[int, bool] | None] = _ends(net, crossing) if enumerate_ends else iter((None,))
+        for held_after in ends:
+            stretch = Stretch(tuple(base[begin:end]), dict(state.held), after, held_after)
+            result = solve_stretch(net, stretch, work_limit=work, seed=seed)
+            if result is Unsolved.NONE_EXISTS:
+                continue
+            if isinstance(result, Unsolved):
+                reason = reason or "the solver found nothing within its work limit"
+                continue
+            if not result.proven:
+                reason = reason or "not solved to proof within the work limit"
+            held = tuple(sorted(result.held.items()))
+            cost = state.cost + result.cost
+            if held not in found or cost < found[held].cost:
+                found[held] = _State(held, cost, (*state.order, *result.order))
+    if not found:
+        return [_State((), states[0].cost, (*states[0].order, *base[begin:end]))], reason or "no end state was reached"
+    ranked = sorted(found.values(), key=lambda state: (state.cost, state.held))
+    return (ranked if enumerate_ends else ranked[:1]), reason
+
+
+def _ends(net: Network, crossing: list[int]) -> Iterator[dict[int, bool]]:
+    """Every way for the crossing tensors to be at a cut: off-chip, inside, inside with an off-chip copy."""
+    for choice in product((None, False, True), repeat=len(crossing)):
+        held = {t: bool(stored) for t, stored in zip(crossing, choice, strict=True) if stored is not None}
+        if sum(int(net.space[t]) for t in held) <= int(net.capacity[0]):
+            yield held
+
+
+def _made(net: Network, order: Sequence[int]) -> set[int]:
+    """Tensors that exist once some operators have run: their results, and what they have read."""
+    made: set[int] = set()
+    for v in order:
+        made.update(net.result[net.result_start[v] : net.result_start[v + 1]].tolist())
+        made.update(net.operand[net.operand_start[v] : net.operand_start[v + 1]].tolist())
+    return made
+
+
+def _cuts(net: Network, order: list[int], most_operators: int) -> list[tuple[int, bool]]:
+    """Ends of the parts as steps of the order, each with whether the cut there is exact."""
+    n = len(order)
+    exact = sorted({i + 1 for i in _comparable_steps(net, order)} | {n})
+    live = _live_bytes(net, order)
+    cuts: list[tuple[int, bool]] = []
+    begin = 0
+    for k, end in enumerate(exact):
+        following = exact[k + 1] if k + 1 < len(exact) else None
+        if following is not None and following - begin <= most_operators:
+            continue
+        while end - begin > most_operators:
+            low, high = begin + max(1, most_operators // 2), begin + most_operators
+            at = min(range(low, high + 1), key=lambda i: (live[i], -i))
+            cuts.append((at, False))
+            begin = at
+        if end > begin:
+            cuts.append((end, True))
+            begin = end
+    return cuts
+
+
+def _comparable_steps(net: Network, order: list[int]) -> list[int]:
+    """Steps whose operator is comparable with all others: everything before it reaches it, it reaches the rest."""
+    n = len(order)
+    before, after = [0] * n, [0] * n
+    for v in order:
+        for u in net.predecessor[net.predecessor_start[v] : net.predecessor_start[v + 1]].tolist():
+            before[v] |= before[u] | 1 << u
+    for v in reversed(order):
+        for w in net.successor[net.successor_start[v] : net.successor_start[v + 1]].tolist():
+            after[v] |= after[w] | 1 << w
+    return [i for i, v in enumerate(order) if before[v].bit_count() + after[v].bit_count() == n - 1]
+
+
+def _live_bytes(net: Network, order: list[int]) -> list[int]:
+    """Bytes live at the border before each step, one more than there are steps."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for i, v in enumerate(order):
+        for t in net.result[net.result_start[v] : net.result_start[v + 1]].tolist():
+            first.setdefault(t, i)
+            last[t] = i
+        for t in net.operand[net.operand_start[v] : net.operand_start[v + 1]].tolist():
+            first.setdefault(t, i)
+            last[t] = i
+    change = [0] * (len(order) + 2)
+    for t, i in first.items():
+        change[i + 1] += int(net.space[t])
+        change[last[t] + 1] -= int(net.space[t])
+    return [int(x) for x in np.cumsum(change)]

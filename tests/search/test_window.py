@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from cosma.search.network import build_network
+from cosma.search.window import Stretch, StretchResult, Unsolved, needed_after, solve_stretch
+from tests.brute_force import TooLargeError, brute_force
+from tests.random_graphs import random_problem
+from tests.search.test_kernels import feasible
+
+
+def test_a_stretch_over_everything_is_the_optimum() -> None:
+    compared = 0
+    for seed in range(60):
+        problem = random_problem(seed)
+        if not feasible(problem):
+            continue
+        try:
+            optimum = brute_force(problem, most_states=20_000).noncompulsory_bytes
+        except TooLargeError:
+            continue
+        net = build_network(problem, contract=not problem.streamable).network
+        operators = tuple(range(len(net.pair_result)))
+        found = solve_stretch(net, Stretch(operators, {}, frozenset()), work_limit=20.0)
+        assert isinstance(found, StretchResult)
+        assert found.proven
+        assert found.cost + problem.constant_noncompulsory_bytes == optimum, seed
+        compared += 1
+    assert compared > 30
+
+
+def test_costs_of_two_halves_are_at_least_the_optimum_and_often_meet_it() -> None:
+    compared = equal = 0
+    for seed in range(60, 110):
+        problem = random_problem(seed)
+        if not feasible(problem):
+            continue
+        net = build_network(problem, contract=not problem.streamable).network
+        order = list(range(len(net.pair_result)))
+        if len(order) < 4:
+            continue
+        half = len(order) // 2
+        try:
+            optimum = brute_force(problem, most_states=20_000).noncompulsory_bytes
+        except TooLargeError:
+            continue
+        first = solve_stretch(net, Stretch(tuple(order[:half]), {}, needed_after(net, order, half)), work_limit=20.0)
+        assert isinstance(first, StretchResult)
+        second = solve_stretch(net, Stretch(tuple(order[half:]), first.held, frozenset()), work_limit=20.0)
+        assert isinstance(second, StretchResult)
+        total = first.cost + second.cost + problem.constant_noncompulsory_bytes
+        assert total >= optimum, seed
+        compared += 1
+        equal += total == optimum
+    assert compared > 20
+    assert equal > compared // 3
+
+
+def test_says_when_nothing_is_below_the_ceiling() -> None:
+    problem = random_problem(1)
+    net = build_network(problem, contract=not problem.streamable).network
+    stretch = Stretch(tuple(range(len(net.pair_result))), {}, frozenset())
+    best = solve_stretch(net, stretch, work_limit=20.0)
+    assert isinstance(best, StretchResult)
+    assert solve_stretch(net, stretch, work_limit=20.0, ceiling=best.cost) is Unsolved.NONE_EXISTS
+    again = solve_stretch(net, stretch, work_limit=20.0, ceiling=best.cost + 1)
+    assert isinstance(again, StretchResult)
+    assert again.cost == best.cost
+    assert solve_stretch(net, stretch, work_limit=0.0) is Unsolved.LIMIT
