@@ -46,6 +46,8 @@ class _Auto:
     searcher: Searcher | None = None
     spent: float = 0.0
     refined: set[tuple[int, ...]] = field(default_factory=set)
+    packed: set[tuple[int, ...]] = field(default_factory=set)
+    relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
     states_work: float = FIRST_WORK
     states_complete: bool = False
@@ -61,30 +63,31 @@ class _Auto:
         return self.left <= 0 or self.state.done()
 
     def offer(self, decisions: Decisions, by: str) -> None:
-        """Pack and replay decisions that can beat the best plan; where fragmentation costs traffic, try harder."""
+        """Pack and replay decisions that can beat the best plan."""
         relaxed = noncompulsory_bytes(self.state.problem, decisions)
-        self.relaxed_bytes = min(self.relaxed_bytes, relaxed)
-        if relaxed >= self.state.noncompulsory_bytes:
+        if relaxed < self.relaxed_bytes:
+            self.relaxed_bytes, self.relaxed = relaxed, decisions
+        if relaxed < self.state.noncompulsory_bytes:
+            self.state.offer(decisions, by)
+            self.bounds.update_upper(self.state.noncompulsory_bytes)
+
+    def pack(self) -> None:
+        """Where fragmentation cost traffic: learn which residencies have no addresses together, and decide anew."""
+        decisions = self.relaxed
+        if decisions is None or self.relaxed_bytes >= self.state.noncompulsory_bytes or self.state.done():
             return
-        from cosma.lowering import realise, try_realise
+        if decisions.order in self.packed or self._terms(decisions.order) > MOST_REPLACEMENT_TERMS:
+            return
+        from cosma.exact import pack_order
 
-        realised = try_realise(self.state.problem, decisions)
-        if realised is None:
-            from cosma.exact.addresses import pack_order
-
-            self.state.enter("addresses")
-            if self._terms(decisions.order) <= MOST_REPLACEMENT_TERMS:
-                found = pack_order(
-                    self.state.problem,
-                    decisions.order,
-                    first=decisions,
-                    most_rounds=MOST_CONFLICTS,
-                    stop=self.state.stop,
-                )
-                realised = found.realised
-            realised = realised if realised is not None else realise(self.state.problem, decisions)
-        self.state.offer(realised, by)
-        self.bounds.update_upper(self.state.noncompulsory_bytes)
+        self.state.enter("addresses")
+        self.packed.add(decisions.order)
+        found = pack_order(
+            self.state.problem, decisions.order, first=decisions, most_rounds=MOST_CONFLICTS, stop=self.state.stop
+        )
+        if found.realised is not None:
+            self.state.offer(found.realised, "learnt address conflicts")
+            self.bounds.update_upper(self.state.noncompulsory_bytes)
 
     def prove(self, work: float) -> None:
         """Raise the bound."""
@@ -181,13 +184,17 @@ def run_auto(state: CompileRun) -> None:
     for name, order in orders.items():
         auto.refine(order, None, f"{name} order, best replacement")
     auto.enumerate()
-    if auto.over:
-        return
+    if not auto.over:
+        _improve(auto, [*orders.values(), *starts])
+    auto.pack()
+
+
+def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
+    """Rounds of search, bounds and dynamic programming, each longer than the last."""
     from cosma.search import Searcher
 
-    auto.searcher = Searcher(
-        problem, [*orders.values(), *starts], seed=state.seed, lower_bound=lambda: state.bound_bytes
-    )
+    state = auto.state
+    auto.searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
     work = FIRST_ROUND_WORK
     while not auto.over:
         before = auto.spent
