@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from cosma.formulation.model import Model
     from cosma.solvers.interface import Request
 
-#: Seconds beyond the time limit in which a back end may report what it has before it is ended.
-GRACE_S = 2.0
+#: Seconds beyond the time limit for starting the process and for reporting what was found, before it is ended.
+GRACE_S = 10.0
 _POLL_S = 0.05
 
 

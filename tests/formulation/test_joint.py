@@ -34,15 +34,17 @@ def check(problem: Problem, addresses: Addresses, back_end: str) -> bool:
 
 @pytest.mark.parametrize("block", range(4))
 def test_order_and_residency_agree_with_the_machine_search(block: int) -> None:
-    assert all([check(random_problem(seed), "none", "cp-sat") for seed in range(25 * block, 25 * block + 25)])
+    assert all(check(random_problem(seed), "none", "cp-sat") for seed in range(25 * block, 25 * block + 25))
 
 
 @pytest.mark.parametrize("back_end", ["highs", "cbc"])
 def test_other_back_ends_agree(back_end: str) -> None:
-    assert all([check(random_problem(seed), "none", back_end) for seed in range(12)])
+    assert all(check(random_problem(seed), "none", back_end) for seed in range(12))
 
 
-@pytest.mark.parametrize(("addresses", "back_end"), [("intervals", "cp-sat"), ("linear", "cp-sat"), ("linear", "highs")])
+@pytest.mark.parametrize(
+    ("addresses", "back_end"), [("intervals", "cp-sat"), ("linear", "cp-sat"), ("linear", "highs")]
+)
 def test_addresses_agree_with_the_machine_search(addresses: Addresses, back_end: str) -> None:
     checked = sum(check(random_problem(seed, TINY), addresses, back_end) for seed in range(25))
     assert checked >= 20

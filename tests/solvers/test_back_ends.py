@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def test_the_time_limit_holds_and_is_told_apart(back_end: str) -> None:
 
 
 def test_work_limits_are_reproducible() -> None:
-    first, second = (solve(knapsack(40, 2), load_profile("cp-sat"), work_limit=0.2) for _ in range(2))
+    first, second = (solve(knapsack(40, 2), load_profile("cp-sat"), work_limit=0.05) for _ in range(2))
     assert first.stopped_by is Stop.WORK
     assert (first.objective, first.bound) == (second.objective, second.bound)
 
@@ -98,8 +97,7 @@ def test_the_memory_limit_holds() -> None:
 
 def test_a_gap_is_a_reason_to_stop() -> None:
     model = replacement_with_choices()
-    shifted = replace(model, offset=model.offset)
-    result = solve(shifted, Profile(name="loose", back_end="cp-sat", gap=0.9))
+    result = solve(model, Profile(name="loose", back_end="cp-sat", gap=0.9))
     assert result.stopped_by in (Stop.GAP, Stop.PROOF)
     assert result.objective is not None
 
@@ -119,7 +117,7 @@ def test_missing_back_ends_say_so(back_end: str) -> None:
     with pytest.raises(SolverUnavailableError, match=f"{back_end} is not installed"):
         solve(replacement_with_choices(), load_profile(back_end))
     with pytest.raises(SolverUnavailableError, match=f"{back_end} is not installed"):
-        solve(replacement_with_choices(), load_profile(back_end), time_limit_s=5)
+        solve(replacement_with_choices(), load_profile(back_end), time_limit_s=30)
 
 
 def test_linear_back_ends_refuse_intervals() -> None:
@@ -128,7 +126,7 @@ def test_linear_back_ends_refuse_intervals() -> None:
     present = tuple(out.variable("present", 1, 1) for _ in range(2))
     out.forbid_overlap(NoOverlap(starts, (2, 2), present))
     model = out.build()
-    with pytest.raises(InputError, match="use --solver cp-sat|Use --solver cp-sat"):
+    with pytest.raises(InputError, match="Use --solver cp-sat"):
         solve(model, load_profile("highs"))
     result = solve(model, load_profile("cp-sat"))
     assert result.values is not None
@@ -138,9 +136,8 @@ def test_linear_back_ends_refuse_intervals() -> None:
 
 @pytest.mark.parametrize("ending", ["mps", "lp", "pb", "pbtxt"])
 def test_exported_models_have_the_same_optimum(ending: str, tmp_path) -> None:
-    from ortools.math_opt.python import mathopt
-    from ortools.sat.python import cp_model
     import pulp
+    from ortools.sat.python import cp_model
 
     problem = random_problem(1, Shape(operators=4))
     model = build_joint(problem).model
@@ -160,15 +157,14 @@ def test_exported_models_have_the_same_optimum(ending: str, tmp_path) -> None:
     else:
         read = cp_model.CpModel()
         if ending == "pb":
-            read.proto.parse_from_string(path.read_bytes()) if hasattr(read.proto, "parse_from_string") else None
-        assert read.proto.parse_text_format(path.read_text()) if ending == "pbtxt" else path.stat().st_size > 0
-        if ending == "pb":
+            # OR-Tools reads the binary form in C++ only; its text form is read back below.
+            assert path.stat().st_size > 0
             return
+        assert read.proto.parse_text_format(path.read_text())
         solver = cp_model.CpSolver()
         assert solver.solve(read) == cp_model.OPTIMAL
         scaled = round(solver.objective_value)
     assert scaled * model.objective_granule + model.offset == truth
-    assert mathopt is not None
 
 
 def test_export_refuses_other_endings(tmp_path) -> None:
