@@ -20,22 +20,24 @@ def place(
     nodes: Annotated[int | None, typer.Option("--nodes", help="Nodes.")] = None,
     devices_per_node: Annotated[int | None, typer.Option("--devices-per-node", help="Devices in each node.")] = None,
     levels: Annotated[
-        str | None, typer.Option("--levels", metavar="N,N,...", help="Tree of more levels, outermost first, e.g. 2,4,8.")
+        str | None,
+        typer.Option("--levels", metavar="N,N,...", help="Tree of more levels, outermost first, e.g. 2,4,8."),
     ] = None,
     uneven: Annotated[
         str | None, typer.Option("--uneven", metavar="N,N,...", help="Devices of each node, where nodes differ.")
     ] = None,
     costs: Annotated[
-        str | None, typer.Option("--costs", metavar="C,C,...", help="Cost of crossing each level, outermost first. Default 2,1.")
+        str | None,
+        typer.Option("--costs", metavar="C,C,...", help="Cost of crossing each level, outermost first. Default 2,1."),
     ] = None,
     capacities: Annotated[
         str | None, typer.Option("--capacities", metavar="N,N,...", help="Experts per layer each device holds.")
     ] = None,
     array: Annotated[str | None, typer.Option("--array", help="Array of an archive; default profile.")] = None,
-    experts: Annotated[int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")] = None,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="auto, search, exact, exflow, vanilla or eplb.")
-    ] = "auto",
+    experts: Annotated[
+        int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")
+    ] = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="auto, search, exact, exflow, vanilla or eplb.")] = "auto",
     balance: Annotated[float | None, typer.Option("--balance", help="Limit of max over mean load, e.g. 1.1.")] = None,
     balance_scope: Annotated[str, typer.Option("--balance-scope", help="Limit each layer, or the mean.")] = "each",
     replicas_per_device: Annotated[
@@ -46,7 +48,9 @@ def place(
     max_moved: Annotated[
         str | None, typer.Option("--max-moved", metavar="SIZE", help="The same in bytes; needs --expert-size.")
     ] = None,
-    expert_size: Annotated[str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")] = None,
+    expert_size: Annotated[
+        str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")
+    ] = None,
     score: Annotated[Path | None, typer.Option("--score", help="Only score this placement, any format.")] = None,
     holdout: Annotated[float | None, typer.Option("--holdout", help="Share of the trace to report on only.")] = None,
     evaluate: Annotated[
@@ -78,7 +82,9 @@ def place(
     if score is not None:
         placement = _foreign(score, topology, affinity.experts)
         if topology is not None and placement.topology.paths != topology.paths:
-            raise InputError(f"--score {score}: the placement is for {placement.topology.devices} devices; drop the topology options")
+            raise InputError(
+                f"--score {score}: the placement is for {placement.topology.devices} devices; drop the topology options"
+            )
     else:
         assert topology is not None
         budget = _budget(max_moves, max_moved, expert_size)
@@ -198,7 +204,10 @@ def _report(
     scores: dict[str, Any] = {}
     for name, trace in traces.items():
         if is_counts(trace):
-            rows = {label: summary(affinity, p.topology, p.devices) for label, p in {"placement": placement, **others}.items()}
+            rows = {
+                label: summary(affinity, p.topology, p.devices)
+                for label, p in {"placement": placement, **others}.items()
+            }
         else:
             rows = {label: asdict(score(p, trace.chunks())) for label, p in {"placement": placement, **others}.items()}
         scores[name] = rows
@@ -237,12 +246,19 @@ def _estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> 
 def _print(report: dict[str, Any]) -> None:
     from cosma.cli.output import make_table, print_table, print_text
 
-    table = make_table(None, ["trace", "placement", "mean cost", "crossing by level", "imbalance", "worst layer"], right=range(2, 6))
+    table = make_table(
+        None, ["trace", "placement", "mean cost", "crossing by level", "imbalance", "worst layer"], right=range(2, 6)
+    )
     for trace, rows in report["scores"].items():
         for label, row in rows.items():
             crossing = " ".join(f"{100 * share:.1f}%" for share in row["crossing_shares"])
             table.add_row(
-                trace, label, f"{row['mean_cost']:.4f}", crossing, f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}"
+                trace,
+                label,
+                f"{row['mean_cost']:.4f}",
+                crossing,
+                f"{row['imbalance']:.3f}",
+                f"{row['worst_imbalance']:.3f}",
             )
     print_table(table)
     certificate = report["certificate"]

@@ -153,7 +153,8 @@ def _checked_max(array: NDArray[np.integer], first_token: int) -> int:
     if int(array.min()) < 0:
         where = np.argwhere(array < 0)[0]
         raise InputError(
-            f"trace: token {first_token + int(where[0])}, layer {int(where[1])} names expert {int(array[tuple(where)])}; "
+            f"trace: token {first_token + int(where[0])}, layer {int(where[1])} names expert "
+            f"{int(array[tuple(where)])}; "
             "ids are not negative (remove dropped or padding tokens first)"
         )
     return int(array.max())
@@ -203,7 +204,8 @@ class _Counter:
         if len(twice):
             token, layer, _ = (int(i) for i in twice[0])
             raise InputError(
-                f"trace: token {first_token + token}, layer {layer} names one expert twice ({ids[token, layer].tolist()})"
+                f"trace: token {first_token + token}, layer {layer} names one expert twice "
+                f"({ids[token, layer].tolist()})"
             )
 
     def affinity(self, tokens: int) -> Affinity:
@@ -212,6 +214,4 @@ class _Counter:
         if self.pairs is not None:
             pairs = self.pairs.reshape(-1, experts, experts)
             pairs[:, np.arange(experts), np.arange(experts)] = 0
-        return Affinity(
-            self.transitions.reshape(-1, experts, experts), self.load, pairs, tokens, self.shape[1]
-        )
+        return Affinity(self.transitions.reshape(-1, experts, experts), self.load, pairs, tokens, self.shape[1])

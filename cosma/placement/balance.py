@@ -165,7 +165,9 @@ def _priced(instance: Instance, price: float, limit: float) -> Pressure:
 
 
 def _refuse_impossible(instance: Instance, limit: float, scope: str) -> None:
-    least = np.maximum(1.0, instance.load.max(axis=1) * instance.devices / np.maximum(instance.load.sum(axis=1), 1e-300))
+    least = np.maximum(
+        1.0, instance.load.max(axis=1) * instance.devices / np.maximum(instance.load.sum(axis=1), 1e-300)
+    )
     layer = int(least.argmax())
     if scope == "each" and least[layer] > limit + 1e-9:
         expert = int(instance.load[layer].argmax())
@@ -176,8 +178,8 @@ def _refuse_impossible(instance: Instance, limit: float, scope: str) -> None:
         )
     if scope == "mean" and float(least.mean()) > limit + 1e-9:
         raise InfeasibleError(
-            f"balance: the heaviest experts alone make a mean imbalance of {least.mean():.3f}; a limit of {limit} cannot "
-            "hold; raise --balance or replicate (--replicas-per-device)"
+            f"balance: the heaviest experts alone make a mean imbalance of {least.mean():.3f}; "
+            f"a limit of {limit} cannot hold; raise --balance or replicate (--replicas-per-device)"
         )
 
 

@@ -28,11 +28,11 @@ def vanilla(affinity: Affinity, topology: Topology) -> NDArray[np.int64]:
     return np.tile(row, (affinity.layers, 1))
 
 
-def eplb(affinity: Affinity, topology: Topology, by_node: bool = False) -> NDArray[np.int64]:
+def eplb(affinity: Affinity, topology: Topology, by_node: bool = True) -> NDArray[np.int64]:
     """Place by load alone, without copies, heaviest expert first onto the lightest device with room.
 
     ``by_node`` packs nodes first and then devices within each node, EPLB's hierarchical policy with one group per
-    expert; otherwise its global policy.
+    expert; without it, its global policy.
     """
     slots = topology.slots(affinity.experts)
     homes = np.zeros((affinity.layers, affinity.experts), dtype=np.int64)

@@ -90,5 +90,7 @@ def _metrics(placement: Placement, affinity: Affinity | None) -> dict[str, Any]:
     from cosma.placement import metrics
 
     if affinity.load.shape != placement.devices.shape:
-        raise InputError(f"diff: the trace has {affinity.load.shape} layers and experts, the placements {placement.devices.shape}")
+        raise InputError(
+            f"diff: the trace has {affinity.load.shape} layers and experts, the placements {placement.devices.shape}"
+        )
     return metrics.summary(affinity, placement.topology, placement.devices)

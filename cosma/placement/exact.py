@@ -34,7 +34,7 @@ def class_count(topology: Topology, experts: int) -> int | None:
     if not topology.is_equal(experts):
         return None
     share = experts // topology.devices
-    count = factorial(experts) // factorial(share) ** topology.devices
+    count: int = factorial(experts) // factorial(share) ** topology.devices
     groups = [int(topology.groups(level).max()) + 1 for level in range(topology.levels)]
     for outer, inner in zip([1, *groups[:-1]], groups, strict=True):
         count //= factorial(inner // outer) ** outer

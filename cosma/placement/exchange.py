@@ -104,13 +104,15 @@ def physical_to_logical(placement: Placement) -> list[list[int]]:
             for device in copies:
                 held[device].append(expert)
         rows.append(held)
-    room = max(len(held) for row in rows for held in row)
+    room = max(len(places) for row in rows for places in row)
     for layer, held_row in enumerate(rows):
-        for device, held in enumerate(held_row):
-            if not held:
-                raise InputError(f"export: device {device} holds no expert of layer {layer}; a physical map cannot say that")
-            held.extend([held[0]] * (room - len(held)))
-    return [[expert for held in row for expert in held] for row in rows]
+        for device, own in enumerate(held_row):
+            if not own:
+                raise InputError(
+                    f"export: device {device} holds no expert of layer {layer}; a physical map cannot say that"
+                )
+            own.extend([own[0]] * (room - len(own)))
+    return [[expert for places in row for expert in places] for row in rows]
 
 
 def from_physical(rows: Any, topology: Topology, experts: int | None, where: str) -> Placement:
@@ -124,9 +126,7 @@ def from_physical(rows: Any, topology: Topology, experts: int | None, where: str
     if table.shape[1] % topology.devices:
         raise FormatError(f"{where}: {table.shape[1]} places do not divide among {topology.devices} devices")
     room = table.shape[1] // topology.devices
-    lists = [
-        [row[device * room : (device + 1) * room].tolist() for device in range(topology.devices)] for row in table
-    ]
+    lists = [[row[device * room : (device + 1) * room].tolist() for device in range(topology.devices)] for row in table]
     return _from_lists(lists, topology, experts, where)
 
 
@@ -206,11 +206,15 @@ def _from_vllm(record: dict[str, Any], topology: Topology, experts: int | None, 
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{where}: not a vLLM expert map ({error!r})") from error
     if not layers or any(len(row) != topology.devices for row in layers):
-        raise FormatError(f"{where}: the map has {[len(row) for row in layers][:1]} devices, the topology {topology.devices}")
+        raise FormatError(
+            f"{where}: the map has {[len(row) for row in layers][:1]} devices, the topology {topology.devices}"
+        )
     return _from_lists(layers, topology, experts, where)
 
 
 def _needed(topology: Topology | None, where: str) -> Topology:
     if topology is None:
-        raise InputError(f"{where}: this format does not say how devices form nodes; give --nodes and --devices-per-node")
+        raise InputError(
+            f"{where}: this format does not say how devices form nodes; give --nodes and --devices-per-node"
+        )
     return topology

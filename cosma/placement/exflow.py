@@ -142,16 +142,12 @@ def build_split(
 
 def weighted_steps(transitions: NDArray[np.integer]) -> list[tuple[int, int, int, int]]:
     """Return every distinct step with how often it occurs."""
-    return [
-        (int(layer), int(i), int(j), int(transitions[layer, i, j])) for layer, i, j in np.argwhere(transitions > 0)
-    ]
+    return [(int(layer), int(i), int(j), int(transitions[layer, i, j])) for layer, i, j in np.argwhere(transitions > 0)]
 
 
 def token_steps(tokens: NDArray[np.integer]) -> list[tuple[int, int, int, int]]:
     """Return one step of weight 1 per token and layer pair, as ExFlow's program has them."""
-    return [
-        (layer, int(row[layer]), int(row[layer + 1]), 1) for row in tokens for layer in range(tokens.shape[1] - 1)
-    ]
+    return [(layer, int(row[layer]), int(row[layer + 1]), 1) for row in tokens for layer in range(tokens.shape[1] - 1)]
 
 
 def solve_split(
@@ -182,9 +178,7 @@ def solve_split(
     for (layer, e, c), value in zip(split.experts, result.values[: len(split.experts)].tolist(), strict=True):
         if value:
             part[layer, e] = c
-    return SplitResult(
-        part, crossings(transitions, part), float(result.bound or 0), result.status is Status.OPTIMAL
-    )
+    return SplitResult(part, crossings(transitions, part), float(result.bound or 0), result.status is Status.OPTIMAL)
 
 
 def crossings(transitions: NDArray[np.integer], part: NDArray[np.integer]) -> int:
@@ -225,22 +219,27 @@ def bipartition(
     _equal(affinity, topology)
     devices = topology.devices
     if devices & (devices - 1):
-        raise InputError(f"exflow: bipartition needs a power of two of devices, not {devices}; use its one-shot program")
+        raise InputError(
+            f"exflow: bipartition needs a power of two of devices, not {devices}; use its one-shot program"
+        )
     levels = devices.bit_length() - 1
     plan = [(2, affinity.experts >> (level + 1)) for level in range(levels)]
     return _by_levels(batches or [affinity.transitions], affinity, plan, work, profile or _profile(seed))
 
 
 def incremental_counts(tokens: NDArray[np.integer], experts: int, batch: int = 5000) -> list[NDArray[np.int64]]:
-    """Return the counts of growing prefixes of a trace, ``batch`` tokens more each, as the released solver feeds them."""
+    """Return the counts of growing prefixes of a trace, ``batch`` tokens more each, as the released solver does."""
     from cosma.placement.affinity import Affinity
 
-    ends = list(range(batch, tokens.shape[0], batch)) + [tokens.shape[0]]
+    ends = [*range(batch, tokens.shape[0], batch), tokens.shape[0]]
     return [Affinity.from_tokens(tokens[:end], experts).transitions for end in ends]
 
 
 def _by_levels(
-    batches: Sequence[NDArray[np.integer]], affinity: Affinity, plan: list[tuple[int, int]], work: float,
+    batches: Sequence[NDArray[np.integer]],
+    affinity: Affinity,
+    plan: list[tuple[int, int]],
+    work: float,
     profile: Profile,
 ) -> ExflowResult:
     begin = time.process_time()

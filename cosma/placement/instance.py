@@ -186,9 +186,7 @@ def build_tree(topology: Topology, slots: NDArray[np.int64]) -> Tree:
         group_start.append(group_start[-1] + count)
     # child_start[g + 1] closes group g: within a level groups are contiguous, the last one needs its own end.
     ends = _child_ends(kept, group_start, child_start)
-    return Tree(
-        np.array(group_start, dtype=np.int64), np.array(kinds, dtype=np.int64), ends, np.array(steps), base
-    )
+    return Tree(np.array(group_start, dtype=np.int64), np.array(kinds, dtype=np.int64), ends, np.array(steps), base)
 
 
 def _child_ends(kept: list[NDArray[np.int64]], group_start: list[int], first: list[int]) -> NDArray[np.int64]:

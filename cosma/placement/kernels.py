@@ -190,14 +190,16 @@ def anneal(  # type: ignore[no-untyped-def]
 
     ``balance_price[l]`` is what one token above ``balance_floor[l]`` on the fullest device of layer l costs.
     ``current`` and ``budget`` limit how many real experts may live elsewhere than in ``current`` (budget < 0: no
-    limit). One sweep proposes as many swaps as there are places; temperatures fall geometrically from ``hot`` to ``cold``. Deterministic for a given ``state``. Returns the change of the objective against the start.
+    limit). One sweep proposes as many swaps as there are places; temperatures fall geometrically from ``hot`` to
+    ``cold``. After each sweep ``chains`` chains of swaps are tried (only where neither balance nor a budget counts).
+    Deterministic for a given ``state``. Returns the change of the objective against the start.
     """
     layers, experts = home.shape
     devices = cost.shape[0]
     best = home.copy()
     total = 0.0
     best_total = 0.0
-    moved = 0
+    moved = np.int64(0)
     if budget >= 0:
         for layer in range(layers):
             for expert in range(experts):
@@ -212,7 +214,7 @@ def anneal(  # type: ignore[no-untyped-def]
     if sweeps > 1 and hot > 0.0:
         ratio = (cold / hot) ** (1.0 / (sweeps - 1))
     temperature = hot
-    for sweep in range(sweeps):
+    for _sweep in range(sweeps):
         for _ in range(per_sweep):
             layer = first_layer + random_below(state, end_layer - first_layer)
             a = members[layer, random_below(state, free)]
@@ -241,7 +243,7 @@ def anneal(  # type: ignore[no-untyped-def]
             if delta > 0.0 and random_unit(state) >= np.exp(-delta / temperature):
                 continue
             if budget >= 0:
-                change = 0
+                change = np.int64(0)
                 if current[layer, a] >= 0:
                     change += np.int64(db != current[layer, a]) - np.int64(da != current[layer, a])
                 if current[layer, b] >= 0:
@@ -323,7 +325,7 @@ def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
         v[j] = 0.0
     for i in range(1, size + 1):
         owner[0] = i
-        j0 = 0
+        j0 = np.int64(0)
         for j in range(size + 1):
             least[j] = np.inf
             used[j] = False
@@ -331,7 +333,7 @@ def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
             used[j0] = True
             i0 = owner[j0]
             delta = np.inf
-            j1 = 0
+            j1 = np.int64(0)
             for j in range(1, size + 1):
                 if not used[j]:
                     reduced = -gain[i0 - 1, j - 1] - u[i0] - v[j]
@@ -340,7 +342,7 @@ def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
                         way[j] = j0
                     if least[j] < delta:
                         delta = least[j]
-                        j1 = j
+                        j1 = np.int64(j)
             for j in range(size + 1):
                 if used[j]:
                     u[owner[j]] += delta

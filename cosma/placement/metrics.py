@@ -19,9 +19,7 @@ def mean_cost(affinity: Affinity, topology: Topology, devices: NDArray[np.intege
     return float(np.dot(shares, topology.crossing_costs))
 
 
-def crossing_shares(
-    affinity: Affinity, topology: Topology, devices: NDArray[np.integer]
-) -> NDArray[np.float64]:
+def crossing_shares(affinity: Affinity, topology: Topology, devices: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the share of transitions that cross each level (outermost difference), outermost level first."""
     levels = topology.crossing_levels()
     counts = np.zeros(topology.levels + 1)
@@ -35,7 +33,8 @@ def crossing_shares(
 def device_load(affinity: Affinity, topology: Topology, devices: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return the visits each device serves, ``[layers, devices]``."""
     rows = [
-        np.bincount(devices[layer], affinity.load[layer], minlength=topology.devices) for layer in range(affinity.layers)
+        np.bincount(devices[layer], affinity.load[layer], minlength=topology.devices)
+        for layer in range(affinity.layers)
     ]
     return np.stack(rows).astype(np.int64)
 

@@ -67,7 +67,9 @@ def search_near(
         instance.linear[:, : instance.experts] += price * traffic * float(instance.cost.max()) * away
         home = search(instance, share, None, [start])
         instance.linear = plain
-        if moved(current, home[:, : instance.experts]) <= max_moves and instance.crossing(home) < instance.crossing(best):
+        if moved(current, home[:, : instance.experts]) <= max_moves and instance.crossing(home) < instance.crossing(
+            best
+        ):
             best = home
     final = search(instance, replace(share, proposals=2 * share.proposals), budgeted, [best])
     return final if instance.crossing(final) <= instance.crossing(best) else best

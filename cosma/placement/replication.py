@@ -85,7 +85,9 @@ class Flow:
         if layer + 1 < self.held.shape[0]:
             # With k > 1 every visit meets k experts of the next layer; the counts know it.
             scale = self.affinity.top_k
-            self.inflow[layer + 1, :-1] = scale * served.T @ self.follow[layer] if scale > 1 else served.T @ self.follow[layer]
+            self.inflow[layer + 1, :-1] = (
+                scale * served.T @ self.follow[layer] if scale > 1 else served.T @ self.follow[layer]
+            )
 
     def pull(self, layer: int) -> None:
         """Recompute what a visit costs after ``layer``."""
@@ -110,9 +112,7 @@ class Flow:
         return float((self.load.max(axis=1) / np.maximum(self.load.mean(axis=1), 1e-300)).mean())
 
 
-def nearest(
-    reach: NDArray[np.float64], held: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def nearest(reach: NDArray[np.float64], held: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Apply the routing rule: distances ``[origin, expert]`` and shares ``[origin, expert, device]``."""
     away = np.where(held[None], reach[:, None, :], np.inf)
     distance = away.min(axis=2)
@@ -210,7 +210,9 @@ def replicate_balanced(
     from cosma.placement.search import SearchOptions
 
     if scope not in SCOPES or not limit >= 1.0:
-        raise InputError(f"balance: limit {limit} of scope {scope!r}; give a limit of at least 1 and {' or '.join(SCOPES)}")
+        raise InputError(
+            f"balance: limit {limit} of scope {scope!r}; give a limit of at least 1 and {' or '.join(SCOPES)}"
+        )
     instance = Instance.build(affinity, topology)
     options = SearchOptions(seed=seed, proposals=proposals)
     front = pareto_front(instance, options, instance.padded(homes), (0.3, 1.0, 3.0))

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -172,11 +173,13 @@ def anneal(
     edges = np.linspace(0, sweeps, slices + 1).astype(int)
     ratio = (cold / hot) ** (1.0 / max(1, sweeps - 1))
     best, best_value = home, objective(instance, home, pressure)
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges.tolist()):
         if deadline is not None and time.monotonic() > deadline:
             break
         run = home.copy()
-        _anneal_slice(instance, run, pressure, int(end - begin), hot * ratio**begin, hot * ratio ** (end - 1), state, chains)
+        _anneal_slice(
+            instance, run, pressure, int(end - begin), hot * ratio**begin, hot * ratio ** (end - 1), state, chains
+        )
         home = run
         value = objective(instance, run, pressure)
         if value < best_value:
@@ -209,9 +212,7 @@ def reopen(
         chosen = generator.choice(instance.devices, size=min(together, instance.devices), replace=False)
         inside = np.isin(home, chosen)
         members = np.nonzero(inside)[1].reshape(instance.layers, -1)
-        _run_anneal(
-            instance, home, members, field, device_load, pressure, sweeps, 0, hot, cold, state
-        )
+        _run_anneal(instance, home, members, field, device_load, pressure, sweeps, 0, hot, cold, state)
         spent += sweeps * members.size
     return home
 
@@ -428,7 +429,7 @@ def _move(
 def _one_sided(
     instance: Instance, counts: NDArray[np.float64], home: NDArray[np.int64], layer: int, neighbour: int
 ) -> NDArray[np.float64]:
-    field = instance.linear[layer].copy()
+    field: NDArray[np.float64] = instance.linear[layer].copy()
     at = home[neighbour, : instance.experts]
     if neighbour < layer:
         field[: instance.experts] += counts[neighbour].T @ instance.cost[at]

@@ -234,9 +234,7 @@ class Admm:
 
         bottom = np.clip((goal_node + pull_node - goal_fine / q) / (1.0 + 1.0 / q**2), 0.0, 1.0)
         slope = 1.0 - 1.0 / q
-        both = np.clip(
-            (slope * goal_fine + goal_node + pull_device + pull_node) / (1.0 + slope**2), 0.0, 1.0
-        )
+        both = np.clip((slope * goal_fine + goal_node + pull_device + pull_node) / (1.0 + slope**2), 0.0, 1.0)
         top = np.clip(goal_fine + 1.0 / q + pull_device, 0.0, 1.0)
         one = np.ones_like(top)
         best_device, best_node = np.zeros_like(bottom), bottom

@@ -98,9 +98,7 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
         solver["replicas_per_device"] = options.replicas_per_device
     if options.current is not None:
         measured["moved"] = int((options.current != homes).sum())
-    placement = Placement(
-        topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver
-    )
+    placement = Placement(topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver)
     check_placement(placement, options.replicas_per_device)
     return placement
 
@@ -125,9 +123,7 @@ def _starts(instance: Instance, topology: Topology, seed: int) -> list[NDArray[n
     return relaxed_starts(instance, shape, seed)
 
 
-def _homes(
-    affinity: Affinity, topology: Topology, options: PlaceOptions
-) -> tuple[NDArray[np.int64], str, bool]:
+def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tuple[NDArray[np.int64], str, bool]:
     """Return homes, the method that found them, and whether they are proven cheapest."""
     from cosma.placement import exact
     from cosma.placement.instance import Instance
@@ -166,9 +162,7 @@ def _homes(
     return home[:, : affinity.experts], method, proven
 
 
-def _replicas(
-    affinity: Affinity, topology: Topology, homes: NDArray[np.int64], options: PlaceOptions
-) -> Replicas:
+def _replicas(affinity: Affinity, topology: Topology, homes: NDArray[np.int64], options: PlaceOptions) -> Replicas:
     from cosma.placement.replication import replicate, replicate_balanced
 
     if options.balance is None:
@@ -192,9 +186,7 @@ def _replicated_metrics(affinity: Affinity, topology: Topology, replicas: Replic
     }
 
 
-def _bound(
-    affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, optimal: bool
-) -> bounds.Bound:
+def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, optimal: bool) -> bounds.Bound:
     if options.replicas_per_device:
         return bounds.pair_budget_bound(affinity, topology, options.replicas_per_device)
     if optimal:
@@ -219,13 +211,16 @@ def _check_options(options: PlaceOptions) -> None:
     if options.proposals < 1:
         raise InputError(f"--work {options.proposals}: give at least 1 swap proposal")
     if (options.max_moves is None) != (options.current is None):
-        raise InputError("--current and --max-moves belong together: a placement in force, and how many experts may move")
+        raise InputError(
+            "--current and --max-moves belong together: a placement in force, and how many experts may move"
+        )
     if options.max_moves is not None and (options.balance is not None or options.replicas_per_device):
         raise InputError("--max-moves cannot be combined with --balance or --replicas-per-device")
     limited = options.balance is not None or options.replicas_per_device or options.max_moves is not None
     if limited and options.strategy not in {"auto", "search"}:
         raise InputError(
-            f"--strategy {options.strategy} knows no balance, replicas or budget of moves; use --strategy auto or search"
+            f"--strategy {options.strategy} knows no balance, replicas or budget of moves; "
+            "use --strategy auto or search"
         )
 
 

@@ -36,15 +36,21 @@ class SyntheticOptions:
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.layers < 2 or self.experts < 1:
-            raise InputError(f"synthetic trace: {self.tokens} tokens, {self.layers} layers, {self.experts} experts; need 1, 2, 1")
+            raise InputError(
+                f"synthetic trace: {self.tokens} tokens, {self.layers} layers, {self.experts} experts; need 1, 2, 1"
+            )
         if not 1 <= self.top_k <= self.experts:
             raise InputError(f"synthetic trace: top-{self.top_k} of {self.experts} experts")
         if not 0.0 <= self.affinity <= 1.0:
             raise InputError(f"synthetic trace: affinity {self.affinity}; expected a probability")
         if not 1 <= self.clusters <= self.experts:
-            raise InputError(f"synthetic trace: {self.clusters} clusters of {self.experts} experts; expected 1 to {self.experts}")
+            raise InputError(
+                f"synthetic trace: {self.clusters} clusters of {self.experts} experts; expected 1 to {self.experts}"
+            )
         if self.skew < 0 or self.sharpness <= 0:
-            raise InputError(f"synthetic trace: skew {self.skew} must not be negative, sharpness {self.sharpness} positive")
+            raise InputError(
+                f"synthetic trace: skew {self.skew} must not be negative, sharpness {self.sharpness} positive"
+            )
 
 
 def synthetic_trace(options: SyntheticOptions) -> NDArray[np.uint16]:

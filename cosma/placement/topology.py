@@ -42,7 +42,8 @@ class Topology:
     Raises
     ------
     InputError
-        If paths repeat, differ in length or are out of order, costs are not a decreasing sequence, or a capacity is negative.
+        If paths repeat, differ in length or are out of order, costs are not a decreasing sequence, or a
+        capacity is negative.
     """
 
     paths: tuple[tuple[int, ...], ...]
@@ -66,7 +67,8 @@ class Topology:
             raise InputError(f"topology: crossing costs {self.crossing_costs} must be finite and not negative")
         if any(inner > outer for outer, inner in pairwise(self.crossing_costs)):
             raise InputError(
-                f"topology: crossing costs {self.crossing_costs} grow inwards; an outer crossing must cost at least as much"
+                f"topology: crossing costs {self.crossing_costs} grow inwards; "
+                "an outer crossing must cost at least as much"
             )
         if self.capacities is not None:
             if len(self.capacities) != len(self.paths):
@@ -94,9 +96,13 @@ class Topology:
     ) -> Topology:
         """Build an equal tree, such as ``(2, 4, 8)``: two pods of four nodes of eight devices."""
         if any(count < 1 for count in branching):
-            raise InputError(f"topology: {tuple(branching)} has a level without members; every count must be at least 1")
+            raise InputError(
+                f"topology: {tuple(branching)} has a level without members; every count must be at least 1"
+            )
         paths = tuple(tuple(int(i) for i in index) for index in np.ndindex(*branching))
-        return cls(paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities)))
+        return cls(
+            paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities))
+        )
 
     @classmethod
     def uneven(
@@ -109,7 +115,9 @@ class Topology:
         if any(count < 1 for count in devices_in_node):
             raise InputError(f"topology: nodes of {tuple(devices_in_node)} devices; every node needs at least one")
         paths = tuple((node, device) for node, count in enumerate(devices_in_node) for device in range(count))
-        return cls(paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities)))
+        return cls(
+            paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities))
+        )
 
     @property
     def devices(self) -> int:
@@ -137,7 +145,8 @@ class Topology:
         """Cost each level by the time a byte takes to cross it, the innermost crossing costing 1."""
         if len(bandwidths_bytes_per_s) != self.levels or any(b <= 0 for b in bandwidths_bytes_per_s):
             raise InputError(
-                f"topology: bandwidths {tuple(bandwidths_bytes_per_s)} must be {self.levels} positive numbers, outermost first"
+                f"topology: bandwidths {tuple(bandwidths_bytes_per_s)} must be {self.levels} positive numbers, "
+                "outermost first"
             )
         inner = bandwidths_bytes_per_s[-1]
         return replace(self, crossing_costs=tuple(inner / b for b in bandwidths_bytes_per_s))
@@ -196,7 +205,9 @@ class Topology:
         """Return the file form; the first two keys are all that an equal two-level topology needs."""
         record: dict[str, Any] = {"nodes": self.nodes, "devices_per_node": self.devices_per_node}
         record["crossing_costs"] = list(self.crossing_costs)
-        if self.levels != 2 or self != Topology.grid(self.nodes, self.devices_per_node, self.crossing_costs, self.capacities):
+        if self.levels != 2 or self != Topology.grid(
+            self.nodes, self.devices_per_node, self.crossing_costs, self.capacities
+        ):
             record["paths"] = [list(path) for path in self.paths]
         if self.capacities is not None:
             record["capacities"] = list(self.capacities)

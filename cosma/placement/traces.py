@@ -155,7 +155,7 @@ def read_affinity(trace: Trace, experts: int | None = None) -> Affinity:
 
 
 def is_counts(trace: Trace) -> bool:
-    """Say whether a file holds counts rather than tokens: a square 3-D array named ``counts`` or of file ``*counts.npy``."""
+    """Say whether a file holds counts: an array named ``counts`` or ``transitions``, or a file ``*counts.npy``."""
     if trace.path.suffix.lower() == ".npz":
         return trace.array == "counts" or trace.array == "transitions"
     return trace.path.suffix.lower() == ".npy" and trace.path.stem.endswith("counts")
@@ -184,7 +184,8 @@ def _choose_array(path: Path, array: str | None) -> str:
                 fitting.append(name)
     if len(fitting) != 1:
         raise InputError(
-            f"trace {path}: holds {', '.join(sorted(names)) or 'no arrays'}; choose one with --array (none is called profile)"
+            f"trace {path}: holds {', '.join(sorted(names)) or 'no arrays'}; "
+            "choose one with --array (none is called profile)"
         )
     return fitting[0]
 
@@ -269,7 +270,9 @@ def _json_records(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, UnicodeDecodeError) as error:
-                raise FormatError(f"trace {path}, line {number}: not JSON ({error}); expected one record per line") from error
+                raise FormatError(
+                    f"trace {path}, line {number}: not JSON ({error}); expected one record per line"
+                ) from error
 
 
 def _tokens_of(record: Any, path: Path, number: int) -> list[Any]:
@@ -300,7 +303,8 @@ def _as_array(rows: list[Any], path: Path, number: int) -> NDArray[np.integer]:
         array = np.array(rows)
     except ValueError as error:
         raise FormatError(
-            f"trace {path}, up to line {number}: ragged (tokens differ in layers or k); every token needs the same shape"
+            f"trace {path}, up to line {number}: ragged (tokens differ in layers or k); "
+            "every token needs the same shape"
         ) from error
     if not np.issubdtype(array.dtype, np.integer):
         raise FormatError(f"trace {path}, up to line {number}: entries are {array.dtype}; expected whole expert ids")

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from cosma.placement import Affinity, Placement, Topology, open_trace, read_affinity, score
-from cosma.placement.bounds import lower_bound
 from cosma.placement.baselines import eplb, eplb_replicated, vanilla
+from cosma.placement.bounds import lower_bound
 from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.service import PlaceOptions, place
 
@@ -155,7 +155,13 @@ def replication(folder: Path) -> Iterator[Row]:
 
 def headline(folder: Path) -> Iterator[Row]:
     """Reduction of cross-device routing against experts in order, one node, on the profile and on held-out tokens."""
-    for name in ("gpt_12x8_top1_s1", "gpt_8x16_top2_s2", "synth_24x16_top1_a50", "gpt_12x64_top1_s5", "synth_32x64_top1_a60"):
+    for name in (
+        "gpt_12x8_top1_s1",
+        "gpt_8x16_top2_s2",
+        "synth_24x16_top1_a50",
+        "gpt_12x64_top1_s5",
+        "synth_32x64_top1_a60",
+    ):
         affinity = load(folder, name)
         for devices in (2, 4, 8, 16):
             if affinity.experts % devices:

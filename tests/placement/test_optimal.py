@@ -56,7 +56,8 @@ def brute_force(affinity: Affinity, topology: Topology) -> float:
     for layer in range(affinity.layers - 1):
         onward = np.array([
             min(
-                value[a] + (affinity.transitions[layer] * cost[np.ix_(grid[a], grid[b])]).sum() for a in range(len(rows))
+                value[a] + (affinity.transitions[layer] * cost[np.ix_(grid[a], grid[b])]).sum()
+                for a in range(len(rows))
             )
             for b in range(len(rows))
         ])  # fmt: skip
@@ -86,7 +87,12 @@ def test_brute_force_agrees(layers: int, experts: int, topology: Topology) -> No
 
 @pytest.mark.parametrize("seed", range(4))
 def test_semidefinite_bound_never_exceeds_the_optimum(seed: int) -> None:
-    for topology in (Topology.grid(1, 2), Topology.grid(2, 2), Topology.grid(1, 8), Topology.tree((2, 2, 2), (3, 2, 1))):
+    for topology in (
+        Topology.grid(1, 2),
+        Topology.grid(2, 2),
+        Topology.grid(1, 8),
+        Topology.tree((2, 2, 2), (3, 2, 1)),
+    ):
         _, affinity = make(4, 8, seed)
         optimum = place(affinity, topology, PlaceOptions(strategy="exact")).metrics["mean_cost"]
         for work in (2_000_000, 20_000_000):
@@ -194,7 +200,9 @@ def test_search_repeats_itself_and_improves() -> None:
     assert dump_placement(first) == dump_placement(second)
     instance = Instance.build(affinity, topology)
     random = np.random.default_rng(0)
-    pool = [instance.padded(np.stack([random.permutation(np.repeat(np.arange(4), 2)) for _ in range(5)])) for _ in range(4)]
+    pool = [
+        instance.padded(np.stack([random.permutation(np.repeat(np.arange(4), 2)) for _ in range(5)])) for _ in range(4)
+    ]
     joined = recombine(instance, pool)
     assert instance.crossing(joined) <= min(instance.crossing(home) for home in pool)
     assert instance.crossing(polish(instance, joined)) <= instance.crossing(joined)

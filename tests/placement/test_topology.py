@@ -27,7 +27,9 @@ def test_bandwidths_and_memory() -> None:
     assert topology.with_memory([100, 100, 100, 250], 10, 5).slots(8).tolist() == [2, 2, 2, 5]
 
 
-@pytest.mark.parametrize("topology", [Topology.grid(2, 4), Topology.tree((2, 2, 2), (3, 2, 1)), Topology.uneven([1, 2])])
+@pytest.mark.parametrize(
+    "topology", [Topology.grid(2, 4), Topology.tree((2, 2, 2), (3, 2, 1)), Topology.uneven([1, 2])]
+)
 def test_json_round_trip(topology: Topology) -> None:
     assert Topology.from_json(topology.to_json()) == topology
 
