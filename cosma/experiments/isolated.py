@@ -116,7 +116,8 @@ class Isolated:
         # Without a name, so that nothing is left of it however this process ends.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "cosma.experiments.worker", self.runner],
+            # -P: a stray module in the current folder must not take the place of a library's.
+            [sys.executable, "-P", "-m", "cosma.experiments.worker", self.runner],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
