@@ -40,6 +40,8 @@ _HEATS = (1.0, 0.4, 0.15)
 _WARM, _WARM_HEAT = -1, 0.15
 # Longer cooling than this many sweeps has stopped paying.
 _MOST_SWEEPS = 1500
+# Shorter cooling than this many sweeps is not worth a start of its own.
+_FEWEST_SWEEPS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +64,8 @@ class SearchOptions:
 
     seed: int = 0
     proposals: int = 40_000_000
-    pool: int = 8
-    rounds: int = 2
+    pool: int = 3
+    rounds: int = 3
     seconds: float | None = None
 
 
@@ -300,7 +302,11 @@ def search(
     generator = np.random.default_rng([options.seed, 1])
     scale = _scale(instance)
     free = pressure.plain and not instance.linear.any()
-    share = options.proposals // (options.pool + len(starts) // 6 + min(3, len(starts)) + 3 * options.rounds)
+    heats, size, rounds = _HEATS, options.pool, options.rounds
+    if options.proposals < _FEWEST_SWEEPS * instance.layers * instance.places * (size + 3 * rounds):
+        # Too large for many starts: fewer, cooler and longer runs.
+        heats, size, rounds = _HEATS[::-1], min(size, 2), min(rounds, 2)
+    share = options.proposals // max(1, size + len(starts) // 6 + min(3, len(starts)) + 3 * rounds)
     share = min(share, _MOST_SWEEPS * instance.layers * instance.places)
     pool: list[tuple[float, int, NDArray[np.int64]]] = []
 
@@ -312,7 +318,7 @@ def search(
         return deadline is not None and time.monotonic() > deadline and bool(pool)
 
     def run(start: NDArray[np.int64], heat: int, work: int) -> None:
-        hot = _WARM_HEAT if heat == _WARM else _HEATS[heat]
+        hot = _WARM_HEAT if heat == _WARM else heats[heat]
         start = polish(instance, start) if pressure.plain else start
         keep(
             anneal(
@@ -329,13 +335,13 @@ def search(
         if not late():
             run(home, _WARM, share)
     # Starts of our own making do not know a budget of moves.
-    for member in range(options.pool if pressure.budget < 0 else 0):
-        heat = member if member < len(_HEATS) else 0
-        if member >= len(_HEATS):
+    for member in range(size if pressure.budget < 0 else 0):
+        heat = member if member < len(heats) else 0
+        if member >= len(heats):
             heat = next(found for _, found, _ in sorted(pool, key=lambda item: item[0]) if found >= 0)
         if not late():
             run(_start(instance, member, options.seed), heat, share)
-    for round_number in range(options.rounds):
+    for round_number in range(rounds):
         if late():
             break
         pool.sort(key=lambda item: item[0])
@@ -348,7 +354,7 @@ def search(
                 cold=scale * 0.02, state=state, generator=generator, deadline=deadline, together=2 + round_number % 2,
             )  # fmt: skip
             keep(best, heat)
-        warm = (_WARM_HEAT if heat == _WARM else _HEATS[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
+        warm = (_WARM_HEAT if heat == _WARM else heats[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
         home = anneal(
             instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01, state=state,
             deadline=deadline, chains=_chains(instance, pressure),
@@ -361,7 +367,7 @@ def search(
 
 def _chains(instance: Instance, pressure: Pressure) -> int:
     """Return how many chains of swaps follow each sweep: few enough to cost about as much as the sweep."""
-    return 10 + instance.places if pressure.plain else 0
+    return 10 + min(instance.places, 70) if pressure.plain else 0
 
 
 def _start(instance: Instance, member: int, seed: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
     python models/traces/train_moe.py out.npz --experts 8 --layers 6 --steps 300
 
 Needs PyTorch (CPU is enough; minutes). The text is the source of the standard library, as bytes; a held-out part
-of the files makes ``eval_in``. Each layer is causal self-attention followed by a top-k Mixture of Experts with the usual
+of the files makes ``eval_in``. Each layer is causal self-attention followed by a top-k Mixture of Experts with a
 load-balance loss. The archive holds ``profile`` and ``eval_in`` (``[tokens, layers]``, or ``[tokens, layers, k]``)
 and ``meta`` (JSON), as ``cosma place`` reads them.
 """

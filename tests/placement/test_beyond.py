@@ -264,7 +264,7 @@ def test_affinity_of_generated_traces_is_tunable() -> None:
         ours = place(affinity, topology).metrics["mean_cost"]
         reductions.append(1 - ours / mean_cost(affinity, topology, vanilla(affinity, topology)))
     assert reductions[0] < reductions[1] < reductions[2]
-    assert reductions[2] > 0.6
+    assert reductions[2] > 0.45
     options = SyntheticOptions(tokens=50, layers=3, experts=6, top_k=3, seed=4)
     assert (synthetic_trace(options) == synthetic_trace(options)).all()
     with pytest.raises(InputError, match="a probability"):

@@ -85,7 +85,7 @@ def test_brute_force_agrees(layers: int, experts: int, topology: Topology) -> No
         assert proven.certificate["status"] == "optimal"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_semidefinite_bound_never_exceeds_the_optimum(seed: int) -> None:
     for topology in (
         Topology.grid(1, 2),
@@ -95,7 +95,7 @@ def test_semidefinite_bound_never_exceeds_the_optimum(seed: int) -> None:
     ):
         _, affinity = make(4, 8, seed)
         optimum = place(affinity, topology, PlaceOptions(strategy="exact")).metrics["mean_cost"]
-        for work in (2_000_000, 20_000_000):
+        for work in (1_000_000, 4_000_000):
             found = bounds.semidefinite_bound(affinity, topology, work)
             if found is not None:
                 assert found.mean_cost <= optimum + 1e-9
