@@ -74,9 +74,9 @@ def make_curve(
     graph: Graph,
     accelerator: Accelerator,
     *,
-    strategy: str = "existing",
+    strategy: str = "auto",
     effort: float = 1.0,
-    points: int = 24,
+    points: int = 16,
     lowest: int | None = None,
     highest: int | None = None,
     seed: int = 0,
@@ -95,7 +95,7 @@ def make_curve(
     accelerator
         Everything but its capacity is kept.
     strategy, effort, seed
-        As for :func:`cosma.compile`, spent on every point; ``effort`` also bounds the lower bound's work.
+        As for :func:`cosma.compile`, spent on every point, and a fifth of the effort again on a lower bound alone.
     points
         How many capacities, both ends included.
     lowest, highest

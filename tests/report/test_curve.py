@@ -36,7 +36,7 @@ def comb(teeth: int = 6) -> Graph:
 
 @pytest.mark.parametrize("mode", [{}, {"operands": "resident", "reserved": 256}])
 def test_curve(mode: dict[str, object]) -> None:
-    curve = make_curve(comb(), Accelerator(scratchpad="1GiB", **mode), points=12)
+    curve = make_curve(comb(), Accelerator(scratchpad="1GiB", **mode), points=12, strategy="existing", effort=0.2)
     points = curve.points
     assert 3 <= len(points) <= 12
     assert curve.compulsory_bytes == 2 * KIB
@@ -48,7 +48,7 @@ def test_curve(mode: dict[str, object]) -> None:
     assert points[-1].noncompulsory_bytes == 0
     if mode:
         assert points[0].capacity_bytes == curve.smallest_bytes
-    assert curve == make_curve(comb(), Accelerator(scratchpad="2MiB", **mode), points=12)
+    assert curve == make_curve(comb(), Accelerator(scratchpad="2MiB", **mode), points=12, strategy="existing", effort=0.2)
     rows = list(csv.DictReader(io.StringIO(curve_csv(curve))))
     assert [int(row["capacity"]) for row in rows] == [p.capacity_bytes for p in points]
     assert sum(row["knee"] == "yes" for row in rows) == sum(p.knee for p in points) >= 1
@@ -68,7 +68,7 @@ def test_knees_are_corners() -> None:
 
 def test_figures() -> None:
     pytest.importorskip("matplotlib")
-    curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=5)
+    curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=5, effort=0.2)
     assert curve_figure(curve, "png", dpi=50).startswith(b"\x89PNG")
     assert curve_figure(curve, "svg") == curve_figure(curve, "svg")
 

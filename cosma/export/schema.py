@@ -1,0 +1,92 @@
+"""The plan file's JSON schema, made from the reader itself so that the two cannot drift apart.
+
+``python -m cosma.export.schema > docs/plan.schema.json`` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from cosma.plan.file import _Plan
+
+_TEXT = {"type": "string"}
+_SIZE = {"type": "integer", "minimum": 0}
+
+#: What each key of the file means; shown by editors that know JSON schema.
+_MEANING = {
+    "format": "always 'cosma-plan'",
+    "version": "of the format",
+    "dtype": "every floating-point tensor is counted as if its elements had this type (a what-if)",
+    "model": "what was planned; sha256 is that of the .onnx file, or null",
+    "accelerator": "what was planned for; sizes in bytes",
+    "tensors": "every tensor: its ONNX name, true size in bytes and kind",
+    "operators": "every operator: activations read (inputs), constants read (weights), results (outputs), and the "
+    "first output name of every ONNX node it stands for (covers)",
+    "instructions": "what to do, in order",
+    "traffic": "off-chip bytes as replayed; total = loaded + stored + streamed = compulsory + noncompulsory",
+    "peak": "most bytes in the scratchpad at any instant, each tensor rounded up to the alignment",
+    "certificate": "a lower bound on the noncompulsory bytes of any valid plan, and how it was found",
+    "solver": "settings that reproduce the plan",
+}
+
+
+def plan_schema() -> dict[str, Any]:
+    """Build the schema (JSON Schema 2020-12) of plan files, version 1."""
+    generated = msgspec.json.schema(_Plan)
+    definitions = generated["$defs"]
+    root = definitions.pop("_Plan")
+    properties: dict[str, Any] = {
+        name: {**root["properties"][name], "description": meaning} for name, meaning in _MEANING.items()
+    }
+    properties["format"] = {"const": "cosma-plan", "description": _MEANING["format"]}
+    properties["version"] = {"const": 1, "description": _MEANING["version"]}
+    properties["peak"] |= {"minimum": 0}
+    definitions["_Instruction"] = {"oneOf": _instructions()}
+    for definition in definitions.values():
+        definition.pop("title", None)
+        for name, entry in definition.get("properties", {}).items():
+            if entry.get("type") == "integer" and name != "noncompulsory":
+                entry["minimum"] = 0
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "cosma-plan, version 1",
+        "description": "A plan for a neural network on an accelerator with a scratchpad. Unknown keys are ignored.",
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in ("dtype", "solver")],
+        "$defs": definitions,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/_", "#/$defs/"))
+    plain["$defs"] = {name.lstrip("_"): value for name, value in plain["$defs"].items()}
+    return plain
+
+
+def _instructions() -> list[dict[str, Any]]:
+    def one(do: str, required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "properties": {"do": {"const": do}, **required, **(optional or {})},
+            "required": ["do", *required],
+        }
+
+    return [
+        one("load", {"tensor": _TEXT, "address": _SIZE}),
+        one("allocate", {"tensor": _TEXT, "address": _SIZE}, {"in_place_of": {"type": ["string", "null"]}}),
+        one("execute", {"operator": _TEXT}, {"streamed": {"type": "array", "items": _TEXT}}),
+        one("store", {"tensor": _TEXT}),
+        one("free", {"tensor": _TEXT}),
+    ]
+
+
+def plan_schema_json() -> str:
+    """Write the schema as text; the same version of cosma always gives the same text."""
+    return json.dumps(plan_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(plan_schema_json())

@@ -1,0 +1,81 @@
+"""The documentation builds without a warning, its schema is the reader's, its examples run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cosma import load_plan, replay
+from cosma.export.schema import plan_schema_json
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.skipif(
+    not all(find_spec(name) for name in ("sphinx", "furo", "myst_parser")), reason="the extra docs is not installed"
+)
+def test_builds_without_warnings(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "trees"),
+         str(DOCS), str(tmp_path / "html")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "html" / "tutorial.html").exists()
+    assert (tmp_path / "html" / "plan.schema.json").exists()
+
+
+def test_schema_is_the_readers() -> None:
+    assert (DOCS / "plan.schema.json").read_text() == plan_schema_json()
+
+
+def test_schema_takes_plans_and_refuses_others() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(plan_schema_json())
+    checker = jsonschema.Draft202012Validator(schema)
+    plan = json.loads((DOCS / "example_plan.json").read_text())
+    checker.validate(plan)
+    checker.validate(plan | {"unknown": 1})
+    for change in (
+        {"version": 2},
+        {"peak": -1},
+        {"instructions": [{"do": "load", "tensor": "x"}]},
+        {"instructions": [{"do": "jump"}]},
+        {"tensors": [{"name": "x", "bytes": 1, "kind": "thing"}]},
+    ):
+        assert not checker.is_valid(plan | change), change
+
+
+def test_example_plan_is_valid() -> None:
+    assert replay(load_plan(DOCS / "example_plan.json")).valid
+
+
+def test_visitor_example_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.json").write_text((DOCS / "example_plan.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "exporting.md").read_text(), re.S)
+    exec(compile(code, "exporting.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "dma_in('x', 0, 4096)",
+        "run('conv': 0x0, off-chip, 0x1000)",
+        "run('relu': 0x1000, 0x1000)",
+        "dma_out('y', 4096, 8192)",
+    ]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_commands_named_in_the_docs_exist(page: Path) -> None:
+    from cosma.cli.app import COMMANDS
+
+    text = page.read_text()
+    fenced = "\n".join(re.findall(r"```\n(.*?)```", text, re.S))
+    named = {*re.findall(r"^cosma ([a-z]+)", fenced, re.M), *re.findall(r"`cosma ([a-z]+)", text)}
+    assert named <= set(COMMANDS), named - set(COMMANDS)
