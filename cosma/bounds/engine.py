@@ -25,6 +25,9 @@ SECONDS_PER_EFFORT = 5.0
 #: Labels per layer in the first label search; later ones are wider.
 _FIRST_WIDTH = 128
 
+#: Terms of the price program, at most.
+_MOST_PRICED = 25_000
+
 #: Memory of a label search, at most.
 _MOST_BYTES = 400 << 20
 
@@ -123,7 +126,7 @@ class BoundEngine:
 
         reach = reach_of(self.problem)
         lifetimes = lifetimes_of(self.problem, reach)
-        yield 1e-6 * self.problem.operator_count * (20 + self.problem.operator_count / 50)
+        yield 1e-6 * self.problem.operator_count * (10 + self.problem.operator_count / 1000)
         rows: list[Row] = []
         yield from self._forced_liveness(reach, lifetimes, rows)
         if rows:
@@ -176,7 +179,7 @@ class BoundEngine:
     def _prices(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Generator[float, None, Potential]:
         from cosma.bounds.potential import PriceProgram, potential_of
 
-        program = PriceProgram(lifetimes, rows)
+        program = PriceProgram(lifetimes, _neediest(rows, _MOST_PRICED))
         prices = program.solve(rounds=6)
         yield 1.5e-4 * program.items
         potential = potential_of(self.problem, prices)
@@ -221,6 +224,13 @@ class BoundEngine:
 
     def _met(self) -> bool:
         return self.upper_bound is not None and self._value >= self.upper_bound
+
+
+def _neediest(rows: list[Row], most_terms: int) -> list[Row]:
+    """Thin rows out to about ``most_terms`` terms: of each run of rows in operator order, the one that needs most."""
+    terms = sum(len(row.absences) + len(row.loose) for row in rows)
+    together = max(1, -(-terms // most_terms))
+    return [max(rows[i : i + together], key=lambda row: row.need_bytes) for i in range(0, len(rows), together)]
 
 
 def lower_bound(

@@ -235,10 +235,10 @@ def _run_ends(d, row, level, before, v):  # type: ignore[no-untyped-def]
 def _may_run_at_once(d, row, used, v):  # type: ignore[no-untyped-def]
     """Whether running ``v`` next is at least as good as any continuation.
 
-    So it is if ``v``, or a chain of operators that begins with ``v``, fits beside all that is here, ends holding no more
-    space than there was at its start and after each of its members, and its last results are no dearer to give up
-    than anything it frees on the way. Take any plan, and move the chain to the front: whenever the plan gives up one of the
-    tensors the chain frees, give up the last results instead; until then they take no more space.
+    So it is if ``v``, or a chain of operators that begins with ``v``, fits beside all that is here, ends holding no
+    more space than there was at its start and after each of its members, and its last results are no dearer to
+    give up than anything it frees on the way. Take any plan, and move the chain to the front: whenever the plan
+    gives up one of the tensors the chain frees, give up the last results instead; until then they take no more.
     """
     level = used
     lowest = used
@@ -586,9 +586,9 @@ def hashes(d, table, labels):  # type: ignore[no-untyped-def]
 def merge(d, table, cost, bound, used, rest, pure, ranked, keys, width):  # type: ignore[no-untyped-def]
     """Merge labels of equal down-set until about ``width`` are left.
 
-    ``ranked`` lists labels by (hash, bound), ``keys`` their hashes. Each down-set keeps its best labels in proportion to its
-    share; the others become one that holds what all of them hold, is clean where any of them is, and has paid
-    the least: at least as good as each. Returns the labels kept.
+    ``ranked`` lists labels by (hash, bound), ``keys`` their hashes. Each down-set keeps its best labels in
+    proportion to its share; the others become one that holds what all of them hold, is clean where any of them
+    is, and has paid the least: at least as good as each. Returns the labels kept.
     """
     kept = np.empty(len(ranked), dtype=np.int64)
     count = 0

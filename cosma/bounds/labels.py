@@ -237,7 +237,7 @@ class _Layer:
         """Move the labels ``kept`` (ascending) to the front; return their number."""
         count = len(kept)
         for column in (self.table, self.cost, self.bound, self.used, self.rest, self.parent, self.by, self.pure):
-            column[:count] = column[kept]  # type: ignore[index]
+            column[:count] = column[kept]
         self.alive[:count] = True
         return count
 
