@@ -28,8 +28,8 @@ def check(
     from cosma.cli.output import print_json, print_text
     from cosma.errors import PlanInvalidError
     from cosma.plan.file import load_plan
-    from cosma.validator import replay
     from cosma.units import format_size
+    from cosma.validator import replay
 
     loaded = load_plan(plan)
     graph = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from cosma.cli import options
 
 if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
     from cosma.compiler import CompileResult, Progress
     from cosma.plan import Plan
 
@@ -38,6 +40,13 @@ def compile_(
     time_limit: options.TimeLimit = None,
     gap: Annotated[float, typer.Option("--gap", help="Stop at this proven gap; 0.01 is one per cent.")] = 0.0,
     seed: options.Seed = 0,
+    solver: Annotated[
+        str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")
+    ] = None,
+    export_model: Annotated[
+        Path | None,
+        typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
+    ] = None,
     output: options.Output = None,
     json: options.Json = False,
 ) -> None:
@@ -59,6 +68,9 @@ def compile_(
         in_place=in_place,
         fusion=fusion,
     )
+    if export_model is not None:
+        _export(model, chosen, export_model, dtype=dtype, dims=options.parse_dims(dim))
+        return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
     check_limits(limits, seed)
     with _Interruption() as interruption, _ProgressLine(quiet=json) as line:
@@ -70,6 +82,7 @@ def compile_(
             seed=seed,
             dtype=dtype,
             dims=options.parse_dims(dim),
+            solver=solver,
             sink=line,
             interrupted=interruption.happened,
         )
@@ -78,6 +91,27 @@ def compile_(
 
         save_plan(result.plan, output)
     _print_result(result, json=json)
+
+
+def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | None, dims: dict[str, int]) -> None:
+    """Write the joint program with addresses: linear for .mps and .lp, with intervals for CP-SAT's .pb."""
+    from cosma.cli.output import note
+    from cosma.compiler.compile import read_model
+    from cosma.exact import check_joint_size
+    from cosma.formulation import build_joint
+    from cosma.problem import build_problem
+    from cosma.solvers import export_model
+
+    graph, _, _ = read_model(model, dims)
+    problem = build_problem(graph if dtype is None else graph.with_dtype(dtype), accelerator)
+    problem.check_feasible()
+    check_joint_size(problem)
+    program = build_joint(problem, addresses="intervals" if path.suffix in (".pb", ".pbtxt") else "linear").model
+    export_model(program, path)
+    note(
+        f"wrote {path}: {program.variable_count} variables, {program.row_count} rows; objective in units of "
+        f"{program.objective_granule} bytes, less {program.offset} bytes"
+    )
 
 
 class _Interruption:

@@ -10,8 +10,10 @@ def presets(json: options.Json = False) -> None:
     from cosma.accelerator.files import preset, preset_names
     from cosma.cli.output import make_table, print_json, print_table
     from cosma.compiler.strategies import STRATEGIES
+    from cosma.solvers import list_profiles, load_profile
     from cosma.units import format_size
 
+    profiles = [load_profile(name) for name in list_profiles()]
     accelerators = [preset(name) for name in preset_names()]
     if json:
         print_json(
@@ -27,6 +29,9 @@ def presets(json: options.Json = False) -> None:
                     for p in accelerators
                 ],
                 "strategies": [{"name": s.name, "summary": s.summary} for s in STRATEGIES.values()],
+                "solvers": [
+                    {"name": p.name, "back_end": p.back_end, "about": p.about} for p in profiles
+                ],
             }
         )
         return
@@ -45,4 +50,8 @@ def presets(json: options.Json = False) -> None:
     table = make_table("Strategies (--strategy)", ("name", "what it does"))
     for s in STRATEGIES.values():
         table.add_row(s.name, s.summary)
+    print_table(table)
+    table = make_table("Solver profiles (--solver, for the strategies exact and ilp)", ("name", "back end", "about"))
+    for profile in profiles:
+        table.add_row(profile.name, profile.back_end, profile.about)
     print_table(table)

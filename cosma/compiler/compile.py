@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
-from cosma.compiler.strategies import find_strategy
+from cosma.compiler.strategies import WITH_SOLVER, find_strategy
 from cosma.errors import CosmaError, InputError
 from cosma.plan import Plan
 from cosma.problem import build_problem
@@ -58,6 +58,7 @@ def compile(
     seed: int = 0,
     dtype: str | None = None,
     dims: Mapping[str, int] | None = None,
+    solver: str | None = None,
 ) -> Plan:
     """Plan a network on an accelerator; the plan has been replayed and its traffic counted.
 
@@ -81,6 +82,8 @@ def compile(
         Count every floating-point tensor as if its elements were of this type.
     dims
         Values for the symbolic dimensions of an ONNX model.
+    solver
+        Profile of the back end for strategies that solve programs: a name from ``cosma presets`` or a TOML file.
 
     Raises
     ------
@@ -97,6 +100,7 @@ def compile(
         seed=seed,
         dtype=dtype,
         dims=dims,
+        solver=solver,
     ).plan
 
 
@@ -109,6 +113,7 @@ def run_compile(
     seed: int = 0,
     dtype: str | None = None,
     dims: Mapping[str, int] | None = None,
+    solver: str | None = None,
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
 ) -> CompileResult:
@@ -121,16 +126,25 @@ def run_compile(
         graph = graph.with_dtype(dtype)
     problem = build_problem(graph, accelerator)
     problem.check_feasible()
-    state = CompileRun(problem, limits, seed, sink, interrupted)
+    profile = None
+    if solver is not None:
+        if strategy not in WITH_SOLVER:
+            raise InputError(f"--solver is for the strategies {', '.join(WITH_SOLVER)}; {strategy} takes none")
+        from cosma.solvers import load_profile
+
+        profile = load_profile(solver)
+    state = CompileRun(problem, limits, seed, sink, interrupted, profile)
     # A second Ctrl-C arrives as KeyboardInterrupt; the plan found so far is not lost to it.
     with contextlib.suppress(KeyboardInterrupt):
         chosen.run(state)
     if state.best is None or state.best_report is None:
         raise CosmaError("interrupted before the first plan was found")
     certificate = state.certificate()
-    solver: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
+    settings: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
     if strategy not in ("e1", "e2", "e3", "existing"):
-        solver |= {"effort": limits.effort, "gap": limits.gap}
+        settings |= {"effort": limits.effort, "gap": limits.gap}
+    if profile is not None:
+        settings["profile"] = profile.name
     plan = Plan(
         graph=problem.graph,
         accelerator=accelerator,
@@ -141,7 +155,7 @@ def run_compile(
         model_name=name,
         model_sha256=sha256,
         dtype=dtype,
-        solver=solver,
+        solver=settings,
     )
     return CompileResult(
         plan=plan,

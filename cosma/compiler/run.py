@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cosma.lowering import Realised
     from cosma.problem import Decisions, Problem
+    from cosma.solvers import Profile
 
 #: What every bound assumes; written beside each.
 ASSUMPTIONS = "no on-chip moves, no recomputation, no tiling"
@@ -82,6 +83,7 @@ class CompileRun:
     seed: int = 0
     sink: ProgressSink | None = None
     interrupted: Callable[[], bool] = bool
+    profile: Profile | None = None
     phase: str = "start"
     bound_bytes: int = 0
     bound_method: str = "nothing is moved twice"
@@ -156,6 +158,11 @@ class CompileRun:
     def done(self) -> bool:
         """Whether there is nothing more to do: proven, interrupted or out of time."""
         return self.proven() or self.stop()
+
+    def time_left_s(self) -> float | None:
+        """Seconds until the clock ends this compile; None where the user set none."""
+        limit = self.limits.time_limit_s
+        return None if limit is None else max(0.05, limit - self.elapsed_s())
 
     def enter(self, phase: str) -> None:
         """Name what is being done now."""

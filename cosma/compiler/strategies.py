@@ -71,15 +71,56 @@ def run_exact(state: CompileRun) -> None:
     from cosma.exact import solve_exact
 
     state.enter("exact")
-    outcome = solve_exact(state.problem, state.best.decisions, effort=state.limits.effort, stop=state.stop)
+    outcome = solve_exact(
+        state.problem,
+        state.best.decisions,
+        effort=state.limits.effort,
+        time_limit_s=state.time_left_s(),
+        stop=state.stop,
+        profile=state.profile,
+    )
     state.offer(outcome.realised, "exact")
     state.raise_bound(outcome.bound_bytes, outcome.method)
 
 
-def _ilp(state: CompileRun) -> None:
-    from cosma.exact.strategy import run_ilp
+def run_ilp(state: CompileRun) -> None:
+    """Existing methods for a warm start, then COSMA's program with everything in it."""
+    run_existing(state)
+    if state.done():
+        return
+    from cosma.exact import solve_monolith
 
-    run_ilp(state)
+    state.enter("joint program")
+    name = state.profile.name if state.profile is not None else "cp-sat"
+    # Work has a meaning across machines for CP-SAT alone; other back ends run to the clock or to proof.
+    counts_work = state.profile is None or state.profile.back_end == "cp-sat"
+    found, result = solve_monolith(
+        state.problem,
+        profile=state.profile,
+        start=state.best,
+        work_limit=state.limits.effort if counts_work else None,
+        time_limit_s=state.time_left_s(),
+        stop=state.stop,
+    )
+    if result.bound is not None:
+        state.raise_bound(result.bound, f"joint program with addresses, {name}")
+    if found is not None:
+        state.offer(found, "joint program")
+
+
+def run_divide(state: CompileRun) -> None:
+    """Existing methods, then divide and conquer; where every part is exact, its traffic is a bound too."""
+    run_existing(state)
+    if state.done():
+        return
+    from cosma.search import divide
+
+    state.enter("divide and conquer")
+    outcome = divide(state.problem, effort=state.limits.effort, seed=state.seed, stop=state.stop)
+    exact = sum(part.exact for part in outcome.parts)
+    state.offer(outcome.decisions, f"divide and conquer, {exact} of {len(outcome.parts)} parts exact")
+    if outcome.exact:
+        state.raise_bound(outcome.noncompulsory_bytes, "divide and conquer, every part exact, without addresses")
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -87,13 +128,18 @@ STRATEGIES: dict[str, Strategy] = {
     for strategy in (
         Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", _auto),
         Strategy("exact", "order and residency to proof by programs and dynamic programming, then packing", run_exact),
-        Strategy("ilp", "one program for order, residency and addresses; for small graphs", _ilp),
+        Strategy("divide", "divide and conquer: parts of the order solved exactly and joined", run_divide),
+        Strategy("ilp", "one program for order, residency and addresses; for small graphs", run_ilp),
         Strategy("existing", "the best of e1, e2 and e3", run_existing),
         Strategy("e1", "order as given, LRU, first-fit", _existing("e1")),
         Strategy("e2", "depth-first order, Belady, best-fit", _existing("e2")),
         Strategy("e3", "peak-minimising order, Belady, best-fit", _existing("e3")),
     )
 }
+
+
+#: Strategies that solve programs with the back end of ``--solver``.
+WITH_SOLVER = ("exact", "ilp")
 
 
 def find_strategy(name: str) -> Strategy:

@@ -1,6 +1,7 @@
 """Plans with proof: the best replacement for an order, the best order, and addresses by layers."""
 
 from cosma.exact.addresses import PackedOrder, pack_order
+from cosma.exact.monolith import check_joint_size, solve_monolith
 from cosma.exact.replacement import optimal_replacement
 from cosma.exact.solve import ExactOutcome, solve_exact
 from cosma.exact.states import StatesResult, search_states
@@ -9,8 +10,10 @@ __all__ = [
     "ExactOutcome",
     "PackedOrder",
     "StatesResult",
+    "check_joint_size",
     "optimal_replacement",
     "pack_order",
     "search_states",
     "solve_exact",
+    "solve_monolith",
 ]

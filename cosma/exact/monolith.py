@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cosma.errors import InputError
 from cosma.exact.replacement import EXACT_PROFILE
 from cosma.exact.solve import MOST_VARIABLES, joint_size
 from cosma.formulation import build_joint
@@ -57,15 +58,9 @@ def solve_monolith(
     InfeasibleError
         If some operator cannot run at all.
     """
-    from cosma.errors import InputError
-
     problem.check_feasible()
+    check_joint_size(problem)
     chosen = profile if profile is not None else EXACT_PROFILE
-    if joint_size(problem) > MOST_VARIABLES:
-        raise InputError(
-            f"the joint program of {problem.operator_count} operators has {joint_size(problem)} variables before "
-            f"addresses, more than {MOST_VARIABLES}; use --strategy exact, which solves it by layers"
-        )
     addresses: Addresses = "intervals" if chosen.back_end == "cp-sat" else "linear"
     joint = build_joint(problem, addresses=addresses)
     result = solve(
@@ -85,6 +80,15 @@ def solve_monolith(
         for r in decisions.residencies
     ]
     return Realised(decisions, emit(problem, decisions, places), 0), result
+
+
+def check_joint_size(problem: Problem) -> None:
+    """Refuse an instance whose joint program is beyond any solver; raises :class:`InputError`."""
+    if joint_size(problem) > MOST_VARIABLES:
+        raise InputError(
+            f"the joint program of {problem.operator_count} operators has {joint_size(problem)} variables before "
+            f"addresses, more than {MOST_VARIABLES}; use --strategy exact, which solves it by layers"
+        )
 
 
 def warm_start(joint: Joint, plan: Realised) -> NDArray[np.int64]:

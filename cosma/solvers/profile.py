@@ -41,6 +41,8 @@ class Profile:
         nodes for the others.
     options
         Parameters of the back end itself, by its own names.
+    about
+        One sentence for lists.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Profile:
     work_limit: float | None = None
     memory_limit_bytes: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    about: str = ""
 
     def __post_init__(self) -> None:
         if self.back_end not in BACK_ENDS:
@@ -70,9 +73,9 @@ class Profile:
 
 
 def profile_folder() -> Path | None:
-    """Folder of the shipped profiles: beside the package in a checkout; None in an installation without it."""
-    folder = Path(__file__).resolve().parents[2] / "solvers"
-    return folder if folder.is_dir() else None
+    """Folder of the shipped profiles: inside an installed package, at the root of a checkout; None if there is none."""
+    room = Path(__file__).resolve().parent
+    return next((folder for folder in (room / "profiles", room.parents[1] / "solvers") if folder.is_dir()), None)
 
 
 def list_profiles() -> list[str]:
@@ -115,7 +118,6 @@ def _read(path: Path) -> Profile:
         raise FormatError(f"solver profile {path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
     if not isinstance(content.get("back_end"), str):
         raise FormatError(f"solver profile {path}: back_end is missing; choose one of {', '.join(BACK_ENDS)}")
-    content.pop("about", None)
     try:
         return Profile(name=path.stem, **content)
     except TypeError as error:
