@@ -59,7 +59,9 @@ def place(
     hidden: Annotated[int | None, typer.Option("--hidden", help="Hidden size: also estimate communication.")] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="Type of activations for the estimate.")] = "float16",
     bound: Annotated[str, typer.Option("--bound", help="Lower bound: none, quick or thorough.")] = "quick",
-    work: Annotated[int, typer.Option("--work", help="Work limit: swap proposals.")] = 40_000_000,
+    work: Annotated[
+        int | None, typer.Option("--work", help="Work limit in swap proposals; default by size of the model.")
+    ] = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = 0,
     output: options.Output = None,

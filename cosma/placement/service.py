@@ -38,7 +38,7 @@ class PlaceOptions:
     seed
         Equal seeds give equal placements.
     proposals
-        Work limit of the search in swap proposals.
+        Work limit of the search in swap proposals; None for 20 million, more for models beyond 7000 experts.
     balance
         Limit on max-over-mean load, or None; ``balance_scope`` says of ``each`` layer or of the ``mean``.
     replicas_per_device
@@ -53,7 +53,7 @@ class PlaceOptions:
 
     strategy: str = "auto"
     seed: int = 0
-    proposals: int = 40_000_000
+    proposals: int | None = None
     balance: float | None = None
     balance_scope: str = "each"
     replicas_per_device: int = 0
@@ -114,6 +114,13 @@ def search_homes(
     return search(instance, options, starts=_starts(instance, topology, options.seed))
 
 
+def _work(affinity: Affinity, options: PlaceOptions) -> int:
+    """Return the work limit: the one given, or one that leaves large models enough sweeps."""
+    if options.proposals is not None:
+        return options.proposals
+    return max(20_000_000, 2700 * affinity.layers * affinity.experts)
+
+
 def _starts(instance: Instance, topology: Topology, seed: int) -> list[NDArray[np.int64]]:
     from cosma.placement.rounding import relaxed_starts
 
@@ -137,7 +144,7 @@ def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tup
         from cosma.placement.exflow import bipartition
 
         return bipartition(affinity, topology, seed=options.seed).devices, "integer program by bipartition", False
-    search_options = SearchOptions(seed=options.seed, proposals=options.proposals, seconds=options.seconds)
+    search_options = SearchOptions(seed=options.seed, proposals=_work(affinity, options), seconds=options.seconds)
     instance = Instance.build(affinity, topology)
     if options.max_moves is not None and options.current is not None:
         from cosma.placement.moves import search_near
@@ -169,7 +176,7 @@ def _replicas(affinity: Affinity, topology: Topology, homes: NDArray[np.int64], 
         return replicate(affinity, topology, homes, options.replicas_per_device)
     return replicate_balanced(
         affinity, topology, homes, options.replicas_per_device, options.balance, options.balance_scope,
-        seed=options.seed, proposals=options.proposals,
+        seed=options.seed, proposals=_work(affinity, options),
     )  # fmt: skip
 
 
@@ -208,7 +215,7 @@ def _check_options(options: PlaceOptions) -> None:
         raise InputError(f"--strategy {options.strategy}: expected one of {', '.join(STRATEGIES)}")
     if options.bound not in BOUNDS:
         raise InputError(f"--bound {options.bound}: expected one of {', '.join(BOUNDS)}")
-    if options.proposals < 1:
+    if options.proposals is not None and options.proposals < 1:
         raise InputError(f"--work {options.proposals}: give at least 1 swap proposal")
     if (options.max_moves is None) != (options.current is None):
         raise InputError(
