@@ -134,12 +134,14 @@ class BoundEngine:
         yield from self._labels(None, _FIRST_WIDTH)
         potential = None
         if rows:
-            yield from self._covering(lifetimes, rows, 1.0)
             potential = yield from self._prices(lifetimes, rows)
         width = 4 * _FIRST_WIDTH
-        while width <= self._widest():
-            yield from self._labels(potential, width)
+        yield from self._labels(potential, width)
+        if rows:
+            yield from self._covering(lifetimes, rows, 1.0)
+        while width * 8 <= self._widest():
             width *= 8
+            yield from self._labels(potential, width)
         if rows:
             yield from self._covering(lifetimes, rows, 30.0)
 
@@ -181,10 +183,9 @@ class BoundEngine:
 
         program = PriceProgram(lifetimes, _neediest(rows, _MOST_PRICED))
         prices = program.solve(rounds=6)
-        yield 1.5e-4 * program.items
+        yield 1e-3 * len(program.rows) + 1e-4 * program.items
         potential = potential_of(self.problem, prices)
         self._raise_to(self._rounded(potential.total), "forced liveness, priced operators")
-        yield 1e-4 * program.items
         return potential
 
     def _labels(self, potential: Potential | None, width: int) -> Slices:
