@@ -634,6 +634,7 @@ def anneal(
     rewarm = np.int64(0)
     temperature = hot
     backup = np.empty(n, dtype=np.int32)
+    unsaved = False
     while done < work:
         if tried % 32 == 0:
             temperature = hot * (cold / hot) ** (done / work)
@@ -709,11 +710,18 @@ def anneal(
             if walk.total[0] < walk.total[2] or (walk.total[0] == walk.total[2] and walk.total[1] < walk.total[3]):
                 walk.total[2] = walk.total[0]
                 walk.total[3] = walk.total[1]
+                unsaved = True
+                if walk.total[0] == 0:
+                    break
+            elif unsaved:
+                # Copied only when the best order is left behind: on the way down every move improves.
                 walk.best[:] = order
-            if walk.total[0] == 0:
-                break
+                walk.best[low : high + 1] = backup[low : high + 1]
+                unsaved = False
         else:
             for i in range(low, high + 1):
                 order[i] = backup[i]
                 tape.position[backup[i]] = i
+    if unsaved:
+        walk.best[:] = order
     return done, tried

@@ -13,6 +13,7 @@ from cosma.problem import Decisions, noncompulsory_bytes, touches_of
 from cosma.search.chain import PATIENCES, Chain
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
+from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.network import build_network
 from cosma.search.parallel import run_all
 
@@ -44,10 +45,19 @@ MOST_FIRST_ROUND_STEPS = 8_000_000
 REFINED_PER_ROUND = 2
 REFINING_WORK = 1.0
 
+#: Stretches solved exactly after each round, the solver's deterministic seconds for one, and the size of networks
+#: beyond which a stretch is too small a part to matter.
+STRETCHES_PER_ROUND = 3
+STRETCH_WORK = 0.1
+MOST_OPERATORS_FOR_STRETCHES = 5_000
+
 #: Terms (tensors that may stay, summed over steps) above which replacement is left to the greedy rule, and
 #: nominal seconds per term.
 MOST_REFINING_TERMS = 400_000
 REFINING_WORK_PER_TERM = 5e-6
+
+#: Decisions are made of the chains' best order after every slice, and less often in proportion to this many operators.
+OPERATORS_PER_COLLECTED_SLICE = 500
 
 #: Longest round of a chain, in slices.
 MOST_SLICES = 64
@@ -131,6 +141,8 @@ class Searcher:
         self._chains: list[Chain] = []
         self._tapes: dict[float, Tape] = {}
         self._refined: set[tuple[int, ...]] = set()
+        self._slices_run = 0
+        self._collected = 1 << 62
         for start in starts or (range(problem.operator_count),):
             self.offer(start)
         self._slices = self._search()
@@ -163,8 +175,8 @@ class Searcher:
             self.on_improvement(decisions, traffic_bytes)
         return True
 
-    def _take_order(self, contracted: NDArray[np.int32]) -> None:
-        """Replay an order by the greedy rule, more and less patient, and remember it among the best."""
+    def _take_order(self, contracted: NDArray[np.int32], *, remember: bool = True) -> None:
+        """Replay an order by the greedy rule, more and less patient, and remember it as a start for chains."""
         net = self._contraction.network
         costs = []
         for patience in PATIENCES:
@@ -178,7 +190,8 @@ class Searcher:
                 cost = cost_bytes(tape)
             costs.append((cost, patience))
         cost, patience = min(costs)
-        self._remember(cost + self.problem.constant_noncompulsory_bytes, contracted)
+        if remember:
+            self._remember(cost + self.problem.constant_noncompulsory_bytes, contracted)
         if self._best is None or cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
             decisions = greedy_decisions(self.problem, self._contraction, self._tapes[patience])
             self._take(decisions, noncompulsory_bytes(self.problem, decisions))
@@ -222,7 +235,18 @@ class Searcher:
             granted -= spent
             self._work_done += spent
         self._owed = max(0.0, -granted)
+        self._collect()
         return self.outcome
+
+    def _collect(self) -> None:
+        """Turn the best order that any chain knows into decisions, if it may beat the best ones."""
+        if not self._chains:
+            return
+        chain = min(self._chains, key=lambda chain: chain.best_cost)
+        if chain.best_cost < self._collected:
+            self._collected = chain.best_cost
+            if chain.best_cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
+                self._take_order(chain.best_order(), remember=False)
 
     def _search(self) -> Generator[float, None, None]:
         """Rounds of annealing: from all starts first, then from the best found, each round longer."""
@@ -232,6 +256,7 @@ class Searcher:
         yield 1e-6 * self.problem.operator_count
         steps = min(MOST_FIRST_ROUND_STEPS, FIRST_ROUND_STEPS_PER_OPERATOR * len(self._contraction.members))
         slices = max(1, steps // SLICE_STEPS)
+        neighbourhood = Neighbourhood(self.problem, seed=self.seed)
         for round_number in range(1_000_000):
             if round_number == 0:
                 orders = [self._orders[c % len(self._orders)][1] for c in range(CHAINS)]
@@ -244,6 +269,7 @@ class Searcher:
                 yield from self._slice(k / slices, (k + 1) / slices)
             for chain in sorted(self._chains, key=lambda chain: chain.best_cost)[:REFINED_PER_ROUND]:
                 yield from self._refine(chain.best_order())
+            yield from self._solve_stretches(neighbourhood)
             slices = max(slices, min(MOST_SLICES, slices * 2))
 
     def _refine(self, contracted: NDArray[np.int32]) -> Generator[float, None, None]:
@@ -267,6 +293,18 @@ class Searcher:
         self._take(decisions, traffic)
         yield REFINING_WORK_PER_TERM * terms
 
+    def _solve_stretches(self, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
+        """Solve a few stretches of the best order exactly; chains of later rounds start from what comes out."""
+        if self.problem.operator_count > MOST_OPERATORS_FOR_STRETCHES:
+            return
+        for _ in range(STRETCHES_PER_ROUND):
+            if self._met() or self._stop():
+                return
+            better = neighbourhood.improve(self._contraction.expand(self._orders[0][1].tolist()), STRETCH_WORK)
+            yield STRETCH_WORK / 2
+            if better is not None:
+                yield from self._refine(self._contraction.contract(better))
+
     def _restart(self, round_number: int) -> None:
         """Half of the chains go on from the best order known, half from the best each has found itself."""
         best = self._orders[0][1]
@@ -274,11 +312,10 @@ class Searcher:
             chain.restart(best if c % 2 == 0 else chain.best_order())
 
     def _slice(self, begin: float, end: float) -> Generator[float, None, None]:
-        before = min(chain.best_cost for chain in self._chains)
         run_all([lambda chain=chain: chain.run(SLICE_STEPS, begin, end) for chain in self._chains])  # type: ignore[misc]
-        after = min(self._chains, key=lambda chain: chain.best_cost)
-        if after.best_cost < before and after.best_cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
-            self._take_order(after.best_order())
+        self._slices_run += 1
+        if self._slices_run % (1 + self.problem.operator_count // OPERATORS_PER_COLLECTED_SLICE) == 0:
+            self._collect()
         yield CHAINS * SLICE_STEPS / STEPS_PER_SECOND
 
     def _has_freedom(self) -> bool:

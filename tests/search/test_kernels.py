@@ -119,7 +119,7 @@ def all_orders(net: object) -> list[list[int]]:
 def test_partial_replay_agrees_with_a_whole_one() -> None:
     """A replay from a checkpoint that meets the known state costs what a replay from the start costs."""
     met = 0
-    for seed in range(60):
+    for seed in range(30):
         problem = random_problem(seed, LARGE)
         if not feasible(problem):
             continue
@@ -141,4 +141,4 @@ def test_partial_replay_agrees_with_a_whole_one() -> None:
             met += end < n
             assert int(tape.step_cost.sum()) == before + more
             assert replay_plainly(net, tape.order.tolist()).step_cost == tape.step_cost.tolist()
-    assert met > 100
+    assert met > 50

@@ -1,0 +1,81 @@
+"""Large-neighbourhood search: stretches of the best order where bytes are paid, solved again exactly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.search.evaluate import new_tape
+from cosma.search.kernels import replay_all
+from cosma.search.network import build_network
+from cosma.search.window import Stretch, StretchResult, needed_after, solve_stretch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.problem import Problem
+
+#: Operators in a stretch (chains count once where they are contracted).
+STRETCH_OPERATORS = 14
+
+
+class Neighbourhood:
+    """Solves stretches of an order again, keeping what lies in the scratchpad before and after.
+
+    Under ``streamable`` it works on single operators: what is inside a chain may then be streamed.
+
+    Parameters
+    ----------
+    problem
+        The instance.
+    seed
+        Seed of the choice of stretches and of the solver.
+    """
+
+    def __init__(self, problem: Problem, *, seed: int) -> None:
+        self.contraction = build_network(problem, contract=not problem.streamable)
+        self.seed = seed
+        self.tried: set[tuple[int, ...]] = set()
+        self._rng = np.random.default_rng([seed, 0x57E7])
+
+    def improve(self, order: Sequence[int], work_limit: float) -> tuple[int, ...] | None:
+        """Pick a stretch by the bytes paid there and solve it; returns a better order of operators, if it found one.
+
+        Better means cheaper in the stretch with all the rest unchanged, as exact replacement can have it; the greedy
+        rule may not see it.
+        """
+        net = self.contraction.network
+        contracted = self.contraction.contract(order)
+        tape = new_tape(net, contracted)
+        replay_all(net, tape, False)
+        paid = np.cumsum(tape.step_cost)
+        if int(tape.stride[0]) != 1 or len(contracted) < 2 or paid[-1] == 0:
+            return None
+        centre = int(np.searchsorted(paid, self._rng.integers(0, paid[-1]), side="right"))
+        offset = int(self._rng.integers(0, STRETCH_OPERATORS))
+        begin = max(0, min(centre - offset, len(contracted) - STRETCH_OPERATORS))
+        end = min(len(contracted), begin + STRETCH_OPERATORS)
+        operators = tuple(contracted[begin:end].tolist())
+        if operators in self.tried:
+            return None
+        self.tried.add(operators)
+        after = needed_after(net, contracted.tolist(), end)
+        ceiling = int(tape.step_cost[begin:end].sum())
+        held = _held(tape.row[begin], int(tape.count[begin]))
+        held_after = _held(tape.row[end], int(tape.count[end])) if end < len(contracted) else {}
+        result = solve_stretch(
+            net,
+            Stretch(operators, held, after, held_after),
+            work_limit=work_limit,
+            seed=self.seed,
+            ceiling=ceiling,
+        )
+        if not isinstance(result, StretchResult):
+            return None
+        contracted[begin:end] = result.order
+        return self.contraction.expand(contracted.tolist())
+
+
+def _held(row: np.ndarray, count: int) -> dict[int, bool]:
+    return {int(code) >> 1: bool(code & 1) for code in row[:count].tolist()}
