@@ -14,8 +14,8 @@ from cosma.graph import Graph, Operator, TensorKind
 from cosma.graph.in_place import may_overwrite
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Traffic
-from cosma.validator.verdicts import Verdict, Violation
 from cosma.units import align_up
+from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
