@@ -59,7 +59,15 @@ class CoveringProgram:
         solver.parameters.random_seed = seed & 0x7FFFFFFF
         solver.parameters.max_deterministic_time = limit
         solver.parameters.linearization_level = 2
-        watcher = _Watcher(stop) if stop is not None else None
+        watcher = None
+        if stop is not None:
+            watcher = _Watcher(stop)
+
+            def look(_bound: float) -> None:
+                if stop():
+                    solver.stop_search()
+
+            solver.best_bound_callback = look
         status = solver.solve(self.model, watcher)
         if status in (cp_model.INFEASIBLE, cp_model.MODEL_INVALID):
             raise AssertionError("everything may be absent, so the covering program has a solution")
@@ -125,7 +133,7 @@ class CoveringProgram:
 
 
 class _Watcher(cp_model.CpSolverSolutionCallback):
-    """Ends a solve soon after it is asked to stop; solutions are when it looks."""
+    """Ends a solve soon after it is asked to stop; it looks at each solution, and at each better bound."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         super().__init__()

@@ -143,7 +143,7 @@ class BoundEngine:
             width *= 8
             yield from self._labels(potential, width)
         if rows:
-            yield from self._covering(lifetimes, rows, 30.0)
+            yield from self._covering(lifetimes, rows, 8.0)
 
     def _forced_liveness(self, reach: Reach, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Slices:
         from cosma.bounds.greedy import disjoint_rows

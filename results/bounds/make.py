@@ -127,6 +127,8 @@ def summary(rows: list[dict[str, object]], effort: float) -> str:
         f"Made by `python results/bounds/make.py` (effort {effort:g}). Gap = (known - bound) / known, 0 where nothing",
         "is moved.",
         "",
+        f"Models ({len({row['model'] for row in rows})}): {', '.join(sorted({str(row['model']) for row in rows}))}.",
+        "",
         "Traffic is that of decisions without addresses, which is what the bounds are about.",
         "",
         "| grid | cells | bound = known | mean gap | bound 0, known > 0 | mean bound CPU s |",
