@@ -28,7 +28,7 @@ from cosma import (
 from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
 
 HERE = Path(__file__).parent
-OPEN = HERE.parents[1].parent / "shared" / "models" / "open"
+ZOO = HERE.parents[1] / "models" / "zoo"
 ODD = 'odd "name" ??/ \\ é */ 7\n'
 
 
@@ -117,9 +117,7 @@ def test_header_is_cpp_as_well(plan: Plan, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
 def test_real_model_in_c(tmp_path: Path) -> None:
-    path = OPEN / "darts_v1_cifar.onnx"
-    if not path.exists():
-        pytest.skip("the models are not here")
+    path = ZOO / "darts_v1_cifar.onnx"
     plan = compile(path, Accelerator(scratchpad="300KiB"), strategy="e2")
     program = _compiled(plan, tmp_path, ["gcc", "-std=c99"])
     counted = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()[:4]

@@ -48,7 +48,8 @@ def test_curve(mode: dict[str, object]) -> None:
     assert points[-1].noncompulsory_bytes == 0
     if mode:
         assert points[0].capacity_bytes == curve.smallest_bytes
-    assert curve == make_curve(comb(), Accelerator(scratchpad="2MiB", **mode), points=12, strategy="existing", effort=0.2)
+    again = Accelerator(scratchpad="2MiB", **mode)
+    assert curve == make_curve(comb(), again, points=12, strategy="existing", effort=0.2)
     rows = list(csv.DictReader(io.StringIO(curve_csv(curve))))
     assert [int(row["capacity"]) for row in rows] == [p.capacity_bytes for p in points]
     assert sum(row["knee"] == "yes" for row in rows) == sum(p.knee for p in points) >= 1
