@@ -1,9 +1,8 @@
 """``auto``: a plan within a second, then proof and improvement in turn while they pay.
 
 Existing methods come first, so that a valid plan always exists. Then bounds, the best replacement for the orders at
-hand, and dynamic programming over states, which together prove most ordinary networks; then rounds of search,
-bounds and dynamic programming, each longer than the last, until proof, the gap asked for, or the effort is spent.
-Work is counted, never timed.
+hand, and dynamic programming over states, which together prove most ordinary networks; then rounds of search and
+bounds, each longer than the last, until proof, the gap asked for, or the effort is spent. Work is counted, never timed.
 """
 
 from __future__ import annotations
@@ -33,6 +32,10 @@ REPLACEMENT_WORK_PER_TERM = 5e-6
 MOST_REPLACEMENT_TERMS = 400_000
 #: Operators of the networks on which the rate of dynamic programming was measured.
 TYPICAL_OPERATORS = 400
+#: Operators above which dynamic programming in plain Python is not begun: setting it up is quadratic.
+MOST_STATE_OPERATORS = 3000
+#: How much more work bounds get than search in a round in which search found nothing better.
+PROOF_FACTOR = 3.0
 #: Conflicts to learn for one order whose best replacement has no addresses.
 MOST_CONFLICTS = 12
 
@@ -49,8 +52,6 @@ class _Auto:
     packed: set[tuple[int, ...]] = field(default_factory=set)
     relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
-    states_work: float = FIRST_WORK
-    states_complete: bool = False
 
     @property
     def left(self) -> float:
@@ -97,6 +98,9 @@ class _Auto:
         bound = self.bounds.run(work, self.state.stop)
         self.spent += work
         self.state.raise_bound(bound.value_bytes, bound.method)
+        if self.bounds.order is not None:
+            # A bound found by going through orders knows one; a proof's is optimal but for addresses.
+            self.refine(self.bounds.order, None, "order of the bound, best replacement")
 
     def refine(self, order: Sequence[int], hint: Decisions | None, by: str) -> Decisions | None:
         """Find the best replacement for an order, once per order."""
@@ -114,14 +118,14 @@ class _Auto:
         return decisions
 
     def enumerate(self) -> None:
-        """Dynamic programming over states, with twice the work of the last time."""
-        if self.states_complete or self.over:
+        """Dynamic programming over states: exact, and quick where few operators are free to move."""
+        if self.over or self.state.problem.operator_count > MOST_STATE_OPERATORS:
             return
         from cosma.exact.solve import STATES_PER_SECOND
         from cosma.exact.states import search_states
 
         self.state.enter("dynamic programming")
-        work = min(self.states_work, self.left)
+        work = min(FIRST_WORK, self.left)
         known = min(self.state.noncompulsory_bytes, self.relaxed_bytes)
         # A state is a set of operators and tensors: it costs in proportion to how many there are.
         rate = STATES_PER_SECOND / max(1.0, self.state.problem.operator_count / TYPICAL_OPERATORS)
@@ -132,8 +136,6 @@ class _Auto:
             stop=self.state.stop,
         )
         self.spent += found.expanded / rate
-        self.states_work *= 2
-        self.states_complete = found.complete or found.cost_bytes is not None
         name = "dynamic programming over states, without addresses"
         if found.cost_bytes is not None:
             self.state.raise_bound(found.bound_bytes, name)
@@ -190,17 +192,17 @@ def run_auto(state: CompileRun) -> None:
 
 
 def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
-    """Rounds of search, bounds and dynamic programming, each longer than the last."""
+    """Rounds of search and bounds, each longer than the last."""
     from cosma.search import Searcher
 
     state = auto.state
     auto.searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
     work = FIRST_ROUND_WORK
     while not auto.over:
-        before = auto.spent
+        before, achieved = auto.spent, state.noncompulsory_bytes
         auto.search(min(work, auto.left))
-        auto.prove(min(work, auto.left))
-        auto.enumerate()
+        found_better = state.noncompulsory_bytes < achieved
+        auto.prove(min(work if found_better else PROOF_FACTOR * work, auto.left))
         if auto.spent == before:
             return
         work *= 2
