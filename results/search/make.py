@@ -2,8 +2,8 @@
 
 Usage: ``python results/search/make.py [MODEL_FOLDER] [EFFORT] [LONG_EFFORT] [CELL,CELL...]`` writes ``cells.csv`` and
 ``README.md`` beside this file. A cell is a grid and a capacity, such as ``R1.0`` or ``S256KiB``. Traffic is
-non-compulsory bytes of decisions, without addresses. One process; seconds are CPU seconds of that run, the other columns
-are the same on every machine.
+non-compulsory bytes of decisions, without addresses. One process; seconds are CPU seconds of that run, the other
+columns are the same on every machine.
 """
 
 from __future__ import annotations
