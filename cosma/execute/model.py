@@ -37,6 +37,8 @@ class Model:
         As the planner sees it.
     steps
         Every node that runs, in order, views included; folded ones are not among them.
+    every_step
+        All nodes, folded ones included.
     values
         Every value of the model by name.
     opsets, ir_version
@@ -47,6 +49,7 @@ class Model:
 
     loaded: LoadedModel
     steps: tuple[Step, ...]
+    every_step: tuple[Step, ...]
     values: Mapping[str, Value]
     opsets: Mapping[str, int]
     ir_version: int
@@ -122,7 +125,7 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
     for step in walk.steps:
         for value in step.results:
             values.setdefault(value.root, value)
-    return Model(loaded, steps, values, opsets, proto.ir_version, sha256)
+    return Model(loaded, steps, tuple(walk.steps), values, opsets, proto.ir_version, sha256)
 
 
 def _refuse_random(steps: tuple[Step, ...]) -> None:
@@ -214,7 +217,7 @@ def index_bounds(model: Model) -> dict[str, int]:
         for name in {value.name, value.root}:
             bounds[name] = min(bounds.get(name, below), below)
 
-    for step in reversed(model.steps):
+    for step in reversed(model.every_step):
         node = step.node
         values = [model.values.get(name) for name in node.inputs]
         data = values[0] if values else None
