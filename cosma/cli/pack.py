@@ -24,7 +24,7 @@ def pack(
     minimise: Annotated[bool, typer.Option("--minimise", help="Look for the smallest capacity.")] = False,
     engine: Annotated[str, typer.Option("--engine", help="auto, heuristics, search or cp-sat.")] = "auto",
     work_limit: Annotated[
-        int | None, typer.Option("--work-limit", metavar="N", help="Search nodes before giving up.")
+        int | None, typer.Option("--work-limit", metavar="N", help="Units of work (5 to 10 us each) before giving up.")
     ] = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = 0,
@@ -53,7 +53,7 @@ def pack(
     if time_limit is not None and not time_limit > 0:
         raise InputError(f"--time-limit {time_limit}: give a positive number of seconds")
     if work_limit is not None and work_limit < 0:
-        raise InputError(f"--work-limit {work_limit} is negative; give a number of search nodes")
+        raise InputError(f"--work-limit {work_limit} is negative; give a number of units of work")
     limit = None if capacity is None else parse_size(capacity, "--capacity")
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
     loaded = read_buffers(buffers, capacity=limit)

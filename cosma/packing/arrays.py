@@ -88,16 +88,13 @@ def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[F
     )
 
 
-def run_heuristics(instance: Instance, capacity: int, rounds: int, seed: int) -> tuple[Ints, int, int]:
+def run_heuristics(
+    instance: Instance, capacity: int, rounds: int, seed: int
+) -> tuple[Ints, int, dict[str, int]]:
     """Run the first-fit heuristics; see `cosma.packing.firstfit.heuristics`."""
     from cosma.packing.firstfit import heuristics
 
-    offsets, height, tried = heuristics(
-        instance.lower, instance.upper, instance.low, instance.high, instance.owner, instance.parts,
-        instance.begin, instance.end, instance.fixed, instance.align, instance.size, instance.hint,
-        capacity, rounds, seed,
-    )  # fmt: skip
-    return offsets, int(height), int(tried)
+    return heuristics(instance, capacity, rounds, seed)
 
 
 def pack_arrays(
@@ -125,15 +122,13 @@ def pack_arrays(
     (offsets, height)
         The lowest packing found; it fits when `height <= capacity`. A greater height proves nothing.
     """
-    from cosma.packing.firstfit import heuristics
-
     count = lower.size
     lower = np.ascontiguousarray(lower, np.int64)
     upper = np.ascontiguousarray(upper, np.int64)
     size = np.ascontiguousarray(size, np.int64)
-    offsets, height, _ = heuristics(
+    instance = Instance(
         lower, upper, np.zeros(count, np.int64), size, np.arange(count), np.arange(count + 1), lower, upper,
-        np.full(count, -1, np.int64), np.full(count, alignment, np.int64), size, np.empty(0, np.int64),
-        capacity, rounds, seed,
+        np.full(count, -1, np.int64), np.full(count, alignment, np.int64), size, np.empty(0, np.int64), count,
     )  # fmt: skip
-    return offsets, int(height)
+    offsets, height, _ = run_heuristics(instance, capacity, rounds, seed)
+    return offsets, height

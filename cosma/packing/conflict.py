@@ -19,7 +19,10 @@ class Conflict:
 
 
 def shrink(
-    members: Sequence[int], infeasible: Callable[[list[int]], bool | None], test_limit: int = 2000
+    members: Sequence[int],
+    infeasible: Callable[[list[int]], bool | None],
+    test_limit: int = 2000,
+    exhausted: Callable[[], bool] = bool,
 ) -> Conflict:
     """Drop members while the rest is still infeasible, in blocks that halve down to single members.
 
@@ -31,6 +34,8 @@ def shrink(
         Says of a subset whether it is infeasible; ``None`` when that could not be decided.
     test_limit
         Subsets tried before giving up (then `irreducible` is false).
+    exhausted
+        Asked before every test: whether to give up.
     """
     kept = list(members)
     block = max(1, len(kept) // 2)
@@ -39,7 +44,7 @@ def shrink(
         sure = True
         position = 0
         while position < len(kept):
-            if tests >= test_limit:
+            if tests >= test_limit or exhausted():
                 return Conflict(tuple(kept), False, tests)
             rest = kept[:position] + kept[position + block :]
             tests += 1

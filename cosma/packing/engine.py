@@ -15,7 +15,7 @@ from cosma.packing.bounds import quick_conflict
 from cosma.packing.buffers import check_buffers, live_peak, tallest
 from cosma.packing.conflict import shrink
 from cosma.packing.cpsat import solve_cpsat
-from cosma.packing.exact import decide
+from cosma.packing.exact import STEPS_PER_UNIT, decide
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.sections import supports
 from cosma.packing.verify import verify
@@ -29,14 +29,23 @@ Engine = Literal["auto", "heuristics", "search", "cp-sat"]
 
 ENGINES: tuple[Engine, ...] = ("auto", "heuristics", "search", "cp-sat")
 
-WORK_LIMIT = 500_000
-"""Default limit: search nodes, or milliseconds of CP-SAT's deterministic time divided by ten."""
+WORK_LIMIT = 3_000_000
+"""Default limit in units of work, 5 to 10 microseconds each: about twenty seconds."""
+
+UNITS_PER_MS = 100
+"""Units of work one millisecond of CP-SAT's deterministic time counts for."""
 
 HEURISTIC_ROUNDS = 32
 """Repaired first-fit orders tried before the complete search."""
 
-CONFLICT_SHARE = 20
-"""Each test while reducing a conflict set may spend the work limit divided by this."""
+UNITS_PER_HEURISTIC = 2
+"""Units of work it takes to flatten one buffer for the heuristics, and to look at it in every order."""
+
+SMALL_CONFLICT = 12
+"""Conflict sets of at most this many buffers are reduced at once."""
+
+CONFLICT_TESTS = 20
+"""Each test while reducing a conflict set may spend what work is left divided by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +88,16 @@ def pack(
         ``auto`` (heuristics, then the complete search; CP-SAT where windows of gaps start above a buffer's
         address), ``heuristics`` (never proves more than the quick bounds), ``search`` or ``cp-sat``.
     work_limit
-        Search nodes before the answer is ``unknown``; CP-SAT gets a tenth of it in milliseconds of
-        deterministic time. Zero leaves the heuristics only.
+        Units of work before the answer is ``unknown``, for the search and for reducing the conflict set together.
+        A unit is a thousand buffers and sections looked at (5 to 10 microseconds), or a hundredth of a millisecond
+        of CP-SAT's deterministic time. Zero leaves the heuristics only. What the heuristics do counts, but they are
+        always run.
     time_limit
         Seconds; only then does the answer depend on the clock.
     seed
         Start of every pseudo-random choice; same input, limits and seed give the same addresses.
     explain
-        Whether to reduce the conflict set of an infeasible packing until it is irreducible.
+        Whether to reduce the conflict set of an infeasible packing, until it is irreducible or the work is spent.
 
     Raises
     ------
@@ -103,13 +114,18 @@ def pack(
     if result.packed:
         return result
     result = replace(result, offsets={}, height=None)
-    if engine == "heuristics" or work_limit <= 0:
+    left = work_limit - result.work["units"]
+    if engine == "heuristics" or left <= 0:
         return result
-    answer = exact_packing(task, capacity, work_limit)
-    answer = replace(answer, work={**result.work, **answer.work})
+    answer = exact_packing(task, capacity, left)
+    answer = replace(answer, work=_sum(result.work, answer.work), suspects=result.suspects)
     if answer.status is PackingStatus.INFEASIBLE and explain:
-        return explained(task, answer, work_limit // CONFLICT_SHARE)
+        return explained(task, answer, work_limit)
     return answer
+
+
+def _sum(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
+    return {name: first.get(name, 0) + second.get(name, 0) for name in [*first, *second]}
 
 
 def check_task(
@@ -142,8 +158,9 @@ def heuristic_packing(task: _Task, capacity: int) -> PackingResult:
     if height > capacity and any(buffer.hint is not None for buffer in task.buffers):
         instance = flatten(task.buffers, task.alignment, task.forbidden)
         offsets, height, again = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
-        tried += again
+        tried = _sum(tried, again)
     status = PackingStatus.PACKED if height <= capacity else PackingStatus.UNKNOWN
+    units = UNITS_PER_HEURISTIC * len(task.buffers) + tried.pop("pairs") // STEPS_PER_UNIT
     return PackingResult(
         status=status,
         capacity=capacity,
@@ -152,7 +169,12 @@ def heuristic_packing(task: _Task, capacity: int) -> PackingResult:
         lower_bound=bound,
         engine="first-fit",
         reason="" if status is PackingStatus.PACKED else "the heuristics found nothing that fits",
-        work={"placements": tried},
+        work={**tried, "units": units},
+        suspects=tuple(
+            buffer.id
+            for buffer, offset in zip(task.buffers, offsets, strict=False)
+            if int(offset) + buffer.size > capacity
+        ),
     )
 
 
@@ -188,24 +210,29 @@ def exact_packing(task: _Task, capacity: int, work_limit: int) -> PackingResult:
             capacity,
             alignment=task.alignment,
             forbidden=task.forbidden,
-            work_limit_ms=max(1, work_limit // 10),
+            work_limit_ms=max(1, work_limit // UNITS_PER_MS),
             deadline=task.deadline,
             seed=task.seed,
         )
-        offsets, infeasible, culprits = answer.offsets, answer.infeasible, tuple(range(len(task.buffers)))
-        engine, work, reason = "cp-sat", {"cp-sat ms": answer.work_ms}, "the limit"
+        offsets, infeasible = answer.offsets, answer.infeasible
+        culprits = tuple(range(len(task.buffers)))
+        distances = (0,) * len(culprits)
+        work = {"cp-sat ms": answer.work_ms, "units": answer.work_ms * UNITS_PER_MS}
+        engine, reason = "cp-sat", "the limit"
     else:
         decision = decide(
             task.buffers,
             capacity,
             alignment=task.alignment,
             forbidden=task.forbidden,
-            node_limit=work_limit,
+            work_limit=work_limit,
             deadline=task.deadline,
             seed=task.seed,
         )
-        offsets, infeasible, culprits = decision.offsets, decision.infeasible, decision.culprits
-        engine, work, reason = "search", {"nodes": decision.nodes}, decision.reason
+        offsets, infeasible = decision.offsets, decision.infeasible
+        culprits, distances = decision.culprits, decision.distances
+        work = {"nodes": decision.nodes, "units": decision.units}
+        engine, reason = "search", decision.reason
     if offsets is not None:
         return _packed(task, offsets, capacity, bound, engine, work)
     if infeasible:
@@ -214,6 +241,11 @@ def exact_packing(task: _Task, capacity: int, work_limit: int) -> PackingResult:
             capacity,
             lower_bound=max(bound, capacity + 1),
             conflict=tuple(task.buffers[k].id for k in culprits if task.buffers[k].offset is None),
+            distances=tuple(
+                distance
+                for k, distance in zip(culprits, distances, strict=True)
+                if task.buffers[k].offset is None
+            ),
             reason=f"no packing of these buffers fits {capacity} bytes",
             engine=engine,
             work=work,
@@ -241,31 +273,57 @@ def _packed(
 
 
 def explained(task: _Task, answer: PackingResult, work_limit: int) -> PackingResult:
-    """Reduce the conflict set of an infeasible answer until no buffer can be left out of it."""
+    """Reduce the conflict set of an infeasible answer: to few buffers fast, then until none can be left out.
+
+    First the buffers near the step where most branches failed are tried alone, twice as far each time; what does
+    not fit is then reduced one by one. The work already spent counts; when none is left the set stays as it is.
+    """
     index = {buffer.id: buffer for buffer in task.buffers}
     fixed = [buffer for buffer in task.buffers if buffer.offset is not None]
-    names = sorted(answer.conflict, key=lambda name: (_area(index[name]), name))
+    away = dict(zip(answer.conflict, answer.distances, strict=True))
+    names = sorted(answer.conflict, key=lambda name: (-away[name], _area(index[name]), name))
+    spent = answer.work.get("units", 0)
 
     def infeasible(chosen: list[int]) -> bool | None:
+        nonlocal spent
         subset = [index[names[k]] for k in chosen]
-        if task.deadline is not None and time.monotonic() >= task.deadline:
-            return None
+        spent += len(subset)
         if quick_conflict([*subset, *fixed], answer.capacity, task.forbidden) is not None:
             return True
         part = replace(task, buffers=[*subset, *fixed])
-        if heuristic_packing(part, answer.capacity).packed:
+        packing = heuristic_packing(part, answer.capacity)
+        spent += packing.work["units"]
+        if packing.packed:
             return False
-        status = exact_packing(part, answer.capacity, work_limit).status
-        return None if status is PackingStatus.UNKNOWN else status is PackingStatus.INFEASIBLE
+        share = max(1, (work_limit - spent) // CONFLICT_TESTS)
+        packing = exact_packing(part, answer.capacity, share)
+        spent += packing.work["units"]
+        return None if packing.status is PackingStatus.UNKNOWN else packing.status is PackingStatus.INFEASIBLE
 
-    found = shrink(range(len(names)), infeasible)
+    def exhausted() -> bool:
+        return spent >= work_limit or (task.deadline is not None and time.monotonic() >= task.deadline)
+
+    members = list(range(len(names)))
+    tests = 0
+    reach = 0
+    while len(members) > SMALL_CONFLICT and not exhausted():
+        near = [k for k in members if away[names[k]] <= reach]
+        if len(near) == len(members):
+            break
+        tests += 1
+        if infeasible(near):
+            members = near
+            break
+        reach = 2 * reach + 1
+    found = shrink(members, infeasible, exhausted=exhausted)
     conflict = sorted(names[k] for k in found.members)
     return replace(
         answer,
         conflict=tuple(conflict),
+        distances=(),
         irreducible=found.irreducible,
         reason=f"{len(conflict)} buffers cannot be placed together in {answer.capacity} bytes",
-        work={**answer.work, "conflict tests": found.tests},
+        work={**answer.work, "units": spent, "conflict tests": tests + found.tests},
     )
 
 

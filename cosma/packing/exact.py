@@ -44,18 +44,39 @@ LARGEST_CAPACITY = 1 << 30
 """Capacity, in units, the kernel's 32-bit states can hold."""
 
 
+STEPS_PER_UNIT = 1000
+"""Buffers and sections the kernel looks at in one unit of work: 5 to 10 microseconds."""
+
+UNITS_PER_BUFFER = 3
+"""Units of work it takes to lay one buffer out for the kernel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the search found: addresses by buffer index, or infeasible members, or neither.
 
-    `culprits` are the indices of the component proven not to fit.
+    `culprits` are the indices of the component proven not to fit, those alive where most branches failed first;
+    `distances` says of each how many sections it lies away from there. `units` is the work spent.
     """
 
     offsets: dict[int, int] | None
     infeasible: bool
     nodes: int
+    units: int = 0
     culprits: tuple[int, ...] = ()
+    distances: tuple[int, ...] = ()
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one component: the kernel's answer, addresses, what was spent, and blame per section."""
+
+    answer: int
+    found: Ints
+    nodes: int
+    units: int
+    blame: Floats
 
 
 def decide(
@@ -64,18 +85,21 @@ def decide(
     *,
     alignment: int = 1,
     forbidden: Sequence[Forbidden] = (),
-    node_limit: int,
+    work_limit: int,
     deadline: float | None = None,
     seed: int = 0,
 ) -> Decision:
     """Decide by complete search whether the buffers fit; see `cosma.packing.sections.supports` first.
 
-    Fixed buffers keep their addresses and are not in the answer. Deterministic unless `deadline` (a
-    ``time.monotonic`` value) is given.
+    Fixed buffers keep their addresses and are not in the answer. `work_limit` is in units of `STEPS_PER_UNIT`
+    buffers and sections looked at; it is overrun by less than what one node takes. Deterministic unless `deadline`
+    (a ``time.monotonic`` value) is given.
     """
+    units = UNITS_PER_BUFFER * len(buffers)
     problem = layout(buffers, capacity, alignment, forbidden)
     if problem.capacity >= LARGEST_CAPACITY:
-        return Decision(None, False, 0, reason=f"capacity is {problem.capacity} units, beyond the search")
+        reason = f"capacity is {problem.capacity} units, beyond the search"
+        return Decision(None, False, 0, units, reason=reason)
     offsets = {k: 0 for k, buffer in enumerate(buffers) if buffer.offset is None}
     nodes = 0
     stuck = ""
@@ -87,70 +111,82 @@ def decide(
         if len(component.members) > LARGEST_COMPONENT:
             stuck = f"a component of {len(component.members)} buffers is beyond the search"
             continue
-        answer, found, spent = _solve(problem, component, node_limit - nodes, deadline, seed)
-        nodes += spent
-        if answer < 0:
-            culprits = (*component.members, *(k for k, _ in component.bottom))
-            return Decision(None, True, nodes, culprits=culprits)
-        if answer == 0:
+        outcome = _solve(problem, component, work_limit - units, deadline, seed)
+        nodes += outcome.nodes
+        units += outcome.units
+        if outcome.answer < 0:
+            culprits, distances = _culprits(component, outcome.blame)
+            return Decision(None, True, nodes, units, culprits, distances)
+        if outcome.answer == 0:
             stuck = "the work limit" if deadline is None or time.monotonic() < deadline else "the time limit"
             continue
-        for k, offset in zip(component.members, found, strict=True):
+        for k, offset in zip(component.members, outcome.found, strict=True):
             offsets[k] = (int(offset) + component.base) * problem.unit
     if stuck:
-        return Decision(None, False, nodes, reason=stuck)
-    return Decision(offsets, False, nodes)
+        return Decision(None, False, nodes, units, reason=stuck)
+    return Decision(offsets, False, nodes, units)
 
 
-def _solve(
-    problem: Layout, component: Component, node_limit: int, deadline: float | None, seed: int
-) -> tuple[int, Ints, int]:
+def _culprits(component: Component, blame: Floats) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sort the members of a component by their distance from the section where most branches failed."""
+    worst = int(np.argmax(blame))
+    away = [(0, k) for k, _ in component.bottom]
+    for k, cells in zip(component.members, component.cells, strict=True):
+        away.append((min(abs(s - worst) for s in cells), k))
+    away.sort()
+    return tuple(k for _, k in away), tuple(distance for distance, _ in away)
+
+
+def _solve(problem: Layout, component: Component, work_limit: int, deadline: float | None, seed: int) -> _Outcome:
     """Run the kernel on one component until it is decided or a limit is met."""
-    from cosma.packing.tree import search
+    from cosma.packing.tree import NODES, STEPS
+    from cosma.packing.workspace import Workspace, search
 
     shape = shape_of(problem, component)
     count = len(component.members)
     capacity = problem.capacity - component.base
     found = np.zeros(count, np.int64)
     blame = np.zeros(component.sections)
-    memory = np.zeros((2, 1 << (15 if count < 64 else 17)), np.uint64)
+    space = Workspace(shape)
     orders = _orders(shape)
     generator = np.random.default_rng(seed)
     limit = 2.0 * count + 100
-    nodes = 0
-    run = 0
+    nodes = steps = run = answer = 0
+    most_steps = work_limit * STEPS_PER_UNIT
     started = time.monotonic()
-    while True:
+    while answer == 0 and steps < most_steps:
         trust = BLAME_WEIGHTS[run // len(orders) % len(BLAME_WEIGHTS)]
         order = orders[run % len(orders)] / count + trust * _weight(shape, blame)
         if run >= 2 * len(orders):
             order = order + 0.1 * generator.random(count)
-        budget = min(int(limit), node_limit - nodes)
+        budget = int(limit)
         if deadline is not None:
             left = deadline - time.monotonic()
-            rate = nodes / max(time.monotonic() - started, 1e-3)
-            budget = min(budget, int(rate * left) + 200) if left > 0 else 0
-        if budget <= 0:
-            return 0, found, nodes
+            if left <= 0:
+                break
+            budget = min(budget, int(left * nodes / max(time.monotonic() - started, 1e-3)) + 200)
         fresh = np.zeros(component.sections)
-        answer, spent, _ = search(shape, capacity, order, memory, budget, found, fresh)
-        nodes += int(spent)
-        if answer != 0:
-            return int(answer), found, nodes
+        answer, found, tally = search(shape, capacity, order, space, budget, most_steps - steps, fresh)
+        nodes += int(tally[NODES])
+        steps += int(tally[STEPS])
         blame = FORGET * blame + fresh / max(1.0, float(fresh.max()))
         run += 1
         if run % len(orders) == 0:
             limit *= GROWTH
+    return _Outcome(answer, found, nodes, -(-steps // STEPS_PER_UNIT), blame)
 
 
 def _orders(shape: Shape) -> list[Floats]:
     """Rank the buffers in several ways; the highest rank is branched on first among equally low addresses."""
-    height = np.maximum.reduceat(shape.cell_height, shape.cell_ptr[:-1]).astype(np.float64)
-    width = np.diff(shape.cell_ptr).astype(np.float64)
-    load = np.zeros(shape.item_ptr.size - 1)
-    np.add.at(load, shape.cell_section, shape.cell_height)
-    crowd = np.maximum.reduceat(load[shape.cell_section], shape.cell_ptr[:-1])
-    early = -shape.first.astype(np.float64)
+    from cosma.packing.tree import CELL, FIRST, HEIGHT, SECTION
+
+    begins = shape.buffers[CELL]
+    height = np.maximum.reduceat(shape.cells[HEIGHT], begins[:-1]).astype(np.float64)
+    width = np.diff(begins).astype(np.float64)
+    load = np.zeros(shape.section_count)
+    np.add.at(load, shape.cells[SECTION], shape.cells[HEIGHT])
+    crowd = np.maximum.reduceat(load[shape.cells[SECTION]], begins[:-1])
+    early = -shape.buffers[FIRST, :-1].astype(np.float64)
     area = width * height
     return [
         _rank(width, height),
@@ -170,7 +206,10 @@ def _rank(*keys: Floats) -> Floats:
 
 def _weight(shape: Shape, blame: Floats) -> Floats:
     """Most blame on any section of each buffer, scaled to at most one."""
+    from cosma.packing.tree import CELL, SECTION
+
     if not blame.any():
-        return np.zeros(shape.first.size)
-    weight: Floats = np.maximum.reduceat(blame[shape.cell_section], shape.cell_ptr[:-1]) / blame.max()
+        return np.zeros(shape.buffer_count)
+    begins = shape.buffers[CELL, :-1]
+    weight: Floats = np.maximum.reduceat(blame[shape.cells[SECTION]], begins) / blame.max()
     return weight

@@ -34,6 +34,10 @@ class PackingResult:
     conflict
         When infeasible: ids of buffers that cannot be placed together (fixed ones and forbidden ranges are
         given). Irreducible when `irreducible`: without any one of them the rest fits.
+    distances
+        Until `conflict` is reduced: how far each of its buffers is from where the search failed most, in sections.
+    suspects
+        When infeasible or unknown: the buffers that stick out of the lowest packing the heuristics met.
     irreducible
         Whether `conflict` was proven irreducible within the limits.
     reason
@@ -41,7 +45,8 @@ class PackingResult:
     engine
         What answered: ``first-fit``, ``improve``, ``search``, ``cp-sat`` or ``bound``.
     work
-        Units of work spent per engine (placements, search nodes, milliseconds of deterministic time).
+        What was done per engine (placements, search nodes, milliseconds of deterministic time, tests of conflicts)
+        and, as ``units``, all of it in the units of the work limit.
     """
 
     status: PackingStatus
@@ -50,6 +55,8 @@ class PackingResult:
     height: int | None = None
     lower_bound: int = 0
     conflict: tuple[str, ...] = ()
+    distances: tuple[int, ...] = ()
+    suspects: tuple[str, ...] = ()
     irreducible: bool = False
     reason: str = ""
     engine: str = ""

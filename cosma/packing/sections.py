@@ -18,6 +18,8 @@ from cosma.packing.buffers import parts_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from cosma.packing.buffers import Buffer, Forbidden
     from cosma.packing.tree import Shape
 
@@ -315,40 +317,49 @@ def _component(
 
 
 def shape_of(problem: Layout, component: Component) -> Shape:
-    """Flatten a component into the kernel's arrays."""
-    from cosma.packing.tree import Shape
-
-    def column(values: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array(values, dtype=np.int64)
-
-    def pointer(rows: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.concatenate((np.zeros(1, np.int64), np.cumsum(column(rows), dtype=np.int64)))
+    """Flatten a component into the kernel's tables."""
+    from cosma.packing.tree import (
+        ALIGN,
+        BLOCK,
+        BUFFER_ROWS,
+        CEILING,
+        CELL,
+        FIRST,
+        ITEM,
+        LAST,
+        SECTION_ROWS,
+        START,
+        WALL,
+        Shape,
+    )
 
     items: list[list[tuple[int, int]]] = [[] for _ in range(component.sections)]
     for k, cells in enumerate(component.cells):
         for s, height in cells.items():
             items[s].append((k, height))
     blocks = [problem.blocks[k] for k in component.members]
-    first = column([min(cells) for cells in component.cells])
+    buffers = np.zeros((BUFFER_ROWS, len(component.members) + 1), np.int64)
+    sections = np.zeros((SECTION_ROWS, component.sections + 1), np.int64)
+    buffers[FIRST, :-1] = [min(cells) for cells in component.cells]
+    buffers[LAST, :-1] = [max(cells) for cells in component.cells]
+    buffers[ALIGN, :-1] = [problem.align[k] for k in component.members]
+    buffers[CEILING, :-1] = [
+        (problem.capacity_bytes - problem.sizes[k]) // problem.unit - component.base for k in component.members
+    ]
+    buffers[CELL, 1:] = np.cumsum([len(cells) for cells in component.cells])
+    buffers[BLOCK, 1:] = np.cumsum([len(row) for row in blocks])
+    sections[ITEM, 1:] = np.cumsum([len(row) for row in items])
+    sections[START] = np.searchsorted(buffers[FIRST, :-1], np.arange(component.sections + 1))
+    sections[WALL, 1:] = np.cumsum([len(row) for row in component.walls])
     return Shape(
-        cell_ptr=pointer([len(cells) for cells in component.cells]),
-        cell_section=column([s for cells in component.cells for s in cells]),
-        cell_height=column([height for cells in component.cells for height in cells.values()]),
-        item_ptr=pointer([len(row) for row in items]),
-        item=column([k for row in items for k, _ in row]),
-        item_height=column([height for row in items for _, height in row]),
-        first=first,
-        last=column([max(cells) for cells in component.cells]),
-        start=np.searchsorted(first, np.arange(component.sections + 1)).astype(np.int64),
-        align=column([problem.align[k] for k in component.members]),
-        ceiling=column([
-            (problem.capacity_bytes - problem.sizes[k]) // problem.unit - component.base
-            for k in component.members
-        ]),
-        block_ptr=pointer([len(row) for row in blocks]),
-        block_low=column([low for row in blocks for low, _ in row]),
-        block_high=column([high for row in blocks for _, high in row]),
-        wall_ptr=pointer([len(row) for row in component.walls]),
-        wall_low=column([low for row in component.walls for low, _ in row]),
-        wall_high=column([high for row in component.walls for _, high in row]),
-    )  # fmt: skip
+        buffers,
+        sections,
+        cells=_pairs([pair for cells in component.cells for pair in cells.items()]),
+        items=_pairs([pair for row in items for pair in row]),
+        blocks=_pairs([pair for row in blocks for pair in row]),
+        walls=_pairs([pair for row in component.walls for pair in row]),
+    )
+
+
+def _pairs(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.ascontiguousarray(np.array(pairs, np.int64).reshape(-1, 2).T)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 1 << 62
 
+FIRST_BUDGET = 100_000
+"""Units of work per capacity in the first round."""
+
 
 def minimise(
     buffers: Sequence[Buffer],
@@ -69,7 +72,7 @@ def minimise(
     if engine == "heuristics":
         return _final(best, low, work)
     spent = 0
-    budget = max(1, min(20_000, work_limit // 20))
+    budget = max(1, min(FIRST_BUDGET, work_limit // 20))
     while low < _height(best) and spent < work_limit:
         bottom = low
         guess = bottom
@@ -77,8 +80,7 @@ def minimise(
             if deadline is not None and time.monotonic() >= deadline:
                 return _final(best, low, work)
             answer = exact_packing(task, guess, min(budget, work_limit - spent))
-            used = answer.work.get("nodes", 10 * answer.work.get("cp-sat ms", 0))
-            spent += max(1, used)
+            spent += max(1, answer.work["units"])
             for name, amount in answer.work.items():
                 work[name] = work.get(name, 0) + amount
             if answer.packed:

@@ -22,7 +22,7 @@ from cosma.units import align_up
 
 HERE = Path(__file__).resolve().parent
 ALIGNMENT = 64
-WORK_LIMIT = 20_000
+WORK_LIMIT = 200_000
 
 
 def lifetimes(graph: Graph) -> list[Buffer]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cosma.packing import Buffer, live_peak, pack, pack_arrays, verify
 from cosma.packing.arrays import flatten
-from cosma.packing.firstfit import overlap_lists, place_in_order
+from cosma.packing.firstfit import place_in_order, tables
 from tests.packing.reference import buffer_sets, scan_first_fit
 
 
@@ -18,12 +18,10 @@ def test_the_kernel_puts_every_buffer_where_a_scan_does(buffers: list[Buffer], d
     buffers = [buffer for buffer in buffers if buffer.size]
     order = data.draw(st.permutations(range(len(buffers))))
     instance = flatten(buffers)
-    degree, mates = overlap_lists(instance.lower, instance.upper, instance.owner)
+    part, buffer, mates = tables(instance)
     offsets = np.empty(len(buffers), np.int64)
-    height = place_in_order(
-        np.array(order, np.int64), instance.parts, instance.low, instance.high, instance.owner, degree, mates,
-        instance.fixed, instance.align, instance.size, 10**6, False, offsets,
-    )  # fmt: skip
+    edges = np.empty((2, mates.size + 1), np.int64)
+    height = place_in_order(np.array(order, np.int64), part, buffer, mates, 10**6, False, offsets, edges)
     expected = scan_first_fit(buffers, order)
     assert offsets.tolist() == expected
     assert height == max((offset + buffer.size for offset, buffer in zip(expected, buffers, strict=True)), default=0)
@@ -51,13 +49,11 @@ def test_both_ways_of_fitting_find_the_tightest_or_the_lowest_hole() -> None:
     ]
     assert pack(buffers, 20, engine="heuristics").offsets["new"] == 0
     instance = flatten(buffers)
-    degree, mates = overlap_lists(instance.lower, instance.upper, instance.owner)
+    part, buffer, mates = tables(instance)
     offsets = np.empty(3, np.int64)
+    edges = np.empty((2, 3), np.int64)
     for best, expected in ((False, 0), (True, 9)):
-        place_in_order(
-            np.array([2]), instance.parts, instance.low, instance.high, instance.owner, degree, mates,
-            instance.fixed, instance.align, instance.size, 20, best, offsets,
-        )  # fmt: skip
+        place_in_order(np.array([2]), part, buffer, mates, 20, best, offsets, edges)
         assert offsets[2] == expected
 
 

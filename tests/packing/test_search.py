@@ -52,7 +52,7 @@ def test_search_and_cpsat_agree(kind: str) -> None:
         buffers, capacity, alignment, forbidden = random_problem(seed, kind)
         if quick_conflict(buffers, capacity, forbidden) is not None:
             continue
-        mine = decide(buffers, capacity, alignment=alignment, forbidden=forbidden, node_limit=20_000)
+        mine = decide(buffers, capacity, alignment=alignment, forbidden=forbidden, work_limit=20_000)
         theirs = solve_cpsat(buffers, capacity, alignment=alignment, forbidden=forbidden)
         if mine.offsets is None and not mine.infeasible:
             continue
@@ -89,18 +89,18 @@ def cut_rectangles(seed: int, count: int, steps: int, capacity: int) -> list[Buf
 @pytest.mark.parametrize("seed", range(12))
 def test_a_rectangle_cut_to_pieces_is_put_together_again(seed: int) -> None:
     buffers = cut_rectangles(seed, 30 + 5 * seed, 40, 1000)
-    decision = decide(buffers, 1000, node_limit=200_000)
+    decision = decide(buffers, 1000, work_limit=200_000)
     assert decision.offsets is not None
     assert verify(buffers, {b.id: decision.offsets[k] for k, b in enumerate(buffers)}, 1000) == []
-    assert decide(buffers, 1000, node_limit=200_000) == decision
+    assert decide(buffers, 1000, work_limit=200_000) == decision
 
 
 def test_the_unit_is_exact_for_odd_sizes_under_alignment() -> None:
     # 100 bytes at alignment 64: 64 + 36 fits only with the 36 on top.
     buffers = [Buffer("a", 0, 2, 36), Buffer("b", 0, 2, 64)]
-    decision = decide(buffers, 100, alignment=64, node_limit=1000)
+    decision = decide(buffers, 100, alignment=64, work_limit=1000)
     assert decision.offsets == {0: 64, 1: 0}
-    assert decide(buffers, 99, alignment=64, node_limit=1000).infeasible
+    assert decide(buffers, 99, alignment=64, work_limit=1000).infeasible
     assert layout(buffers, 100, alignment=64).unit == 64
     mixed = [replace(buffers[0], alignment=4), replace(buffers[1], alignment=6)]
     assert layout(mixed, 100).unit == 2
@@ -134,3 +134,4 @@ def test_shrinking_drops_all_that_is_not_needed() -> None:
     assert unsure.members == tuple(range(6))
     assert not unsure.irreducible
     assert not shrink(range(60), infeasible, test_limit=2).irreducible
+    assert shrink(range(60), infeasible, exhausted=lambda: True).members == tuple(range(60))
