@@ -37,8 +37,8 @@ class Lifetime:
         off-chip copy is compulsory or there from the start).
     producer
         Producing operator, or -1.
-    consumers
-        Operators that read it, ancestors first.
+    consumers, consumer_mask
+        Operators that read it, ancestors first; the same as a bit set.
     chain
         The chain of touches: consumers that are totally ordered, first to last.
     chain_mask
@@ -57,6 +57,7 @@ class Lifetime:
     store_bytes: int
     producer: int
     consumers: tuple[int, ...]
+    consumer_mask: int
     chain: tuple[int, ...]
     chain_mask: int
     sure: int
@@ -82,14 +83,14 @@ def lifetimes_of(problem: Problem, reach: Reach) -> dict[int, Lifetime]:
             continue
         if not consumers:
             if problem.streamable and not problem.must_store[t]:
-                found[t] = Lifetime(t, size, space, size, 0, producer, (), (), 0, 0, 0, True)
+                found[t] = Lifetime(t, size, space, size, 0, producer, (), 0, (), 0, 0, 0, True)
             continue
         chain = _chain(consumers, reach)
         sure, possible = _alive(producer, consumers, reach)
         store = 0 if problem.must_store[t] or problem.starts_off_chip[t] else size
-        mask = sum(1 << v for v in chain)
+        mask, readers = sum(1 << v for v in chain), sum(1 << v for v in consumers)
         found[t] = Lifetime(
-            t, size, space, size, store, producer, tuple(consumers), chain, mask, sure, possible, False
+            t, size, space, size, store, producer, tuple(consumers), readers, chain, mask, sure, possible, False
         )
     return found
 

@@ -30,6 +30,9 @@ _CELLS_PER_SECOND = 4e8
 _MEMBERS_PER_SECOND = 2e6
 _ARCS_PER_SECOND = 8e5
 
+#: Tensors listed over all rows together, at most: memory stays bounded.
+_MOST_MEMBERS = 2_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Absence:
@@ -99,11 +102,17 @@ class RowBuilder:
         for v in range(count):
             touched = self._touched(v)
             most[v] = sum(space for space, _ in touched)
+        alive = np.ones(count, dtype=np.int64)
         for life in self.lifetimes.values():
             if life.possible:
-                most[flags(life.possible, count).view(bool)] += life.space_bytes
+                where = flags(life.possible, count).view(bool)
+                most[where] += life.space_bytes
+                alive[where] += 1
         self.work += len(self.lifetimes) * count / _CELLS_PER_SECOND
         over = np.flatnonzero(most > problem.capacity_bytes)
+        # Where thousands of tensors may be alive at each of thousands of operators, the most crowded must do.
+        over = over[np.argsort(-most[over], kind="stable")]
+        over = over[np.cumsum(alive[over]) <= _MOST_MEMBERS]
         chosen = np.zeros(count, dtype=bool)
         chosen[over] = True
         wanted = sum(1 << int(v) for v in over)
@@ -120,7 +129,7 @@ class RowBuilder:
                     for v in members(loose, count).tolist():
                         self._loose[v].append(life.tensor)
                 self.work += possible.bit_count() / _MEMBERS_PER_SECOND
-        return [int(v) for v in over[np.argsort(-most[over], kind="stable")]]
+        return [int(v) for v in over]
 
     def build(self, operator: int) -> Row | None:
         """Return the row of one of the crowded operators, or None if the capacity does not bind there."""
@@ -187,8 +196,8 @@ class RowBuilder:
 
     def _sides(self, life: Lifetime, operator: int) -> tuple[Stretch | None, Stretch | None]:
         """Stretches just before and just after a consumer, where a touch there is sure."""
-        others_before = life.producer >= 0 or any(self.reach.before[operator] >> c & 1 for c in life.consumers)
-        others_after = any(self.reach.after[operator] >> c & 1 for c in life.consumers)
+        others_before = life.producer >= 0 or bool(self.reach.before[operator] & life.consumer_mask)
+        others_after = bool(self.reach.after[operator] & life.consumer_mask)
         if operator in life.chain:
             at = life.chain.index(operator)
             sides: tuple[Stretch, Stretch] = ((at, at), (at + 1, at + 1))
@@ -236,11 +245,11 @@ class RowBuilder:
             count += 1
             if life.producer >= 0:
                 begin = 0 if before >> life.producer & 1 else node[life.producer]
-            elif any(before >> c & 1 for c in life.consumers):
+            elif before & life.consumer_mask:
                 begin = 0
             else:
                 arcs.extend((node[c], begin, infinite) for c in life.consumers if c in node)
-            if not any(after >> c & 1 for c in life.consumers):
+            if not after & life.consumer_mask:
                 end = count
                 count += 1
                 arcs.extend((end, node[c], infinite) for c in life.consumers if c in node)
