@@ -328,6 +328,17 @@ def write_key(buffers, a, b, keys, row):
 
 
 @helper
+def doubled(table):
+    """Return a table with twice as many rows that begins with the given ones."""
+    rows = table.shape[0]
+    larger = np.empty((2 * rows, table.shape[1]), table.dtype)
+    for row in range(rows):
+        for column in range(table.shape[1]):
+            larger[row, column] = table[row, column]
+    return larger
+
+
+@helper
 def choose(buffers, a, b, priority):
     """Pick the buffer to branch on: lowest address first, then highest priority."""
     best = np.int64(-1)
@@ -413,6 +424,9 @@ def run(
             end = s + 1
             while end < section_b and sections[CROSSING, end - 1] > 0:
                 end += 1
+            if parts == part.shape[0]:
+                part = doubled(part)
+                keys = doubled(keys)
             if write_key(buffers, sections[START, s], sections[START, end], keys, parts):
                 slot = keys[parts, 0] & mask
                 if memory[0, slot] == keys[parts, 0] and memory[1, slot] == keys[parts, 1]:

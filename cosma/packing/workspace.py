@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Workspace:
     """Memory for the search of one problem, reused by its restarts.
 
-    A path has at most one decision per buffer. The parts on it are those that were branched on, one per decision,
-    and those still pending, which share no buffer: at most two per buffer together.
+    A path has at most one placement per buffer. It may have more parts than that, because a part is narrowed each
+    time a placement in it fails: the kernel enlarges `part` and `keys` where these do not suffice.
     """
 
     def __init__(self, shape: Shape) -> None:
