@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from cosma.plan.instructions import Instruction
     from cosma.problem import Decisions, Problem
 
-#: Search nodes spent on one packing before its conflict is resolved by giving up residency.
-PACKING_WORK = 20_000
-#: Choices tried one by one before the cheapest is undone for good.
+#: Units of packing work (5 to 10 microseconds each) spent on the given decisions before residency is given up.
+PACKING_WORK = 250_000
+#: Choices tried one by one before the cheapest is undone for good, each with this part of the work limit.
 REPAIR_TRIES = 8
+#: All repairs together may spend the work limit divided by this; then choices are undone in growing batches.
+REPAIR_SHARE = 2
+#: Units of work it takes to turn choices into one buffer to pack.
+UNITS_PER_RESIDENCY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Realised:
     instructions
         The plan's instructions.
     repairs
-        How many times residency or a takeover was given up; 0 if the decisions were packed as they came.
+        How many choices of residency or takeover were given up; 0 if the decisions were packed as they came.
     """
 
     decisions: Decisions
@@ -95,18 +99,27 @@ class GapForm:
         takeovers = {r.tensor: r.in_place_of for r in decisions.residencies if r.in_place_of is not None}
         return cls(decisions.order, touches, keep, alone, takeovers)
 
-    def without(self, choice: Choice) -> GapForm:
-        """The same with one choice undone."""
+    def without(self, *choices: Choice) -> GapForm:
+        """The same with some choices undone."""
         keep = self.keep.copy()
-        if choice.gap >= 0:
-            keep[choice.gap] = False
+        for choice in choices:
+            if choice.gap >= 0:
+                keep[choice.gap] = False
+        results = {choice.takeover for choice in choices}
         return GapForm(
             self.order,
             self.touches,
             keep,
-            self.resident_touches - {choice.touch},
-            {result: operand for result, operand in self.takeovers.items() if result != choice.takeover},
+            self.resident_touches - {choice.touch for choice in choices},
+            {result: operand for result, operand in self.takeovers.items() if result not in results},
         )
+
+    def keeping(self, *choices: Choice) -> GapForm:
+        """The same with some more gaps kept."""
+        keep = self.keep.copy()
+        for choice in choices:
+            keep[choice.gap] = True
+        return GapForm(self.order, self.touches, keep, self.resident_touches, self.takeovers)
 
     def decisions(self, problem: Problem) -> Decisions:
         """Turn the choices back into residencies."""
@@ -130,44 +143,145 @@ def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = PAC
 
 
 def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK) -> Realised:
-    """Pack decisions, giving up the cheapest choice in each conflict until a packing exists.
+    """Pack decisions, giving up the cheapest choices where they conflict until a packing exists.
 
-    Of the choices whose undoing costs least, the first that leaves a packable rest is taken; if none of the
-    first few does, the cheapest is undone and the rest is looked at again. Ends always: with nothing kept
-    between touches each step stands alone and fits, because decisions hold each step within the capacity.
-    Deterministic.
+    Where one place is in the way, the choices there whose undoing costs least are tried one by one, and the first
+    that leaves a packable rest is taken; if none of the first few does, or if several places are in the way, the
+    cheapest of each is undone and the rest is looked at again. At last the costly choices that were given up are
+    tried again. Ends always: with nothing kept between touches each step stands alone and fits, because decisions
+    hold each step within the capacity. Deterministic.
+
+    Parameters
+    ----------
+    problem, decisions
+        What to pack.
+    work_limit
+        Units of packing work (see :func:`cosma.packing.pack`) for the decisions as they are; repairs get
+        this divided by `REPAIR_SHARE`.
 
     Raises
     ------
     ValueError
         If the decisions exceed the capacity at some step even before addresses are considered.
     """
-    form: GapForm | None = None
-    repairs = 0
-    while True:
-        chains = chains_of(problem, decisions)
-        result = _pack(problem, chains, work_limit)
+    chains = chains_of(problem, decisions)
+    result = _pack(problem, chains, work_limit)
+    if result.packed:
+        return _finish(problem, decisions, chains, result.offsets, 0)
+    occupancy = occupancy_bytes(problem, decisions)
+    if int(occupancy.max()) > problem.capacity_bytes:
+        step = int(occupancy.argmax())
+        raise ValueError(f"step {step} holds {int(occupancy.max())} of {problem.capacity_bytes} bytes")
+    repair = _Repair(problem, GapForm.of(problem, decisions), decisions, chains, result, work_limit)
+    repair.run()
+    return _finish(problem, repair.decisions, repair.chains, repair.result.offsets, len(repair.undone))
+
+
+@dataclass(slots=True)
+class _Repair:
+    """Decisions on their way to a packing: what they are now, what came of packing them, and what was given up."""
+
+    problem: Problem
+    form: GapForm
+    decisions: Decisions
+    chains: Chains
+    result: PackingResult
+    work_limit: int
+    left: int = 0
+    undone: list[Choice] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Give up choices until a packing exists, then take back what still fits."""
+        self.left = self.work_limit // REPAIR_SHARE
+        batch = 1
+        while not self.result.packed:
+            places = self.places()
+            found = [self.choices(place) for place in places]
+            found = [choices for choices in found if choices] or [self.choices(self.everything())]
+            assert found[0], "nothing is kept between touches, and still no packing was found"
+            if len(places) == 1 and any(self.attempt([choice]) for choice in found[0][:REPAIR_TRIES]):
+                break
+            if self.left <= 0:
+                batch *= 2
+            # Each takeover fits alone at its step; two at one step might not, so there is one per place.
+            chosen = [
+                choice
+                for choices in found
+                for choice in [choices[0], *(c for c in choices[1:] if c.takeover < 0)][:batch]
+            ]
+            self.undone += chosen
+            self.form = self.form.without(*chosen)
+            self.decisions = self.form.decisions(self.problem)
+            self.chains = chains_of(self.problem, self.decisions)
+            self.result = self.pack(self.chains, self.work_limit // REPAIR_TRIES)
+        self.restore()
+
+    def pack(self, chains: Chains, work_limit: int) -> PackingResult:
+        """Pack within what work is left; with heuristics only when there is none."""
+        result = _pack(self.problem, chains, max(0, min(work_limit, self.left)))
+        self.left -= result.work.get("units", 0) + UNITS_PER_RESIDENCY * len(chains.buffers)
+        return result
+
+    def attempt(self, choices: list[Choice], form: GapForm | None = None) -> bool:
+        """Take a form, by default the present one without some choices, if it can be packed."""
+        if self.left <= 0:
+            return False
+        form = form if form is not None else self.form.without(*choices)
+        decisions = form.decisions(self.problem)
+        chains = chains_of(self.problem, decisions)
+        result = self.pack(chains, self.work_limit // REPAIR_TRIES)
         if result.packed:
-            return _finish(problem, decisions, chains, result.offsets, repairs)
-        occupancy = occupancy_bytes(problem, decisions)
-        if len(occupancy) and int(occupancy.max()) > problem.capacity_bytes:
-            raise ValueError(
-                f"step {int(occupancy.argmax())} holds {int(occupancy.max())} of {problem.capacity_bytes} bytes"
+            self.form, self.decisions, self.chains, self.result = form, decisions, chains, result
+            self.undone += choices
+        return result.packed
+
+    def restore(self) -> None:
+        """Try again what was given up, the costliest first: halves of it, then quarters, at last one by one."""
+        gaps = sorted((choice for choice in self.undone if choice.gap >= 0), reverse=True)
+        block = len(gaps) // 2
+        while block and self.left > 0:
+            for first in range(0, len(gaps), block):
+                chosen = gaps[first : first + block]
+                if self.attempt([], self.form.keeping(*chosen)):
+                    self.undone = [choice for choice in self.undone if choice not in chosen]
+            gaps = [choice for choice in gaps if choice in self.undone]
+            block //= 2
+
+    def places(self) -> list[_Place]:
+        """Where packing fails: a conflict, or the lives of buffers without a place that end first and lie apart."""
+        buffers = self.chains.buffers
+        if self.result.conflict:
+            involved = {int(name) for name in self.result.conflict}
+            return [_Place(0, len(self.decisions.order), involved)]
+        spans: list[tuple[int, int]] = []
+        stuck = [buffers[int(k)] for k in self.result.suspects]
+        for upper, lower in sorted((buffer.upper, buffer.lower) for buffer in stuck):
+            if not spans or lower >= spans[-1][1]:
+                spans.append((lower, upper))
+        return [
+            _Place(
+                lower, upper, {k for k, buffer in enumerate(buffers) if buffer.lower < upper and lower < buffer.upper}
             )
-        form = form if form is not None else GapForm.of(problem, decisions)
-        involved = {int(name) for name in result.conflict} or _at_peak(chains, occupancy)
-        choices = undoable(problem, form, decisions, chains, involved, occupancy)
-        choices = choices or undoable(problem, form, decisions, chains, set(range(len(chains.members))), occupancy)
-        assert choices, "nothing is kept between touches, and still no packing was found"
-        repairs += 1
-        for choice in choices[:REPAIR_TRIES]:
-            changed = form.without(choice).decisions(problem)
-            rest = chains_of(problem, changed)
-            result = _pack(problem, rest, work_limit // REPAIR_TRIES, explain=False)
-            if result.packed:
-                return _finish(problem, changed, rest, result.offsets, repairs)
-        form = form.without(choices[0])
-        decisions = form.decisions(problem)
+            for lower, upper in spans
+        ]
+
+    def everything(self) -> _Place:
+        """All chains at all times."""
+        return _Place(0, len(self.decisions.order), set(range(len(self.chains.members))))
+
+    def choices(self, place: _Place) -> list[Choice]:
+        """What can be undone at a place, cheapest first."""
+        occupancy = occupancy_bytes(self.problem, self.decisions)
+        return undoable(self.problem, self.form, self.decisions, self.chains, place, occupancy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Chains that are in each other's way in the steps ``[lower, upper)``."""
+
+    lower: int
+    upper: int
+    chains: set[int]
 
 
 def _pack(problem: Problem, chains: Chains, work_limit: int, *, explain: bool = True) -> PackingResult:
@@ -190,29 +304,27 @@ def _finish(
     return Realised(decisions, emit(problem, decisions, addresses), repairs)
 
 
-def _at_peak(chains: Chains, occupancy: NDArray[np.int64]) -> set[int]:
-    step = int(occupancy.argmax())
-    return {i for i, buffer in enumerate(chains.buffers) if buffer.lower <= step < buffer.upper}
-
-
 def undoable(
     problem: Problem,
     form: GapForm,
     decisions: Decisions,
     chains: Chains,
-    involved: set[int],
+    place: _Place,
     occupancy: NDArray[np.int64],
 ) -> list[Choice]:
-    """List the choices among some chains that can be undone, cheapest first.
+    """List the choices among the chains of a place that can be undone there, cheapest first.
 
     A takeover is undone only where its result fits beside the operand, so that no step ever exceeds the
     capacity.
     """
     found: list[Choice] = []
-    for i in (i for number in sorted(involved) for i in chains.members[number]):
+    for i in (i for number in sorted(place.chains) for i in chains.members[number]):
         r = decisions.residencies[i]
         space, size = int(problem.space_bytes[r.tensor]), int(problem.size_bytes[r.tensor])
-        if r.in_place_of is not None and int(occupancy[r.start]) + space <= problem.capacity_bytes:
+        if r.start >= place.upper or r.end <= place.lower:
+            continue
+        apart = r.in_place_of is not None and int(occupancy[r.start]) + space <= problem.capacity_bytes
+        if apart and place.lower <= r.start:
             found.append(Choice(0, 0, takeover=r.tensor))
         first = int(form.touches.start[r.tensor])
         row = form.touches.of(r.tensor)
@@ -221,5 +333,7 @@ def undoable(
             found.append(Choice(0, 1, touch=first + low))
         has_copy = problem.starts_off_chip[r.tensor] or problem.must_store[r.tensor] or len(row) > high
         for k in range(low, high - 1):
+            if row[k] >= place.upper or row[k + 1] < place.lower:
+                continue
             found.append(Choice(size if has_copy else 2 * size, -int(row[k + 1] - row[k]), gap=first + k))
     return sorted(found)

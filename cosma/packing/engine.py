@@ -1,4 +1,4 @@
-"""The packing engine: quick bounds, fast heuristics, then a complete search or CP-SAT.
+"""The packing engine: quick bounds, fast heuristics, a complete search or CP-SAT, repair of the heuristics' best.
 
 `pack` answers for one capacity; `minimise` (in `cosma.packing.smallest`) looks for the lowest one.
 """
@@ -16,6 +16,7 @@ from cosma.packing.buffers import check_buffers, live_peak, tallest
 from cosma.packing.conflict import shrink
 from cosma.packing.cpsat import solve_cpsat
 from cosma.packing.exact import STEPS_PER_UNIT, decide
+from cosma.packing.improve import improve
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.sections import supports
 from cosma.packing.verify import verify
@@ -37,6 +38,12 @@ UNITS_PER_MS = 100
 
 HEURISTIC_ROUNDS = 32
 """Repaired first-fit orders tried before the complete search."""
+
+IMPROVE_FROM = 500
+"""Buffers from which stretches are packed again where the search of the whole is undecided."""
+
+IMPROVE_SHARE = 10
+"""What is kept of the work limit for packing stretches again: this part of it."""
 
 UNITS_PER_HEURISTIC = 2
 """Units of work it takes to flatten one buffer for the heuristics, and to look at it in every order."""
@@ -85,8 +92,9 @@ def pack(
     forbidden
         Address ranges no buffer may touch.
     engine
-        ``auto`` (heuristics, then the complete search; CP-SAT where windows of gaps start above a buffer's
-        address), ``heuristics`` (never proves more than the quick bounds), ``search`` or ``cp-sat``.
+        ``auto`` (heuristics, the complete search, then repair of stretches where there are many buffers; CP-SAT
+        where windows of gaps start above a buffer's address), ``heuristics`` (never proves more than the quick
+        bounds), ``search`` or ``cp-sat``.
     work_limit
         Units of work before the answer is ``unknown``, for the search and for reducing the conflict set together.
         A unit is a thousand buffers and sections looked at (5 to 10 microseconds), or a hundredth of a millisecond
@@ -113,12 +121,18 @@ def pack(
     result = heuristic_packing(task, capacity)
     if result.packed:
         return result
+    lowest = [result.offsets[buffer.id] for buffer in buffers]
     result = replace(result, offsets={}, height=None)
     left = work_limit - result.work["units"]
     if engine == "heuristics" or left <= 0:
         return result
-    answer = exact_packing(task, capacity, left)
+    repairs = engine == "auto" and len(buffers) >= IMPROVE_FROM and supports(buffers) is None
+    answer = exact_packing(task, capacity, max(1, left - left // IMPROVE_SHARE) if repairs else left)
     answer = replace(answer, work=_sum(result.work, answer.work), suspects=result.suspects)
+    if repairs and answer.status is PackingStatus.UNKNOWN and answer.work["units"] < work_limit:
+        improved = improved_packing(task, capacity, lowest, work_limit - answer.work["units"])
+        improved = replace(improved, work=_sum(answer.work, improved.work))
+        return improved if improved.packed else replace(answer, work=improved.work, suspects=improved.suspects)
     if answer.status is PackingStatus.INFEASIBLE and explain:
         return explained(task, answer, work_limit)
     return answer
@@ -198,6 +212,28 @@ def _keep_hints(task: _Task, capacity: int) -> list[Buffer]:
     if bad & fixed:
         return kept
     return [old if new.id in bad else new for old, new in zip(kept, trial, strict=True)]
+
+
+def improved_packing(task: _Task, capacity: int, offsets: Sequence[int], work_limit: int) -> PackingResult:
+    """Pack stretches of the lowest packing met again, where buffers stick out of the capacity."""
+    bound = max(live_peak(task.buffers), tallest(task.buffers))
+    found = improve(
+        task.buffers,
+        offsets,
+        capacity,
+        alignment=task.alignment,
+        forbidden=task.forbidden,
+        work_limit=work_limit,
+        deadline=task.deadline,
+        seed=task.seed,
+    )
+    work = {"nodes": found.nodes, "units": found.units}
+    if found.stuck:
+        suspects = tuple(task.buffers[k].id for k in found.stuck)
+        return PackingResult(
+            PackingStatus.UNKNOWN, capacity, lower_bound=bound, suspects=suspects, engine="improve", work=work
+        )
+    return _packed(task, found.offsets, capacity, bound, "improve", work)
 
 
 def exact_packing(task: _Task, capacity: int, work_limit: int) -> PackingResult:

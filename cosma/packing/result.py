@@ -37,7 +37,7 @@ class PackingResult:
     distances
         Until `conflict` is reduced: how far each of its buffers is from where the search failed most, in sections.
     suspects
-        When infeasible or unknown: the buffers that stick out of the lowest packing the heuristics met.
+        When infeasible or unknown: the buffers that found no place in the lowest packing met.
     irreducible
         Whether `conflict` was proven irreducible within the limits.
     reason
