@@ -196,8 +196,9 @@ class _Repair:
         batch = 1
         while not self.result.packed:
             places = self.places()
-            found = [self.choices(place) for place in places]
-            found = [choices for choices in found if choices] or [self.choices(self.everything())]
+            occupancy = occupancy_bytes(self.problem, self.decisions)
+            found = [self.choices(place, occupancy) for place in places]
+            found = [choices for choices in found if choices] or [self.choices(self.everything(), occupancy)]
             assert found[0], "nothing is kept between touches, and still no packing was found"
             if len(places) == 1 and any(self.attempt([choice]) for choice in found[0][:REPAIR_TRIES]):
                 break
@@ -258,10 +259,10 @@ class _Repair:
         for upper, lower in sorted((buffer.upper, buffer.lower) for buffer in stuck):
             if not spans or lower >= spans[-1][1]:
                 spans.append((lower, upper))
+        begin = np.array([buffer.lower for buffer in buffers])
+        end = np.array([buffer.upper for buffer in buffers])
         return [
-            _Place(
-                lower, upper, {k for k, buffer in enumerate(buffers) if buffer.lower < upper and lower < buffer.upper}
-            )
+            _Place(lower, upper, set(np.flatnonzero((begin < upper) & (end > lower)).tolist()))
             for lower, upper in spans
         ]
 
@@ -269,9 +270,8 @@ class _Repair:
         """All chains at all times."""
         return _Place(0, len(self.decisions.order), set(range(len(self.chains.members))))
 
-    def choices(self, place: _Place) -> list[Choice]:
+    def choices(self, place: _Place, occupancy: NDArray[np.int64]) -> list[Choice]:
         """What can be undone at a place, cheapest first."""
-        occupancy = occupancy_bytes(self.problem, self.decisions)
         return undoable(self.problem, self.form, self.decisions, self.chains, place, occupancy)
 
 

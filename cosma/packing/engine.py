@@ -45,6 +45,9 @@ IMPROVE_FROM = 500
 IMPROVE_SHARE = 10
 """What is kept of the work limit for packing stretches again: this part of it."""
 
+SEARCH_UP_TO = 2000
+"""Buffers from which stretches get all of the work: the search of the whole hardly ever ends."""
+
 UNITS_PER_HEURISTIC = 2
 """Units of work it takes to flatten one buffer for the heuristics, and to look at it in every order."""
 
@@ -127,7 +130,8 @@ def pack(
     if engine == "heuristics" or left <= 0:
         return result
     repairs = engine == "auto" and len(buffers) >= IMPROVE_FROM and supports(buffers) is None
-    answer = exact_packing(task, capacity, max(1, left - left // IMPROVE_SHARE) if repairs else left)
+    share = IMPROVE_SHARE if len(buffers) < SEARCH_UP_TO else 1
+    answer = exact_packing(task, capacity, max(1, left - left // share) if repairs else left)
     answer = replace(answer, work=_sum(result.work, answer.work), suspects=result.suspects)
     if repairs and answer.status is PackingStatus.UNKNOWN and answer.work["units"] < work_limit:
         improved = improved_packing(task, capacity, lowest, work_limit - answer.work["units"])
