@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cosma.accelerator import Accelerator, Operands
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.lowering import chains_of, realise, try_realise
-from cosma.lowering.realise import GapForm
+from cosma.lowering.realise import PACKING_WORK, GapForm
 from cosma.packing import Gap
 from cosma.problem import (
     Decisions,
@@ -70,17 +71,18 @@ def test_decisions_become_valid_plans(problem: Problem, seed: int, bits: int) ->
 TANGLE = ((4, 0, 2), (3, 2, 3), (3, 5, 6), (2, 3, 6), (2, 4, 5), (1, 0, 4), (1, 2, 5), (1, 3, 4))
 
 
-def tangle() -> Graph:
-    """A chain of operators that produce and read tensors with the lifetimes of :data:`TANGLE`."""
-    steps = 6
+def tangle(copies: int = 1) -> Graph:
+    """A chain of operators that produce and read tensors with the lifetimes of :data:`TANGLE`, over and over."""
+    steps = 6 * copies
+    lives = [(size, first + 6 * n, end + 6 * n) for n in range(copies) for size, first, end in TANGLE]
     links = ["x", *(f"z{i}" for i in range(steps - 1)), "y"]
     kinds = [TensorKind.INPUT, *[TensorKind.INTERMEDIATE] * (steps - 1), TensorKind.OUTPUT]
     tensors = [Tensor(name, 0, kind) for name, kind in zip(links, kinds, strict=True)]
-    tensors += [Tensor(f"t{i}", 64 * size) for i, (size, _, _) in enumerate(TANGLE)]
+    tensors += [Tensor(f"t{i}", 64 * size) for i, (size, _, _) in enumerate(lives)]
     operators = []
     for step in range(steps):
-        read = [f"t{i}" for i, (_, first, end) in enumerate(TANGLE) if end - 1 == step and first < step]
-        born = [f"t{i}" for i, (_, first, _) in enumerate(TANGLE) if first == step]
+        read = [f"t{i}" for i, (_, first, end) in enumerate(lives) if end - 1 == step and first < step]
+        born = [f"t{i}" for i, (_, first, _) in enumerate(lives) if first == step]
         operators.append(Operator(f"o{step}", "Op", (links[step], *read), (links[step + 1], *born)))
     return Graph(tensors, operators)
 
@@ -96,6 +98,21 @@ def test_fragmentation_is_repaired() -> None:
     assert report.valid
     assert realised.repairs == 1
     assert report.traffic.noncompulsory == 2 * 64  # the smallest tensor is stored and loaded again
+
+
+@pytest.mark.parametrize(("work_limit", "most"), [(PACKING_WORK, 6), (20, 30)])
+def test_many_places_are_repaired(work_limit: int, most: int) -> None:
+    copies = 6
+    problem = build_problem(tangle(copies), Accelerator(scratchpad=5 * 64, operands=Operands.RESIDENT))
+    decisions = decisions_from_gaps(problem, range(6 * copies), lambda gap: True)
+    realised = realise(problem, decisions, work_limit=work_limit)
+    report = replay_instructions(problem.graph, problem.accelerator, realised.instructions)
+    assert report.valid
+    assert copies <= realised.repairs <= most
+    assert copies * 2 * 64 <= report.traffic.noncompulsory == noncompulsory_bytes(problem, realised.decisions)
+    if work_limit == PACKING_WORK:
+        assert report.traffic.noncompulsory == copies * 2 * 64  # each place loses its smallest tensor, no more
+    assert realise(problem, decisions, work_limit=work_limit) == realised
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
