@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cosma.problem import Decisions, Problem, Residency
     from cosma.solvers import Profile
 
-#: Search nodes for one packing.
+#: Units of packing work (see :func:`cosma.packing.pack`) for one packing.
 PACKING_WORK = 200_000
 
 
