@@ -55,6 +55,7 @@ class CoveringProgram:
     def solve(self, limit: float, *, seed: int = 0, stop: Callable[[], bool] | None = None) -> CoveringResult:
         """Bound the program from below within a deterministic time (seconds), on one thread."""
         solver = cp_model.CpSolver()
+        solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = seed & 0x7FFFFFFF
         solver.parameters.max_deterministic_time = limit

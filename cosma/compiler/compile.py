@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,8 +134,10 @@ def run_compile(
         profile = load_profile(solver)
     state = CompileRun(problem, limits, seed, sink, interrupted, profile)
     # A second Ctrl-C arrives as KeyboardInterrupt; the plan found so far is not lost to it.
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         chosen.run(state)
+    except KeyboardInterrupt:
+        state.stopped_early = True
     if state.best is None or state.best_report is None:
         raise CosmaError("interrupted before the first plan was found")
     certificate = state.certificate()

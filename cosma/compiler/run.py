@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from cosma.errors import PlanInvalidError
 from cosma.lowering import realise
 from cosma.plan import Certificate
+from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class CompileRun:
     best: Realised | None = None
     best_report: ReplayReport | None = None
     best_by: str = ""
+    rejected: int = 0
     timed_out: bool = False
     stopped_early: bool = False
     work: dict[str, float] = field(default_factory=dict)
@@ -112,7 +114,14 @@ class CompileRun:
         """
         from cosma.lowering import Realised
 
-        realised = candidate if isinstance(candidate, Realised) else realise(self.problem, candidate)
+        if isinstance(candidate, Realised):
+            realised = candidate
+        else:
+            # A method that was stopped half-way may leave decisions that do not fit: the plan in hand stands.
+            if int(occupancy_bytes(self.problem, candidate).max(initial=0)) > self.problem.capacity_bytes:
+                self.rejected += 1
+                return False
+            realised = realise(self.problem, candidate)
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
         if report.violations:
             raise PlanInvalidError(f"strategy {by!r} made an invalid plan: {report.violations[0]}")

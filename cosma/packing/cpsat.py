@@ -100,6 +100,7 @@ def solve_cpsat(
     if minimise:
         model.minimize(height)
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed & 0x7FFFFFFF
     solver.parameters.use_timetabling_in_no_overlap_2d = True

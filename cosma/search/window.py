@@ -108,6 +108,7 @@ def solve_stretch(
         model.add(program.cost <= ceiling - 1)
     model.minimize(program.cost)
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed
     solver.parameters.max_deterministic_time = work_limit

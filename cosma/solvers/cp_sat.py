@@ -30,6 +30,7 @@ def run(model: Model, request: Request, stop: Callable[[], bool] | None) -> Solv
         hint.vars.extend(range(model.variable_count))
         hint.values.extend(request.warm_start.tolist())
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
     lines: list[str] = []
     _set_parameters(solver, request, lines)
     asked = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,19 @@ def test_presets_override(folder: Path) -> None:
         "weights": "scratchpad", "reserved": 1024, "in_place": False, "fusion": "epilogue",
     }  # fmt: skip
     assert done["operators"] == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_best_plan(folder: Path, number: signal.Signals) -> None:
+    model = Path(__file__).resolve().parents[2] / "models/zoo/train_resnet20_b8.onnx"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", "from cosma.cli import main; main()", "compile", str(model)]
+    options = ["--scratchpad", "256KiB", "--effort", "500", "-o", "plan.json"]
+    running = subprocess.Popen([*command, *options], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(timeout=6)
+    running.send_signal(number)
+    _, messages = running.communicate(timeout=120)
+    assert running.returncode == 0, messages
+    assert "interrupted" in messages
+    assert cosma(folder, "check", "plan.json").returncode == 0
