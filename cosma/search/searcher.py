@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.problem import Decisions, noncompulsory_bytes, touches_of
+from cosma.problem import Decisions, noncompulsory_bytes, occupancy_bytes, touches_of
 from cosma.search.chain import PATIENCES, Chain
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
@@ -169,6 +169,9 @@ class Searcher:
 
     def _take(self, decisions: Decisions, traffic_bytes: int) -> bool:
         if self._best is not None and traffic_bytes >= self._best_bytes:
+            return False
+        # A chain stopped half-way can leave an order whose replay does not fit; it must not become the best.
+        if int(occupancy_bytes(self.problem, decisions).max(initial=0)) > self.problem.capacity_bytes:
             return False
         self._best, self._best_bytes = decisions, traffic_bytes
         if self.on_improvement is not None:
