@@ -91,7 +91,6 @@ class CompileRun:
     best: Realised | None = None
     best_report: ReplayReport | None = None
     best_by: str = ""
-    rejected: int = 0
     timed_out: bool = False
     stopped_early: bool = False
     work: dict[str, float] = field(default_factory=dict)
@@ -117,9 +116,8 @@ class CompileRun:
         if isinstance(candidate, Realised):
             realised = candidate
         else:
-            # A method that was stopped half-way may leave decisions that do not fit: the plan in hand stands.
+            # Decisions that hold more than the capacity at some step are no plan: the one in hand stands.
             if int(occupancy_bytes(self.problem, candidate).max(initial=0)) > self.problem.capacity_bytes:
-                self.rejected += 1
                 return False
             realised = realise(self.problem, candidate)
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)

@@ -170,7 +170,8 @@ class Searcher:
     def _take(self, decisions: Decisions, traffic_bytes: int) -> bool:
         if self._best is not None and traffic_bytes >= self._best_bytes:
             return False
-        # A chain stopped half-way can leave an order whose replay does not fit; it must not become the best.
+        # The greedy replay can count a step a few granules too low, as in networks with many scalars. Such decisions
+        # must not become the best; the order's best replacement, which is exact about space, still can.
         if int(occupancy_bytes(self.problem, decisions).max(initial=0)) > self.problem.capacity_bytes:
             return False
         self._best, self._best_bytes = decisions, traffic_bytes
