@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.search.annealing import Walk, anneal
 from cosma.search.evaluate import new_tape
-from cosma.search.kernels import Walk, anneal, replay_all
+from cosma.search.kernels import replay_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

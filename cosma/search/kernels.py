@@ -1,4 +1,4 @@
-"""Compiled loops of the search: replacement along an order, and annealing over orders (numba).
+"""Compiled replay of an order: what to keep, what to give up (numba). `cosma.search.annealing` builds on it.
 
 The replacement rule, the same in `cosma.search.plain` word for word: run the operators in order, keep whatever
 will be read again, and where a step lacks room give up the *victim* whose bytes saved, per byte of room gained
@@ -9,15 +9,6 @@ Victims at a step: tensors that wait, and, under ``streamable``, what the step i
 operands in use now that could make room for the step's result if they were not kept afterwards (``PAIR``);
 under ``streamable`` operands in use now, which are then read off-chip (``IN_USE``), and the result of a chain, whose
 head then writes off-chip for the next member to read (``LATE``); it enters once the head has run, if it fits then.
-
-Every move of annealing reorders a stretch ``[low, high]`` of the order and keeps it topological:
-
-* *hoist*: an operator moves to ``low`` and takes along whatever it depends on inside the stretch;
-* *sink*: an operator moves to ``high`` and takes along whatever depends on it inside the stretch;
-* *shift*: an operator moves anywhere between its last predecessor and its first successor.
-
-All kernels that call each other live in this one module: the cache of compiled code does not notice a change in
-another file.
 """
 
 # Inside compiled code an int is an int64; the type checker sees numpy scalars instead.
@@ -25,13 +16,17 @@ another file.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from cosma.search.network import Network
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Tape(NamedTuple):
@@ -74,7 +69,12 @@ class Tape(NamedTuple):
 WAITS, PAIR, IN_USE, LATE = 0, 1, 2, 3
 
 
-@njit(cache=True)
+def internal(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a kernel that only other kernels call: an entry from Python would take most of the time to compile."""
+    return njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
+
+
+@internal
 def next_use_after(
     start: NDArray[np.int32], consumer: NDArray[np.int32], position: NDArray[np.int32], n: int, tensor: int, step: int
 ) -> tuple[int, bool]:
@@ -90,7 +90,7 @@ def next_use_after(
     return found, earlier
 
 
-@njit(cache=True)
+@internal
 def note_gap(net: Network, tape: Tape, tensor: int, end: int, value: int) -> None:
     """Note that a tensor is (1) or is not (0) given up on the way to the step that reads it at ``end``."""
     for k in range(net.consumer_start[tensor], net.consumer_start[tensor + 1]):
@@ -98,7 +98,7 @@ def note_gap(net: Network, tape: Tape, tensor: int, end: int, value: int) -> Non
             tape.dropped[k] = value
 
 
-@njit(cache=True)
+@internal
 def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
     """Put a tensor into the scratchpad; returns the new number held."""
     held[count] = tensor
@@ -106,7 +106,7 @@ def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tenso
     return count + 1
 
 
-@njit(cache=True)
+@internal
 def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
     """Take a tensor out of the scratchpad; returns the new number held."""
     last = held[count - 1]
@@ -116,7 +116,7 @@ def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, te
     return count - 1
 
 
-@njit(cache=True)
+@internal
 def choose_victim(
     net: Network, tape: Tape, operator: int, step: int, count: int, mark: int, over: int, may_pair: bool
 ) -> tuple[int, int, int]:
@@ -163,7 +163,7 @@ def choose_victim(
     return best, best_kind, best_price
 
 
-@njit(cache=True)
+@internal
 def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, note: bool) -> tuple[int, int, int]:
     """Replay the order from a checkpoint, writing what is found to the trial half of the tape.
 
@@ -292,7 +292,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
                 break
             paid += price
             if note and 0 <= next_use[t] < n and kind != LATE:
-                note_gap(net, tape, t, next_use[t], 1)
+                note_gap(net, tape, t, np.int64(next_use[t]), np.int64(1))
             if kind == PAIR:
                 # It stays through this step and leaves with it: a next use of -1 says so.
                 saved = space[pair]
@@ -310,7 +310,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
                     if note and pin[t] == -mark:
                         tape.born[t] = 0
                 elif note:
-                    note_gap(net, tape, t, i, 1)
+                    note_gap(net, tape, t, np.int64(i), np.int64(1))
                 if saved > 0:
                     saved = np.int64(0)
                     if slot[pair] >= 0:
@@ -332,9 +332,10 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
                 if t == late:
                     late = np.int64(-1)
                 if note:
-                    tape.born[t] = 1
+                    if pin[t] == -mark:
+                        tape.born[t] = 1
                     if next_use[t] < n:
-                        note_gap(net, tape, t, next_use[t], 0)
+                        note_gap(net, tape, t, np.int64(next_use[t]), np.int64(0))
         over_live = max(live - live_saved - capacity, np.int64(0))
         live -= dying
         # Whatever is not read again leaves with the step.
@@ -356,7 +357,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
                 if next_use[late] < n:
                     paid += net.size[late] if net.stored_free[late] == 1 else 2 * net.size[late]
                     if note:
-                        note_gap(net, tape, late, next_use[late], 1)
+                        note_gap(net, tape, late, np.int64(next_use[late]), np.int64(1))
             else:
                 if note:
                     tape.born[late] = 2
@@ -373,7 +374,14 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
     return end, more_cost, more_excess
 
 
-@njit(cache=True)
+@internal
+def copy_order(source: NDArray[np.int32], target: NDArray[np.int32]) -> None:
+    """Copy an order (a loop compiles in a tenth of the time that the assignment of a slice takes)."""
+    for i in range(source.shape[0]):
+        target[i] = source[i]
+
+
+@internal
 def adopt(tape: Tape, begin: int, end: int) -> None:
     """Make what the last trial found over ``[begin, end)`` the known state."""
     stride = tape.stride[0]
@@ -396,332 +404,16 @@ def replay_all(net: Network, tape: Tape, note: bool) -> tuple[int, int]:
     for i in range(n):
         tape.position[tape.order[i]] = i
     if note:
-        tape.dropped[:] = 0
-        tape.born[:] = 1
-    end, _, _ = simulate(net, tape, 0, n + 1, np.inf, note)
+        for k in range(tape.dropped.shape[0]):
+            tape.dropped[k] = 0
+        for k in range(tape.born.shape[0]):
+            tape.born[k] = 1
+    begin, cost, excess = np.int64(0), np.int64(0), np.int64(0)
+    end, _, _ = simulate(net, tape, begin, n + 1, np.inf, note)
     if end < 0:
         return -1, -1
-    adopt(tape, 0, n)
-    return tape.step_cost.sum(), tape.step_excess.sum()
-
-
-class Walk(NamedTuple):
-    """What annealing carries from call to call.
-
-    ``state``: random state. ``total``: cost, excess, best cost, best excess of this walk.
-    ``best``: the order of the best. ``mark``, ``first``, ``second``: scratch. ``heat``: prefix sums of the
-    weight with which steps are picked.
-    """
-
-    state: NDArray[np.uint64]
-    total: NDArray[np.int64]
-    best: NDArray[np.int32]
-    mark: NDArray[np.int64]
-    first: NDArray[np.int32]
-    second: NDArray[np.int32]
-    heat: NDArray[np.float64]
-
-
-@njit(cache=True)
-def next_random(state: NDArray[np.uint64]) -> int:
-    """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
-    state[0] += np.uint64(0x9E3779B97F4A7C15)
-    z = state[0]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(cache=True)
-def random_unit(state: NDArray[np.uint64]) -> float:
-    """Return a number in ``[0, 1)`` with 53 random bits."""
-    return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
-
-
-@njit(cache=True)
-def random_below(state: NDArray[np.uint64], bound: int) -> int:
-    """Return a number in ``[0, bound)``."""
-    return np.int64(random_unit(state) * bound)
-
-
-@njit(cache=True)
-def precedence_window(net: Network, tape: Tape, at: int) -> tuple[int, int]:
-    """Steps ``[low, high]`` to which the operator at a step can move alone."""
-    v = np.int64(tape.order[at])
-    low, high = np.int64(0), np.int64(tape.order.shape[0] - 1)
-    for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
-        low = max(low, np.int64(tape.position[net.predecessor[k]]) + 1)
-    for k in range(net.successor_start[v], net.successor_start[v + 1]):
-        high = min(high, np.int64(tape.position[net.successor[k]]) - 1)
-    return low, high
-
-
-@njit(cache=True)
-def shift(tape: Tape, at: int, to: int) -> None:
-    """Move the operator at one step to another; those between close up."""
-    order, position = tape.order, tape.position
-    v = order[at]
-    if to > at:
-        for i in range(at, to):
-            order[i] = order[i + 1]
-            position[order[i]] = i
-    else:
-        for i in range(at, to, -1):
-            order[i] = order[i - 1]
-            position[order[i]] = i
-    order[to] = v
-    position[v] = to
-
-
-@njit(cache=True)
-def hoist(net: Network, tape: Tape, walk: Walk, low: int, at: int) -> int:
-    """Move the operator at step ``at`` and what it needs inside ``[low, at]`` to ``low``; returns how many move."""
-    order, position, mark = tape.order, tape.position, walk.mark
-    n = order.shape[0]
-    mark[n] += 1
-    stamp = mark[n]
-    mark[order[at]] = stamp
-    taken, left = 0, 0
-    for i in range(at, low - 1, -1):
-        v = np.int64(order[i])
-        needed = mark[v] == stamp
-        if not needed:
-            for k in range(net.successor_start[v], net.successor_start[v + 1]):
-                if mark[net.successor[k]] == stamp:
-                    needed = True
-                    break
-        if needed:
-            mark[v] = stamp
-            walk.first[taken] = v
-            taken += 1
-        else:
-            walk.second[left] = v
-            left += 1
-    for i in range(taken):
-        v = walk.first[taken - 1 - i]
-        order[low + i] = v
-        position[v] = low + i
-    for i in range(left):
-        v = walk.second[left - 1 - i]
-        order[low + taken + i] = v
-        position[v] = low + taken + i
-    return taken
-
-
-@njit(cache=True)
-def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
-    """Move the operator at step ``at`` and what needs it inside ``[at, high]`` to ``high``; returns how many move."""
-    order, position, mark = tape.order, tape.position, walk.mark
-    n = order.shape[0]
-    mark[n] += 1
-    stamp = mark[n]
-    mark[order[at]] = stamp
-    taken, left = 0, 0
-    for i in range(at, high + 1):
-        v = np.int64(order[i])
-        needed = mark[v] == stamp
-        if not needed:
-            for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
-                if mark[net.predecessor[k]] == stamp:
-                    needed = True
-                    break
-        if needed:
-            mark[v] = stamp
-            walk.first[taken] = v
-            taken += 1
-        else:
-            walk.second[left] = v
-            left += 1
-    for i in range(left):
-        v = walk.second[i]
-        order[at + i] = v
-        position[v] = at + i
-    for i in range(taken):
-        v = walk.first[i]
-        order[at + left + i] = v
-        position[v] = at + left + i
-    return taken
-
-
-@njit(cache=True)
-def warm(tape: Tape, walk: Walk, spread: float) -> None:
-    """Weigh steps for picking: those that pay, those above the capacity, and all a little."""
-    n = tape.order.shape[0]
-    cost, excess = 0.0, 0.0
+    adopt(tape, begin, n)
     for i in range(n):
         cost += tape.step_cost[i]
         excess += tape.step_excess[i]
-    walk.heat[0] = 0.0
-    for i in range(n):
-        weight = spread / n
-        if cost > 0:
-            weight += tape.step_cost[i] / cost
-        if excess > 0:
-            weight += 0.5 * tape.step_excess[i] / excess
-        walk.heat[i + 1] = walk.heat[i] + weight
-
-
-@njit(cache=True)
-def pick_step(walk: Walk, n: int) -> int:
-    """A step near one picked by weight; the distance is geometric."""
-    at = np.int64(np.searchsorted(walk.heat, random_unit(walk.state) * walk.heat[n], side="right")) - 1
-    reach = np.int64(1) << random_below(walk.state, 6)
-    at += random_below(walk.state, 2 * reach + 1) - reach
-    return min(max(at, np.int64(0)), np.int64(n - 1))
-
-
-@njit(cache=True)
-def last_touch_before(net: Network, tape: Tape, operator: int, step: int, reach: int) -> int:
-    """Earliest of the last touches before ``step`` of what an operator reads, at most ``reach`` steps back."""
-    found = np.int64(step)
-    for k in range(net.operand_start[operator], net.operand_start[operator + 1]):
-        t = np.int64(net.operand[k])
-        last = np.int64(-1)
-        for j in range(net.consumer_start[t], net.consumer_start[t + 1]):
-            at = np.int64(tape.position[net.consumer[j]])
-            if last < at < step:
-                last = at
-        for j in range(net.predecessor_start[operator], net.predecessor_start[operator + 1]):
-            u = np.int64(net.predecessor[j])
-            for i in range(net.result_start[u], net.result_start[u + 1]):
-                if net.result[i] == t:
-                    at = np.int64(tape.position[u])
-                    if last < at < step:
-                        last = at
-        if last >= step - reach:
-            found = min(found, last)
-    return found
-
-
-@njit(cache=True, nogil=True)
-def anneal(
-    net: Network,
-    tape: Tape,
-    walk: Walk,
-    work: int,
-    hot: float,
-    cold: float,
-    scale: float,
-    reach: int,
-    moves: NDArray[np.float64],
-) -> tuple[int, int]:
-    """Anneal over orders for a budget of simulated steps.
-
-    Parameters
-    ----------
-    net, tape, walk
-        Instance, known order, and what is carried along.
-    work
-        Steps to simulate, about.
-    hot, cold
-        Temperature at the start and at the end, in bytes; it falls geometrically with the work done.
-    scale
-        Bytes that one byte-step of live bytes above the capacity counts.
-    reach
-        How many steps before a changed stretch the replay may start to reconsider what was given up there.
-    moves
-        Shares of shift and hoist among the moves; the rest sinks.
-
-    Returns
-    -------
-    work, tried
-        Steps simulated and moves tried.
-    """
-    n = tape.order.shape[0]
-    stride = tape.stride[0]
-    order = tape.order
-    done, tried = np.int64(0), np.int64(0)
-    rewarm = np.int64(0)
-    temperature = hot
-    backup = np.empty(n, dtype=np.int32)
-    unsaved = False
-    while done < work:
-        if tried % 32 == 0:
-            temperature = hot * (cold / hot) ** (done / work)
-        if done >= rewarm:
-            warm(tape, walk, 0.3)
-            rewarm = done + 20 * n
-        tried += 1
-        done += 4
-        at = pick_step(walk, n)
-        v = np.int64(order[at])
-        low, high = precedence_window(net, tape, at)
-        kind = random_unit(walk.state)
-        if kind < moves[0]:
-            if low == high:
-                continue
-            to = low + random_below(walk.state, high - low)
-            if to >= at:
-                to += 1
-            if random_unit(walk.state) < 0.5:
-                # Half of the moves stay near: a neighbour's place, or one of the ends of the window.
-                near = random_below(walk.state, 4)
-                if near == 0:
-                    to = low
-                elif near == 1:
-                    to = high
-                elif near == 2:
-                    to = max(low, at - 1 - random_below(walk.state, 4))
-                else:
-                    to = min(high, at + 1 + random_below(walk.state, 4))
-                if to == at:
-                    continue
-            begin, end = min(at, to), max(at, to)
-            for i in range(begin, end + 1):
-                backup[i] = order[i]
-            shift(tape, at, to)
-        elif kind < moves[1]:
-            far = np.int64(1) << random_below(walk.state, 8)
-            begin = max(np.int64(0), at - 1 - random_below(walk.state, far))
-            end = at
-            if begin >= end:
-                continue
-            for i in range(begin, end + 1):
-                backup[i] = order[i]
-            if hoist(net, tape, walk, begin, at) > end - begin:
-                continue
-        else:
-            far = np.int64(1) << random_below(walk.state, 8)
-            begin = at
-            end = min(np.int64(n - 1), at + 1 + random_below(walk.state, far))
-            if begin >= end:
-                continue
-            for i in range(begin, end + 1):
-                backup[i] = order[i]
-            if sink(net, tape, walk, at, end) > end - begin:
-                continue
-        low, high = begin, end
-        while low < high and order[low] == backup[low]:
-            low += 1
-        while high > low and order[high] == backup[high]:
-            high -= 1
-        start = low
-        if reach > 0:
-            start = last_touch_before(net, tape, np.int64(order[low]), low, reach)
-            start = min(start, last_touch_before(net, tape, v, low, reach))
-        start = start // stride * stride
-        slack = -temperature * np.log(1.0 - random_unit(walk.state))
-        stop, cost, excess = simulate(net, tape, start, high + 1, slack, False)
-        done += (stop if stop >= 0 else high + 1) - start
-        if stop >= 0 and cost + scale * excess <= slack:
-            adopt(tape, start, stop)
-            walk.total[0] += cost
-            walk.total[1] += excess
-            if walk.total[0] < walk.total[2] or (walk.total[0] == walk.total[2] and walk.total[1] < walk.total[3]):
-                walk.total[2] = walk.total[0]
-                walk.total[3] = walk.total[1]
-                unsaved = True
-                if walk.total[0] == 0:
-                    break
-            elif unsaved:
-                # Copied only when the best order is left behind: on the way down every move improves.
-                walk.best[:] = order
-                walk.best[low : high + 1] = backup[low : high + 1]
-                unsaved = False
-        else:
-            for i in range(low, high + 1):
-                order[i] = backup[i]
-                tape.position[backup[i]] = i
-    if unsaved:
-        walk.best[:] = order
-    return done, tried
+    return cost, excess

@@ -182,7 +182,8 @@ def _make_room(step: _Step, held: dict[int, _Held], found: PlainReplay) -> int:
         if over() + int(net.space[t]) <= 0 and t != step.pair:
             held[t] = state
             paid -= price
-            found.homeless.discard(t)
+            if t in step.results:
+                found.homeless.discard(t)
             if state.next_use < step.n:
                 found.dropped.discard((t, int(step.order[state.next_use])))
     return paid

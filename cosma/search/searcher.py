@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.problem import Decisions, noncompulsory_bytes, occupancy_bytes, touches_of
+from cosma.problem import Decisions, noncompulsory_bytes, touches_of
 from cosma.search.chain import PATIENCES, Chain
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
@@ -169,10 +169,6 @@ class Searcher:
 
     def _take(self, decisions: Decisions, traffic_bytes: int) -> bool:
         if self._best is not None and traffic_bytes >= self._best_bytes:
-            return False
-        # The greedy replay can count a step a few granules too low, as in networks with many scalars. Such decisions
-        # must not become the best; the order's best replacement, which is exact about space, still can.
-        if int(occupancy_bytes(self.problem, decisions).max(initial=0)) > self.problem.capacity_bytes:
             return False
         self._best, self._best_bytes = decisions, traffic_bytes
         if self.on_improvement is not None:

@@ -1,0 +1,352 @@
+"""Compiled annealing over orders (numba).
+
+Every move of annealing reorders a stretch ``[low, high]`` of the order and keeps it topological:
+
+* *hoist*: an operator moves to ``low`` and takes along whatever it depends on inside the stretch;
+* *sink*: an operator moves to ``high`` and takes along whatever depends on it inside the stretch;
+* *shift*: an operator moves anywhere between its last predecessor and its first successor.
+"""
+
+# Inside compiled code an int is an int64; the type checker sees numpy scalars instead.
+# mypy: disable-error-code="arg-type,return-value,assignment,untyped-decorator,operator,no-any-return"
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cosma.search.kernels import Tape, adopt, copy_order, internal, simulate
+from cosma.search.network import Network
+
+
+class Walk(NamedTuple):
+    """What annealing carries from call to call.
+
+    ``state``: random state. ``total``: cost, excess, best cost, best excess of this walk.
+    ``best``: the order of the best. ``mark``, ``first``, ``second``: scratch. ``heat``: prefix sums of the
+    weight with which steps are picked.
+    """
+
+    state: NDArray[np.uint64]
+    total: NDArray[np.int64]
+    best: NDArray[np.int32]
+    mark: NDArray[np.int64]
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+    heat: NDArray[np.float64]
+
+
+@internal
+def next_random(state: NDArray[np.uint64]) -> int:
+    """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@internal
+def random_unit(state: NDArray[np.uint64]) -> float:
+    """Return a number in ``[0, 1)`` with 53 random bits."""
+    return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@internal
+def random_below(state: NDArray[np.uint64], bound: int) -> int:
+    """Return a number in ``[0, bound)``."""
+    return np.int64(random_unit(state) * bound)
+
+
+@internal
+def precedence_window(net: Network, tape: Tape, at: int) -> tuple[int, int]:
+    """Steps ``[low, high]`` to which the operator at a step can move alone."""
+    v = np.int64(tape.order[at])
+    low, high = np.int64(0), np.int64(tape.order.shape[0] - 1)
+    for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
+        low = max(low, np.int64(tape.position[net.predecessor[k]]) + 1)
+    for k in range(net.successor_start[v], net.successor_start[v + 1]):
+        high = min(high, np.int64(tape.position[net.successor[k]]) - 1)
+    return low, high
+
+
+@internal
+def shift(tape: Tape, at: int, to: int) -> None:
+    """Move the operator at one step to another; those between close up."""
+    order, position = tape.order, tape.position
+    v = order[at]
+    if to > at:
+        for i in range(at, to):
+            order[i] = order[i + 1]
+            position[order[i]] = i
+    else:
+        for i in range(at, to, -1):
+            order[i] = order[i - 1]
+            position[order[i]] = i
+    order[to] = v
+    position[v] = to
+
+
+@internal
+def hoist(net: Network, tape: Tape, walk: Walk, low: int, at: int) -> int:
+    """Move the operator at step ``at`` and what it needs inside ``[low, at]`` to ``low``; returns how many move."""
+    order, position, mark = tape.order, tape.position, walk.mark
+    n = order.shape[0]
+    mark[n] += 1
+    stamp = mark[n]
+    mark[order[at]] = stamp
+    taken, left = 0, 0
+    for i in range(at, low - 1, -1):
+        v = np.int64(order[i])
+        needed = mark[v] == stamp
+        if not needed:
+            for k in range(net.successor_start[v], net.successor_start[v + 1]):
+                if mark[net.successor[k]] == stamp:
+                    needed = True
+                    break
+        if needed:
+            mark[v] = stamp
+            walk.first[taken] = v
+            taken += 1
+        else:
+            walk.second[left] = v
+            left += 1
+    for i in range(taken):
+        v = walk.first[taken - 1 - i]
+        order[low + i] = v
+        position[v] = low + i
+    for i in range(left):
+        v = walk.second[left - 1 - i]
+        order[low + taken + i] = v
+        position[v] = low + taken + i
+    return taken
+
+
+@internal
+def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
+    """Move the operator at step ``at`` and what needs it inside ``[at, high]`` to ``high``; returns how many move."""
+    order, position, mark = tape.order, tape.position, walk.mark
+    n = order.shape[0]
+    mark[n] += 1
+    stamp = mark[n]
+    mark[order[at]] = stamp
+    taken, left = 0, 0
+    for i in range(at, high + 1):
+        v = np.int64(order[i])
+        needed = mark[v] == stamp
+        if not needed:
+            for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
+                if mark[net.predecessor[k]] == stamp:
+                    needed = True
+                    break
+        if needed:
+            mark[v] = stamp
+            walk.first[taken] = v
+            taken += 1
+        else:
+            walk.second[left] = v
+            left += 1
+    for i in range(left):
+        v = walk.second[i]
+        order[at + i] = v
+        position[v] = at + i
+    for i in range(taken):
+        v = walk.first[i]
+        order[at + left + i] = v
+        position[v] = at + left + i
+    return taken
+
+
+@internal
+def warm(tape: Tape, walk: Walk, spread: float) -> None:
+    """Weigh steps for picking: those that pay, those above the capacity, and all a little."""
+    n = tape.order.shape[0]
+    cost, excess = 0.0, 0.0
+    for i in range(n):
+        cost += tape.step_cost[i]
+        excess += tape.step_excess[i]
+    walk.heat[0] = 0.0
+    for i in range(n):
+        weight = spread / n
+        if cost > 0:
+            weight += tape.step_cost[i] / cost
+        if excess > 0:
+            weight += 0.5 * tape.step_excess[i] / excess
+        walk.heat[i + 1] = walk.heat[i] + weight
+
+
+@internal
+def pick_step(walk: Walk, n: int) -> int:
+    """A step near one picked by weight; the distance is geometric."""
+    wanted = random_unit(walk.state) * walk.heat[n]
+    at, beyond = np.int64(0), np.int64(n)
+    while beyond - at > 1:
+        middle = (at + beyond) // 2
+        if walk.heat[middle] <= wanted:
+            at = middle
+        else:
+            beyond = middle
+    reach = np.int64(1) << random_below(walk.state, 6)
+    at += random_below(walk.state, 2 * reach + 1) - reach
+    return min(max(at, np.int64(0)), np.int64(n - 1))
+
+
+@internal
+def last_touch_before(net: Network, tape: Tape, operator: int, step: int, reach: int) -> int:
+    """Earliest of the last touches before ``step`` of what an operator reads, at most ``reach`` steps back."""
+    found = np.int64(step)
+    for k in range(net.operand_start[operator], net.operand_start[operator + 1]):
+        t = np.int64(net.operand[k])
+        last = np.int64(-1)
+        for j in range(net.consumer_start[t], net.consumer_start[t + 1]):
+            at = np.int64(tape.position[net.consumer[j]])
+            if last < at < step:
+                last = at
+        for j in range(net.predecessor_start[operator], net.predecessor_start[operator + 1]):
+            u = np.int64(net.predecessor[j])
+            for i in range(net.result_start[u], net.result_start[u + 1]):
+                if net.result[i] == t:
+                    at = np.int64(tape.position[u])
+                    if last < at < step:
+                        last = at
+        if last >= step - reach:
+            found = min(found, last)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def anneal(
+    net: Network,
+    tape: Tape,
+    walk: Walk,
+    work: int,
+    hot: float,
+    cold: float,
+    scale: float,
+    reach: int,
+    moves: NDArray[np.float64],
+) -> tuple[int, int]:
+    """Anneal over orders for a budget of simulated steps.
+
+    Parameters
+    ----------
+    net, tape, walk
+        Instance, known order, and what is carried along.
+    work
+        Steps to simulate, about.
+    hot, cold
+        Temperature at the start and at the end, in bytes; it falls geometrically with the work done.
+    scale
+        Bytes that one byte-step of live bytes above the capacity counts.
+    reach
+        How many steps before a changed stretch the replay may start to reconsider what was given up there.
+    moves
+        Shares of shift and hoist among the moves; the rest sinks.
+
+    Returns
+    -------
+    work, tried
+        Steps simulated and moves tried.
+    """
+    n = tape.order.shape[0]
+    stride = tape.stride[0]
+    order = tape.order
+    done, tried, quiet = np.int64(0), np.int64(0), np.bool_(False)
+    rewarm = np.int64(0)
+    temperature = hot
+    backup = np.empty(n, dtype=np.int32)
+    unsaved = False
+    while done < work:
+        if tried % 32 == 0:
+            temperature = hot * (cold / hot) ** (done / work)
+        if done >= rewarm:
+            warm(tape, walk, 0.3)
+            rewarm = done + 20 * n
+        tried += 1
+        done += 4
+        at = pick_step(walk, n)
+        v = np.int64(order[at])
+        low, high = precedence_window(net, tape, at)
+        kind = random_unit(walk.state)
+        if kind < moves[0]:
+            if low == high:
+                continue
+            to = low + random_below(walk.state, high - low)
+            if to >= at:
+                to += 1
+            if random_unit(walk.state) < 0.5:
+                # Half of the moves stay near: a neighbour's place, or one of the ends of the window.
+                near = random_below(walk.state, 4)
+                if near == 0:
+                    to = low
+                elif near == 1:
+                    to = high
+                elif near == 2:
+                    to = max(low, at - 1 - random_below(walk.state, 4))
+                else:
+                    to = min(high, at + 1 + random_below(walk.state, 4))
+                if to == at:
+                    continue
+            begin, end = min(at, to), max(at, to)
+            for i in range(begin, end + 1):
+                backup[i] = order[i]
+            shift(tape, at, to)
+        elif kind < moves[1]:
+            far = np.int64(1) << random_below(walk.state, 8)
+            begin = max(np.int64(0), at - 1 - random_below(walk.state, far))
+            end = at
+            if begin >= end:
+                continue
+            for i in range(begin, end + 1):
+                backup[i] = order[i]
+            if hoist(net, tape, walk, begin, at) > end - begin:
+                continue
+        else:
+            far = np.int64(1) << random_below(walk.state, 8)
+            begin = at
+            end = min(np.int64(n - 1), at + 1 + random_below(walk.state, far))
+            if begin >= end:
+                continue
+            for i in range(begin, end + 1):
+                backup[i] = order[i]
+            if sink(net, tape, walk, at, end) > end - begin:
+                continue
+        low, high = begin, end
+        while low < high and order[low] == backup[low]:
+            low += 1
+        while high > low and order[high] == backup[high]:
+            high -= 1
+        start = low
+        if reach > 0:
+            start = last_touch_before(net, tape, np.int64(order[low]), low, reach)
+            start = min(start, last_touch_before(net, tape, v, low, reach))
+        start = start // stride * stride
+        slack = -temperature * np.log(1.0 - random_unit(walk.state))
+        stop, cost, excess = simulate(net, tape, start, high + 1, slack, quiet)
+        done += (stop if stop >= 0 else high + 1) - start
+        if stop >= 0 and cost + scale * excess <= slack:
+            adopt(tape, start, stop)
+            walk.total[0] += cost
+            walk.total[1] += excess
+            if walk.total[0] < walk.total[2] or (walk.total[0] == walk.total[2] and walk.total[1] < walk.total[3]):
+                walk.total[2] = walk.total[0]
+                walk.total[3] = walk.total[1]
+                unsaved = True
+                if walk.total[0] == 0:
+                    break
+            elif unsaved:
+                # Copied only when the best order is left behind: on the way down every move improves.
+                copy_order(order, walk.best)
+                for i in range(low, high + 1):
+                    walk.best[i] = backup[i]
+                unsaved = False
+        else:
+            for i in range(low, high + 1):
+                order[i] = backup[i]
+                tape.position[backup[i]] = i
+    if unsaved:
+        copy_order(order, walk.best)
+    return done, tried

@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+# numba's cache notices a change of the file a kernel is in, not of the kernels it calls in other files: tests keep
+# a cache of their own for every state of the sources, so that they never run what was compiled from older ones.
+_SOURCES = hashlib.sha256()
+for _path in sorted((Path(__file__).parents[1] / "cosma").rglob("*.py")):
+    _text = _path.read_bytes()
+    if b"njit" in _text:
+        _SOURCES.update(_text)
+os.environ.setdefault(
+    "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"cosma-tests-{_SOURCES.hexdigest()[:16]}")
+)
