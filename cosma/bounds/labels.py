@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.label_kernels import LabelData, expand, hashes, merge, rehash
+from cosma.bounds.label_kernels import expand
+from cosma.bounds.label_merge import merge, rehash
+from cosma.bounds.label_tables import (
+    ALIVE,
+    BOUND,
+    BY,
+    COMPARED,
+    COST,
+    COVERS,
+    KEY,
+    MADE,
+    MOST_WAYS,
+    PARENT,
+    PURE,
+    REST,
+    LabelTables,
+    label_tables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -58,56 +75,6 @@ def no_potential(problem: Problem) -> Potential:
     )
 
 
-def label_data(problem: Problem, potential: Potential) -> LabelData:
-    """Lay the instance out for the kernels."""
-    load_start = np.zeros(problem.tensor_count + 1, dtype=np.int64)
-    loads = sorted(potential.loads)
-    for row in loads:
-        load_start[row[0] + 1] += 1
-    chain_start = np.zeros(problem.tensor_count + 1, dtype=np.int64)
-    chain: list[int] = []
-    for t in range(problem.tensor_count):
-        chain.extend(potential.chains.get(t, ()))
-        chain_start[t + 1] = len(chain)
-    columns = list(zip(*loads, strict=True)) if loads else [(), (), (), (), ()]
-    kept = problem.must_store | problem.starts_off_chip
-    return LabelData(
-        problem.operator_count,
-        problem.tensor_count,
-        (problem.operator_count + 63) // 64,
-        (problem.tensor_count + 63) // 64,
-        problem.streamable,
-        problem.capacity_bytes,
-        problem.size_bytes,
-        problem.space_bytes,
-        np.where(kept, 0, problem.size_bytes),
-        problem.must_store,
-        problem.producer,
-        problem.operand_start,
-        problem.operand,
-        problem.result_start,
-        problem.result,
-        problem.consumer_start,
-        problem.consumer,
-        problem.predecessor_start,
-        problem.predecessor,
-        problem.successor_start,
-        problem.successor,
-        problem.pair_start,
-        problem.pair_result,
-        problem.pair_operand,
-        potential.operator,
-        np.cumsum(load_start),
-        np.array(columns[1], dtype=np.int64),
-        np.array(columns[2], dtype=np.int64),
-        np.array(columns[3], dtype=np.int64),
-        np.array(columns[4], dtype=np.float64),
-        potential.store_share,
-        chain_start,
-        np.array(chain, dtype=np.int64),
-    )
-
-
 class LabelSearch:
     """Runs one operator after another from all labels at once, layer by layer.
 
@@ -147,99 +114,104 @@ class LabelSearch:
     def run(self) -> Generator[float, None, None]:
         """Search, yielding the work done (nominal seconds) layer by layer."""
         problem = self.problem
-        data = label_data(problem, self.potential)
-        words = 2 * data.operator_words + 3 * data.tensor_words
-        now, new = _Layer(1, words), _Layer(_ROOM * self.width, words)
-        spare = _Layer(_ROOM * self.width, words)
-        now.table[0] = 0
-        for v in range(problem.operator_count):
-            if len(problem.predecessors_of(v)) == 0:
-                now.table[0, data.operator_words + (v >> 6)] |= np.uint64(1) << np.uint64(v & 63)
-        now.cost[0], now.used[0], now.bound[0] = 0, 0, 0.0
-        # A little less than the potential, so that rounding never discards what is as good as the bound.
-        now.rest[0] = self.potential.total * (1 - 1e-11) - 1e-3
+        tables = label_tables(problem, self.potential)
+        words = tables.words
+        now, new = _first_layer(problem, self.potential, words), _Layer(_ROOM * self.width, words)
         chosen = np.zeros(1, dtype=np.int64)
         history: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
         heads = np.empty(1 << (2 * _ROOM * self.width - 1).bit_length(), dtype=np.int64)
-        sizes = np.zeros(4, dtype=np.int64)
+        ways = np.empty((MOST_WAYS + 1, 5), dtype=np.int64)
+        tally = np.zeros(4, dtype=np.int64)
         portion = max(1, self.width // 16)
         for _ in range(problem.operator_count):
-            sizes[:] = 0
+            tally[:] = 0
             heads.fill(-1)
             for first in range(0, len(chosen), portion):
                 lost = expand(
-                    data, now.table, now.cost, now.bound, now.used, now.rest, now.pure, chosen,
-                    first, min(first + portion, len(chosen)), self.upper, MOST_COVERS,
-                    new.table, new.cost, new.bound, new.used, new.rest, new.parent, new.by, new.alive, new.pure,
-                    heads, new.nexts, sizes,
+                    *tables, now.table, now.notes, now.bounds, chosen, first, min(first + portion, len(chosen)),
+                    self.upper, MOST_COVERS, new.table, new.notes, new.bounds, heads, tally, ways,
                 )  # fmt: skip
                 if lost >= 0:
-                    self._given_up = min(self._given_up, float(lost))
-                if sizes[0] > _ROOM * self.width // 2:
-                    sizes[0] = new.compact(self._merged(data, new, int(sizes[0])))
-                    rehash(data, new.table, sizes[0], heads, new.nexts)
-            chosen = self._keep(data, new, int(sizes[0]))
-            history.append((new.parent[chosen], new.by[chosen]))
-            now, new, spare = new, spare, (now if len(now.cost) > 1 else _Layer(_ROOM * self.width, words))
-            least = float(now.bound[chosen].min()) if len(chosen) else _INFINITE
+                    self._given_up = min(self._given_up, lost)
+                if tally[MADE] > _ROOM * self.width // 2:
+                    tally[MADE] = new.compact(self._merged(tables, new, int(tally[MADE])))
+                    rehash(new.notes, tally[MADE], heads)
+            chosen = self._keep(tables, new, int(tally[MADE]))
+            history.append((new.notes[chosen, PARENT].astype(np.int32), new.notes[chosen, BY].astype(np.int32)))
+            now, new = new, now if len(history) > 1 else _Layer(_ROOM * self.width, words)
+            least = float(now.bounds[chosen, BOUND].min()) if len(chosen) else _INFINITE
             self.bound_bytes = max(self.bound_bytes, min(self.upper, self._given_up, least))
-            yield 1e-6 * (6 + float(sizes[2]) * (1 + words / 16) + float(sizes[1]) * 0.1 + len(heads) / 4000)
+            covers, compared = float(tally[COVERS]), float(tally[COMPARED])
+            yield 1e-6 * (6 + covers * (1 + words / 16) + compared * 0.1 + len(heads) / 4000)
             if self._given_up <= self.bound_bytes or len(chosen) == 0:
                 self.proven = self.bound_bytes >= self.upper
                 return
-        best = int(np.argmin(now.cost[chosen]))
+        best = int(np.argmin(now.notes[chosen, COST]))
         self.order = _trace(history, best)
-        self.proven = bool(now.pure[chosen[best]]) or self.bound_bytes >= self.upper
+        self.proven = bool(now.notes[chosen[best], PURE]) or self.bound_bytes >= self.upper
 
     def lower_upper(self, upper_bytes: int) -> None:
         """Say that a plan this good is known."""
         self.upper = min(self.upper, float(upper_bytes))
 
-    def _merged(self, data: LabelData, layer: _Layer, made: int) -> NDArray[np.int64]:
+    def _merged(self, tables: LabelTables, layer: _Layer, made: int) -> NDArray[np.int64]:
         """Labels of a layer that are not dominated; if there are too many, those of equal down-set merged."""
-        alive = np.flatnonzero(layer.alive[:made])
+        alive = np.flatnonzero(layer.notes[:made, ALIVE])
         if len(alive) <= self.width:
             return alive
-        keys = hashes(data, layer.table, alive)
-        by_key = np.lexsort((alive, layer.bound[alive], keys))
-        kept = merge(
-            data, layer.table, layer.cost, layer.bound, layer.used, layer.rest, layer.pure,
-            alive[by_key], keys[by_key], self.width,
-        )  # fmt: skip
-        return np.sort(kept)
+        keys = layer.notes[alive, KEY].view(np.uint64)
+        ranked = alive[np.lexsort((alive, layer.bounds[alive, BOUND], keys))]
+        kept = np.empty_like(ranked)
+        shape, _, tensors, links, prices = tables
+        count = merge(
+            shape, tensors, links, prices, layer.table, layer.notes, layer.bounds, ranked, kept, self.width
+        )
+        return np.sort(kept[:count])
 
-    def _keep(self, data: LabelData, layer: _Layer, made: int) -> NDArray[np.int64]:
+    def _keep(self, tables: LabelTables, layer: _Layer, made: int) -> NDArray[np.int64]:
         """Choose the labels to go on from; note the least bound of those given up."""
-        alive = self._merged(data, layer, made)
+        alive = self._merged(tables, layer, made)
         if len(alive) > self.width + self.width // 4:
-            ranked = alive[np.argsort(layer.bound[alive], kind="stable")]
-            self._given_up = min(self._given_up, float(layer.bound[ranked[self.width]]))
+            ranked = alive[np.argsort(layer.bounds[alive, BOUND], kind="stable")]
+            self._given_up = min(self._given_up, float(layer.bounds[ranked[self.width], BOUND]))
             alive = np.sort(ranked[: self.width])
         return alive
 
 
 class _Layer:
-    """Labels with equally many operators run, and room for more."""
+    """Labels with equally many operators run: their sets, and what :mod:`cosma.bounds.label_tables` has of them.
+
+    One row more than there is room for labels: the next one is written there before it is known to fit.
+    """
 
     def __init__(self, room: int, words: int) -> None:
-        self.table = np.empty((room, words), dtype=np.uint64)
-        self.cost = np.empty(room, dtype=np.int64)
-        self.bound = np.empty(room, dtype=np.float64)
-        self.used = np.empty(room, dtype=np.int64)
-        self.rest = np.empty(room, dtype=np.float64)
-        self.parent = np.empty(room, dtype=np.int32)
-        self.by = np.empty(room, dtype=np.int32)
-        self.alive = np.empty(room, dtype=np.bool_)
-        self.pure = np.ones(room, dtype=np.bool_)
-        self.nexts = np.empty(room, dtype=np.int64)
+        self.table = np.empty((room + 1, words), dtype=np.uint64)
+        self.notes = np.empty((room + 1, 8), dtype=np.int64)
+        self.bounds = np.empty((room + 1, 2), dtype=np.float64)
 
     def compact(self, kept: NDArray[np.int64]) -> int:
         """Move the labels ``kept`` (ascending) to the front; return their number."""
         count = len(kept)
-        for column in (self.table, self.cost, self.bound, self.used, self.rest, self.parent, self.by, self.pure):
-            column[:count] = column[kept]
-        self.alive[:count] = True
+        self.table[:count] = self.table[kept]
+        self.notes[:count] = self.notes[kept]
+        self.bounds[:count] = self.bounds[kept]
         return count
+
+
+def _first_layer(problem: Problem, potential: Potential, words: int) -> _Layer:
+    """Return the one label of which no operator has run."""
+    layer = _Layer(1, words)
+    layer.table[0] = 0
+    offset = (problem.operator_count + 63) // 64
+    for v in range(problem.operator_count):
+        if len(problem.predecessors_of(v)) == 0:
+            layer.table[0, offset + (v >> 6)] |= np.uint64(1) << np.uint64(v & 63)
+    layer.notes[0] = 0
+    layer.notes[0, PURE] = 1
+    layer.bounds[0, BOUND] = 0.0
+    # A little less than the potential, so that rounding never discards what is as good as the bound.
+    layer.bounds[0, REST] = potential.total * (1 - 1e-11) - 1e-3
+    return layer
 
 
 def _trace(history: list[tuple[NDArray[np.int32], NDArray[np.int32]]], at: int) -> tuple[int, ...]:

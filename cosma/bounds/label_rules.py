@@ -1,0 +1,217 @@
+"""Rules of the label search, compiled: what a label is, which of two is better, what it costs at least from here.
+
+A *label* stands for a partial plan: which operators have run (a down-set), which live tensors lie in the
+scratchpad ("here") and which do not ("away"), which have an off-chip copy ("clean"), and what it has paid. Costs
+are paid when a tensor is given up: the store it needs and the read that must follow. So an away tensor is
+prepaid, a label that has paid no more and holds less is at least as good, and giving up can wait until the next
+operator needs the space.
+
+A label's sets are one row of 64-bit words, ``done | ready | here | away | clean``; what it has paid and the like
+are in its row of ``notes`` and ``bounds``. On compiled copies of changed functions see
+:mod:`cosma.bounds.label_tables`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.bounds.label_tables import (
+    AWAY,
+    CAPACITY,
+    CHAIN,
+    CLEAN,
+    CONSUMER,
+    HERE,
+    LOAD,
+    MUST_STORE,
+    OPERAND,
+    OPERATORS,
+    PAIR,
+    PREDECESSOR,
+    PRODUCER,
+    RESULT,
+    SIZE,
+    SPACE,
+    STREAMABLE,
+    TENSOR_WORDS,
+    WRITE,
+    helper,
+    integer,
+)
+
+if TYPE_CHECKING:
+    from cosma.bounds.label_tables import Floats, Ints, Words
+
+#: Operators in a chain that may run at once, at most.
+LONGEST_RUN = 16
+
+#: More than any price.
+_DEAR = 1 << 62
+
+
+@helper
+def has(table: Words, at: int, offset: int, index: int) -> bool:
+    """Whether a set of label ``at`` has a member; the set begins at word ``offset``."""
+    found: bool = (table[at, offset + (index >> 6)] >> np.uint64(index & 63)) & np.uint64(1) != np.uint64(0)
+    return found
+
+
+@helper
+def lowest(word: np.uint64) -> int:
+    """Position of the lowest set bit of a word that is not zero."""
+    below = (word & (~word + np.uint64(1))) - np.uint64(1)
+    # Count the bits set, in pairs, nibbles and bytes.
+    below -= (below >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    below = (below & np.uint64(0x3333333333333333)) + ((below >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    below = (below + (below >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return integer((below * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@helper
+def read_later(tensors: Ints, links: Ints, table: Words, at: int, t: int, v: int) -> bool:
+    """Whether a consumer of ``t`` other than ``v`` has still to run."""
+    for i in range(tensors[t, CONSUMER], tensors[t + 1, CONSUMER]):
+        c = links[i]
+        if c != v and not has(table, at, 0, c):
+            return True
+    return False
+
+
+@helper
+def dominates(shape: Ints, tensors: Ints, table: Words, a: int, cost_a: int, b: int, cost_b: int) -> bool:
+    """Whether label ``a`` can become as good as ``b`` (same down-set) without paying more than ``b`` has paid."""
+    paid = cost_a
+    if paid > cost_b:
+        return False
+    for k in range(shape[TENSOR_WORDS]):
+        here_a, here_b = table[a, shape[HERE] + k], table[b, shape[HERE] + k]
+        clean_a = table[a, shape[CLEAN] + k]
+        give_up = here_a & ~here_b
+        store = (give_up & ~clean_a) | (here_a & here_b & table[b, shape[CLEAN] + k] & ~clean_a)
+        word = give_up | store
+        while word:
+            bit = word & (~word + np.uint64(1))
+            word ^= bit
+            t = k * 64 + lowest(bit)
+            if give_up & bit:
+                paid += tensors[t, SIZE]
+            if store & bit:
+                paid += tensors[t, WRITE]
+            if paid > cost_b:
+                return False
+    return True
+
+
+@helper
+def future_cost(
+    shape: Ints, tensors: Ints, links: Ints, prices: Floats, table: Words, at: int, rest: float
+) -> float:
+    """Least cost still to pay, by the dual solution: what the rows to come need, less what is prepaid for them."""
+    least = rest
+    if least <= 0.0:
+        return 0.0
+    for k in range(shape[TENSOR_WORDS]):
+        word = table[at, shape[AWAY] + k]
+        while word:
+            t = k * 64 + lowest(word)
+            word &= word - np.uint64(1)
+            if tensors[t, LOAD] == tensors[t + 1, LOAD]:
+                continue
+            stretch = 0
+            for i in range(tensors[t, CHAIN], tensors[t + 1, CHAIN]):
+                if has(table, at, 0, links[i]):
+                    stretch += 1
+            for i in range(tensors[t, LOAD], tensors[t + 1, LOAD], 4):
+                if links[i + 1] <= stretch <= links[i + 2] and not has(table, at, 0, links[i]):
+                    least -= prices[links[i + 3]]
+        word = table[at, shape[CLEAN] + k]
+        while word:
+            t = k * 64 + lowest(word)
+            word &= word - np.uint64(1)
+            if tensors[t, WRITE]:
+                least -= prices[shape[OPERATORS] + t]
+    return max(0.0, least)
+
+
+@helper
+def run_ends(
+    shape: Ints, operators: Ints, tensors: Ints, links: Ints, table: Words, at: int, level: int, before: int, v: int
+) -> tuple[int, int, int]:
+    """Account for running ``v`` right after a chain that ended with tensor ``before`` (-1: at the start).
+
+    Returns (space held afterwards, price of giving up all results, least price among what is freed), or -1 as the
+    first if ``v`` cannot run now without giving anything up or without changing a tensor that lives on.
+    """
+    at_once = level
+    cheapest = _DEAR
+    freed = 0
+    for i in range(operators[v, PREDECESSOR], operators[v + 1, PREDECESSOR]):
+        u = links[i]
+        if not has(table, at, 0, u) and (before < 0 or u != tensors[before, PRODUCER]):
+            return -1, 0, cheapest
+    for i in range(operators[v, OPERAND], operators[v + 1, OPERAND]):
+        u = links[i]
+        if tensors[u, SPACE] == 0:
+            continue
+        if u == before or has(table, at, shape[HERE], u):
+            if u == before or not read_later(tensors, links, table, at, u, v):
+                freed += tensors[u, SPACE]
+                store = 0 if u != before and has(table, at, shape[CLEAN], u) else tensors[u, WRITE]
+                cheapest = min(cheapest, tensors[u, SIZE] + store)
+        else:
+            if read_later(tensors, links, table, at, u, v):
+                return -1, 0, cheapest
+            if not shape[STREAMABLE]:
+                at_once += tensors[u, SPACE]
+    left = 0
+    price = 0
+    for i in range(operators[v, RESULT], operators[v + 1, RESULT]):
+        r = links[i]
+        read = tensors[r, CONSUMER] < tensors[r + 1, CONSUMER]
+        if read or not shape[STREAMABLE] or not tensors[r, MUST_STORE]:
+            at_once += tensors[r, SPACE]
+        if read and tensors[r, SPACE]:
+            left += tensors[r, SPACE]
+            price += tensors[r, SIZE] + tensors[r, WRITE]
+    shared = 0
+    for i in range(operators[v, PAIR], operators[v + 1, PAIR], 2):
+        u = links[i + 1]
+        if u == before or (has(table, at, shape[HERE], u) and not read_later(tensors, links, table, at, u, v)):
+            shared = max(shared, tensors[links[i], SPACE])
+    if at_once - shared > shape[CAPACITY]:
+        return -1, 0, cheapest
+    return level - freed + left, price, cheapest
+
+
+@helper
+def may_run_at_once(
+    shape: Ints, operators: Ints, tensors: Ints, links: Ints, table: Words, at: int, used: int, v: int
+) -> bool:
+    """Whether running ``v`` next is at least as good as any continuation.
+
+    So it is if ``v``, or a chain of operators that begins with ``v``, fits beside all that is here, ends holding no
+    more space than there was at its start and after each of its members, and its last results are no dearer to
+    give up than anything it frees on the way. Take any plan, and move the chain to the front: whenever the plan
+    gives up one of the tensors the chain frees, give up the last results instead; until then they take no more.
+    """
+    level = lowest_level = used
+    least_price = _DEAR
+    before = integer(-1)
+    for _ in range(LONGEST_RUN):
+        level, price, cheapest = run_ends(shape, operators, tensors, links, table, at, level, before, v)
+        if level < 0:
+            return False
+        least_price = min(least_price, cheapest)
+        if level <= lowest_level and (price == 0 or price <= least_price):
+            return True
+        lowest_level = min(lowest_level, level)
+        if operators[v + 1, RESULT] != operators[v, RESULT] + 1:
+            return False
+        before = links[operators[v, RESULT]]
+        if tensors[before + 1, CONSUMER] != tensors[before, CONSUMER] + 1 or tensors[before, SPACE] == 0:
+            return False
+        least_price = min(least_price, tensors[before, SIZE] + tensors[before, WRITE])
+        v = links[tensors[before, CONSUMER]]
+    return False
