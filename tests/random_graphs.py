@@ -56,6 +56,11 @@ class Shape:
 def build_instance(draw: Draw, shape: Shape = Shape()) -> tuple[Graph, Accelerator]:
     """Build one instance out of integers."""
     graph = _build_graph(draw, shape)
+    return graph, draw_accelerator(draw, graph, shape)
+
+
+def draw_accelerator(draw: Draw, graph: Graph, shape: Shape = Shape()) -> Accelerator:
+    """Draw a mode, and a capacity from hopelessly small to ample for a graph."""
     flags = draw(0, 15)
     base = Accelerator(
         scratchpad=1 << 40,
@@ -73,7 +78,7 @@ def build_instance(draw: Draw, shape: Shape = Shape()) -> tuple[Graph, Accelerat
     # Capacities that miss the alignment, and some bytes at the top that are not ours.
     capacity += draw(0, base.alignment - 1) if draw(0, 3) == 3 else 0
     reserved = draw(1, 2 * base.alignment) if draw(0, 3) == 3 else 0
-    return graph, base.replace(scratchpad=capacity + reserved, reserved=reserved)
+    return base.replace(scratchpad=capacity + reserved, reserved=reserved)
 
 
 def random_instance(seed: int, shape: Shape = Shape()) -> tuple[Graph, Accelerator]:
@@ -119,7 +124,7 @@ def random_order(problem: Problem, seed: int) -> list[int]:
     return order
 
 
-def _draw_size(draw: Draw, shape: Shape) -> int:
+def draw_size(draw: Draw, shape: Shape) -> int:
     units = draw(0, shape.most_units + 1)
     if units == shape.most_units + 1:
         units = 0 if draw(0, 2) == 2 else 1
@@ -148,9 +153,9 @@ def _build_graph(draw: Draw, shape: Shape) -> Graph:
         return name
 
     available = [
-        add(f"x{i}", _draw_size(draw, shape), TensorKind.INPUT) for i in range(draw(1, max(1, shape.inputs)))
+        add(f"x{i}", draw_size(draw, shape), TensorKind.INPUT) for i in range(draw(1, max(1, shape.inputs)))
     ]
-    weights = [add(f"w{i}", _draw_size(draw, shape), TensorKind.WEIGHT) for i in range(draw(0, shape.weights))]
+    weights = [add(f"w{i}", draw_size(draw, shape), TensorKind.WEIGHT) for i in range(draw(0, shape.weights))]
     operators: list[Operator] = []
     consumed: set[str] = set()
     for i in range(max(draw(1, shape.operators), draw(1, shape.operators))):
@@ -163,7 +168,7 @@ def _build_graph(draw: Draw, shape: Shape) -> Graph:
         chosen = sorted({weights[draw(0, len(weights) - 1)] for _ in range(draw(0, 2))}) if weights else []
         outputs = []
         for j in range(draw(1, most_results)):
-            size = _draw_size(draw, shape)
+            size = draw_size(draw, shape)
             if kind in ELEMENTWISE and draw(0, 3):
                 size = tensors[inputs[draw(0, len(inputs) - 1)]].size_bytes
             outputs.append(add(f"t{i}_{j}", size, TensorKind.INTERMEDIATE))

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from cosma.errors import InputError
 from cosma.exact.replacement import EXACT_PROFILE
 from cosma.exact.solve import MOST_VARIABLES, joint_size
-from cosma.formulation import build_joint
+from cosma.formulation import arrange, build_joint, ordered_pairs, symmetries_of
 from cosma.lowering import Realised
 from cosma.lowering.emit import emit
 from cosma.solvers import solve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from cosma.formulation import Joint
+    from cosma.formulation import Joint, Symmetry
     from cosma.formulation.joint import Addresses
     from cosma.problem import Problem, Residency
     from cosma.solvers import Profile, SolverResult
@@ -62,11 +62,12 @@ def solve_monolith(
     check_joint_size(problem)
     chosen = profile if profile is not None else EXACT_PROFILE
     addresses: Addresses = "intervals" if chosen.back_end == "cp-sat" else "linear"
-    joint = build_joint(problem, addresses=addresses)
+    symmetries = symmetries_of(problem)
+    joint = build_joint(problem, addresses=addresses, ordered=ordered_pairs(problem, symmetries))
     result = solve(
         joint.model,
         chosen,
-        warm_start=None if start is None else warm_start(joint, start),
+        warm_start=None if start is None else warm_start(joint, start, symmetries),
         work_limit=work_limit,
         time_limit_s=time_limit_s,
         log=log,
@@ -91,8 +92,11 @@ def check_joint_size(problem: Problem) -> None:
         )
 
 
-def warm_start(joint: Joint, plan: Realised) -> NDArray[np.int64]:
-    """Assignment of a joint program with addresses that stands for a plan."""
+def warm_start(joint: Joint, plan: Realised, symmetries: Sequence[Symmetry] = ()) -> NDArray[np.int64]:
+    """Assignment of a joint program with addresses that stands for a plan.
+
+    Where the program orders symmetric branches, the plan's trade places until it has them in that order.
+    """
     from cosma.plan.instructions import Allocate, Execute, Load
 
     problem = joint.problem
@@ -104,10 +108,12 @@ def warm_start(joint: Joint, plan: Realised) -> NDArray[np.int64]:
             step += 1
         elif isinstance(instruction, Load | Allocate):
             found[number[instruction.tensor], step] = instruction.address
+    decisions, renamed = arrange(problem, plan.decisions, symmetries)
+    found = {(renamed.get(t, t), i): address for (t, i), address in found.items()}
     by_residency: dict[Residency, int] = {
-        r: found[r.tensor, r.start] for r in plan.decisions.residencies if (r.tensor, r.start) in found
+        r: found[r.tensor, r.start] for r in decisions.residencies if (r.tensor, r.start) in found
     }
-    values = joint.values_of(plan.decisions, by_residency)
+    values = joint.values_of(decisions, by_residency)
     _derive(joint, values)
     return values
 

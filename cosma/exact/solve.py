@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cosma.exact.addresses import as_joint, conflicting, pack_order
 from cosma.exact.replacement import EXACT_PROFILE, optimal_replacement
 from cosma.exact.states import search_states
-from cosma.formulation import build_joint
+from cosma.formulation import arrange, build_joint, ordered_pairs, symmetries_of
 from cosma.lowering import realise, try_realise
 from cosma.problem import noncompulsory_bytes
 from cosma.solvers import Status, solve
@@ -242,9 +242,10 @@ class _Run:
         """The joint program, where it is small enough to be solved."""
         if joint_size(self.problem) > MOST_VARIABLES:
             return relaxed
-        joint = build_joint(self.problem)
+        symmetries = symmetries_of(self.problem)
+        joint = build_joint(self.problem, ordered=ordered_pairs(self.problem, symmetries))
         chosen = self.profile if self.profile is not None else EXACT_PROFILE
-        warm = joint.values_of(relaxed)
+        warm = joint.values_of(arrange(self.problem, relaxed, symmetries)[0])
         result = solve(
             joint.model,
             chosen,
@@ -279,10 +280,11 @@ class _Run:
     def _joint_with_conflicts(self) -> None:
         """Solve the joint program again and again, each time without the combinations that had no addresses."""
         conflicts: list[JointConflict] = []
+        ordered = ordered_pairs(self.problem)
         chosen = self.profile if self.profile is not None else EXACT_PROFILE
         spent = 0.0
         while not self.done and spent < self.effort:
-            joint = build_joint(self.problem, conflicts=conflicts)
+            joint = build_joint(self.problem, conflicts=conflicts, ordered=ordered)
             result = solve(
                 joint.model, chosen, work_limit=self.effort, time_limit_s=self._time_left(), stop=self.stop
             )

@@ -6,11 +6,12 @@ layer ``k``. Where an operator is comparable with all others there is one set of
 holds nothing but what can cross that cut: decomposition comes by itself.
 
 Traffic is charged when a tensor that is still needed leaves the scratchpad (its next read, and its store if it
-has no copy yet), so that a cheaper state never owes more later. Two facts keep layers small; both are proved in
+has no copy yet), so that a cheaper state never owes more later. Three facts keep layers small; all are proved in
 ``docs/formulations.md``:
 
 - *Dominance.* Among states with the same operators behind them, one that could turn into another by giving
   tensors up, at no more than the other's cost, makes the other superfluous.
+- *Symmetric branches.* Where branches can trade places, one order of their first operators is enough.
 - *Free moves.* An operator whose operands are all inside, which fits beside everything, and which leaves behind
   nothing, or one result no dearer and no larger than an operand that dies with it, may run at once.
 """
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cosma.exact.charges import charges_of
+from cosma.formulation.symmetry import ordered_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from cosma.problem import Problem
 
@@ -73,6 +75,7 @@ def search_states(
     most_states: int = 100_000,
     seed: int = 0,
     stop: Callable[[], bool] | None = None,
+    symmetric: bool = True,
 ) -> StatesResult:
     """Find the least non-compulsory traffic over all orders and residencies.
 
@@ -90,8 +93,11 @@ def search_states(
         Which of several optimal orders comes out.
     stop
         Polled between states.
+    symmetric
+        Whether to look for branches that can trade places, and to try one order of each such pair only.
     """
-    return _Search(problem, ceiling_bytes, most_states, seed, stop).run()
+    ordered = ordered_pairs(problem) if symmetric else ()
+    return _Search(problem, ceiling_bytes, most_states, seed, stop, ordered).run()
 
 
 class _LimitReachedError(Exception):
@@ -106,6 +112,7 @@ class _Search:
         most_states: int,
         seed: int,
         stop: Callable[[], bool] | None,
+        ordered: Sequence[tuple[int, int]],
     ) -> None:
         self.problem = problem
         self.constant = problem.constant_noncompulsory_bytes
@@ -122,13 +129,15 @@ class _Search:
         self.operand_mask = [sum(1 << t for t in row) for row in self.operands]
         self.pairs = [problem.pairs_of(v) for v in range(count)]
         self.before = [sum(1 << u for u in problem.predecessors_of(v).tolist()) for v in range(count)]
+        for u, v in ordered:
+            self.before[v] |= 1 << u
         # Tensors whose loss costs a store besides the next read.
         self.volatile: list[bool] = [
             not problem.starts_off_chip[t] and not problem.must_store[t] for t in range(problem.tensor_count)
         ]
         self.born_after: dict[int, int] = {}
         self.produced = [sum(1 << t for t in problem.results_of(v).tolist()) for v in range(count)]
-        self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem)]
+        self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem, ordered)]
         self.expanded = 0
         self.tried = 0
         # Operators are looked at in this order, which decides between equally good ones.

@@ -163,16 +163,18 @@ def build_joint(
     together
         Pairs of operators of which the second may be assumed to run right after the first.
     ordered
-        Pairs of operators of which the first may be assumed to run before the second (symmetric branches).
+        Pairs of operators of which the first may be assumed to run before the second, as
+        :func:`~cosma.formulation.symmetry.ordered_pairs` finds them. Windows shrink by them, so other orders have
+        no assignment; see :func:`~cosma.formulation.symmetry.arrange`.
     """
-    return _Builder(problem, addresses).build(tuple(conflicts), together, ordered)
+    return _Builder(problem, addresses, windows_of(problem, ordered)).build(tuple(conflicts), together, ordered)
 
 
 class _Builder:
-    def __init__(self, problem: Problem, addresses: Addresses) -> None:
+    def __init__(self, problem: Problem, addresses: Addresses, windows: Windows) -> None:
         self.problem = problem
         self.addresses = addresses
-        self.windows = windows_of(problem)
+        self.windows = windows
         self.out = ModelBuilder("joint" if addresses == "none" else f"joint with {addresses} addresses")
         self.size = problem.size_bytes.tolist()
         self.space = problem.space_bytes.tolist()

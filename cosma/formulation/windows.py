@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cosma.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Positions over all topological orders; every bound is attained by some order.
+    """Positions over all topological orders (that keep further pairs in order); every bound is attained by some order.
 
     Attributes
     ----------
@@ -37,15 +39,30 @@ class Windows:
         return self.earliest[operator] == self.latest[operator]
 
 
-def windows_of(problem: Problem) -> Windows:
-    """Count ancestors and descendants of every operator."""
+def windows_of(problem: Problem, ordered: Iterable[tuple[int, int]] = ()) -> Windows:
+    """Count ancestors and descendants of every operator.
+
+    Parameters
+    ----------
+    problem
+        The instance.
+    ordered
+        Further pairs of operators of which the first runs before the second. Those whose first has the larger
+        number are not made use of.
+    """
     count = problem.operator_count
     before, after = [0] * count, [0] * count
+    more: dict[int, list[int]] = {}
+    less: dict[int, list[int]] = {}
+    for u, v in ordered:
+        if u < v:
+            more.setdefault(v, []).append(u)
+            less.setdefault(u, []).append(v)
     for v in range(count):  # operators are numbered in a topological order
-        for u in problem.predecessors_of(v).tolist():
+        for u in (*problem.predecessors_of(v).tolist(), *more.get(v, ())):
             before[v] |= before[u] | 1 << u
     for v in range(count - 1, -1, -1):
-        for w in problem.successors_of(v).tolist():
+        for w in (*problem.successors_of(v).tolist(), *less.get(v, ())):
             after[v] |= after[w] | 1 << w
     earliest = tuple(mask.bit_count() for mask in before)
     latest = tuple(count - 1 - mask.bit_count() for mask in after)
