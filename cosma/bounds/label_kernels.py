@@ -22,6 +22,8 @@ from cosma.bounds.label_tables import (
     CONSUMER,
     COST,
     COVERS,
+    DEPTH,
+    FREED,
     GAIN,
     HERE,
     KEY,
@@ -32,9 +34,9 @@ from cosma.bounds.label_tables import (
     NEXT,
     OPERAND,
     OPERATOR_WORDS,
+    PAID,
     PAIR,
     PARENT,
-    PLACE,
     PREDECESSOR,
     PRICE,
     PRODUCER,
@@ -82,57 +84,62 @@ def list_ways(
     ``links`` a takeover is, or -1; its operand and result are no ways.
     """
     over = used - shape[CAPACITY]
-    streamable = shape[STREAMABLE]
+    streamable, here, clean = shape[STREAMABLE], shape[HERE], shape[CLEAN]
     count = 0
     extra = 0
     taking = links[pair] if pair >= 0 else -1
     taken = links[pair + 1] if pair >= 0 else -1
-    for i in range(operators[v, OPERAND], operators[v + 1, OPERAND]):
+    first, end = operators[v, OPERAND], operators[v + 1, OPERAND]
+    for i in range(first, end):
         u = links[i]
-        if tensors[u, SPACE] == 0:
+        space = tensors[u, SPACE]
+        if space == 0:
             continue
-        is_here = has(table, at, shape[HERE], u)
-        store = 0 if has(table, at, shape[CLEAN], u) else tensors[u, WRITE]
+        is_here = has(table, at, here, u)
         lives_on = read_later(tensors, links, table, at, u, v)
-        if not is_here:
-            if streamable and not lives_on and u != taken:
-                continue
-            over += tensors[u, SPACE]
+        price = tensors[u, SIZE] if lives_on else 0
+        if is_here:
+            if not has(table, at, clean, u):
+                price += tensors[u, WRITE]
+        elif streamable and not lives_on and u != taken:
+            continue
+        else:
+            over += space
         if u == taken:
             over -= tensors[taking, SPACE]
             if lives_on:
-                extra = tensors[u, SIZE] + (store if is_here else 0)
-        elif streamable:
-            ways[count, GAIN] = tensors[u, SPACE]
-            ways[count, PRICE] = (tensors[u, SIZE] + store if is_here else 0) + (tensors[u, SIZE] if lives_on else 0)
+                extra = price
+        elif streamable and count < MOST_WAYS:
+            ways[count, GAIN] = space
+            ways[count, PRICE] = price + tensors[u, SIZE] if is_here else price
             ways[count, WHICH] = u
             count += 1
     for i in range(operators[v, RESULT], operators[v + 1, RESULT]):
         r = links[i]
-        if tensors[r, SPACE] == 0:
-            continue
+        space = tensors[r, SPACE]
         read = tensors[r, CONSUMER] < tensors[r + 1, CONSUMER]
-        if streamable and not read and tensors[r, MUST_STORE] and r != taking:
+        if space == 0 or (streamable and not read and tensors[r, MUST_STORE] and r != taking):
             continue
-        over += tensors[r, SPACE]
-        if streamable and r != taking:
-            ways[count, GAIN] = tensors[r, SPACE]
-            ways[count, PRICE] = tensors[r, SIZE] + (tensors[r, WRITE] if read else 0)
+        over += space
+        if streamable and r != taking and count < MOST_WAYS:
+            ways[count, GAIN] = space
+            ways[count, PRICE] = tensors[r, SIZE] + tensors[r, WRITE] if read else tensors[r, SIZE]
             ways[count, WHICH] = r + shape[TENSORS]
             count += 1
     for k in range(shape[TENSOR_WORDS]):
-        word = table[at, shape[HERE] + k]
-        while word:
+        word = table[at, here + k]
+        while word and count < MOST_WAYS:
             t = k * 64 + lowest(word)
             word &= word - np.uint64(1)
-            touched = False
-            for i in range(operators[v, OPERAND], operators[v + 1, OPERAND]):
-                if links[i] == t:
-                    touched = True
-                    break
-            if not touched and count < MOST_WAYS:
+            i = first
+            while i < end and links[i] != t:
+                i += 1
+            if i == end:
+                price = tensors[t, SIZE]
+                if not has(table, at, clean, t):
+                    price += tensors[t, WRITE]
                 ways[count, GAIN] = tensors[t, SPACE]
-                ways[count, PRICE] = tensors[t, SIZE] + (0 if has(table, at, shape[CLEAN], t) else tensors[t, WRITE])
+                ways[count, PRICE] = price
                 ways[count, WHICH] = t
                 count += 1
     return over, count, extra
@@ -144,19 +151,60 @@ def sort_ways(ways: Ints, count: int) -> None:
     for i in range(1, count):
         gain, price, which = ways[i, GAIN], ways[i, PRICE], ways[i, WHICH]
         j = i - 1
-        while j >= 0 and (
-            ways[j, GAIN] < gain
-            or (
-                ways[j, GAIN] == gain
-                and (ways[j, PRICE] > price or (ways[j, PRICE] == price and ways[j, WHICH] > which))
-            )
-        ):
-            ways[j + 1, GAIN], ways[j + 1, PRICE], ways[j + 1, WHICH] = ways[j, GAIN], ways[j, PRICE], ways[j, WHICH]
+        while j >= 0:
+            after = ways[j, GAIN] - gain
+            if after == 0:
+                after = price - ways[j, PRICE]
+            if after == 0:
+                after = which - ways[j, WHICH]
+            if after > 0:
+                break
+            for column in range(3):
+                ways[j + 1, column] = ways[j, column]
             j -= 1
         ways[j + 1, GAIN], ways[j + 1, PRICE], ways[j + 1, WHICH] = gain, price, which
+    left = 0
     ways[count, LEFT] = 0
     for i in range(count - 1, -1, -1):
-        ways[i, LEFT] = ways[i + 1, LEFT] + ways[i, GAIN]
+        left += ways[i, GAIN]
+        ways[i, LEFT] = left
+
+
+@helper
+def next_cover(ways: Ints, count: int, over: int, upper: float, tally: Ints) -> bool:
+    """Find the next inclusion-minimal set of ways that frees ``over`` bytes and is paid with less than ``upper``.
+
+    Depth first; ``tally`` holds where the last one was found: ``DEPTH`` ways chosen (-1: begin) that free ``FREED``
+    bytes, and all that is ``PAID``.
+    """
+    depth, freed, paid = tally[DEPTH], tally[FREED], tally[PAID]
+    following = integer(0)
+    back = depth >= 0
+    if not back:
+        depth += 1
+    while True:
+        if back:
+            if depth == 0:
+                return False
+            depth -= 1
+            following = ways[depth, CHOSEN]
+            freed -= ways[following, GAIN]
+            paid -= ways[following, PRICE]
+            following += 1
+        back = paid >= upper
+        if freed >= over:
+            if not back:
+                tally[DEPTH], tally[FREED], tally[PAID] = depth, freed, paid
+                return True
+            back = True
+        elif not back and following < count and freed + ways[following, LEFT] >= over:
+            ways[depth, CHOSEN] = following
+            freed += ways[following, GAIN]
+            paid += ways[following, PRICE]
+            depth += 1
+            following += 1
+        else:
+            back = True
 
 
 @helper
@@ -165,46 +213,43 @@ def write_child(
     ways: Ints, chosen: int, new_table: Words, child: int,
 ) -> int:  # fmt: skip
     """Write the sets of the label after ``v``, with the ways chosen; return the space it holds."""
-    here, away, clean = shape[HERE], shape[AWAY], shape[CLEAN]
+    here, away, clean, ready = shape[HERE], shape[AWAY], shape[CLEAN], shape[OPERATOR_WORDS]
     for k in range(table.shape[1]):
         new_table[child, k] = table[at, k]
     add(new_table, child, 0, v)
-    remove(new_table, child, shape[OPERATOR_WORDS], v)
+    remove(new_table, child, ready, v)
     for i in range(operators[v, SUCCESSOR], operators[v + 1, SUCCESSOR]):
         w = links[i]
-        ready = True
-        for j in range(operators[w, PREDECESSOR], operators[w + 1, PREDECESSOR]):
-            if not has(new_table, child, 0, links[j]):
-                ready = False
-                break
-        if ready:
-            add(new_table, child, shape[OPERATOR_WORDS], w)
+        j, end = operators[w, PREDECESSOR], operators[w + 1, PREDECESSOR]
+        while j < end and has(new_table, child, 0, links[j]):
+            j += 1
+        if j == end:
+            add(new_table, child, ready, w)
     for i in range(operators[v, OPERAND], operators[v + 1, OPERAND]):
         u = links[i]
-        if tensors[u, SPACE] == 0:
+        space = tensors[u, SPACE]
+        if space == 0:
             continue
-        is_here = has(new_table, child, here, u)
+        if has(new_table, child, here, u):
+            used -= space
+        elif tensors[u, PRODUCER] < 0 or tensors[u, WRITE] == 0:
+            add(new_table, child, clean, u)
         if read_later(tensors, links, table, at, u, v):
-            if not is_here:
-                add(new_table, child, here, u)
-                remove(new_table, child, away, u)
-                used += tensors[u, SPACE]
-                if tensors[u, PRODUCER] < 0 or tensors[u, WRITE] == 0:
-                    add(new_table, child, clean, u)
+            add(new_table, child, here, u)
+            used += space
         else:
-            if is_here:
-                used -= tensors[u, SPACE]
             remove(new_table, child, here, u)
-            remove(new_table, child, away, u)
             remove(new_table, child, clean, u)
+        remove(new_table, child, away, u)
     for i in range(operators[v, RESULT], operators[v + 1, RESULT]):
         r = links[i]
-        if tensors[r, SPACE] and tensors[r, CONSUMER] < tensors[r + 1, CONSUMER]:
+        space = tensors[r, SPACE]
+        if space and tensors[r, CONSUMER] < tensors[r + 1, CONSUMER]:
             add(new_table, child, here, r)
-            used += tensors[r, SPACE]
+            used += space
             if tensors[r, WRITE] == 0:
                 add(new_table, child, clean, r)
-    for j in range(chosen + (1 if pair >= 0 else 0)):
+    for j in range(chosen + (pair >= 0)):
         t = ways[ways[j, CHOSEN], WHICH] if j < chosen else links[pair + 1]
         if t >= shape[TENSORS]:
             t -= shape[TENSORS]
@@ -218,14 +263,14 @@ def write_child(
 
 @helper
 def insert(
-    shape: Ints, tensors: Ints, table: Words, notes: Ints, bounds: Floats, heads: Ints, tally: Ints, cost: int,
-    bound: float, pure: int,
+    shape: Ints, tensors: Ints, table: Words, notes: Ints, bounds: Floats, heads: Ints, tally: Ints, bound: float,
+    pure: int,
 ) -> bool:  # fmt: skip
     """Enter the label after the last unless one with the same down-set dominates it; False if there is no room.
 
-    Its sets are written; its cost, bound, hash, place in the hash table and whether it is pure are noted here.
+    Its sets are written and its cost is ``PAID``; what else has to do with its place in the layer is noted here.
     """
-    child = tally[MADE]
+    child, cost = tally[MADE], tally[PAID]
     words = shape[OPERATOR_WORDS]
     value = np.uint64(1469598103934665603)
     for k in range(words):
@@ -238,22 +283,21 @@ def insert(
     at = heads[slot]
     while at >= 0:
         if notes[at, ALIVE] and notes[at, KEY] == key:
-            same = True
-            for k in range(words):
-                if table[at, k] != table[child, k]:
-                    same = False
-                    break
-            if same:
+            k = 0
+            while k < words and table[at, k] == table[child, k]:
+                k += 1
+            if k == words:
                 tally[COMPARED] += 1
+                other = notes[at, COST]
                 # A merged label promises for those it stands for; now it stands for one more.
-                if dominates(shape, tensors, table, at, notes[at, COST], child, cost):
-                    if not notes[at, PURE]:
-                        bounds[at, BOUND] = min(bounds[at, BOUND], bound)
+                if dominates(shape, tensors, table, at, other, child, cost):
+                    if not notes[at, PURE] and bound < bounds[at, BOUND]:
+                        bounds[at, BOUND] = bound
                     return True
-                if not full and dominates(shape, tensors, table, child, cost, at, notes[at, COST]):
+                if not full and dominates(shape, tensors, table, child, cost, at, other):
                     notes[at, ALIVE] = 0
-                    if not pure:
-                        bound = min(bound, bounds[at, BOUND])
+                    if not pure and bounds[at, BOUND] < bound:
+                        bound = bounds[at, BOUND]
         at = notes[at, NEXT]
     if full:
         return False
@@ -269,64 +313,19 @@ def insert(
 
 
 @helper
-def cover(
-    shape: Ints, operators: Ints, tensors: Ints, links: Ints, prices: Floats, table: Words, notes: Ints,
-    bounds: Floats, at: int, v: int, pair: int, upper: float, most: int, new_table: Words, new_notes: Ints,
-    new_bounds: Floats, heads: Ints, tally: Ints, ways: Ints,
-) -> float:  # fmt: skip
-    """Create a child for every inclusion-minimal set of ways that frees enough for ``v`` to run.
-
-    Returns the least bound among children that were given up (too many ways, or no room in the layer), or -1.
-    """
-    used = notes[at, USED]
-    promised: float = bounds[at, BOUND]
-    over, count, extra = list_ways(shape, operators, tensors, links, table, at, used, v, pair, ways)
-    if count >= MOST_WAYS:
-        return promised
-    sort_ways(ways, count)
-    lost = -1.0
-    if over > ways[0, LEFT]:
-        return lost
-    rest = bounds[at, REST] - prices[v]
-    paid = notes[at, COST] + extra
-    made = depth = following = freed = integer(0)
-    while True:
-        complete = freed >= over
-        if not complete and following < count and freed + ways[following, LEFT] >= over and paid < upper:
-            ways[depth, CHOSEN] = following
-            freed += ways[following, GAIN]
-            paid += ways[following, PRICE]
-            depth += 1
-            following += 1
-            continue
-        if complete and paid < upper:
-            tally[COVERS] += 1
-            made += 1
-            if made > most:
-                # Whatever is left costs at least what the label itself promises.
-                return promised if lost < 0 else min(lost, promised)
-            child = tally[MADE]
-            space = write_child(
-                shape, operators, tensors, links, table, at, used, v, pair, ways, depth, new_table, child
-            )
-            least = max(promised, paid + future_cost(shape, tensors, links, prices, new_table, child, rest))
-            if least < upper:
-                if not insert(
-                    shape, tensors, new_table, new_notes, new_bounds, heads, tally, paid, least, notes[at, PURE]
-                ):
-                    lost = least if lost < 0 else min(lost, least)
-                elif tally[MADE] > child:
-                    new_notes[child, USED] = space
-                    new_notes[child, PARENT] = tally[PLACE]
-                    new_notes[child, BY] = v
-                    new_bounds[child, REST] = rest
-        if depth == 0:
-            return lost
-        depth -= 1
-        following = ways[depth, CHOSEN]
-        freed -= ways[following, GAIN]
-        paid -= ways[following, PRICE]
-        following += 1
+def forced_operator(
+    shape: Ints, operators: Ints, tensors: Ints, links: Ints, table: Words, at: int, used: int
+) -> int:
+    """Return an operator that may run at once, or -1."""
+    words = shape[OPERATOR_WORDS]
+    for k in range(words):
+        word = table[at, words + k]
+        while word:
+            v = k * 64 + lowest(word)
+            word &= word - np.uint64(1)
+            if may_run_at_once(shape, operators, tensors, links, table, at, used, v):
+                return v
+    return -1
 
 
 @kernel
@@ -337,23 +336,17 @@ def expand(
 ) -> float:  # fmt: skip
     """Run one more operator from the labels ``chosen[first:last]`` of a layer.
 
-    The next label is written to the new layer's row after the last, so a layer has room for one label less than it
-    has rows. ``ways`` is working memory of ``MOST_WAYS + 1`` rows. Returns the least bound of what was given up, or
-    -1.
+    Creates a child for every inclusion-minimal set of ways that frees enough space, at most ``most`` per operator
+    and takeover, in the new layer's row after its last label; so a layer has room for one label less than it has
+    rows. ``ways`` is working memory of ``MOST_WAYS + 1`` rows. Returns the least bound among children that were
+    given up (too many ways, no room), or infinity.
     """
     words = shape[OPERATOR_WORDS]
-    lost = -1.0
+    lost = np.inf
     for place in range(first, last):
         at = chosen[place]
-        tally[PLACE] = place
-        forced = -1
-        for k in range(words):
-            word = table[at, words + k]
-            while word and forced < 0:
-                v = k * 64 + lowest(word)
-                word &= word - np.uint64(1)
-                if may_run_at_once(shape, operators, tensors, links, table, at, notes[at, USED], v):
-                    forced = v
+        used, promised = notes[at, USED], bounds[at, BOUND]
+        forced = forced_operator(shape, operators, tensors, links, table, at, used)
         for k in range(words):
             word = table[at, words + k]
             while word:
@@ -361,15 +354,38 @@ def expand(
                 word &= word - np.uint64(1)
                 if forced >= 0 and v != forced:
                     continue
-                for pair in range(operators[v, PAIR] - 2, operators[v + 1, PAIR], 2):
-                    takeover = pair if pair >= operators[v, PAIR] else -1
-                    if takeover >= 0 and shape[STREAMABLE] and not has(table, at, shape[HERE], links[pair + 1]):
+                start = operators[v, PAIR]
+                for number in range(start - 2, operators[v + 1, PAIR], 2):
+                    pair = number if number >= start else -1
+                    if pair >= 0 and shape[STREAMABLE] and not has(table, at, shape[HERE], links[pair + 1]):
                         # The result alone takes no more space than the operand it would take over.
                         continue
-                    gone = cover(
-                        shape, operators, tensors, links, prices, table, notes, bounds, at, v, takeover, upper, most,
-                        new_table, new_notes, new_bounds, heads, tally, ways,
-                    )  # fmt: skip
-                    if gone >= 0:
-                        lost = gone if lost < 0 else min(lost, gone)
+                    over, count, extra = list_ways(shape, operators, tensors, links, table, at, used, v, pair, ways)
+                    if count >= MOST_WAYS:
+                        # Whatever is left costs at least what the label itself promises.
+                        lost = promised if promised < lost else lost
+                        continue
+                    sort_ways(ways, count)
+                    tally[DEPTH], tally[FREED], tally[PAID] = -1, 0, notes[at, COST] + extra
+                    rest = bounds[at, REST] - prices[v]
+                    made = 0
+                    while next_cover(ways, count, over, upper, tally):
+                        tally[COVERS] += 1
+                        made += 1
+                        if made > most:
+                            lost = promised if promised < lost else lost
+                            break
+                        child = tally[MADE]
+                        new_notes[child, USED] = write_child(
+                            shape, operators, tensors, links, table, at, used, v, pair, ways, tally[DEPTH], new_table,
+                            child,
+                        )  # fmt: skip
+                        new_notes[child, PARENT], new_notes[child, BY] = place, v
+                        new_bounds[child, REST] = rest
+                        least = tally[PAID] + future_cost(shape, tensors, links, prices, new_table, child, rest)
+                        least = promised if promised > least else least
+                        if least < upper and not insert(
+                            shape, tensors, new_table, new_notes, new_bounds, heads, tally, least, notes[at, PURE]
+                        ):
+                            lost = least if least < lost else lost
     return lost

@@ -83,13 +83,13 @@ def read_later(tensors: Ints, links: Ints, table: Words, at: int, t: int, v: int
 def dominates(shape: Ints, tensors: Ints, table: Words, a: int, cost_a: int, b: int, cost_b: int) -> bool:
     """Whether label ``a`` can become as good as ``b`` (same down-set) without paying more than ``b`` has paid."""
     paid = cost_a
-    if paid > cost_b:
-        return False
+    here, clean = shape[HERE], shape[CLEAN]
     for k in range(shape[TENSOR_WORDS]):
-        here_a, here_b = table[a, shape[HERE] + k], table[b, shape[HERE] + k]
-        clean_a = table[a, shape[CLEAN] + k]
+        if paid > cost_b:
+            return False
+        here_a, here_b = table[a, here + k], table[b, here + k]
         give_up = here_a & ~here_b
-        store = (give_up & ~clean_a) | (here_a & here_b & table[b, shape[CLEAN] + k] & ~clean_a)
+        store = (give_up | (here_a & table[b, clean + k])) & ~table[a, clean + k]
         word = give_up | store
         while word:
             bit = word & (~word + np.uint64(1))
@@ -99,40 +99,35 @@ def dominates(shape: Ints, tensors: Ints, table: Words, a: int, cost_a: int, b: 
                 paid += tensors[t, SIZE]
             if store & bit:
                 paid += tensors[t, WRITE]
-            if paid > cost_b:
-                return False
-    return True
+    return paid <= cost_b
 
 
 @helper
-def future_cost(
-    shape: Ints, tensors: Ints, links: Ints, prices: Floats, table: Words, at: int, rest: float
-) -> float:
+def future_cost(shape: Ints, tensors: Ints, links: Ints, prices: Floats, table: Words, at: int, rest: float) -> float:
     """Least cost still to pay, by the dual solution: what the rows to come need, less what is prepaid for them."""
-    least = rest
-    if least <= 0.0:
+    if rest <= 0.0:
         return 0.0
     for k in range(shape[TENSOR_WORDS]):
         word = table[at, shape[AWAY] + k]
         while word:
             t = k * 64 + lowest(word)
             word &= word - np.uint64(1)
-            if tensors[t, LOAD] == tensors[t + 1, LOAD]:
+            first, end = tensors[t, LOAD], tensors[t + 1, LOAD]
+            if first == end:
                 continue
             stretch = 0
             for i in range(tensors[t, CHAIN], tensors[t + 1, CHAIN]):
-                if has(table, at, 0, links[i]):
-                    stretch += 1
-            for i in range(tensors[t, LOAD], tensors[t + 1, LOAD], 4):
+                stretch += has(table, at, 0, links[i])
+            for i in range(first, end, 4):
                 if links[i + 1] <= stretch <= links[i + 2] and not has(table, at, 0, links[i]):
-                    least -= prices[links[i + 3]]
+                    rest -= prices[links[i + 3]]
         word = table[at, shape[CLEAN] + k]
         while word:
             t = k * 64 + lowest(word)
             word &= word - np.uint64(1)
             if tensors[t, WRITE]:
-                least -= prices[shape[OPERATORS] + t]
-    return max(0.0, least)
+                rest -= prices[shape[OPERATORS] + t]
+    return rest if rest > 0.0 else 0.0
 
 
 @helper
@@ -146,43 +141,49 @@ def run_ends(
     """
     at_once = level
     cheapest = _DEAR
-    freed = 0
     for i in range(operators[v, PREDECESSOR], operators[v + 1, PREDECESSOR]):
         u = links[i]
         if not has(table, at, 0, u) and (before < 0 or u != tensors[before, PRODUCER]):
             return -1, 0, cheapest
     for i in range(operators[v, OPERAND], operators[v + 1, OPERAND]):
         u = links[i]
-        if tensors[u, SPACE] == 0:
+        space = tensors[u, SPACE]
+        if space == 0:
             continue
+        lives_on = u != before and read_later(tensors, links, table, at, u, v)
         if u == before or has(table, at, shape[HERE], u):
-            if u == before or not read_later(tensors, links, table, at, u, v):
-                freed += tensors[u, SPACE]
-                store = 0 if u != before and has(table, at, shape[CLEAN], u) else tensors[u, WRITE]
-                cheapest = min(cheapest, tensors[u, SIZE] + store)
-        else:
-            if read_later(tensors, links, table, at, u, v):
-                return -1, 0, cheapest
-            if not shape[STREAMABLE]:
-                at_once += tensors[u, SPACE]
-    left = 0
+            if not lives_on:
+                level -= space
+                price = tensors[u, SIZE]
+                if u == before or not has(table, at, shape[CLEAN], u):
+                    price += tensors[u, WRITE]
+                if price < cheapest:
+                    cheapest = price
+        elif lives_on:
+            return -1, 0, cheapest
+        elif not shape[STREAMABLE]:
+            at_once += space
     price = 0
     for i in range(operators[v, RESULT], operators[v + 1, RESULT]):
         r = links[i]
+        space = tensors[r, SPACE]
         read = tensors[r, CONSUMER] < tensors[r + 1, CONSUMER]
         if read or not shape[STREAMABLE] or not tensors[r, MUST_STORE]:
-            at_once += tensors[r, SPACE]
-        if read and tensors[r, SPACE]:
-            left += tensors[r, SPACE]
+            at_once += space
+        if read and space:
+            level += space
             price += tensors[r, SIZE] + tensors[r, WRITE]
     shared = 0
     for i in range(operators[v, PAIR], operators[v + 1, PAIR], 2):
         u = links[i + 1]
-        if u == before or (has(table, at, shape[HERE], u) and not read_later(tensors, links, table, at, u, v)):
-            shared = max(shared, tensors[links[i], SPACE])
+        space = tensors[links[i], SPACE]
+        if space > shared and (
+            u == before or (has(table, at, shape[HERE], u) and not read_later(tensors, links, table, at, u, v))
+        ):
+            shared = space
     if at_once - shared > shape[CAPACITY]:
         return -1, 0, cheapest
-    return level - freed + left, price, cheapest
+    return level, price, cheapest
 
 
 @helper
@@ -203,15 +204,21 @@ def may_run_at_once(
         level, price, cheapest = run_ends(shape, operators, tensors, links, table, at, level, before, v)
         if level < 0:
             return False
-        least_price = min(least_price, cheapest)
-        if level <= lowest_level and (price == 0 or price <= least_price):
-            return True
-        lowest_level = min(lowest_level, level)
-        if operators[v + 1, RESULT] != operators[v, RESULT] + 1:
+        if cheapest < least_price:
+            least_price = cheapest
+        if level <= lowest_level:
+            if price <= least_price:
+                return True
+            lowest_level = level
+        result = operators[v, RESULT]
+        if operators[v + 1, RESULT] != result + 1:
             return False
-        before = links[operators[v, RESULT]]
-        if tensors[before + 1, CONSUMER] != tensors[before, CONSUMER] + 1 or tensors[before, SPACE] == 0:
+        before = links[result]
+        consumer = tensors[before, CONSUMER]
+        if tensors[before + 1, CONSUMER] != consumer + 1 or tensors[before, SPACE] == 0:
             return False
-        least_price = min(least_price, tensors[before, SIZE] + tensors[before, WRITE])
-        v = links[tensors[before, CONSUMER]]
+        price = tensors[before, SIZE] + tensors[before, WRITE]
+        if price < least_price:
+            least_price = price
+        v = links[consumer]
     return False

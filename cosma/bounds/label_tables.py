@@ -47,8 +47,8 @@ label in the hash table, hash of the down-set."""
 BOUND, REST = range(2)
 """Columns of a layer's ``bounds``: no completion costs less; value of the dual solution for what has not run."""
 
-MADE, COMPARED, COVERS, PLACE = range(4)
-"""Entries of ``tally``: labels made, comparisons, children; and the label at work."""
+MADE, COMPARED, COVERS, DEPTH, FREED, PAID = range(6)
+"""Entries of ``tally``: labels made, comparisons, sets of ways tried; the one at work: see ``next_cover``."""
 
 GAIN, PRICE, WHICH, LEFT, CHOSEN = range(5)
 """Columns of ``ways`` to free space: bytes freed, bytes to pay, the tensor (an operand or bystander ``t``, a result

@@ -121,7 +121,7 @@ class LabelSearch:
         history: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
         heads = np.empty(1 << (2 * _ROOM * self.width - 1).bit_length(), dtype=np.int64)
         ways = np.empty((MOST_WAYS + 1, 5), dtype=np.int64)
-        tally = np.zeros(4, dtype=np.int64)
+        tally = np.zeros(6, dtype=np.int64)
         portion = max(1, self.width // 16)
         for _ in range(problem.operator_count):
             tally[:] = 0
@@ -131,8 +131,7 @@ class LabelSearch:
                     *tables, now.table, now.notes, now.bounds, chosen, first, min(first + portion, len(chosen)),
                     self.upper, MOST_COVERS, new.table, new.notes, new.bounds, heads, tally, ways,
                 )  # fmt: skip
-                if lost >= 0:
-                    self._given_up = min(self._given_up, lost)
+                self._given_up = min(self._given_up, lost)
                 if tally[MADE] > _ROOM * self.width // 2:
                     tally[MADE] = new.compact(self._merged(tables, new, int(tally[MADE])))
                     rehash(new.notes, tally[MADE], heads)
