@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.problem import Decisions, noncompulsory_bytes
+from cosma.problem import Decisions, noncompulsory_bytes, touches_of
 from cosma.search.network import build_network
+from cosma.search.searcher import MOST_REFINING_TERMS, Searcher
 from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class DivideOutcome:
     parts
         The parts, in order, with what is exact about each.
     exact
-        Whether every part is exact: then no plan has less traffic.
+        Whether every part is exact, and the last replacement too: then no plan has less traffic.
     """
 
     decisions: Decisions
@@ -114,7 +115,6 @@ def divide(
     InfeasibleError
         If no plan exists because an operator does not fit.
     """
-    from cosma.exact import optimal_replacement
     from cosma.heuristics import ORDERS
 
     problem.check_feasible()
@@ -140,11 +140,32 @@ def divide(
         begin, begins_exact = end, cut_exact
     best = min(states, key=lambda state: state.cost)
     found = contraction.expand(best.order)
-    decisions, _, _ = optimal_replacement(problem, found, stop=stop)
-    given, _, _ = optimal_replacement(problem, contraction.expand(base), stop=stop)
-    exact = all(part.exact for part in parts)
-    decisions = min((decisions, given), key=lambda d: noncompulsory_bytes(problem, d))
+    decisions, proven = _replacement(problem, found, contraction.expand(base), stop)
+    exact = proven and all(part.exact for part in parts)
     return DivideOutcome(decisions, noncompulsory_bytes(problem, decisions), tuple(parts), exact)
+
+
+def _replacement(
+    problem: Problem, found: Sequence[int], given: Sequence[int], stop: Callable[[], bool] | None
+) -> tuple[Decisions, bool]:
+    """The better of two orders with its best replacement, and whether that of the first is proven.
+
+    Very large programs are not built: the greedy rule of the search decides there.
+    """
+    from cosma.exact import optimal_replacement
+
+    if max(_waiting_terms(problem, found), _waiting_terms(problem, given)) > MOST_REFINING_TERMS:
+        return Searcher(problem, (found, given)).outcome.decisions, False
+    first, _, proven = optimal_replacement(problem, found, stop=stop)
+    second, _, _ = optimal_replacement(problem, given, stop=stop)
+    return min((first, second), key=lambda d: noncompulsory_bytes(problem, d)), proven
+
+
+def _waiting_terms(problem: Problem, order: Sequence[int]) -> int:
+    """Tensors that may stay, summed over steps: the size of a replacement program."""
+    touches = touches_of(problem, order)
+    rows = np.split(touches.step, touches.start[1:-1])
+    return sum(int(row[-1] - row[0]) for row in rows if len(row))
 
 
 def _advance(

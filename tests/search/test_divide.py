@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from importlib import import_module
+
+import pytest
+
 from cosma.accelerator import Accelerator
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import Problem, build_problem, noncompulsory_bytes, occupancy_bytes
@@ -82,3 +86,15 @@ def test_stop_leaves_the_rest_as_given() -> None:
     assert not found.exact
     assert {part.reason for part in found.parts} == {"stopped"}
     assert sorted(found.decisions.order) == list(range(problem.operator_count))
+
+
+def test_large_replacements_are_left_to_the_greedy_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit no program is built, the plan still fits, and nothing is called exact."""
+    problem = diamonds(6, 320)
+    best = divide(problem, most_operators=4)
+    monkeypatch.setattr(import_module("cosma.search.divide"), "MOST_REFINING_TERMS", 10)
+    monkeypatch.setattr("cosma.exact.optimal_replacement", None)  # must not be called
+    found = divide(problem, most_operators=4)
+    assert found.noncompulsory_bytes == noncompulsory_bytes(problem, found.decisions) >= best.noncompulsory_bytes
+    assert occupancy_bytes(problem, found.decisions).max() <= problem.capacity_bytes
+    assert not found.exact
