@@ -177,7 +177,8 @@ def test_orders_to_look_at_get_fewer() -> None:
     problem = branches(3, 2)
     pairs = ordered_pairs(problem)
     chains = [[problem.operator_names.index(f"b{k}_{i}") for i in range(2)] for k in range(3)]
-    orders = [row for row in permutations(v for chain in chains for v in chain) if all(row.index(a) < row.index(b) for a, b in chains)]
+    every = permutations(v for chain in chains for v in chain)
+    orders = [row for row in every if all(row.index(a) < row.index(b) for a, b in chains)]
     kept = [row for row in orders if all(row.index(u) < row.index(v) for u, v in pairs)]
     assert (len(orders), len(kept)) == (90, 15)
     windows = windows_of(problem, pairs)
