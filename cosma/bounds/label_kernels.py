@@ -312,22 +312,6 @@ def insert(
     return True
 
 
-@helper
-def forced_operator(
-    shape: Ints, operators: Ints, tensors: Ints, links: Ints, table: Words, at: int, used: int
-) -> int:
-    """Return an operator that may run at once, or -1."""
-    words = shape[OPERATOR_WORDS]
-    for k in range(words):
-        word = table[at, words + k]
-        while word:
-            v = k * 64 + lowest(word)
-            word &= word - np.uint64(1)
-            if may_run_at_once(shape, operators, tensors, links, table, at, used, v):
-                return v
-    return -1
-
-
 @kernel
 def expand(
     shape: Ints, operators: Ints, tensors: Ints, links: Ints, prices: Floats, table: Words, notes: Ints,
@@ -346,7 +330,14 @@ def expand(
     for place in range(first, last):
         at = chosen[place]
         used, promised = notes[at, USED], bounds[at, BOUND]
-        forced = forced_operator(shape, operators, tensors, links, table, at, used)
+        forced = -1
+        for k in range(words):
+            word = table[at, words + k]
+            while word and forced < 0:
+                v = k * 64 + lowest(word)
+                word &= word - np.uint64(1)
+                if may_run_at_once(shape, operators, tensors, links, table, at, used, v):
+                    forced = v
         for k in range(words):
             word = table[at, words + k]
             while word:

@@ -54,43 +54,48 @@ def merge(
     least as good as each. Returns how many labels are kept, with ``kept`` filled.
     """
     here, away, clean = shape[HERE], shape[AWAY], shape[CLEAN]
-    total = ranked.shape[0]
+    words, total = shape[TENSOR_WORDS], ranked.shape[0]
     count = 0
     begin = 0
     while begin < total:
+        best = ranked[begin]
         end = begin + 1
-        while end < total and notes[ranked[end], KEY] == notes[ranked[begin], KEY]:
-            same = True
-            for k in range(shape[OPERATOR_WORDS]):
-                if table[ranked[end], k] != table[ranked[begin], k]:
-                    same = False
-            if not same:
+        while end < total and notes[ranked[end], KEY] == notes[best, KEY]:
+            k = 0
+            while k < shape[OPERATOR_WORDS] and table[ranked[end], k] == table[best, k]:
+                k += 1
+            if k < shape[OPERATOR_WORDS]:
                 break
             end += 1
-        allotted = max(1, (end - begin) * width // total)
-        for i in range(begin, min(end, begin + allotted)):
-            kept[count] = ranked[i]
-            count += 1
-        if end - begin > allotted:
-            to = kept[count - 1]
-            for i in range(begin + allotted, end):
-                at = ranked[i]
-                notes[to, COST] = min(notes[to, COST], notes[at, COST])
-                bounds[to, BOUND] = min(bounds[to, BOUND], bounds[at, BOUND])
-                for k in range(shape[TENSOR_WORDS]):
-                    alive = table[to, here + k] | table[to, away + k]
-                    table[to, here + k] &= table[at, here + k]
-                    table[to, away + k] = alive & ~table[to, here + k]
-                    table[to, clean + k] |= table[at, clean + k] | table[to, away + k]
+        spare = begin + (end - begin) * width // total
+        if spare == begin:
+            spare += 1
+        to = best
+        for i in range(begin, end):
+            at = ranked[i]
+            if i < spare:
+                kept[count] = to = at
+                count += 1
+                continue
+            if notes[at, COST] < notes[to, COST]:
+                notes[to, COST] = notes[at, COST]
+            if bounds[at, BOUND] < bounds[to, BOUND]:
+                bounds[to, BOUND] = bounds[at, BOUND]
+            for k in range(words):
+                left = table[to, here + k] & table[at, here + k]
+                gone = (table[to, here + k] ^ left) | table[to, away + k]
+                table[to, here + k], table[to, away + k] = left, gone
+                table[to, clean + k] |= table[at, clean + k] | gone
+        if spare < end:
             notes[to, PURE] = 0
-            held = 0
-            for k in range(shape[TENSOR_WORDS]):
+            notes[to, USED] = 0
+            for k in range(words):
                 word = table[to, here + k]
                 while word:
-                    held += tensors[k * 64 + lowest(word), SPACE]
+                    notes[to, USED] += tensors[k * 64 + lowest(word), SPACE]
                     word &= word - np.uint64(1)
-            notes[to, USED] = held
-            future = future_cost(shape, tensors, links, prices, table, to, bounds[to, REST])
-            bounds[to, BOUND] = max(bounds[to, BOUND], notes[to, COST] + future)
+            promise = notes[to, COST] + future_cost(shape, tensors, links, prices, table, to, bounds[to, REST])
+            if promise > bounds[to, BOUND]:
+                bounds[to, BOUND] = promise
         begin = end
     return count
