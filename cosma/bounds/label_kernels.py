@@ -32,6 +32,7 @@ from cosma.bounds.label_tables import (
     MOST_WAYS,
     MUST_STORE,
     NEXT,
+    ONE,
     OPERAND,
     OPERATOR_WORDS,
     PAID,
@@ -60,17 +61,39 @@ from cosma.bounds.label_tables import (
 if TYPE_CHECKING:
     from cosma.bounds.label_tables import Floats, Ints, Words
 
+_BASIS, _PRIME, _SHIFT = np.uint64(1469598103934665603), np.uint64(1099511628211), np.uint64(29)
+
 
 @helper
 def add(table: Words, at: int, offset: int, index: int) -> None:
     """Put a member into a set of label ``at``."""
-    table[at, offset + (index >> 6)] |= np.uint64(1) << np.uint64(index & 63)
+    table[at, offset + (index >> 6)] |= ONE << np.uint64(index & 63)
 
 
 @helper
 def remove(table: Words, at: int, offset: int, index: int) -> None:
     """Take a member out of a set of label ``at``."""
-    table[at, offset + (index >> 6)] &= ~(np.uint64(1) << np.uint64(index & 63))
+    table[at, offset + (index >> 6)] &= ~(ONE << np.uint64(index & 63))
+
+
+@helper
+def add_way(ways: Ints, count: int, gain: int, price: int, which: int) -> None:
+    """Add a way to ``count`` others, in their order: larger gains first, then lower prices, then tensors."""
+    at = count
+    while at > 0:
+        after = ways[at - 1, GAIN] - gain
+        if after == 0:
+            after = price - ways[at - 1, PRICE]
+        if after == 0:
+            after = which - ways[at - 1, WHICH]
+        if after > 0:
+            break
+        for column in range(3):
+            ways[at, column] = ways[at - 1, column]
+        at -= 1
+    ways[at, GAIN] = gain
+    ways[at, PRICE] = price
+    ways[at, WHICH] = which
 
 
 @helper
@@ -110,9 +133,7 @@ def list_ways(
             if lives_on:
                 extra = price
         elif streamable and count < MOST_WAYS:
-            ways[count, GAIN] = space
-            ways[count, PRICE] = price + tensors[u, SIZE] if is_here else price
-            ways[count, WHICH] = u
+            add_way(ways, count, space, price + tensors[u, SIZE] if is_here else price, u)
             count += 1
     for i in range(operators[v, RESULT], operators[v + 1, RESULT]):
         r = links[i]
@@ -122,15 +143,14 @@ def list_ways(
             continue
         over += space
         if streamable and r != taking and count < MOST_WAYS:
-            ways[count, GAIN] = space
-            ways[count, PRICE] = tensors[r, SIZE] + tensors[r, WRITE] if read else tensors[r, SIZE]
-            ways[count, WHICH] = r + shape[TENSORS]
+            price = tensors[r, SIZE] + tensors[r, WRITE] if read else tensors[r, SIZE]
+            add_way(ways, count, space, price, r + shape[TENSORS])
             count += 1
     for k in range(shape[TENSOR_WORDS]):
         word = table[at, here + k]
         while word and count < MOST_WAYS:
             t = k * 64 + lowest(word)
-            word &= word - np.uint64(1)
+            word &= word - ONE
             i = first
             while i < end and links[i] != t:
                 i += 1
@@ -138,36 +158,14 @@ def list_ways(
                 price = tensors[t, SIZE]
                 if not has(table, at, clean, t):
                     price += tensors[t, WRITE]
-                ways[count, GAIN] = tensors[t, SPACE]
-                ways[count, PRICE] = price
-                ways[count, WHICH] = t
+                add_way(ways, count, tensors[t, SPACE], price, t)
                 count += 1
-    return over, count, extra
-
-
-@helper
-def sort_ways(ways: Ints, count: int) -> None:
-    """Sort by larger gains, then lower prices, then tensors; add up what each way and all later ones free."""
-    for i in range(1, count):
-        gain, price, which = ways[i, GAIN], ways[i, PRICE], ways[i, WHICH]
-        j = i - 1
-        while j >= 0:
-            after = ways[j, GAIN] - gain
-            if after == 0:
-                after = price - ways[j, PRICE]
-            if after == 0:
-                after = which - ways[j, WHICH]
-            if after > 0:
-                break
-            for column in range(3):
-                ways[j + 1, column] = ways[j, column]
-            j -= 1
-        ways[j + 1, GAIN], ways[j + 1, PRICE], ways[j + 1, WHICH] = gain, price, which
     left = 0
     ways[count, LEFT] = 0
     for i in range(count - 1, -1, -1):
         left += ways[i, GAIN]
         ways[i, LEFT] = left
+    return over, count, extra
 
 
 @helper
@@ -272,11 +270,11 @@ def insert(
     """
     child, cost = tally[MADE], tally[PAID]
     words = shape[OPERATOR_WORDS]
-    value = np.uint64(1469598103934665603)
+    value = _BASIS
     for k in range(words):
         value ^= table[child, k]
-        value *= np.uint64(1099511628211)
-        value ^= value >> np.uint64(29)
+        value *= _PRIME
+        value ^= value >> _SHIFT
     key = integer(value)
     slot = key & (heads.shape[0] - 1)
     full = child >= table.shape[0] - 1
@@ -335,14 +333,14 @@ def expand(
             word = table[at, words + k]
             while word and forced < 0:
                 v = k * 64 + lowest(word)
-                word &= word - np.uint64(1)
+                word &= word - ONE
                 if may_run_at_once(shape, operators, tensors, links, table, at, used, v):
                     forced = v
         for k in range(words):
             word = table[at, words + k]
             while word:
                 v = k * 64 + lowest(word)
-                word &= word - np.uint64(1)
+                word &= word - ONE
                 if forced >= 0 and v != forced:
                     continue
                 start = operators[v, PAIR]
@@ -356,7 +354,6 @@ def expand(
                         # Whatever is left costs at least what the label itself promises.
                         lost = promised if promised < lost else lost
                         continue
-                    sort_ways(ways, count)
                     tally[DEPTH], tally[FREED], tally[PAID] = -1, 0, notes[at, COST] + extra
                     rest = bounds[at, REST] - prices[v]
                     made = 0

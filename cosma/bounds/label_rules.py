@@ -26,6 +26,7 @@ from cosma.bounds.label_tables import (
     HERE,
     LOAD,
     MUST_STORE,
+    ONE,
     OPERAND,
     OPERATORS,
     PAIR,
@@ -50,23 +51,26 @@ LONGEST_RUN = 16
 #: More than any price.
 _DEAR = 1 << 62
 
+_ZERO, _TWO, _FOUR, _TOP_BYTE = np.uint64(0), np.uint64(2), np.uint64(4), np.uint64(56)
+_PAIRS, _NIBBLES, _BYTES, _ONES = (np.uint64((1 << 64) // n) for n in (3, 5, 17, 255))
+
 
 @helper
 def has(table: Words, at: int, offset: int, index: int) -> bool:
     """Whether a set of label ``at`` has a member; the set begins at word ``offset``."""
-    found: bool = (table[at, offset + (index >> 6)] >> np.uint64(index & 63)) & np.uint64(1) != np.uint64(0)
+    found: bool = (table[at, offset + (index >> 6)] >> np.uint64(index & 63)) & ONE != _ZERO
     return found
 
 
 @helper
 def lowest(word: np.uint64) -> int:
     """Position of the lowest set bit of a word that is not zero."""
-    below = (word & (~word + np.uint64(1))) - np.uint64(1)
+    below = (word & (~word + ONE)) - ONE
     # Count the bits set, in pairs, nibbles and bytes.
-    below -= (below >> np.uint64(1)) & np.uint64(0x5555555555555555)
-    below = (below & np.uint64(0x3333333333333333)) + ((below >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    below = (below + (below >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return integer((below * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    below -= (below >> ONE) & _PAIRS
+    below = (below & _NIBBLES) + ((below >> _TWO) & _NIBBLES)
+    below = (below + (below >> _FOUR)) & _BYTES
+    return integer((below * _ONES) >> _TOP_BYTE)
 
 
 @helper
@@ -92,7 +96,7 @@ def dominates(shape: Ints, tensors: Ints, table: Words, a: int, cost_a: int, b: 
         store = (give_up | (here_a & table[b, clean + k])) & ~table[a, clean + k]
         word = give_up | store
         while word:
-            bit = word & (~word + np.uint64(1))
+            bit = word & (~word + ONE)
             word ^= bit
             t = k * 64 + lowest(bit)
             if give_up & bit:
@@ -111,7 +115,7 @@ def future_cost(shape: Ints, tensors: Ints, links: Ints, prices: Floats, table: 
         word = table[at, shape[AWAY] + k]
         while word:
             t = k * 64 + lowest(word)
-            word &= word - np.uint64(1)
+            word &= word - ONE
             first, end = tensors[t, LOAD], tensors[t + 1, LOAD]
             if first == end:
                 continue
@@ -124,7 +128,7 @@ def future_cost(shape: Ints, tensors: Ints, links: Ints, prices: Floats, table: 
         word = table[at, shape[CLEAN] + k]
         while word:
             t = k * 64 + lowest(word)
-            word &= word - np.uint64(1)
+            word &= word - ONE
             if tensors[t, WRITE]:
                 rest -= prices[shape[OPERATORS] + t]
     return rest if rest > 0.0 else 0.0

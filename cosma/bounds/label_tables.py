@@ -57,6 +57,9 @@ GAIN, PRICE, WHICH, LEFT, CHOSEN = range(5)
 MOST_WAYS = 256
 """Ways to free space at one operator, at most."""
 
+ONE = np.uint64(1)
+"""A named constant is a fraction of the work for the compiler that the expression is."""
+
 
 class LabelTables(NamedTuple):
     """The instance, and a dual solution of its covering program, as the kernels read them.

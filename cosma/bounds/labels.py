@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.bounds.label_kernels import expand
-from cosma.bounds.label_merge import merge, rehash
+from cosma.bounds.label_merge import merge
 from cosma.bounds.label_tables import (
     ALIVE,
     BOUND,
@@ -19,6 +19,8 @@ from cosma.bounds.label_tables import (
     KEY,
     MADE,
     MOST_WAYS,
+    NEXT,
+    OPERATOR_WORDS,
     PARENT,
     PURE,
     REST,
@@ -134,7 +136,7 @@ class LabelSearch:
                 self._given_up = min(self._given_up, lost)
                 if tally[MADE] > _ROOM * self.width // 2:
                     tally[MADE] = new.compact(self._merged(tables, new, int(tally[MADE])))
-                    rehash(new.notes, tally[MADE], heads)
+                    new.rehash(int(tally[MADE]), heads)
             chosen = self._keep(tables, new, int(tally[MADE]))
             history.append((new.notes[chosen, PARENT].astype(np.int32), new.notes[chosen, BY].astype(np.int32)))
             now, new = new, now if len(history) > 1 else _Layer(_ROOM * self.width, words)
@@ -158,14 +160,15 @@ class LabelSearch:
         alive = np.flatnonzero(layer.notes[:made, ALIVE])
         if len(alive) <= self.width:
             return alive
-        keys = layer.notes[alive, KEY].view(np.uint64)
-        ranked = alive[np.lexsort((alive, layer.bounds[alive, BOUND], keys))]
-        kept = np.empty_like(ranked)
+        # Each down-set keeps its best labels in proportion to its share, and the last of them stands for the others.
+        ranked, first, size = layer.by_down_set(alive, int(tables.shape[OPERATOR_WORDS]))
+        last = np.maximum(1, size * self.width // len(alive)) - 1
+        place = np.arange(len(ranked)) - np.repeat(first, size)
+        gone = place > np.repeat(last, size)
+        into = np.repeat(ranked[first + last], size)
         shape, _, tensors, links, prices = tables
-        count = merge(
-            shape, tensors, links, prices, layer.table, layer.notes, layer.bounds, ranked, kept, self.width
-        )
-        return np.sort(kept[:count])
+        merge(shape, tensors, links, prices, layer.table, layer.notes, layer.bounds, ranked[gone], into[gone])
+        return np.sort(ranked[~gone])
 
     def _keep(self, tables: LabelTables, layer: _Layer, made: int) -> NDArray[np.int64]:
         """Choose the labels to go on from; note the least bound of those given up."""
@@ -195,6 +198,30 @@ class _Layer:
         self.notes[:count] = self.notes[kept]
         self.bounds[:count] = self.bounds[kept]
         return count
+
+    def rehash(self, count: int, heads: NDArray[np.int64]) -> None:
+        """Enter the first ``count`` labels into a hash table, each before the earlier ones of its slot."""
+        slots = self.notes[:count, KEY] & (len(heads) - 1)
+        heads.fill(-1)
+        heads[slots] = np.arange(count)
+        order = np.argsort(slots, kind="stable")
+        slots = slots[order]
+        self.notes[:count, NEXT] = -1
+        self.notes[order[1:], NEXT] = np.where(slots[1:] == slots[:-1], order[:-1], -1)
+
+    def by_down_set(
+        self, labels: NDArray[np.int64], words: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Sort labels by (hash, bound); return them, and where each run of equal down-sets begins and its length."""
+        keys = self.notes[labels, KEY].view(np.uint64)
+        ranked = labels[np.lexsort((labels, self.bounds[labels, BOUND], keys))]
+        begins = np.ones(len(ranked), dtype=np.bool_)
+        begins[1:] = False
+        for k in range(words):
+            word = self.table[ranked, k]
+            begins[1:] |= word[1:] != word[:-1]
+        first = np.flatnonzero(begins)
+        return ranked, first, np.diff(first, append=len(ranked))
 
 
 def _first_layer(problem: Problem, potential: Potential, words: int) -> _Layer:
