@@ -23,6 +23,7 @@ from cosma.bounds.label_tables import (
     COST,
     COVERS,
     DEPTH,
+    DONE,
     FREED,
     GAIN,
     HERE,
@@ -108,7 +109,7 @@ def list_ways(
     """
     over = used - shape[CAPACITY]
     streamable, here, clean = shape[STREAMABLE], shape[HERE], shape[CLEAN]
-    count = 0
+    count = integer(0)
     extra = 0
     taking = links[pair] if pair >= 0 else -1
     taken = links[pair + 1] if pair >= 0 else -1
@@ -214,12 +215,12 @@ def write_child(
     here, away, clean, ready = shape[HERE], shape[AWAY], shape[CLEAN], shape[OPERATOR_WORDS]
     for k in range(table.shape[1]):
         new_table[child, k] = table[at, k]
-    add(new_table, child, 0, v)
+    add(new_table, child, DONE, v)
     remove(new_table, child, ready, v)
     for i in range(operators[v, SUCCESSOR], operators[v + 1, SUCCESSOR]):
         w = links[i]
         j, end = operators[w, PREDECESSOR], operators[w + 1, PREDECESSOR]
-        while j < end and has(new_table, child, 0, links[j]):
+        while j < end and has(new_table, child, DONE, links[j]):
             j += 1
         if j == end:
             add(new_table, child, ready, w)

@@ -23,6 +23,7 @@ from cosma.bounds.label_tables import (
     CHAIN,
     CLEAN,
     CONSUMER,
+    DONE,
     HERE,
     LOAD,
     MUST_STORE,
@@ -78,7 +79,7 @@ def read_later(tensors: Ints, links: Ints, table: Words, at: int, t: int, v: int
     """Whether a consumer of ``t`` other than ``v`` has still to run."""
     for i in range(tensors[t, CONSUMER], tensors[t + 1, CONSUMER]):
         c = links[i]
-        if c != v and not has(table, at, 0, c):
+        if c != v and not has(table, at, DONE, c):
             return True
     return False
 
@@ -121,9 +122,9 @@ def future_cost(shape: Ints, tensors: Ints, links: Ints, prices: Floats, table: 
                 continue
             stretch = 0
             for i in range(tensors[t, CHAIN], tensors[t + 1, CHAIN]):
-                stretch += has(table, at, 0, links[i])
+                stretch += has(table, at, DONE, links[i])
             for i in range(first, end, 4):
-                if links[i + 1] <= stretch <= links[i + 2] and not has(table, at, 0, links[i]):
+                if links[i + 1] <= stretch <= links[i + 2] and not has(table, at, DONE, links[i]):
                     rest -= prices[links[i + 3]]
         word = table[at, shape[CLEAN] + k]
         while word:
@@ -147,7 +148,7 @@ def run_ends(
     cheapest = _DEAR
     for i in range(operators[v, PREDECESSOR], operators[v + 1, PREDECESSOR]):
         u = links[i]
-        if not has(table, at, 0, u) and (before < 0 or u != tensors[before, PRODUCER]):
+        if not has(table, at, DONE, u) and (before < 0 or u != tensors[before, PRODUCER]):
             return -1, 0, cheapest
     for i in range(operators[v, OPERAND], operators[v + 1, OPERAND]):
         u = links[i]

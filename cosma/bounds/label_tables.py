@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
+if TYPE_CHECKING:
+
+    def integer(value: int | np.uint64) -> int:
+        """Make a 64-bit integer: a callee is compiled again for an argument that may be a literal number."""
+else:
+    integer = np.int64
+
+DONE = integer(0)
+"""Word of a label in which the set of operators that have run begins."""
+
 OPERATORS, TENSORS, OPERATOR_WORDS, TENSOR_WORDS, HERE, AWAY, CLEAN, STREAMABLE, CAPACITY = range(9)
 """Entries of ``shape``. ``HERE``, ``AWAY`` and ``CLEAN`` say in which word of a label these sets begin."""
 
@@ -97,14 +107,6 @@ def kernel(function: _Function) -> _Function:
     """Compile a function that Python calls."""
     compiled: _Function = numba.njit(**_OPTIONS)(function)
     return compiled
-
-
-if TYPE_CHECKING:
-
-    def integer(value: int | np.uint64) -> int:
-        """Make a 64-bit integer: a callee is compiled again for an argument that may be a literal number."""
-else:
-    integer = np.int64
 
 
 def label_tables(problem: Problem, potential: Potential) -> LabelTables:
