@@ -2,7 +2,7 @@
 
 from cosma.exact.addresses import PackedOrder, pack_order
 from cosma.exact.monolith import check_joint_size, solve_monolith
-from cosma.exact.replacement import optimal_replacement
+from cosma.exact.replacement import optimal_replacement, replacement_terms
 from cosma.exact.solve import ExactOutcome, solve_exact
 from cosma.exact.states import StatesResult, search_states
 
@@ -13,6 +13,7 @@ __all__ = [
     "check_joint_size",
     "optimal_replacement",
     "pack_order",
+    "replacement_terms",
     "search_states",
     "solve_exact",
     "solve_monolith",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cosma.errors import InfeasibleError
 from cosma.formulation import build_replacement
+from cosma.problem import touches_of
 from cosma.solvers import Profile, Status, solve
 
 if TYPE_CHECKING:
@@ -20,6 +23,16 @@ EXACT_PROFILE = Profile(
 
 #: Deterministic seconds after which a replacement is left as it is; a few hundred operators take under 0.1.
 DEFAULT_WORK = 5.0
+
+#: Terms (see :func:`replacement_terms`) beyond which building a program takes seconds and solving it is hopeless.
+MOST_REPLACEMENT_TERMS = 400_000
+
+
+def replacement_terms(problem: Problem, order: Sequence[int]) -> int:
+    """Size of an order's replacement program: how long tensors wait between touches, in steps, all together."""
+    touches = touches_of(problem, order)
+    rows = np.split(touches.step, touches.start[1:-1])
+    return sum(int(row[-1] - row[0]) for row in rows if len(row))
 
 
 def optimal_replacement(

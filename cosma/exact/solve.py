@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cosma.exact.addresses import as_joint, conflicting, pack_order
-from cosma.exact.replacement import EXACT_PROFILE, optimal_replacement
+from cosma.exact.replacement import EXACT_PROFILE, MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 from cosma.exact.states import search_states
 from cosma.formulation import arrange, build_joint, ordered_pairs, symmetries_of
 from cosma.lowering import realise, try_realise
@@ -17,6 +17,7 @@ from cosma.solvers import Status, solve
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cosma.bounds import BoundEngine
     from cosma.formulation import JointConflict
     from cosma.lowering import Realised
     from cosma.problem import Decisions, Problem
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 #: States that one nominal second of effort pays for.
 STATES_PER_SECOND = 6_000
+#: States looked at before the bounds of :mod:`cosma.bounds` are asked: enough for most networks, and soon over.
+FIRST_STATES = 6_000
+#: Share of the effort for those bounds before the search over states goes on to its limit.
+FIRST_BOUND_SHARE = 0.5
+#: Operators beyond which the search over states is not begun: setting it up is quadratic.
+MOST_STATE_OPERATORS = 3_000
 #: Programs with more variables than this are not built: they would not be solved either.
 MOST_VARIABLES = 60_000
 #: Orders of equal traffic that are tried when addresses do not fit the first.
@@ -78,9 +85,10 @@ def solve_exact(
 ) -> ExactOutcome:
     """Find a plan and prove it optimal, addresses included.
 
-    Order and residency are solved without addresses, by dynamic programming over states or, where there are too
-    many, by the joint program; the optimum bounds every plan. Addresses are then packed; conflicts are learnt
-    and the rest solved again until a plan meets the bound. Deterministic unless a clock or ``stop`` ends it.
+    Order and residency are solved without addresses: by dynamic programming over states; where there are too many,
+    by the bounds of :mod:`cosma.bounds`, and failing those by the joint program. Their optimum bounds every plan.
+    Addresses are then packed; conflicts are learnt and the rest solved again until a plan meets the bound.
+    Deterministic unless a clock or ``stop`` ends it.
 
     Parameters
     ----------
@@ -125,6 +133,7 @@ class _Run:
     phase_began_s: float = field(default_factory=time.monotonic)
     timed_out: bool = False
     interrupted: bool = False
+    engine: BoundEngine | None = None
 
     def stop(self) -> bool:
         if self.asked_to_stop is not None and self.asked_to_stop():
@@ -179,21 +188,27 @@ class _Run:
         )
 
     def _solve(self) -> None:
-        relaxed, _, _ = optimal_replacement(
-            self.problem, self.incumbent.order, hint=self.incumbent, profile=self.profile, stop=self.stop
-        )
-        self._pack(relaxed, 0)
+        relaxed = self.incumbent
+        if replacement_terms(self.problem, relaxed.order) <= MOST_REPLACEMENT_TERMS:
+            relaxed, _, _ = optimal_replacement(
+                self.problem, relaxed.order, hint=relaxed, profile=self.profile, stop=self.stop
+            )
+            self._pack(relaxed, 0)
         self.phase("replacement of the given order")
-        if self.done:
-            return
-        relaxed = self._search_states(relaxed)
-        self.phase("states")
-        if not self.done and noncompulsory_bytes(self.problem, relaxed) > self.bound:
-            self._covering_bound()
-            self.phase("covering bound")
-        if not self.done and noncompulsory_bytes(self.problem, relaxed) > self.bound:
-            relaxed = self._joint(relaxed)
-            self.phase("joint program")
+        budget = max(500, int(self.effort * STATES_PER_SECOND))
+        few = min(budget, FIRST_STATES)
+        steps: list[tuple[str, Callable[[Decisions], Decisions]]] = [
+            ("states", lambda known: self._search_states(known, few)),
+            ("bounds", lambda known: self._bounds(known, FIRST_BOUND_SHARE * self.effort)),
+            ("states", lambda known: self._search_states(known, budget) if budget > few else known),
+            ("bounds", lambda known: self._bounds(known, (1 - FIRST_BOUND_SHARE) * self.effort)),
+            ("joint program", self._joint),
+        ]
+        for name, step in steps:
+            if self.done or noncompulsory_bytes(self.problem, relaxed) <= self.bound:
+                break
+            relaxed = step(relaxed)
+            self.phase(name)
         if not self.done:
             self._pack(relaxed, 30)
             self._other_orders(relaxed)
@@ -215,28 +230,40 @@ class _Run:
         )
         self.offer(found.realised if found.realised is not None else realise(self.problem, decisions))
 
-    def _search_states(self, relaxed: Decisions) -> Decisions:
+    def _better(self, order: Sequence[int], relaxed: Decisions) -> Decisions:
+        """The best replacement of another order, if it moves less."""
+        if replacement_terms(self.problem, order) > MOST_REPLACEMENT_TERMS:
+            return relaxed
+        found, _, _ = optimal_replacement(self.problem, order)
+        return min(found, relaxed, key=lambda d: noncompulsory_bytes(self.problem, d))
+
+    def _search_states(self, relaxed: Decisions, budget: int) -> Decisions:
         """Dynamic programming; returns the best decisions known without addresses."""
+        if self.problem.operator_count > MOST_STATE_OPERATORS:
+            return relaxed
         known = noncompulsory_bytes(self.problem, relaxed)
-        budget = max(500, int(self.effort * STATES_PER_SECOND))
         found = search_states(self.problem, ceiling_bytes=known, most_states=budget, stop=self.stop)
         name = "dynamic programming over states, without addresses"
         if found.cost_bytes is not None:
-            better, _, _ = optimal_replacement(self.problem, found.order)
             self.raise_bound(found.bound_bytes, name)
-            return better
+            return self._better(found.order, relaxed)
         if found.complete:
             self.raise_bound(known, name)
         else:
             self.raise_bound(found.bound_bytes, name + ", cut short")
         return relaxed
 
-    def _covering_bound(self) -> None:
-        """Bound the traffic by what is alive around each operator, whatever the order."""
+    def _bounds(self, relaxed: Decisions, work: float) -> Decisions:
+        """Bound the traffic by what is alive around each operator, and by a wider search; take the order it finds."""
         from cosma.bounds import BoundEngine
 
-        found = BoundEngine(self.problem, upper_bound=self.cost).run(min(2.0, self.effort), self.stop)
+        if self.engine is None:
+            self.engine = BoundEngine(self.problem)
+        self.engine.update_upper(noncompulsory_bytes(self.problem, relaxed))
+        found = self.engine.run(work, self.stop)
         self.raise_bound(found.value_bytes, found.method)
+        order = self.engine.order
+        return relaxed if order is None else self._better(order, relaxed)
 
     def _joint(self, relaxed: Decisions) -> Decisions:
         """The joint program, where it is small enough to be solved."""
@@ -258,9 +285,7 @@ class _Run:
             self.raise_bound(result.bound, f"joint program without addresses, {chosen.back_end}")
         if result.values is None:
             return relaxed
-        found = joint.decisions(result.values)
-        better, _, _ = optimal_replacement(self.problem, found.order)
-        return min(better, relaxed, key=lambda d: noncompulsory_bytes(self.problem, d))
+        return self._better(joint.decisions(result.values).order, relaxed)
 
     def _other_orders(self, relaxed: Decisions) -> None:
         """Orders of the same traffic, for the case that addresses do not fit the first."""
@@ -274,8 +299,7 @@ class _Run:
                 return
             if found.order not in tried:
                 tried.add(found.order)
-                decisions, _, _ = optimal_replacement(self.problem, found.order)
-                self._pack(decisions, 10)
+                self._pack(self._better(found.order, relaxed), 10)
 
     def _joint_with_conflicts(self) -> None:
         """Solve the joint program again and again, each time without the combinations that had no addresses."""

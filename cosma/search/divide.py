@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.problem import Decisions, noncompulsory_bytes, touches_of
+from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.search.network import build_network
 from cosma.search.searcher import MOST_REFINING_TERMS, Searcher
 from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
@@ -152,20 +152,13 @@ def _replacement(
 
     Very large programs are not built: the greedy rule of the search decides there.
     """
-    from cosma.exact import optimal_replacement
+    from cosma.exact import optimal_replacement, replacement_terms
 
-    if max(_waiting_terms(problem, found), _waiting_terms(problem, given)) > MOST_REFINING_TERMS:
+    if max(replacement_terms(problem, found), replacement_terms(problem, given)) > MOST_REFINING_TERMS:
         return Searcher(problem, (found, given)).outcome.decisions, False
     first, _, proven = optimal_replacement(problem, found, stop=stop)
     second, _, _ = optimal_replacement(problem, given, stop=stop)
     return min((first, second), key=lambda d: noncompulsory_bytes(problem, d)), proven
-
-
-def _waiting_terms(problem: Problem, order: Sequence[int]) -> int:
-    """Tensors that may stay, summed over steps: the size of a replacement program."""
-    touches = touches_of(problem, order)
-    rows = np.split(touches.step, touches.start[1:-1])
-    return sum(int(row[-1] - row[0]) for row in rows if len(row))
 
 
 def _advance(

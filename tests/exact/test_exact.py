@@ -5,6 +5,7 @@ from hypothesis import given, settings
 
 from cosma.errors import InfeasibleError
 from cosma.exact import optimal_replacement, search_states, solve_exact
+from cosma.exact import solve as solve_module
 from cosma.exact.monolith import solve_monolith
 from cosma.lowering import realise
 from cosma.problem import Decisions, Problem, decisions_from_gaps, noncompulsory_bytes
@@ -131,3 +132,29 @@ def test_what_cannot_run_is_refused_with_a_reason() -> None:
     problem = next(p for p in map(random_problem, range(200)) if not feasible(p))
     with pytest.raises(InfeasibleError, match="does not fit"):
         solve_exact(problem, nothing_kept(problem))
+
+
+@pytest.mark.parametrize("most_terms", [0, 400_000])
+def test_bounds_step_in_where_states_end_early(monkeypatch: pytest.MonkeyPatch, most_terms: int) -> None:
+    """With no states to spend, bounds find order and proof; without replacement programs nothing wrong is claimed."""
+    monkeypatch.setattr(solve_module, "FIRST_STATES", 0)
+    monkeypatch.setattr(solve_module, "STATES_PER_SECOND", 0)
+    monkeypatch.setattr(solve_module, "MOST_STATE_OPERATORS", 1)
+    monkeypatch.setattr(solve_module, "MOST_REPLACEMENT_TERMS", most_terms)
+    methods = set()
+    proven = 0
+    for seed in range(25):
+        problem = random_problem(seed)
+        if not feasible(problem):
+            continue
+        truth = brute_force(problem).noncompulsory_bytes
+        outcome = solve_exact(problem, nothing_kept(problem), effort=2)
+        assert truth is not None
+        assert outcome.bound_bytes <= truth <= outcome.noncompulsory_bytes
+        report = replay_instructions(problem.graph, problem.accelerator, outcome.realised.instructions)
+        assert not report.violations
+        assert report.traffic.noncompulsory == outcome.noncompulsory_bytes
+        methods.add(outcome.method.split(",")[0])
+        proven += outcome.status == "optimal"
+    assert methods & {"label search", "forced liveness"}
+    assert proven > 10
