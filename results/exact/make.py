@@ -132,9 +132,15 @@ def run_cells(models: Path) -> list[dict[str, object]]:
                         continue
                     row = run_cell(graph, capacity_for(graph, grid, factor))
                     rows.append({"model": name, "family": family, "grid": grid, "factor": factor} | row)
+                    rows.sort(key=place)
                     write_csv(HERE / "cells.csv", rows)
             print(f"{name}: {len(rows)} cells", file=sys.stderr)
     return rows
+
+
+def place(row: dict[str, object]) -> tuple[int, str, float]:
+    """Where a row stands in the table, whenever it was made."""
+    return (*CNNS, *TRANSFORMERS).index(str(row["model"])), str(row["grid"]), float(str(row["factor"]))
 
 
 def compare_back_ends(models: Path) -> list[dict[str, object]]:
