@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 from cosma.formulation.windows import windows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cosma.problem import Problem
 
 
@@ -27,12 +25,9 @@ class Charge:
     cost_bytes: int
 
 
-def charges_of(problem: Problem, ordered: Iterable[tuple[int, int]] = ()) -> list[Charge]:
-    """Collect rows over disjoint tensors, dear ones first. Deterministic.
-
-    They hold for orders that keep the pairs of ``ordered`` (see :func:`~cosma.formulation.ordered_pairs`).
-    """
-    windows = windows_of(problem, ordered)
+def charges_of(problem: Problem) -> list[Charge]:
+    """Collect rows over disjoint tensors, dear ones first. Deterministic."""
+    windows = windows_of(problem)
     count = problem.operator_count
     readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
     free_to_leave = _first_reads(problem)

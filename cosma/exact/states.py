@@ -11,7 +11,7 @@ has no copy yet), so that a cheaper state never owes more later. Three facts kee
 
 - *Dominance.* Among states with the same operators behind them, one that could turn into another by giving
   tensors up, at no more than the other's cost, makes the other superfluous.
-- *Symmetric branches.* Where branches can trade places, one order of their first operators is enough.
+- *Symmetric branches.* Where branches can trade places, states that differ by their names alone are one.
 - *Free moves.* An operator whose operands are all inside, which fits beside everything, and which leaves behind
   nothing, or one result no dearer and no larger than an operand that dies with it, may run at once.
 """
@@ -24,16 +24,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cosma.exact.charges import charges_of
-from cosma.formulation.symmetry import ordered_pairs
+from cosma.formulation.symmetry import symmetries_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cosma.formulation import Symmetry
     from cosma.problem import Problem
 
 
 class State(NamedTuple):
-    """Cost so far, tensors inside, those of them with an off-chip copy, bytes used, how it came about."""
+    """Cost so far, tensors inside, those of them with an off-chip copy, bytes used, how it came about.
+
+    ``operator`` is named as in ``parent``; after it ran, all was renamed by the swaps numbered ``renamed``, in turn.
+    """
 
     cost: int
     inside: int
@@ -41,6 +45,7 @@ class State(NamedTuple):
     used: int
     operator: int
     parent: State | None
+    renamed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +99,36 @@ def search_states(
     stop
         Polled between states.
     symmetric
-        Whether to look for branches that can trade places, and to try one order of each such pair only.
+        Whether to look for branches that can trade places, and to treat states that differ by such a swap as one.
     """
-    ordered = ordered_pairs(problem) if symmetric else ()
-    return _Search(problem, ceiling_bytes, most_states, seed, stop, ordered).run()
+    swaps = [_Swap(symmetry) for symmetry in symmetries_of(problem)] if symmetric else []
+    return _Search(problem, ceiling_bytes, most_states, seed, stop, swaps).run()
+
+
+class _Swap:
+    """A symmetry in bit sets."""
+
+    def __init__(self, symmetry: Symmetry) -> None:
+        self.operators = symmetry.operators
+        self._rows = [
+            (sum(1 << x for x in moved), [(1 << x, 1 << y) for x, y in moved.items()])
+            for moved in (symmetry.operators, symmetry.tensors)
+        ]
+
+    def _renamed(self, mask: int, row: int) -> int:
+        moved, pairs = self._rows[row]
+        part = mask & moved
+        if part in (0, moved):
+            return mask
+        return (mask ^ part) | sum(y for x, y in pairs if part & x)
+
+    def of_operators(self, done: int) -> int:
+        """Rename a set of operators."""
+        return self._renamed(done, 0)
+
+    def of_tensors(self, tensors: int) -> int:
+        """Rename a set of tensors."""
+        return self._renamed(tensors, 1)
 
 
 class _LimitReachedError(Exception):
@@ -112,7 +143,7 @@ class _Search:
         most_states: int,
         seed: int,
         stop: Callable[[], bool] | None,
-        ordered: Sequence[tuple[int, int]],
+        swaps: Sequence[_Swap],
     ) -> None:
         self.problem = problem
         self.constant = problem.constant_noncompulsory_bytes
@@ -129,15 +160,14 @@ class _Search:
         self.operand_mask = [sum(1 << t for t in row) for row in self.operands]
         self.pairs = [problem.pairs_of(v) for v in range(count)]
         self.before = [sum(1 << u for u in problem.predecessors_of(v).tolist()) for v in range(count)]
-        for u, v in ordered:
-            self.before[v] |= 1 << u
         # Tensors whose loss costs a store besides the next read.
         self.volatile: list[bool] = [
             not problem.starts_off_chip[t] and not problem.must_store[t] for t in range(problem.tensor_count)
         ]
         self.born_after: dict[int, int] = {}
         self.produced = [sum(1 << t for t in problem.results_of(v).tolist()) for v in range(count)]
-        self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem, ordered)]
+        self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem)]
+        self.swaps = swaps
         self.expanded = 0
         self.tried = 0
         # Operators are looked at in this order, which decides between equally good ones.
@@ -162,19 +192,62 @@ class _Search:
             for done, states in following.items():
                 promising = self._promising(done, states)
                 if promising:
-                    layer[done] = self._undominated(promising)
+                    name, renamed = self._renamed(done, promising)
+                    layer.setdefault(name, []).extend(renamed)
+            for done, states in layer.items():
+                layer[done] = self._undominated(states)
             if not layer:
                 assert self.ceiling is not None, "every operator fits, so some state follows"
                 return StatesResult(self.ceiling + self.constant, None, (), True, self.expanded)
             floor = max(floor, min(self._estimate(done, s) for done, states in layer.items() for s in states))
         best = min(state for states in layer.values() for state in states)
+        cost = best.cost + self.constant
+        return StatesResult(cost, cost, self._order(best), True, self.expanded)
+
+    def _order(self, best: State) -> tuple[int, ...]:
+        """Follow a state back to the first, in the names that things have at the end."""
         order: list[int] = []
+        name = list(range(self.problem.operator_count))
         last: State | None = best
         while last is not None and last.operator >= 0:
-            order.append(last.operator)
+            for k in reversed(last.renamed):
+                swapped = {v: name[w] for v, w in self.swaps[k].operators.items()}
+                for v, w in swapped.items():
+                    name[v] = w
+            order.append(name[last.operator])
             last = last.parent
-        cost = best.cost + self.constant
-        return StatesResult(cost, cost, tuple(reversed(order)), True, self.expanded)
+        return tuple(reversed(order))
+
+    def _renamed(self, done: int, states: list[State]) -> tuple[int, list[State]]:
+        """Give states with the same operators behind them the names under which their likes are kept."""
+        common: list[int] = []
+        settled = not self.swaps
+        while not settled:
+            settled = True
+            for k, swap in enumerate(self.swaps):
+                other = swap.of_operators(done)
+                if other < done:
+                    done, settled = other, False
+                    common.append(k)
+        neutral = [k for k, swap in enumerate(self.swaps) if swap.of_operators(done) == done]
+        return done, [self._renamed_state(state, common, neutral) for state in states]
+
+    def _renamed_state(self, state: State, common: list[int], neutral: list[int]) -> State:
+        """Rename by swaps that the operators behind call for, then by those that these do not notice."""
+        inside, copied = state.inside, state.copied
+        steps = list(common)
+        for k in common:
+            inside, copied = self.swaps[k].of_tensors(inside), self.swaps[k].of_tensors(copied)
+        settled = not neutral
+        while not settled:
+            settled = True
+            for k in neutral:
+                swap = self.swaps[k]
+                other = swap.of_tensors(inside), swap.of_tensors(copied)
+                if other < (inside, copied):
+                    (inside, copied), settled = other, False
+                    steps.append(k)
+        return state._replace(inside=inside, copied=copied, renamed=tuple(steps)) if steps else state
 
     def _ready(self, done: int) -> list[int]:
         return [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cosma.accelerator import Accelerator
 from cosma.errors import InfeasibleError
-from cosma.exact import search_states
+from cosma.exact import optimal_replacement, search_states
 from cosma.exact.monolith import warm_start
 from cosma.formulation import Symmetry, arrange, build_joint, ordered_pairs, symmetries_of, windows_of
 from cosma.graph import Graph, Operator, Tensor, TensorKind
@@ -54,7 +54,7 @@ def feasible(problem: Problem) -> bool:
 
 
 def check_optimum(problem: Problem) -> bool:
-    """With the pairs in order the optimum stays what it was, in the search over states and in the program."""
+    """States named up to symmetry have the same optimum, and the order that comes out reaches it."""
     if not feasible(problem):
         return False
     try:
@@ -64,18 +64,19 @@ def check_optimum(problem: Problem) -> bool:
     plain = search_states(problem, symmetric=False)
     broken = search_states(problem)
     assert plain.cost_bytes == broken.cost_bytes == broken.bound_bytes == truth
-    pairs = ordered_pairs(problem)
     position = {v: i for i, v in enumerate(broken.order)}
-    assert all(position[u] < position[v] for u, v in pairs)
+    assert sorted(position) == list(range(problem.operator_count))
+    assert all(position[int(u)] < i for v, i in position.items() for u in problem.predecessors_of(v))
+    assert optimal_replacement(problem, broken.order)[1] == truth
     assert search_states(problem, ceiling_bytes=truth).cost_bytes is None
     for most_states in (1, 4):
         assert search_states(problem, most_states=most_states).bound_bytes <= (truth or 0)
-    return bool(pairs)
+    return broken.expanded < plain.expanded
 
 
 @pytest.mark.parametrize("block", range(4))
 def test_the_optimum_stays(block: int) -> None:
-    assert sum(check_optimum(random_symmetric_problem(seed)) for seed in range(60 * block, 60 * block + 60)) > 30
+    assert sum(check_optimum(random_symmetric_problem(seed)) for seed in range(60 * block, 60 * block + 60)) > 15
 
 
 @given(seed=st.data())
@@ -191,4 +192,4 @@ def test_the_search_has_less_to_do() -> None:
     problem = build_problem(problem.graph, problem.accelerator.replace(scratchpad=64 * 5, operands="resident"))
     broken, plain = search_states(problem), search_states(problem, symmetric=False)
     assert broken.cost_bytes == plain.cost_bytes
-    assert broken.expanded * 2 < plain.expanded
+    assert broken.expanded * 5 < plain.expanded
