@@ -8,13 +8,15 @@ from functools import cache
 import numpy as np
 import pytest
 
+from cosma.accelerator import Accelerator
 from cosma.bounds import label_kernels, label_merge, label_rules, labels
 from cosma.bounds.labels import LabelSearch, Potential, no_potential
 from cosma.bounds.lifetimes import lifetimes_of
 from cosma.bounds.potential import PriceProgram, potential_of
 from cosma.bounds.reach import reach_of
 from cosma.bounds.rows import RowBuilder
-from cosma.problem import Problem
+from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.problem import Problem, build_problem
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_problem
 
@@ -88,6 +90,21 @@ def test_a_narrow_search_is_a_bound_whatever_is_known(width: int) -> None:
         met += search.bound_bytes > optimum - 1e-2
     assert count > 20
     assert met >= count * (0.4 if width < 5 else 0.8)
+
+
+def test_an_operator_of_hundreds_of_operands_is_given_up() -> None:
+    names = [f"t{i}" for i in range(300)]
+    tensors = [Tensor("x", 64, TensorKind.INPUT), *(Tensor(name, 64, TensorKind.OUTPUT) for name in "yz")]
+    tensors += [Tensor(name, 64, TensorKind.INTERMEDIATE) for name in names]
+    sources = ["x", *names]
+    operators = [Operator(f"make {name}", "Relu", (sources[i],), (name,)) for i, name in enumerate(names)]
+    operators += [Operator(f"concat {name}", "Concat", tuple(names), (name,)) for name in ("y", "z")]
+    problem = build_problem(Graph(tensors, operators), Accelerator(scratchpad=64 * 8, operands="streamable"))
+    search = LabelSearch(problem, no_potential(problem), None, 512)
+    # Each of the tensors beyond eight is written once and read by both.
+    assert sum(1 for _ in search.run()) == 301
+    assert not search.proven
+    assert 0 < search.bound_bytes <= 3 * 64 * 300
 
 
 def test_compiled_kernels_equal_their_python_source(monkeypatch: pytest.MonkeyPatch) -> None:
