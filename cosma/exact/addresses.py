@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.exact.replacement import EXACT_PROFILE
+from cosma.exact.replacement import EXACT_PROFILE, work_units
 from cosma.formulation import Conflict, JointConflict, build_replacement
 from cosma.lowering import chains_of, try_realise
 from cosma.packing import PackingStatus, pack
@@ -73,7 +73,7 @@ def pack_order(
     most_rounds
         Conflicts to learn before giving up.
     work_limit
-        Work per replacement; see :func:`cosma.solvers.solve`.
+        Nominal seconds per replacement; None for no limit.
     profile
         Back end for the replacements.
     stop
@@ -86,7 +86,7 @@ def pack_order(
         if candidate is None:
             replacement = build_replacement(problem, order, forbidden=conflicts)
             chosen = profile if profile is not None else EXACT_PROFILE
-            result = solve(replacement.model, chosen, work_limit=work_limit, stop=stop)
+            result = solve(replacement.model, chosen, work_limit=work_units(chosen, work_limit), stop=stop)
             if result.bound is not None:
                 bound = max(bound, result.bound)
             if result.values is None or result.status is not Status.OPTIMAL:

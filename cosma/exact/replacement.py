@@ -28,6 +28,17 @@ DEFAULT_WORK = 5.0
 MOST_REPLACEMENT_TERMS = 400_000
 
 
+#: Branch-and-bound nodes that back ends other than CP-SAT get for each nominal second of work.
+NODES_PER_SECOND = 1_000.0
+
+
+def work_units(profile: Profile, seconds: float | None) -> float | None:
+    """Turn nominal seconds into what a back end counts: deterministic seconds for CP-SAT, nodes for the others."""
+    if seconds is None or profile.back_end == "cp-sat":
+        return seconds
+    return max(1.0, seconds * NODES_PER_SECOND)
+
+
 def replacement_terms(problem: Problem, order: Sequence[int]) -> int:
     """Size of an order's replacement program: how long tensors wait between touches, in steps, all together."""
     touches = touches_of(problem, order)
@@ -55,7 +66,7 @@ def optimal_replacement(
     hint
         Decisions in the same order to begin from.
     work_limit
-        CP-SAT's deterministic seconds; None for no limit.
+        Nominal seconds; None for no limit. See :func:`work_units`.
     profile
         Another back end or other settings.
     stop
@@ -80,7 +91,7 @@ def optimal_replacement(
     if warm is not None and model.violations(warm):
         warm = None
     chosen = profile if profile is not None else EXACT_PROFILE
-    result = solve(model, chosen, warm_start=warm, work_limit=work_limit, stop=stop)
+    result = solve(model, chosen, warm_start=warm, work_limit=work_units(chosen, work_limit), stop=stop)
     if result.status is Status.INFEASIBLE:
         problem.check_feasible()
         raise InfeasibleError("no replacement fits this order into the capacity")

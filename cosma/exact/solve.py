@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cosma.exact.addresses import as_joint, conflicting, pack_order
-from cosma.exact.replacement import EXACT_PROFILE, MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+from cosma.exact.replacement import (
+    EXACT_PROFILE,
+    MOST_REPLACEMENT_TERMS,
+    optimal_replacement,
+    replacement_terms,
+    work_units,
+)
 from cosma.exact.states import search_states
 from cosma.formulation import arrange, build_joint, ordered_pairs, symmetries_of
 from cosma.lowering import realise, try_realise
@@ -234,7 +240,7 @@ class _Run:
         """The best replacement of another order, if it moves less."""
         if replacement_terms(self.problem, order) > MOST_REPLACEMENT_TERMS:
             return relaxed
-        found, _, _ = optimal_replacement(self.problem, order)
+        found, _, _ = optimal_replacement(self.problem, order, profile=self.profile)
         return min(found, relaxed, key=lambda d: noncompulsory_bytes(self.problem, d))
 
     def _search_states(self, relaxed: Decisions, budget: int) -> Decisions:
@@ -277,7 +283,7 @@ class _Run:
             joint.model,
             chosen,
             warm_start=warm if not joint.model.violations(warm) else None,
-            work_limit=self.effort,
+            work_limit=work_units(chosen, self.effort),
             time_limit_s=self._time_left(),
             stop=self.stop,
         )
@@ -310,9 +316,14 @@ class _Run:
         while not self.done and spent < self.effort:
             joint = build_joint(self.problem, conflicts=conflicts, ordered=ordered)
             result = solve(
-                joint.model, chosen, work_limit=self.effort, time_limit_s=self._time_left(), stop=self.stop
+                joint.model,
+                chosen,
+                work_limit=work_units(chosen, self.effort),
+                time_limit_s=self._time_left(),
+                stop=self.stop,
             )
-            spent += max(0.01, result.work if result.work is not None else 0.1)
+            work = result.work if result.work is not None else 0.1
+            spent += max(0.01, work / (work_units(chosen, 1.0) or 1.0))
             if result.bound is not None:
                 self.raise_bound(result.bound, "joint program with learnt address conflicts")
             if result.values is None or result.status is not Status.OPTIMAL:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-from cosma.exact import optimal_replacement
-from cosma.exact.addresses import as_gaps, as_joint
+import pytest
+
+from cosma.exact import optimal_replacement, pack_order, search_states, solve_exact
+from cosma.exact.addresses import PACKING_WORK, as_gaps, as_joint, conflicting
 from cosma.formulation import build_joint, build_replacement
-from cosma.problem import noncompulsory_bytes
+from cosma.lowering import try_realise
+from cosma.problem import decisions_from_gaps, noncompulsory_bytes
 from cosma.solvers import load_profile, solve
+from cosma.validator import replay_instructions
+from tests.exact.packing import outcome, shape_of
 from tests.random_graphs import random_problem
 
 
@@ -36,3 +41,33 @@ def test_a_forbidden_combination_does_not_come_back() -> None:
         assert "address conflict" in joint.model.violations(joint.values_of(best))
         checked += 1
     assert checked >= 20
+
+
+@pytest.mark.parametrize("seed", [70, 974, 3737])
+def test_a_conflict_that_the_packing_engine_names_is_learnt(seed: int) -> None:
+    """Relaxed optima without addresses: the learnt row leads to another replacement, which packs and moves the same."""
+    problem = random_problem(seed, shape_of(12, 20))
+    truth = search_states(problem, symmetric=False).cost_bytes
+    found = search_states(problem)
+    decisions, bound, _ = optimal_replacement(problem, found.order)
+    assert noncompulsory_bytes(problem, decisions) == bound == truth == found.cost_bytes
+    packed = pack_order(problem, found.order, first=decisions)
+    assert packed.proven
+    assert packed.realised is not None
+    assert noncompulsory_bytes(problem, packed.realised.decisions) == bound
+    report = replay_instructions(problem.graph, problem.accelerator, packed.realised.instructions)
+    assert not report.violations
+    if try_realise(problem, decisions, work_limit=PACKING_WORK) is None:
+        assert packed.rounds > 0
+        involved = conflicting(problem, decisions)
+        assert involved is not None
+        assert len(involved) < len(decisions.residencies)
+    exact = solve_exact(problem, decisions_from_gaps(problem, range(problem.operator_count), lambda _: False))
+    assert (exact.status, exact.noncompulsory_bytes) == ("optimal", truth)
+
+
+def test_some_relaxed_optimum_has_no_addresses() -> None:
+    """At least one of these orders has a best replacement that cannot be packed, so conflicts are put to use."""
+    assert any(
+        outcome(random_problem(seed, shape_of(12, 20))).startswith("conflict") for seed in (70, 974, 3737)
+    )

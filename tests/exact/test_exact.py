@@ -7,6 +7,7 @@ from cosma.errors import InfeasibleError
 from cosma.exact import optimal_replacement, search_states, solve_exact
 from cosma.exact import solve as solve_module
 from cosma.exact.monolith import solve_monolith
+from cosma.exact.replacement import NODES_PER_SECOND, work_units
 from cosma.lowering import realise
 from cosma.problem import Decisions, Problem, decisions_from_gaps, noncompulsory_bytes
 from cosma.solvers import load_profile
@@ -158,3 +159,21 @@ def test_bounds_step_in_where_states_end_early(monkeypatch: pytest.MonkeyPatch, 
         proven += outcome.status == "optimal"
     assert methods & {"label search", "forced liveness"}
     assert proven > 10
+
+
+@pytest.mark.parametrize("back_end", ["highs", "cbc"])
+def test_another_back_end_may_do_the_programs(back_end: str) -> None:
+    """Its work is counted in nodes, so it gets as many for a second of effort as it can use."""
+    profile = load_profile(back_end)
+    assert work_units(profile, 2.0) == 2 * NODES_PER_SECOND
+    assert work_units(load_profile("cp-sat"), 2.0) == 2.0
+    checked = 0
+    for seed in range(20):
+        problem = random_problem(seed)
+        truth = brute_force(problem).noncompulsory_bytes
+        if not truth:
+            continue
+        outcome = solve_exact(problem, nothing_kept(problem), effort=2, profile=profile)
+        assert (outcome.status, outcome.noncompulsory_bytes) == ("optimal", truth)
+        checked += 1
+    assert checked >= 3
