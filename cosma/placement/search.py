@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Starting temperatures tried in turn, as shares of the scale; the best of the first round is used from then on.
 _HEATS = (1.0, 0.4, 0.15)
-_WARM, _WARM_HEAT = -1, 0.15
+_WARM, _WARM_HEAT = -1, 0.35
 # Longer cooling than this many sweeps has stopped paying.
 _MOST_SWEEPS = 1500
 # Shorter cooling than this many sweeps is not worth a start of its own.

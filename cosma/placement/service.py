@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("auto", "search", "exact", "exflow", "vanilla", "eplb")
 BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WORK}
-#: Experts per layer up to which the relaxation is worth its time as a source of starts.
-_RELAXED_EXPERTS = 96
+#: Experts over all layers up to which the search also makes starts of its own.
+_SMALL_MODEL = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class PlaceOptions:
     seed
         Equal seeds give equal placements.
     proposals
-        Work limit of the search in swap proposals; None for 20 million, more for models beyond 7000 experts.
+        Work limit of the search in swap proposals; None for 20 million up to 600 experts in all, else 1000 per
+        expert and at least 10 million.
     balance
         Limit on max-over-mean load, or None; ``balance_scope`` says of ``each`` layer or of the ``mean``.
     replicas_per_device
@@ -109,25 +111,25 @@ def search_homes(
     """Search for crossings alone: starts from the relaxation where it is quick, then annealing and recombination."""
     from cosma.placement.instance import Instance
     from cosma.placement.search import search
+    from cosma.placement.starts import starts
 
     instance = instance or Instance.build(affinity, topology)
-    return search(instance, options, starts=_starts(instance, topology, options.seed))
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
+    found = starts(instance, topology, options.seed, deadline)
+    if found and affinity.layers * affinity.experts > _SMALL_MODEL:
+        # Starts of the search's own making no longer come near these.
+        options = replace(options, pool=0)
+    if deadline is not None:
+        options = replace(options, seconds=max(0.0, deadline - time.monotonic()))
+    return search(instance, options, starts=found)
 
 
 def _work(affinity: Affinity, options: PlaceOptions) -> int:
     """Return the work limit: the one given, or one that leaves large models enough sweeps."""
     if options.proposals is not None:
         return options.proposals
-    return max(20_000_000, 2700 * affinity.layers * affinity.experts)
-
-
-def _starts(instance: Instance, topology: Topology, seed: int) -> list[NDArray[np.int64]]:
-    from cosma.placement.rounding import relaxed_starts
-
-    shape = bounds.two_level_shape(topology, instance.experts)
-    if shape is None or not 2 <= instance.experts <= _RELAXED_EXPERTS or topology.devices == 1:
-        return []
-    return relaxed_starts(instance, shape, seed)
+    size = affinity.layers * affinity.experts
+    return 20_000_000 if size <= _SMALL_MODEL else max(10_000_000, 1000 * size)
 
 
 def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tuple[NDArray[np.int64], str, bool]:
