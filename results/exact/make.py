@@ -252,7 +252,34 @@ def write_readme() -> None:
             f"{row['back_end']} | {row['status']} | {kib(row['objective'])} | {kib(row['bound'])} | "
             f"{row['wall_seconds']} |"
         )
+    lines += agreement_lines(read_csv(HERE / "agreement.csv"))
     (HERE / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def agreement_lines(modes: list[dict[str, str]]) -> list[str]:
+    """Sum up ``agreement.csv``, which ``python -m tests.exact.agreement`` makes."""
+    if not modes:
+        return []
+    lines = ["", "## Agreement on random graphs", ""]
+    lines += [
+        "Up to 7 operators (`symmetric`: 9), every mode, capacities from infeasible to ample. For each seed a search",
+        "over machine states (brute force), the joint program on CP-SAT, HiGHS and CBC, the search over states, and",
+        "the replayed plan of `exact` name one optimum, or all call it infeasible. `symmetric` graphs have planted",
+        "equal branches, and their programs rows that order these. Made by `python -m tests.exact.agreement 0 2500",
+        "--rows FILE`, by the same with `0 500 --symmetric`, and by `--summary FILE...`; `agreement.csv` has a row per",
+        "mode, with CPU seconds.",
+        "",
+        "| graphs | seeds | infeasible | optimum 0 | optimum above 0 | too large | disagreements |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    counts = ("seeds", "infeasible", "zero", "positive", "too large", "disagreements")
+    for kind in sorted({row["graphs"] for row in modes}):
+        rows = [row for row in modes if row["graphs"] == kind]
+        lines.append(f"| {kind} | " + " | ".join(f"{sum(int(row[c]) for row in rows):,}" for c in counts) + " |")
+    lines += ["", "CPU seconds in all, child processes included:", ""]
+    times = [name for name in modes[0] if name.endswith(" s")]
+    lines += ["| " + " | ".join(name[:-2] for name in times) + " |", "| " + " | ".join("---:" for _ in times) + " |"]
+    return [*lines, "| " + " | ".join(f"{sum(float(row[name]) for row in modes):,.0f}" for name in times) + " |"]
 
 
 def main() -> None:
