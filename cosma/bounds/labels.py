@@ -143,7 +143,7 @@ class LabelSearch:
             least = float(now.bounds[chosen, BOUND].min()) if len(chosen) else _INFINITE
             self.bound_bytes = max(self.bound_bytes, min(self.upper, self._given_up, least))
             covers, compared = float(tally[COVERS]), float(tally[COMPARED])
-            yield 1e-6 * (6 + covers * (1 + words / 16) + compared * 0.1 + len(heads) / 4000)
+            yield 2e-7 * (30 + covers * (1 + words / 16) + compared * 0.1 + len(heads) / 800)
             if self._given_up <= self.bound_bytes or len(chosen) == 0:
                 self.proven = self.bound_bytes >= self.upper
                 return

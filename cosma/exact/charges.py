@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from cosma.formulation.windows import windows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cosma.problem import Problem
 
 
@@ -31,9 +33,10 @@ def charges_of(problem: Problem) -> list[Charge]:
     count = problem.operator_count
     readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
     free_to_leave = _first_reads(problem)
+    across = _alive_across(problem, windows.before, windows.after)
     wanted: list[tuple[int, int, int, list[int]]] = []
     for v in range(count):
-        need, candidates = _deficit(problem, windows.before[v], windows.after[v], v, readers)
+        need, candidates = _deficit(problem, across[v], v, readers)
         if need > 0:
             cost = _cheapest(problem, need, candidates, free_to_leave)
             if cost > 0:
@@ -56,18 +59,29 @@ def _first_reads(problem: Problem) -> set[int]:
     return {t for t in range(problem.tensor_count) if problem.starts_off_chip[t]}
 
 
-def _deficit(problem: Problem, before: int, after: int, v: int, readers: list[int]) -> tuple[int, list[int]]:
+def _alive_across(problem: Problem, before: Sequence[int], after: Sequence[int]) -> list[list[int]]:
+    """Tensors that every order makes before and reads after each operator, by operator, in ascending order."""
+    found: list[list[int]] = [[] for _ in range(problem.operator_count)]
+    for t in range(problem.tensor_count):
+        producer = int(problem.producer[t])
+        if producer < 0 or not problem.size_bytes[t]:
+            continue
+        ahead = 0
+        for reader in problem.consumers_of(t).tolist():
+            ahead |= before[reader]
+        between = after[producer] & ahead
+        for reader in problem.consumers_of(t).tolist():
+            between &= ~(1 << reader)
+        while between:
+            least = between & -between
+            found[least.bit_length() - 1].append(t)
+            between ^= least
+    return found
+
+
+def _deficit(problem: Problem, across: list[int], v: int, readers: list[int]) -> tuple[int, list[int]]:
     """Bytes that must be elsewhere while ``v`` runs, and the tensors whose absence could provide them."""
     touched = {*problem.operands_of(v).tolist(), *problem.results_of(v).tolist()}
-    across = [
-        t
-        for t in range(problem.tensor_count)
-        if t not in touched
-        and problem.producer[t] >= 0
-        and before >> int(problem.producer[t]) & 1
-        and readers[t] & after
-        and problem.size_bytes[t]
-    ]
     need = sum(int(problem.space_bytes[t]) for t in across) - problem.capacity_bytes
     if problem.streamable:
         # An output that nobody reads streams out for nothing.
