@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from cosma.exact import optimal_replacement, pack_order, search_states, solve_exact
+from cosma.exact import optimal_replacement, pack_order, search_states, solve_exact, solve_monolith
 from cosma.exact.addresses import PACKING_WORK, as_gaps, as_joint, conflicting
 from cosma.formulation import build_joint, build_replacement
 from cosma.lowering import try_realise
-from cosma.problem import decisions_from_gaps, noncompulsory_bytes
-from cosma.solvers import load_profile, solve
+from cosma.problem import decisions_from_gaps, noncompulsory_bytes, occupancy_bytes
+from cosma.solvers import Status, load_profile, solve
 from cosma.validator import replay_instructions
+from tests.exact.forced_order import random_forced_order
 from tests.exact.packing import outcome, shape_of
 from tests.random_graphs import random_problem
 
@@ -71,3 +72,24 @@ def test_some_relaxed_optimum_has_no_addresses() -> None:
     assert any(
         outcome(random_problem(seed, shape_of(12, 20))).startswith("conflict") for seed in (70, 974, 3737)
     )
+
+
+@pytest.mark.parametrize("seed", [35, 178, 183])
+def test_conflicts_raise_the_bound_where_everything_fits_but_has_no_addresses(seed: int) -> None:
+    """The optimum with addresses is above that without; layers with learnt conflicts and one program agree on it."""
+    problem = random_forced_order(seed)
+    order = range(problem.operator_count)
+    everything = decisions_from_gaps(problem, order, lambda _: True)
+    assert occupancy_bytes(problem, everything).max() <= problem.capacity_bytes
+    assert noncompulsory_bytes(problem, everything) == 0
+    assert try_realise(problem, everything, work_limit=PACKING_WORK) is None
+    packed = pack_order(problem, order, first=everything)
+    assert packed.proven
+    assert packed.rounds > 0
+    layers = solve_exact(problem, decisions_from_gaps(problem, order, lambda _: False), effort=4)
+    _, whole = solve_monolith(problem, work_limit=20)
+    assert whole.status is Status.OPTIMAL
+    assert layers.noncompulsory_bytes == layers.bound_bytes == packed.bound_bytes == whole.objective == 32
+    assert layers.method == "joint program with learnt address conflicts"
+    report = replay_instructions(problem.graph, problem.accelerator, layers.realised.instructions)
+    assert not report.violations
