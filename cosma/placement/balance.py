@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.errors import InfeasibleError, InputError
+from cosma.placement.meanfield import grown_starts
 from cosma.placement.search import Pressure, SearchOptions, search
 
 if TYPE_CHECKING:
@@ -127,10 +128,12 @@ def _mean_of_layers(
     low, high = 0.02, 32.0
     best: NDArray[np.int64] | None = None
     home = start
+    even = [] if instance.devices == 1 else grown_starts(instance, options.seed, flat=True, finish=False)
     for step in range(10):
         price = float(np.sqrt(low * high))
         # Late steps refine the best placement found; early ones may still move far.
-        home = search(instance, share, _priced(instance, price, 1.0), [home if step < 6 or best is None else best])
+        home = home if step < 6 or best is None else best
+        home = search(instance, share, _priced(instance, price, 1.0), [home, *(even if step < 3 else [])])
         if _fits(instance, home, limit, "mean"):
             high = price
             if best is None or instance.crossing(home) < instance.crossing(best):

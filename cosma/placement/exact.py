@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.placement.search import chain_path
+from cosma.placement.recombine import chain_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

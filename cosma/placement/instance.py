@@ -29,7 +29,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """The tree of device groups, levels that change nothing left out, as ``kernels.nested_gain`` reads it.
+    """The tree of device groups, levels that change nothing left out, as ``matching.nested_gain`` reads it.
 
     Attributes
     ----------

@@ -191,7 +191,7 @@ def excess(instance: Instance) -> NDArray[np.float64]:
 
 
 def grown_starts(
-    instance: Instance, seed: int, flat: bool, sweeps: int = 100, seeds: int = 1
+    instance: Instance, seed: int, flat: bool, sweeps: int = 100, seeds: int = 1, finish: bool = True
 ) -> list[NDArray[np.int64]]:
     """Return placements ``[layers, places]`` grown from the ``seeds`` most ordered stretches, each polished.
 
@@ -207,6 +207,8 @@ def grown_starts(
         Sweeps of growth: the work limit; everything else takes about three times as many.
     seeds
         Stretches to grow from, one placement each.
+    finish
+        Whether the true counts take over at the end. Without, busy experts stay spread: a start for balanced search.
     """
     devices = instance.devices
     distance = instance.cost
@@ -226,7 +228,11 @@ def grown_starts(
         field.keep_only(first, end)
         field.cool(_GROWTH * ordering, ordering, sweeps)
         field.cool(ordering, 0.2 * ordering, sweeps // 2)
-        home = polish(instance, _settled(instance, field.homes()) if flat else field.homes())
+        home = _settled(instance, field.homes()) if flat else field.homes()
+        home = polish(instance, home) if finish else home
+        if not finish:
+            starts.append(home)
+            continue
         true = MeanField(instance, instance.dense, instance.cost, seed)
         true.lean(home)
         true.cool(0.85 * ordering, 0.2 * ordering, sweeps // 2)

@@ -28,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 
 from cosma.placement import kernels
 from cosma.placement.instance import Instance
+from cosma.placement.recombine import recombine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 # Starting temperatures tried in turn, as shares of the scale; the best of the first round is used from then on.
 _HEATS = (1.0, 0.4, 0.15)
-_WARM, _WARM_HEAT = -1, 0.35
+# Placements handed in are annealed from there, more gently where balance or moves count as well.
+_WARM, _WARM_HEAT, _GENTLE_HEAT = -1, 0.35, 0.15
 # Longer cooling than this many sweeps has stopped paying.
 _MOST_SWEEPS = 1500
 # Shorter cooling than this many sweeps is not worth a start of its own.
@@ -219,63 +221,6 @@ def reopen(
     return home
 
 
-def recombine(instance: Instance, pool: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the best placement that takes every layer from some member of the pool, devices renamed freely.
-
-    Exact over the pool: a shortest path over (layer, distinct layer placement) whose edges are the best saving
-    between two layer placements over all renamings of alike devices.
-    """
-    candidates = [distinct_layers(instance, [home[layer] for home in pool]) for layer in range(instance.layers)]
-    return chain_path(instance, candidates)[0]
-
-
-def distinct_layers(instance: Instance, rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Drop repeated layer placements, in order of first appearance."""
-    unique = dict.fromkeys(tuple(int(d) for d in row[: instance.experts]) for row in rows)
-    return np.array(list(unique), dtype=np.int64)
-
-
-def chain_path(instance: Instance, candidates: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], float]:
-    """Find the best chain through ``candidates[layer][k, expert]``; returns the placement and its summed cost."""
-    tree, devices = instance.tree, instance.devices
-    best = np.zeros(len(candidates[0]))
-    choices: list[NDArray[np.int64]] = []
-    for layer in range(instance.layers - 1):
-        gains = np.zeros((len(candidates[layer]), len(candidates[layer + 1])))
-        kernels.pair_gains(
-            candidates[layer], candidates[layer + 1], instance.dense[layer], devices, tree.group_start,
-            tree.group_kind, tree.child_start, tree.step, gains,
-        )  # fmt: skip
-        reach = best[:, None] + gains
-        choices.append(reach.argmax(axis=0))
-        best = reach.max(axis=0)
-    picked = [int(best.argmax())]
-    for choice in reversed(choices):
-        picked.append(int(choice[picked[-1]]))
-    picked.reverse()
-    rows = [candidates[layer][k] for layer, k in enumerate(picked)]
-    home = np.zeros((instance.layers, instance.experts), dtype=np.int64)
-    home[0] = rows[0]
-    for layer in range(instance.layers - 1):
-        home[layer + 1] = renamed(instance, layer, home[layer], rows[layer + 1])
-    full = instance.padded(home)
-    return full, tree.base * instance.steps - float(best.max())
-
-
-def renamed(instance: Instance, layer: int, earlier: NDArray[np.int64], later: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rename the devices of a layer's placement so that it follows the earlier layer's as cheaply as it can."""
-    tree, devices = instance.tree, instance.devices
-    flow = np.zeros((devices, devices))
-    np.add.at(flow, (earlier[:, None], later[None, :]), instance.dense[layer])
-    relabel = np.zeros(devices, dtype=np.int64)
-    kernels.nested_gain(
-        flow, tree.group_start, tree.group_kind, tree.child_start, tree.step, relabel,
-        np.zeros((2, devices, devices)), np.zeros((4, devices + 2)),
-    )  # fmt: skip
-    names: NDArray[np.int64] = relabel[later]
-    return names
-
-
 def search(
     instance: Instance,
     options: SearchOptions,
@@ -302,6 +247,7 @@ def search(
     generator = np.random.default_rng([options.seed, 1])
     scale = _scale(instance)
     free = pressure.plain and not instance.linear.any()
+    warmth = _WARM_HEAT if free else _GENTLE_HEAT
     heats, size, rounds = _HEATS, options.pool, options.rounds
     if options.proposals < _FEWEST_SWEEPS * instance.layers * instance.places * (size + 3 * rounds):
         # Too large for many starts: fewer, cooler and longer runs.
@@ -318,7 +264,7 @@ def search(
         return deadline is not None and time.monotonic() > deadline and bool(pool)
 
     def run(start: NDArray[np.int64], heat: int, work: int) -> None:
-        hot = _WARM_HEAT if heat == _WARM else heats[heat]
+        hot = warmth if heat == _WARM else heats[heat]
         start = polish(instance, start) if pressure.plain else start
         keep(
             anneal(
@@ -354,7 +300,7 @@ def search(
                 cold=scale * 0.02, state=state, generator=generator, deadline=deadline, together=2 + round_number % 2,
             )  # fmt: skip
             keep(best, heat)
-        warm = (_WARM_HEAT if heat == _WARM else heats[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
+        warm = (warmth if heat == _WARM else heats[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
         home = anneal(
             instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01, state=state,
             deadline=deadline, chains=_chains(instance, pressure),

@@ -114,8 +114,8 @@ def main() -> None:
         total.backward()
         optimiser.step()
         if step % 50 == 0:
-            print(f"step {step}: loss {float(loss):.3f}", flush=True)
-    meta = {**{k: v for k, v in vars(options).items() if k != "output"}, "loss": float(loss), "synthetic": False}
+            print(f"step {step}: loss {loss.item():.3f}", flush=True)
+    meta = {**{k: v for k, v in vars(options).items() if k != "output"}, "loss": loss.item(), "synthetic": False}
     np.savez_compressed(
         options.output,
         profile=record(model, train, options.tokens, options.context),

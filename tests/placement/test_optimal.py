@@ -10,13 +10,14 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from cosma.errors import InputError
-from cosma.placement import bounds, exact, kernels
+from cosma.placement import bounds, exact, kernels, matching
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement, score
 from cosma.placement.document import Placement, dump_placement
 from cosma.placement.instance import Instance
 from cosma.placement.metrics import mean_cost
-from cosma.placement.search import Pressure, SearchOptions, anneal, objective, polish, recombine, search
+from cosma.placement.recombine import recombine
+from cosma.placement.search import Pressure, SearchOptions, anneal, objective, polish, search
 from cosma.placement.service import PlaceOptions, place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
@@ -128,7 +129,7 @@ def test_assignment_kernel_against_scipy(size: int) -> None:
     for _ in range(20):
         gain = random.integers(0, 50, (size, size)).astype(float)
         match = np.zeros(size, dtype=np.int64)
-        total = kernels.assign(gain, size, match, np.zeros((4, size + 2)))
+        total = matching.assign(gain, size, match, np.zeros((4, size + 2)))
         rows, columns = linear_sum_assignment(-gain)
         assert total == gain[rows, columns].sum() == sum(gain[match[c], c] for c in range(size))
 
@@ -156,8 +157,8 @@ def test_nested_assignment_finds_the_best_renaming(topology: Topology) -> None:
             flow, tree.group_start, tree.group_kind, tree.child_start, tree.step, relabel, np.zeros((2, 4, 4)),
             np.zeros((4, 6)),
         )  # fmt: skip
-        saving = kernels.nested_gain(*arguments)
-        assert kernels.nested_gain.py_func(*arguments) == saving
+        saving = matching.nested_gain(*arguments)
+        assert matching.nested_gain.py_func(*arguments) == saving
         costs = [sum(flow[d, c] * cost[d, names[c]] for d in range(4) for c in range(4)) for names in legal]
         assert tree.base * flow.sum() - saving == pytest.approx(min(costs))
         assert tuple(relabel) in legal
