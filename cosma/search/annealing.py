@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from cosma.search.kernels import Tape, adopt, copy_order, internal, simulate
 from cosma.search.network import Network
 
+#: Looks at offers in the time that one simulated step takes otherwise.
+SCANNED_PER_STEP = 48
+
 
 class Walk(NamedTuple):
     """What annealing carries from call to call.
@@ -325,8 +328,8 @@ def anneal(
             start = min(start, last_touch_before(net, tape, v, low, reach))
         start = start // stride * stride
         slack = -temperature * np.log(1.0 - random_unit(walk.state))
-        stop, cost, excess = simulate(net, tape, start, high + 1, slack, quiet)
-        done += (stop if stop >= 0 else high + 1) - start
+        stop, cost, excess, scanned = simulate(net, tape, start, high + 1, slack, quiet)
+        done += (stop if stop >= 0 else high + 1) - start + scanned // SCANNED_PER_STEP
         if stop >= 0 and cost + scale * excess <= slack:
             adopt(tape, start, stop)
             walk.total[0] += cost

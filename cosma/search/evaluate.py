@@ -64,6 +64,11 @@ def new_tape(net: Network, order: Sequence[int] | NDArray[np.int32], *, patience
         keys,
         np.zeros(len(net.consumer), dtype=np.uint8),
         np.ones(m, dtype=np.uint8),
+        np.zeros(2 * m + 1, dtype=np.int32),
+        np.zeros(2 * m + 1, dtype=np.int32),
+        np.zeros(2 * m + 1, dtype=np.int64),
+        np.zeros(2 * m + 1, dtype=np.int64),
+        np.zeros(2 * m + 1, dtype=np.float64),
     )
     replay_all(net, tape, False)
     return tape

@@ -36,6 +36,7 @@ class Tape(NamedTuple):
     off-chip copy exists), for ``i`` a multiple of ``stride``; ``step_cost[i]`` and ``step_excess[i]`` are the
     bytes paid at step ``i`` and the live bytes above the capacity there; ``key[i]`` hashes the state before it.
     ``trial_*`` is the same for the order under trial. ``pin[tensors]`` counts the steps simulated so far.
+    ``offer*`` lists what could be given up at the step at hand.
     """
 
     order: NDArray[np.int32]
@@ -64,6 +65,11 @@ class Tape(NamedTuple):
     tensor_key: NDArray[np.uint64]
     dropped: NDArray[np.uint8]
     born: NDArray[np.uint8]
+    offer: NDArray[np.int32]
+    offer_kind: NDArray[np.int32]
+    offer_price: NDArray[np.int64]
+    offer_space: NDArray[np.int64]
+    offer_score: NDArray[np.float64]
 
 
 WAITS, PAIR, IN_USE, LATE = 0, 1, 2, 3
@@ -117,39 +123,37 @@ def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, te
 
 
 @internal
-def choose_victim(
-    net: Network, tape: Tape, operator: int, step: int, count: int, mark: int, over: int, may_pair: bool
-) -> tuple[int, int, int]:
-    """The victim of least score, its kind and its price; tensor -1 if there is none. Ties: least number first."""
+def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, mark: int) -> int:
+    """List what could be given up at a step, with price and price times weight; returns how many there are.
+
+    A tensor may be listed twice: as ``PAIR`` and as ``IN_USE``.
+    """
     n = tape.order.shape[0]
     streamable = net.streamable[0] == 1
-    best, best_kind, best_price, best_score = np.int64(-1), WAITS, np.int64(0), np.inf
+    offers = np.int64(0)
     for k in range(count):
         t = np.int64(tape.held[k])
         following = np.int64(tape.next_use[t])
         store = np.int64(0) if tape.stored[t] == 1 or net.stored_free[t] == 1 else net.size[t]
+        price = net.size[t] + store
+        kind, space = WAITS, net.space[t]
         if tape.pin[t] == mark:
-            if following < 0:
-                continue
-            if may_pair and following < n:
+            if following < n:
                 for j in range(net.pair_start[operator], net.pair_start[operator + 1]):
                     if net.pair_operand[j] == t:
-                        price = net.size[t] + store
-                        gain = min(net.space[net.pair_result[operator]], over)
-                        score = price * tape.weight[following - step] / gain
-                        if score < best_score or (score == best_score and t < best):
-                            best, best_kind, best_price, best_score = t, PAIR, price, score
-            if streamable:
-                price = net.size[t] + store
-                if following < n:
-                    price += net.size[t]
-                score = price * tape.weight[0] / min(net.space[t], over)
-                if score < best_score or (score == best_score and t < best):
-                    best, best_kind, best_price, best_score = t, IN_USE, price, score
-            continue
-        price = net.size[t] + store
-        kind = WAITS
-        if tape.pin[t] == -mark and net.chain_cost[operator] > 0:
+                        tape.offer[offers] = t
+                        tape.offer_kind[offers] = PAIR
+                        tape.offer_price[offers] = price
+                        tape.offer_space[offers] = net.space[net.pair_result[operator]]
+                        tape.offer_score[offers] = price * tape.weight[following - step]
+                        offers += 1
+            if not streamable:
+                continue
+            if following < n:
+                price += net.size[t]
+            kind = IN_USE
+            following = np.int64(step)
+        elif tape.pin[t] == -mark and net.chain_cost[operator] > 0:
             price = 2 * net.size[t]
             kind = LATE
             following = np.int64(step)
@@ -157,14 +161,51 @@ def choose_victim(
             # A result nobody reads only needs room while its operator runs.
             price -= net.size[t]
             following = np.int64(step)
-        score = price * tape.weight[following - step] / min(net.space[t], over)
-        if score < best_score or (score == best_score and t < best):
-            best, best_kind, best_price, best_score = t, kind, price, score
-    return best, best_kind, best_price
+        tape.offer[offers] = t
+        tape.offer_kind[offers] = kind
+        tape.offer_price[offers] = price
+        tape.offer_space[offers] = space
+        tape.offer_score[offers] = price * tape.weight[following - step]
+        offers += 1
+    return offers
 
 
 @internal
-def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, note: bool) -> tuple[int, int, int]:
+def choose_offer(tape: Tape, offers: int, over: int, may_pair: bool) -> int:
+    """The offer of least score per byte of room gained, -1 if there is none. Ties: least tensor, then kind first."""
+    best, best_tensor, best_score = np.int64(-1), np.int64(-1), np.inf
+    for k in range(offers):
+        score = tape.offer_score[k] / min(tape.offer_space[k], over)
+        if score <= best_score and (may_pair or tape.offer_kind[k] != PAIR):
+            t = np.int64(tape.offer[k])
+            if (
+                score < best_score
+                or t < best_tensor
+                or (t == best_tensor and tape.offer_kind[k] < tape.offer_kind[best])
+            ):
+                best, best_tensor, best_score = np.int64(k), t, score
+    return best
+
+
+@internal
+def withdraw_offers(tape: Tape, offers: int, tensor: int) -> int:
+    """Strike the offers of a tensor; returns how many are left."""
+    k = np.int64(0)
+    while k < offers:
+        if tape.offer[k] == tensor:
+            offers -= 1
+            tape.offer[k] = tape.offer[offers]
+            tape.offer_kind[k] = tape.offer_kind[offers]
+            tape.offer_price[k] = tape.offer_price[offers]
+            tape.offer_space[k] = tape.offer_space[offers]
+            tape.offer_score[k] = tape.offer_score[offers]
+        else:
+            k += 1
+    return offers
+
+
+@internal
+def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, note: bool) -> tuple[int, int, int, int]:
     """Replay the order from a checkpoint, writing what is found to the trial half of the tape.
 
     Parameters
@@ -183,9 +224,9 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
 
     Returns
     -------
-    end, cost, excess
+    end, cost, excess, scanned
         The replay covered ``[begin, end)``; from ``end`` on the known tape holds. ``cost`` and ``excess`` are
-        how much more than the known order it pays. ``end`` is -1 if it gave up.
+        how much more than the known order it pays. ``end`` is -1 if it gave up. ``scanned`` counts looks at offers.
     """
     n = tape.order.shape[0]
     stride = tape.stride[0]
@@ -210,6 +251,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
     key = tape.key[begin]
     more_cost = np.int64(0)
     more_excess = np.int64(0)
+    scanned = np.int64(0)
     end = np.int64(n)
     for i in range(begin, n):
         if i % stride == 0:
@@ -283,13 +325,18 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
         victims = 0
         late = np.int64(-1)
         over = occupied - saved - capacity
+        offers = np.int64(0)
+        if over > 0:
+            offers = list_offers(net, tape, v, i, count, mark)
+            scanned += 4 * offers
         while over > 0:
-            t, kind, price = choose_victim(
-                net, tape, v, i, count, mark, over, saved == 0 and pair >= 0 and slot[pair] >= 0
-            )
-            if t < 0:
+            scanned += offers
+            chosen = choose_offer(tape, offers, over, saved == 0 and pair >= 0 and slot[pair] >= 0)
+            if chosen < 0:
                 end = np.int64(-1)
                 break
+            t, kind, price = np.int64(tape.offer[chosen]), tape.offer_kind[chosen], tape.offer_price[chosen]
+            offers = withdraw_offers(tape, offers, t)
             paid += price
             if note and 0 <= next_use[t] < n and kind != LATE:
                 note_gap(net, tape, t, np.int64(next_use[t]), np.int64(1))
@@ -371,7 +418,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
         more_excess += over_live - tape.step_excess[i]
     for k in range(count):
         slot[held[k]] = -1
-    return end, more_cost, more_excess
+    return end, more_cost, more_excess, scanned
 
 
 @internal
@@ -409,7 +456,7 @@ def replay_all(net: Network, tape: Tape, note: bool) -> tuple[int, int]:
         for k in range(tape.born.shape[0]):
             tape.born[k] = 1
     begin, cost, excess = np.int64(0), np.int64(0), np.int64(0)
-    end, _, _ = simulate(net, tape, begin, n + 1, np.inf, note)
+    end, _, _, _ = simulate(net, tape, begin, n + 1, np.inf, note)
     if end < 0:
         return -1, -1
     adopt(tape, begin, n)

@@ -18,7 +18,7 @@ LARGE = Shape(operators=40, inputs=4, weights=6, most_units=12)
 @njit(cache=True)
 def replay_and_adopt(net: Network, tape: Tape, settled: int) -> tuple[int, int]:
     """Replay from the start until the known state is met; returns that step and how much dearer the order is."""
-    end, more, _ = simulate(net, tape, 0, settled, np.inf, False)
+    end, more, _, _ = simulate(net, tape, 0, settled, np.inf, False)
     adopt(tape, 0, end)
     return end, more
 
