@@ -17,7 +17,7 @@ from tests.random_graphs import random_problem
 def test_a_forbidden_combination_does_not_come_back() -> None:
     """Forbid all that an optimal solution keeps: the next one differs, costs no less, and the old one is refused."""
     checked = 0
-    for seed in range(60):
+    for seed in range(36):
         problem = random_problem(seed)
         if solve(build_joint(problem).model, load_profile("cp-sat")).values is None:
             continue
@@ -41,7 +41,7 @@ def test_a_forbidden_combination_does_not_come_back() -> None:
         joint = build_joint(problem, conflicts=[as_joint(chained)])
         assert "address conflict" in joint.model.violations(joint.values_of(best))
         checked += 1
-    assert checked >= 20
+    assert checked >= 12
 
 
 @pytest.mark.parametrize("seed", [70, 974, 3737])
