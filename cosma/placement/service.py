@@ -25,6 +25,8 @@ STRATEGIES = ("auto", "search", "exact", "exflow", "vanilla", "eplb")
 BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WORK}
 #: Experts over all layers up to which the search also makes starts of its own.
 _SMALL_MODEL = 600
+#: Layers x experts x devices beyond which annealing is kept short.
+_LARGE_SHARES = 300_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class PlaceOptions:
         Equal seeds give equal placements.
     proposals
         Work limit of the search in swap proposals; None for 20 million up to 600 experts in all, else 1000 per
-        expert and at least 10 million.
+        expert and at least 10 million; 100 per expert where there are very many experts and devices.
     balance
         Limit on max-over-mean load, or None; ``balance_scope`` says of ``each`` layer or of the ``mean``.
     replicas_per_device
@@ -124,12 +126,15 @@ def search_homes(
     return search(instance, options, starts=found)
 
 
-def _work(affinity: Affinity, options: PlaceOptions) -> int:
+def _work(affinity: Affinity, topology: Topology, options: PlaceOptions) -> int:
     """Return the work limit: the one given, or one that leaves large models enough sweeps."""
     if options.proposals is not None:
         return options.proposals
     size = affinity.layers * affinity.experts
-    return 20_000_000 if size <= _SMALL_MODEL else max(10_000_000, 1000 * size)
+    if size <= _SMALL_MODEL:
+        return 20_000_000
+    # A swap touches every device of every neighbour; where that is much, the grown starts do most of the work.
+    return max(10_000_000, 1000 * size) if size * topology.devices <= _LARGE_SHARES else 100 * size
 
 
 def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tuple[NDArray[np.int64], str, bool]:
@@ -146,7 +151,8 @@ def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tup
         from cosma.placement.exflow import bipartition
 
         return bipartition(affinity, topology, seed=options.seed).devices, "integer program by bipartition", False
-    search_options = SearchOptions(seed=options.seed, proposals=_work(affinity, options), seconds=options.seconds)
+    work = _work(affinity, topology, options)
+    search_options = SearchOptions(seed=options.seed, proposals=work, seconds=options.seconds)
     instance = Instance.build(affinity, topology)
     if options.max_moves is not None and options.current is not None:
         from cosma.placement.moves import search_near
@@ -178,7 +184,7 @@ def _replicas(affinity: Affinity, topology: Topology, homes: NDArray[np.int64], 
         return replicate(affinity, topology, homes, options.replicas_per_device)
     return replicate_balanced(
         affinity, topology, homes, options.replicas_per_device, options.balance, options.balance_scope,
-        seed=options.seed, proposals=_work(affinity, options),
+        seed=options.seed, proposals=_work(affinity, topology, options),
     )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 #: Work of one iteration of the relaxation (matrix size cubed, all matrices) up to which it is worth its time.
 _RELAXED_WORK = 70_000_000
 #: Shares (layers x places x devices) times sweeps that one growth may take, and its most and fewest sweeps.
-_GROWTH_WORK, _MOST_SWEEPS, _FEWEST_SWEEPS = 60_000_000, 100, 20
+_GROWTH_WORK, _MOST_SWEEPS, _FEWEST_SWEEPS = 24_000_000, 100, 20
+#: Shares beyond which growth is shortened further, since other steps then cost more, too.
+_LARGE = 300_000
 #: Shares up to which true distances are tried beside equal ones, and starts are annealed once more.
 _SMALL = 100_000
 #: Placements annealed once more, and placements handed on.
@@ -45,7 +47,8 @@ def starts(instance: Instance, topology: Topology, seed: int, deadline: float | 
         if (instance.layers - 1) * (2 * instance.experts) ** 3 * cones <= _RELAXED_WORK:
             found += relaxed_starts(instance, shape, seed, per_snapshot=4)
     shares = instance.layers * instance.places * instance.devices
-    sweeps = max(_FEWEST_SWEEPS, min(_MOST_SWEEPS, _GROWTH_WORK // shares))
+    work = _GROWTH_WORK * min(1.0, _LARGE / shares)
+    sweeps = max(_FEWEST_SWEEPS, min(_MOST_SWEEPS, int(work) // shares))
     if not late():
         found += grown_starts(instance, seed, True, sweeps, seeds=2 if sweeps == _MOST_SWEEPS else 1)
     if shares <= _SMALL:
