@@ -123,12 +123,26 @@ def _each_layer(
 def _mean_of_layers(
     instance: Instance, options: SearchOptions, limit: float, start: NDArray[np.int64]
 ) -> NDArray[np.int64]:
+    """Bisect twice, without and with a start whose busy experts are spread, and return the cheaper outcome."""
+    alone = _bisected(instance, options, limit, start, [])
+    if instance.devices == 1:
+        return alone
+    helped = _bisected(instance, options, limit, start, grown_starts(instance, options.seed, flat=True, finish=False))
+    return min(alone, helped, key=instance.crossing)
+
+
+def _bisected(
+    instance: Instance,
+    options: SearchOptions,
+    limit: float,
+    start: NDArray[np.int64],
+    even: list[NDArray[np.int64]],
+) -> NDArray[np.int64]:
     """Bisect the price on a logarithmic scale; a higher price balances more and crosses more."""
     share = replace(options, proposals=max(1, options.proposals // 5), pool=0, rounds=1)
     low, high = 0.02, 32.0
     best: NDArray[np.int64] | None = None
     home = start
-    even = [] if instance.devices == 1 else grown_starts(instance, options.seed, flat=True, finish=False)
     for step in range(10):
         price = float(np.sqrt(low * high))
         # Late steps refine the best placement found; early ones may still move far.
