@@ -7,6 +7,7 @@ bounds, each longer than the last, until proof, the gap asked for, or the effort
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ FIRST_WORK = 0.4
 FIRST_ROUND_WORK = 0.5
 #: Nominal seconds that the best replacement of one order takes per term of its program.
 REPLACEMENT_WORK_PER_TERM = 5e-6
+#: Nominal seconds the best replacement of one order may take at first; later a share of what was spent so far.
+REPLACEMENT_WORK = 1.0
+REPLACEMENT_SHARE = 0.25
 #: Terms (tensors that may stay, summed over steps) above which replacement is left to the heuristics.
 MOST_REPLACEMENT_TERMS = 400_000
 #: Operators of the networks on which the rate of dynamic programming was measured.
@@ -36,6 +40,8 @@ TYPICAL_OPERATORS = 400
 MOST_STATE_OPERATORS = 3000
 #: How much more work bounds get than search in a round in which search found nothing better.
 PROOF_FACTOR = 3.0
+#: Nominal seconds that packing takes where decisions have no addresses as they are.
+REPAIR_WORK = 1.5
 #: Conflicts to learn for one order whose best replacement has no addresses.
 MOST_CONFLICTS = 12
 
@@ -48,7 +54,8 @@ class _Auto:
     bounds: BoundEngine
     searcher: Searcher | None = None
     spent: float = 0.0
-    refined: set[tuple[int, ...]] = field(default_factory=set)
+    #: Nominal seconds that were granted to the replacement of each order; infinite once it is proven.
+    refined: dict[tuple[int, ...], float] = field(default_factory=dict)
     packed: set[tuple[int, ...]] = field(default_factory=set)
     relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
@@ -69,7 +76,9 @@ class _Auto:
         if relaxed < self.relaxed_bytes:
             self.relaxed_bytes, self.relaxed = relaxed, decisions
         if relaxed < self.state.noncompulsory_bytes:
+            repairs = self.state.repairs
             self.state.offer(decisions, by)
+            self.spent += REPAIR_WORK * (self.state.repairs - repairs)
             self.bounds.update_upper(self.state.noncompulsory_bytes)
 
     def pack(self) -> None:
@@ -103,17 +112,20 @@ class _Auto:
             self.refine(self.bounds.order, None, "order of the bound, best replacement")
 
     def refine(self, order: Sequence[int], hint: Decisions | None, by: str) -> Decisions | None:
-        """Find the best replacement for an order, once per order."""
+        """Find the best replacement for an order: once, or again with twice the work where that was too little."""
         key = tuple(order)
         terms = self._terms(key)
-        if key in self.refined or self.over or terms > MOST_REPLACEMENT_TERMS:
+        limit = max(REPLACEMENT_WORK, REPLACEMENT_SHARE * self.spent)
+        if limit < 2 * self.refined.get(key, 0.0) or self.over or terms > MOST_REPLACEMENT_TERMS:
             return None
         from cosma.exact import optimal_replacement
 
         self.state.enter("best replacement")
-        decisions, _, _ = optimal_replacement(self.state.problem, key, hint=hint, stop=self.state.stop)
-        self.refined.add(key)
-        self.spent += REPLACEMENT_WORK_PER_TERM * terms
+        decisions, _, proven = optimal_replacement(
+            self.state.problem, key, hint=hint, work_limit=limit, stop=self.state.stop
+        )
+        self.refined[key] = math.inf if proven else limit
+        self.spent += REPLACEMENT_WORK_PER_TERM * terms + (0.0 if proven else limit)
         self.offer(decisions, by)
         return decisions
 
@@ -152,10 +164,13 @@ class _Auto:
         self.state.enter("search")
         outcome = self.searcher.run(work, self.state.stop)
         self.spent += work
-        self.offer(outcome.decisions, "search")
+        # Packing is the dear part of an offer, so the order's best replacement goes first; where there is none to
+        # find (known already, too large, interrupted), the search's own decisions stand.
         better = self.refine(outcome.decisions.order, outcome.decisions, "search, best replacement")
         if better is not None:
             self.searcher.offer(better)
+        else:
+            self.offer(outcome.decisions, "search")
 
     def _terms(self, order: Sequence[int]) -> int:
         """Size of the replacement program of an order: how long tensors wait between touches, in all."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cosma.errors import PlanInvalidError
+from cosma.heuristics import Method
 from cosma.lowering import realise
 from cosma.plan import Certificate
-from cosma.problem import occupancy_bytes
+from cosma.problem import noncompulsory_bytes, occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 #: What every bound assumes; written beside each.
 ASSUMPTIONS = "no on-chip moves, no recomputation, no tiling"
+
+
+#: Share of traffic that packing may add to decisions before others are made for the same order.
+MOST_LOST = 0.005
+#: How they are made: by the best of the existing policies, with addresses given at once or packed afterwards.
+REPACKED = (
+    Method("given", "cost-aware-belady", "greedy-by-size"),
+    Method("given", "cost-aware-belady", "best-fit"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,9 @@ class CompileRun:
     timed_out: bool = False
     stopped_early: bool = False
     work: dict[str, float] = field(default_factory=dict)
+    repacked: set[tuple[int, ...]] = field(default_factory=set)
+    #: Packings that had to give residency up: they cost about as much as the work limit of packing allows.
+    repairs: int = 0
     started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -120,6 +133,23 @@ class CompileRun:
             if int(occupancy_bytes(self.problem, candidate).max(initial=0)) > self.problem.capacity_bytes:
                 return False
             realised = realise(self.problem, candidate)
+        kept = self._keep(realised, by)
+        self.repairs += realised.repairs > 0
+        if isinstance(candidate, Realised) or self.best_report is None or candidate.order in self.repacked:
+            return kept
+        if _lost(self.problem, candidate, realised) <= MOST_LOST:
+            return kept
+        # Decisions that fill the scratchpad to the last byte may have no addresses, and giving up what is in the way
+        # can cost more than deciding anew along the same order with addresses, or slack for them, in view.
+        self.repacked.add(candidate.order)
+        from cosma.heuristics import run_method
+
+        for method in REPACKED:
+            if not self.done():
+                kept |= self._keep(run_method(self.problem, method, candidate.order), by)
+        return kept
+
+    def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
         if report.violations:
             raise PlanInvalidError(f"strategy {by!r} made an invalid plan: {report.violations[0]}")
@@ -188,3 +218,12 @@ class CompileRun:
 
 def _rank(report: ReplayReport) -> tuple[int, int, int]:
     return report.traffic.total, report.transfers, report.peak_bytes
+
+
+def _lost(problem: Problem, decisions: Decisions, realised: Realised) -> float:
+    """Share of its traffic that a plan pays because decisions had no addresses as they were."""
+    if not realised.repairs:
+        return 0.0
+    wanted = noncompulsory_bytes(problem, decisions)
+    found = noncompulsory_bytes(problem, realised.decisions)
+    return (found - wanted) / max(1, found)
