@@ -40,6 +40,8 @@ _NOISE = 0.05
 _ORDERED = 0.3
 #: Cooling per sweep on the way to order, if that may take 200 of them.
 _COOLING = 0.985
+#: Exponent and share below which a share is none: numbers that small make every product many times slower.
+_NEVER, _NOTHING = np.float32(-80.0), np.float32(1e-30)
 #: Layers of a seed.
 _SEED_LAYERS = 7
 #: Temperatures of growth over the one of ordering: below melting, above spontaneous order.
@@ -99,6 +101,7 @@ class MeanField:
         field = field @ self.distance
         field *= -inverse
         field -= field.max(axis=2, keepdims=True)
+        field[field < _NEVER] = -np.inf
         np.exp(field, out=field)
         scale = self.scales[chosen]
         slots = instance.slots.astype(np.float32)
@@ -110,6 +113,7 @@ class MeanField:
         self.scales[chosen] = scale
         field *= scale
         field /= np.maximum(field.sum(axis=2, keepdims=True), 1e-30)
+        field[field < _NOTHING] = 0.0
         noise = self.random.standard_normal(field.shape, dtype=np.float32)
         noise *= _NOISE
         noise += 1.0

@@ -44,6 +44,8 @@ _WARM, _WARM_HEAT, _GENTLE_HEAT = -1, 0.35, 0.15
 _MOST_SWEEPS = 1500
 # Shorter cooling than this many sweeps is not worth a start of its own.
 _FEWEST_SWEEPS = 300
+# Devices beyond which temperatures fall with their number.
+_MANY_DEVICES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +129,20 @@ def polish(instance: Instance, home: NDArray[np.int64], passes: int = 50) -> NDA
     field = instance.field(home)
     order = [*range(instance.layers), *reversed(range(instance.layers - 1))]
     everyone = np.arange(instance.places)
+    # A layer whose neighbours have not moved since it was assigned cannot do better.
+    stale = np.ones(instance.layers, dtype=bool)
     for _ in range(passes):
         better = False
         for layer in order:
+            if not stale[layer]:
+                continue
+            stale[layer] = False
             chosen = assign_layer(instance, field[layer])
             gain = field[layer, everyone, home[layer]].sum() - field[layer, everyone, chosen].sum()
             if gain > 1e-7 * max(1.0, abs(float(field[layer].max()))):
                 better = True
+                stale[max(0, layer - 1) : layer] = True
+                stale[layer + 1 : layer + 2] = True
                 for expert in np.flatnonzero(chosen != home[layer]):
                     _move(instance, home, field, layer, int(expert), int(chosen[expert]))
         if not better:
@@ -325,9 +334,15 @@ def _start(instance: Instance, member: int, seed: int) -> NDArray[np.int64]:
 
 
 def _scale(instance: Instance) -> float:
-    """Return a temperature at which about every swap is accepted: the mean traffic of an expert, times mean cost."""
+    """Return a temperature at which about every swap is accepted: the mean traffic of an expert, times mean cost.
+
+    On many devices an expert shares little of its traffic with any one of them, so swaps change less.
+    """
     traffic = 2.0 * instance.steps / (instance.layers * max(1, instance.experts))
-    return max(1e-9, float(instance.cost.mean()) * traffic * 0.5 + 1e-3 * float(instance.linear.max(initial=0.0)))
+    spread = min(1.0, _MANY_DEVICES / instance.devices)
+    return max(
+        1e-9, float(instance.cost.mean()) * traffic * 0.5 * spread + 1e-3 * float(instance.linear.max(initial=0.0))
+    )
 
 
 def _anneal_slice(

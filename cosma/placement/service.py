@@ -27,6 +27,8 @@ BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WOR
 _SMALL_MODEL = 600
 #: Layers x experts x devices beyond which annealing is kept short.
 _LARGE_SHARES = 300_000
+#: The same beyond which annealing is shortened further.
+_HUGE_SHARES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,8 @@ class PlaceOptions:
         Equal seeds give equal placements.
     proposals
         Work limit of the search in swap proposals; None for 20 million up to 600 experts in all, else 1000 per
-        expert and at least 10 million; 100 per expert where there are very many experts and devices.
+        expert and at least 10 million; at most 100 per expert where there are very many experts and
+        devices.
     balance
         Limit on max-over-mean load, or None; ``balance_scope`` says of ``each`` layer or of the ``mean``.
     replicas_per_device
@@ -134,7 +137,10 @@ def _work(affinity: Affinity, topology: Topology, options: PlaceOptions) -> int:
     if size <= _SMALL_MODEL:
         return 20_000_000
     # A swap touches every device of every neighbour; where that is much, the grown starts do most of the work.
-    return max(10_000_000, 1000 * size) if size * topology.devices <= _LARGE_SHARES else 100 * size
+    shares = size * topology.devices
+    if shares <= _LARGE_SHARES:
+        return max(10_000_000, 1000 * size)
+    return int(100 * size * min(1.0, _HUGE_SHARES / shares))
 
 
 def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tuple[NDArray[np.int64], str, bool]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Work of one iteration of the relaxation (matrix size cubed, all matrices) up to which it is worth its time.
 _RELAXED_WORK = 70_000_000
 #: Shares (layers x places x devices) times sweeps that one growth may take, and its most and fewest sweeps.
-_GROWTH_WORK, _MOST_SWEEPS, _FEWEST_SWEEPS = 24_000_000, 100, 20
+_GROWTH_WORK, _MOST_SWEEPS, _FEWEST_SWEEPS = 24_000_000, 100, 12
 #: Shares beyond which growth is shortened further, since other steps then cost more, too.
 _LARGE = 300_000
 #: Shares up to which true distances are tried beside equal ones, and starts are annealed once more.

@@ -193,6 +193,25 @@ def test_annealing_keeps_its_books(price: float, chains: int) -> None:
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize(
+    "topology", [Topology.grid(2, 2), Topology.grid(4, 4), Topology.grid(1, 18), Topology.tree((2, 3, 3), (5, 2, 1))]
+)
+def test_moves_keep_the_field(topology: Topology) -> None:
+    _, affinity = make(4, 36, 5)
+    instance = Instance.build(affinity, topology)
+    arrays = (
+        instance.forward.start, instance.forward.to, instance.forward.count,
+        instance.backward.start, instance.backward.to, instance.backward.count,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    home = np.stack([random.permutation(instance.columns()) for _ in range(4)])
+    field = instance.field(home)
+    for _ in range(200):
+        layer, expert, to = (int(random.integers(0, n)) for n in (4, instance.places, topology.devices))
+        kernels.move_expert(home, instance.cost, *arrays, field, layer, expert, to)
+    assert np.allclose(field, instance.field(home))
+
+
 def test_search_repeats_itself_and_improves() -> None:
     _, affinity = make(5, 8, 2)
     topology = Topology.grid(2, 2)
