@@ -12,7 +12,7 @@ from pathlib import Path
 _SOURCES = hashlib.sha256()
 for _path in sorted((Path(__file__).parents[1] / "cosma").rglob("*.py")):
     _text = _path.read_bytes()
-    if b"njit" in _text:
+    if b"cosma.compiled" in _text or b"njit" in _text:
         _SOURCES.update(_text)
 os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"cosma-tests-{_SOURCES.hexdigest()[:16]}")

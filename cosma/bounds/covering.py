@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cosma.bounds.lifetimes import Lifetime
-    from cosma.bounds.rows import Absence, Row, Stretch
+    from cosma.bounds.rows import Absence, Either, Row, Stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,13 @@ class CoveringProgram:
         Tensors by number.
     rows
         What must be freed while which operator runs.
+    pairs
+        Alternatives: of each, one side's rows hold.
     """
 
-    def __init__(self, lifetimes: dict[int, Lifetime], rows: Iterable[Row]) -> None:
+    def __init__(
+        self, lifetimes: dict[int, Lifetime], rows: Iterable[Row], pairs: Iterable[Either] = ()
+    ) -> None:
         self.lifetimes = lifetimes
         self.model = cp_model.CpModel()
         self._dropped: dict[tuple[int, int], cp_model.IntVar] = {}
@@ -49,6 +53,11 @@ class CoveringProgram:
         self._cost: list[tuple[cp_model.IntVar, int]] = []
         for row in rows:
             self._add(row)
+        for pair in pairs:
+            first = self.model.new_bool_var("")
+            for side, condition in ((pair.first, first), (pair.second, first.Not())):
+                for row in side:
+                    self._add(row, condition)
         self.granule = gcd(*(cost for _, cost in self._cost), 0) or 1
         self.model.minimize(sum(variable * (cost // self.granule) for variable, cost in self._cost))
 
@@ -77,7 +86,7 @@ class CoveringProgram:
         work = float(solver.response_proto.deterministic_time)
         return CoveringResult(max(0, -int(-(bound - 1e-6) // 1)) * self.granule, proven, work)
 
-    def _add(self, row: Row) -> None:
+    def _add(self, row: Row, condition: cp_model.LiteralT | None = None) -> None:
         terms: list[tuple[cp_model.IntVar, int]] = [(self._absence(a), space) for a, space in row.absences]
         taken: list[cp_model.IntVar] = []
         for credit in row.credits:
@@ -96,10 +105,12 @@ class CoveringProgram:
         left = sum(variable * (space // unit) for variable, space in terms)
         if row.loose:
             loose = sum(self._absence(a) * (space // unit) for a, space in row.loose)
-            covered = self.model.new_int_var(0, row.loose_bytes // unit, "")
-            self.model.add(covered <= loose)
-            left = left + covered
-        self.model.add(left >= row.need_bytes // unit)
+            freed = self.model.new_int_var(0, row.loose_bytes // unit, "")
+            self.model.add(freed <= loose)
+            left = left + freed
+        covered = self.model.add(left >= row.need_bytes // unit)
+        if condition is not None:
+            covered.only_enforce_if(condition)
 
     def _absence(self, absence: Absence) -> cp_model.IntVar:
         known = self._absent.get(absence)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cosma.bounds.labels import Potential
     from cosma.bounds.lifetimes import Lifetime
     from cosma.bounds.reach import Reach
-    from cosma.bounds.rows import Row
+    from cosma.bounds.rows import Either, Row
     from cosma.problem import Problem
 
     #: A method in slices: each ``yield`` reports the work (nominal seconds) spent since the last one.
@@ -128,24 +128,27 @@ class BoundEngine:
         lifetimes = lifetimes_of(self.problem, reach)
         yield 1e-6 * self.problem.operator_count * (10 + self.problem.operator_count / 1000)
         rows: list[Row] = []
-        yield from self._forced_liveness(reach, lifetimes, rows)
-        if rows:
-            yield from self._covering(lifetimes, rows, 0.25)
+        pairs: list[Either] = []
+        yield from self._forced_liveness(reach, lifetimes, rows, pairs)
+        if rows or pairs:
+            yield from self._covering(lifetimes, rows, pairs, 0.25)
         yield from self._labels(None, _FIRST_WIDTH)
         potential = None
         if rows:
             potential = yield from self._prices(lifetimes, rows)
         width = 4 * _FIRST_WIDTH
         yield from self._labels(potential, width)
-        if rows:
-            yield from self._covering(lifetimes, rows, 1.0)
+        if rows or pairs:
+            yield from self._covering(lifetimes, rows, pairs, 1.0)
         while width * 8 <= self._widest():
             width *= 8
             yield from self._labels(potential, width)
-        if rows:
-            yield from self._covering(lifetimes, rows, 8.0)
+        if rows or pairs:
+            yield from self._covering(lifetimes, rows, pairs, 8.0)
 
-    def _forced_liveness(self, reach: Reach, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Slices:
+    def _forced_liveness(
+        self, reach: Reach, lifetimes: dict[int, Lifetime], rows: list[Row], pairs: list[Either]
+    ) -> Slices:
         from cosma.bounds.greedy import disjoint_rows
         from cosma.bounds.rows import RowBuilder
 
@@ -165,17 +168,26 @@ class BoundEngine:
         rows.sort(key=lambda row: row.operator)
         self._raise_to(disjoint_rows(rows, lifetimes), "forced liveness, disjoint rows")
         yield builder.work - spent + 1e-5 * len(rows)
+        spent = builder.work
+        pairs += builder.pairs({row.operator: row for row in rows})
+        yield builder.work - spent + 1e-5 * len(crowded)
 
-    def _covering(self, lifetimes: dict[int, Lifetime], rows: list[Row], limit: float) -> Slices:
+    def _covering(
+        self, lifetimes: dict[int, Lifetime], rows: list[Row], pairs: list[Either], limit: float
+    ) -> Slices:
         from cosma.bounds.covering import CoveringProgram
 
         if self._covered:
             return
-        program = CoveringProgram(lifetimes, rows)
-        yield 2e-5 * sum(len(row.absences) + len(row.loose) for row in rows)
+        program = CoveringProgram(lifetimes, rows, pairs)
+        yield 2e-5 * sum(
+            len(row.absences) + len(row.loose)
+            for row in [*rows, *(row for pair in pairs for row in pair.first + pair.second)]
+        )
         result = program.solve(limit, seed=self.seed, stop=self._stop)
         self._covered = result.proven
-        self._raise_to(result.value_bytes, "forced liveness, covering program")
+        method = "forced liveness, covering program" + (" over pairs of operators" if pairs else "")
+        self._raise_to(result.value_bytes, method)
         yield result.work
 
     def _prices(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Generator[float, None, Potential]:

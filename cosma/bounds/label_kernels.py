@@ -1,6 +1,6 @@
 """The step of the label search, compiled: run one more operator from every label of a layer.
 
-On compiled copies of changed functions see :mod:`cosma.bounds.label_tables`.
+On compiled copies of changed functions see :mod:`cosma.compiled`.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ from cosma.bounds.label_tables import (
     USED,
     WHICH,
     WRITE,
-    helper,
     integer,
-    kernel,
 )
+from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
     from cosma.bounds.label_tables import Floats, Ints, Words

@@ -1,6 +1,6 @@
 """Merging labels of equal down-set, compiled.
 
-On compiled copies of changed functions see :mod:`cosma.bounds.label_tables`.
+On compiled copies of changed functions see :mod:`cosma.compiled`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cosma.bounds.label_tables import (
     SPACE,
     TENSOR_WORDS,
     USED,
-    kernel,
 )
+from cosma.compiled import kernel
 
 if TYPE_CHECKING:
     from cosma.bounds.label_tables import Floats, Ints, Words

@@ -8,7 +8,7 @@ operator needs the space.
 
 A label's sets are one row of 64-bit words, ``done | ready | here | away | clean``; what it has paid and the like
 are in its row of ``notes`` and ``bounds``. On compiled copies of changed functions see
-:mod:`cosma.bounds.label_tables`.
+:mod:`cosma.compiled`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from cosma.bounds.label_tables import (
     STREAMABLE,
     TENSOR_WORDS,
     WRITE,
-    helper,
     integer,
 )
+from cosma.compiled import helper
 
 if TYPE_CHECKING:
     from cosma.bounds.label_tables import Floats, Ints, Words

@@ -3,22 +3,16 @@
 Every array a kernel takes, and every function it calls, is compiled again into its callers; so the instance is
 five arrays (:class:`LabelTables`) and a layer of labels is three, with one column per attribute, named below.
 
-numba notices that the file of a compiled function has changed, but not that another file has whose functions it
-calls or whose constants it reads. After a change to ``label_tables.py`` or ``label_rules.py``, delete the compiled
-kernels (``cosma/bounds/__pycache__/label_*.nb?``, or the folder named by ``NUMBA_CACHE_DIR``), or touch
-``label_rules.py``, ``label_kernels.py`` and ``label_merge.py``.
+Constants read by kernels in other files are compiled into them: see :mod:`cosma.compiled`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from cosma.bounds.labels import Potential
@@ -27,8 +21,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Words = NDArray[np.uint64]
     Floats = NDArray[np.float64]
-
-_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 if TYPE_CHECKING:
 
@@ -91,22 +83,6 @@ class LabelTables(NamedTuple):
     def words(self) -> int:
         """Words of a label: ``done | ready | here | away | clean``."""
         return int(self.shape[CLEAN] + self.shape[TENSOR_WORDS])
-
-
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-_HELPER_OPTIONS: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True}
-
-
-def helper(function: _Function) -> _Function:
-    """Compile a function that only kernels call: without an entry from Python it takes a fraction of the time."""
-    compiled: _Function = numba.njit(**_HELPER_OPTIONS)(function)
-    return compiled
-
-
-def kernel(function: _Function) -> _Function:
-    """Compile a function that Python calls."""
-    compiled: _Function = numba.njit(**_OPTIONS)(function)
-    return compiled
 
 
 def label_tables(problem: Problem, potential: Potential) -> LabelTables:

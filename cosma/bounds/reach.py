@@ -35,6 +35,13 @@ class Reach:
         """Operators that may run on either side of one."""
         return self.everything & ~(self.before[operator] | self.after[operator] | 1 << operator)
 
+    def given(self, first: int, second: int) -> Reach:
+        """The same for orders that run ``first`` before ``second``, as these two operators see it."""
+        before, after = list(self.before), list(self.after)
+        before[second] |= before[first] | 1 << first
+        after[first] |= after[second] | 1 << second
+        return Reach(before, after, self.everything)
+
 
 def reach_of(problem: Problem) -> Reach:
     """Compute ancestors and descendants; memory is ``operators ** 2 / 4`` bytes."""

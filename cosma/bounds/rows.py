@@ -30,6 +30,10 @@ _CELLS_PER_SECOND = 4e8
 _MEMBERS_PER_SECOND = 2e6
 _ARCS_PER_SECOND = 8e5
 
+#: Operators among which pairs are looked for, those of the largest results first, and pairs, at most.
+_MOST_IN_PAIRS = 64
+_MOST_PAIRS = 64
+
 #: Tensors listed over all rows together, at most: memory stays bounded.
 _MOST_MEMBERS = 2_000_000
 
@@ -78,6 +82,14 @@ class Row:
     credits: tuple[Credit, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Either:
+    """Two operators of which either may run first: the rows of one order or those of the other hold."""
+
+    first: tuple[Row, ...]
+    second: tuple[Row, ...]
+
+
 class RowBuilder:
     """Builds rows operator by operator, so that the caller can stop or window the work.
 
@@ -100,7 +112,7 @@ class RowBuilder:
         problem, count = self.problem, self.problem.operator_count
         most = np.zeros(count, dtype=np.int64)
         for v in range(count):
-            touched = self._touched(v)
+            touched = self._touched(v, self.reach)
             most[v] = sum(space for space, _ in touched)
         alive = np.ones(count, dtype=np.int64)
         for life in self.lifetimes.values():
@@ -131,16 +143,24 @@ class RowBuilder:
                 self.work += possible.bit_count() / _MEMBERS_PER_SECOND
         return [int(v) for v in over]
 
-    def build(self, operator: int) -> Row | None:
-        """Return the row of one of the crowded operators, or None if the capacity does not bind there."""
-        problem, reach = self.problem, self.reach
+    def build(self, operator: int, given: Reach | None = None) -> Row | None:
+        """Return the row of one of the crowded operators, or None if the capacity does not bind there.
+
+        With ``given``, the row holds for the orders that this describes.
+        """
+        problem, reach = self.problem, given or self.reach
         need = -problem.capacity_bytes
         absences: list[tuple[Absence, int]] = []
-        for space, absence in self._touched(operator):
+        for space, absence in self._touched(operator, reach):
             need += space
             if absence is not None:
                 absences.append((absence, space))
         sure, loose = self._sure[operator], self._loose[operator]
+        if given is not None:
+            unborn = given.after[operator]
+            loose = [t for t in loose if self.lifetimes[t].producer < 0 or not unborn >> self.lifetimes[t].producer & 1]
+            now_sure = {t for t in loose if self._surely_alive(self.lifetimes[t], operator, given)}
+            sure, loose = sure + sorted(now_sure), [t for t in loose if t not in now_sure]
         for t in sure:
             life = self.lifetimes[t]
             need += life.space_bytes
@@ -149,7 +169,7 @@ class RowBuilder:
         self.work += (len(sure) + len(loose)) / _MEMBERS_PER_SECOND
         if most <= 0:
             return None
-        loose_bytes = self._least_alive(operator, loose) if loose else 0
+        loose_bytes = self._least_alive(operator, loose, reach) if loose else 0
         need += loose_bytes
         if need <= 0:
             return None
@@ -164,10 +184,50 @@ class RowBuilder:
             if loose_bytes
             else (),
             loose_bytes,
-            tuple(self._credits(operator)),
+            tuple(self._credits(operator, reach)),
         )
 
-    def _touched(self, operator: int) -> Iterator[tuple[int, Absence | None]]:
+    def pairs(self, rows: dict[int, Row]) -> list[Either]:
+        """Rows for pairs of unordered operators that cannot hold each other's results while they run.
+
+        Whichever runs first, its results, or what is made of them, wait while the other runs: two alternatives, where
+        each operator by itself is free to assume that it runs first. ``rows`` are the rows that always hold.
+        """
+        problem, capacity = self.problem, self.problem.capacity_bytes
+        made, whole = {}, {}
+        for v in self._sure:
+            made[v] = sum(int(problem.space_bytes[t]) for t in problem.results_of(v) if len(problem.consumers_of(t)))
+            whole[v] = made[v] + sum(int(problem.space_bytes[t]) for t in problem.operands_of(v))
+        large = sorted((v for v in made if made[v]), key=lambda v: (-made[v] - whole[v], v))[:_MOST_IN_PAIRS]
+        found: list[Either] = []
+        for i, v in enumerate(large):
+            for w in large[i + 1 :]:
+                if len(found) == _MOST_PAIRS:
+                    return found
+                unordered = self.reach.unordered(v) >> w & 1
+                if not unordered or made[v] + whole[w] <= capacity or made[w] + whole[v] <= capacity:
+                    continue
+                first, second = self._rows_given(v, w, rows), self._rows_given(w, v, rows)
+                if first and second:
+                    found.append(Either(first, second))
+        return found
+
+    def _rows_given(self, first: int, second: int, rows: dict[int, Row]) -> tuple[Row, ...]:
+        """Rows that need more than the ones that always hold, if ``first`` runs before ``second``."""
+        given = self.reach.given(first, second)
+        built = (self.build(operator, given) for operator in (first, second))
+        return tuple(
+            row for row in built if row is not None
+            if row.operator not in rows or row.need_bytes > rows[row.operator].need_bytes
+        )  # fmt: skip
+
+    def _surely_alive(self, life: Lifetime, operator: int, reach: Reach) -> bool:
+        """Whether a tensor that an operator does not touch is born and still to be read then, in these orders."""
+        before = reach.before[operator]
+        born = before >> life.producer & 1 if life.producer >= 0 else before & life.consumer_mask
+        return bool(born and reach.after[operator] & life.consumer_mask)
+
+    def _touched(self, operator: int, reach: Reach) -> Iterator[tuple[int, Absence | None]]:
         """Operands and results that take space: (space, how it can be absent while the operator runs).
 
         Under ``streamable`` a tensor whose absence may cost nothing (nothing surely before or after) is left out.
@@ -180,32 +240,32 @@ class RowBuilder:
             if not problem.streamable:
                 yield space, None
                 continue
-            absence = self._absence_when_touched(operator, t)
+            absence = self._absence_when_touched(operator, t, reach)
             if absence is not None:
                 yield space, absence
 
-    def _absence_when_touched(self, operator: int, tensor: int) -> Absence | None:
+    def _absence_when_touched(self, operator: int, tensor: int, reach: Reach) -> Absence | None:
         life = self.lifetimes.get(tensor)
         if life is None:
             return None
         if life.producer == operator:
             return Absence(tensor, ((0, 0),))
-        before, after = self._sides(life, operator)
+        before, after = self._sides(life, operator, reach)
         stretches = tuple(s for s in (before, after) if s is not None)
         return Absence(tensor, stretches) if stretches else None
 
-    def _sides(self, life: Lifetime, operator: int) -> tuple[Stretch | None, Stretch | None]:
+    def _sides(self, life: Lifetime, operator: int, reach: Reach) -> tuple[Stretch | None, Stretch | None]:
         """Stretches just before and just after a consumer, where a touch there is sure."""
-        others_before = life.producer >= 0 or bool(self.reach.before[operator] & life.consumer_mask)
-        others_after = bool(self.reach.after[operator] & life.consumer_mask)
+        others_before = life.producer >= 0 or bool(reach.before[operator] & life.consumer_mask)
+        others_after = bool(reach.after[operator] & life.consumer_mask)
         if operator in life.chain:
             at = life.chain.index(operator)
             sides: tuple[Stretch, Stretch] = ((at, at), (at + 1, at + 1))
         else:
-            sides = (life.stretches(self.reach, operator),) * 2
+            sides = (life.stretches(reach, operator),) * 2
         return sides[0] if others_before else None, sides[1] if others_after else None
 
-    def _credits(self, operator: int) -> Iterator[Credit]:
+    def _credits(self, operator: int, reach: Reach) -> Iterator[Credit]:
         """Takeovers that save space which the row counts.
 
         Under ``streamable`` a row leaves out tensors that may be absent for nothing. If the operand is one, the row
@@ -215,19 +275,19 @@ class RowBuilder:
         for result, operand in problem.pairs_of(operator):
             absent_result = absent_operand = given_up = None
             if problem.streamable:
-                absent_result = self._absence_when_touched(operator, result)
-                absent_operand = self._absence_when_touched(operator, operand)
+                absent_result = self._absence_when_touched(operator, result, reach)
+                absent_operand = self._absence_when_touched(operator, operand, reach)
                 if absent_result is None or absent_operand is None:
                     continue
             life = self.lifetimes.get(operand)
             if life is not None:
-                after = self._sides(life, operator)[1]
+                after = self._sides(life, operator, reach)[1]
                 given_up = Absence(operand, (after,)) if after is not None else None
             yield Credit(int(problem.space_bytes[result]), absent_result, absent_operand, given_up)
 
-    def _least_alive(self, operator: int, loose: list[int]) -> int:
+    def _least_alive(self, operator: int, loose: list[int], reach: Reach) -> int:
         """Least space of loose tensors alive across an operator, over all down-sets: a minimum cut."""
-        problem, reach = self.problem, self.reach
+        problem = self.problem
         before, after = reach.before[operator], reach.after[operator]
         free = members(reach.unordered(operator), problem.operator_count).tolist()
         node = {u: i + 2 for i, u in enumerate(free)}  # 0 source: before; 1 sink: after

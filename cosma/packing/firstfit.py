@@ -9,13 +9,14 @@ The loops are numba kernels over two tables of 64-bit integers, one row per attr
 problem (sorting, sums) is numpy, because what a kernel calls is compiled with it.
 """
 
-# mypy: disable-error-code="no-untyped-def, call-overload"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
+
+from cosma.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +38,7 @@ PARTS, FIXED, ALIGN, SIZE = range(4)
 """Rows of the buffer table: first of its parts (ended by the next column's), fixed address or `FREE`, the rest."""
 
 
-@njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
+@kernel
 def overlap_lists(order, lower, upper, owner):
     """List, for every part, the parts of other buffers alive at the same time (compressed sparse rows).
 
@@ -72,7 +73,7 @@ def overlap_lists(order, lower, upper, owner):
     return begins, mates
 
 
-@njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
+@kernel
 def place_in_order(order, part, buffer, mates, capacity, best, offset, edges):
     """Put the buffers down one by one in the given order; return the height and fill `offset`.
 
@@ -140,7 +141,7 @@ def place_in_order(order, part, buffer, mates, capacity, best, offset, edges):
     return height
 
 
-@njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
+@kernel
 def promote(order, offset, buffer, capacity, state):
     """Move each buffer that sticks out to a random earlier place in the order; return the generator state."""
     for position in range(order.size):

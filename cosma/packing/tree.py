@@ -27,14 +27,15 @@ A problem is six tables of 64-bit integers (`Shape`), one row per attribute, nam
 arrays and few functions, because every array a kernel takes and every function it calls is compiled again into
 its callers.
 """
-# mypy: disable-error-code="no-untyped-def, call-overload, assignment"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment"
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,10 +101,6 @@ class Shape(NamedTuple):
     def section_count(self) -> int:
         """How many sections."""
         return int(self.sections.shape[1]) - 1
-
-
-# Helpers are called from kernels only: without an entry from Python they compile in a fraction of the time.
-helper = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @helper
@@ -392,7 +389,7 @@ def begin(buffers, sections, blocks):
     return fits
 
 
-@njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
+@kernel
 def run(
     buffers, sections, cells, items, blocks, walls, capacity, priority, memory, node_limit, step_limit,
     blame, tally, saved_buffers, saved_sections, level, part, keys, scratch,

@@ -70,7 +70,7 @@ def search(
         `FOUND`, `EXHAUSTED` or `LIMIT`; addresses when found; `NODES`, `REMEMBERED` and `STEPS` of this call.
     """
     tally = np.zeros(3, np.int64)
-    answer = run(
+    answer = run(  # type: ignore[no-untyped-call]
         *shape, capacity, priority, space.memory, node_limit, step_limit, blame, tally, space.saved_buffers,
         space.saved_sections, space.level, space.part, space.keys, space.scratch,
     )  # fmt: skip

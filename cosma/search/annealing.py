@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from cosma.search.kernels import Tape, adopt, copy_order, internal, simulate
+from cosma.compiled import helper, kernel
+from cosma.search.kernels import Tape, adopt, copy_order, simulate
 from cosma.search.network import Network
 
 #: Looks at offers in the time that one simulated step takes otherwise.
@@ -42,7 +42,7 @@ class Walk(NamedTuple):
     heat: NDArray[np.float64]
 
 
-@internal
+@helper
 def next_random(state: NDArray[np.uint64]) -> int:
     """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -52,19 +52,19 @@ def next_random(state: NDArray[np.uint64]) -> int:
     return z ^ (z >> np.uint64(31))
 
 
-@internal
+@helper
 def random_unit(state: NDArray[np.uint64]) -> float:
     """Return a number in ``[0, 1)`` with 53 random bits."""
     return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@internal
+@helper
 def random_below(state: NDArray[np.uint64], bound: int) -> int:
     """Return a number in ``[0, bound)``."""
     return np.int64(random_unit(state) * bound)
 
 
-@internal
+@helper
 def precedence_window(net: Network, tape: Tape, at: int) -> tuple[int, int]:
     """Steps ``[low, high]`` to which the operator at a step can move alone."""
     v = np.int64(tape.order[at])
@@ -76,7 +76,7 @@ def precedence_window(net: Network, tape: Tape, at: int) -> tuple[int, int]:
     return low, high
 
 
-@internal
+@helper
 def shift(tape: Tape, at: int, to: int) -> None:
     """Move the operator at one step to another; those between close up."""
     order, position = tape.order, tape.position
@@ -93,7 +93,7 @@ def shift(tape: Tape, at: int, to: int) -> None:
     position[v] = to
 
 
-@internal
+@helper
 def hoist(net: Network, tape: Tape, walk: Walk, low: int, at: int) -> int:
     """Move the operator at step ``at`` and what it needs inside ``[low, at]`` to ``low``; returns how many move."""
     order, position, mark = tape.order, tape.position, walk.mark
@@ -128,7 +128,7 @@ def hoist(net: Network, tape: Tape, walk: Walk, low: int, at: int) -> int:
     return taken
 
 
-@internal
+@helper
 def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
     """Move the operator at step ``at`` and what needs it inside ``[at, high]`` to ``high``; returns how many move."""
     order, position, mark = tape.order, tape.position, walk.mark
@@ -163,7 +163,7 @@ def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
     return taken
 
 
-@internal
+@helper
 def warm(tape: Tape, walk: Walk, spread: float) -> None:
     """Weigh steps for picking: those that pay, those above the capacity, and all a little."""
     n = tape.order.shape[0]
@@ -181,7 +181,7 @@ def warm(tape: Tape, walk: Walk, spread: float) -> None:
         walk.heat[i + 1] = walk.heat[i] + weight
 
 
-@internal
+@helper
 def pick_step(walk: Walk, n: int) -> int:
     """A step near one picked by weight; the distance is geometric."""
     wanted = random_unit(walk.state) * walk.heat[n]
@@ -197,7 +197,7 @@ def pick_step(walk: Walk, n: int) -> int:
     return min(max(at, np.int64(0)), np.int64(n - 1))
 
 
-@internal
+@helper
 def last_touch_before(net: Network, tape: Tape, operator: int, step: int, reach: int) -> int:
     """Earliest of the last touches before ``step`` of what an operator reads, at most ``reach`` steps back."""
     found = np.int64(step)
@@ -220,7 +220,7 @@ def last_touch_before(net: Network, tape: Tape, operator: int, step: int, reach:
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def anneal(
     net: Network,
     tape: Tape,

@@ -16,17 +16,13 @@ head then writes off-chip for the next member to read (``LATE``); it enters once
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cosma.compiled import helper, kernel
 from cosma.search.network import Network
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Tape(NamedTuple):
@@ -75,12 +71,7 @@ class Tape(NamedTuple):
 WAITS, PAIR, IN_USE, LATE = 0, 1, 2, 3
 
 
-def internal(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a kernel that only other kernels call: an entry from Python would take most of the time to compile."""
-    return njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
-
-
-@internal
+@helper
 def next_use_after(
     start: NDArray[np.int32], consumer: NDArray[np.int32], position: NDArray[np.int32], n: int, tensor: int, step: int
 ) -> tuple[int, bool]:
@@ -96,7 +87,7 @@ def next_use_after(
     return found, earlier
 
 
-@internal
+@helper
 def note_gap(net: Network, tape: Tape, tensor: int, end: int, value: int) -> None:
     """Note that a tensor is (1) or is not (0) given up on the way to the step that reads it at ``end``."""
     for k in range(net.consumer_start[tensor], net.consumer_start[tensor + 1]):
@@ -104,7 +95,7 @@ def note_gap(net: Network, tape: Tape, tensor: int, end: int, value: int) -> Non
             tape.dropped[k] = value
 
 
-@internal
+@helper
 def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
     """Put a tensor into the scratchpad; returns the new number held."""
     held[count] = tensor
@@ -112,7 +103,7 @@ def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tenso
     return count + 1
 
 
-@internal
+@helper
 def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
     """Take a tensor out of the scratchpad; returns the new number held."""
     last = held[count - 1]
@@ -122,7 +113,7 @@ def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, te
     return count - 1
 
 
-@internal
+@helper
 def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, mark: int) -> int:
     """List what could be given up at a step, with price and price times weight; returns how many there are.
 
@@ -170,7 +161,7 @@ def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, 
     return offers
 
 
-@internal
+@helper
 def choose_offer(tape: Tape, offers: int, over: int, may_pair: bool) -> int:
     """The offer of least score per byte of room gained, -1 if there is none. Ties: least tensor, then kind first."""
     best, best_tensor, best_score = np.int64(-1), np.int64(-1), np.inf
@@ -187,7 +178,7 @@ def choose_offer(tape: Tape, offers: int, over: int, may_pair: bool) -> int:
     return best
 
 
-@internal
+@helper
 def withdraw_offers(tape: Tape, offers: int, tensor: int) -> int:
     """Strike the offers of a tensor; returns how many are left."""
     k = np.int64(0)
@@ -204,7 +195,7 @@ def withdraw_offers(tape: Tape, offers: int, tensor: int) -> int:
     return offers
 
 
-@internal
+@helper
 def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, note: bool) -> tuple[int, int, int, int]:
     """Replay the order from a checkpoint, writing what is found to the trial half of the tape.
 
@@ -421,14 +412,14 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
     return end, more_cost, more_excess, scanned
 
 
-@internal
+@helper
 def copy_order(source: NDArray[np.int32], target: NDArray[np.int32]) -> None:
     """Copy an order (a loop compiles in a tenth of the time that the assignment of a slice takes)."""
     for i in range(source.shape[0]):
         target[i] = source[i]
 
 
-@internal
+@helper
 def adopt(tape: Tape, begin: int, end: int) -> None:
     """Make what the last trial found over ``[begin, end)`` the known state."""
     stride = tape.stride[0]
@@ -444,7 +435,7 @@ def adopt(tape: Tape, begin: int, end: int) -> None:
                 tape.row[r, k] = tape.trial_row[r, k]
 
 
-@njit(cache=True)
+@kernel
 def replay_all(net: Network, tape: Tape, note: bool) -> tuple[int, int]:
     """Replay the whole order and make it the known one; returns cost and excess, or (-1, -1) if rows are too short."""
     n = tape.order.shape[0]
