@@ -94,7 +94,8 @@ def run_local(cells: Sequence[Cell], jobs: int, runner: str = RUNNER) -> Iterato
                 yield item
     finally:
         agenda.clear()
-        for worker in workers:
-            worker.kill()
-        for thread in threads:
-            thread.join()
+        for worker, thread in zip(workers, threads, strict=True):
+            # Again and again, in case a worker was about to start another process.
+            while thread.is_alive():
+                worker.kill()
+                thread.join(0.2)
