@@ -167,10 +167,10 @@ class _Auto:
         # Packing is the dear part of an offer, so the order's best replacement goes first; where there is none to
         # find (known already, too large, interrupted), the search's own decisions stand.
         better = self.refine(outcome.decisions.order, outcome.decisions, "search, best replacement")
-        if better is not None:
-            self.searcher.offer(better)
-        else:
+        if better is None or noncompulsory_bytes(self.state.problem, better) > outcome.noncompulsory_bytes:
             self.offer(outcome.decisions, "search")
+        else:
+            self.searcher.offer(better)
 
     def _terms(self, order: Sequence[int]) -> int:
         """Size of the replacement program of an order: how long tensors wait between touches, in all."""
