@@ -22,8 +22,7 @@ MOVES = np.array([0.6, 0.8])
 
 #: Per chain, in turn: power of the waiting time in the score of a victim; how many steps before a changed stretch
 #: a replay may start; and bytes that one byte above the capacity for one step counts, which tells orders of equal
-#: traffic apart (on random wiring it halves what is found in the same time). Chains differ because no one rule is
-#: best on every network.
+#: traffic apart. Chains differ because no one rule is best on every network.
 RULES = ((1.0, 16, 0.002), (1.5, 0, 0.01), (1.0, 32, 0.03), (2.0, 16, 0.002))
 
 #: The powers above, each once.
