@@ -164,16 +164,15 @@ def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
 
 
 @helper
-def warm(tape: Tape, walk: Walk, spread: float) -> None:
-    """Weigh steps for picking: those that pay, those above the capacity, and all a little."""
-    n = tape.order.shape[0]
+def warm(tape: Tape, walk: Walk, spread: float, first: int, beyond: int) -> None:
+    """Weigh the steps ``[first, beyond)`` for picking: those that pay, those above the capacity, and all a little."""
     cost, excess = 0.0, 0.0
-    for i in range(n):
+    for i in range(first, beyond):
         cost += tape.step_cost[i]
         excess += tape.step_excess[i]
-    walk.heat[0] = 0.0
-    for i in range(n):
-        weight = spread / n
+    walk.heat[first] = 0.0
+    for i in range(first, beyond):
+        weight = spread / (beyond - first)
         if cost > 0:
             weight += tape.step_cost[i] / cost
         if excess > 0:
@@ -182,19 +181,19 @@ def warm(tape: Tape, walk: Walk, spread: float) -> None:
 
 
 @helper
-def pick_step(walk: Walk, n: int) -> int:
-    """A step near one picked by weight; the distance is geometric."""
-    wanted = random_unit(walk.state) * walk.heat[n]
-    at, beyond = np.int64(0), np.int64(n)
-    while beyond - at > 1:
-        middle = (at + beyond) // 2
+def pick_step(walk: Walk, first: int, beyond: int) -> int:
+    """A step of ``[first, beyond)`` near one picked by weight; the distance is geometric."""
+    wanted = random_unit(walk.state) * walk.heat[beyond]
+    at, above = np.int64(first), np.int64(beyond)
+    while above - at > 1:
+        middle = (at + above) // 2
         if walk.heat[middle] <= wanted:
             at = middle
         else:
-            beyond = middle
+            above = middle
     reach = np.int64(1) << random_below(walk.state, 6)
     at += random_below(walk.state, 2 * reach + 1) - reach
-    return min(max(at, np.int64(0)), np.int64(n - 1))
+    return min(max(at, np.int64(first)), np.int64(beyond - 1))
 
 
 @helper
@@ -231,8 +230,13 @@ def anneal(
     scale: float,
     reach: int,
     moves: NDArray[np.float64],
+    first: int,
+    beyond: int,
 ) -> tuple[int, int]:
     """Anneal over orders for a budget of simulated steps.
+
+    Only what runs in ``[first, beyond)`` is reordered, and it stays there: walks over disjoint ranges of one order
+    find orders that can be joined.
 
     Parameters
     ----------
@@ -248,6 +252,8 @@ def anneal(
         How many steps before a changed stretch the replay may start to reconsider what was given up there.
     moves
         Shares of shift and hoist among the moves; the rest sinks.
+    first, beyond
+        Steps to reorder.
 
     Returns
     -------
@@ -266,13 +272,14 @@ def anneal(
         if tried % 32 == 0:
             temperature = hot * (cold / hot) ** (done / work)
         if done >= rewarm:
-            warm(tape, walk, 0.3)
-            rewarm = done + 20 * n
+            warm(tape, walk, 0.3, first, beyond)
+            rewarm = done + 20 * (beyond - first)
         tried += 1
         done += 4
-        at = pick_step(walk, n)
+        at = pick_step(walk, first, beyond)
         v = np.int64(order[at])
         low, high = precedence_window(net, tape, at)
+        low, high = max(low, np.int64(first)), min(high, np.int64(beyond - 1))
         kind = random_unit(walk.state)
         if kind < moves[0]:
             if low == high:
@@ -299,7 +306,7 @@ def anneal(
             shift(tape, at, to)
         elif kind < moves[1]:
             far = np.int64(1) << random_below(walk.state, 8)
-            begin = max(np.int64(0), at - 1 - random_below(walk.state, far))
+            begin = max(np.int64(first), at - 1 - random_below(walk.state, far))
             end = at
             if begin >= end:
                 continue
@@ -310,7 +317,7 @@ def anneal(
         else:
             far = np.int64(1) << random_below(walk.state, 8)
             begin = at
-            end = min(np.int64(n - 1), at + 1 + random_below(walk.state, far))
+            end = min(np.int64(beyond - 1), at + 1 + random_below(walk.state, far))
             if begin >= end:
                 continue
             for i in range(begin, end + 1):
@@ -342,7 +349,7 @@ def anneal(
                     break
             elif unsaved:
                 # Copied only when the best order is left behind: on the way down every move improves.
-                copy_order(order, walk.best)
+                copy_order(order, walk.best, first, beyond)
                 for i in range(low, high + 1):
                     walk.best[i] = backup[i]
                 unsaved = False
@@ -351,5 +358,5 @@ def anneal(
                 order[i] = backup[i]
                 tape.position[backup[i]] = i
     if unsaved:
-        copy_order(order, walk.best)
+        copy_order(order, walk.best, first, beyond)
     return done, tried

@@ -43,12 +43,22 @@ class Chain:
         Topological order of search operators to start from.
     seed, rank
         Seed of the random numbers, and the number of this chain among its siblings.
+    rule
+        Which of `RULES` to go by; by default siblings take turns.
     """
 
-    def __init__(self, net: Network, order: Sequence[int] | NDArray[np.int32], *, seed: int, rank: int) -> None:
+    def __init__(
+        self,
+        net: Network,
+        order: Sequence[int] | NDArray[np.int32],
+        *,
+        seed: int,
+        rank: int,
+        rule: int | None = None,
+    ) -> None:
         self.net = net
         self.rank = rank
-        self.patience, self.reach, self.guide = RULES[rank % len(RULES)]
+        self.patience, self.reach, self.guide = RULES[(rank if rule is None else rule) % len(RULES)]
         self.tape = new_tape(net, order, patience=self.patience)
         n = len(self.tape.order)
         self.walk = Walk(
@@ -62,6 +72,7 @@ class Chain:
         )
         self.unit = typical_bytes(net)
         self.heat = 1.0
+        self.span = (0, n)
         self._reset()
 
     @property
@@ -74,7 +85,7 @@ class Chain:
         return self.walk.best.copy()
 
     def restart(self, order: NDArray[np.int32]) -> None:
-        """Go on from another order; the best found stays known."""
+        """Go on from another order; what was found before is forgotten."""
         self.tape.order[:] = order
         cost, _ = replay_all(self.net, self.tape, False)
         if cost < 0:
@@ -99,6 +110,7 @@ class Chain:
             self.guide,
             self.reach,
             MOVES,
+            *self.span,
         )
 
     def _reset(self) -> None:

@@ -413,9 +413,9 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
 
 
 @helper
-def copy_order(source: NDArray[np.int32], target: NDArray[np.int32]) -> None:
-    """Copy an order (a loop compiles in a tenth of the time that the assignment of a slice takes)."""
-    for i in range(source.shape[0]):
+def copy_order(source: NDArray[np.int32], target: NDArray[np.int32], first: int, beyond: int) -> None:
+    """Copy ``[first, beyond)`` of an order (a loop compiles in a tenth of the time a slice's assignment takes)."""
+    for i in range(first, beyond):
         target[i] = source[i]
 
 
