@@ -7,7 +7,8 @@ on ``n`` nodes of ``q`` devices with equal shares, over the ``2 E`` experts of t
 - both vanish on the membership vector of either layer, and their traces are ``2 E (1 - 1/q)`` and ``2 E (1 - 1/n)``,
 - ``0 <= Y <= N <= 1`` entrywise, ones on the diagonal, rows of a block of ``Y`` sum to the experts per device, of
   ``N`` to the experts per node,
-- neighbouring layer pairs agree on the layer they share.
+- neighbouring layer pairs agree on the layer they share,
+- triples of experts obey the inequalities of ``triangles``, of which those violated are added as they are found.
 
 Alternating directions (ADMM) split the entrywise from the semidefinite part. Its multipliers give the bound: for
 *any* symmetric multipliers the Lagrangian separates, the entrywise part is minimised row by row and the semidefinite
@@ -22,8 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cosma.placement.triangles import Triangles
+
 Array = NDArray[np.float64]
 
+# Iterations between adaptations: of the penalty, and of the triangle inequalities in force.
+_ADAPT = 20
 # Over-relaxation of the alternating directions; 1 is plain, values up to 2 converge.
 _RELAX = 1.6
 
@@ -70,8 +75,9 @@ def saving_bound(counts: Array, shape: Shape, iterations: int, every: int = 25) 
         solver.step()
         if iteration % every == 0 or iteration == iterations:
             best = min(best, solver.bound())
-        if iteration % 20 == 0:
+        if iteration % _ADAPT == 0:
             solver.balance()
+            solver.find_cuts()
     return best * unit
 
 
@@ -97,6 +103,20 @@ class Admm:
         self.coarse_dual = np.zeros((pairs, size, size))
         self.penalty = float(np.abs(weights).max()) * 0.1 + 0.1
         self.gap = (1.0, 1.0)
+        self.device = np.zeros((pairs, size, size))
+        self.node = np.zeros((pairs, size, size))
+        self.device_cuts = Triangles(pairs, experts, shape.nodes * shape.per_node, shape.on_device)
+        self.node_cuts = Triangles(pairs, experts, shape.nodes, shape.on_node)
+
+    @property
+    def cuts(self) -> list[Triangles]:
+        """The inequalities in force, on devices and on nodes."""
+        return [self.device_cuts] if self.flat else [self.device_cuts, self.node_cuts]
+
+    def find_cuts(self) -> None:
+        """Add the triangle inequalities that the present entries violate."""
+        for cuts, entries in zip(self.cuts, (self.device, self.node), strict=False):
+            cuts.search(entries)
 
     @property
     def flat(self) -> bool:
@@ -105,7 +125,7 @@ class Admm:
 
     def step(self) -> None:
         """Do one round: entries, then the two semidefinite parts, then the multipliers."""
-        device, node = self.entries()
+        device, node = self.device, self.node = self.entries()
         fine = _RELAX * (device - node / self.shape.per_node) + (1.0 - _RELAX) * self.fine
         coarse = _RELAX * (node - 1.0 / self.shape.nodes) + (1.0 - _RELAX) * self.coarse
         new_fine = self._project(fine + self.fine_dual)
@@ -120,6 +140,8 @@ class Admm:
             self.coarse_dual += coarse - new_coarse
             apart += float(np.linalg.norm(coarse - new_coarse))
         self.gap = (apart, moved)
+        for cuts, entries in zip(self.cuts, (device, node), strict=False):
+            cuts.update(entries, self.penalty)
 
     def balance(self) -> None:
         """Adapt the penalty so that primal and dual residuals shrink alike."""
@@ -137,9 +159,9 @@ class Admm:
         """Return the upper bound on the saving that the present multipliers prove."""
         shape, experts = self.shape, self.shape.experts
         fine, coarse = self.penalty * self.fine_dual, self.penalty * self.coarse_dual
-        price_device = fine.copy()
-        price_node = coarse - fine / shape.per_node
-        least = 0.0
+        price_device = fine + self.device_cuts.prices()
+        price_node = coarse - fine / shape.per_node + self.node_cuts.prices()
+        least = -sum(cuts.allowance() for cuts in self.cuts)
         for pair in range(self.pairs):
             cross_device = 2.0 * price_device[pair, :experts, experts:] - shape.save_device * self.weights[pair]
             cross_node = 2.0 * price_node[pair, :experts, experts:] - shape.save_node * self.weights[pair]
@@ -184,23 +206,22 @@ class Admm:
 
     def entries(self) -> tuple[Array, Array]:
         """Minimise over the entries given the semidefinite parts; own blocks of shared layers are averaged."""
-        experts, pairs = self.shape.experts, self.pairs
+        experts = self.shape.experts
         fine = self.fine - self.fine_dual
         coarse = self.coarse - self.coarse_dual
         pull = self.weights / (2.0 * self.penalty)
+        cling = self.device_cuts.cling, self.node_cuts.cling
+        pulls = (
+            cling[0] * self.device - self.device_cuts.ahead / self.penalty,
+            cling[1] * self.node - self.node_cuts.ahead / self.penalty,
+        )
+        between = (slice(None), slice(None, experts), slice(experts, None))
         cross = self._solve(
-            fine[:, :experts, experts:], coarse[:, :experts, experts:],
-            self.shape.save_device * pull, self.shape.save_node * pull,
+            fine[between], coarse[between],
+            self.shape.save_device * pull + pulls[0][between], self.shape.save_node * pull + pulls[1][between],
+            cling[0][between], cling[1][between],
         )  # fmt: skip
-        share = np.full((pairs + 1, 1, 1), 0.5)
-        share[0] = share[-1] = 1.0
-        own_fine = np.zeros((pairs + 1, experts, experts))
-        own_coarse = np.zeros((pairs + 1, experts, experts))
-        for own, whole in ((own_fine, fine), (own_coarse, coarse)):
-            own[:-1] += whole[:, :experts, :experts]
-            own[1:] += whole[:, experts:, experts:]
-            own *= share
-        own_device, own_node = self._solve(own_fine, own_coarse, np.zeros(1), np.zeros(1))
+        own_device, own_node = self._solve(*(self._mean_own(whole) for whole in (fine, coarse, *pulls, *cling)))
         diagonal = np.arange(experts)
         own_device[:, diagonal, diagonal] = 1.0
         own_node[:, diagonal, diagonal] = 1.0
@@ -215,31 +236,41 @@ class Admm:
         whole[:, experts:, :experts] = cross.transpose(0, 2, 1)
         return whole
 
-    def _solve(self, fine: Array, coarse: Array, pull_device: Array, pull_node: Array) -> tuple[Array, Array]:
-        """Per entry: minimise ``((d - n/q - fine)^2 + (n - 1/nodes - coarse)^2) / 2 - pulls`` over 0 <= d <= n <= 1."""
-        q, base = self.shape.per_node, 1.0 / self.shape.nodes
-        goal_fine = fine + 0.0
+    def _mean_own(self, whole: Array) -> Array:
+        experts = self.shape.experts
+        own = np.zeros((self.pairs + 1, experts, experts))
+        own[:-1] += whole[:, :experts, :experts]
+        own[1:] += whole[:, experts:, experts:]
+        own[1:-1] *= 0.5
+        return own
+
+    def _solve(
+        self, fine: Array, coarse: Array, pull_device: Array, pull_node: Array, cling_device: Array, cling_node: Array
+    ) -> tuple[Array, Array]:
+        """Per entry: minimise ``((d - n/q - fine)^2 + (n - 1/nodes - coarse)^2 + clings) / 2 - pulls``.
+
+        Over ``0 <= d <= n <= 1``; ``clings`` are ``cling_device d^2 + cling_node n^2``.
+        """
+        share = 1.0 / self.shape.per_node
+        # The objective is (a d^2 + c n^2) / 2 - share d n - g d - h n.
+        a, g = 1.0 + cling_device, fine + pull_device
         if self.flat:
-            node = np.ones(np.broadcast_shapes(fine.shape, pull_device.shape))
-            return np.clip(goal_fine + 1.0 / q + pull_device, 0.0, 1.0), node
-        goal_node = coarse + base
+            return np.clip((g + share) / a, 0.0, 1.0), np.ones_like(g)
+        c, h = share**2 + 1.0 + cling_node, coarse + 1.0 / self.shape.nodes + pull_node - share * fine
         # Free optimum, then the edges d = 0, d = n and n = 1, each an exact one-dimensional minimum.
-        node = goal_node + pull_node + pull_device / q
-        device = goal_fine + node / q + pull_device
+        free = a * c - share**2
+        device, node = (c * g + share * h) / free, (a * h + share * g) / free
         inside = (device >= 0.0) & (device <= node) & (node <= 1.0)
 
         def value(d: Array, n: Array) -> Array:
-            first, second = d - n / q - goal_fine, n - goal_node
-            return 0.5 * (first * first + second * second) - pull_device * d - pull_node * n
+            return 0.5 * (a * d * d + c * n * n) - share * d * n - g * d - h * n
 
-        bottom = np.clip((goal_node + pull_node - goal_fine / q) / (1.0 + 1.0 / q**2), 0.0, 1.0)
-        slope = 1.0 - 1.0 / q
-        both = np.clip((slope * goal_fine + goal_node + pull_device + pull_node) / (1.0 + slope**2), 0.0, 1.0)
-        top = np.clip(goal_fine + 1.0 / q + pull_device, 0.0, 1.0)
-        one = np.ones_like(top)
-        best_device, best_node = np.zeros_like(bottom), bottom
+        best_node = np.clip(h / c, 0.0, 1.0)
+        best_device = np.zeros_like(best_node)
         best = value(best_device, best_node)
-        for d, n in ((both, both), (top, one)):
+        both = np.clip((g + h) / (a + c - 2.0 * share), 0.0, 1.0)
+        top = np.clip((g + share) / a, 0.0, 1.0)
+        for d, n in ((both, both), (top, np.ones_like(top))):
             other = value(d, n)
             better = other < best
             best = np.where(better, other, best)
