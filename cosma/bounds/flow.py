@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_flow
+from ortools.graph.python import max_flow  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: SciPy's flows are 32-bit.
-_LARGEST = 2**30
+#: Flows are 64-bit; capacities together stay below this.
+_LARGEST = 2**60
 
 
 def minimum_cut(nodes: int, arcs: Sequence[tuple[int, int, int]]) -> int:
@@ -23,14 +22,19 @@ def minimum_cut(nodes: int, arcs: Sequence[tuple[int, int, int]]) -> int:
     nodes
         Number of nodes.
     arcs
-        (tail, head, capacity); parallel arcs add up. Where the total is too large for 32 bits, finite capacities are
-        rounded down together, so that the value is a lower bound on the minimum cut.
+        (tail, head, capacity); parallel arcs add up. Where the total is too large for 64 bits, capacities are rounded
+        down together, so that the value is a lower bound on the minimum cut.
     """
+    arcs = [arc for arc in arcs if arc[0] != arc[1]]
     if not arcs:
         return 0
-    table = np.array(arcs, dtype=np.int64)
-    total = int(table[:, 2].max()) * 4
-    scale = -(-total // _LARGEST)
-    matrix = csr_matrix((table[:, 2] // scale, (table[:, 0], table[:, 1])), shape=(nodes, nodes), dtype=np.int64)
-    matrix.data = np.minimum(matrix.data, _LARGEST)
-    return int(maximum_flow(matrix.astype(np.int32), 0, 1).flow_value) * scale
+    scale = -(-sum(capacity for _, _, capacity in arcs) // _LARGEST) or 1
+    table = np.array([(tail, head, capacity // scale) for tail, head, capacity in arcs], dtype=np.int64)
+    flow = max_flow.SimpleMaxFlow()
+    flow.add_arcs_with_capacity(table[:, 0].astype(np.int32), table[:, 1].astype(np.int32), table[:, 2])
+    # Without arcs at the source or the sink there is no such node, and no flow.
+    if min(nodes, flow.num_nodes()) < 2:
+        return 0
+    status = flow.solve(0, 1)
+    assert status == flow.OPTIMAL, status
+    return int(flow.optimal_flow()) * scale
