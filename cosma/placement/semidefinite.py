@@ -162,18 +162,30 @@ class Admm:
         price_device = fine + self.device_cuts.prices()
         price_node = coarse - fine / shape.per_node + self.node_cuts.prices()
         least = -sum(cuts.allowance() for cuts in self.cuts)
-        for pair in range(self.pairs):
-            cross_device = 2.0 * price_device[pair, :experts, experts:] - shape.save_device * self.weights[pair]
-            cross_node = 2.0 * price_node[pair, :experts, experts:] - shape.save_node * self.weights[pair]
-            rows = _row_minimum(cross_device, cross_node, shape.on_device, shape.on_node)
-            columns = _row_minimum(cross_device.T, cross_node.T, shape.on_device, shape.on_node)
-            least += max(rows, columns)
-        for layer in range(self.pairs + 1):
-            own_device, own_node = self._own(price_device, layer), self._own(price_node, layer)
-            least += float(np.trace(own_device) + np.trace(own_node))
-            least += _row_minimum(
-                _without_diagonal(own_device), _without_diagonal(own_node), shape.on_device - 1, shape.on_node - 1
+        between = (slice(None), slice(None, experts), slice(experts, None))
+        cross_device = 2.0 * price_device[between] - shape.save_device * self.weights
+        cross_node = 2.0 * price_node[between] - shape.save_node * self.weights
+        rows, columns = (
+            _row_minimum(device.reshape(-1, experts), node.reshape(-1, experts), shape.on_device, shape.on_node)
+            for device, node in (
+                (cross_device, cross_node),
+                (cross_device.transpose(0, 2, 1), cross_node.transpose(0, 2, 1)),
             )
+        )
+        sums = (side.reshape(self.pairs, experts).sum(axis=1) for side in (rows, columns))
+        least += float(np.maximum(*sums).sum())
+        own_device, own_node = 2.0 * self._mean_own(price_device), 2.0 * self._mean_own(price_node)
+        for own in (own_device, own_node):
+            # Unlike the layers inside, the first and the last belong to one pair only.
+            own[[0, -1]] *= 0.5
+            least += float(np.trace(own, axis1=1, axis2=2).sum())
+        apart = ~np.eye(experts, dtype=bool)
+        least += float(
+            _row_minimum(
+                own_device[:, apart].reshape(-1, experts - 1), own_node[:, apart].reshape(-1, experts - 1),
+                shape.on_device - 1, shape.on_node - 1,
+            ).sum()
+        )  # fmt: skip
         size = 2 * experts
         least -= self._eigen_part(fine, size * (1.0 - 1.0 / shape.per_node))
         if not self.flat:
@@ -187,15 +199,6 @@ class Admm:
         top = np.linalg.eigvalsh(inner)[:, -1]
         margin = 1e-9 * (np.abs(inner).sum(axis=(1, 2)) + 1.0)
         return float(((top + margin) * trace).sum())
-
-    def _own(self, matrix: Array, layer: int) -> Array:
-        experts = self.shape.experts
-        total = np.zeros((experts, experts))
-        if layer < self.pairs:
-            total += matrix[layer, :experts, :experts]
-        if layer > 0:
-            total += matrix[layer - 1, experts:, experts:]
-        return total
 
     def _project(self, matrices: Array) -> Array:
         inner = self.basis.T @ matrices @ self.basis
@@ -278,20 +281,14 @@ class Admm:
         return np.where(inside, device, best_device), np.where(inside, node, best_node)
 
 
-def _without_diagonal(matrix: Array) -> Array:
-    size = matrix.shape[0]
-    kept: Array = matrix[~np.eye(size, dtype=bool)].reshape(size, size - 1)
-    return kept
-
-
-def _row_minimum(device: Array, node: Array, on_device: int, on_node: int) -> float:
-    """Lower bound of ``sum device * d + node * n`` over rows with ``on_device`` d's, ``on_node`` n's, ``d <= n <= 1``.
+def _row_minimum(device: Array, node: Array, on_device: int, on_node: int) -> Array:
+    """Lower bound, per row, of ``sum device * d + node * n`` over ``on_device`` d's, ``on_node`` n's, ``d <= n <= 1``.
 
     A price on the number of d's makes each row a choice of the ``on_node`` cheapest columns; any price is valid, the
     best of each row is found by golden section (the bound is concave in the price).
     """
     if on_node <= 0:
-        return 0.0
+        return np.zeros(device.shape[0])
     low, high = device.min(axis=1) - 1.0, device.max(axis=1) + 1.0
 
     def value(price: Array) -> Array:
@@ -306,4 +303,5 @@ def _row_minimum(device: Array, node: Array, on_device: int, on_node: int) -> fl
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         keep_left = value(left) > value(right)
         high, low = np.where(keep_left, right, high), np.where(keep_left, low, left)
-    return float(np.maximum(value(low), value(high)).sum())
+    best: Array = np.maximum(value(low), value(high))
+    return best

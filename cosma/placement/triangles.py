@@ -67,17 +67,15 @@ class Triangles:
     def search(self, matrices: Array) -> None:
         """Add the inequalities these matrices violate most; drop those that have become idle."""
         busy = (self.multipliers > 0.0) | (self.excess(matrices) > -_SLACK)
-        parts = [(self._keys[busy], self._entries[:, busy], self._signs[:, busy], self.limits[busy])]
-        known = parts[0][0]
-        for keys, entries, signs, limits in self._violated(matrices):
-            new = np.isin(keys, known, invert=True)
-            parts.append((keys[new], entries[:, new], signs[:, new], limits[new]))
-        multipliers = self.multipliers[busy]
-        self._keys = np.concatenate([part[0] for part in parts])
-        self._entries = np.concatenate([part[1] for part in parts], axis=1)
-        self._signs = np.concatenate([part[2] for part in parts], axis=1)
-        self.limits = np.concatenate([part[3] for part in parts])
-        self.multipliers = np.concatenate([multipliers, np.zeros(self.limits.size - multipliers.size)])
+        keys, entries, signs, limits = (
+            np.concatenate(parts, axis=-1) for parts in zip(*self._violated(matrices), strict=True)
+        )
+        new = np.isin(keys, self._keys[busy], invert=True, kind="sort")
+        self._keys = np.concatenate([self._keys[busy], keys[new]])
+        self._entries = np.concatenate([self._entries[:, busy], entries[:, new]], axis=1)
+        self._signs = np.concatenate([self._signs[:, busy], signs[:, new]], axis=1)
+        self.limits = np.concatenate([self.limits[busy], limits[new]])
+        self.multipliers = np.concatenate([self.multipliers[busy], np.zeros(int(new.sum()))])
         self.cling = CLING * self._scatter(np.ones_like(self._signs))
         self.ahead = self.prices()
 
