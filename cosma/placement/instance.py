@@ -19,8 +19,12 @@ Homes = "NDArray[np.int64]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Transition counts in compressed rows; row ``layer * places + expert``."""
+class Links:
+    """Transition counts in compressed rows.
+
+    Row ``layer * places + expert`` goes to the layer after it, row ``(layers + layer) * places + expert`` to the one
+    before it.
+    """
 
     start: NDArray[np.int64]
     to: NDArray[np.int64]
@@ -66,8 +70,7 @@ class Instance:
     slots: NDArray[np.int64]
     cost: NDArray[np.float64]
     tree: Tree
-    forward: Rows
-    backward: Rows
+    links: Links
     dense: NDArray[np.float64]
     load: NDArray[np.float64]
     linear: NDArray[np.float64]
@@ -84,7 +87,7 @@ class Instance:
         load[:, :experts] = affinity.load
         return cls(
             layers, experts, places, slots, topology.cost_matrix(), build_tree(topology, slots),
-            _rows(counts, layers, places, 0), _rows(counts.transpose(0, 2, 1), layers, places, 1), counts, load,
+            _links(counts, layers, places), counts, load,
             np.zeros((layers, places, topology.devices)), affinity.steps,
         )  # fmt: skip
 
@@ -108,12 +111,16 @@ class Instance:
 
     def field(self, home: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what every expert would cost on every device, others staying put."""
-        field = np.zeros((self.layers, self.places, self.devices))
-        kernels.fill_field(
-            home, self.cost, self.linear, self.forward.start, self.forward.to, self.forward.count,
-            self.backward.start, self.backward.to, self.backward.count, field,
-        )  # fmt: skip
+        field = np.empty((self.layers, self.places, self.devices))
+        self.renew(field, home, 0, self.layers)
         return field
+
+    def renew(self, field: NDArray[np.float64], home: NDArray[np.int64], first: int, end: int) -> None:
+        """Bring the field of the layers ``[first, end)``, cut to those that exist, up to date."""
+        kernels.fill_field(
+            home, self.cost, self.linear, self.links.start, self.links.to, self.links.count,
+            max(0, first), min(self.layers, end), field,
+        )  # fmt: skip
 
     def device_load(self, home: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the tokens each device serves, per layer."""
@@ -135,14 +142,15 @@ class Instance:
         return float(at.sum())
 
 
-def _rows(counts: NDArray[np.float64], layers: int, places: int, shift: int) -> Rows:
-    """Compress ``counts[p]``; its rows belong to layer ``p + shift``."""
-    lengths = np.zeros((layers, places), dtype=np.int64)
-    experts = counts.shape[1]
-    used = counts > 0
-    lengths[shift : shift + layers - 1, :experts] = used.sum(axis=2)
+def _links(counts: NDArray[np.float64], layers: int, places: int) -> Links:
+    """Compress ``counts[p]``, by rows for layer ``p`` and by columns for layer ``p + 1``."""
+    sides = (counts, counts.transpose(0, 2, 1))
+    lengths = np.zeros((2, layers, places), dtype=np.int64)
+    for side, matrices in enumerate(sides):
+        lengths[side, side : side + layers - 1, : counts.shape[1]] = (matrices > 0).sum(axis=2)
     start = np.concatenate([[0], np.cumsum(lengths.ravel())]).astype(np.int64)
-    return Rows(start, np.nonzero(used)[2].astype(np.int64), counts[used])
+    to = np.concatenate([np.nonzero(matrices > 0)[2] for matrices in sides]).astype(np.int64)
+    return Links(start, to, np.concatenate([matrices[matrices > 0] for matrices in sides]))
 
 
 def build_tree(topology: Topology, slots: NDArray[np.int64]) -> Tree:

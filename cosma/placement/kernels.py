@@ -2,21 +2,26 @@
 
 Arrays: ``home[l, e]`` device of expert e in layer l (``-1`` never occurs; layers are padded with idle experts until
 every place is taken), ``field[l, e, d]`` cost of expert e of layer l if it lived on device d and all other layers
-stayed as they are. Transition counts come in compressed rows: ``next_*`` from a layer to the one after it,
-``prev_*`` to the one before it. Row ``l * experts + e`` of ``*_start`` bounds the entries of expert e, half-open.
+stayed as they are. Transition counts come in compressed rows, ``link_*``: row ``l * experts + e`` of ``link_start``
+bounds the entries of expert e of layer l to the layer after it, half-open; row ``(layers + l) * experts + e`` those to
+the layer before it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
-#: Devices below which renewing whole rows is quicker than picking out what changes.
-_FEW_DEVICES = 16
+from cosma.compiled import helper, kernel
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
-@njit(cache=True)
-def next_random(state):  # type: ignore[no-untyped-def]
+@helper
+def next_random(state: NDArray[np.uint64]) -> Any:
     """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
@@ -25,117 +30,112 @@ def next_random(state):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True)
-def random_below(state, bound):  # type: ignore[no-untyped-def]
+@helper
+def random_below(state: NDArray[np.uint64], bound: int) -> Any:
     """Return a number in ``[0, bound)``; the bias of at most bound / 2**32 does not matter to a search."""
     return np.int64(((next_random(state) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
 
 
-@njit(cache=True)
-def random_unit(state):  # type: ignore[no-untyped-def]
+@helper
+def random_unit(state: NDArray[np.uint64]) -> float:
     """Return a number in ``[0, 1)`` with 53 random bits."""
     return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True)
-def fill_field(home, cost, linear, next_start, next_to, next_count, prev_start, prev_to, prev_count, field):  # type: ignore[no-untyped-def]
-    """Compute ``field`` from scratch: what each expert would cost on each device, ``linear`` included."""
+@kernel
+def fill_field(
+    home: Ints, cost: Floats, linear: Floats, link_start: Ints, link_to: Ints, link_count: Floats, first: int,
+    end: int, field: Floats,
+) -> None:  # fmt: skip
+    """Compute ``field`` from scratch: what each expert would cost on each device, ``linear`` included.
+
+    Only for the layers ``[first, end)``.
+    """
     layers, experts = home.shape
     devices = cost.shape[0]
-    for layer in range(layers):
+    for layer in range(first, end):
         for expert in range(experts):
-            row = layer * experts + expert
             for d in range(devices):
                 field[layer, expert, d] = linear[layer, expert, d]
-            if layer + 1 < layers:
-                for k in range(next_start[row], next_start[row + 1]):
-                    other = home[layer + 1, next_to[k]]
+            for side in range(2):
+                row = (side * layers + layer) * experts + expert
+                for k in range(link_start[row], link_start[row + 1]):
+                    other = home[layer + 1 - 2 * side, link_to[k]]
                     for d in range(devices):
-                        field[layer, expert, d] += next_count[k] * cost[d, other]
-            if layer > 0:
-                for k in range(prev_start[row], prev_start[row + 1]):
-                    other = home[layer - 1, prev_to[k]]
-                    for d in range(devices):
-                        field[layer, expert, d] += prev_count[k] * cost[other, d]
+                        field[layer, expert, d] += link_count[k] * (cost[d, other] if side == 0 else cost[other, d])
 
 
-@njit(cache=True)
-def move_expert(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, expert, to):  # type: ignore[no-untyped-def]
+@helper
+def move_expert(
+    home: Ints, cost: Floats, link_start: Ints, link_to: Ints, link_count: Floats, field: Floats, layer: int,
+    expert: int, to: int,
+) -> None:  # fmt: skip
     """Give one expert a new device and bring the fields of its neighbours up to date.
 
     Distances to most devices do not change when an expert moves within a node, and many do not when it moves between
-    nodes: where those that do are few, only they are renewed (equal results, far less work on many devices).
+    nodes: only those that do are renewed.
     """
     layers, experts = home.shape
     devices = cost.shape[0]
     old = home[layer, expert]
     home[layer, expert] = to
-    row = layer * experts + expert
-    if devices < _FEW_DEVICES:
-        if layer + 1 < layers:
-            for k in range(next_start[row], next_start[row + 1]):
-                weight = next_count[k]
-                other = next_to[k]
-                for d in range(devices):
-                    field[layer + 1, other, d] += weight * (cost[to, d] - cost[old, d])
-        if layer > 0:
-            for k in range(prev_start[row], prev_start[row + 1]):
-                weight = prev_count[k]
-                other = prev_to[k]
-                for d in range(devices):
-                    field[layer - 1, other, d] += weight * (cost[d, to] - cost[d, old])
-        return
     changed = np.empty(devices, dtype=np.int64)
     change = np.empty(devices)
-    if layer + 1 < layers:
-        count = 0
+    for side in range(2):
+        row = (side * layers + layer) * experts + expert
+        if link_start[row] == link_start[row + 1]:
+            continue
+        number = 0
         for d in range(devices):
-            if cost[to, d] != cost[old, d]:
-                changed[count] = d
-                change[count] = cost[to, d] - cost[old, d]
-                count += 1
-        for k in range(next_start[row], next_start[row + 1]):
-            weight = next_count[k]
-            other = next_to[k]
-            for i in range(count):
-                field[layer + 1, other, changed[i]] += weight * change[i]
-    if layer > 0:
-        count = 0
-        for d in range(devices):
-            if cost[d, to] != cost[d, old]:
-                changed[count] = d
-                change[count] = cost[d, to] - cost[d, old]
-                count += 1
-        for k in range(prev_start[row], prev_start[row + 1]):
-            weight = prev_count[k]
-            other = prev_to[k]
-            for i in range(count):
-                field[layer - 1, other, changed[i]] += weight * change[i]
+            difference = cost[to, d] - cost[old, d] if side == 0 else cost[d, to] - cost[d, old]
+            if difference != 0.0:
+                changed[number] = d
+                change[number] = difference
+                number += 1
+        neighbour = layer + 1 - 2 * side
+        for k in range(link_start[row], link_start[row + 1]):
+            weight = link_count[k]
+            other = link_to[k]
+            for i in range(number):
+                field[neighbour, other, changed[i]] += weight * change[i]
 
 
-@njit(cache=True)
-def layer_peak(load_of_device, skip_a, value_a, skip_b, value_b):  # type: ignore[no-untyped-def]
+@helper
+def copy_placement(home: Ints, into: Ints) -> None:
+    """Copy a placement (a loop: it compiles far more quickly than an assignment of slices)."""
+    for layer in range(home.shape[0]):
+        for expert in range(home.shape[1]):
+            into[layer, expert] = home[layer, expert]
+
+
+@helper
+def layer_peak(device_load: Floats, layer: int, skip_a: int, value_a: float, skip_b: int, value_b: float) -> float:
     """Return the largest load of a layer's devices were two of them to have other loads."""
-    peak = max(value_a, value_b)
-    for d in range(load_of_device.shape[0]):
-        if d != skip_a and d != skip_b and load_of_device[d] > peak:
-            peak = load_of_device[d]
+    peak = value_a
+    if value_b > peak:
+        peak = value_b
+    for d in range(device_load.shape[1]):
+        if d != skip_a and d != skip_b and device_load[layer, d] > peak:
+            peak = device_load[layer, d]
     return peak
 
 
-@njit(cache=True)
-def swap_experts(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, a, b):  # type: ignore[no-untyped-def]
+@helper
+def swap_experts(
+    home: Ints, cost: Floats, link_start: Ints, link_to: Ints, link_count: Floats, field: Floats, layer: int, a: int,
+    b: int,
+) -> float:  # fmt: skip
     """Let two experts of a layer change places; returns the change of cost."""
     da = home[layer, a]
     db = home[layer, b]
     delta = field[layer, a, db] - field[layer, a, da] + field[layer, b, da] - field[layer, b, db]
-    move_expert(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, a, db)
-    move_expert(home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, b, da)
-    return delta
+    move_expert(home, cost, link_start, link_to, link_count, field, layer, a, db)
+    move_expert(home, cost, link_start, link_to, link_count, field, layer, b, da)
+    return float(delta)
 
 
-@njit(cache=True)
-def best_swap(home, field, layer, da, db):  # type: ignore[no-untyped-def]
+@helper
+def best_swap(home: Ints, field: Floats, layer: int, da: int, db: int) -> tuple[float, int, int]:
     """Find the cheapest swap of an expert on ``da`` with one on ``db``; returns (change, expert, expert)."""
     best_a = -1
     best_b = -1
@@ -158,11 +158,11 @@ def best_swap(home, field, layer, da, db):  # type: ignore[no-untyped-def]
     return least_a + least_b, best_a, best_b
 
 
-@njit(cache=True)
-def chain_swaps(  # type: ignore[no-untyped-def]
-    home, cost, field, next_start, next_to, next_count, prev_start, prev_to, prev_count,
-    tries, temperature, state, trail,
-):  # fmt: skip
+@helper
+def chain_swaps(
+    home: Ints, cost: Floats, field: Floats, link_start: Ints, link_to: Ints, link_count: Floats, tries: int,
+    temperature: float, state: NDArray[np.uint64], trail: Ints,
+) -> float:  # fmt: skip
     """Try ``tries`` chains of swaps: one at random, then the best swap between the same two devices layer after layer.
 
     Experts that follow each other through many layers only profit when they move together; a single swap is
@@ -180,9 +180,7 @@ def chain_swaps(  # type: ignore[no-untyped-def]
         db = home[start, b]
         if da == db:
             continue
-        delta = swap_experts(
-            home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, start, a, b
-        )
+        delta = swap_experts(home, cost, link_start, link_to, link_count, field, start, a, b)
         trail[0, 0] = start
         trail[0, 1] = a
         trail[0, 2] = b
@@ -193,9 +191,7 @@ def chain_swaps(  # type: ignore[no-untyped-def]
                 change, x, y = best_swap(home, field, layer, da, db)
                 if change >= 0.0:
                     break
-                delta += swap_experts(
-                    home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, x, y
-                )
+                delta += swap_experts(home, cost, link_start, link_to, link_count, field, layer, x, y)
                 trail[length, 0] = layer
                 trail[length, 1] = x
                 trail[length, 2] = y
@@ -205,19 +201,17 @@ def chain_swaps(  # type: ignore[no-untyped-def]
             total += delta
             continue
         for k in range(length - 1, -1, -1):
-            swap_experts(
-                home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field,
-                trail[k, 0], trail[k, 1], trail[k, 2],
-            )  # fmt: skip
+            swap_experts(home, cost, link_start, link_to, link_count, field, trail[k, 0], trail[k, 1], trail[k, 2])
     return total
 
 
-@njit(cache=True)
-def anneal(  # type: ignore[no-untyped-def]
-    home, members, first_layer, end_layer, cost, field, load, device_load,
-    next_start, next_to, next_count, prev_start, prev_to, prev_count,
-    balance_price, balance_floor, current, budget, sweeps, chains, hot, cold, state,
-):  # fmt: skip
+@kernel
+def anneal(
+    home: Ints, members: Ints, first_layer: int, end_layer: int, cost: Floats, field: Floats, load: Floats,
+    device_load: Floats, link_start: Ints, link_to: Ints, link_count: Floats, balance_price: Floats,
+    balance_floor: Floats, current: Ints, budget: int, sweeps: int, chains: int, hot: float, cold: float,
+    state: NDArray[np.uint64],
+) -> float:  # fmt: skip
     """Anneal by swapping two experts of one layer; the best placement seen is left in ``home``.
 
     Only the experts ``members[l]`` of layers in ``[first_layer, end_layer)`` are swapped. ``field`` and ``device_load``
@@ -231,17 +225,21 @@ def anneal(  # type: ignore[no-untyped-def]
     """
     layers, experts = home.shape
     devices = cost.shape[0]
-    best = home.copy()
+    best = np.empty((layers, experts), dtype=np.int64)
+    copy_placement(home, best)
     total = 0.0
     best_total = 0.0
-    moved = np.int64(0)
+    moved = 0
     if budget >= 0:
         for layer in range(layers):
             for expert in range(experts):
                 if current[layer, expert] >= 0 and current[layer, expert] != home[layer, expert]:
                     moved += 1
     unsaved = False
-    priced = balance_price.max() > 0.0
+    priced = False
+    for layer in range(layers):
+        if balance_price[layer] > 0.0:
+            priced = True
     free = members.shape[1]
     per_sweep = (end_layer - first_layer) * free
     trail = np.zeros((2 * layers + 2, 3), dtype=np.int64)
@@ -269,33 +267,36 @@ def anneal(  # type: ignore[no-untyped-def]
                         if device_load[layer, d] > now:
                             now = device_load[layer, d]
                     then = layer_peak(
-                        device_load[layer], da, device_load[layer, da] - shift, db, device_load[layer, db] + shift
+                        device_load, layer, da, device_load[layer, da] - shift, db, device_load[layer, db] + shift
                     )
                     floor = balance_floor[layer]
-                    delta += balance_price[layer] * (max(then, floor) - max(now, floor))
+                    if now < floor:
+                        now = floor
+                    if then < floor:
+                        then = floor
+                    delta += balance_price[layer] * (then - now)
             if delta > limit:
                 continue
             if delta > 0.0 and random_unit(state) >= np.exp(-delta / temperature):
                 continue
             if budget >= 0:
-                change = np.int64(0)
-                if current[layer, a] >= 0:
-                    change += np.int64(db != current[layer, a]) - np.int64(da != current[layer, a])
-                if current[layer, b] >= 0:
-                    change += np.int64(da != current[layer, b]) - np.int64(db != current[layer, b])
+                change = 0
+                if current[layer, a] >= 0 and da == current[layer, a]:
+                    change += 1
+                if current[layer, a] >= 0 and db == current[layer, a]:
+                    change -= 1
+                if current[layer, b] >= 0 and db == current[layer, b]:
+                    change += 1
+                if current[layer, b] >= 0 and da == current[layer, b]:
+                    change -= 1
                 if moved + change > budget:
                     continue
                 moved += change
             if unsaved and total + delta >= best_total:
                 # About to leave the best placement seen: keep a copy, and only now.
-                best[:, :] = home
+                copy_placement(home, best)
                 unsaved = False
-            move_expert(
-                home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, a, db
-            )
-            move_expert(
-                home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field, layer, b, da
-            )
+            swap_experts(home, cost, link_start, link_to, link_count, field, layer, a, b)
             device_load[layer, da] -= shift
             device_load[layer, db] += shift
             total += delta
@@ -304,12 +305,9 @@ def anneal(  # type: ignore[no-untyped-def]
                 unsaved = True
         if chains > 0:
             if unsaved:
-                best[:, :] = home
+                copy_placement(home, best)
                 unsaved = False
-            total += chain_swaps(
-                home, cost, field, next_start, next_to, next_count, prev_start, prev_to, prev_count,
-                chains, temperature, state, trail,
-            )  # fmt: skip
+            total += chain_swaps(home, cost, field, link_start, link_to, link_count, chains, temperature, state, trail)
             if total < best_total - 1e-9:
                 best_total = total
                 unsaved = True
@@ -318,12 +316,10 @@ def anneal(  # type: ignore[no-untyped-def]
         for layer in range(layers):
             for expert in range(experts):
                 if home[layer, expert] != best[layer, expert]:
-                    move_expert(
-                        home, cost, next_start, next_to, next_count, prev_start, prev_to, prev_count, field,
-                        layer, expert, best[layer, expert],
-                    )  # fmt: skip
-    device_load[:, :] = 0.0
+                    move_expert(home, cost, link_start, link_to, link_count, field, layer, expert, best[layer, expert])
     for layer in range(layers):
+        for d in range(devices):
+            device_load[layer, d] = 0.0
         for expert in range(experts):
             device_load[layer, home[layer, expert]] += load[layer, expert]
     return best_total

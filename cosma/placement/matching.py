@@ -8,60 +8,67 @@ by the optimisers).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
+
+from cosma.compiled import helper, kernel
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
-@njit(cache=True)
-def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
+@helper
+def assign(gain: Floats, size: int, match: Ints, reals: Floats, whole: Ints) -> float:
     """Find the assignment of rows to columns with the largest total gain (shortest augmenting paths).
 
-    Only the leading ``size x size`` part of ``gain`` counts. ``match[c]`` becomes the row of column c; ``scratch``
-    is ``float64[4, at least size + 1]``. Returns the total. Forbidden pairs are large negative gains.
+    Only the leading ``size x size`` part of ``gain`` counts. ``match[c]`` becomes the row of column c; scratch is
+    ``reals``, ``float64[3, at least size + 1]``, and ``whole``, ``int64[3, at least size + 1]``. Returns the total.
+    Forbidden pairs are large negative gains.
     """
     if size == 1:
         match[0] = 0
-        return gain[0, 0]
+        return float(gain[0, 0])
     if size == 2:
         straight = gain[0, 0] + gain[1, 1]
         crossed = gain[0, 1] + gain[1, 0]
         if straight >= crossed:
             match[0] = 0
             match[1] = 1
-            return straight
+            return float(straight)
         match[0] = 1
         match[1] = 0
-        return crossed
-    u = scratch[0]
-    v = scratch[1]
-    least = scratch[2]
-    way = scratch[3]
-    owner = np.zeros(size + 1, dtype=np.int64)
-    used = np.zeros(size + 1, dtype=np.bool_)
+        return float(crossed)
+    u = reals[0]
+    v = reals[1]
+    least = reals[2]
+    way = whole[0]
+    owner = whole[1]
+    used = whole[2]
     for j in range(size + 1):
         u[j] = 0.0
         v[j] = 0.0
+        owner[j] = 0
     for i in range(1, size + 1):
         owner[0] = i
-        j0 = np.int64(0)
+        j0 = 0
         for j in range(size + 1):
             least[j] = np.inf
-            used[j] = False
+            used[j] = 0
         while True:
-            used[j0] = True
+            used[j0] = 1
             i0 = owner[j0]
             delta = np.inf
-            j1 = np.int64(0)
+            j1 = 0
             for j in range(1, size + 1):
-                if not used[j]:
+                if used[j] == 0:
                     reduced = -gain[i0 - 1, j - 1] - u[i0] - v[j]
                     if reduced < least[j]:
                         least[j] = reduced
                         way[j] = j0
                     if least[j] < delta:
                         delta = least[j]
-                        j1 = np.int64(j)
+                        j1 = j
             for j in range(size + 1):
-                if used[j]:
+                if used[j] == 1:
                     u[owner[j]] += delta
                     v[j] -= delta
                 else:
@@ -70,7 +77,7 @@ def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
             if owner[j0] == 0:
                 break
         while j0 != 0:
-            j1 = np.int64(way[j0])
+            j1 = way[j0]
             owner[j0] = owner[j1]
             j0 = j1
     total = 0.0
@@ -80,98 +87,78 @@ def assign(gain, size, match, scratch):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True)
-def nested_gain(flow, group_start, group_kind, child_start, step, relabel, work, scratch):  # type: ignore[no-untyped-def]
+@helper
+def nested_gain(
+    flow: Floats, group_start: Ints, group_kind: Ints, child_start: Ints, step: Floats, match: Ints, work: Floats,
+    reals: Floats, whole: Ints,
+) -> float:  # fmt: skip
     """Best total saving over all relabellings of the devices of the later layer, by nested assignment.
 
     ``flow[d, c]`` is what goes from device d of the earlier layer to device c of the later one. The tree comes as
     levels from the devices outwards: level h has groups ``group_start[h] .. group_start[h + 1]``; the children of
     group g at level h (h >= 1) are the groups ``child_start[g, 0] .. child_start[g, 1]`` (numbered within level h - 1);
     ``group_kind`` says which groups are alike, so that one may take the other's place. ``step[h]`` is what staying
-    within one group of level h saves. ``relabel[c]`` becomes the earlier layer's name for device c.
-    ``work`` is ``float64[2, devices, devices]``. Returns the saving.
+    within one group of level h saves. Scratch is ``match``, ``int64[devices]``, ``work``, ``float64[5, devices,
+    devices]``, and that of ``assign``. Returns the saving; ``recombine.rename`` is the same in plain Python and also
+    says which device stands for which.
     """
     levels = group_start.shape[0] - 1
     devices = flow.shape[0]
     value = work[0]
     upper = work[1]
-    size = np.zeros(devices, dtype=np.int64)
-    most = 1
-    for h in range(1, levels):
-        for g in range(group_start[h], group_start[h + 1]):
-            most = max(most, child_start[g, 1] - child_start[g, 0])
-    groups = group_start[2] - group_start[1]
-    # names[h, g, c, k]: the child of g whose place child k of c takes when c stands for g.
-    names = np.zeros((levels, groups, groups, most), dtype=np.int64)
-    traffic = flow.copy()
+    traffic = work[2]
+    inner = work[3]
+    gain = work[4]
     for a in range(devices):
         for b in range(devices):
+            traffic[a, b] = flow[a, b]
             if group_kind[a] == group_kind[b]:
                 value[a, b] = step[0] * flow[a, b]
             else:
                 value[a, b] = -1e30
-    gain = np.zeros((devices, devices))
-    match = np.zeros(devices, dtype=np.int64)
     for h in range(1, levels):
         first = group_start[h]
         count = group_start[h + 1] - first
-        inner = np.zeros((count, count))
         for a in range(count):
             a0 = child_start[first + a, 0]
-            size[a] = child_start[first + a, 1] - a0
+            size = child_start[first + a, 1] - a0
             for b in range(count):
                 b0 = child_start[first + b, 0]
                 together = 0.0
-                for i in range(size[a]):
+                for i in range(size):
                     for j in range(child_start[first + b, 1] - b0):
                         together += traffic[a0 + i, b0 + j]
                 inner[a, b] = together
                 if group_kind[first + a] != group_kind[first + b]:
                     upper[a, b] = -1e30
                     continue
-                for i in range(size[a]):
-                    for j in range(size[a]):
+                for i in range(size):
+                    for j in range(size):
                         gain[i, j] = value[a0 + i, b0 + j]
-                best = assign(gain, size[a], match, scratch)
-                for j in range(size[a]):
-                    names[h, a, b, j] = match[j]
-                upper[a, b] = best + (step[h] * together if h + 1 < levels else 0.0)
+                best = assign(gain, size, match, reals, whole)
+                if h + 1 < levels:
+                    best += step[h] * together
+                upper[a, b] = best
         for a in range(count):
             for b in range(count):
                 value[a, b] = upper[a, b]
                 traffic[a, b] = inner[a, b]
-    # Walk down from the root: place[h][g] = which group of the earlier layer group g of the later one stands for.
-    place = np.zeros(devices, dtype=np.int64)
-    below = np.zeros(devices, dtype=np.int64)
-    for h in range(levels - 1, 0, -1):
-        first = group_start[h]
-        for b in range(group_start[h + 1] - first):
-            a = place[b]
-            for j in range(child_start[first + b, 1] - child_start[first + b, 0]):
-                below[child_start[first + b, 0] + j] = child_start[first + a, 0] + names[h, a, b, j]
-        for k in range(group_start[h] - group_start[h - 1]):
-            place[k] = below[k]
-    for d in range(devices):
-        relabel[d] = place[d]
-    return value[0, 0]
+    return float(value[0, 0])
 
 
-@njit(cache=True)
-def pair_gains(earlier, later, counts, devices, group_start, group_kind, child_start, step, gains):  # type: ignore[no-untyped-def]
+@kernel
+def pair_gains(
+    earlier: Ints, later: Ints, counts: Floats, devices: int, group_start: Ints, group_kind: Ints, child_start: Ints,
+    step: Floats, gains: Floats,
+) -> None:  # fmt: skip
     """Fill ``gains[a, b]``: the best saving between candidate a of a layer and candidate b of the next."""
     experts = counts.shape[0]
-    levels = group_start.shape[0] - 1
-    arrival = np.zeros((experts, devices))
-    flow = np.zeros((devices, devices))
-    relabel = np.zeros(devices, dtype=np.int64)
-    work = np.zeros((2, devices, devices))
-    scratch = np.zeros((4, devices + 2))
-    flat = levels == 2
-    match = np.zeros(devices, dtype=np.int64)
-    one_kind = True
-    for d in range(devices):
-        if group_kind[d] != group_kind[0]:
-            one_kind = False
+    arrival = np.empty((experts, devices))
+    flow = np.empty((devices, devices))
+    work = np.empty((5, devices, devices))
+    match = np.empty(devices, dtype=np.int64)
+    reals = np.empty((3, devices + 2))
+    whole = np.empty((3, devices + 2), dtype=np.int64)
     for b in range(later.shape[0]):
         for e in range(experts):
             for d in range(devices):
@@ -186,7 +173,4 @@ def pair_gains(earlier, later, counts, devices, group_start, group_kind, child_s
                 row = earlier[a, e]
                 for c in range(devices):
                     flow[row, c] += arrival[e, c]
-            if flat and one_kind:
-                gains[a, b] = step[0] * assign(flow, devices, match, scratch)
-            else:
-                gains[a, b] = nested_gain(flow, group_start, group_kind, child_start, step, relabel, work, scratch)
+            gains[a, b] = nested_gain(flow, group_start, group_kind, child_start, step, match, work, reals, whole)

@@ -143,8 +143,9 @@ def polish(instance: Instance, home: NDArray[np.int64], passes: int = 50) -> NDA
                 better = True
                 stale[max(0, layer - 1) : layer] = True
                 stale[layer + 1 : layer + 2] = True
-                for expert in np.flatnonzero(chosen != home[layer]):
-                    _move(instance, home, field, layer, int(expert), int(chosen[expert]))
+                home[layer] = chosen
+                instance.renew(field, home, layer - 1, layer)
+                instance.renew(field, home, layer + 1, layer + 2)
         if not better:
             break
     return home
@@ -224,7 +225,7 @@ def reopen(
     while spent < proposals and not (deadline is not None and time.monotonic() > deadline):
         chosen = generator.choice(instance.devices, size=min(together, instance.devices), replace=False)
         inside = np.isin(home, chosen)
-        members = np.nonzero(inside)[1].reshape(instance.layers, -1)
+        members = np.ascontiguousarray(np.nonzero(inside)[1].reshape(instance.layers, -1))
         _run_anneal(instance, home, members, field, device_load, pressure, sweeps, 0, hot, cold, state)
         spent += sweeps * members.size
     return home
@@ -377,20 +378,10 @@ def _run_anneal(
 ) -> float:
     change: float = kernels.anneal(
         home, members, 0, instance.layers, instance.cost, field, instance.load, device_load,
-        instance.forward.start, instance.forward.to, instance.forward.count,
-        instance.backward.start, instance.backward.to, instance.backward.count,
+        instance.links.start, instance.links.to, instance.links.count,
         pressure.price, pressure.floor, pressure.current, pressure.budget, sweeps, chains, hot, cold, state,
     )  # fmt: skip
     return change
-
-
-def _move(
-    instance: Instance, home: NDArray[np.int64], field: NDArray[np.float64], layer: int, expert: int, to: int
-) -> None:
-    kernels.move_expert(
-        home, instance.cost, instance.forward.start, instance.forward.to, instance.forward.count,
-        instance.backward.start, instance.backward.to, instance.backward.count, field, layer, expert, to,
-    )  # fmt: skip
 
 
 def _one_sided(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations, product
 from math import inf
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from cosma.placement.check import check_placement, score
 from cosma.placement.document import Placement, dump_placement
 from cosma.placement.instance import Instance
 from cosma.placement.metrics import mean_cost
-from cosma.placement.recombine import recombine
+from cosma.placement.recombine import pair_gains, recombine, rename
 from cosma.placement.search import Pressure, SearchOptions, anneal, objective, polish, search
 from cosma.placement.service import PlaceOptions, place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
@@ -38,6 +39,13 @@ def make(layers: int, experts: int, seed: int = 0) -> tuple[np.ndarray, Affinity
     options = SyntheticOptions(tokens=120, layers=layers, experts=experts, clusters=2, seed=seed)
     tokens = synthetic_trace(options)
     return tokens, Affinity.from_tokens(tokens, experts)
+
+
+def plain_python(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a module's compiled functions run as plain Python, helpers included."""
+    for name, function in list(vars(module).items()):
+        if hasattr(function, "py_func"):
+            monkeypatch.setattr(module, name, function.py_func)
 
 
 def layer_placements(topology: Topology, experts: int) -> list[tuple[int, ...]]:
@@ -129,7 +137,8 @@ def test_assignment_kernel_against_scipy(size: int) -> None:
     for _ in range(20):
         gain = random.integers(0, 50, (size, size)).astype(float)
         match = np.zeros(size, dtype=np.int64)
-        total = matching.assign(gain, size, match, np.zeros((4, size + 2)))
+        scratch = np.zeros((3, size + 2)), np.zeros((3, size + 2), dtype=np.int64)
+        total = matching.assign.py_func(gain, size, match, *scratch)
         rows, columns = linear_sum_assignment(-gain)
         assert total == gain[rows, columns].sum() == sum(gain[match[c], c] for c in range(size))
 
@@ -152,36 +161,50 @@ def test_nested_assignment_finds_the_best_renaming(topology: Topology) -> None:
     ]
     for _ in range(10):
         flow = random.integers(0, 30, (4, 4)).astype(float)
-        relabel = np.zeros(4, dtype=np.int64)
-        arguments = (
-            flow, tree.group_start, tree.group_kind, tree.child_start, tree.step, relabel, np.zeros((2, 4, 4)),
-            np.zeros((4, 6)),
-        )  # fmt: skip
-        saving = matching.nested_gain(*arguments)
-        assert matching.nested_gain.py_func(*arguments) == saving
+        saving, relabel = rename(tree, flow)
         costs = [sum(flow[d, c] * cost[d, names[c]] for d in range(4) for c in range(4)) for names in legal]
         assert tree.base * flow.sum() - saving == pytest.approx(min(costs))
         assert tuple(relabel) in legal
         assert sum(flow[d, c] * cost[d, relabel[c]] for d in range(4) for c in range(4)) == pytest.approx(min(costs))
 
 
+@pytest.mark.parametrize(
+    "topology",
+    [Topology.grid(2, 4), Topology.grid(1, 4), Topology.tree((2, 2, 2), (4, 2, 1)),
+     Topology.uneven([1, 3], capacities=[2, 1, 1, 2])],
+)  # fmt: skip
+def test_compiled_gains_are_those_of_plain_python(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    instance = Instance.build(Affinity.from_tokens(random.integers(0, 6, (60, 2)), 6), topology)
+    earlier, later = (np.stack([random.permutation(instance.columns())[:6] for _ in range(4)]) for _ in range(2))
+    plain = pair_gains(instance, 0, earlier, later)
+    monkeypatch.setattr("cosma.placement.recombine._PLAIN_PAIRS", 0)
+    assert pair_gains(instance, 0, earlier, later).tolist() == plain.tolist()
+    for a, b in product(range(4), repeat=2):
+        cost = sum(
+            instance.dense[0][e, f] * instance.cost[earlier[a, e], later[b, f]] for e in range(6) for f in range(6)
+        )
+        assert instance.tree.base * instance.steps - plain[a, b] <= cost
+
+
 @pytest.mark.parametrize(("price", "chains"), [(2.0, 0), (0.0, 5)])
-def test_annealing_keeps_its_books(price: float, chains: int) -> None:
+def test_annealing_keeps_its_books(price: float, chains: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, affinity = make(4, 8, 5)
     instance = Instance.build(affinity, Topology.grid(2, 2))
-    rows = instance.forward, instance.backward
-    arrays = (rows[0].start, rows[0].to, rows[0].count, rows[1].start, rows[1].to, rows[1].count)
+    arrays = instance.links.start, instance.links.to, instance.links.count
     pressure = Pressure.none(instance)
     pressure.price[:], pressure.floor[:] = price, 10.0
     everyone = np.tile(np.arange(8), (4, 1))
     outcomes = []
-    for kernel in (kernels.anneal, kernels.anneal.py_func):
+    for compiled in (True, False):
+        if not compiled:
+            plain_python(kernels, monkeypatch)
         home = instance.padded(np.tile(np.repeat(np.arange(4), 2), (4, 1)))
         before = objective(instance, home, pressure)
         field, load = instance.field(home), instance.device_load(home)
         state = np.array([9], dtype=np.uint64)
         with np.errstate(over="ignore"):
-            change = kernel(
+            change = kernels.anneal(
                 home, everyone, 0, 4, instance.cost, field, instance.load, load, *arrays, pressure.price,
                 pressure.floor, pressure.current, -1, 20, chains, 30.0, 1.0, state,
             )  # fmt: skip
@@ -199,16 +222,13 @@ def test_annealing_keeps_its_books(price: float, chains: int) -> None:
 def test_moves_keep_the_field(topology: Topology) -> None:
     _, affinity = make(4, 36, 5)
     instance = Instance.build(affinity, topology)
-    arrays = (
-        instance.forward.start, instance.forward.to, instance.forward.count,
-        instance.backward.start, instance.backward.to, instance.backward.count,
-    )  # fmt: skip
+    arrays = instance.links.start, instance.links.to, instance.links.count
     random = np.random.default_rng(0)
     home = np.stack([random.permutation(instance.columns()) for _ in range(4)])
     field = instance.field(home)
     for _ in range(200):
         layer, expert, to = (int(random.integers(0, n)) for n in (4, instance.places, topology.devices))
-        kernels.move_expert(home, instance.cost, *arrays, field, layer, expert, to)
+        kernels.move_expert.py_func(home, instance.cost, *arrays, field, layer, expert, to)
     assert np.allclose(field, instance.field(home))
 
 
