@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from cosma.bounds.labels import Potential
+    from cosma.bounds.least_peak import LeastPeak
     from cosma.bounds.lifetimes import Lifetime
     from cosma.bounds.reach import Reach
     from cosma.bounds.rows import Either, Row
@@ -27,6 +28,11 @@ _FIRST_WIDTH = 128
 
 #: Terms of the price program, at most.
 _MOST_PRICED = 25_000
+
+#: Nominal seconds for least peaks when their turn comes first, if nothing is known yet, and if something is; each
+#: time four times as many.
+_FIRST_PEAK_WORK = 5.0
+_LATER_PEAK_WORK = 1.0
 
 #: Memory of a label search, at most.
 _MOST_BYTES = 400 << 20
@@ -56,8 +62,9 @@ class BoundEngine:
     Attributes
     ----------
     order
-        An order that the optimum of the relaxation takes, once found: the bound is then exact but for addresses,
-        and keeping the right tensors under this order reaches it.
+        An order worth a plan, once found: one of low peak, or, when the label search has an answer, one that the
+        optimum of the relaxation takes. In the latter case the bound is exact but for addresses, and keeping the
+        right tensors under this order reaches it.
 
     Raises
     ------
@@ -121,6 +128,7 @@ class BoundEngine:
     def _methods(self) -> Slices:
         """Run every method, the cheapest first; each later one uses what the earlier ones found."""
         yield 0.0
+        from cosma.bounds.least_peak import LeastPeak
         from cosma.bounds.lifetimes import lifetimes_of
         from cosma.bounds.reach import reach_of
 
@@ -133,6 +141,11 @@ class BoundEngine:
         if rows or pairs:
             yield from self._covering(lifetimes, rows, pairs, 0.25)
         yield from self._labels(None, _FIRST_WIDTH)
+        known = self._value - self.problem.constant_noncompulsory_bytes
+        peaks = LeastPeak(self.problem, reach, lifetimes, known)
+        slices = peaks.run()
+        share = _LATER_PEAK_WORK if known else _FIRST_PEAK_WORK
+        yield from self._peaks(peaks, slices, share)
         potential = None
         if rows:
             potential = yield from self._prices(lifetimes, rows)
@@ -142,7 +155,10 @@ class BoundEngine:
             yield from self._covering(lifetimes, rows, pairs, 1.0)
         while width * 8 <= self._widest():
             width *= 8
+            share *= 4
+            yield from self._peaks(peaks, slices, share)
             yield from self._labels(potential, width)
+        yield from self._peaks(peaks, slices, math.inf)
         if rows or pairs:
             yield from self._covering(lifetimes, rows, pairs, 8.0)
 
@@ -189,6 +205,18 @@ class BoundEngine:
         method = "forced liveness, covering program" + (" over pairs of operators" if pairs else "")
         self._raise_to(result.value_bytes, method)
         yield result.work
+
+    def _peaks(self, peaks: LeastPeak, slices: Slices, limit: float) -> Slices:
+        """Go on with the least peak of every window for so many nominal seconds."""
+        while limit > 0:
+            work = next(slices, None)
+            self._raise_to(peaks.value_bytes, "least peak over all orders")
+            if self.order is None:
+                self.order = peaks.order
+            if work is None:
+                return
+            limit -= work
+            yield work
 
     def _prices(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Generator[float, None, Potential]:
         from cosma.bounds.potential import PriceProgram, potential_of

@@ -64,14 +64,18 @@ def has(table: Words, at: int, offset: int, index: int) -> bool:
 
 
 @helper
+def population(word: np.uint64) -> int:
+    """Count the bits set in a word: in pairs, nibbles and bytes."""
+    word -= (word >> ONE) & _PAIRS
+    word = (word & _NIBBLES) + ((word >> _TWO) & _NIBBLES)
+    word = (word + (word >> _FOUR)) & _BYTES
+    return integer((word * _ONES) >> _TOP_BYTE)
+
+
+@helper
 def lowest(word: np.uint64) -> int:
     """Position of the lowest set bit of a word that is not zero."""
-    below = (word & (~word + ONE)) - ONE
-    # Count the bits set, in pairs, nibbles and bytes.
-    below -= (below >> ONE) & _PAIRS
-    below = (below & _NIBBLES) + ((below >> _TWO) & _NIBBLES)
-    below = (below + (below >> _FOUR)) & _BYTES
-    return integer((below * _ONES) >> _TOP_BYTE)
+    return population((word & (~word + ONE)) - ONE)
 
 
 @helper

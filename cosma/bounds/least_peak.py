@@ -1,0 +1,177 @@
+"""Least peak over all orders, and what it costs to come down from it: window by window, added up.
+
+Between two operators that are comparable to all others lies a *window*. If no order of a window keeps the tensors that
+cost ``price`` or more within the capacity and the space of any ``count`` of them, then in every plan more than
+``count`` of them are absent at some moment, and each pays for a gap of its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from cosma.bounds.peak_search import PeakSearch
+from cosma.bounds.windows import windows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from cosma.bounds.lifetimes import Lifetime
+    from cosma.bounds.reach import Reach
+    from cosma.bounds.windows import Window
+    from cosma.problem import Problem
+
+    Slices = Generator[float, None, None]
+
+#: Operators in a window, at most: what a state costs grows with their square.
+_MOST_OPERATORS = 3000
+
+#: Distinct prices at which a window is looked at, at most.
+_MOST_LEVELS = 6
+
+#: Tensors that take less than this share of the capacity are left out, first of the coarse question and then of the
+#: fine one: there are many small ones, and they hardly count.
+_SHARES = (1 / 24, 1 / 256)
+
+#: Nominal seconds of a search forwards before one backwards joins in.
+_ALONE = 0.25
+
+#: Nominal seconds for each question before the others have their turn; each round more.
+_FIRST_SHARE = 0.05
+_NEXT_SHARE = 4
+
+
+class LeastPeak:
+    """A lower bound from least peaks, and orders of low peak, better with more work.
+
+    Parameters
+    ----------
+    problem, reach, lifetimes
+        The instance.
+    known_bytes
+        A bound on what decisions cost that need not be proven again.
+
+    Attributes
+    ----------
+    value_bytes
+        No plan's decisions cost less.
+    order
+        An order of low peak, once every window has one.
+    """
+
+    def __init__(
+        self, problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime], known_bytes: int = 0
+    ) -> None:
+        self.problem = problem
+        windows = [w for w in windows_of(problem, reach, lifetimes) if w.end - w.first <= _MOST_OPERATORS]
+        self._climbs = [_Climb(problem, reach, window) for window in windows]
+        if len(windows) == 1:
+            # Of several windows, each may be worth less than what is known, and all of them more.
+            self._climbs[0].value_bytes = known_bytes
+
+    @property
+    def value_bytes(self) -> int:
+        """No plan's decisions cost less: gaps in different windows are different gaps."""
+        return sum(climb.value_bytes for climb in self._climbs)
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """An order of low peak, once every window has one."""
+        if any(climb.order is None for climb in self._climbs):
+            return None
+        order = list(range(self.problem.operator_count))
+        for climb in self._climbs:
+            order[climb.window.first : climb.window.end] = climb.order or ()
+        return tuple(order)
+
+    def run(self) -> Slices:
+        """Work on all windows in turn until every question has an answer, yielding the work done."""
+        share = _FIRST_SHARE
+        open_ = [(climb, climb.run()) for climb in self._climbs]
+        while open_:
+            for climb, slices in list(open_):
+                left = share
+                while left > 0:
+                    work = next(slices, None)
+                    if work is None:
+                        open_.remove((climb, slices))
+                        break
+                    left -= work
+                    yield work
+            share *= _NEXT_SHARE
+
+
+def _thinned(levels: Sequence[int]) -> list[int]:
+    """At most so many of the levels, the first and the last among them."""
+    if len(levels) <= _MOST_LEVELS:
+        return list(levels)
+    return [levels[i * (len(levels) - 1) // (_MOST_LEVELS - 1)] for i in range(_MOST_LEVELS)]
+
+
+class _Climb:
+    """Ever higher bounds on one window: more tensors absent at once, then only dearer ones counted."""
+
+    def __init__(self, problem: Problem, reach: Reach, window: Window) -> None:
+        self.problem = problem
+        self.reach = reach
+        self.window = window
+        self.value_bytes = 0
+        self.order: tuple[int, ...] | None = None
+
+    def run(self) -> Slices:
+        """Ask coarse questions, then fine ones, yielding the work done."""
+        asked: list[int] = []
+        for share in _SHARES:
+            least = self.problem.capacity_bytes * share
+            counted = [t for t in self.window.price if self.problem.space_bytes[t] >= least]
+            if counted != asked:
+                yield from self._climb(counted)
+            asked = counted
+        if self.order is None:
+            self.order = tuple(range(self.window.first, self.window.end))
+
+    def _climb(self, counted: Sequence[int]) -> Slices:
+        space, price = self.problem.space_bytes, self.window.price
+        levels = _thinned(sorted({p for t in counted if (p := price[t]) is not None}))
+        for level in levels:
+            tensors = [t for t in counted if (p := price[t]) is None or p >= level]
+            values = list(accumulate(sorted(p for t in tensors if (p := price[t]) is not None)))
+            spaces = sorted((int(space[t]) for t in tensors if price[t] is not None), reverse=True)
+            # More than ``count`` tensors absent at once are worth ``values[count]``.
+            count = bisect_right(values, self.value_bytes)
+            while count < len(values):
+                search = yield from self._fits(tensors, self.problem.capacity_bytes + sum(spaces[:count]))
+                if search is None:
+                    break
+                if search.order is not None:
+                    self.order = search.order if level == levels[0] else self.order or search.order
+                    if count == 0:
+                        # All of them fit at once; so do fewer.
+                        return
+                    break
+                self.value_bytes = values[count]
+                count += 1
+
+    def _fits(self, tensors: Sequence[int], most_bytes: int) -> Generator[float, None, PeakSearch | None]:
+        """Go on from both ends in turn until one search has the answer; None if memory does not suffice."""
+        searches = [
+            PeakSearch(self.problem, self.reach, self.window, tensors, most_bytes, backwards=backwards)
+            for backwards in (False, True)
+        ]
+        runs = [search.run() for search in searches]
+        alone = _ALONE
+        while runs:
+            for search, slices in zip(list(searches), list(runs), strict=True):
+                if search.backwards and alone > 0 and not searches[0].backwards:
+                    continue
+                work = next(slices, None)
+                if work is not None:
+                    alone -= work
+                    yield work
+                if search.order is not None or search.impossible:
+                    return search
+                if work is None:
+                    searches.remove(search)
+                    runs.remove(slices)
+        return None

@@ -1,0 +1,312 @@
+"""The search for an order of low peak, compiled: see :mod:`cosma.bounds.peak_search`.
+
+On compiled copies of changed functions see :mod:`cosma.compiled`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.bounds.label_rules import lowest, population
+from cosma.bounds.label_tables import ONE, integer
+from cosma.compiled import helper, kernel
+
+if TYPE_CHECKING:
+    from cosma.bounds.label_tables import Ints, Words
+
+SPACE, ALIVE, ENDLESS = (integer(i) for i in range(3))
+"""Columns of ``tensors``: bytes, whether touched before the window, whether touched after it."""
+
+TOUCHED, PAIRED, FOLLOWED = (integer(i) for i in range(3))
+"""Columns of ``operators``: where in ``links`` its lists of tensors touched, of pairs (result, operand) and of
+successors begin."""
+
+HELD, PARENT, NEXT, KEY = (integer(i) for i in range(4))
+"""Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash."""
+
+MADE, WAITING, LOOKS, STAMP, GOAL = (integer(i) for i in range(5))
+"""Entries of ``tally``: states made, states on the stack, steps of inner loops, moves weighed, the state in which all
+has run."""
+
+SIZE, TENSOR, FITS, AFTER, ROW, MINIMAL, BEGIN = (integer(i) for i in range(7))
+"""Columns of ``moves``: by row, how many operators it runs, the tensor that ends, whether it fits, bytes held
+afterwards; then a list of rows by size, a list of rows within which no other tensor ends, and working memory by size.
+"""
+
+FOUND, EXHAUSTED, CUT_SHORT = 1, 0, -1
+"""What a search ends with."""
+
+_ZERO = np.uint64(0)
+_BASIS, _PRIME, _SHIFT = np.uint64(1469598103934665603), np.uint64(1099511628211), np.uint64(29)
+
+
+@helper
+def member(sets: Words, row: int, index: int) -> bool:
+    """Whether a set has a member."""
+    found: bool = (sets[row, index >> 6] >> np.uint64(index & 63)) & ONE != _ZERO
+    return found
+
+
+@helper
+def within(sets: Words, row: int, other: int) -> bool:
+    """Whether one set is a subset of another."""
+    outside = _ZERO
+    k = integer(0)
+    while k < sets.shape[1] and outside == _ZERO:
+        outside = sets[row, k] & ~sets[other, k]
+        k += 1
+    return bool(outside == _ZERO)
+
+
+@helper
+def list_ends(masks: Words, tensors: Ints, states: Words, at: int, rest: Words, moves: Ints, tally: Ints) -> int:
+    """List the tensors that have not ended in state ``at``, those with the fewest operators to run first.
+
+    ``rest[row]`` becomes the set of operators still to run before the tensor of a row has ended; rows are listed in
+    column ``ROW`` of ``moves``.
+    """
+    count = integer(0)
+    words = states.shape[1]
+    sizes = moves.shape[0]
+    for size in range(sizes):
+        moves[size, BEGIN] = 0
+    for t in range(tensors.shape[0]):
+        if tensors[t, ENDLESS]:
+            continue
+        size = integer(0)
+        for k in range(words):
+            word = masks[t, k] & ~states[at, k]
+            rest[count, k] = word
+            size += population(word)
+        if size:
+            moves[count, SIZE] = size
+            moves[count, TENSOR] = t
+            moves[size, BEGIN] += 1
+            count += 1
+    tally[LOOKS] += tensors.shape[0] * words
+    # Sort by counting how many there are of each size.
+    begin = integer(0)
+    for size in range(sizes):
+        many = moves[size, BEGIN]
+        moves[size, BEGIN] = begin
+        begin += many
+    for row in range(count):
+        size = moves[row, SIZE]
+        moves[moves[size, BEGIN], ROW] = row
+        moves[size, BEGIN] += 1
+    return count
+
+
+@helper
+def ends_with(tensors: Ints, masks: Words, states: Words, at: int, rest: Words, row: int, t: int) -> bool:
+    """Whether a tensor has ended once the operators of ``rest[row]`` have run in state ``at``."""
+    if tensors[t, ENDLESS]:
+        return False
+    left = _ZERO
+    k = integer(0)
+    while k < states.shape[1] and left == _ZERO:
+        left = masks[t, k] & ~states[at, k] & ~rest[row, k]
+        k += 1
+    return bool(left == _ZERO)
+
+
+@helper
+def begins_with(tensors: Ints, masks: Words, states: Words, at: int, rest: Words, row: int, t: int, v: int) -> bool:
+    """Whether ``v`` is the only one to touch a tensor in state ``at`` and among ``rest[row]``."""
+    others = integer(0)
+    for k in range(states.shape[1]):
+        others += population(masks[tensors.shape[0] + t, k] & (states[at, k] | rest[row, k]))
+    return not tensors[t, ALIVE] and others == 1
+
+
+@helper
+def take_over(
+    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, row: int, v: int,
+) -> int:  # fmt: skip
+    """Most bytes that a result of ``v`` takes over, if ``v`` is the last of ``rest[row]`` to run; -1 if it cannot."""
+    for i in range(operators[v, FOLLOWED], operators[v + 1, FOLLOWED]):
+        if member(rest, row, links[i]):
+            return integer(-1)
+    most = integer(0)
+    for i in range(operators[v, PAIRED], operators[v + 1, PAIRED], 2):
+        # The result lies where the operand was, which may be larger.
+        space = min(tensors[links[i], SPACE], tensors[links[i + 1], SPACE])
+        if (
+            space > most
+            and ends_with(tensors, masks, states, at, rest, row, links[i + 1])
+            and begins_with(tensors, masks, states, at, rest, row, links[i], v)
+        ):
+            most = space
+    return most
+
+
+@helper
+def weigh(
+    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, row: int,
+    capacity: int, held: int, moves: Ints, seen: Ints, only: int, tally: Ints,
+) -> None:  # fmt: skip
+    """Note whether the operators of ``rest[row]`` fit, the last of them being ``only`` (-1: any), and what they leave.
+
+    ``seen`` is working memory, one stamp per tensor.
+    """
+    most, after = held, held
+    words = states.shape[1]
+    tally[STAMP] += 1
+    stamp = tally[STAMP]
+    best = integer(-1)
+    for k in range(words):
+        word = rest[row, k]
+        while word:
+            v = k * 64 + lowest(word)
+            word &= word - ONE
+            for i in range(operators[v, TOUCHED], operators[v + 1, TOUCHED]):
+                t = links[i]
+                if seen[t] == stamp:
+                    continue
+                seen[t] = stamp
+                known = tensors[t, ALIVE] != 0
+                for j in range(words):
+                    known = known or (masks[tensors.shape[0] + t, j] & states[at, j]) != _ZERO
+                tally[LOOKS] += words
+                if not known:
+                    most += tensors[t, SPACE]
+                    after += tensors[t, SPACE]
+                if ends_with(tensors, masks, states, at, rest, row, t):
+                    after -= tensors[t, SPACE]
+            if only < 0 or only == v:
+                taken = take_over(tensors, operators, links, masks, states, at, rest, row, v)
+                best = taken if taken > best else best
+    moves[row, AFTER] = after
+    moves[row, FITS] = best >= 0 and most - best <= capacity
+
+
+@helper
+def weigh_shared(
+    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, row: int,
+    capacity: int, held: int, minimal: int, moves: Ints, seen: Ints, tally: Ints,
+) -> None:  # fmt: skip
+    """Note whether a move fits within which others end: only if its last operator ends them all and takes over."""
+    t = moves[row, TENSOR]
+    for k in range(states.shape[1]):
+        word = rest[row, k] & masks[tensors.shape[0] + t, k]
+        while word and not moves[row, FITS]:
+            v = k * 64 + lowest(word)
+            word &= word - ONE
+            last = False
+            for i in range(operators[v, PAIRED], operators[v + 1, PAIRED], 2):
+                last = last or links[i + 1] == t
+            for i in range(minimal):
+                other = moves[i, MINIMAL]
+                last = last and (member(rest, other, v) or not within(rest, other, row))
+            if last:
+                weigh(tensors, operators, links, masks, states, at, rest, row, capacity, held, moves, seen, v, tally)
+
+
+@helper
+def weigh_all(
+    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, count: int,
+    capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
+) -> int:  # fmt: skip
+    """Note which of the moves listed fit; return one that may be made at once, or -1."""
+    minimal = integer(0)
+    for place in range(count):
+        row = moves[place, ROW]
+        inside = False
+        for i in range(minimal):
+            inside = inside or within(rest, moves[i, MINIMAL], row)
+        tally[LOOKS] += minimal * states.shape[1]
+        moves[row, FITS] = 0
+        if inside:
+            weigh_shared(
+                tensors, operators, links, masks, states, at, rest, row, capacity, held, minimal, moves, seen, tally
+            )  # fmt: skip
+        else:
+            moves[minimal, MINIMAL] = row
+            minimal += 1
+            weigh(
+                tensors, operators, links, masks, states, at, rest, row, capacity, held, moves, seen, integer(-1), tally
+            )  # fmt: skip
+            if moves[row, FITS] and moves[row, AFTER] <= held:
+                return integer(row)
+    return integer(-1)
+
+
+@helper
+def enter(states: Words, notes: Ints, heads: Ints, tally: Ints) -> bool:
+    """Enter the state after the last into the table; False if it is there already."""
+    child = tally[MADE]
+    value = _BASIS
+    for k in range(states.shape[1]):
+        value ^= states[child, k]
+        value *= _PRIME
+        value ^= value >> _SHIFT
+    key = integer(value)
+    slot = key & (heads.shape[0] - 1)
+    other = heads[slot]
+    while other > 0:
+        if notes[other, KEY] == key and within(states, child, other) and within(states, other, child):
+            return False
+        other = notes[other, NEXT]
+    notes[child, KEY] = key
+    notes[child, NEXT] = heads[slot]
+    heads[slot] = child
+    tally[MADE] = child + 1
+    return True
+
+
+@kernel
+def explore(
+    capacity: int, masks: Words, tensors: Ints, operators: Ints, links: Ints, states: Words, notes: Ints, heads: Ints,
+    stack: Ints, rest: Words, moves: Ints, seen: Ints, tally: Ints, most_looks: int,
+) -> int:  # fmt: skip
+    """Go on with a depth-first search over down-sets until an order is found, none is left, or the work is done.
+
+    ``masks`` has for every tensor the operators to run before it has ended, then, for every tensor, those that touch
+    it, and last all operators. Returns ``FOUND``, ``EXHAUSTED``, or ``CUT_SHORT``: in the last case another call goes
+    on, with larger tables if fewer rows are left than a state can have children.
+    """
+    words = states.shape[1]
+    everything = masks.shape[0] - 1
+    limit = tally[LOOKS] + most_looks
+    while tally[WAITING] > 0:
+        if tally[LOOKS] >= limit or tally[MADE] + tensors.shape[0] + 1 >= states.shape[0]:
+            return CUT_SHORT
+        tally[WAITING] -= 1
+        at = stack[tally[WAITING]]
+        held = notes[at, HELD]
+        count = list_ends(masks, tensors, states, at, rest, moves, tally)
+        if count == 0:
+            # Nothing ends any more: the rest runs in any order.
+            left = _ZERO
+            for k in range(words):
+                rest[0, k] = masks[everything, k] & ~states[at, k]
+                left |= rest[0, k]
+            if left == _ZERO:
+                tally[GOAL] = at
+                return FOUND
+            count = integer(1)
+            moves[0, ROW] = 0
+        forced = weigh_all(
+            tensors, operators, links, masks, states, at, rest, count, capacity, held, moves, seen, tally
+        )  # fmt: skip
+        first = tally[WAITING]
+        for place in range(count):
+            row = moves[place, ROW]
+            if not moves[row, FITS] or (forced >= 0 and row != forced):
+                continue
+            child = tally[MADE]
+            for k in range(words):
+                states[child, k] = states[at, k] | rest[row, k]
+            notes[child, HELD] = moves[row, AFTER]
+            notes[child, PARENT] = at
+            if enter(states, notes, heads, tally):
+                # The least held, then the first listed, is taken first: it lies on top of the stack.
+                top = tally[WAITING]
+                while top > first and notes[stack[top - 1], HELD] <= notes[child, HELD]:
+                    stack[top] = stack[top - 1]
+                    top -= 1
+                stack[top] = child
+                tally[WAITING] += 1
+    return EXHAUSTED

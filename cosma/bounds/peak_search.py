@@ -1,0 +1,185 @@
+"""Is there an order whose peak is at most so much? An exhaustive search over down-sets of one window.
+
+Only moments at which a tensor *ends* (its last touch has run) need be told apart: an operator after which nothing ends
+can wait until something that ends needs it. So a move picks the tensor that ends next and runs all it still takes; a
+move that leaves no more behind than there was may be made at once. Proofs are in ``docs/bounds.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.bounds.reach import members
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.bounds.label_tables import Ints, Words
+    from cosma.bounds.reach import Reach
+    from cosma.bounds.windows import Window
+    from cosma.problem import Problem
+
+#: Nominal seconds of a step of the inner loops, and of a state.
+_WORK_PER_LOOK = 1.5e-9
+_WORK_PER_STATE = 1e-6
+
+#: Steps of the inner loops in a slice.
+_LOOKS_PER_SLICE = 5_000_000
+
+#: States for which there is room at first, and memory of a search at most.
+_FIRST_ROOM = 4096
+_MOST_BYTES = 200 << 20
+
+
+class PeakSearch:
+    """Looks for an order of a window's operators under which some tensors take at most ``most_bytes`` at any time.
+
+    Parameters
+    ----------
+    problem, reach, window
+        The instance and the window.
+    tensors
+        Those that count; others take no space.
+    most_bytes
+        The peak allowed.
+    backwards
+        Go from the window's end to its beginning, which is as good, and sometimes quicker.
+
+    Attributes
+    ----------
+    impossible
+        After :meth:`run`: whether there is no such order.
+    order
+        After :meth:`run`: operators of the window in such an order, if one was found.
+    """
+
+    def __init__(
+        self, problem: Problem, reach: Reach, window: Window, tensors: Sequence[int], most_bytes: int, *,
+        backwards: bool = False,
+    ) -> None:  # fmt: skip
+        self.problem = problem
+        self.window = window
+        self.most_bytes = most_bytes
+        self.backwards = backwards
+        self.impossible = False
+        self.order: tuple[int, ...] | None = None
+        self._tensors = tensors
+        self._before = reach.after if backwards else reach.before
+        self._alive, self._endless = window.before, window.after
+        if backwards:
+            self._alive, self._endless = window.after, window.before
+
+    def run(self) -> Generator[float, None, None]:
+        """Search until there is an answer or no memory left, yielding the work done (nominal seconds)."""
+        from cosma.bounds.peak_kernels import CUT_SHORT, EXHAUSTED, FOUND, LOOKS, MADE, PARENT, explore
+
+        masks, tensors, operators, links = self._tables()
+        words, children = masks.shape[1], len(tensors) + 2
+        states = _States(max(_FIRST_ROOM, 2 * children), words)
+        states.notes[0, 0] = tensors[tensors[:, 1] != 0, 0].sum()
+        rest = np.zeros((children, words), dtype=np.uint64)
+        moves = np.zeros((max(children, self.window.end - self.window.first + 1), 7), dtype=np.int64)
+        seen, tally = np.zeros(len(tensors), dtype=np.int64), np.array([1, 1, 0, 0, 0], dtype=np.int64)
+        outcome = CUT_SHORT
+        while outcome == CUT_SHORT:
+            looks, made = int(tally[LOOKS]), int(tally[MADE])
+            outcome = explore(
+                self.most_bytes, masks, tensors, operators, links, states.sets, states.notes, states.heads,
+                states.stack, rest, moves, seen, tally, _LOOKS_PER_SLICE,
+            )  # fmt: skip
+            yield _WORK_PER_LOOK * (int(tally[LOOKS]) - looks) + _WORK_PER_STATE * (int(tally[MADE]) - made)
+            full = int(tally[MADE]) + children >= len(states.sets)
+            if outcome == CUT_SHORT and full and not states.grow(int(tally[MADE])):
+                return
+        self.impossible = outcome == EXHAUSTED
+        if outcome == FOUND:
+            self.order = self._traced(states.sets, states.notes[:, PARENT], tally)
+
+    def _tables(self) -> tuple[Words, Ints, Ints, Ints]:
+        """Lay the window out for the kernel, operators and tensors numbered from 0."""
+        problem, first = self.problem, self.window.first
+        count = self.window.end - first
+        number = {t: i for i, t in enumerate(self._tensors)}
+        inside = (1 << count) - 1
+        ends, touches = [], []
+        touched: list[list[int]] = [[] for _ in range(count)]
+        for t, i in number.items():
+            mask = end = 0
+            for v in self.window.touched[t]:
+                touched[v - first].append(i)
+                mask |= 1 << v - first
+                end |= self._before[v] >> first & inside
+            touches.append(mask)
+            ends.append(end | mask)
+        tensors = np.zeros((len(number), 3), dtype=np.int64)
+        for t, i in number.items():
+            tensors[i] = problem.space_bytes[t], t in self._alive, t in self._endless
+        paired: list[list[int]] = []
+        followed: list[list[int]] = []
+        for v in range(first, self.window.end):
+            pairs = [pair[::-1] if self.backwards else pair for pair in problem.pairs_of(v)]
+            paired.append([number[t] for pair in pairs if pair[0] in number and pair[1] in number for t in pair])
+            others = problem.predecessors_of(v) if self.backwards else problem.successors_of(v)
+            followed.append([w - first for w in others.tolist() if first <= w < self.window.end])
+        operators = np.zeros((count + 1, 3), dtype=np.int64)
+        links: list[int] = []
+        for column, lists in enumerate((touched, paired, followed)):
+            for v, row in enumerate(lists):
+                operators[v, column] = len(links)
+                links += row
+            operators[count, column] = len(links)
+        return _packed([*ends, *touches, inside], count), tensors, operators, np.array(links, dtype=np.int64)
+
+    def _traced(self, sets: Words, parent: Ints, tally: Ints) -> tuple[int, ...]:
+        """Follow the state in which all has run back to the first."""
+        from cosma.bounds.peak_kernels import GOAL
+
+        at = int(tally[GOAL])
+        parts = []
+        while at > 0:
+            here, come = (int.from_bytes(sets[state].tobytes(), "little") for state in (at, int(parent[at])))
+            parts.append(members(here & ~come, self.window.end - self.window.first) + self.window.first)
+            at = int(parent[at])
+        if not self.backwards:
+            parts.reverse()
+        return tuple(np.concatenate(parts).tolist())
+
+
+class _States:
+    """Tables of the states reached, and the stack of those to go on from."""
+
+    def __init__(self, room: int, words: int) -> None:
+        self.sets = np.zeros((room, words), dtype=np.uint64)
+        self.notes = np.zeros((room, 4), dtype=np.int64)
+        self.stack = np.zeros(room, dtype=np.int64)
+        self.heads = np.zeros(1 << (room - 1).bit_length(), dtype=np.int64)
+
+    def grow(self, made: int) -> bool:
+        """Make room for twice as many; False if that is more memory than a search may have."""
+        from cosma.bounds.peak_kernels import KEY, NEXT
+
+        room, words = self.sets.shape
+        if 2 * room * 8 * (words + 7) > _MOST_BYTES:
+            return False
+        larger = _States(2 * room, words)
+        larger.sets[:room], larger.notes[:room], larger.stack[:room] = self.sets, self.notes, self.stack
+        # The first state is never looked up, and 0 stands for none.
+        slots = larger.notes[1:made, KEY] & (len(larger.heads) - 1)
+        order = np.argsort(slots, kind="stable")
+        slots = slots[order]
+        larger.heads[slots] = order + 1
+        larger.notes[order[1:] + 1, NEXT] = np.where(slots[1:] == slots[:-1], order[:-1] + 1, 0)
+        larger.notes[order[:1] + 1, NEXT] = 0
+        self.sets, self.notes, self.stack, self.heads = larger.sets, larger.notes, larger.stack, larger.heads
+        return True
+
+
+def _packed(masks: Sequence[int], count: int) -> NDArray[np.uint64]:
+    """Bit sets over ``count`` operators as rows of 64-bit words."""
+    words = (count + 63) // 64
+    raw = b"".join(mask.to_bytes(8 * words, "little") for mask in masks)
+    return np.frombuffer(raw, dtype="<u8").astype(np.uint64).reshape(len(masks), words)

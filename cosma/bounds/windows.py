@@ -1,0 +1,109 @@
+"""Windows: operators between two that are comparable to all others, and the tensors that can be alive meanwhile.
+
+Numbers are a topological order, so between two such operators they are consecutive; a window ends with the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.bounds.lifetimes import Lifetime
+    from cosma.bounds.reach import Reach
+    from cosma.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive operators in every order, and the tensors that can be alive meanwhile.
+
+    Attributes
+    ----------
+    first, end
+        Operators ``[first, end)``.
+    touched
+        By tensor: the operators of the window that touch it.
+    before, after
+        Tensors touched before the window, and after it.
+    price
+        By tensor: what the least gap within the window costs, or None for a tensor that can have none: it is there
+        whenever it is touched.
+    """
+
+    first: int
+    end: int
+    touched: dict[int, tuple[int, ...]]
+    before: frozenset[int]
+    after: frozenset[int]
+    price: dict[int, int | None]
+
+
+def windows_of(problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime]) -> list[Window]:
+    """Cut the operators after each that is comparable to all others; in order, without windows of one operator.
+
+    No gap in the scratchpad is a gap of two windows: a tensor that could be given up in several is counted in the
+    one with the most tensors in bytes, and left out of the others.
+    """
+    touches: list[list[int]] = [[] for _ in range(problem.tensor_count)]
+    for v in range(problem.operator_count):
+        for t in dict.fromkeys([*problem.operands_of(v).tolist(), *problem.results_of(v).tolist()]):
+            touches[t].append(v)
+    found: list[Window] = []
+    first = 0
+    for end in [*(v + 1 for v in range(problem.operator_count) if not reach.unordered(v)), problem.operator_count]:
+        if end - first > 1:
+            found.append(_window(problem, lifetimes, touches, first, end))
+        first = end
+    return _disjoint(problem, found)
+
+
+def _window(
+    problem: Problem, lifetimes: dict[int, Lifetime], touches: Sequence[Sequence[int]], first: int, end: int
+) -> Window:
+    touched: dict[int, tuple[int, ...]] = {}
+    before, after = set(), set()
+    price: dict[int, int | None] = {}
+    for t, places in enumerate(touches):
+        if problem.space_bytes[t] == 0 or not places or places[0] >= end or places[-1] < first:
+            continue
+        lifetime = lifetimes.get(t)
+        if not problem.streamable and (lifetime is None or lifetime.dead or places[0] == end - 1):
+            price[t] = None
+        elif lifetime is not None:
+            price[t] = lifetime.read_bytes + lifetime.store_bytes
+        else:
+            # Touched once, and that may be without space.
+            continue
+        touched[t] = tuple(v for v in places if first <= v < end)
+        if places[0] < first:
+            before.add(t)
+        if places[-1] >= end:
+            after.add(t)
+    return Window(first, end, touched, frozenset(before), frozenset(after), price)
+
+
+def _disjoint(problem: Problem, windows: Sequence[Window]) -> list[Window]:
+    """Count every tensor that can be given up in one window only."""
+    weight = [sum(int(problem.space_bytes[t]) for t in window.touched) for window in windows]
+    owner: dict[int, int] = {}
+    for i, window in enumerate(windows):
+        for t, price in window.price.items():
+            if price is not None and (t not in owner or weight[i] > weight[owner[t]]):
+                owner[t] = i
+    return [_without(window, {t for t, i in owner.items() if i != at}) for at, window in enumerate(windows)]
+
+
+def _without(window: Window, others: set[int]) -> Window:
+    """Leave out tensors that are counted elsewhere, unless they are sure to be there."""
+    gone = {t for t in others if window.price.get(t) is not None}
+    return Window(
+        window.first,
+        window.end,
+        {t: touched for t, touched in window.touched.items() if t not in gone},
+        window.before - gone,
+        window.after - gone,
+        {t: price for t, price in window.price.items() if t not in gone},
+    )
