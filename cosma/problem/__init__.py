@@ -10,6 +10,7 @@ from cosma.problem.decisions import (
     touches_of,
     with_takeovers,
 )
+from cosma.problem.part import part_of
 from cosma.problem.problem import Problem, build_problem, smallest_feasible_capacity
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "decisions_from_gaps",
     "noncompulsory_bytes",
     "occupancy_bytes",
+    "part_of",
     "smallest_feasible_capacity",
     "touches_of",
     "with_takeovers",

@@ -1,0 +1,172 @@
+"""Bounds of a long network from pieces of it: every piece is a problem of its own, and their bounds add up.
+
+Take any set of operators and any set of tensors, and look only at the steps of a plan that run those operators and at
+the bytes that those tensors hold. What is left is a plan of the *piece*: what it moves of those tensors is no more than
+what the whole plan does, and it holds no more. A tensor that the piece does not produce comes from off-chip in the
+piece, where its first read counts as compulsory; a result whose readers lie outside is one that nobody reads. So the
+least non-compulsory traffic of a piece is a lower bound on what any plan of the whole pays for the piece's tensors, and
+with every tensor in one piece at most, the bounds of all pieces add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.bounds.engine import BoundEngine
+from cosma.problem import part_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.problem import Problem
+
+
+#: Operators of a piece: more hold more of what binds, and cost more than in proportion.
+OPERATORS_PER_PIECE = 200
+#: Nominal seconds of work on each piece at first; each later turn doubles it.
+FIRST_WORK_PER_PIECE = 0.1
+
+
+def never() -> bool:
+    """Answer False: the ``stop`` of a run that nobody interrupts."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some operators and tensors of a problem as a problem of its own.
+
+    Attributes
+    ----------
+    problem
+        The piece; names, graph and accelerator are the whole's.
+    operators, tensors
+        Numbers in the whole, ascending, by number in the piece.
+    """
+
+    problem: Problem
+    operators: NDArray[np.int64]
+    tensors: NDArray[np.int64]
+
+
+def cut_into_pieces(problem: Problem, order: Sequence[int], most_operators: int) -> list[Piece]:
+    """Cut a problem into pieces along an order of its operators; linear in the problem.
+
+    Parameters
+    ----------
+    problem, order
+        The instance, and an order under which tensors live briefly: pieces are runs of consecutive operators.
+    most_operators
+        Operators of a piece, at most.
+    """
+    count = max(1, -(-problem.operator_count // most_operators))
+    piece_of = np.empty(problem.operator_count, dtype=np.int64)
+    piece_of[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count) * count // problem.operator_count
+    home = _homes(problem, piece_of)
+    operators = _groups(piece_of, count)
+    tensors = _groups(home, count)
+    return [Piece(part_of(problem, operators[k], tensors[k]), operators[k], tensors[k]) for k in range(count)]
+
+
+def _groups(group: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """Members of every group, ascending; a negative group is none."""
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(count + 1))
+    return [order[bounds[k] : bounds[k + 1]] for k in range(count)]
+
+
+def _homes(problem: Problem, piece_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The piece in which each tensor is touched most often, the earliest of several."""
+    read = np.repeat(np.arange(problem.tensor_count), np.diff(problem.consumer_start))
+    tensors = np.concatenate([np.flatnonzero(problem.producer >= 0), read])
+    touching = np.concatenate([problem.producer[problem.producer >= 0], problem.consumer])
+    count = int(piece_of.max(initial=0)) + 1
+    pairs, touches = np.unique(tensors * count + piece_of[touching], return_counts=True)
+    best = np.lexsort((pairs, -touches, pairs // count))
+    _, first = np.unique((pairs // count)[best], return_index=True)
+    home = np.full(problem.tensor_count, -1, dtype=np.int64)
+    chosen = pairs[best[first]]
+    home[chosen // count] = chosen % count
+    return home
+
+
+class PieceBounds:
+    """The sum of the bounds of all pieces; like `BoundEngine`, it grows with the work given.
+
+    The bound is a function of the problem, the order, the seed and the portions of work asked for.
+
+    Parameters
+    ----------
+    problem, order
+        The instance, and an order to cut it along; a good one keeps tensors within pieces.
+    seed
+        Seed of the solvers used.
+    most_operators
+        Operators of a piece, at most.
+    """
+
+    def __init__(
+        self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = OPERATORS_PER_PIECE
+    ) -> None:
+        self.problem = problem
+        self.work_per_piece = FIRST_WORK_PER_PIECE
+        self._engines = []
+        rank = np.empty(problem.operator_count, dtype=np.int64)
+        rank[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count)
+        for piece in cut_into_pieces(problem, order, most_operators):
+            upper = _upper_bytes(piece.problem, np.argsort(rank[piece.operators]))
+            self._engines.append(BoundEngine(piece.problem, seed=seed, upper_bound=upper))
+        self._next = 0
+
+    @property
+    def value_bytes(self) -> int:
+        """The bound on the whole's non-compulsory traffic so far."""
+        total = sum(engine.bound.value_bytes for engine in self._engines)
+        return total + self.problem.constant_noncompulsory_bytes
+
+    @property
+    def method(self) -> str:
+        """How the bound came to be."""
+        return f"sum over {len(self._engines)} pieces"
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no piece's bound can be raised by more work."""
+        return all(engine.bound.exhausted for engine in self._engines)
+
+    def run(self, work: float, stop: Callable[[], bool] = never) -> float:
+        """Raise the bounds of pieces in turn, each a little further; returns the nominal seconds spent.
+
+        Parameters
+        ----------
+        work
+            Nominal seconds, overrun by one piece at most.
+        stop
+            Polled between slices; return True to end early (the result then depends on when).
+        """
+        spent = 0.0
+        while spent < work and not self.exhausted and not stop():
+            if self._next == len(self._engines):
+                self._next = 0
+                self.work_per_piece *= 2
+            engine = self._engines[self._next]
+            self._next += 1
+            if not engine.bound.exhausted:
+                engine.run(self.work_per_piece, stop)
+                spent += self.work_per_piece
+        return spent
+
+
+def _upper_bytes(problem: Problem, order: NDArray[np.int64]) -> int:
+    """Traffic of a piece by the greedy rule, addresses aside: some plan of the piece pays that."""
+    from cosma.search.evaluate import cost_bytes, new_tape
+    from cosma.search.network import build_network
+
+    contraction = build_network(problem)
+    tape = new_tape(contraction.network, contraction.contract(order.tolist()))
+    return cost_bytes(tape)

@@ -1,0 +1,81 @@
+"""A part of a problem as a problem of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.problem.problem import Problem
+
+    Int64s = NDArray[np.int64]
+    Int32s = NDArray[np.int32]
+
+
+def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
+    """Restrict a problem to some operators and some tensors; linear in the part.
+
+    What the part does not produce starts off-chip in it. Names, graph and accelerator stay the whole's, and the
+    constant part of the traffic is left out.
+
+    Parameters
+    ----------
+    problem
+        The whole.
+    operators, tensors
+        Numbers in the whole, ascending; the part numbers them in this order.
+    """
+    operator_number = {v: i for i, v in enumerate(operators.tolist())}
+    tensor_number = {t: i for i, t in enumerate(tensors.tolist())}
+    producer = np.array([operator_number.get(v, -1) for v in problem.producer[tensors].tolist()], dtype=np.int32)
+
+    def rows(start: Int32s, values: Int32s, of: Int64s, number: dict[int, int]) -> tuple[Int32s, Int32s]:
+        found = [[number[u] for u in values[start[x] : start[x + 1]].tolist() if u in number] for x in of.tolist()]
+        return _offsets([len(row) for row in found]), np.array([u for row in found for u in row], dtype=np.int32)
+
+    number = tensor_number
+    pairs = [
+        [(number[r], number[u]) for r, u in problem.pairs_of(v) if r in number and u in number]
+        for v in operators.tolist()
+    ]
+    operand_start, operand = rows(problem.operand_start, problem.operand, operators, tensor_number)
+    result_start, result = rows(problem.result_start, problem.result, operators, tensor_number)
+    consumer_start, consumer = rows(problem.consumer_start, problem.consumer, tensors, operator_number)
+    predecessor_start, predecessor = rows(
+        problem.predecessor_start, problem.predecessor, operators, operator_number
+    )
+    successor_start, successor = rows(problem.successor_start, problem.successor, operators, operator_number)
+    return replace(
+        problem,
+        operator_names=tuple(problem.operator_names[v] for v in operators.tolist()),
+        tensor_names=tuple(problem.tensor_names[t] for t in tensors.tolist()),
+        size_bytes=problem.size_bytes[tensors],
+        space_bytes=problem.space_bytes[tensors],
+        starts_off_chip=producer < 0,
+        must_store=problem.must_store[tensors] & (producer >= 0),
+        producer=producer,
+        operand_start=operand_start,
+        operand=operand,
+        result_start=result_start,
+        result=result,
+        consumer_start=consumer_start,
+        consumer=consumer,
+        predecessor_start=predecessor_start,
+        predecessor=predecessor,
+        successor_start=successor_start,
+        successor=successor,
+        pair_start=_offsets([len(row) for row in pairs]),
+        pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
+        pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
+        constant_noncompulsory_bytes=0,
+    )
+
+
+def _offsets(lengths: list[int]) -> Int32s:
+    start = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=start[1:])
+    return start

@@ -1,0 +1,42 @@
+"""The bounds of pieces add up to no more than the true optimum of the whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosma.bounds.pieces import PieceBounds, cut_into_pieces
+from cosma.errors import InfeasibleError
+from tests.brute_force import TooLargeError, brute_force
+from tests.random_graphs import Shape, random_order, random_problem
+
+
+@pytest.mark.parametrize("most_operators", [2, 3, 4])
+def test_never_above_the_optimum(most_operators: int) -> None:
+    compared = positive = 0
+    for seed in range(150):
+        problem = random_problem(seed, Shape(operators=6))
+        try:
+            problem.check_feasible()
+            optimum = brute_force(problem, most_states=4000).noncompulsory_bytes
+        except (InfeasibleError, TooLargeError):
+            continue
+        assert optimum is not None
+        pieces = PieceBounds(problem, random_order(problem, seed), seed=seed, most_operators=most_operators)
+        last = pieces.value_bytes
+        for _ in range(3):
+            pieces.run(0.5)
+            assert last <= pieces.value_bytes <= optimum, f"seed {seed}"
+            last = pieces.value_bytes
+        compared += 1
+        positive += last > problem.constant_noncompulsory_bytes
+    assert compared > 80
+    assert positive > 8
+
+
+def test_every_operator_and_every_tensor_is_in_one_piece() -> None:
+    problem = random_problem(5, Shape(operators=9))
+    pieces = cut_into_pieces(problem, range(problem.operator_count), 4)
+    assert len(pieces) == -(-problem.operator_count // 4) > 1
+    assert sorted(v for piece in pieces for v in piece.operators.tolist()) == list(range(problem.operator_count))
+    touched = [t for t in range(problem.tensor_count) if problem.producer[t] >= 0 or len(problem.consumers_of(t))]
+    assert sorted(t for piece in pieces for t in piece.tensors.tolist()) == touched
