@@ -16,6 +16,7 @@ from cosma.search.kernels import replay_all
 from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.network import build_network
 from cosma.search.parallel import run_all
+from cosma.search.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,6 +62,12 @@ OPERATORS_PER_COLLECTED_SLICE = 500
 
 #: Longest round of a chain, in slices.
 MOST_SLICES = 64
+
+#: Search operators above which chains share one order out among them; see `cosma.search.ranges`. Steps per operator
+#: of one round then, all chains together, and how hot the rounds after the first start.
+MOST_OPERATORS_FOR_WHOLE_WALKS = 3_000
+SHARED_ROUND_STEPS_PER_OPERATOR = 400
+SHARED_ROUND_HEAT = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,7 @@ class Searcher:
         self._stop: Callable[[], bool] = never
         self._orders: list[tuple[int, NDArray[np.int32]]] = []
         self._chains: list[Chain] = []
+        self._ranges: Ranges | None = None
         self._tapes: dict[float, Tape] = {}
         self._refined: set[tuple[int, ...]] = set()
         self._slices_run = 0
@@ -240,6 +248,9 @@ class Searcher:
 
     def _collect(self) -> None:
         """Turn the best order that any chain knows into decisions, if it may beat the best ones."""
+        if self._ranges is not None:
+            self._join()
+            return
         if not self._chains:
             return
         chain = min(self._chains, key=lambda chain: chain.best_cost)
@@ -254,6 +265,8 @@ class Searcher:
         if not self._has_freedom():
             return
         yield 1e-6 * self.problem.operator_count
+        if len(self._contraction.members) > MOST_OPERATORS_FOR_WHOLE_WALKS:
+            yield from self._search_ranges()
         steps = min(MOST_FIRST_ROUND_STEPS, FIRST_ROUND_STEPS_PER_OPERATOR * len(self._contraction.members))
         slices = max(1, steps // SLICE_STEPS)
         neighbourhood = Neighbourhood(self.problem, seed=self.seed)
@@ -271,6 +284,26 @@ class Searcher:
                 yield from self._refine(chain.best_order())
             yield from self._solve_stretches(neighbourhood)
             slices = max(slices, min(MOST_SLICES, slices * 2))
+
+    def _search_ranges(self) -> Generator[float, None, None]:
+        """Rounds of annealing along one long order, each chain on its own range; never ends."""
+        net = self._contraction.network
+        best = self._orders[0][1]
+        self._ranges = Ranges(net, best, seed=self.seed, count=CHAINS)
+        self._chains = self._ranges.chains
+        slices = max(1, SHARED_ROUND_STEPS_PER_OPERATOR * len(best) // (CHAINS * SLICE_STEPS))
+        for round_number in range(1_000_000):
+            self._ranges.begin_round(round_number, self._orders[0][1], SHARED_ROUND_HEAT if round_number else 1.0)
+            for k in range(slices):
+                yield from self._slice(k / slices, (k + 1) / slices)
+            self._join()
+
+    def _join(self) -> None:
+        """Remember the order that all ranges make together, and take it if it is the best."""
+        assert self._ranges is not None
+        order, cost = self._ranges.joined()
+        if cost < self._orders[0][0] - self.problem.constant_noncompulsory_bytes:
+            self._take_order(order)
 
     def _refine(self, contracted: NDArray[np.int32]) -> Generator[float, None, None]:
         """Give an order its best replacement, if that is affordable and was not done yet."""
@@ -314,7 +347,8 @@ class Searcher:
     def _slice(self, begin: float, end: float) -> Generator[float, None, None]:
         run_all([lambda chain=chain: chain.run(SLICE_STEPS, begin, end) for chain in self._chains])  # type: ignore[misc]
         self._slices_run += 1
-        if self._slices_run % (1 + self.problem.operator_count // OPERATORS_PER_COLLECTED_SLICE) == 0:
+        every = 1 + self.problem.operator_count // OPERATORS_PER_COLLECTED_SLICE
+        if self._ranges is None and self._slices_run % every == 0:
             self._collect()
         yield CHAINS * SLICE_STEPS / STEPS_PER_SECOND
 
