@@ -2,5 +2,6 @@
 
 from cosma.lowering.buffers import chains_of
 from cosma.lowering.realise import Realised, realise, try_realise
+from cosma.lowering.sections import packing_loss, realise_in_sections
 
-__all__ = ["Realised", "chains_of", "realise", "try_realise"]
+__all__ = ["Realised", "chains_of", "packing_loss", "realise", "realise_in_sections", "try_realise"]
