@@ -8,12 +8,12 @@ bounds, each longer than the last, until proof, the gap asked for, or the effort
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.problem import noncompulsory_bytes, touches_of
+from cosma.problem import noncompulsory_bytes, smallest_feasible_capacity, touches_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,18 @@ MOST_REPLACEMENT_TERMS = 400_000
 TYPICAL_OPERATORS = 400
 #: Operators above which dynamic programming in plain Python is not begun: setting it up is quadratic.
 MOST_STATE_OPERATORS = 3000
+#: Operators above which a network is long: search shares one order out among its chains, bounds are summed over
+#: pieces, replacement is left to the greedy rule (on annealed orders of 10,000 operators the best one gains under
+#: 0.5 %), and packing is done once, at the end.
+MOST_OPERATORS_AS_ONE = 3000
+#: Share of the effort that goes to the pieces' bounds, and nominal seconds counted for one of theirs: each piece is
+#: worked on for the least time that says anything, however many there are.
+LONG_BOUND_SHARE = 0.3
+LONG_BOUND_RATE = 0.3
+#: Shares of the capacity to search with, the first of which packing a sample of so many steps loses less than this.
+LONG_CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
+LONG_SAMPLE_STEPS = 600
+LONG_MOST_LOST = 0.2
 #: How much more work bounds get than search in a round in which search found nothing better.
 PROOF_FACTOR = 3.0
 #: Nominal seconds that packing takes where decisions have no addresses as they are.
@@ -196,6 +208,9 @@ def run_auto(state: CompileRun) -> None:
         if state.done():
             return
     orders["memory-greedy"] = ORDERS["memory-greedy"](problem)
+    if problem.operator_count > MOST_OPERATORS_AS_ONE:
+        _run_long(state, [*orders.values(), *starts])
+        return
     auto = _Auto(state, BoundEngine(problem, seed=state.seed, upper_bound=state.noncompulsory_bytes))
     auto.prove(min(FIRST_WORK, auto.left))
     for name, order in orders.items():
@@ -204,6 +219,51 @@ def run_auto(state: CompileRun) -> None:
     if not auto.over:
         _improve(auto, [*orders.values(), *starts])
     auto.pack()
+
+
+def _run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> None:
+    """Plan a network of many thousand operators: search first, then bounds along the order found, then search on."""
+    from cosma.bounds.pieces import PieceBounds
+    from cosma.lowering import realise_in_sections
+    from cosma.search import Searcher
+
+    problem, effort = state.problem, state.limits.effort
+    state.enter("search")
+    searcher = Searcher(problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
+    searcher.run((1 - LONG_BOUND_SHARE) * effort / 2, state.stop)
+    if state.done() or effort <= 0:
+        return
+    state.enter("bounds")
+    pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed)
+    pieces.run(LONG_BOUND_SHARE * effort / LONG_BOUND_RATE, state.stop)
+    state.raise_bound(pieces.value_bytes, pieces.method)
+    state.enter("search")
+    searcher = _with_slack(state, searcher)
+    outcome = searcher.run((1 - LONG_BOUND_SHARE) * effort / 2, state.stop)
+    state.enter("addresses")
+    realised = realise_in_sections(problem, outcome.decisions, stop=state.stop)
+    if realised is not None:
+        state.offer(realised, "search, packed in sections")
+
+
+def _with_slack(state: CompileRun, searcher: Searcher) -> Searcher:
+    """Search with as much of the scratchpad as can be packed without much loss, judged by a sample of the steps."""
+    from cosma.lowering import packing_loss
+    from cosma.search import Searcher
+
+    problem, order = state.problem, searcher.outcome.decisions.order
+    begin = max(0, (problem.operator_count - LONG_SAMPLE_STEPS) // 2)
+    end = min(problem.operator_count, begin + LONG_SAMPLE_STEPS)
+    for share in LONG_CAPACITY_SHARES:
+        alignment = problem.accelerator.alignment
+        tighter = replace(problem, capacity_bytes=int(problem.capacity_bytes * share) // alignment * alignment)
+        if not tighter.streamable and smallest_feasible_capacity(tighter) > tighter.capacity_bytes:
+            break
+        if share < 1:
+            searcher = Searcher(tighter, [order], seed=state.seed)
+        if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < LONG_MOST_LOST:
+            break
+    return searcher
 
 
 def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:

@@ -1,0 +1,41 @@
+"""Networks beyond the size that is planned as one: made small here by moving the limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosma.accelerator import Accelerator
+from cosma.compiler import CompileResult, Limits, auto, run_compile
+from cosma.plan.file import plan_to_json
+from cosma.search import searcher
+from tests.benchmarks.scale import cells
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "MOST_OPERATORS_AS_ONE", 100)
+    monkeypatch.setattr(searcher, "MOST_OPERATORS_FOR_WHOLE_WALKS", 100)
+
+
+def compiled(operands: str) -> CompileResult:
+    accelerator = Accelerator(scratchpad=4300 * 1024 if operands == "resident" else 200 * 1024, operands=operands)
+    return run_compile(cells(300), accelerator, limits=Limits(effort=1.0))
+
+
+@pytest.mark.parametrize("operands", ["resident", "streamable"])
+def test_it_beats_existing_methods_and_its_bound_holds(short: None, operands: str) -> None:
+    result = compiled(operands)
+    plan = result.plan
+    existing = run_compile(plan.graph, plan.accelerator, strategy="existing").plan.traffic.noncompulsory
+    assert plan.certificate.lower_bound <= plan.traffic.noncompulsory <= existing
+    if operands == "streamable":
+        assert plan.traffic.noncompulsory < existing
+        assert plan.certificate.lower_bound > 0
+        assert result.found_by == "search, packed in sections"
+        assert plan.certificate.method.startswith("sum over 2 pieces")
+
+
+def test_it_is_reproducible(short: None) -> None:
+    first, second = compiled("streamable"), compiled("streamable")
+    assert first.reproducible
+    assert plan_to_json(first.plan) == plan_to_json(second.plan)
