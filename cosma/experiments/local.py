@@ -11,6 +11,9 @@ from cosma.experiments.cell import Cell
 from cosma.experiments.isolated import RUNNER, Isolated
 from cosma.experiments.run_cell import Outcome
 
+#: Longest wait between two looks for signals, in seconds.
+LISTENING_S = 0.5
+
 
 class Agenda:
     """Cells still to run, handed out so that a model is read by as few processes as possible. Thread-safe."""
@@ -80,12 +83,17 @@ def run_local(cells: Sequence[Cell], jobs: int, runner: str = RUNNER) -> Iterato
             finished.put(None)
 
     threads = [threading.Thread(target=serve, args=(worker,), daemon=True) for worker in workers]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         running = len(threads)
         while running:
-            item = finished.get()
+            try:
+                # A signal between the interpreter's last look for one and the wait itself does not end the wait, so
+                # it must end by itself for Ctrl-C to be heard.
+                item = finished.get(timeout=LISTENING_S)
+            except queue.Empty:
+                continue
             if item is None:
                 running -= 1
             elif isinstance(item, BaseException):
