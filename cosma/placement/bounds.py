@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.placement import semidefinite
+from cosma.placement.threads import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +56,8 @@ def lower_bound(affinity: Affinity, topology: Topology, work: int = QUICK_WORK) 
     """Return the best lower bound on the mean cost that ``work`` pays for (0: the degree bound alone)."""
     bounds = [degree_bound(affinity, topology)]
     if work > 0 and topology.is_equal(affinity.experts) and affinity.experts > 1:
-        found = semidefinite_bound(affinity, topology, work)
+        with one_thread():
+            found = semidefinite_bound(affinity, topology, work)
         if found is not None:
             bounds.append(found)
     return max(bounds, key=lambda bound: bound.mean_cost)

@@ -12,6 +12,7 @@ from cosma.errors import InputError
 from cosma.placement import baselines, bounds, metrics
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement, Replicas
+from cosma.placement.threads import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,6 +87,11 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
     options = options or PlaceOptions()
     _check_options(options)
     topology.slots(affinity.experts)
+    with one_thread():
+        return _place(affinity, topology, options)
+
+
+def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
     homes, method, optimal = _homes(affinity, topology, options)
     replicas: Replicas | None = None
     if options.replicas_per_device:

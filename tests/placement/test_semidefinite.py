@@ -7,7 +7,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from cosma.placement import bounds, semidefinite
+from cosma.placement import bounds, semidefinite, threads
 from cosma.placement.affinity import Affinity
 from cosma.placement.semidefinite import Admm, Shape
 from cosma.placement.service import PlaceOptions, place
@@ -125,3 +125,19 @@ def test_inequalities_pay_and_results_repeat() -> None:
         if iteration % 20 == 0:
             plain.balance()
     assert runs[0] < plain.bound()
+
+
+def test_threads_are_given_back() -> None:
+    found = threads._functions()
+    if found is None:
+        pytest.skip("numpy does not use OpenBLAS here")
+    ask, tell = found
+    before = ask()
+    tell(2)
+    with threads.one_thread():
+        assert ask() == 1
+    assert ask() == 2
+    with pytest.raises(ValueError, match="inside"), threads.one_thread():
+        raise ValueError("inside")
+    assert ask() == 2
+    tell(before)
