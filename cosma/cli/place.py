@@ -15,107 +15,121 @@ if TYPE_CHECKING:
     from cosma.placement.traces import Trace
 
 
+TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace: .npy, .npz, .jsonl, or counts.")]
+NodesOption = Annotated[int | None, typer.Option("--nodes", help="Nodes.")]
+DevicesPerNodeOption = Annotated[int | None, typer.Option("--devices-per-node", help="Devices in each node.")]
+LevelsOption = Annotated[
+    str | None,
+    typer.Option("--levels", metavar="N,N,...", help="Tree of more levels, outermost first, e.g. 2,4,8."),
+]
+UnevenOption = Annotated[
+    str | None,
+    typer.Option("--uneven", metavar="N,N,...", help="Devices of each node, where nodes differ."),
+]
+CostsOption = Annotated[
+    str | None,
+    typer.Option("--costs", metavar="C,C,...", help="Cost of crossing each level, outermost first. Default 2,1."),
+]
+CapacitiesOption = Annotated[
+    str | None,
+    typer.Option("--capacities", metavar="N,N,...", help="Experts per layer each device holds."),
+]
+ArrayOption = Annotated[str | None, typer.Option("--array", help="Array of an archive; default profile.")]
+ExpertsOption = Annotated[int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")]
+StrategyOption = Annotated[str, typer.Option("--strategy", help="auto, search, exact, exflow, vanilla or eplb.")]
+BalanceOption = Annotated[float | None, typer.Option("--balance", help="Limit of max over mean load, e.g. 1.1.")]
+BalanceScopeOption = Annotated[str, typer.Option("--balance-scope", help="Limit each layer, or the mean.")]
+ReplicasPerDeviceOption = Annotated[
+    int,
+    typer.Option("--replicas-per-device", help="Places for copies on each device and layer."),
+]
+CurrentOption = Annotated[Path | None, typer.Option("--current", help="Placement in force, any format.")]
+MaxMovesOption = Annotated[int | None, typer.Option("--max-moves", help="Experts that may move from --current.")]
+MaxMovedOption = Annotated[
+    str | None,
+    typer.Option("--max-moved", metavar="SIZE", help="The same in bytes; needs --expert-size."),
+]
+ExpertSizeOption = Annotated[str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")]
+ScoreOption = Annotated[Path | None, typer.Option("--score", help="Only score this placement, any format.")]
+HoldoutOption = Annotated[float | None, typer.Option("--holdout", help="Share of the trace to report on only.")]
+EvaluateOption = Annotated[
+    list[str] | None,
+    typer.Option("--evaluate", metavar="ARRAY", help="Also report on this array; repeatable."),
+]
+HiddenOption = Annotated[int | None, typer.Option("--hidden", help="Hidden size: also estimate communication.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="Type of activations for the estimate.")]
+BoundOption = Annotated[str, typer.Option("--bound", help="Lower bound: none, quick or thorough.")]
+WorkOption = Annotated[
+    int | None,
+    typer.Option("--work", help="Work limit in swap proposals; default by size of the model."),
+]
+FormOption = Annotated[str, typer.Option("--format", help="cosma, exflow, eplb, sglang or vllm.")]
+HeatMapOption = Annotated[Path | None, typer.Option("--heat-map", help="Write a figure before and after.")]
+
+
 def place(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace: .npy, .npz, .jsonl, or counts.")],
-    nodes: Annotated[int | None, typer.Option("--nodes", help="Nodes.")] = None,
-    devices_per_node: Annotated[int | None, typer.Option("--devices-per-node", help="Devices in each node.")] = None,
-    levels: Annotated[
-        str | None,
-        typer.Option("--levels", metavar="N,N,...", help="Tree of more levels, outermost first, e.g. 2,4,8."),
-    ] = None,
-    uneven: Annotated[
-        str | None, typer.Option("--uneven", metavar="N,N,...", help="Devices of each node, where nodes differ.")
-    ] = None,
-    costs: Annotated[
-        str | None,
-        typer.Option("--costs", metavar="C,C,...", help="Cost of crossing each level, outermost first. Default 2,1."),
-    ] = None,
-    capacities: Annotated[
-        str | None, typer.Option("--capacities", metavar="N,N,...", help="Experts per layer each device holds.")
-    ] = None,
-    array: Annotated[str | None, typer.Option("--array", help="Array of an archive; default profile.")] = None,
-    experts: Annotated[
-        int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")
-    ] = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="auto, search, exact, exflow, vanilla or eplb.")] = "auto",
-    balance: Annotated[float | None, typer.Option("--balance", help="Limit of max over mean load, e.g. 1.1.")] = None,
-    balance_scope: Annotated[str, typer.Option("--balance-scope", help="Limit each layer, or the mean.")] = "each",
-    replicas_per_device: Annotated[
-        int, typer.Option("--replicas-per-device", help="Places for copies on each device and layer.")
-    ] = 0,
-    current: Annotated[Path | None, typer.Option("--current", help="Placement in force, any format.")] = None,
-    max_moves: Annotated[int | None, typer.Option("--max-moves", help="Experts that may move from --current.")] = None,
-    max_moved: Annotated[
-        str | None, typer.Option("--max-moved", metavar="SIZE", help="The same in bytes; needs --expert-size.")
-    ] = None,
-    expert_size: Annotated[
-        str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")
-    ] = None,
-    score: Annotated[Path | None, typer.Option("--score", help="Only score this placement, any format.")] = None,
-    holdout: Annotated[float | None, typer.Option("--holdout", help="Share of the trace to report on only.")] = None,
-    evaluate: Annotated[
-        list[str] | None, typer.Option("--evaluate", metavar="ARRAY", help="Also report on this array; repeatable.")
-    ] = None,
-    hidden: Annotated[int | None, typer.Option("--hidden", help="Hidden size: also estimate communication.")] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="Type of activations for the estimate.")] = "float16",
-    bound: Annotated[str, typer.Option("--bound", help="Lower bound: none, quick or thorough.")] = "quick",
-    work: Annotated[
-        int | None, typer.Option("--work", help="Work limit in swap proposals; default by size of the model.")
-    ] = None,
+    trace: TracePath,
+    nodes: NodesOption = None,
+    devices_per_node: DevicesPerNodeOption = None,
+    levels: LevelsOption = None,
+    uneven: UnevenOption = None,
+    costs: CostsOption = None,
+    capacities: CapacitiesOption = None,
+    array: ArrayOption = None,
+    experts: ExpertsOption = None,
+    strategy: StrategyOption = "auto",
+    balance: BalanceOption = None,
+    balance_scope: BalanceScopeOption = "each",
+    replicas_per_device: ReplicasPerDeviceOption = 0,
+    current: CurrentOption = None,
+    max_moves: MaxMovesOption = None,
+    max_moved: MaxMovedOption = None,
+    expert_size: ExpertSizeOption = None,
+    score: ScoreOption = None,
+    holdout: HoldoutOption = None,
+    evaluate: EvaluateOption = None,
+    hidden: HiddenOption = None,
+    dtype: DtypeOption = "float16",
+    bound: BoundOption = "quick",
+    work: WorkOption = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = 0,
     output: options.Output = None,
-    form: Annotated[str, typer.Option("--format", help="cosma, exflow, eplb, sglang or vllm.")] = "cosma",
-    heat_map: Annotated[Path | None, typer.Option("--heat-map", help="Write a figure before and after.")] = None,
+    form: FormOption = "cosma",
+    heat_map: HeatMapOption = None,
     json: options.Json = False,
 ) -> None:
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
-    from cosma.cli.output import print_json
-    from cosma.errors import InputError
     from cosma.files import write_atomic
     from cosma.placement import PlaceOptions, open_trace, read_affinity
-    from cosma.placement.exchange import export
+    from cosma.placement.exchange import export, read_any
     from cosma.placement.service import place as place_experts
 
     whole = open_trace(trace, array)
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
-    topology = _topology(nodes, devices_per_node, levels, uneven, costs, capacities, needed=score is None)
+    topology = _topology(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
     if score is not None:
-        placement = _foreign(score, topology, affinity.experts)
-        if topology is not None and placement.topology.paths != topology.paths:
-            raise InputError(
-                f"--score {score}: the placement is for {placement.topology.devices} devices; drop the topology options"
-            )
+        placement = _given(score, topology, affinity.experts)
     else:
-        assert topology is not None
-        budget = _budget(max_moves, max_moved, expert_size)
-        in_force = None if current is None else _foreign(current, topology, affinity.experts).devices
-        placement = place_experts(
-            affinity,
-            topology,
-            PlaceOptions(
-                strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
-                replicas_per_device=replicas_per_device, current=in_force, max_moves=budget, bound=bound,
-                seconds=time_limit,
-            ),
+        topology = _needed(topology)
+        in_force = None if current is None else read_any(current, topology, affinity.experts).devices
+        wanted = PlaceOptions(
+            strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
+            replicas_per_device=replicas_per_device, current=in_force,
+            max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
         )  # fmt: skip
-    scored = {"fitted on": fitted, **({"held out": held_out} if held_out else {})}
-    scored |= {name: open_trace(trace, name) for name in evaluate or []}
-    report = _report(placement, affinity, scored, replicas_per_device if score is None else None)
+        placement = place_experts(affinity, topology, wanted)
+    parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {})}
+    parts |= {name: open_trace(trace, name) for name in evaluate or []}
+    report = _report(placement, affinity, parts, replicas_per_device if score is None else None)
     if hidden is not None:
         report["estimates"] = _estimates(placement, affinity, hidden, dtype)
     if heat_map is not None:
-        from cosma.placement.baselines import vanilla
-        from cosma.placement.plots import heat_map as draw
-
-        draw(heat_map, affinity, placement.topology, vanilla(affinity, placement.topology), placement.devices)
+        _draw(heat_map, placement, affinity)
     if output is not None:
         write_atomic(output, export(placement, form))
-    if json:
-        print_json(report)
-    else:
-        _print(report)
+    _show(report, json)
 
 
 def _numbers(text: str | None, option: str, kind: type[Any]) -> list[Any] | None:
@@ -136,10 +150,8 @@ def _topology(
     uneven: str | None,
     costs: str | None,
     capacities: str | None,
-    *,
-    needed: bool,
 ) -> Topology | None:
-    """Build the devices from whichever options describe them."""
+    """Build the devices from whichever options describe them; None where none does."""
     from cosma.errors import InputError
     from cosma.placement import Topology
     from cosma.placement.topology import DEFAULT_COSTS
@@ -158,9 +170,15 @@ def _topology(
         if nodes is None or devices_per_node is None:
             raise InputError("--nodes and --devices-per-node belong together")
         return Topology.grid(nodes, devices_per_node, prices or DEFAULT_COSTS, held)
-    if needed:
-        raise InputError("no devices: give --nodes N --devices-per-node D (or --levels, or --uneven)")
     return None
+
+
+def _needed(topology: Topology | None) -> Topology:
+    from cosma.errors import InputError
+
+    if topology is None:
+        raise InputError("no devices: give --nodes N --devices-per-node D (or --levels, or --uneven)")
+    return topology
 
 
 def _budget(max_moves: int | None, max_moved: str | None, expert_size: str | None) -> int | None:
@@ -179,10 +197,17 @@ def _budget(max_moves: int | None, max_moved: str | None, expert_size: str | Non
     return parse_size(max_moved, "--max-moved") // size
 
 
-def _foreign(path: Path, topology: Topology | None, experts: int) -> Placement:
+def _given(path: Path, topology: Topology | None, experts: int) -> Placement:
+    """Read the placement to score, which must be for the devices given, if any are."""
+    from cosma.errors import InputError
     from cosma.placement.exchange import read_any
 
-    return read_any(path, topology, experts)
+    placement = read_any(path, topology, experts)
+    if topology is not None and placement.topology.paths != topology.paths:
+        raise InputError(
+            f"--score {path}: the placement is for {placement.topology.devices} devices; drop the topology options"
+        )
+    return placement
 
 
 def _report(
@@ -243,6 +268,22 @@ def _estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> 
         "vanilla, one all-to-all": direct(affinity, topology, in_order, links).to_json(),
         "placement, one all-to-all": direct(affinity, topology, placement.devices, links).to_json(),
     }
+
+
+def _draw(path: Path, placement: Placement, affinity: Any) -> None:
+    from cosma.placement.baselines import vanilla
+    from cosma.placement.plots import heat_map
+
+    heat_map(path, affinity, placement.topology, vanilla(affinity, placement.topology), placement.devices)
+
+
+def _show(report: dict[str, Any], as_json: bool) -> None:
+    from cosma.cli.output import print_json
+
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
 
 
 def _print(report: dict[str, Any]) -> None:
