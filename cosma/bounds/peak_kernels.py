@@ -26,14 +26,15 @@ successors begin."""
 HELD, PARENT, NEXT, KEY = (integer(i) for i in range(4))
 """Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash."""
 
+ENDING, ONLY = (integer(i) for i in range(2))
+"""Columns of ``kinds`` of moves: the tensor that ends, the operator that must be the last to run (-1: any)."""
+
 MADE, WAITING, LOOKS, STAMP, GOAL = (integer(i) for i in range(5))
 """Entries of ``tally``: states made, states on the stack, steps of inner loops, moves weighed, the state in which all
 has run."""
 
-SIZE, TENSOR, FITS, AFTER, ROW, MINIMAL, BEGIN = (integer(i) for i in range(7))
-"""Columns of ``moves``: by row, how many operators it runs, the tensor that ends, whether it fits, bytes held
-afterwards; then a list of rows by size, a list of rows within which no other tensor ends, and working memory by size.
-"""
+KIND, FITS, AFTER = (integer(i) for i in range(3))
+"""Columns of ``moves``: the kind, whether it fits, bytes held afterwards."""
 
 FOUND, EXHAUSTED, CUT_SHORT = 1, 0, -1
 """What a search ends with."""
@@ -61,69 +62,68 @@ def within(sets: Words, row: int, other: int) -> bool:
 
 
 @helper
-def list_ends(masks: Words, tensors: Ints, states: Words, at: int, rest: Words, moves: Ints, tally: Ints) -> int:
-    """List the tensors that have not ended in state ``at``, those with the fewest operators to run first.
-
-    ``rest[row]`` becomes the set of operators still to run before the tensor of a row has ended; rows are listed in
-    column ``ROW`` of ``moves``.
-    """
+def list_moves(
+    masks: Words, kinds: Ints, blocked: Words, tensors: Ints, states: Words, at: int, ended: Words, rest: Words,
+    moves: Ints, tally: Ints,
+) -> int:  # fmt: skip
+    """List the moves from state ``at``: ``rest[row]`` becomes the set of operators that the move of a row runs."""
+    words, many, known = states.shape[1], tensors.shape[0], kinds.shape[0]
+    for k in range(ended.shape[1]):
+        ended[0, k] = _ZERO
+    for t in range(many):
+        if not tensors[t, ENDLESS]:
+            left = _ZERO
+            k = integer(0)
+            while k < words and left == _ZERO:
+                left = masks[known + t, k] & ~states[at, k]
+                k += 1
+            if left == _ZERO:
+                ended[0, t >> 6] |= ONE << np.uint64(t & 63)
     count = integer(0)
-    words = states.shape[1]
-    sizes = moves.shape[0]
-    for size in range(sizes):
-        moves[size, BEGIN] = 0
-    for t in range(tensors.shape[0]):
-        if tensors[t, ENDLESS]:
+    for kind in range(known):
+        t = kinds[kind, ENDING]
+        if member(ended, 0, t):
             continue
-        size = integer(0)
+        left = _ZERO
+        k = integer(0)
+        while k < ended.shape[1] and left == _ZERO:
+            left = blocked[kind, k] & ~ended[0, k]
+            k += 1
+        if left != _ZERO or (kinds[kind, ONLY] >= 0 and count and kinds[moves[count - 1, KIND], ENDING] == t):
+            continue
         for k in range(words):
-            word = masks[t, k] & ~states[at, k]
-            rest[count, k] = word
-            size += population(word)
-        if size:
-            moves[count, SIZE] = size
-            moves[count, TENSOR] = t
-            moves[size, BEGIN] += 1
-            count += 1
-    tally[LOOKS] += tensors.shape[0] * words
-    # Sort by counting how many there are of each size.
-    begin = integer(0)
-    for size in range(sizes):
-        many = moves[size, BEGIN]
-        moves[size, BEGIN] = begin
-        begin += many
-    for row in range(count):
-        size = moves[row, SIZE]
-        moves[moves[size, BEGIN], ROW] = row
-        moves[size, BEGIN] += 1
+            rest[count, k] = masks[kind, k] & ~states[at, k]
+        moves[count, KIND] = kind
+        count += 1
+    tally[LOOKS] += 2 * (many + known)
     return count
 
 
 @helper
-def ends_with(tensors: Ints, masks: Words, states: Words, at: int, rest: Words, row: int, t: int) -> bool:
+def ends_with(tensors: Ints, touching: Words, states: Words, at: int, rest: Words, row: int, t: int) -> bool:
     """Whether a tensor has ended once the operators of ``rest[row]`` have run in state ``at``."""
     if tensors[t, ENDLESS]:
         return False
     left = _ZERO
     k = integer(0)
     while k < states.shape[1] and left == _ZERO:
-        left = masks[t, k] & ~states[at, k] & ~rest[row, k]
+        left = touching[t, k] & ~states[at, k] & ~rest[row, k]
         k += 1
     return bool(left == _ZERO)
 
 
 @helper
-def begins_with(tensors: Ints, masks: Words, states: Words, at: int, rest: Words, row: int, t: int, v: int) -> bool:
+def begins_with(tensors: Ints, touching: Words, states: Words, at: int, rest: Words, row: int, t: int, v: int) -> bool:
     """Whether ``v`` is the only one to touch a tensor in state ``at`` and among ``rest[row]``."""
     others = integer(0)
     for k in range(states.shape[1]):
-        others += population(masks[tensors.shape[0] + t, k] & (states[at, k] | rest[row, k]))
+        others += population(touching[t, k] & (states[at, k] | rest[row, k]))
     return not tensors[t, ALIVE] and others == 1
 
 
 @helper
 def take_over(
-    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, row: int, v: int,
+    tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int, rest: Words, row: int, v: int,
 ) -> int:  # fmt: skip
     """Most bytes that a result of ``v`` takes over, if ``v`` is the last of ``rest[row]`` to run; -1 if it cannot."""
     for i in range(operators[v, FOLLOWED], operators[v + 1, FOLLOWED]):
@@ -135,8 +135,8 @@ def take_over(
         space = min(tensors[links[i], SPACE], tensors[links[i + 1], SPACE])
         if (
             space > most
-            and ends_with(tensors, masks, states, at, rest, row, links[i + 1])
-            and begins_with(tensors, masks, states, at, rest, row, links[i], v)
+            and ends_with(tensors, touching, states, at, rest, row, links[i + 1])
+            and begins_with(tensors, touching, states, at, rest, row, links[i], v)
         ):
             most = space
     return most
@@ -144,7 +144,7 @@ def take_over(
 
 @helper
 def weigh(
-    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, row: int,
+    tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int, rest: Words, row: int,
     capacity: int, held: int, moves: Ints, seen: Ints, only: int, tally: Ints,
 ) -> None:  # fmt: skip
     """Note whether the operators of ``rest[row]`` fit, the last of them being ``only`` (-1: any), and what they leave.
@@ -168,68 +168,37 @@ def weigh(
                 seen[t] = stamp
                 known = tensors[t, ALIVE] != 0
                 for j in range(words):
-                    known = known or (masks[tensors.shape[0] + t, j] & states[at, j]) != _ZERO
+                    known = known or (touching[t, j] & states[at, j]) != _ZERO
                 tally[LOOKS] += words
                 if not known:
                     most += tensors[t, SPACE]
                     after += tensors[t, SPACE]
-                if ends_with(tensors, masks, states, at, rest, row, t):
+                if ends_with(tensors, touching, states, at, rest, row, t):
                     after -= tensors[t, SPACE]
             if only < 0 or only == v:
-                taken = take_over(tensors, operators, links, masks, states, at, rest, row, v)
+                taken = take_over(tensors, operators, links, touching, states, at, rest, row, v)
                 best = taken if taken > best else best
     moves[row, AFTER] = after
     moves[row, FITS] = best >= 0 and most - best <= capacity
 
 
 @helper
-def weigh_shared(
-    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, row: int,
-    capacity: int, held: int, minimal: int, moves: Ints, seen: Ints, tally: Ints,
-) -> None:  # fmt: skip
-    """Note whether a move fits within which others end: only if its last operator ends them all and takes over."""
-    t = moves[row, TENSOR]
-    for k in range(states.shape[1]):
-        word = rest[row, k] & masks[tensors.shape[0] + t, k]
-        while word and not moves[row, FITS]:
-            v = k * 64 + lowest(word)
-            word &= word - ONE
-            last = False
-            for i in range(operators[v, PAIRED], operators[v + 1, PAIRED], 2):
-                last = last or links[i + 1] == t
-            for i in range(minimal):
-                other = moves[i, MINIMAL]
-                last = last and (member(rest, other, v) or not within(rest, other, row))
-            if last:
-                weigh(tensors, operators, links, masks, states, at, rest, row, capacity, held, moves, seen, v, tally)
-
-
-@helper
 def weigh_all(
-    tensors: Ints, operators: Ints, links: Ints, masks: Words, states: Words, at: int, rest: Words, count: int,
-    capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
+    kinds: Ints, tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int, rest: Words,
+    count: int, capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
 ) -> int:  # fmt: skip
     """Note which of the moves listed fit; return one that may be made at once, or -1."""
-    minimal = integer(0)
-    for place in range(count):
-        row = moves[place, ROW]
-        inside = False
-        for i in range(minimal):
-            inside = inside or within(rest, moves[i, MINIMAL], row)
-        tally[LOOKS] += minimal * states.shape[1]
-        moves[row, FITS] = 0
-        if inside:
-            weigh_shared(
-                tensors, operators, links, masks, states, at, rest, row, capacity, held, minimal, moves, seen, tally
-            )  # fmt: skip
-        else:
-            moves[minimal, MINIMAL] = row
-            minimal += 1
-            weigh(
-                tensors, operators, links, masks, states, at, rest, row, capacity, held, moves, seen, integer(-1), tally
-            )  # fmt: skip
-            if moves[row, FITS] and moves[row, AFTER] <= held:
-                return integer(row)
+    for row in range(count):
+        only = kinds[moves[row, KIND], ONLY]
+        weigh(tensors, operators, links, touching, states, at, rest, row, capacity, held, moves, seen, only, tally)
+        alone = only < 0 and moves[row, FITS] and moves[row, AFTER] <= held
+        other = integer(0)
+        while alone and other < count:
+            # One within which something else ends is not known to hold no less before its end.
+            alone = not within(rest, other, row) or within(rest, row, other)
+            other += 1
+        if alone:
+            return integer(row)
     return integer(-1)
 
 
@@ -258,26 +227,34 @@ def enter(states: Words, notes: Ints, heads: Ints, tally: Ints) -> bool:
 
 @kernel
 def explore(
-    capacity: int, masks: Words, tensors: Ints, operators: Ints, links: Ints, states: Words, notes: Ints, heads: Ints,
-    stack: Ints, rest: Words, moves: Ints, seen: Ints, tally: Ints, most_looks: int,
+    capacity: int, masks: Words, kinds: Ints, blocked: Words, tensors: Ints, operators: Ints, links: Ints,
+    states: Words, notes: Ints, heads: Ints, stack: Ints, rest: Words, moves: Ints, seen: Ints, tally: Ints,
+    most_looks: int,
 ) -> int:  # fmt: skip
     """Go on with a depth-first search over down-sets until an order is found, none is left, or the work is done.
 
-    ``masks`` has for every tensor the operators to run before it has ended, then, for every tensor, those that touch
-    it, and last all operators. Returns ``FOUND``, ``EXHAUSTED``, or ``CUT_SHORT``: in the last case another call goes
-    on, with larger tables if fewer rows are left than a state can have children.
+    ``masks`` has for every kind of move the operators to run before its tensor has ended, then, for every tensor,
+    those that touch it, and last all operators. A kind can be used once the tensors it is ``blocked`` by have ended;
+    the last row of ``blocked`` is working memory. Returns ``FOUND``, ``EXHAUSTED``, or ``CUT_SHORT``: in the last
+    case another call goes on, with larger tables if fewer rows are left than a state can have children.
     """
-    words = states.shape[1]
+    words, known = states.shape[1], kinds.shape[0]
     everything = masks.shape[0] - 1
+    touching, ended = masks[known:everything], blocked[known:]
     limit = tally[LOOKS] + most_looks
     while tally[WAITING] > 0:
-        if tally[LOOKS] >= limit or tally[MADE] + tensors.shape[0] + 1 >= states.shape[0]:
+        if tally[LOOKS] >= limit or tally[MADE] + known + 1 >= states.shape[0]:
             return CUT_SHORT
         tally[WAITING] -= 1
         at = stack[tally[WAITING]]
         held = notes[at, HELD]
-        count = list_ends(masks, tensors, states, at, rest, moves, tally)
-        if count == 0:
+        count = list_moves(masks, kinds, blocked, tensors, states, at, ended, rest, moves, tally)
+        forced = integer(-1)
+        if count:
+            forced = weigh_all(
+                kinds, tensors, operators, links, touching, states, at, rest, count, capacity, held, moves, seen, tally
+            )  # fmt: skip
+        else:
             # Nothing ends any more: the rest runs in any order.
             left = _ZERO
             for k in range(words):
@@ -287,13 +264,12 @@ def explore(
                 tally[GOAL] = at
                 return FOUND
             count = integer(1)
-            moves[0, ROW] = 0
-        forced = weigh_all(
-            tensors, operators, links, masks, states, at, rest, count, capacity, held, moves, seen, tally
-        )  # fmt: skip
+            weigh(
+                tensors, operators, links, touching, states, at, rest, integer(0), capacity, held, moves, seen, forced,
+                tally,
+            )  # fmt: skip
         first = tally[WAITING]
-        for place in range(count):
-            row = moves[place, ROW]
+        for row in range(count):
             if not moves[row, FITS] or (forced >= 0 and row != forced):
                 continue
             child = tally[MADE]

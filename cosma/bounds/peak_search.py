@@ -77,19 +77,19 @@ class PeakSearch:
         """Search until there is an answer or no memory left, yielding the work done (nominal seconds)."""
         from cosma.bounds.peak_kernels import CUT_SHORT, EXHAUSTED, FOUND, LOOKS, MADE, PARENT, explore
 
-        masks, tensors, operators, links = self._tables()
-        words, children = masks.shape[1], len(tensors) + 2
+        masks, kinds, blocked, tensors, operators, links = self._tables()
+        words, children = masks.shape[1], len(kinds) + 2
         states = _States(max(_FIRST_ROOM, 2 * children), words)
         states.notes[0, 0] = tensors[tensors[:, 1] != 0, 0].sum()
         rest = np.zeros((children, words), dtype=np.uint64)
-        moves = np.zeros((max(children, self.window.end - self.window.first + 1), 7), dtype=np.int64)
+        moves = np.zeros((children, 3), dtype=np.int64)
         seen, tally = np.zeros(len(tensors), dtype=np.int64), np.array([1, 1, 0, 0, 0], dtype=np.int64)
         outcome = CUT_SHORT
         while outcome == CUT_SHORT:
             looks, made = int(tally[LOOKS]), int(tally[MADE])
             outcome = explore(
-                self.most_bytes, masks, tensors, operators, links, states.sets, states.notes, states.heads,
-                states.stack, rest, moves, seen, tally, _LOOKS_PER_SLICE,
+                self.most_bytes, masks, kinds, blocked, tensors, operators, links, states.sets, states.notes,
+                states.heads, states.stack, rest, moves, seen, tally, _LOOKS_PER_SLICE,
             )  # fmt: skip
             yield _WORK_PER_LOOK * (int(tally[LOOKS]) - looks) + _WORK_PER_STATE * (int(tally[MADE]) - made)
             full = int(tally[MADE]) + children >= len(states.sets)
@@ -99,7 +99,7 @@ class PeakSearch:
         if outcome == FOUND:
             self.order = self._traced(states.sets, states.notes[:, PARENT], tally)
 
-    def _tables(self) -> tuple[Words, Ints, Ints, Ints]:
+    def _tables(self) -> tuple[Words, Ints, Words, Ints, Ints, Ints]:
         """Lay the window out for the kernel, operators and tensors numbered from 0."""
         problem, first = self.problem, self.window.first
         count = self.window.end - first
@@ -118,6 +118,7 @@ class PeakSearch:
         tensors = np.zeros((len(number), 3), dtype=np.int64)
         for t, i in number.items():
             tensors[i] = problem.space_bytes[t], t in self._alive, t in self._endless
+        kinds, blockers = self._kinds(ends, tensors)
         paired: list[list[int]] = []
         followed: list[list[int]] = []
         for v in range(first, self.window.end):
@@ -132,7 +133,37 @@ class PeakSearch:
                 operators[v, column] = len(links)
                 links += row
             operators[count, column] = len(links)
-        return _packed([*ends, *touches, inside], count), tensors, operators, np.array(links, dtype=np.int64)
+        masks = _packed([*(ends[t] for t, _ in kinds), *touches, inside], count)
+        return (
+            masks, np.array(kinds, dtype=np.int64).reshape(-1, 2), _packed([*blockers, 0], len(number)), tensors,
+            operators, np.array(links, dtype=np.int64),
+        )  # fmt: skip
+
+    def _kinds(self, ends: Sequence[int], tensors: Ints) -> tuple[list[tuple[int, int]], list[int]]:
+        """Kinds of moves, (tensor that ends, operator that must be last or -1), and the tensors each is blocked by.
+
+        One that ends with fewer operators goes first: until it has ended, others need not be tried. A takeover may
+        be worth more than that if its operator ends them all.
+        """
+        first = self.window.first
+        number = {t: i for i, t in enumerate(self._tensors)}
+        mortal = [i for i in range(len(ends)) if not tensors[i, 2]]
+        takers: dict[int, list[int]] = {}
+        for v in range(first, self.window.end):
+            for pair in self.problem.pairs_of(v):
+                taken, other = pair if self.backwards else pair[::-1]
+                if taken in number and other in number:
+                    takers.setdefault(number[taken], []).append(v - first)
+        kinds, blockers = [], []
+        for i in mortal:
+            inside = [j for j in mortal if ends[j] != ends[i] and not ends[j] & ~ends[i]]
+            kinds.append((i, -1))
+            blockers.append(sum(1 << j for j in inside))
+            for v in dict.fromkeys(takers.get(i, ())):
+                if any(ends[j] >> v & 1 for j in inside):
+                    kinds.append((i, v))
+                    blockers.append(sum(1 << j for j in inside if not ends[j] >> v & 1))
+        return kinds, blockers
 
     def _traced(self, sets: Words, parent: Ints, tally: Ints) -> tuple[int, ...]:
         """Follow the state in which all has run back to the first."""
