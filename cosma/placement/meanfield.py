@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cosma.placement.search import assign_layer, polish
+from cosma.placement.layerwise import assign_layer, polish
 
 if TYPE_CHECKING:
     from cosma.placement.instance import Instance

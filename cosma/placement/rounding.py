@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from cosma.placement.search import greedy_chain, polish
+from cosma.placement.layerwise import greedy_chain, polish
 from cosma.placement.semidefinite import Admm
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from cosma.placement import bounds
+from cosma.placement.layerwise import polish
 from cosma.placement.meanfield import MeanField, grown_starts
 from cosma.placement.rounding import relaxed_starts
-from cosma.placement.search import polish
 
 if TYPE_CHECKING:
     import numpy as np

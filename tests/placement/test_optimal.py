@@ -16,9 +16,10 @@ from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement, score
 from cosma.placement.document import Placement, dump_placement
 from cosma.placement.instance import Instance
+from cosma.placement.layerwise import polish
 from cosma.placement.metrics import mean_cost
 from cosma.placement.recombine import pair_gains, recombine, rename
-from cosma.placement.search import Pressure, SearchOptions, anneal, objective, polish, search
+from cosma.placement.search import Pressure, SearchOptions, anneal, objective, search
 from cosma.placement.service import PlaceOptions, place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
