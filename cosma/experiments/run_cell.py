@@ -37,6 +37,8 @@ class _Model(msgspec.Struct):
     name: str
     graph: Graph
     recounted: dict[str, Graph]
+    #: Capacities worked out so far: of cells that differ in strategy or seed alone, the first does it.
+    capacities: dict[str, int]
 
 
 _models: OrderedDict[tuple[str, str, str], _Model] = OrderedDict()
@@ -54,7 +56,7 @@ def run_cell(cell: Cell) -> Outcome:
         model = _read(cell)
         load_seconds = time.monotonic() - started
         graph = _recounted(model, cell.dtype)
-        scratchpad = resolve_capacity(cell.capacity, graph, cell.accelerator)
+        scratchpad = _scratchpad(model, cell, graph)
     except CosmaError as error:
         return Outcome(failure(cell, "error", str(error)))
     facts: dict[str, Any] = {
@@ -146,7 +148,7 @@ def _read(cell: Cell) -> _Model:
     graph, name, _ = read_model(cell.path, cell.dims)
     while len(_models) >= CACHED_MODELS:
         _models.popitem(last=False)
-    return _models.setdefault(key, _Model(name, graph, {}))
+    return _models.setdefault(key, _Model(name, graph, {}, {}))
 
 
 def _recounted(model: _Model, dtype: str | None) -> Graph:
@@ -155,6 +157,13 @@ def _recounted(model: _Model, dtype: str | None) -> Graph:
     if dtype not in model.recounted:
         model.recounted[dtype] = model.graph.with_dtype(dtype)
     return model.recounted[dtype]
+
+
+def _scratchpad(model: _Model, cell: Cell, graph: Graph) -> int:
+    key = repr((cell.dtype, cell.capacity, sorted(cell.accelerator.items())))
+    if key not in model.capacities:
+        model.capacities[key] = resolve_capacity(cell.capacity, graph, cell.accelerator)
+    return model.capacities[key]
 
 
 def _compile(cell: Cell, graph: Graph, scratchpad: int, watch: _Watch) -> CompileResult:

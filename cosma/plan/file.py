@@ -124,9 +124,10 @@ def plan_to_json(plan: Plan) -> str:
         "solver": plan.solver,
     }
     encode = msgspec.json.encode
+    encode_row = msgspec.json.Encoder().encode
     lines = [f"{_text(key)}: {encode(value).decode()}" for key, value in head.items()]
     for key, values in rows.items():
-        body = ",\n ".join(encode(value).decode() for value in values)
+        body = b",\n ".join(map(encode_row, values)).decode()
         lines.append(f"{_text(key)}: [\n {body}\n]" if values else f"{_text(key)}: []")
     lines += [f"{_text(key)}: {encode(value, order='deterministic').decode()}" for key, value in tail.items()]
     return "{" + ",\n".join(lines) + "}\n"
