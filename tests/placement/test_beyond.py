@@ -57,7 +57,7 @@ def affinity(tokens: np.ndarray) -> Affinity:
 
 @pytest.fixture(scope="module")
 def plain(affinity: Affinity) -> Placement:
-    return place(affinity, Topology.grid(2, 2), PlaceOptions(strategy="search", proposals=WORK))
+    return place(affinity, Topology.grid(2, 2), PlaceOptions(strategy="search", proposals=WORK, bound="none"))
 
 
 def test_balance_limits_hold(affinity: Affinity, plain: Placement) -> None:
@@ -153,7 +153,8 @@ def test_move_budget_is_kept(affinity: Affinity) -> None:
     current = vanilla(affinity, topology)
     costs = []
     for budget in (0, 4, 16):
-        ours = place(affinity, topology, PlaceOptions(current=current, max_moves=budget, proposals=WORK))
+        options = PlaceOptions(current=current, max_moves=budget, proposals=WORK, bound="none")
+        ours = place(affinity, topology, options)
         assert ours.metrics["moved"] == moved(current, ours.devices) <= budget
         costs.append(ours.metrics["mean_cost"])
     assert costs[0] == mean_cost(affinity, topology, current)
