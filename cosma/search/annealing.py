@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.search.kernels import Tape, adopt, copy_order, simulate
+from cosma.search.kernels import simulate
 from cosma.search.network import Network
+from cosma.search.tape import Tape, adopt, copy_order
 
 #: Looks at offers in the time that one simulated step takes otherwise.
 SCANNED_PER_STEP = 48

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.problem import Decisions, decisions_from_gaps, touches_of
-from cosma.search.kernels import Tape, replay_all
+from cosma.search.kernels import replay_all
+from cosma.search.tape import Tape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,11 +4,8 @@ The replacement rule, the same in `cosma.search.plain` word for word: run the op
 will be read again, and where a step lacks room give up the *victim* whose bytes saved, per byte of room gained
 and per power of the time until its next use, are least. What is given up is paid for at once (a store where no
 off-chip copy exists yet, and the read that must follow), so reading it again is free.
-
-Victims at a step: tensors that wait, and, under ``streamable``, what the step itself would bring in (``WAITS``);
-operands in use now that could make room for the step's result if they were not kept afterwards (``PAIR``);
-under ``streamable`` operands in use now, which are then read off-chip (``IN_USE``), and the result of a chain, whose
-head then writes off-chip for the next member to read (``LATE``); it enters once the head has run, if it fits then.
+Which victims there are at a step, `cosma.search.victims` says. A step is one long function: numba copies a tuple of
+arrays, reference counts and all, at every call that takes one, and cut into functions a move takes seven times as long.
 """
 
 # Inside compiled code an int is an int64; the type checker sees numpy scalars instead.
@@ -16,183 +13,12 @@ head then writes off-chip for the next member to read (``LATE``); it enters once
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
 from cosma.search.network import Network
-
-
-class Tape(NamedTuple):
-    """Working memory of one simulation, and what is known before each step of the current order.
-
-    ``row[i // stride]`` holds the tensors in the scratchpad before step ``i`` (twice the number, plus 1 where an
-    off-chip copy exists), for ``i`` a multiple of ``stride``; ``step_cost[i]`` and ``step_excess[i]`` are the
-    bytes paid at step ``i`` and the live bytes above the capacity there; ``key[i]`` hashes the state before it.
-    ``trial_*`` is the same for the order under trial. ``pin[tensors]`` counts the steps simulated so far.
-    ``offer*`` lists what could be given up at the step at hand.
-    """
-
-    order: NDArray[np.int32]
-    position: NDArray[np.int32]
-    stride: NDArray[np.int64]
-    row: NDArray[np.int32]
-    count: NDArray[np.int32]
-    step_cost: NDArray[np.int64]
-    step_excess: NDArray[np.int64]
-    live: NDArray[np.int64]
-    key: NDArray[np.uint64]
-    trial_row: NDArray[np.int32]
-    trial_count: NDArray[np.int32]
-    trial_cost: NDArray[np.int64]
-    trial_excess: NDArray[np.int64]
-    trial_live: NDArray[np.int64]
-    trial_key: NDArray[np.uint64]
-    held: NDArray[np.int32]
-    slot: NDArray[np.int32]
-    stored: NDArray[np.uint8]
-    next_use: NDArray[np.int32]
-    pin: NDArray[np.int64]
-    victim: NDArray[np.int32]
-    victim_price: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    tensor_key: NDArray[np.uint64]
-    dropped: NDArray[np.uint8]
-    born: NDArray[np.uint8]
-    offer: NDArray[np.int32]
-    offer_kind: NDArray[np.int32]
-    offer_price: NDArray[np.int64]
-    offer_space: NDArray[np.int64]
-    offer_score: NDArray[np.float64]
-
-
-WAITS, PAIR, IN_USE, LATE = 0, 1, 2, 3
-
-
-@helper
-def next_use_after(
-    start: NDArray[np.int32], consumer: NDArray[np.int32], position: NDArray[np.int32], n: int, tensor: int, step: int
-) -> tuple[int, bool]:
-    """First step after ``step`` that reads a tensor (number of steps if none), and whether one before it does."""
-    found = np.int64(n)
-    earlier = False
-    for k in range(start[tensor], start[tensor + 1]):
-        at = np.int64(position[consumer[k]])
-        if at > step:
-            found = min(found, at)
-        elif at < step:
-            earlier = True
-    return found, earlier
-
-
-@helper
-def note_gap(net: Network, tape: Tape, tensor: int, end: int, value: int) -> None:
-    """Note that a tensor is (1) or is not (0) given up on the way to the step that reads it at ``end``."""
-    for k in range(net.consumer_start[tensor], net.consumer_start[tensor + 1]):
-        if tape.position[net.consumer[k]] == end:
-            tape.dropped[k] = value
-
-
-@helper
-def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
-    """Put a tensor into the scratchpad; returns the new number held."""
-    held[count] = tensor
-    slot[tensor] = count
-    return count + 1
-
-
-@helper
-def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
-    """Take a tensor out of the scratchpad; returns the new number held."""
-    last = held[count - 1]
-    held[slot[tensor]] = last
-    slot[last] = slot[tensor]
-    slot[tensor] = -1
-    return count - 1
-
-
-@helper
-def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, mark: int) -> int:
-    """List what could be given up at a step, with price and price times weight; returns how many there are.
-
-    A tensor may be listed twice: as ``PAIR`` and as ``IN_USE``.
-    """
-    n = tape.order.shape[0]
-    streamable = net.streamable[0] == 1
-    offers = np.int64(0)
-    for k in range(count):
-        t = np.int64(tape.held[k])
-        following = np.int64(tape.next_use[t])
-        store = np.int64(0) if tape.stored[t] == 1 or net.stored_free[t] == 1 else net.size[t]
-        price = net.size[t] + store
-        kind, space = WAITS, net.space[t]
-        if tape.pin[t] == mark:
-            if following < n:
-                for j in range(net.pair_start[operator], net.pair_start[operator + 1]):
-                    if net.pair_operand[j] == t:
-                        tape.offer[offers] = t
-                        tape.offer_kind[offers] = PAIR
-                        tape.offer_price[offers] = price
-                        tape.offer_space[offers] = net.space[net.pair_result[operator]]
-                        tape.offer_score[offers] = price * tape.weight[following - step]
-                        offers += 1
-            if not streamable:
-                continue
-            if following < n:
-                price += net.size[t]
-            kind = IN_USE
-            following = np.int64(step)
-        elif tape.pin[t] == -mark and net.chain_cost[operator] > 0:
-            price = 2 * net.size[t]
-            kind = LATE
-            following = np.int64(step)
-        elif following == n:
-            # A result nobody reads only needs room while its operator runs.
-            price -= net.size[t]
-            following = np.int64(step)
-        tape.offer[offers] = t
-        tape.offer_kind[offers] = kind
-        tape.offer_price[offers] = price
-        tape.offer_space[offers] = space
-        tape.offer_score[offers] = price * tape.weight[following - step]
-        offers += 1
-    return offers
-
-
-@helper
-def choose_offer(tape: Tape, offers: int, over: int, may_pair: bool) -> int:
-    """The offer of least score per byte of room gained, -1 if there is none. Ties: least tensor, then kind first."""
-    best, best_tensor, best_score = np.int64(-1), np.int64(-1), np.inf
-    for k in range(offers):
-        score = tape.offer_score[k] / min(tape.offer_space[k], over)
-        if score <= best_score and (may_pair or tape.offer_kind[k] != PAIR):
-            t = np.int64(tape.offer[k])
-            if (
-                score < best_score
-                or t < best_tensor
-                or (t == best_tensor and tape.offer_kind[k] < tape.offer_kind[best])
-            ):
-                best, best_tensor, best_score = np.int64(k), t, score
-    return best
-
-
-@helper
-def withdraw_offers(tape: Tape, offers: int, tensor: int) -> int:
-    """Strike the offers of a tensor; returns how many are left."""
-    k = np.int64(0)
-    while k < offers:
-        if tape.offer[k] == tensor:
-            offers -= 1
-            tape.offer[k] = tape.offer[offers]
-            tape.offer_kind[k] = tape.offer_kind[offers]
-            tape.offer_price[k] = tape.offer_price[offers]
-            tape.offer_space[k] = tape.offer_space[offers]
-            tape.offer_score[k] = tape.offer_score[offers]
-        else:
-            k += 1
-    return offers
+from cosma.search.tape import Tape, add_held, adopt, next_use_after, note_gap, remove_held
+from cosma.search.victims import IN_USE, LATE, PAIR, choose_offer, list_offers, withdraw_offers
 
 
 @helper
@@ -410,29 +236,6 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
     for k in range(count):
         slot[held[k]] = -1
     return end, more_cost, more_excess, scanned
-
-
-@helper
-def copy_order(source: NDArray[np.int32], target: NDArray[np.int32], first: int, beyond: int) -> None:
-    """Copy ``[first, beyond)`` of an order (a loop compiles in a tenth of the time a slice's assignment takes)."""
-    for i in range(first, beyond):
-        target[i] = source[i]
-
-
-@helper
-def adopt(tape: Tape, begin: int, end: int) -> None:
-    """Make what the last trial found over ``[begin, end)`` the known state."""
-    stride = tape.stride[0]
-    for i in range(begin, end):
-        tape.step_cost[i] = tape.trial_cost[i]
-        tape.step_excess[i] = tape.trial_excess[i]
-        tape.live[i] = tape.trial_live[i]
-        tape.key[i] = tape.trial_key[i]
-        if i % stride == 0:
-            r = i // stride
-            tape.count[r] = tape.trial_count[r]
-            for k in range(tape.count[r]):
-                tape.row[r, k] = tape.trial_row[r, k]
 
 
 @kernel

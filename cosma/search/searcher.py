@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.problem import Problem
-    from cosma.search.kernels import Tape
+    from cosma.search.tape import Tape
 
 Start: TypeAlias = Sequence[int] | Decisions
 Improvement: TypeAlias = Callable[[Decisions, int], None]

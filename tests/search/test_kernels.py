@@ -6,9 +6,10 @@ from numba import njit
 
 from cosma.problem import Problem, noncompulsory_bytes, occupancy_bytes
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
-from cosma.search.kernels import Tape, adopt, replay_all, simulate
+from cosma.search.kernels import replay_all, simulate
 from cosma.search.network import Network, build_network
 from cosma.search.plain import replay_plainly
+from cosma.search.tape import Tape, adopt
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 
