@@ -31,7 +31,7 @@ _MOST_PRICED = 25_000
 
 #: Nominal seconds for least peaks when their turn comes first, if nothing is known yet, and if something is; each
 #: time four times as many.
-_FIRST_PEAK_WORK = 5.0
+_FIRST_PEAK_WORK = 2.5
 _LATER_PEAK_WORK = 1.0
 
 #: Memory of a label search, at most.

@@ -34,8 +34,8 @@ _MOST_LEVELS = 6
 #: fine one: there are many small ones, and they hardly count.
 _SHARES = (1 / 24, 1 / 256)
 
-#: Nominal seconds of a search forwards before one backwards joins in.
-_ALONE = 0.25
+#: Slices of a search forwards for each of one backwards, which joins in where the first is not done soon.
+_FORWARDS = 3
 
 #: Nominal seconds for each question before the others have their turn; each round more.
 _FIRST_SHARE = 0.05
@@ -160,14 +160,14 @@ class _Climb:
             for backwards in (False, True)
         ]
         runs = [search.run() for search in searches]
-        alone = _ALONE
+        turn = 0
         while runs:
+            turn += 1
             for search, slices in zip(list(searches), list(runs), strict=True):
-                if search.backwards and alone > 0 and not searches[0].backwards:
+                if search.backwards and turn % _FORWARDS and len(runs) > 1:
                     continue
                 work = next(slices, None)
                 if work is not None:
-                    alone -= work
                     yield work
                 if search.order is not None or search.impossible:
                     return search

@@ -50,7 +50,7 @@ LONG_BOUND_RATE = 0.3
 LONG_CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
 LONG_SAMPLE_STEPS = 600
 LONG_MOST_LOST = 0.2
-#: How much more work bounds get than search in a round in which search found nothing better.
+#: How much more work bounds get than search in a round in which search found nothing better, while they rise.
 PROOF_FACTOR = 3.0
 #: Nominal seconds that packing takes where decisions have no addresses as they are.
 REPAIR_WORK = 1.5
@@ -273,11 +273,14 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     state = auto.state
     auto.searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
     work = FIRST_ROUND_WORK
+    rises = True
     while not auto.over:
-        before, achieved = auto.spent, state.noncompulsory_bytes
+        before, achieved, bound = auto.spent, state.noncompulsory_bytes, state.bound_bytes
         auto.search(min(work, auto.left))
         found_better = state.noncompulsory_bytes < achieved
-        auto.prove(min(work if found_better else PROOF_FACTOR * work, auto.left))
+        # Bounds that do not rise either get no more than search does.
+        auto.prove(min(PROOF_FACTOR * work if rises and not found_better else work, auto.left))
+        rises = state.bound_bytes > bound
         if auto.spent == before:
             return
         work *= 2
