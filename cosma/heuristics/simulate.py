@@ -60,6 +60,8 @@ class _Simulation:
         self.next_index = [0] * problem.tensor_count
         self.resident: dict[int, Resident] = {}
         self.found: list[tuple[Residency, int]] = []
+        #: How many were found before the step at hand.
+        self.found_before = 0
 
     # -- bookkeeping --------------------------------------------------------------------------------------
 
@@ -122,6 +124,7 @@ class _Simulation:
 
     def execute(self, step: int) -> None:
         operator = self.order[step]
+        self.found_before = len(self.found)
         operands = self.problem.operands_of(operator).tolist()
         results = self.problem.results_of(operator).tolist()
         if not (self.stream_step if self.problem.streamable else self.resident_step)(step, operator, operands, results):
@@ -191,9 +194,12 @@ class _Simulation:
         What was placed in this very step is forgotten: its residency would have no step. The takeover that
         saves most is made even where the operand is needed later, since it has an off-chip copy then.
         """
-        self.found = [(r, a) for r, a in self.found if r.start < step]
-        self.found = [
-            (Residency(r.tensor, r.start, min(r.end, step), r.loaded, r.in_place_of), a) for r, a in self.found
+        # Whatever ended before this step ended by its beginning, so only what was found since is looked at.
+        recent = self.found[self.found_before :]
+        self.found[self.found_before :] = [
+            (Residency(r.tensor, r.start, min(r.end, step), r.loaded, r.in_place_of), a)
+            for r, a in recent
+            if r.start < step
         ]
         for t in list(self.resident):
             self.leave(t, step)
