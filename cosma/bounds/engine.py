@@ -29,8 +29,8 @@ _FIRST_WIDTH = 128
 #: Terms of the price program, at most.
 _MOST_PRICED = 25_000
 
-#: Nominal seconds for least peaks when their turn comes first, if nothing is known yet, and if something is; each
-#: time four times as many.
+#: Nominal seconds for least peaks where nothing else has proven anything, and in their turn after the others; each
+#: later turn has four times as many.
 _FIRST_PEAK_WORK = 2.5
 _LATER_PEAK_WORK = 1.0
 
@@ -65,6 +65,8 @@ class BoundEngine:
         An order worth a plan, once found: one of low peak, or, when the label search has an answer, one that the
         optimum of the relaxation takes. In the latter case the bound is exact but for addresses, and keeping the
         right tensors under this order reaches it.
+    settled
+        Whether every cheap method has had its turn: a bound that has not risen before may still do so at once.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class BoundEngine:
         self._value = problem.constant_noncompulsory_bytes
         self._method = "no plan moves less than the compulsory traffic"
         self.order: tuple[int, ...] | None = None
+        self.settled = False
         self._granule = math.gcd(*problem.size_bytes.tolist(), 0) or 1
         self._covered = False
         self._exhausted = False
@@ -141,11 +144,12 @@ class BoundEngine:
         if rows or pairs:
             yield from self._covering(lifetimes, rows, pairs, 0.25)
         yield from self._labels(None, _FIRST_WIDTH)
+        self.settled = True
         known = self._value - self.problem.constant_noncompulsory_bytes
         peaks = LeastPeak(self.problem, reach, lifetimes, known)
         slices = peaks.run()
-        share = _LATER_PEAK_WORK if known else _FIRST_PEAK_WORK
-        yield from self._peaks(peaks, slices, share)
+        if not known:
+            yield from self._peaks(peaks, slices, _FIRST_PEAK_WORK)
         potential = None
         if rows:
             potential = yield from self._prices(lifetimes, rows)
@@ -153,6 +157,9 @@ class BoundEngine:
         yield from self._labels(potential, width)
         if rows or pairs:
             yield from self._covering(lifetimes, rows, pairs, 1.0)
+        share = _LATER_PEAK_WORK
+        if known:
+            yield from self._peaks(peaks, slices, share)
         while width * 8 <= self._widest():
             width *= 8
             share *= 4

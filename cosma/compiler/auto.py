@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
 FIRST_WORK = 0.4
+#: Share of the effort within which every cheap bound has its turn before anything is searched.
+SETTLE_SHARE = 0.4
 #: Nominal seconds of the first round of search; each round doubles it.
 FIRST_ROUND_WORK = 0.5
 #: Nominal seconds that the best replacement of one order takes per term of its program.
@@ -123,6 +125,13 @@ class _Auto:
             # A bound found by going through orders knows one; a proof's is optimal but for addresses.
             self.refine(self.bounds.order, None, "order of the bound, best replacement")
 
+    def settle(self) -> None:
+        """Give every cheap bound its turn."""
+        while not (self.bounds.settled or self.bounds.bound.exhausted or self.over):
+            if self.spent >= SETTLE_SHARE * self.state.limits.effort:
+                return
+            self.prove(min(FIRST_WORK, self.left))
+
     def refine(self, order: Sequence[int], hint: Decisions | None, by: str) -> Decisions | None:
         """Find the best replacement for an order: once, or again with twice the work where that was too little."""
         key = tuple(order)
@@ -212,7 +221,7 @@ def run_auto(state: CompileRun) -> None:
         _run_long(state, [*orders.values(), *starts])
         return
     auto = _Auto(state, BoundEngine(problem, seed=state.seed, upper_bound=state.noncompulsory_bytes))
-    auto.prove(min(FIRST_WORK, auto.left))
+    auto.settle()
     for name, order in orders.items():
         auto.refine(order, None, f"{name} order, best replacement")
     auto.enumerate()
@@ -280,7 +289,7 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
         found_better = state.noncompulsory_bytes < achieved
         # Bounds that do not rise either get no more than search does.
         auto.prove(min(PROOF_FACTOR * work if rises and not found_better else work, auto.left))
-        rises = state.bound_bytes > bound
+        rises = state.bound_bytes > bound or not auto.bounds.settled
         if auto.spent == before:
             return
         work *= 2
