@@ -214,7 +214,7 @@ class BoundEngine:
         yield result.work
 
     def _peaks(self, peaks: LeastPeak, slices: Slices, limit: float) -> Slices:
-        """Go on with the least peak of every window for so many nominal seconds."""
+        """Go on with the least peak of every segment for so many nominal seconds."""
         while limit > 0:
             work = next(slices, None)
             self._raise_to(peaks.value_bytes, "least peak over all orders")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.label_rules import dominates, future_cost, has, lowest, may_run_at_once, read_later
+from cosma.bounds.label_rules import dominates, future_cost, has, hash_of, lowest, may_run_at_once, read_later
 from cosma.bounds.label_tables import (
     ALIVE,
     AWAY,
@@ -61,7 +61,6 @@ from cosma.compiled import helper, kernel
 if TYPE_CHECKING:
     from cosma.bounds.label_tables import Floats, Ints, Words
 
-_BASIS, _PRIME, _SHIFT = np.uint64(1469598103934665603), np.uint64(1099511628211), np.uint64(29)
 
 
 @helper
@@ -270,12 +269,7 @@ def insert(
     """
     child, cost = tally[MADE], tally[PAID]
     words = shape[OPERATOR_WORDS]
-    value = _BASIS
-    for k in range(words):
-        value ^= table[child, k]
-        value *= _PRIME
-        value ^= value >> _SHIFT
-    key = integer(value)
+    key = hash_of(table, child, words)
     slot = key & (heads.shape[0] - 1)
     full = child >= table.shape[0] - 1
     at = heads[slot]

@@ -52,6 +52,7 @@ LONGEST_RUN = 16
 #: More than any price.
 _DEAR = 1 << 62
 
+_BASIS, _PRIME, _SHIFT = np.uint64(1469598103934665603), np.uint64(1099511628211), np.uint64(29)
 _ZERO, _TWO, _FOUR, _TOP_BYTE = np.uint64(0), np.uint64(2), np.uint64(4), np.uint64(56)
 _PAIRS, _NIBBLES, _BYTES, _ONES = (np.uint64((1 << 64) // n) for n in (3, 5, 17, 255))
 
@@ -61,6 +62,17 @@ def has(table: Words, at: int, offset: int, index: int) -> bool:
     """Whether a set of label ``at`` has a member; the set begins at word ``offset``."""
     found: bool = (table[at, offset + (index >> 6)] >> np.uint64(index & 63)) & ONE != _ZERO
     return found
+
+
+@helper
+def hash_of(table: Words, at: int, words: int) -> int:
+    """Hash the first words of a row."""
+    value = _BASIS
+    for k in range(words):
+        value ^= table[at, k]
+        value *= _PRIME
+        value ^= value >> _SHIFT
+    return integer(value)
 
 
 @helper

@@ -1,7 +1,7 @@
-"""Least peak over all orders, and what it costs to come down from it: window by window, added up.
+"""Least peak over all orders, and what it costs to come down from it: segment by segment, added up.
 
-Between two operators that are comparable to all others lies a *window*. If no order of a window keeps the tensors that
-cost ``price`` or more within the capacity and the space of any ``count`` of them, then in every plan more than
+Between two operators that are comparable to all others lies a *segment*. If no order of a segment keeps the tensors
+that cost ``price`` or more within the capacity and the space of any ``count`` of them, then in every plan more than
 ``count`` of them are absent at some moment, and each pays for a gap of its own.
 """
 
@@ -12,22 +12,22 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from cosma.bounds.peak_search import PeakSearch
-from cosma.bounds.windows import windows_of
+from cosma.bounds.segments import segments_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from cosma.bounds.lifetimes import Lifetime
     from cosma.bounds.reach import Reach
-    from cosma.bounds.windows import Window
+    from cosma.bounds.segments import Segment
     from cosma.problem import Problem
 
     Slices = Generator[float, None, None]
 
-#: Operators in a window, at most: what a state costs grows with their square.
+#: Operators in a segment, at most: what a state costs grows with their square.
 _MOST_OPERATORS = 3000
 
-#: Distinct prices at which a window is looked at, at most.
+#: Distinct prices at which a segment is looked at, at most.
 _MOST_LEVELS = 6
 
 #: Tensors that take less than this share of the capacity are left out, first of the coarse question and then of the
@@ -57,36 +57,36 @@ class LeastPeak:
     value_bytes
         No plan's decisions cost less.
     order
-        An order of low peak, once every window has one.
+        An order of low peak, once every segment has one.
     """
 
     def __init__(
         self, problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime], known_bytes: int = 0
     ) -> None:
         self.problem = problem
-        windows = [w for w in windows_of(problem, reach, lifetimes) if w.end - w.first <= _MOST_OPERATORS]
-        self._climbs = [_Climb(problem, reach, window) for window in windows]
-        if len(windows) == 1:
-            # Of several windows, each may be worth less than what is known, and all of them more.
+        segments = [w for w in segments_of(problem, reach, lifetimes) if w.end - w.first <= _MOST_OPERATORS]
+        self._climbs = [_Climb(problem, reach, segment) for segment in segments]
+        if len(segments) == 1:
+            # Of several segments, each may be worth less than what is known, and all of them more.
             self._climbs[0].value_bytes = known_bytes
 
     @property
     def value_bytes(self) -> int:
-        """No plan's decisions cost less: gaps in different windows are different gaps."""
+        """No plan's decisions cost less: gaps in different segments are different gaps."""
         return sum(climb.value_bytes for climb in self._climbs)
 
     @property
     def order(self) -> tuple[int, ...] | None:
-        """An order of low peak, once every window has one."""
+        """An order of low peak, once every segment has one."""
         if any(climb.order is None for climb in self._climbs):
             return None
         order = list(range(self.problem.operator_count))
         for climb in self._climbs:
-            order[climb.window.first : climb.window.end] = climb.order or ()
+            order[climb.segment.first : climb.segment.end] = climb.order or ()
         return tuple(order)
 
     def run(self) -> Slices:
-        """Work on all windows in turn until every question has an answer, yielding the work done."""
+        """Work on all segments in turn until every question has an answer, yielding the work done."""
         share = _FIRST_SHARE
         open_ = [(climb, climb.run()) for climb in self._climbs]
         while open_:
@@ -110,12 +110,12 @@ def _thinned(levels: Sequence[int]) -> list[int]:
 
 
 class _Climb:
-    """Ever higher bounds on one window: more tensors absent at once, then only dearer ones counted."""
+    """Ever higher bounds on one segment: more tensors absent at once, then only dearer ones counted."""
 
-    def __init__(self, problem: Problem, reach: Reach, window: Window) -> None:
+    def __init__(self, problem: Problem, reach: Reach, segment: Segment) -> None:
         self.problem = problem
         self.reach = reach
-        self.window = window
+        self.segment = segment
         self.value_bytes = 0
         self.order: tuple[int, ...] | None = None
 
@@ -124,15 +124,15 @@ class _Climb:
         asked: list[int] = []
         for share in _SHARES:
             least = self.problem.capacity_bytes * share
-            counted = [t for t in self.window.price if self.problem.space_bytes[t] >= least]
+            counted = [t for t in self.segment.price if self.problem.space_bytes[t] >= least]
             if counted != asked:
                 yield from self._climb(counted)
             asked = counted
         if self.order is None:
-            self.order = tuple(range(self.window.first, self.window.end))
+            self.order = tuple(range(self.segment.first, self.segment.end))
 
     def _climb(self, counted: Sequence[int]) -> Slices:
-        space, price = self.problem.space_bytes, self.window.price
+        space, price = self.problem.space_bytes, self.segment.price
         levels = _thinned(sorted({p for t in counted if (p := price[t]) is not None}))
         for level in levels:
             tensors = [t for t in counted if (p := price[t]) is None or p >= level]
@@ -156,7 +156,7 @@ class _Climb:
     def _fits(self, tensors: Sequence[int], most_bytes: int) -> Generator[float, None, PeakSearch | None]:
         """Go on from both ends in turn until one search has the answer; None if memory does not suffice."""
         searches = [
-            PeakSearch(self.problem, self.reach, self.window, tensors, most_bytes, backwards=backwards)
+            PeakSearch(self.problem, self.reach, self.segment, tensors, most_bytes, backwards=backwards)
             for backwards in (False, True)
         ]
         runs = [search.run() for search in searches]

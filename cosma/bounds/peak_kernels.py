@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.label_rules import lowest, population
+from cosma.bounds.label_rules import hash_of, lowest, population
 from cosma.bounds.label_tables import ONE, integer
 from cosma.compiled import helper, kernel
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cosma.bounds.label_tables import Ints, Words
 
 SPACE, ALIVE, ENDLESS = (integer(i) for i in range(3))
-"""Columns of ``tensors``: bytes, whether touched before the window, whether touched after it."""
+"""Columns of ``tensors``: bytes, whether touched before the segment, whether touched after it."""
 
 TOUCHED, PAIRED, FOLLOWED = (integer(i) for i in range(3))
 """Columns of ``operators``: where in ``links`` its lists of tensors touched, of pairs (result, operand) and of
@@ -40,7 +40,6 @@ FOUND, EXHAUSTED, CUT_SHORT = 1, 0, -1
 """What a search ends with."""
 
 _ZERO = np.uint64(0)
-_BASIS, _PRIME, _SHIFT = np.uint64(1469598103934665603), np.uint64(1099511628211), np.uint64(29)
 
 
 @helper
@@ -206,12 +205,7 @@ def weigh_all(
 def enter(states: Words, notes: Ints, heads: Ints, tally: Ints) -> bool:
     """Enter the state after the last into the table; False if it is there already."""
     child = tally[MADE]
-    value = _BASIS
-    for k in range(states.shape[1]):
-        value ^= states[child, k]
-        value *= _PRIME
-        value ^= value >> _SHIFT
-    key = integer(value)
+    key = hash_of(states, child, states.shape[1])
     slot = key & (heads.shape[0] - 1)
     other = heads[slot]
     while other > 0:

@@ -1,4 +1,4 @@
-"""Is there an order whose peak is at most so much? An exhaustive search over down-sets of one window.
+"""Is there an order whose peak is at most so much? An exhaustive search over down-sets of one segment.
 
 Only moments at which a tensor *ends* (its last touch has run) need be told apart: an operator after which nothing ends
 can wait until something that ends needs it. So a move picks the tensor that ends next and runs all it still takes; a
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cosma.bounds.label_tables import Ints, Words
     from cosma.bounds.reach import Reach
-    from cosma.bounds.windows import Window
+    from cosma.bounds.segments import Segment
     from cosma.problem import Problem
 
 #: Nominal seconds of a step of the inner loops, and of a state.
@@ -36,42 +36,42 @@ _MOST_BYTES = 200 << 20
 
 
 class PeakSearch:
-    """Looks for an order of a window's operators under which some tensors take at most ``most_bytes`` at any time.
+    """Looks for an order of a segment's operators under which some tensors take at most ``most_bytes`` at any time.
 
     Parameters
     ----------
-    problem, reach, window
-        The instance and the window.
+    problem, reach, segment
+        The instance and the segment.
     tensors
         Those that count; others take no space.
     most_bytes
         The peak allowed.
     backwards
-        Go from the window's end to its beginning, which is as good, and sometimes quicker.
+        Go from the segment's end to its beginning, which is as good, and sometimes quicker.
 
     Attributes
     ----------
     impossible
         After :meth:`run`: whether there is no such order.
     order
-        After :meth:`run`: operators of the window in such an order, if one was found.
+        After :meth:`run`: operators of the segment in such an order, if one was found.
     """
 
     def __init__(
-        self, problem: Problem, reach: Reach, window: Window, tensors: Sequence[int], most_bytes: int, *,
+        self, problem: Problem, reach: Reach, segment: Segment, tensors: Sequence[int], most_bytes: int, *,
         backwards: bool = False,
     ) -> None:  # fmt: skip
         self.problem = problem
-        self.window = window
+        self.segment = segment
         self.most_bytes = most_bytes
         self.backwards = backwards
         self.impossible = False
         self.order: tuple[int, ...] | None = None
         self._tensors = tensors
         self._before = reach.after if backwards else reach.before
-        self._alive, self._endless = window.before, window.after
+        self._alive, self._endless = segment.before, segment.after
         if backwards:
-            self._alive, self._endless = window.after, window.before
+            self._alive, self._endless = segment.after, segment.before
 
     def run(self) -> Generator[float, None, None]:
         """Search until there is an answer or no memory left, yielding the work done (nominal seconds)."""
@@ -100,16 +100,16 @@ class PeakSearch:
             self.order = self._traced(states.sets, states.notes[:, PARENT], tally)
 
     def _tables(self) -> tuple[Words, Ints, Words, Ints, Ints, Ints]:
-        """Lay the window out for the kernel, operators and tensors numbered from 0."""
-        problem, first = self.problem, self.window.first
-        count = self.window.end - first
+        """Lay the segment out for the kernel, operators and tensors numbered from 0."""
+        problem, first = self.problem, self.segment.first
+        count = self.segment.end - first
         number = {t: i for i, t in enumerate(self._tensors)}
         inside = (1 << count) - 1
         ends, touches = [], []
         touched: list[list[int]] = [[] for _ in range(count)]
         for t, i in number.items():
             mask = end = 0
-            for v in self.window.touched[t]:
+            for v in self.segment.touched[t]:
                 touched[v - first].append(i)
                 mask |= 1 << v - first
                 end |= self._before[v] >> first & inside
@@ -121,11 +121,11 @@ class PeakSearch:
         kinds, blockers = self._kinds(ends, tensors)
         paired: list[list[int]] = []
         followed: list[list[int]] = []
-        for v in range(first, self.window.end):
+        for v in range(first, self.segment.end):
             pairs = [pair[::-1] if self.backwards else pair for pair in problem.pairs_of(v)]
             paired.append([number[t] for pair in pairs if pair[0] in number and pair[1] in number for t in pair])
             others = problem.predecessors_of(v) if self.backwards else problem.successors_of(v)
-            followed.append([w - first for w in others.tolist() if first <= w < self.window.end])
+            followed.append([w - first for w in others.tolist() if first <= w < self.segment.end])
         operators = np.zeros((count + 1, 3), dtype=np.int64)
         links: list[int] = []
         for column, lists in enumerate((touched, paired, followed)):
@@ -145,11 +145,11 @@ class PeakSearch:
         One that ends with fewer operators goes first: until it has ended, others need not be tried. A takeover may
         be worth more than that if its operator ends them all.
         """
-        first = self.window.first
+        first = self.segment.first
         number = {t: i for i, t in enumerate(self._tensors)}
         mortal = [i for i in range(len(ends)) if not tensors[i, 2]]
         takers: dict[int, list[int]] = {}
-        for v in range(first, self.window.end):
+        for v in range(first, self.segment.end):
             for pair in self.problem.pairs_of(v):
                 taken, other = pair if self.backwards else pair[::-1]
                 if taken in number and other in number:
@@ -173,7 +173,7 @@ class PeakSearch:
         parts = []
         while at > 0:
             here, come = (int.from_bytes(sets[state].tobytes(), "little") for state in (at, int(parent[at])))
-            parts.append(members(here & ~come, self.window.end - self.window.first) + self.window.first)
+            parts.append(members(here & ~come, self.segment.end - self.segment.first) + self.segment.first)
             at = int(parent[at])
         if not self.backwards:
             parts.reverse()

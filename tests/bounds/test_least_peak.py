@@ -13,7 +13,7 @@ from cosma.bounds.least_peak import LeastPeak
 from cosma.bounds.lifetimes import lifetimes_of
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.reach import reach_of
-from cosma.bounds.windows import windows_of
+from cosma.bounds.segments import segments_of
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import build_problem
@@ -21,19 +21,19 @@ from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_problem
 
 if TYPE_CHECKING:
-    from cosma.bounds.windows import Window
+    from cosma.bounds.segments import Segment
     from cosma.problem import Problem
 
 
-def least_peak(problem: Problem, window: Window, tensors: list[int]) -> int:
-    """The least peak of a window over all its orders, by dynamic programming over all down-sets."""
-    operators = range(window.first, window.end)
+def least_peak(problem: Problem, segment: Segment, tensors: list[int]) -> int:
+    """The least peak of a segment over all its orders, by dynamic programming over all down-sets."""
+    operators = range(segment.first, segment.end)
     count = len(operators)
     needs = [
-        sum(1 << int(u) - window.first for u in problem.predecessors_of(v) if int(u) >= window.first)
+        sum(1 << int(u) - segment.first for u in problem.predecessors_of(v) if int(u) >= segment.first)
         for v in operators
     ]
-    touched = {t: sum(1 << v - window.first for v in window.touched[t]) for t in tensors}
+    touched = {t: sum(1 << v - segment.first for v in segment.touched[t]) for t in tensors}
     best: dict[int, int] = {0: 0}
     for done in range(1 << count):
         if done not in best:
@@ -44,10 +44,10 @@ def least_peak(problem: Problem, window: Window, tensors: list[int]) -> int:
                 continue
             alive, ended = 0, set()
             for t, mask in touched.items():
-                begun = mask & after or t in window.before
-                if begun and (mask & ~done or t in window.after):
+                begun = mask & after or t in segment.before
+                if begun and (mask & ~done or t in segment.after):
                     alive += int(problem.space_bytes[t])
-                    if mask >> i & 1 and not mask & ~after and t not in window.after:
+                    if mask >> i & 1 and not mask & ~after and t not in segment.after:
                         ended.add(t)
             taken = [int(problem.space_bytes[r]) for r, u in problem.pairs_of(v) if r in touched and u in ended]
             peak = max(best[done], alive - max(taken, default=0))
@@ -55,14 +55,14 @@ def least_peak(problem: Problem, window: Window, tensors: list[int]) -> int:
     return best[(1 << count) - 1]
 
 
-def peak_of(problem: Problem, window: Window, tensors: list[int], order: tuple[int, ...]) -> int:
+def peak_of(problem: Problem, segment: Segment, tensors: list[int], order: tuple[int, ...]) -> int:
     """The peak of one order without takeovers."""
     place = {v: i for i, v in enumerate(order)}
     held = np.zeros(len(order), dtype=np.int64)
     for t in tensors:
-        touches = [place[v] for v in window.touched[t]]
-        first = 0 if t in window.before else min(touches)
-        last = len(order) - 1 if t in window.after else max(touches)
+        touches = [place[v] for v in segment.touched[t]]
+        first = 0 if t in segment.before else min(touches)
+        last = len(order) - 1 if t in segment.after else max(touches)
         held[first : last + 1] += problem.space_bytes[t]
     return int(held.max())
 
@@ -73,14 +73,14 @@ def test_search_answers_at_the_least_peak_and_one_byte_below(block: int) -> None
     for seed in range(block * 60, block * 60 + 60):
         problem = random_problem(seed, Shape(operators=8))
         reach = reach_of(problem)
-        for window in windows_of(problem, reach, lifetimes_of(problem, reach)):
-            tensors = list(window.touched)
+        for segment in segments_of(problem, reach, lifetimes_of(problem, reach)):
+            tensors = list(segment.touched)
             if not tensors:
                 continue
-            least = least_peak(problem, window, tensors)
+            least = least_peak(problem, segment, tensors)
             for most_bytes, possible in ((least, True), (least - 1, False)):
                 for backwards in (False, True):
-                    search = PeakSearch(problem, reach, window, tensors, most_bytes, backwards=backwards)
+                    search = PeakSearch(problem, reach, segment, tensors, most_bytes, backwards=backwards)
                     assert all(work > 0 for work in search.run())
                     assert search.impossible != possible, f"seed {seed}"
                     assert (search.order is not None) == possible
@@ -95,19 +95,19 @@ def test_order_found_is_one_and_has_the_peak() -> None:
         reach = reach_of(problem)
         if len(problem.pair_result):
             continue
-        for window in windows_of(problem, reach, lifetimes_of(problem, reach)):
-            tensors = list(window.touched)
-            least = least_peak(problem, window, tensors)
+        for segment in segments_of(problem, reach, lifetimes_of(problem, reach)):
+            tensors = list(segment.touched)
+            least = least_peak(problem, segment, tensors)
             for backwards in (False, True):
-                search = PeakSearch(problem, reach, window, tensors, least, backwards=backwards)
+                search = PeakSearch(problem, reach, segment, tensors, least, backwards=backwards)
                 for _ in search.run():
                     pass
                 assert search.order is not None
-                assert sorted(search.order) == list(range(window.first, window.end))
+                assert sorted(search.order) == list(range(segment.first, segment.end))
                 place = {v: i for i, v in enumerate(search.order)}
                 for v, i in place.items():
                     assert all(place[u] < i for u in problem.predecessors_of(v).tolist() if u in place)
-                assert peak_of(problem, window, tensors, search.order) == least
+                assert peak_of(problem, segment, tensors, search.order) == least
                 found += 1
     assert found > 50
 
@@ -116,13 +116,13 @@ def test_tables_grow_without_losing_a_state(monkeypatch: pytest.MonkeyPatch) -> 
     """The same answer, and as much work but for the states, from tables that start too small."""
     problem = towers(6)
     reach = reach_of(problem)
-    (window,) = windows_of(problem, reach, lifetimes_of(problem, reach))
-    tensors = list(window.touched)
+    (segment,) = segments_of(problem, reach, lifetimes_of(problem, reach))
+    tensors = list(segment.touched)
     answers = []
     for room in (1, 4096):
         monkeypatch.setattr("cosma.bounds.peak_search._FIRST_ROOM", room)
         for most_bytes in range(64, 64 * 20, 64):
-            search = PeakSearch(problem, reach, window, tensors, most_bytes)
+            search = PeakSearch(problem, reach, segment, tensors, most_bytes)
             answers.append((room, most_bytes, round(sum(search.run()), 12), search.impossible, search.order))
     half = len(answers) // 2
     assert [a[1:] for a in answers[:half]] == [a[1:] for a in answers[half:]]
@@ -166,7 +166,7 @@ def test_never_above_the_optimum_and_often_the_optimum() -> None:
 
 
 def test_windows_add_up() -> None:
-    """Two places at which one of two must go, in different windows: both are paid for."""
+    """Two places at which one of two must go, in different segments: both are paid for."""
     tensors = [Tensor("x0", 64, TensorKind.INPUT), Tensor("x2", 64, TensorKind.OUTPUT)]
     operators = []
     for i in range(2):

@@ -1,6 +1,6 @@
-"""Windows: operators between two that are comparable to all others, and the tensors that can be alive meanwhile.
+"""Segments: operators between two that are comparable to all others, and the tensors that can be alive meanwhile.
 
-Numbers are a topological order, so between two such operators they are consecutive; a window ends with the second.
+Numbers are a topological order, so between two such operators they are consecutive; a segment ends with the second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Segment:
     """Consecutive operators in every order, and the tensors that can be alive meanwhile.
 
     Attributes
@@ -25,11 +25,11 @@ class Window:
     first, end
         Operators ``[first, end)``.
     touched
-        By tensor: the operators of the window that touch it.
+        By tensor: the operators of the segment that touch it.
     before, after
-        Tensors touched before the window, and after it.
+        Tensors touched before the segment, and after it.
     price
-        By tensor: what the least gap within the window costs, or None for a tensor that can have none: it is there
+        By tensor: what the least gap within the segment costs, or None for a tensor that can have none: it is there
         whenever it is touched.
     """
 
@@ -41,28 +41,28 @@ class Window:
     price: dict[int, int | None]
 
 
-def windows_of(problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime]) -> list[Window]:
-    """Cut the operators after each that is comparable to all others; in order, without windows of one operator.
+def segments_of(problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime]) -> list[Segment]:
+    """Cut the operators after each that is comparable to all others; in order, without segments of one operator.
 
-    No gap in the scratchpad is a gap of two windows: a tensor that could be given up in several is counted in the
+    No gap in the scratchpad is a gap of two segments: a tensor that could be given up in several is counted in the
     one with the most tensors in bytes, and left out of the others.
     """
     touches: list[list[int]] = [[] for _ in range(problem.tensor_count)]
     for v in range(problem.operator_count):
         for t in dict.fromkeys([*problem.operands_of(v).tolist(), *problem.results_of(v).tolist()]):
             touches[t].append(v)
-    found: list[Window] = []
+    found: list[Segment] = []
     first = 0
     for end in [*(v + 1 for v in range(problem.operator_count) if not reach.unordered(v)), problem.operator_count]:
         if end - first > 1:
-            found.append(_window(problem, lifetimes, touches, first, end))
+            found.append(_segment(problem, lifetimes, touches, first, end))
         first = end
     return _disjoint(problem, found)
 
 
-def _window(
+def _segment(
     problem: Problem, lifetimes: dict[int, Lifetime], touches: Sequence[Sequence[int]], first: int, end: int
-) -> Window:
+) -> Segment:
     touched: dict[int, tuple[int, ...]] = {}
     before, after = set(), set()
     price: dict[int, int | None] = {}
@@ -82,28 +82,28 @@ def _window(
             before.add(t)
         if places[-1] >= end:
             after.add(t)
-    return Window(first, end, touched, frozenset(before), frozenset(after), price)
+    return Segment(first, end, touched, frozenset(before), frozenset(after), price)
 
 
-def _disjoint(problem: Problem, windows: Sequence[Window]) -> list[Window]:
-    """Count every tensor that can be given up in one window only."""
-    weight = [sum(int(problem.space_bytes[t]) for t in window.touched) for window in windows]
+def _disjoint(problem: Problem, segments: Sequence[Segment]) -> list[Segment]:
+    """Count every tensor that can be given up in one segment only."""
+    weight = [sum(int(problem.space_bytes[t]) for t in segment.touched) for segment in segments]
     owner: dict[int, int] = {}
-    for i, window in enumerate(windows):
-        for t, price in window.price.items():
+    for i, segment in enumerate(segments):
+        for t, price in segment.price.items():
             if price is not None and (t not in owner or weight[i] > weight[owner[t]]):
                 owner[t] = i
-    return [_without(window, {t for t, i in owner.items() if i != at}) for at, window in enumerate(windows)]
+    return [_without(segment, {t for t, i in owner.items() if i != at}) for at, segment in enumerate(segments)]
 
 
-def _without(window: Window, others: set[int]) -> Window:
+def _without(segment: Segment, others: set[int]) -> Segment:
     """Leave out tensors that are counted elsewhere, unless they are sure to be there."""
-    gone = {t for t in others if window.price.get(t) is not None}
-    return Window(
-        window.first,
-        window.end,
-        {t: touched for t, touched in window.touched.items() if t not in gone},
-        window.before - gone,
-        window.after - gone,
-        {t: price for t, price in window.price.items() if t not in gone},
+    gone = {t for t in others if segment.price.get(t) is not None}
+    return Segment(
+        segment.first,
+        segment.end,
+        {t: touched for t, touched in segment.touched.items() if t not in gone},
+        segment.before - gone,
+        segment.after - gone,
+        {t: price for t, price in segment.price.items() if t not in gone},
     )
