@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.engine import BoundEngine
+from cosma.bounds.engine import BoundEngine, never
 from cosma.problem import part_of
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 OPERATORS_PER_PIECE = 200
 #: Nominal seconds of work on each piece at first; each later turn doubles it.
 FIRST_WORK_PER_PIECE = 0.1
-
-
-def never() -> bool:
-    """Answer False: the ``stop`` of a run that nobody interrupts."""
-    return False
 
 
 @dataclass(frozen=True, slots=True)
