@@ -1,7 +1,18 @@
-"""From decisions (order, residencies) to a plan's instructions: packing, repair, emission."""
+"""From decisions (order, residencies) to a plan's instructions, and back: packing, repair, emission, lifting."""
 
 from cosma.lowering.buffers import chains_of
+from cosma.lowering.lift import lift, lift_order, lift_realised
 from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.lowering.sections import packing_loss, realise_in_sections
 
-__all__ = ["Realised", "chains_of", "packing_loss", "realise", "realise_in_sections", "try_realise"]
+__all__ = [
+    "Realised",
+    "chains_of",
+    "lift",
+    "lift_order",
+    "lift_realised",
+    "packing_loss",
+    "realise",
+    "realise_in_sections",
+    "try_realise",
+]
