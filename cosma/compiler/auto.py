@@ -207,11 +207,12 @@ def run_auto(state: CompileRun) -> None:
 
     problem = state.problem
     state.enter("existing methods")
-    orders = {}
-    starts: list[Decisions] = []
+    orders: dict[str, tuple[int, ...]] = {start.name: start.order for start in state.starts}
+    starts: list[Decisions | Sequence[int]] = [start.hint for start in state.starts]
+    hints = {start.name: start.realised.decisions for start in state.starts if start.realised is not None}
     for name, method in EXISTING.items():
-        orders[method.order] = ORDERS[method.order](problem)
-        realised = run_method(problem, method, orders[method.order])
+        orders[method.order] = order = ORDERS[method.order](problem)
+        realised = run_method(problem, method, order)
         state.offer(realised, name)
         starts.append(realised.decisions)
         if state.done():
@@ -223,7 +224,7 @@ def run_auto(state: CompileRun) -> None:
     auto = _Auto(state, BoundEngine(problem, seed=state.seed, upper_bound=state.noncompulsory_bytes))
     auto.settle()
     for name, order in orders.items():
-        auto.refine(order, None, f"{name} order, best replacement")
+        auto.refine(order, hints.get(name), f"{name} order, best replacement")
     auto.enumerate()
     if not auto.over:
         _improve(auto, [*orders.values(), *starts])

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
-from cosma.compiler.strategies import WITH_SOLVER, find_strategy
+from cosma.compiler.starts import Start, read_starts
+from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
 from cosma.errors import CosmaError, InputError
 from cosma.plan import Plan
 from cosma.problem import build_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.frontend import LoadedModel
@@ -37,6 +38,9 @@ class CompileResult:
         ended the run.
     seconds
         Time spent, clock on the wall.
+    starts
+        The plans given to start from, and for each that is not valid on this accelerator, why: only the order of
+        such a plan was used.
     """
 
     plan: Plan
@@ -44,6 +48,7 @@ class CompileResult:
     stopped_by: str
     reproducible: bool
     seconds: float
+    starts: tuple[Start, ...] = ()
 
 
 def compile(
@@ -58,6 +63,7 @@ def compile(
     dtype: str | None = None,
     dims: Mapping[str, int] | None = None,
     solver: str | None = None,
+    starts: Sequence[Plan | Path | str] = (),
 ) -> Plan:
     """Plan a network on an accelerator; the plan has been replayed and its traffic counted.
 
@@ -83,11 +89,15 @@ def compile(
         Values for the symbolic dimensions of an ONNX model.
     solver
         Profile of the back end for strategies that solve programs: a name from ``cosma presets`` or a TOML file.
+    starts
+        Plans of the same network, or paths of their files, for the strategies of :data:`WITH_STARTS`. A plan that is
+        valid on ``accelerator`` (made for a smaller scratchpad, say) is offered as it is, so the result is never
+        worse, and search goes on from it. Of any other, the order alone is used; :func:`run_compile` says why.
 
     Raises
     ------
     InputError
-        If the model, an option or a name is wrong.
+        If the model, an option or a name is wrong, or a start is a plan of another network.
     InfeasibleError
         If no plan exists; the message says why and what would help.
     """
@@ -100,6 +110,7 @@ def compile(
         dtype=dtype,
         dims=dims,
         solver=solver,
+        starts=starts,
     ).plan
 
 
@@ -113,6 +124,7 @@ def run_compile(
     dtype: str | None = None,
     dims: Mapping[str, int] | None = None,
     solver: str | None = None,
+    starts: Sequence[Plan | Path | str] = (),
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
 ) -> CompileResult:
@@ -124,6 +136,9 @@ def run_compile(
     if dtype is not None:
         graph = graph.with_dtype(dtype)
     problem = build_problem(graph, accelerator)
+    if starts and strategy not in WITH_STARTS:
+        raise InputError(f"--start is for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
+    given = read_starts(problem, starts, dtype=dtype)
     problem.check_feasible()
     profile = None
     if solver is not None:
@@ -132,10 +147,12 @@ def run_compile(
         from cosma.solvers import load_profile
 
         profile = load_profile(solver)
-    state = CompileRun(problem, limits, seed, sink, interrupted, profile)
+    state = CompileRun(problem, limits, seed, sink, interrupted, profile, given)
     # A second Ctrl-C arrives as KeyboardInterrupt; the plan found so far is not lost to it.
     try:
-        chosen.run(state)
+        state.offer_starts()
+        if not state.proven():
+            chosen.run(state)
     except KeyboardInterrupt:
         state.stopped_early = True
     if state.best is None or state.best_report is None:
@@ -146,6 +163,8 @@ def run_compile(
         settings |= {"effort": limits.effort, "gap": limits.gap}
     if profile is not None:
         settings["profile"] = profile.name
+    if given:
+        settings["starts"] = [start.sha256 for start in given]
     plan = Plan(
         graph=problem.graph,
         accelerator=accelerator,
@@ -164,6 +183,7 @@ def run_compile(
         stopped_by=_stopped_by(state),
         reproducible=not (state.timed_out or state.stopped_early),
         seconds=state.elapsed_s(),
+        starts=given,
     )
 
 

@@ -20,6 +20,7 @@ from cosma.validator import ReplayReport, replay_instructions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cosma.compiler.starts import Start
     from cosma.lowering import Realised
     from cosma.problem import Decisions, Problem
     from cosma.solvers import Profile
@@ -95,6 +96,8 @@ class CompileRun:
     sink: ProgressSink | None = None
     interrupted: Callable[[], bool] = bool
     profile: Profile | None = None
+    #: Plans given to start from; :meth:`offer_starts` has offered them before a strategy runs.
+    starts: tuple[Start, ...] = ()
     phase: str = "start"
     bound_bytes: int = 0
     bound_method: str = "nothing is moved twice"
@@ -148,6 +151,16 @@ class CompileRun:
             if not self.done():
                 kept |= self._keep(run_method(self.problem, method, candidate.order), by)
         return kept
+
+    def offer_starts(self) -> None:
+        """Offer the plans given to start from; one that is not valid here is planned anew along its order."""
+        from cosma.heuristics import run_method
+
+        for start in self.starts:
+            if start.realised is not None:
+                self._keep(start.realised, start.name)
+            else:
+                self._keep(run_method(self.problem, REPACKED[1], start.order), f"order of {start.name}")
 
     def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)

@@ -7,7 +7,7 @@ listing them costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -109,18 +109,30 @@ def run_ilp(state: CompileRun) -> None:
 
 
 def run_divide(state: CompileRun) -> None:
-    """Existing methods, then divide and conquer; where every part is exact, its traffic is a bound too."""
+    """Existing methods, then divide and conquer; where every part is exact, its traffic is a bound too.
+
+    With plans to start from, their orders are cut up too, each with its share of the effort.
+    """
     run_existing(state)
     if state.done():
         return
+    state.enter("divide and conquer")
+    orders = [None, *dict.fromkeys(start.order for start in state.starts)]
+    for order in orders:
+        if not state.done() and _divide(state, order, state.limits.effort / len(orders)):
+            return
+
+
+def _divide(state: CompileRun, order: Sequence[int] | None, effort: float) -> bool:
+    """Offer what comes of cutting one order up; whether every part is exact."""
     from cosma.search import divide
 
-    state.enter("divide and conquer")
-    outcome = divide(state.problem, effort=state.limits.effort, seed=state.seed, stop=state.stop)
+    outcome = divide(state.problem, order, effort=effort, seed=state.seed, stop=state.stop)
     exact = sum(part.exact for part in outcome.parts)
     state.offer(outcome.decisions, f"divide and conquer, {exact} of {len(outcome.parts)} parts exact")
     if outcome.exact:
         state.raise_bound(outcome.noncompulsory_bytes, "divide and conquer, every part exact, without addresses")
+    return outcome.exact
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -140,6 +152,8 @@ STRATEGIES: dict[str, Strategy] = {
 
 #: Strategies that solve programs with the back end of ``--solver``.
 WITH_SOLVER = ("exact", "ilp")
+#: Strategies that go on from plans given to start from; the others make one plan, always the same.
+WITH_STARTS = ("auto", "exact", "divide", "ilp", "existing")
 
 
 def find_strategy(name: str) -> Strategy:

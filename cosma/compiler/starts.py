@@ -1,0 +1,155 @@
+"""Plans to start from: what is given is never lost, and where it does not fit, its order still helps.
+
+A plan for a smaller scratchpad is a plan for a larger one, so a compile that starts from it is never worse. A plan that
+is not valid on the accelerator asked for lends its order alone. The network must be the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosma.errors import InputError
+from cosma.lowering import lift_order, lift_realised
+from cosma.plan.file import load_plan, plan_to_json
+from cosma.plan.plan import Plan
+from cosma.validator import replay_instructions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cosma.graph import Graph, Operator
+    from cosma.lowering import Realised
+    from cosma.problem import Decisions, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A given plan as the accelerator asked for sees it.
+
+    Attributes
+    ----------
+    name
+        ``start 1``, ``start 2`` ... in the order given.
+    source
+        The file, or the model's name where a plan was given itself: for messages only.
+    sha256
+        Of the plan in canonical JSON (as :func:`cosma.save_plan` writes it).
+    order
+        Its operators by number, in the order they execute.
+    realised
+        Its decisions and addresses, without what is of no use to it; None where it is not valid here.
+    why_not
+        Where it is not valid here: the first rule it breaks. Empty otherwise.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    order: tuple[int, ...]
+    realised: Realised | None
+    why_not: str
+
+    @property
+    def hint(self) -> Decisions | Sequence[int]:
+        """What a search can begin from: the decisions where they are valid here, else the order."""
+        return self.order if self.realised is None else self.realised.decisions
+
+
+def read_starts(problem: Problem, given: Sequence[Plan | Path | str], *, dtype: str | None = None) -> tuple[Start, ...]:
+    """Read plans and replay each on a problem's accelerator.
+
+    Parameters
+    ----------
+    problem
+        What is being compiled.
+    given
+        Plans, or paths of plan files. Their accelerators do not matter.
+    dtype
+        Element type the network is counted in, for messages.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or is no plan, a plan is for another network (the message says what differs first),
+        or its order is no order of the operators.
+    """
+    if isinstance(given, Plan | Path | str):
+        raise InputError("starts: give a sequence of plans or paths, even of one")
+    return tuple(_read_start(problem, one, f"start {i}", dtype) for i, one in enumerate(given, 1))
+
+
+def _read_start(problem: Problem, given: Plan | Path | str, name: str, dtype: str | None) -> Start:
+    plan = given if isinstance(given, Plan) else load_plan(given)
+    source = plan.model_name if isinstance(given, Plan) else str(given)
+    different = next(_differences(plan.graph, problem.graph), None)
+    if different is not None:
+        raise InputError(
+            f"{name} ({source}) is a plan of another network: {different}"
+            + _settings_that_differ(plan, problem, dtype)
+            + "; a plan to start from must have the same operators and tensors"
+        )
+    text = plan_to_json(plan)
+    report = replay_instructions(problem.graph, problem.accelerator, plan.instructions)
+    try:
+        order = lift_order(problem, plan.instructions)
+    except ValueError as error:
+        raise InputError(f"{name} ({source}) is no plan: {error}") from error
+    _check_topological(problem, order, f"{name} ({source})")
+    return Start(
+        name,
+        source,
+        hashlib.sha256(text.encode()).hexdigest(),
+        order,
+        lift_realised(problem, plan.instructions) if report.valid else None,
+        "" if report.valid else str(report.violations[0]),
+    )
+
+
+def _differences(theirs: Graph, ours: Graph) -> Iterator[str]:
+    """What a plan's graph has otherwise than the network, where it matters to plans: operators, then tensors."""
+    planned = {operator.name: operator for operator in theirs.operators}
+    for operator in ours.operators:
+        match = planned.pop(operator.name, None)
+        if match is None:
+            yield f"it has no operator {operator.name!r} ({operator.type})"
+        elif _signature(match) != _signature(operator):
+            yield f"operator {operator.name!r} is {_describe(match)} there, {_describe(operator)} here"
+    for operator in planned.values():
+        yield f"its operator {operator.name!r} ({operator.type}) is not here"
+    for name in dict.fromkeys(name for operator in ours.operators for name in (*operator.operands, *operator.outputs)):
+        there, here = theirs.tensors[name], ours.tensors[name]
+        if (there.size_bytes, there.kind) != (here.size_bytes, here.kind):
+            yield (
+                f"tensor {name!r} ({there.kind}) has {there.size_bytes} bytes there, "
+                f"{here.size_bytes} ({here.kind}) here"
+            )
+
+
+def _signature(operator: Operator) -> tuple[object, ...]:
+    return operator.type, set(operator.inputs), set(operator.weights), set(operator.outputs)
+
+
+def _describe(operator: Operator) -> str:
+    return f"{operator.type}({', '.join(operator.operands)}) -> {', '.join(operator.outputs)}"
+
+
+def _settings_that_differ(plan: Plan, problem: Problem, dtype: str | None) -> str:
+    """Options that may explain why two networks differ."""
+    options = []
+    if plan.dtype != dtype:
+        options.append(f"it counts elements as {plan.dtype or 'the model does'}, this compile as {dtype or 'it does'}")
+    if plan.accelerator.fusion != problem.accelerator.fusion:
+        options.append(f"its fusion is {plan.accelerator.fusion}, here {problem.accelerator.fusion}")
+    return f" ({'; '.join(options)})" if options else ""
+
+
+def _check_topological(problem: Problem, order: Sequence[int], where: str) -> None:
+    position = {v: i for i, v in enumerate(order)}
+    for v in order:
+        for u in problem.predecessors_of(v).tolist():
+            if position[u] > position[v]:
+                later, earlier = problem.operator_names[v], problem.operator_names[u]
+                raise InputError(f"{where} is no plan: {later!r} executes before {earlier!r}, whose result it reads")
