@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cosma.cli import options
+from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
@@ -43,6 +44,14 @@ def compile_(
     solver: Annotated[
         str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")
     ] = None,
+    start: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--start",
+            metavar="PLAN.json",
+            help="Go on from a plan of the same network, never worse than it where it is valid here; repeat for more.",
+        ),
+    ] = None,
     export_model: Annotated[
         Path | None,
         typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
@@ -69,6 +78,8 @@ def compile_(
         fusion=fusion,
     )
     if export_model is not None:
+        if start:
+            raise InputError("--export-model writes the program and solves nothing: it takes no --start")
         _export(model, chosen, export_model, dtype=dtype, dims=options.parse_dims(dim))
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
@@ -83,6 +94,7 @@ def compile_(
             dtype=dtype,
             dims=options.parse_dims(dim),
             solver=solver,
+            starts=start or (),
             sink=line,
             interrupted=interruption.happened,
         )
@@ -180,6 +192,14 @@ def _print_result(result: CompileResult, *, json: bool) -> None:
         "reproducible": result.reproducible,
         "seconds": round(result.seconds, 3),
     }
+    if result.starts:
+        summary["starts"] = [
+            {"plan": start.source, "used": "order" if start.why_not else "plan", "why": start.why_not}
+            for start in result.starts
+        ]
+    for start in result.starts:
+        if start.why_not:
+            note(f"{start.name} ({start.source}) is not valid here, so only its order is used: {start.why_not}")
     if json:
         print_json(summary)
         return

@@ -147,3 +147,40 @@ def test_a_signal_keeps_the_best_plan(folder: Path, number: signal.Signals) -> N
     assert running.returncode == 0, messages
     assert "interrupted" in messages
     assert cosma(folder, "check", "plan.json").returncode == 0
+
+
+def test_compile_starts_from_plans(folder: Path) -> None:
+    mode = ("--operands", "resident", "--json")
+    first = answer(cosma(folder, "compile", "diamond.json", "--scratchpad", "384", *mode, "-o", "a.json"))
+    assert "starts" not in first
+    fixed = ("compile", "diamond.json", "--scratchpad", "448", *mode, "--strategy", "existing")
+    second = cosma(folder, *fixed, "--start", "a.json", "-o", "b.json")
+    assert answer(second)["traffic"]["noncompulsory"] <= first["traffic"]["noncompulsory"]
+    assert answer(second)["starts"] == [{"plan": "a.json", "used": "plan", "why": ""}]
+    assert second.stderr == ""
+    assert len(answer(second)["solver"]["starts"]) == 1
+    narrow = cosma(folder, "compile", "diamond.json", "--scratchpad", "64", "--start", "a.json", "--start", "b.json")
+    assert narrow.returncode == 0
+    assert "start 1 (a.json) is not valid here, so only its order is used: instruction" in narrow.stderr
+    assert "start 2 (b.json) is not valid here" in narrow.stderr
+
+
+def test_bad_starts_are_bad_input(folder: Path) -> None:
+    assert cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "-o", "a.json").returncode == 0
+    other = json.loads((folder / "a.json").read_text())
+    other["operators"][1]["type"] = "Gelu"
+    (folder / "other.json").write_text(json.dumps(other))
+    (folder / "broken.json").write_text("{")
+    again = ("compile", "diamond.json", "--scratchpad", "384")
+    for given, message in (
+        (("--start", "other.json"), "another network: operator 'left' is Gelu(a) -> b there, Relu(a) -> b here"),
+        (("--start", "broken.json"), "broken.json: not a cosma-plan file"),
+        (("--start", "none.json"), "none.json"),
+        (("--start", "a.json", "--strategy", "e2"), "--start is for the strategies auto"),
+        (("--start", "a.json", "--export-model", "m.mps"), "--export-model"),
+    ):
+        done = cosma(folder, *again, *given)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (folder / "m.mps").exists()
