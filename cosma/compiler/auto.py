@@ -207,7 +207,8 @@ def run_auto(state: CompileRun) -> None:
 
     problem = state.problem
     state.enter("existing methods")
-    orders: dict[str, tuple[int, ...]] = {start.name: start.order for start in state.starts}
+    orders: dict[str, tuple[int, ...]] = {}
+    best_start = state.best
     starts: list[Decisions | Sequence[int]] = [start.hint for start in state.starts]
     hints = {start.name: start.realised.decisions for start in state.starts if start.realised is not None}
     for name, method in EXISTING.items():
@@ -218,6 +219,9 @@ def run_auto(state: CompileRun) -> None:
         if state.done():
             return
     orders["memory-greedy"] = ORDERS["memory-greedy"](problem)
+    # Replacement is dear: the orders of given plans go first where one of those is still the best, else last.
+    given = {start.name: start.order for start in state.starts}
+    orders = given | orders if state.best is best_start else orders | given
     if problem.operator_count > MOST_OPERATORS_AS_ONE:
         _run_long(state, [*orders.values(), *starts])
         return

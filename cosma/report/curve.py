@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosma.accelerator import Fusion
 from cosma.compiler import Limits, run_compile
+from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError, InputError
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem, smallest_feasible_capacity
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from cosma.accelerator import Accelerator
     from cosma.graph import Graph
+    from cosma.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def make_curve(
 
     Half of the capacities are spread evenly on a logarithmic scale between the ends; each further one halves
     the interval across which the traffic falls most. A plan for some capacity is a plan for every larger one
-    and a bound for some capacity is a bound for every smaller one, so both curves are made monotone.
+    and a bound for some capacity is a bound for every smaller one, so both curves are made monotone. Where the
+    strategy takes plans to start from, each point goes on from the plans of its neighbours known so far.
 
     Parameters
     ----------
@@ -118,14 +121,16 @@ def make_curve(
     if not low <= high:
         raise InputError(f"the range of capacities [{low}, {high}] is empty; give other ends")
     known: dict[int, Point] = {}
+    plans: dict[int, Plan] = {}
 
     def measure(capacity: int) -> None:
         if capacity not in known:
             progress(len(known), points)
             chosen = accelerator.replace(scratchpad=capacity + reserved)
-            point = _measure(graph, chosen, strategy, effort, seed)
-            if point is not None:
-                known[capacity] = point
+            starts = _nearest(plans, capacity) if strategy in WITH_STARTS else []
+            found = _measure(graph, chosen, strategy, effort, seed, starts)
+            if found is not None:
+                known[capacity], plans[capacity] = found
 
     count = max(2, points // 2)
     for i in range(count):
@@ -172,11 +177,21 @@ def _constant(graph: Graph, accelerator: Accelerator) -> int:
     return build_problem(graph, accelerator.replace(scratchpad=2**62)).constant_noncompulsory_bytes
 
 
-def _measure(graph: Graph, accelerator: Accelerator, strategy: str, effort: float, seed: int) -> Point | None:
+def _nearest(plans: dict[int, Plan], capacity: int) -> list[Plan]:
+    """Plans to start from: the best one for less capacity, as it is, and the one for the next more, as an order."""
+    smaller = min((c for c in plans if c < capacity), key=lambda c: (plans[c].traffic.total, -c), default=None)
+    larger = min((c for c in plans if c > capacity), default=None)
+    return [plans[c] for c in (smaller, larger) if c is not None]
+
+
+def _measure(
+    graph: Graph, accelerator: Accelerator, strategy: str, effort: float, seed: int, starts: Sequence[Plan]
+) -> tuple[Point, Plan] | None:
     from cosma.bounds import lower_bound
 
+    limits = Limits(effort=effort)
     try:
-        result = run_compile(graph, accelerator, strategy=strategy, limits=Limits(effort=effort), seed=seed)
+        result = run_compile(graph, accelerator, strategy=strategy, limits=limits, seed=seed, starts=starts)
     except InfeasibleError:
         return None
     achieved = result.plan.traffic.noncompulsory
@@ -184,7 +199,7 @@ def _measure(graph: Graph, accelerator: Accelerator, strategy: str, effort: floa
     if bound < achieved:
         problem = build_problem(result.plan.graph, accelerator.replace(fusion=Fusion.NONE))
         bound = max(bound, lower_bound(problem, effort / 5, seed=seed, upper_bound=achieved).value_bytes)
-    return Point(accelerator.scratchpad, achieved, min(bound, achieved))
+    return Point(accelerator.scratchpad, achieved, min(bound, achieved)), result.plan
 
 
 def _widest(capacities: Sequence[int], known: dict[int, Point], align: int) -> int | None:

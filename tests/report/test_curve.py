@@ -6,10 +6,13 @@ import csv
 import io
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import cosma.report.curve as curve_module
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, save_graph
+from cosma.compiler import CompileResult
 from cosma.report.curve import Point, curve_csv, curve_figure, curve_text, make_curve, mark_knees
 
 KIB = 1024
@@ -54,6 +57,40 @@ def test_curve(mode: dict[str, object]) -> None:
     assert [int(row["capacity"]) for row in rows] == [p.capacity_bytes for p in points]
     assert sum(row["knee"] == "yes" for row in rows) == sum(p.knee for p in points) >= 1
     assert curve_text(curve).count("\n") == len(points)
+
+
+def test_points_go_on_from_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each compile starts from the best plan for less and the next one for more; it never moves more than the first."""
+    measured: dict[int, int] = {}
+    started = 0
+    compile_ = curve_module.run_compile
+
+    def watched(graph: Graph, accelerator: Accelerator, **options: Any) -> CompileResult:
+        nonlocal started
+        capacity = accelerator.scratchpad
+        starts = [plan.accelerator.scratchpad for plan in options["starts"]]
+        smaller = [c for c in measured if c < capacity]
+        larger = [c for c in measured if c > capacity]
+        assert len(starts) == bool(smaller) + bool(larger)
+        if smaller:
+            assert measured[starts[0]] == min(measured[c] for c in smaller)
+        if larger:
+            assert starts[-1] == min(larger)
+        result = compile_(graph, accelerator, **options)
+        started += bool(starts)
+        measured[capacity] = result.plan.traffic.noncompulsory
+        assert all(measured[capacity] <= measured[c] for c in smaller)
+        return result
+
+    monkeypatch.setattr(curve_module, "run_compile", watched)
+    make_curve(comb(4), Accelerator(scratchpad="1GiB", operands="resident"), points=8, effort=0.1)
+    assert len(measured) >= 4
+    assert started == len(measured) - 1
+
+
+def test_fixed_methods_make_curves_without_starts() -> None:
+    curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=4, strategy="e1", effort=0.1)
+    assert len(curve.points) >= 2
 
 
 def test_knees_are_corners() -> None:
