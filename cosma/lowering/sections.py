@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.lowering.realise import GapForm, Realised, realise, try_realise
+from cosma.lowering.choices import GapForm
+from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.problem import Decisions, Residency, noncompulsory_bytes, part_of, touches_of
 
 if TYPE_CHECKING:

@@ -132,11 +132,13 @@ def pack(
     repairs = engine == "auto" and len(buffers) >= IMPROVE_FROM and supports(buffers) is None
     share = IMPROVE_SHARE if len(buffers) < SEARCH_UP_TO else 1
     answer = exact_packing(task, capacity, max(1, left - left // share) if repairs else left)
-    answer = replace(answer, work=_sum(result.work, answer.work), suspects=result.suspects)
+    answer = replace(answer, work=_sum(result.work, answer.work), suspects=result.suspects, placed=result.placed)
     if repairs and answer.status is PackingStatus.UNKNOWN and answer.work["units"] < work_limit:
         improved = improved_packing(task, capacity, lowest, work_limit - answer.work["units"])
         improved = replace(improved, work=_sum(answer.work, improved.work))
-        return improved if improved.packed else replace(answer, work=improved.work, suspects=improved.suspects)
+        if improved.packed:
+            return improved
+        return replace(answer, work=improved.work, suspects=improved.suspects, placed=improved.placed)
     if answer.status is PackingStatus.INFEASIBLE and explain:
         return explained(task, answer, work_limit)
     return answer
@@ -178,21 +180,20 @@ def heuristic_packing(task: _Task, capacity: int) -> PackingResult:
         offsets, height, again = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
         tried = _sum(tried, again)
     status = PackingStatus.PACKED if height <= capacity else PackingStatus.UNKNOWN
+    named = {buffer.id: int(offset) for buffer, offset in zip(task.buffers, offsets, strict=False)}
+    within = {buffer.id for buffer in task.buffers if named[buffer.id] + buffer.size <= capacity}
     units = UNITS_PER_HEURISTIC * len(task.buffers) + tried.pop("pairs") // STEPS_PER_UNIT
     return PackingResult(
         status=status,
         capacity=capacity,
-        offsets={buffer.id: int(offset) for buffer, offset in zip(task.buffers, offsets, strict=False)},
+        offsets=named,
         height=height,
         lower_bound=bound,
         engine="first-fit",
         reason="" if status is PackingStatus.PACKED else "the heuristics found nothing that fits",
         work={**tried, "units": units},
-        suspects=tuple(
-            buffer.id
-            for buffer, offset in zip(task.buffers, offsets, strict=False)
-            if int(offset) + buffer.size > capacity
-        ),
+        suspects=tuple(buffer.id for buffer in task.buffers if buffer.id not in within),
+        placed={name: offset for name, offset in named.items() if name in within},
     )
 
 
@@ -233,9 +234,14 @@ def improved_packing(task: _Task, capacity: int, offsets: Sequence[int], work_li
     )
     work = {"nodes": found.nodes, "units": found.units}
     if found.stuck:
-        suspects = tuple(task.buffers[k].id for k in found.stuck)
         return PackingResult(
-            PackingStatus.UNKNOWN, capacity, lower_bound=bound, suspects=suspects, engine="improve", work=work
+            PackingStatus.UNKNOWN,
+            capacity,
+            lower_bound=bound,
+            suspects=tuple(task.buffers[k].id for k in found.stuck),
+            placed={task.buffers[k].id: offset for k, offset in found.offsets.items()},
+            engine="improve",
+            work=work,
         )
     return _packed(task, found.offsets, capacity, bound, "improve", work)
 

@@ -23,7 +23,7 @@ WIDENINGS = 4
 """How often a stretch grows before its buffer is given up; each time it is twice as long."""
 
 STRETCH_SHARE = 100
-"""Each search may spend the work limit divided by this."""
+"""How many searches the work is for, unless the caller says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def improve(
     alignment: int = 1,
     forbidden: Sequence[Forbidden] = (),
     work_limit: int,
+    searches: int = STRETCH_SHARE,
     deadline: float | None = None,
     seed: int = 0,
 ) -> Improvement:
@@ -57,6 +58,8 @@ def improve(
         Height to reach. Fixed buffers lie below it.
     work_limit
         Units of work, as in `cosma.packing.exact.decide`.
+    searches
+        How many searches the work is for: each may spend the work limit divided by this.
 
     Deterministic unless `deadline` (a ``time.monotonic`` value) is given.
     """
@@ -83,7 +86,7 @@ def improve(
                 capacity,
                 alignment=alignment,
                 forbidden=forbidden,
-                work_limit=max(1, work_limit // STRETCH_SHARE) + UNITS_PER_BUFFER * (len(names) + len(fixed)),
+                work_limit=max(1, work_limit // searches) + UNITS_PER_BUFFER * (len(names) + len(fixed)),
                 deadline=deadline,
                 seed=seed,
             )

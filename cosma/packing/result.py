@@ -38,6 +38,8 @@ class PackingResult:
         Until `conflict` is reduced: how far each of its buffers is from where the search failed most, in sections.
     suspects
         When infeasible or unknown: the buffers that found no place in the lowest packing met.
+    placed
+        Then too: addresses of all others in that packing; they lie within `capacity` and overlap nowhere.
     irreducible
         Whether `conflict` was proven irreducible within the limits.
     reason
@@ -57,6 +59,7 @@ class PackingResult:
     conflict: tuple[str, ...] = ()
     distances: tuple[int, ...] = ()
     suspects: tuple[str, ...] = ()
+    placed: dict[str, int] = field(default_factory=dict)
     irreducible: bool = False
     reason: str = ""
     engine: str = ""

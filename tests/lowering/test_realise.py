@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from cosma.accelerator import Accelerator, Operands
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.lowering import chains_of, realise, try_realise
-from cosma.lowering.realise import PACKING_WORK, GapForm
+from cosma.lowering.choices import GapForm
+from cosma.lowering.realise import PACKING_WORK
 from cosma.packing import Gap
 from cosma.problem import (
     Decisions,

@@ -1,0 +1,325 @@
+"""Repair of decisions that have no addresses as they are: only where a buffer found no place does anything give way.
+
+Packing leaves addresses for nearly all buffers and some that are stuck. Around each of those, what lies nearby is packed
+again with everything else where it is; where that is in vain, the choices around it are undone one by one, the cheapest
+first, until it finds a place. At last the costly choices that were given up are tried again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from cosma.lowering.buffers import Chains, chains_of
+from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
+from cosma.packing.improve import WIDENINGS, improve
+from cosma.problem import occupancy_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.problem import Decisions, Problem
+
+_State: TypeAlias = "tuple[GapForm, Decisions, Chains, NDArray[np.int64]]"
+
+#: Choices tried one by one before the cheapest is undone for good.
+TRIES = 8
+#: Units of work to pack one stretch again, for all its widenings together; and when no work is left.
+FIT_UNITS = 2_000
+LAST_FIT_UNITS = 200
+#: Chains alive together with one beyond which what lies nearby is not packed again.
+MOST_FITTED = 64
+#: What lives this many times as long as a chain that is looked at stays where it is.
+LONGER = 8
+#: Units of work it takes to look at a chain that is in the way.
+UNITS_PER_ROOM = 4
+#: Units of work it takes to turn choices into one buffer to pack, and to look at it when a stretch is packed.
+UNITS_PER_BUFFER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """An address for a chain, what emptying the place there costs, and the chains that are in the way."""
+
+    cost_bytes: float
+    address: int
+    chains: tuple[int, ...]
+
+
+class Repair:
+    """Decisions on their way to a packing: what they are now, where their chains lie, and what was given up.
+
+    Parameters
+    ----------
+    problem, decisions, chains
+        What to pack; every step is within the capacity.
+    placed
+        Addresses of most chains, by name; they overlap nowhere and lie within the capacity.
+    work_limit
+        Units of packing work; where they are spent, choices are undone in growing batches.
+    """
+
+    def __init__(
+        self, problem: Problem, decisions: Decisions, chains: Chains, placed: dict[str, int], work_limit: int
+    ) -> None:
+        self.problem = problem
+        self.form = GapForm.of(problem, decisions)
+        self.decisions = decisions
+        self.chains = chains
+        self.left = work_limit
+        self.undone: list[Choice] = []
+        self._lay([placed.get(buffer.id, -1) for buffer in chains.buffers])
+
+    def run(self) -> None:
+        """Give up choices until every chain has an address, then take back what still fits."""
+        while (stuck := self._first_stuck()) is not None:
+            self._free(stuck)
+        self._restore()
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """Addresses by name, once all chains have one."""
+        return {buffer.id: int(at) for buffer, at in zip(self.chains.buffers, self._address, strict=True)}
+
+    def _first_stuck(self) -> int | None:
+        stuck = np.flatnonzero(self._address < 0).tolist()
+        return min(stuck, key=lambda k: (self._lower[k], k), default=None)
+
+    def _lay(self, addresses: Sequence[int]) -> None:
+        """Take note of where the chains lie (-1: nowhere yet), how large they are and when they live."""
+        buffers = self.chains.buffers
+        self._address = np.array(addresses, dtype=np.int64)
+        self._size = np.array([buffer.size for buffer in buffers], dtype=np.int64)
+        self._lower = np.array([buffer.lower for buffer in buffers], dtype=np.int64)
+        self._upper = np.array([buffer.upper for buffer in buffers], dtype=np.int64)
+
+    def _save(self) -> _State:
+        return self.form, self.decisions, self.chains, self._address.copy()
+
+    def _back_to(self, state: _State) -> None:
+        self.form, self.decisions, self.chains, address = state
+        self._lay(address.tolist())
+
+    def _free(self, stuck: int) -> None:
+        """Find a place for one chain, undoing choices until all that was alive with it has one."""
+        lower, upper = self.chains.buffers[stuck].lower, self.chains.buffers[stuck].upper
+        while not self._fit(self._stuck_within(lower, upper)):
+            remaining = self._stuck_within(lower, upper)
+            if self.left <= 0:
+                # One choice of each at a time: changing over takes as long as all else together.
+                firsts = [found[0] for k in remaining if (found := self._own_choices(k))]
+                if firsts:
+                    self._undo(firsts)
+                    continue
+            at = remaining[0]
+            own = self._own_choices(at)
+            rooms = self._rooms(at, own[0].cost_bytes if own else math.inf)
+            least = rooms[0].cost_bytes if rooms else own[0].cost_bytes if own else 0
+            # Something smaller nearby may be enough, if the rest moves.
+            near = [choice for choice in self._choices(at, self._alive_with(at)) if choice.cost_bytes < least]
+            if any(self._attempt(choice, lower, upper) for choice in near[:TRIES] if self.left > 0):
+                return
+            if not any(self._clear(at, room) for room in rooms):
+                self._undo(own[:1] or self._all_around(at))
+
+    def _undo(self, choices: Sequence[Choice]) -> None:
+        self.undone += choices
+        self._adopt(self.form.without(*choices))
+
+    def _own_choices(self, number: int) -> list[Choice]:
+        """What can be undone of a chain itself, takeovers aside, cheapest first."""
+        mine = np.zeros(len(self.chains.buffers), dtype=np.bool_)
+        mine[number] = True
+        return [choice for choice in self._choices(number, mine) if choice.takeover < 0]
+
+    def _all_around(self, at: int) -> list[Choice]:
+        """Whatever is kept around a chain that must be there, takeovers only where there is nothing else."""
+        choices = self._choices(at, self._alive_with(at))
+        assert choices, "nothing is kept between touches, and still no packing was found"
+        # Each takeover fits alone at its step; two at one step might not.
+        return [choice for choice in choices if choice.takeover < 0] or choices[:1]
+
+    def _clear(self, at: int, room: _Room) -> bool:
+        """Put a chain into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""
+        before = self._address.copy()
+        mine = self.chains.buffers[at]
+        self._address[list(room.chains)] = -1
+        self._address[at] = room.address
+        leaving: list[Choice] = []
+        for number in sorted(room.chains, key=lambda number: (-self._size[number], number)):
+            self._address[number] = next((low for low, _ in self._free_gaps(number)), -1)
+        for number in room.chains:
+            if self._address[number] < 0:
+                choices = self._ways_out(number, mine.lower, mine.upper)
+                if choices is None:
+                    self._address = before
+                    return False
+                # What is left of it lies where it lay.
+                self._address[number] = before[number]
+                leaving += choices
+        if leaving:
+            self._undo(leaving)
+        return True
+
+    def _rooms(self, stuck: int, most_bytes: float) -> list[_Room]:
+        """Addresses where a chain fits once others have moved or left, cheapest first; none dearer than so much."""
+        mine = self.chains.buffers[stuck]
+        alive = np.flatnonzero(self._alive_with(stuck) & (self._address >= 0))
+        low, high = self._address[alive], self._address[alive] + self._size[alive]
+        costs = [self._cost_of_leaving(k, mine.lower, mine.upper) for k in alive.tolist()]
+        # Where a chain could lie instead is looked up only for those that leave too dear.
+        gaps: dict[int, list[tuple[int, int]]] = {}
+        found = []
+        for begin in np.unique(np.concatenate([[0], high, (low - mine.size).clip(0)])).tolist():
+            end = begin + mine.size
+            if end > self.problem.capacity_bytes:
+                break
+            cost = 0.0
+            inside = np.flatnonzero((low < end) & (high > begin)).tolist()
+            for i in inside:
+                if cost > most_bytes:
+                    break
+                k = int(alive[i])
+                if costs[i] and k not in gaps:
+                    gaps[k] = self._free_gaps(k)
+                size = self.chains.buffers[k].size
+                if costs[i] and not any(
+                    min(top, begin) - bottom >= size or top - max(bottom, end) >= size for bottom, top in gaps[k]
+                ):
+                    cost += costs[i]
+            if cost <= most_bytes and cost < math.inf:
+                found.append(_Room(cost, begin, tuple(int(alive[i]) for i in inside)))
+        self.left -= UNITS_PER_ROOM * (len(alive) + len(gaps))
+        return sorted(found, key=lambda room: (room.cost_bytes, len(room.chains), room.address))
+
+    def _free_gaps(self, number: int) -> list[tuple[int, int]]:
+        """Address ranges in which a chain could lie: no other one touches them while it is alive."""
+        others = self._alive_with(number) & (self._address >= 0)
+        others[number] = False
+        low = self._address[others]
+        order = np.argsort(low, kind="stable")
+        begin = np.append(low[order], self.problem.capacity_bytes)
+        top = np.maximum.accumulate(np.concatenate([[0], (low + self._size[others])[order]]))
+        free = np.flatnonzero(begin - top >= self._size[number])
+        return list(zip(top[free].tolist(), begin[free].tolist(), strict=True))
+
+    def _cost_of_leaving(self, number: int, lower: int, upper: int) -> float:
+        choices = self._ways_out(number, lower, upper)
+        return math.inf if choices is None else sum(choice.cost_bytes for choice in choices)
+
+    def _ways_out(self, number: int, lower: int, upper: int) -> list[Choice] | None:
+        """What to undo so that a chain is not there in ``[lower, upper)``; None if it must be."""
+        found = []
+        for i in self.chains.members[number]:
+            r = self.decisions.residencies[i]
+            if r.start < upper and r.end > lower:
+                choice = leave(self.problem, self.form, r, max(r.start, lower), min(r.end, upper))
+                if choice is None:
+                    return None
+                found.append(choice)
+        return found
+
+    def _attempt(self, choice: Choice, lower: int, upper: int) -> bool:
+        """Undo a choice if everything alive in ``[lower, upper)`` has a place then."""
+        before = self._save()
+        self._adopt(self.form.without(choice))
+        if self._fit(self._stuck_within(lower, upper)):
+            self.undone.append(choice)
+            return True
+        self._back_to(before)
+        return False
+
+    def _restore(self) -> None:
+        """Keep again what was given up, the costliest first, where it still finds a place."""
+        for choice in sorted((choice for choice in self.undone if choice.gap >= 0), reverse=True):
+            if self.left <= 0:
+                return
+            before = self._save()
+            self._adopt(self.form.keeping(choice))
+            fits = int(occupancy_bytes(self.problem, self.decisions).max()) <= self.problem.capacity_bytes
+            if fits and self._fit(np.flatnonzero(self._address < 0).tolist()):
+                self.undone.remove(choice)
+            else:
+                self._back_to(before)
+
+    def _stuck_within(self, lower: int, upper: int) -> list[int]:
+        within = (self._address < 0) & (self._lower < upper) & (self._upper > lower)
+        found: list[int] = np.flatnonzero(within).tolist()
+        return found
+
+    def _alive_with(self, number: int) -> NDArray[np.bool_]:
+        """Chains alive at some step at which a chain is, itself among them."""
+        alive: NDArray[np.bool_] = (self._lower < self._upper[number]) & (self._upper > self._lower[number])
+        return alive
+
+    def _choices(self, at: int, chains: NDArray[np.bool_]) -> list[Choice]:
+        """What can be undone of some chains while one of them is alive, cheapest first."""
+        place = Place(int(self._lower[at]), int(self._upper[at]), set(np.flatnonzero(chains).tolist()))
+        occupancy = occupancy_bytes(self.problem, self.decisions)
+        return undoable(self.problem, self.form, self.decisions, self.chains, place, occupancy)
+
+    def _fit(self, stuck: Sequence[int]) -> bool:
+        """Give chains addresses, moving what lies nearby; say whether all of them found one."""
+        buffers = self.chains.buffers
+        for k in sorted(stuck, key=lambda k: (-self._size[k], k)):
+            self._address[k] = next((low for low, _ in self._free_gaps(k)), -1)
+            if self._address[k] >= 0:
+                continue
+            alive = self._alive_with(k) & (self._address >= 0)
+            if int(alive.sum()) > MOST_FITTED:
+                return False
+            # Whatever lives much longer stays where it is, so that the stretch is short.
+            span = LONGER * int(self._upper[k] - self._lower[k]) + 1
+            staying = alive & (self._upper - self._lower > span)
+            moving = alive & ~staying
+            begin, end = self._lower[moving].min(initial=self._lower[k]), self._upper[moving].max(initial=self._upper[k])
+            near = (self._lower < end + span) & (self._upper > begin - span) & (self._address >= 0)
+            staying |= near & ((self._lower < begin - span) | (self._upper > end + span))
+            names = np.flatnonzero(near).tolist()
+            found = improve(
+                [
+                    *(replace(buffers[i], offset=int(self._address[i])) if staying[i] else buffers[i] for i in names),
+                    buffers[k],
+                ],
+                [*self._address[names].tolist(), self.problem.capacity_bytes],
+                self.problem.capacity_bytes,
+                alignment=self.problem.accelerator.alignment,
+                work_limit=FIT_UNITS if self.left > 0 else LAST_FIT_UNITS,
+                searches=WIDENINGS,
+            )
+            self.left -= found.units
+            if found.stuck:
+                return False
+            for i, name in enumerate([*names, k]):
+                self._address[name] = found.offsets[i]
+        return True
+
+    def _adopt(self, form: GapForm) -> None:
+        """Go over to other choices; chains that occupy no more than before stay where they are."""
+        old: dict[int, list[tuple[int, int, bool, int]]] = {}
+        for number, chain in enumerate(self.chains.members):
+            for i in chain:
+                r = self.decisions.residencies[i]
+                old.setdefault(r.tensor, []).append((r.start, r.end, r.in_place_of is None, int(self._address[number])))
+        self.form = form
+        self.decisions = form.decisions(self.problem)
+        self.chains = chains_of(self.problem, self.decisions)
+        self.left -= UNITS_PER_BUFFER * len(self.chains.buffers)
+        addresses = []
+        for chain in self.chains.members:
+            places = set()
+            for i in chain:
+                r = self.decisions.residencies[i]
+                # A result that was written in place has its operand's address: it cannot lie there beside it.
+                places.add(next(
+                    (at for start, end, alone, at in old.get(r.tensor, ())
+                     if start <= r.start and r.end <= end and (alone or r.in_place_of is not None or start < r.start)),
+                    -1,
+                ))  # fmt: skip
+            addresses.append(places.pop() if len(places) == 1 else -1)
+        self._lay(addresses)
