@@ -203,7 +203,7 @@ class BoundEngine:
         if self._covered:
             return
         program = CoveringProgram(lifetimes, rows, pairs)
-        yield 2e-5 * sum(
+        yield 1e-5 * sum(
             len(row.absences) + len(row.loose)
             for row in [*rows, *(row for pair in pairs for row in pair.first + pair.second)]
         )

@@ -8,6 +8,7 @@ bounds, each longer than the last, until proof, the gap asked for, or the effort
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,11 @@ import numpy as np
 from cosma.problem import noncompulsory_bytes, smallest_feasible_capacity, touches_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cosma.bounds import BoundEngine
     from cosma.compiler.run import CompileRun
-    from cosma.problem import Decisions
+    from cosma.problem import Decisions, Problem
     from cosma.search import Searcher
 
 #: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
@@ -31,9 +32,11 @@ SETTLE_SHARE = 0.4
 FIRST_ROUND_WORK = 0.5
 #: Nominal seconds that the best replacement of one order takes per term of its program.
 REPLACEMENT_WORK_PER_TERM = 5e-6
-#: Nominal seconds the best replacement of one order may take at first; later a share of what was spent so far.
-REPLACEMENT_WORK = 1.0
-REPLACEMENT_SHARE = 0.25
+#: Deterministic seconds of the solver that the best replacement of one order may take at first, later a share of what
+#: was spent so far, and nominal seconds of one.
+REPLACEMENT_WORK = 0.5
+REPLACEMENT_SHARE = 0.15
+REPLACEMENT_RATE = 1.5
 #: Terms (tensors that may stay, summed over steps) above which replacement is left to the heuristics.
 MOST_REPLACEMENT_TERMS = 400_000
 #: Operators of the networks on which the rate of dynamic programming was measured.
@@ -54,8 +57,16 @@ LONG_SAMPLE_STEPS = 600
 LONG_MOST_LOST = 0.2
 #: How much more work bounds get than search in a round in which search found nothing better, while they rise.
 PROOF_FACTOR = 3.0
-#: Nominal seconds that packing takes where decisions have no addresses as they are.
-REPAIR_WORK = 1.5
+#: Units of work within which decisions must pack as they are to be a plan at once, and for giving up what is in the
+#: way of the best that do not: on the way, and at the end. Nominal seconds of a unit, and the share of the effort
+#: that may go to packing on the way.
+QUICK_PACKING = 5_000
+PACKING_ON_THE_WAY = 20_000
+PACKING_AT_LAST = 100_000
+PACKING_WORK_PER_UNIT = 7e-6
+PACKING_SHARE = 0.15
+#: Shares of the capacity with which the best order is decided anew where its decisions do not pack as they are.
+SLACK_SHARES = (31 / 32, 15 / 16)
 #: Conflicts to learn for one order whose best replacement has no addresses.
 MOST_CONFLICTS = 12
 
@@ -70,9 +81,13 @@ class _Auto:
     spent: float = 0.0
     #: Nominal seconds that were granted to the replacement of each order; infinite once it is proven.
     refined: dict[tuple[int, ...], float] = field(default_factory=dict)
-    packed: set[tuple[int, ...]] = field(default_factory=set)
+    #: Whether the solver did not come to an end with the last of them: then search goes by the greedy rule alone.
+    refining_is_dear: bool = False
+    #: The best decisions, addresses aside, and whose they are; given up is what had no addresses in full.
     relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
+    relaxed_by: str = ""
+    addressed: Decisions | None = None
 
     @property
     def left(self) -> float:
@@ -84,28 +99,76 @@ class _Auto:
         """Whether there is nothing more to do, or nothing left to do it with."""
         return self.left <= 0 or self.state.done()
 
+    @property
+    def least_bytes(self) -> int:
+        """What the best decisions cost, addresses aside."""
+        return min(self.relaxed_bytes, self.state.noncompulsory_bytes)
+
     def offer(self, decisions: Decisions, by: str) -> None:
-        """Pack and replay decisions that can beat the best plan."""
+        """Take note of decisions; they become a plan at once where they pack as they are."""
         relaxed = noncompulsory_bytes(self.state.problem, decisions)
         if relaxed < self.relaxed_bytes:
-            self.relaxed_bytes, self.relaxed = relaxed, decisions
+            self.relaxed_bytes, self.relaxed, self.relaxed_by = relaxed, decisions, by
         if relaxed < self.state.noncompulsory_bytes:
-            repairs = self.state.repairs
-            self.state.offer(decisions, by)
-            self.spent += REPAIR_WORK * (self.state.repairs - repairs)
-            self.bounds.update_upper(self.state.noncompulsory_bytes)
+            with self._packing():
+                self.state.offer_as_is(decisions, by, work_limit=QUICK_PACKING)
+        self.bounds.update_upper(self.least_bytes)
+
+    def finish(self) -> None:
+        """Make the best decisions a plan, with the best replacement for their order where there was no time for it."""
+        decisions = self.relaxed
+        if decisions is not None and self.refining_is_dear:
+            self.refine(decisions.order, decisions, f"{self.relaxed_by}, best replacement")
+        self.address(last=True)
+        self.pack()
+
+    def address(self, *, last: bool = False) -> None:
+        """Where the best decisions do not pack as they are: give up what is in the way, if that is not too dear yet."""
+        state, decisions = self.state, self.relaxed
+        if decisions is None or self.relaxed_bytes >= state.noncompulsory_bytes:
+            return
+        packing = PACKING_WORK_PER_UNIT * state.packing_units
+        meets = self.relaxed_bytes <= state.bound_bytes
+        if not (last or meets or packing < PACKING_SHARE * self.spent) or (decisions is self.addressed and not last):
+            return
+        state.enter("addresses")
+        self.addressed = decisions
+        hurry = state.stop() or not last
+        with self._packing():
+            limit = PACKING_ON_THE_WAY if hurry else PACKING_AT_LAST
+            state.offer(decisions, self.relaxed_by, work_limit=limit)
+            if last:
+                self._offer_slack(decisions.order)
+
+    def _offer_slack(self, order: Sequence[int]) -> None:
+        """Decide anew along an order with a little less room, which leaves packing some."""
+        from cosma.search import Searcher
+
+        for share in SLACK_SHARES:
+            tighter = _tighter(self.state.problem, share)
+            if tighter is None or self.state.done():
+                return
+            decisions = Searcher(tighter, [order]).outcome.decisions
+            if noncompulsory_bytes(tighter, decisions) < self.state.noncompulsory_bytes:
+                self.state.offer(decisions, f"{self.relaxed_by}, with slack", work_limit=PACKING_ON_THE_WAY)
+
+    @contextmanager
+    def _packing(self) -> Iterator[None]:
+        """Count the work of packing as spent."""
+        units = self.state.packing_units
+        yield
+        self.spent += PACKING_WORK_PER_UNIT * (self.state.packing_units - units)
 
     def pack(self) -> None:
         """Where fragmentation cost traffic: learn which residencies have no addresses together, and decide anew."""
         decisions = self.relaxed
         if decisions is None or self.relaxed_bytes >= self.state.noncompulsory_bytes or self.state.done():
             return
-        if decisions.order in self.packed or self._terms(decisions.order) > MOST_REPLACEMENT_TERMS:
+        if self.refining_is_dear or self._terms(decisions.order) > MOST_REPLACEMENT_TERMS:
             return
         from cosma.exact import pack_order
 
         self.state.enter("addresses")
-        self.packed.add(decisions.order)
         found = pack_order(
             self.state.problem, decisions.order, first=decisions, most_rounds=MOST_CONFLICTS, stop=self.state.stop
         )
@@ -137,7 +200,7 @@ class _Auto:
         key = tuple(order)
         terms = self._terms(key)
         limit = max(REPLACEMENT_WORK, REPLACEMENT_SHARE * self.spent)
-        if limit < 2 * self.refined.get(key, 0.0) or self.over or terms > MOST_REPLACEMENT_TERMS:
+        if limit < 2 * self.refined.get(key, 0.0) or self.state.done() or terms > MOST_REPLACEMENT_TERMS:
             return None
         from cosma.exact import optimal_replacement
 
@@ -146,7 +209,8 @@ class _Auto:
             self.state.problem, key, hint=hint, work_limit=limit, stop=self.state.stop
         )
         self.refined[key] = math.inf if proven else limit
-        self.spent += REPLACEMENT_WORK_PER_TERM * terms + (0.0 if proven else limit)
+        self.refining_is_dear = not proven
+        self.spent += REPLACEMENT_WORK_PER_TERM * terms + (0.0 if proven else REPLACEMENT_RATE * limit)
         self.offer(decisions, by)
         return decisions
 
@@ -159,7 +223,7 @@ class _Auto:
 
         self.state.enter("dynamic programming")
         work = min(FIRST_WORK, self.left)
-        known = min(self.state.noncompulsory_bytes, self.relaxed_bytes)
+        known = self.least_bytes
         # A state is a set of operators and tensors: it costs in proportion to how many there are.
         rate = STATES_PER_SECOND / max(1.0, self.state.problem.operator_count / TYPICAL_OPERATORS)
         found = search_states(
@@ -186,8 +250,10 @@ class _Auto:
         outcome = self.searcher.run(work, self.state.stop)
         self.spent += work
         # Packing is the dear part of an offer, so the order's best replacement goes first; where there is none to
-        # find (known already, too large, interrupted), the search's own decisions stand.
-        better = self.refine(outcome.decisions.order, outcome.decisions, "search, best replacement")
+        # find (known already, too dear, interrupted), the search's own decisions stand.
+        better = None
+        if not self.refining_is_dear:
+            better = self.refine(outcome.decisions.order, outcome.decisions, "search, best replacement")
         if better is None or noncompulsory_bytes(self.state.problem, better) > outcome.noncompulsory_bytes:
             self.offer(outcome.decisions, "search")
         else:
@@ -229,10 +295,12 @@ def run_auto(state: CompileRun) -> None:
     auto.settle()
     for name, order in orders.items():
         auto.refine(order, hints.get(name), f"{name} order, best replacement")
+        if auto.refining_is_dear:
+            break
     auto.enumerate()
     if not auto.over:
         _improve(auto, [*orders.values(), *starts])
-    auto.pack()
+    auto.finish()
 
 
 def _run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> None:
@@ -269,15 +337,23 @@ def _with_slack(state: CompileRun, searcher: Searcher) -> Searcher:
     begin = max(0, (problem.operator_count - LONG_SAMPLE_STEPS) // 2)
     end = min(problem.operator_count, begin + LONG_SAMPLE_STEPS)
     for share in LONG_CAPACITY_SHARES:
-        alignment = problem.accelerator.alignment
-        tighter = replace(problem, capacity_bytes=int(problem.capacity_bytes * share) // alignment * alignment)
-        if not tighter.streamable and smallest_feasible_capacity(tighter) > tighter.capacity_bytes:
+        tighter = _tighter(problem, share)
+        if tighter is None:
             break
         if share < 1:
             searcher = Searcher(tighter, [order], seed=state.seed)
         if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < LONG_MOST_LOST:
             break
     return searcher
+
+
+def _tighter(problem: Problem, share: float) -> Problem | None:
+    """The same problem with a share of the capacity; None if an operator does not fit then."""
+    alignment = problem.accelerator.alignment
+    tighter = replace(problem, capacity_bytes=int(problem.capacity_bytes * share) // alignment * alignment)
+    if not tighter.streamable and smallest_feasible_capacity(tighter) > tighter.capacity_bytes:
+        return None
+    return tighter
 
 
 def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
@@ -289,9 +365,10 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     work = FIRST_ROUND_WORK
     rises = True
     while not auto.over:
-        before, achieved, bound = auto.spent, state.noncompulsory_bytes, state.bound_bytes
+        before, least, bound = auto.spent, auto.least_bytes, state.bound_bytes
         auto.search(min(work, auto.left))
-        found_better = state.noncompulsory_bytes < achieved
+        auto.address()
+        found_better = auto.least_bytes < least
         # Bounds that do not rise either get no more than search does.
         auto.prove(min(PROOF_FACTOR * work if rises and not found_better else work, auto.left))
         rises = state.bound_bytes > bound or not auto.bounds.settled

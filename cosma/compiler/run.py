@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from cosma.errors import PlanInvalidError
 from cosma.heuristics import Method
-from cosma.lowering import realise
+from cosma.lowering import PACKING_WORK, realise, try_realise
 from cosma.plan import Certificate
-from cosma.problem import noncompulsory_bytes, occupancy_bytes
+from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
 
 if TYPE_CHECKING:
@@ -29,13 +29,8 @@ if TYPE_CHECKING:
 ASSUMPTIONS = "no on-chip moves, no recomputation, no tiling"
 
 
-#: Share of traffic that packing may add to decisions before others are made for the same order.
-MOST_LOST = 0.005
-#: How they are made: by the best of the existing policies, with addresses given at once or packed afterwards.
-REPACKED = (
-    Method("given", "cost-aware-belady", "greedy-by-size"),
-    Method("given", "cost-aware-belady", "best-fit"),
-)
+#: How an order alone becomes a plan: by the best of the existing policies, with addresses given on the way.
+ALONG_ORDER = Method("given", "cost-aware-belady", "best-fit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +102,8 @@ class CompileRun:
     timed_out: bool = False
     stopped_early: bool = False
     work: dict[str, float] = field(default_factory=dict)
-    repacked: set[tuple[int, ...]] = field(default_factory=set)
-    #: Packings that had to give residency up: they cost about as much as the work limit of packing allows.
-    repairs: int = 0
+    #: Units of work that packing has taken so far; see :func:`cosma.packing.pack`.
+    packing_units: int = 0
     started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -117,10 +111,11 @@ class CompileRun:
 
     # -- plans and bounds ---------------------------------------------------------------------------------
 
-    def offer(self, candidate: Decisions | Realised, by: str) -> bool:
+    def offer(self, candidate: Decisions | Realised, by: str, *, work_limit: int = PACKING_WORK) -> bool:
         """Replay a candidate and keep it if it is better; ties by transfers, then by peak.
 
-        Decisions are packed first. Returns whether the candidate is now the best.
+        Decisions are packed first, with at most so many units of work, and give up what has no address. Returns
+        whether the candidate is now the best.
 
         Raises
         ------
@@ -135,22 +130,17 @@ class CompileRun:
             # Decisions that hold more than the capacity at some step are no plan: the one in hand stands.
             if int(occupancy_bytes(self.problem, candidate).max(initial=0)) > self.problem.capacity_bytes:
                 return False
-            realised = realise(self.problem, candidate)
-        kept = self._keep(realised, by)
-        self.repairs += realised.repairs > 0
-        if isinstance(candidate, Realised) or self.best_report is None or candidate.order in self.repacked:
-            return kept
-        if _lost(self.problem, candidate, realised) <= MOST_LOST:
-            return kept
-        # Decisions that fill the scratchpad to the last byte may have no addresses, and giving up what is in the way
-        # can cost more than deciding anew along the same order with addresses, or slack for them, in view.
-        self.repacked.add(candidate.order)
-        from cosma.heuristics import run_method
+            realised = realise(self.problem, candidate, work_limit=work_limit)
+            self.packing_units += realised.work_units
+        return self._keep(realised, by)
 
-        for method in REPACKED:
-            if not self.done():
-                kept |= self._keep(run_method(self.problem, method, candidate.order), by)
-        return kept
+    def offer_as_is(self, decisions: Decisions, by: str, *, work_limit: int) -> bool:
+        """Like :meth:`offer`, but only if the decisions can be packed as they are within so many units of work."""
+        if int(occupancy_bytes(self.problem, decisions).max(initial=0)) > self.problem.capacity_bytes:
+            return False
+        realised = try_realise(self.problem, decisions, work_limit=work_limit)
+        self.packing_units += work_limit if realised is None else realised.work_units
+        return realised is not None and self._keep(realised, by)
 
     def offer_starts(self) -> None:
         """Offer the plans given to start from; one that is not valid here is planned anew along its order."""
@@ -160,7 +150,7 @@ class CompileRun:
             if start.realised is not None:
                 self._keep(start.realised, start.name)
             else:
-                self._keep(run_method(self.problem, REPACKED[1], start.order), f"order of {start.name}")
+                self._keep(run_method(self.problem, ALONG_ORDER, start.order), f"order of {start.name}")
 
     def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
@@ -232,11 +222,3 @@ class CompileRun:
 def _rank(report: ReplayReport) -> tuple[int, int, int]:
     return report.traffic.total, report.transfers, report.peak_bytes
 
-
-def _lost(problem: Problem, decisions: Decisions, realised: Realised) -> float:
-    """Share of its traffic that a plan pays because decisions had no addresses as they were."""
-    if not realised.repairs:
-        return 0.0
-    wanted = noncompulsory_bytes(problem, decisions)
-    found = noncompulsory_bytes(problem, realised.decisions)
-    return (found - wanted) / max(1, found)

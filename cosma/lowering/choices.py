@@ -129,7 +129,8 @@ def undoable(
         if r.start >= place.upper or r.end <= place.lower:
             continue
         space = int(problem.space_bytes[r.tensor])
-        if r.in_place_of is not None and place.lower <= r.start and occupancy[r.start] + space <= problem.capacity_bytes:
+        apart = r.in_place_of is not None and int(occupancy[r.start]) + space <= problem.capacity_bytes
+        if apart and place.lower <= r.start:
             found.append(Choice(0, 0, takeover=r.tensor))
         row = form.touches.of(r.tensor)
         low, high = (int(x) for x in np.searchsorted(row, [r.start, r.end]))
@@ -145,7 +146,7 @@ def undoable(
 
 
 def leave(problem: Problem, form: GapForm, residency: Residency, lower: int, upper: int) -> Choice | None:
-    """Find the choice to undo so that a residency is not there in ``[lower, upper)``; None if there is no single one."""
+    """Find the choice to undo so that a residency is not there in ``[lower, upper)``, if a single one is enough."""
     row = form.touches.of(residency.tensor)
     low, high = (int(x) for x in np.searchsorted(row, [residency.start, residency.end]))
     k = int(np.searchsorted(row, lower)) - 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cosma.problem import Decisions, Problem
 
 #: Units of packing work (5 to 10 microseconds each) spent on the given decisions before residency is given up.
-PACKING_WORK = 250_000
+PACKING_WORK = 100_000
 #: Packing the given decisions as they are may spend the work limit divided by this where repair can follow.
 FIRST_SHARE = 4
 

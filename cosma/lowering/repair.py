@@ -1,8 +1,9 @@
-"""Repair of decisions that have no addresses as they are: only where a buffer found no place does anything give way.
+"""Repair of decisions that have no addresses as they are: things give way only where a buffer found no place.
 
-Packing leaves addresses for nearly all buffers and some that are stuck. Around each of those, what lies nearby is packed
-again with everything else where it is; where that is in vain, the choices around it are undone one by one, the cheapest
-first, until it finds a place. At last the costly choices that were given up are tried again.
+Packing leaves addresses for nearly all buffers and some that are stuck. Around each of those, what lies nearby is
+packed again with everything else where it is. Where that is in vain, a place is emptied: what is in the way moves, or
+the choices that keep it there are undone, if that is cheaper than undoing those of the stuck buffer itself. At last the
+costly choices that were given up are tried again.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class Repair:
         self._size = np.array([buffer.size for buffer in buffers], dtype=np.int64)
         self._lower = np.array([buffer.lower for buffer in buffers], dtype=np.int64)
         self._upper = np.array([buffer.upper for buffer in buffers], dtype=np.int64)
+        self._occupancy = occupancy_bytes(self.problem, self.decisions)
 
     def _save(self) -> _State:
         return self.form, self.decisions, self.chains, self._address.copy()
@@ -148,20 +150,19 @@ class Repair:
         """Put a chain into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""
         before = self._address.copy()
         mine = self.chains.buffers[at]
-        self._address[list(room.chains)] = -1
         self._address[at] = room.address
         leaving: list[Choice] = []
         for number in sorted(room.chains, key=lambda number: (-self._size[number], number)):
-            self._address[number] = next((low for low, _ in self._free_gaps(number)), -1)
-        for number in room.chains:
-            if self._address[number] < 0:
-                choices = self._ways_out(number, mine.lower, mine.upper)
-                if choices is None:
-                    self._address = before
-                    return False
-                # What is left of it lies where it lay.
-                self._address[number] = before[number]
-                leaving += choices
+            gaps = self._free_gaps(number)
+            if gaps:
+                self._address[number] = gaps[0][0]
+                continue
+            # What is left of it lies where it lay.
+            choices = self._ways_out(number, mine.lower, mine.upper)
+            if choices is None:
+                self._address = before
+                return False
+            leaving += choices
         if leaving:
             self._undo(leaving)
         return True
@@ -241,7 +242,7 @@ class Repair:
                 return
             before = self._save()
             self._adopt(self.form.keeping(choice))
-            fits = int(occupancy_bytes(self.problem, self.decisions).max()) <= self.problem.capacity_bytes
+            fits = int(self._occupancy.max()) <= self.problem.capacity_bytes
             if fits and self._fit(np.flatnonzero(self._address < 0).tolist()):
                 self.undone.remove(choice)
             else:
@@ -260,8 +261,7 @@ class Repair:
     def _choices(self, at: int, chains: NDArray[np.bool_]) -> list[Choice]:
         """What can be undone of some chains while one of them is alive, cheapest first."""
         place = Place(int(self._lower[at]), int(self._upper[at]), set(np.flatnonzero(chains).tolist()))
-        occupancy = occupancy_bytes(self.problem, self.decisions)
-        return undoable(self.problem, self.form, self.decisions, self.chains, place, occupancy)
+        return undoable(self.problem, self.form, self.decisions, self.chains, place, self._occupancy)
 
     def _fit(self, stuck: Sequence[int]) -> bool:
         """Give chains addresses, moving what lies nearby; say whether all of them found one."""
@@ -277,7 +277,8 @@ class Repair:
             span = LONGER * int(self._upper[k] - self._lower[k]) + 1
             staying = alive & (self._upper - self._lower > span)
             moving = alive & ~staying
-            begin, end = self._lower[moving].min(initial=self._lower[k]), self._upper[moving].max(initial=self._upper[k])
+            begin = self._lower[moving].min(initial=self._lower[k])
+            end = self._upper[moving].max(initial=self._upper[k])
             near = (self._lower < end + span) & (self._upper > begin - span) & (self._address >= 0)
             staying |= near & ((self._lower < begin - span) | (self._upper > end + span))
             names = np.flatnonzero(near).tolist()

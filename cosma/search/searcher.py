@@ -11,6 +11,7 @@ import numpy as np
 
 from cosma.problem import Decisions, noncompulsory_bytes, touches_of
 from cosma.search.chain import PATIENCES, Chain
+from cosma.search.crossover import Elite
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
 from cosma.search.neighbourhood import Neighbourhood
@@ -146,9 +147,11 @@ class Searcher:
         self._stop: Callable[[], bool] = never
         self._orders: list[tuple[int, NDArray[np.int32]]] = []
         self._chains: list[Chain] = []
+        self._elites: dict[float, Elite] = {}
         self._ranges: Ranges | None = None
         self._tapes: dict[float, Tape] = {}
         self._refined: set[tuple[int, ...]] = set()
+        self._refining_is_dear = False
         self._slices_run = 0
         self._collected = 1 << 62
         for start in starts or (range(problem.operator_count),):
@@ -251,13 +254,13 @@ class Searcher:
         if self._ranges is not None:
             self._join()
             return
-        if not self._chains:
+        if not self._elites:
             return
-        chain = min(self._chains, key=lambda chain: chain.best_cost)
-        if chain.best_cost < self._collected:
-            self._collected = chain.best_cost
-            if chain.best_cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
-                self._take_order(chain.best_order(), remember=False)
+        elite = min(self._elites.values(), key=lambda elite: elite.cost)
+        if elite.cost < self._collected:
+            self._collected = elite.cost
+            if elite.cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
+                self._take_order(elite.order, remember=False)
 
     def _search(self) -> Generator[float, None, None]:
         """Rounds of annealing: from all starts first, then from the best found, each round longer."""
@@ -274,14 +277,18 @@ class Searcher:
             if round_number == 0:
                 orders = [self._orders[c % len(self._orders)][1] for c in range(CHAINS)]
                 self._chains = [Chain(net, order, seed=self.seed, rank=c) for c, order in enumerate(orders)]
+                self._elites = {patience: Elite(net, orders[0], patience=patience) for patience in PATIENCES}
             else:
                 self._restart(round_number)
             for chain in self._chains:
                 chain.begin_round(round_number)
             for k in range(slices):
                 yield from self._slice(k / slices, (k + 1) / slices)
-            for chain in sorted(self._chains, key=lambda chain: chain.best_cost)[:REFINED_PER_ROUND]:
-                yield from self._refine(chain.best_order())
+            # A chain carries decisions over from order to order: its best may cost less than the rule alone would.
+            found = [(elite.cost, elite.order) for elite in self._elites.values()]
+            found += [(chain.best_cost, chain.best_order()) for chain in self._chains]
+            for _, order in sorted(found, key=lambda pair: pair[0])[:REFINED_PER_ROUND]:
+                yield from self._refine(order)
             yield from self._solve_stretches(neighbourhood)
             slices = max(slices, min(MOST_SLICES, slices * 2))
 
@@ -306,12 +313,16 @@ class Searcher:
             self._take_order(order)
 
     def _refine(self, contracted: NDArray[np.int32]) -> Generator[float, None, None]:
-        """Give an order its best replacement, if that is affordable and was not done yet."""
+        """Give an order its best replacement, if that is affordable and was not done yet.
+
+        Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and
+        the orders that are tried meanwhile are worth more.
+        """
         from cosma.exact import optimal_replacement
 
         self._take_order(contracted)
         order = self._contraction.expand(contracted.tolist())
-        if order in self._refined or self._met() or self._stop():
+        if order in self._refined or self._refining_is_dear or self._met() or self._stop():
             return
         touches = touches_of(self.problem, order)
         waits = np.diff(touches.step)
@@ -319,12 +330,13 @@ class Searcher:
         terms = int(waits.clip(min=0).sum())
         if terms > MOST_REFINING_TERMS:
             return
-        decisions, _, _ = optimal_replacement(self.problem, order, work_limit=REFINING_WORK, stop=self._stop)
+        decisions, _, proven = optimal_replacement(self.problem, order, work_limit=REFINING_WORK, stop=self._stop)
         self._refined.add(order)
+        self._refining_is_dear = not proven
         traffic = noncompulsory_bytes(self.problem, decisions)
         self._remember(traffic, contracted)
         self._take(decisions, traffic)
-        yield REFINING_WORK_PER_TERM * terms
+        yield REFINING_WORK_PER_TERM * terms + (0.0 if proven else REFINING_WORK)
 
     def _solve_stretches(self, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
         """Solve a few stretches of the best order exactly; chains of later rounds start from what comes out."""
@@ -339,10 +351,11 @@ class Searcher:
                 yield from self._refine(self._contraction.contract(better))
 
     def _restart(self, round_number: int) -> None:
-        """Half of the chains go on from the best order known, half from the best each has found itself."""
+        """Half of the chains go on from the best order known, half from the best of their own or by their own rule."""
         best = self._orders[0][1]
         for c, chain in enumerate(self._chains):
-            chain.restart(best if c % 2 == 0 else chain.best_order())
+            elite = self._elites[chain.patience]
+            chain.restart(best if c % 2 == 0 else chain.best_order() if chain.best_cost < elite.cost else elite.order)
 
     def _slice(self, begin: float, end: float) -> Generator[float, None, None]:
         run_all([lambda chain=chain: chain.run(SLICE_STEPS, begin, end) for chain in self._chains])  # type: ignore[misc]
@@ -350,7 +363,8 @@ class Searcher:
         every = 1 + self.problem.operator_count // OPERATORS_PER_COLLECTED_SLICE
         if self._ranges is None and self._slices_run % every == 0:
             self._collect()
-        yield CHAINS * SLICE_STEPS / STEPS_PER_SECOND
+        learnt = sum(elite.learn(chain) for elite in self._elites.values() for chain in self._chains)
+        yield (CHAINS * SLICE_STEPS + learnt) / STEPS_PER_SECOND
 
     def _has_freedom(self) -> bool:
         """Whether more than one order exists: some operator is not tied to both its neighbours."""

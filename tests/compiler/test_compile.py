@@ -12,7 +12,7 @@ from cosma.compiler.strategies import STRATEGIES
 from cosma.errors import InfeasibleError, InputError, PlanInvalidError
 from cosma.exact import optimal_replacement
 from cosma.graph.json_format import save_graph
-from cosma.lowering import Realised, realise
+from cosma.lowering import Realised
 from cosma.plan import Plan
 from cosma.plan.file import plan_to_json
 from cosma.problem import build_problem, noncompulsory_bytes
@@ -111,19 +111,16 @@ def test_a_strategy_cannot_hand_out_an_invalid_plan() -> None:
     assert run.best is None
 
 
-def test_decisions_that_fragmentation_spoils_are_made_anew_along_their_order() -> None:
-    """What packing gives up is compared with deciding again for the same order; the better of the two stays."""
-    better = 0
+def test_decisions_without_addresses_are_packed_with_little_loss() -> None:
     for seed in (7, 20, 56, 170):
         problem = random_problem(seed, Shape(operators=60, inputs=4, weights=6, most_units=23))
         decisions, _, _ = optimal_replacement(problem, random_order(problem, seed), work_limit=0.2)
-        alone = realise(problem, decisions)
-        assert alone.repairs, "these are instances whose decisions have no addresses as they are"
         run = CompileRun(problem, Limits())
+        assert not run.offer_as_is(decisions, "best replacement", work_limit=20_000), "these have no addresses"
+        assert run.best is None
+        assert run.packing_units > 0
         assert run.offer(decisions, "best replacement")
-        assert run.repairs == 1
         assert run.best is not None
         assert run.best.decisions.order == decisions.order
-        assert run.noncompulsory_bytes <= noncompulsory_bytes(problem, alone.decisions)
-        better += run.noncompulsory_bytes < noncompulsory_bytes(problem, alone.decisions)
-    assert better
+        wanted = noncompulsory_bytes(problem, decisions)
+        assert wanted < run.noncompulsory_bytes <= 1.05 * wanted

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from cosma.search.chain import RULES, Chain
+from cosma.search.crossover import Elite, differing_stretches
+from cosma.search.evaluate import cost_bytes, new_tape
+from cosma.search.network import build_network
+from tests.random_graphs import Shape, random_order, random_problem
+from tests.search.test_kernels import feasible
+
+WIDE = Shape(operators=60, most_units=12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stretches_are_where_orders_differ_and_no_longer_than_need_be(seed: int) -> None:
+    problem = random_problem(seed, WIDE)
+    one, other = (np.array(random_order(problem, s), dtype=np.int32) for s in (seed, seed + 1))
+    stretches = differing_stretches(one, other)
+    inside = {step for first, beyond in stretches for step in range(first, beyond)}
+    cuts = [k for k in range(len(one) + 1) if set(one[:k].tolist()) == set(other[:k].tolist())]
+    assert all(one[step] == other[step] for step in range(len(one)) if step not in inside)
+    assert [(a, b) for a, b in pairwise(cuts) if b - a > 1] == stretches
+
+
+def test_an_order_has_no_stretches_with_itself() -> None:
+    order = np.arange(12, dtype=np.int32)
+    assert differing_stretches(order, order) == []
+    assert differing_stretches(order, order[::-1].copy()) == [(0, 12)]
+
+
+def test_what_two_walks_found_apart_comes_together() -> None:
+    together = 0
+    for seed in range(60):
+        problem = random_problem(seed, WIDE)
+        if not feasible(problem):
+            continue
+        net = build_network(problem).network
+        start = np.arange(len(net.operand_start) - 1, dtype=np.int32)
+        chains = [Chain(net, start, seed=seed, rank=rank) for rank in range(2)]
+        for chain in chains:
+            chain.run(20_000, 0.0, 1.0)
+        elite = Elite(net, start, patience=RULES[0][0])
+        for chain in chains:
+            before = elite.cost
+            assert elite.learn(chain) % len(start) == 0
+            assert elite.cost <= before
+        order = elite.order
+        assert sorted(order.tolist()) == start.tolist()
+        position = {int(v): step for step, v in enumerate(order)}
+        for v in start.tolist():
+            for u in net.predecessor[net.predecessor_start[v] : net.predecessor_start[v + 1]].tolist():
+                assert position[u] < position[v]
+        assert cost_bytes(new_tape(net, order, patience=RULES[0][0])) == elite.cost
+        together += elite.cost < chains[0].best_cost
+    assert together > 3
