@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
 FIRST_WORK = 0.4
 #: Share of the effort within which every cheap bound has its turn before anything is searched.
-SETTLE_SHARE = 0.4
+SETTLE_SHARE = 0.3
 #: Nominal seconds of the first round of search; each round doubles it.
 FIRST_ROUND_WORK = 0.5
 #: Nominal seconds that the best replacement of one order takes per term of its program.
@@ -56,13 +56,13 @@ LONG_CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
 LONG_SAMPLE_STEPS = 600
 LONG_MOST_LOST = 0.2
 #: How much more work bounds get than search in a round in which search found nothing better, while they rise.
-PROOF_FACTOR = 3.0
+PROOF_FACTOR = 2.0
 #: Units of work within which decisions must pack as they are to be a plan at once, and for giving up what is in the
-#: way of the best that do not: on the way, and at the end. Nominal seconds of a unit, and the share of the effort
-#: that may go to packing on the way.
+#: way of the best that do not: on the way, and at the end, for each operator. Nominal seconds of a unit, and the share
+#: of the effort that may go to packing on the way.
 QUICK_PACKING = 5_000
 PACKING_ON_THE_WAY = 20_000
-PACKING_AT_LAST = 100_000
+PACKING_AT_LAST_PER_OPERATOR = 200
 PACKING_WORK_PER_UNIT = 7e-6
 PACKING_SHARE = 0.15
 #: Shares of the capacity with which the best order is decided anew where its decisions do not pack as they are.
@@ -135,7 +135,8 @@ class _Auto:
         self.addressed = decisions
         hurry = state.stop() or not last
         with self._packing():
-            limit = PACKING_ON_THE_WAY if hurry else PACKING_AT_LAST
+            at_last = PACKING_AT_LAST_PER_OPERATOR * state.problem.operator_count
+            limit = PACKING_ON_THE_WAY if hurry else max(PACKING_ON_THE_WAY, at_last)
             state.offer(decisions, self.relaxed_by, work_limit=limit)
             if last:
                 self._offer_slack(decisions.order)

@@ -30,9 +30,8 @@ _State: TypeAlias = "tuple[GapForm, Decisions, Chains, NDArray[np.int64]]"
 
 #: Choices tried one by one before the cheapest is undone for good.
 TRIES = 8
-#: Units of work to pack one stretch again, for all its widenings together; and when no work is left.
-FIT_UNITS = 2_000
-LAST_FIT_UNITS = 200
+#: Units of work to pack one stretch again, for all its widenings together.
+FIT_UNITS = 400
 #: Chains alive together with one beyond which what lies nearby is not packed again.
 MOST_FITTED = 64
 #: What lives this many times as long as a chain that is looked at stays where it is.
@@ -113,21 +112,28 @@ class Repair:
         while not self._fit(self._stuck_within(lower, upper)):
             remaining = self._stuck_within(lower, upper)
             if self.left <= 0:
-                # One choice of each at a time: changing over takes as long as all else together.
-                firsts = [found[0] for k in remaining if (found := self._own_choices(k))]
-                if firsts:
-                    self._undo(firsts)
-                    continue
+                self._free_quickly(remaining)
+                continue
             at = remaining[0]
             own = self._own_choices(at)
             rooms = self._rooms(at, own[0].cost_bytes if own else math.inf)
             least = rooms[0].cost_bytes if rooms else own[0].cost_bytes if own else 0
             # Something smaller nearby may be enough, if the rest moves.
             near = [choice for choice in self._choices(at, self._alive_with(at)) if choice.cost_bytes < least]
-            if any(self._attempt(choice, lower, upper) for choice in near[:TRIES] if self.left > 0):
+            if any(self._attempt(choice, lower, upper) for choice in near[:TRIES]):
                 return
             if not any(self._clear(at, room) for room in rooms):
                 self._undo(own[:1] or self._all_around(at))
+
+    def _free_quickly(self, stuck: Sequence[int]) -> None:
+        """Undo what is cheapest for one chain, or one choice of each: changing over takes as long as all else."""
+        firsts: list[Choice] = []
+        for at in stuck:
+            own = self._own_choices(at)
+            if any(self._clear(at, room) for room in self._rooms(at, own[0].cost_bytes if own else math.inf)):
+                return
+            firsts += own[:1]
+        self._undo(firsts or self._all_around(stuck[0]))
 
     def _undo(self, choices: Sequence[Choice]) -> None:
         self.undone += choices
@@ -290,7 +296,7 @@ class Repair:
                 [*self._address[names].tolist(), self.problem.capacity_bytes],
                 self.problem.capacity_bytes,
                 alignment=self.problem.accelerator.alignment,
-                work_limit=FIT_UNITS if self.left > 0 else LAST_FIT_UNITS,
+                work_limit=FIT_UNITS,
                 searches=WIDENINGS,
             )
             self.left -= found.units
