@@ -30,16 +30,19 @@ _State: TypeAlias = "tuple[GapForm, Decisions, Chains, NDArray[np.int64]]"
 
 #: Choices tried one by one before the cheapest is undone for good.
 TRIES = 8
-#: Units of work to pack one stretch again, for all its widenings together.
-FIT_UNITS = 400
+#: Units of work to pack one stretch again, for all its widenings together: what is left is shared out among the chains
+#: that are stuck, and the choices tried for each, but nobody gets less or more than this.
+LEAST_FIT_UNITS, MOST_FIT_UNITS = 400, 2_000
 #: Chains alive together with one beyond which what lies nearby is not packed again.
 MOST_FITTED = 64
 #: What lives this many times as long as a chain that is looked at stays where it is.
 LONGER = 8
 #: Units of work it takes to look at a chain that is in the way.
 UNITS_PER_ROOM = 4
+#: What costs less than the capacity divided by this leaves without further ado once the work is spent.
+SMALL_SHARE = 64
 #: Units of work it takes to turn choices into one buffer to pack, and to look at it when a stretch is packed.
-UNITS_PER_BUFFER = 2
+UNITS_PER_BUFFER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,10 @@ class Repair:
         firsts: list[Choice] = []
         for at in stuck:
             own = self._own_choices(at)
-            if any(self._clear(at, room) for room in self._rooms(at, own[0].cost_bytes if own else math.inf)):
+            most = own[0].cost_bytes if own else math.inf
+            # One that costs little leaves at once: to look for room for it takes longer than it is worth.
+            dear = most * SMALL_SHARE > self.problem.capacity_bytes
+            if dear and any(self._clear(at, room) for room in self._rooms(at, most)):
                 return
             firsts += own[:1]
         self._undo(firsts or self._all_around(stuck[0]))
@@ -272,6 +278,7 @@ class Repair:
     def _fit(self, stuck: Sequence[int]) -> bool:
         """Give chains addresses, moving what lies nearby; say whether all of them found one."""
         buffers = self.chains.buffers
+        shares = TRIES * max(1, int((self._address < 0).sum()))
         for k in sorted(stuck, key=lambda k: (-self._size[k], k)):
             self._address[k] = next((low for low, _ in self._free_gaps(k)), -1)
             if self._address[k] >= 0:
@@ -296,10 +303,10 @@ class Repair:
                 [*self._address[names].tolist(), self.problem.capacity_bytes],
                 self.problem.capacity_bytes,
                 alignment=self.problem.accelerator.alignment,
-                work_limit=FIT_UNITS,
+                work_limit=min(max(self.left // shares, LEAST_FIT_UNITS), MOST_FIT_UNITS),
                 searches=WIDENINGS,
             )
-            self.left -= found.units
+            self.left -= found.units + UNITS_PER_BUFFER * len(names)
             if found.stuck:
                 return False
             for i, name in enumerate([*names, k]):
