@@ -55,8 +55,10 @@ LONG_BOUND_RATE = 0.3
 LONG_CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
 LONG_SAMPLE_STEPS = 600
 LONG_MOST_LOST = 0.2
-#: How much more work bounds get than search in a round in which search found nothing better, while they rise.
+#: How much more work bounds get than search in a round in which search found nothing better while they rise, and in
+#: any round while they do not.
 PROOF_FACTOR = 2.0
+IDLE_PROOF_FACTOR = 0.5
 #: Units of work within which decisions must pack as they are to be a plan at once, and for giving up what is in the
 #: way of the best that do not: on the way, and at the end, for each operator. Nominal seconds of a unit, and the share
 #: of the effort that may go to packing on the way.
@@ -370,8 +372,9 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
         auto.search(min(work, auto.left))
         auto.address()
         found_better = auto.least_bytes < least
-        # Bounds that do not rise either get no more than search does.
-        auto.prove(min(PROOF_FACTOR * work if rises and not found_better else work, auto.left))
+        # Bounds that do not rise get less than search does.
+        share = (1.0 if found_better else PROOF_FACTOR) if rises else IDLE_PROOF_FACTOR
+        auto.prove(min(share * work, auto.left))
         rises = state.bound_bytes > bound or not auto.bounds.settled
         if auto.spent == before:
             return

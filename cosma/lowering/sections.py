@@ -33,17 +33,12 @@ TRY_UNITS_PER_STEP = 5
 UNITS_PER_STEP = 100
 
 
-def never() -> bool:
-    """Answer False: the ``stop`` of a run that nobody interrupts."""
-    return False
-
-
 def realise_in_sections(
     problem: Problem,
     decisions: Decisions,
     *,
     section_steps: int = SECTION_STEPS,
-    stop: Callable[[], bool] = never,
+    stop: Callable[[], bool] = bool,
 ) -> Realised | None:
     """Pack decisions for a long order, cutting it into sections where it cannot be packed as it is.
 
