@@ -126,7 +126,7 @@ class Repair:
             if any(self._attempt(choice, lower, upper) for choice in near[:TRIES]):
                 return
             if not any(self._clear(at, room) for room in rooms):
-                self._undo(own[:1] or self._all_around(at))
+                self._undo_or_stack(own[:1], at)
 
     def _free_quickly(self, stuck: Sequence[int]) -> None:
         """Undo what is cheapest for one chain, or one choice of each: changing over takes as long as all else."""
@@ -139,7 +139,7 @@ class Repair:
             if dear and any(self._clear(at, room) for room in self._rooms(at, most)):
                 return
             firsts += own[:1]
-        self._undo(firsts or self._all_around(stuck[0]))
+        self._undo_or_stack(firsts, stuck[0])
 
     def _undo(self, choices: Sequence[Choice]) -> None:
         self.undone += choices
@@ -151,12 +151,19 @@ class Repair:
         mine[number] = True
         return [choice for choice in self._choices(number, mine) if choice.takeover < 0]
 
-    def _all_around(self, at: int) -> list[Choice]:
-        """Whatever is kept around a chain that must be there, takeovers only where there is nothing else."""
-        choices = self._choices(at, self._alive_with(at))
-        assert choices, "nothing is kept between touches, and still no packing was found"
-        # Each takeover fits alone at its step; two at one step might not.
-        return [choice for choice in choices if choice.takeover < 0] or choices[:1]
+    def _undo_or_stack(self, choices: Sequence[Choice], at: int) -> None:
+        """Undo choices; without any, whatever is kept around a chain, and if nothing is, lay its step out anew."""
+        around = [] if choices else self._choices(at, self._alive_with(at))
+        # Each takeover fits alone at its step, two at one step might not: they go last, one at a time.
+        choices = choices or [choice for choice in around if choice.takeover < 0] or around[:1]
+        if choices:
+            self._undo(choices)
+            return
+        # All that is alive is so at this step alone, and together it fits: one lies above the other.
+        alive = np.flatnonzero(self._alive_with(at))
+        top = np.cumsum(self._size[alive])
+        assert top[-1] <= self.problem.capacity_bytes, "a step holds more than the capacity"
+        self._address[alive] = top - self._size[alive]
 
     def _clear(self, at: int, room: _Room) -> bool:
         """Put a chain into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""

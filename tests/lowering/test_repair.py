@@ -101,3 +101,35 @@ def test_chains_without_addresses_find_some(share: float) -> None:
         assert report.traffic.noncompulsory == noncompulsory_bytes(problem, repair.decisions)
         repaired += 1
     assert repaired > 40
+
+
+@pytest.mark.parametrize("work_limit", [0, 20_000])
+def test_more_than_can_be_moved_about_at_one_step(work_limit: int) -> None:
+    """A full step that loads a hundred tensors, all but one placed with gaps between them that none can use."""
+    sizes = [64 * (2 + i % 2) for i in range(100)]
+    tensors = [Tensor("x", 0, TensorKind.INPUT), Tensor("y", 0, TensorKind.OUTPUT)]
+    tensors += [Tensor(f"t{i}", size) for i, size in enumerate(sizes)]
+    operators = [Operator(f"o{i}", "Op", ("x",), (f"t{i}",)) for i in range(100)]
+    operators.append(Operator("all", "Op", tuple(f"t{i}" for i in range(100)), ("y",)))
+    problem = build_problem(Graph(tensors, operators), Accelerator(scratchpad=sum(sizes), operands="resident"))
+    decisions = decisions_from_gaps(problem, range(problem.operator_count), lambda gap: False)
+    chains = chains_of(problem, decisions)
+    together = [k for k, buffer in enumerate(chains.buffers) if buffer.lower == 100 and buffer.size]
+    assert len(together) == 100
+    placed = {buffer.id: 0 for buffer in chains.buffers}
+    address = 64
+    for k in together:
+        placed[str(k)] = address
+        address += chains.buffers[k].size + (64 if address < 1_000 else 0)
+    stuck = [k for k in together if placed[str(k)] + chains.buffers[k].size > problem.capacity_bytes]
+    assert stuck
+    for k in stuck:
+        del placed[str(k)]
+    repair = Repair(problem, decisions, chains, placed, work_limit)
+    repair.run()
+    addresses = [0] * len(repair.decisions.residencies)
+    for number, chain in enumerate(repair.chains.members):
+        for i in chain:
+            addresses[i] = repair.offsets[str(number)]
+    report = replay_instructions(problem.graph, problem.accelerator, emit(problem, repair.decisions, addresses))
+    assert report.valid, report.violations[0]
