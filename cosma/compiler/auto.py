@@ -85,7 +85,7 @@ class _Auto:
     refined: dict[tuple[int, ...], float] = field(default_factory=dict)
     #: Whether the solver did not come to an end with the last of them: then search goes by the greedy rule alone.
     refining_is_dear: bool = False
-    #: The best decisions, addresses aside, and whose they are; given up is what had no addresses in full.
+    #: The best decisions, addresses aside, whose they are, and those that were repaired last to become a plan.
     relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
     relaxed_by: str = ""

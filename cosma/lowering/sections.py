@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     Int64s = NDArray[np.int64]
 
 #: Steps of a section that is repaired rather than cut.
-SECTION_STEPS = 600
+SECTION_STEPS = 300
 #: Units of packing work per step: to see whether a section packs as it is, and to pack and repair a short one.
 TRY_UNITS_PER_STEP = 5
-UNITS_PER_STEP = 100
+UNITS_PER_STEP = 50
 
 
 def realise_in_sections(
