@@ -67,7 +67,7 @@ def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING
         What to pack.
     work_limit
         Units of packing work (see :func:`cosma.packing.pack`) for the decisions as they are, at most a part of it,
-        and for repairs; when it is spent, choices are given up in growing batches.
+        and for repairs; when it is spent, what is cheapest is given up without trying anything smaller.
 
     Raises
     ------

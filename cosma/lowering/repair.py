@@ -64,7 +64,7 @@ class Repair:
     placed
         Addresses of most chains, by name; they overlap nowhere and lie within the capacity.
     work_limit
-        Units of packing work; where they are spent, choices are undone in growing batches.
+        Units of packing work; where they are spent, what is cheapest is undone without trying anything smaller.
     """
 
     def __init__(

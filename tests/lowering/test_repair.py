@@ -10,7 +10,7 @@ from cosma.lowering.emit import emit
 from cosma.lowering.repair import Repair
 from cosma.packing import pack
 from cosma.problem import Problem, build_problem, decisions_from_gaps, noncompulsory_bytes, occupancy_bytes, touches_of
-from cosma.validator import replay_instructions
+from cosma.validator import ReplayReport, replay_instructions
 from tests.random_graphs import Shape, random_order, random_problem
 
 
@@ -38,6 +38,15 @@ def crowd(seed: int, *, steps: int = 40, granules: int = 40, operands: str = "re
                 read[step].append(name)
     operators = [Operator(f"o{s}", "Op", (links[s], *read[s]), (links[s + 1], *born[s])) for s in range(steps)]
     return build_problem(Graph(made, operators), Accelerator(scratchpad=64 * granules, operands=operands))
+
+
+def replayed(problem: Problem, repair: Repair) -> ReplayReport:
+    """Replay what a repair came to."""
+    addresses = [0] * len(repair.decisions.residencies)
+    for number, chain in enumerate(repair.chains.members):
+        for i in chain:
+            addresses[i] = repair.offsets[str(number)]
+    return replay_instructions(problem.graph, problem.accelerator, emit(problem, repair.decisions, addresses))
 
 
 @pytest.mark.parametrize("operands", ["resident", "streamable"])
@@ -90,13 +99,7 @@ def test_chains_without_addresses_find_some(share: float) -> None:
         placed = {name: offset for name, offset in packed.offsets.items() if rng.random() < share}
         repair = Repair(problem, decisions, chains, placed, 2_000)
         repair.run()
-        addresses = [0] * len(repair.decisions.residencies)
-        for number, chain in enumerate(repair.chains.members):
-            for i in chain:
-                addresses[i] = repair.offsets[str(number)]
-        report = replay_instructions(
-            problem.graph, problem.accelerator, emit(problem, repair.decisions, addresses)
-        )
+        report = replayed(problem, repair)
         assert report.valid, (seed, report.violations[0])
         assert report.traffic.noncompulsory == noncompulsory_bytes(problem, repair.decisions)
         repaired += 1
@@ -127,9 +130,5 @@ def test_more_than_can_be_moved_about_at_one_step(work_limit: int) -> None:
         del placed[str(k)]
     repair = Repair(problem, decisions, chains, placed, work_limit)
     repair.run()
-    addresses = [0] * len(repair.decisions.residencies)
-    for number, chain in enumerate(repair.chains.members):
-        for i in chain:
-            addresses[i] = repair.offsets[str(number)]
-    report = replay_instructions(problem.graph, problem.accelerator, emit(problem, repair.decisions, addresses))
+    report = replayed(problem, repair)
     assert report.valid, report.violations[0]
