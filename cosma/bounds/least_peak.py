@@ -1,21 +1,23 @@
 """Least peak over all orders, and what it costs to come down from it: segment by segment, added up.
 
 Between two operators that are comparable to all others lies a *segment*. If no order of a segment keeps the tensors
-that cost ``price`` or more within the capacity and the space of any ``count`` of them, then in every plan more than
-``count`` of them are absent at some moment, and each pays for a gap of its own.
+that cost ``price`` or more within the capacity and so many bytes, then in every plan more than these bytes are absent
+at some moment, and each absent tensor pays for a gap of its own.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.segments import segments_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from numpy.typing import NDArray
 
     from cosma.bounds.lifetimes import Lifetime
     from cosma.bounds.reach import Reach
@@ -29,6 +31,9 @@ _MOST_OPERATORS = 3000
 
 #: Distinct prices at which a segment is looked at, at most.
 _MOST_LEVELS = 6
+
+#: Units in which absent bytes are counted, at most: larger ones round up, which keeps the bound true.
+_MOST_UNITS = 4096
 
 #: Tensors that take less than this share of the capacity are left out, first of the coarse question and then of the
 #: fine one: there are many small ones, and they hardly count.
@@ -132,26 +137,32 @@ class _Climb:
             self.order = tuple(range(self.segment.first, self.segment.end))
 
     def _climb(self, counted: Sequence[int]) -> Slices:
+        """Ask, for dearer and dearer tensors, how far beyond the capacity the least peak lies."""
         space, price = self.problem.space_bytes, self.segment.price
         levels = _thinned(sorted({p for t in counted if (p := price[t]) is not None}))
         for level in levels:
             tensors = [t for t in counted if (p := price[t]) is None or p >= level]
-            values = list(accumulate(sorted(p for t in tensors if (p := price[t]) is not None)))
-            spaces = sorted((int(space[t]) for t in tensors if price[t] is not None), reverse=True)
-            # More than ``count`` tensors absent at once are worth ``values[count]``.
-            count = bisect_right(values, self.value_bytes)
-            while count < len(values):
-                search = yield from self._fits(tensors, self.problem.capacity_bytes + sum(spaces[:count]))
-                if search is None:
-                    break
-                if search.order is not None:
+            optional = [t for t in tensors if price[t] is not None]
+            excess, worth = worth_of_excess(
+                np.array([space[t] for t in optional], dtype=np.int64),
+                np.array([price[t] for t in optional], dtype=np.int64),
+            )
+            first = int(np.searchsorted(worth, self.value_bytes, side="right"))
+            # No order keeps the peak down to the excess below ``low``; some order does at ``high``, or nobody knows.
+            low, high, step = first - 1, len(excess), 1
+            while high - low > 1:
+                at = min(low + step, high - 1) if high == len(excess) else (low + high) // 2
+                search = yield from self._fits(tensors, self.problem.capacity_bytes + int(excess[at]))
+                if search is not None and search.impossible:
+                    self.value_bytes = int(worth[at])
+                    low, step = at, 2 * step
+                    continue
+                high = at
+                if search is not None:
                     self.order = search.order if level == levels[0] else self.order or search.order
-                    if count == 0:
+                    if excess[at] == 0:
                         # All of them fit at once; so do fewer.
                         return
-                    break
-                self.value_bytes = values[count]
-                count += 1
 
     def _fits(self, tensors: Sequence[int], most_bytes: int) -> Generator[float, None, PeakSearch | None]:
         """Go on from both ends in turn until one search has the answer; None if memory does not suffice."""
@@ -175,3 +186,35 @@ class _Climb:
                     searches.remove(search)
                     runs.remove(slices)
         return None
+
+
+def worth_of_excess(space: NDArray[np.int64], price: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What it costs at least when more than so many bytes of some tensors are absent: a knapsack cover.
+
+    Parameters
+    ----------
+    space, price
+        What each tensor takes and what its absence costs, in bytes. ``int64[tensors]``.
+
+    Returns
+    -------
+    tuple
+        Excess and worth, both ascending: if more than ``excess[i]`` bytes are absent, those that are cost
+        ``worth[i]`` or more. Each worth is given with the least excess that has it. ``int64[levels]``.
+    """
+    total = int(space.sum())
+    if total == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    unit = max(int(np.gcd.reduce(space)), -(-total // _MOST_UNITS))
+    units = -(-space // unit)
+    never = np.int64(1 << 62)
+    # least[k]: price of absences of at least ``k`` units.
+    least = np.full(int(units.sum()) + 1, never)
+    least[0] = 0
+    for taken, paid in zip(units.tolist(), price.tolist(), strict=True):
+        with_it = np.concatenate([np.full(taken, least[0]), least[:-taken]]) + paid
+        least = np.minimum(least, with_it)
+    # More than ``unit * k`` bytes are at least ``k + 1`` units.
+    worth = least[1 : total // unit + 1]
+    rises = np.flatnonzero(np.diff(worth, prepend=-1) > 0)
+    return rises * unit, worth[rises]

@@ -1,4 +1,4 @@
-"""``auto``: a plan within a second, then proof and improvement in turn while they pay.
+"""``auto``: a plan within a second, then proof and improvement side by side while they pay.
 
 Existing methods come first, so that a valid plan always exists. Then bounds, the best replacement for the orders at
 hand, and dynamic programming over states, which together prove most ordinary networks; then rounds of search and
@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.problem import noncompulsory_bytes, smallest_feasible_capacity, touches_of
+from cosma.parallel import beside
+from cosma.problem import noncompulsory_bytes, tightened, touches_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosma.bounds import BoundEngine
     from cosma.compiler.run import CompileRun
-    from cosma.problem import Decisions, Problem
-    from cosma.search import Searcher
+    from cosma.problem import Decisions
+    from cosma.search import Searcher, SearchOutcome
 
 #: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
 FIRST_WORK = 0.4
@@ -47,18 +49,12 @@ MOST_STATE_OPERATORS = 3000
 #: pieces, replacement is left to the greedy rule (on annealed orders of 10,000 operators the best one gains under
 #: 0.5 %), and packing is done once, at the end.
 MOST_OPERATORS_AS_ONE = 3000
-#: Share of the effort that goes to the pieces' bounds, and nominal seconds counted for one of theirs: each piece is
-#: worked on for the least time that says anything, however many there are.
-LONG_BOUND_SHARE = 0.3
-LONG_BOUND_RATE = 0.3
-#: Shares of the capacity to search with, the first of which packing a sample of so many steps loses less than this.
-LONG_CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
-LONG_SAMPLE_STEPS = 600
-LONG_MOST_LOST = 0.2
 #: How much more work bounds get than search in a round in which search found nothing better while they rise, and in
 #: any round while they do not.
 PROOF_FACTOR = 2.0
 IDLE_PROOF_FACTOR = 0.5
+#: Cores of the machine that nominal seconds speak of: search keeps all of them busy, bounds one.
+CORES = 2
 #: Units of work within which decisions must pack as they are to be a plan at once, and for giving up what is in the
 #: way of the best that do not: on the way, and at the end, for each operator. Nominal seconds of a unit, and the share
 #: of the effort that may go to packing on the way.
@@ -79,7 +75,6 @@ class _Auto:
 
     state: CompileRun
     bounds: BoundEngine
-    searcher: Searcher | None = None
     spent: float = 0.0
     #: Nominal seconds that were granted to the replacement of each order; infinite once it is proven.
     refined: dict[tuple[int, ...], float] = field(default_factory=dict)
@@ -114,7 +109,6 @@ class _Auto:
         if relaxed < self.state.noncompulsory_bytes:
             with self._packing():
                 self.state.offer_as_is(decisions, by, work_limit=QUICK_PACKING)
-        self.bounds.update_upper(self.least_bytes)
 
     def finish(self) -> None:
         """Make the best decisions a plan, with the best replacement for their order where there was no time for it."""
@@ -148,7 +142,7 @@ class _Auto:
         from cosma.search import Searcher
 
         for share in SLACK_SHARES:
-            tighter = _tighter(self.state.problem, share)
+            tighter = tightened(self.state.problem, share)
             if tighter is None or self.state.done():
                 return
             decisions = Searcher(tighter, [order]).outcome.decisions
@@ -177,15 +171,50 @@ class _Auto:
         )
         if found.realised is not None:
             self.state.offer(found.realised, "learnt address conflicts")
-            self.bounds.update_upper(self.state.noncompulsory_bytes)
 
     def prove(self, work: float) -> None:
         """Raise the bound."""
+        self.bounds.update_upper(self.least_bytes)
         if self.bounds.bound.exhausted or self.over:
             return
         self.state.enter("bounds")
-        bound = self.bounds.run(work, self.state.stop)
+        self.bounds.run(work, self.state.stop)
         self.spent += work
+        self._take_bound()
+
+    def search_and_prove(self, searcher: Searcher, search_work: float, prove_work: float) -> None:
+        """Look for better orders and raise the bound at the same time; neither knows what the other finds meanwhile.
+
+        Where one makes the other pointless, that one is ended early, and what it has by then, which depends on the
+        clock, is ignored: nothing better could have come of it.
+        """
+        known, stop = self.least_bytes, self.state.stop
+        if self.over or known <= self.state.bound_bytes:
+            return
+        self.bounds.update_upper(known)
+        search_work = 0.0 if searcher.outcome.exhausted else search_work
+        prove_work = 0.0 if self.bounds.bound.exhausted else prove_work
+        proven = Event()
+
+        def prove(pointless: Event) -> None:
+            bound = self.bounds.run(prove_work, lambda: pointless.is_set() or stop())
+            if bound.value_bytes >= known:
+                proven.set()
+
+        self.state.enter("search and bounds")
+        with beside(prove) as met:
+            outcome = searcher.run(search_work, lambda: proven.is_set() or stop())
+            if outcome.noncompulsory_bytes <= self.state.bound_bytes:
+                met.set()
+        self.spent += search_work + prove_work / CORES
+        if not proven.is_set():
+            self._take_search(searcher, outcome)
+        if not met.is_set():
+            self._take_bound()
+
+    def _take_bound(self) -> None:
+        """Publish the bound; an order found with it gets its best replacement."""
+        bound = self.bounds.bound
         self.state.raise_bound(bound.value_bytes, bound.method)
         if self.bounds.order is not None:
             # A bound found by going through orders knows one; a proof's is optimal but for addresses.
@@ -245,13 +274,8 @@ class _Auto:
         else:
             self.state.raise_bound(found.bound_bytes, name + ", cut short")
 
-    def search(self, work: float) -> None:
-        """Look for better orders, then for the best replacement of the best one."""
-        if self.searcher is None or self.searcher.outcome.exhausted or self.over:
-            return
-        self.state.enter("search")
-        outcome = self.searcher.run(work, self.state.stop)
-        self.spent += work
+    def _take_search(self, searcher: Searcher, outcome: SearchOutcome) -> None:
+        """Offer what search found, with the best replacement for its order."""
         # Packing is the dear part of an offer, so the order's best replacement goes first; where there is none to
         # find (known already, too dear, interrupted), the search's own decisions stand.
         better = None
@@ -260,7 +284,7 @@ class _Auto:
         if better is None or noncompulsory_bytes(self.state.problem, better) > outcome.noncompulsory_bytes:
             self.offer(outcome.decisions, "search")
         else:
-            self.searcher.offer(better)
+            searcher.offer(better)
 
     def _terms(self, order: Sequence[int]) -> int:
         """Size of the replacement program of an order: how long tensors wait between touches, in all."""
@@ -272,6 +296,7 @@ class _Auto:
 def run_auto(state: CompileRun) -> None:
     """Plan a problem until it is proven or the effort is spent; never worse than any existing method."""
     from cosma.bounds import BoundEngine
+    from cosma.compiler.long import run_long
     from cosma.heuristics import EXISTING, ORDERS, run_method
 
     problem = state.problem
@@ -292,7 +317,7 @@ def run_auto(state: CompileRun) -> None:
     given = {start.name: start.order for start in state.starts}
     orders = given | orders if state.best is best_start else orders | given
     if problem.operator_count > MOST_OPERATORS_AS_ONE:
-        _run_long(state, [*orders.values(), *starts])
+        run_long(state, [*orders.values(), *starts])
         return
     auto = _Auto(state, BoundEngine(problem, seed=state.seed, upper_bound=state.noncompulsory_bytes))
     auto.settle()
@@ -306,76 +331,21 @@ def run_auto(state: CompileRun) -> None:
     auto.finish()
 
 
-def _run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> None:
-    """Plan a network of many thousand operators: search first, then bounds along the order found, then search on."""
-    from cosma.bounds.pieces import PieceBounds
-    from cosma.lowering import realise_in_sections
-    from cosma.search import Searcher
-
-    problem, effort = state.problem, state.limits.effort
-    state.enter("search")
-    searcher = Searcher(problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
-    searcher.run((1 - LONG_BOUND_SHARE) * effort / 2, state.stop)
-    if state.done() or effort <= 0:
-        return
-    state.enter("bounds")
-    pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed)
-    pieces.run(LONG_BOUND_SHARE * effort / LONG_BOUND_RATE, state.stop)
-    state.raise_bound(pieces.value_bytes, pieces.method)
-    state.enter("search")
-    searcher = _with_slack(state, searcher)
-    outcome = searcher.run((1 - LONG_BOUND_SHARE) * effort / 2, state.stop)
-    state.enter("addresses")
-    realised = realise_in_sections(problem, outcome.decisions, stop=state.stop)
-    if realised is not None:
-        state.offer(realised, "search, packed in sections")
-
-
-def _with_slack(state: CompileRun, searcher: Searcher) -> Searcher:
-    """Search with as much of the scratchpad as can be packed without much loss, judged by a sample of the steps."""
-    from cosma.lowering import packing_loss
-    from cosma.search import Searcher
-
-    problem, order = state.problem, searcher.outcome.decisions.order
-    begin = max(0, (problem.operator_count - LONG_SAMPLE_STEPS) // 2)
-    end = min(problem.operator_count, begin + LONG_SAMPLE_STEPS)
-    for share in LONG_CAPACITY_SHARES:
-        tighter = _tighter(problem, share)
-        if tighter is None:
-            break
-        if share < 1:
-            searcher = Searcher(tighter, [order], seed=state.seed)
-        if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < LONG_MOST_LOST:
-            break
-    return searcher
-
-
-def _tighter(problem: Problem, share: float) -> Problem | None:
-    """The same problem with a share of the capacity; None if an operator does not fit then."""
-    alignment = problem.accelerator.alignment
-    tighter = replace(problem, capacity_bytes=int(problem.capacity_bytes * share) // alignment * alignment)
-    if not tighter.streamable and smallest_feasible_capacity(tighter) > tighter.capacity_bytes:
-        return None
-    return tighter
-
-
 def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     """Rounds of search and bounds, each longer than the last."""
     from cosma.search import Searcher
 
     state = auto.state
-    auto.searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
-    work = FIRST_ROUND_WORK
-    rises = True
+    searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
+    work, share = FIRST_ROUND_WORK, PROOF_FACTOR
     while not auto.over:
         before, least, bound = auto.spent, auto.least_bytes, state.bound_bytes
-        auto.search(min(work, auto.left))
+        search_work = min(work, auto.left / (1 + share / CORES))
+        auto.search_and_prove(searcher, search_work, share * search_work)
         auto.address()
-        found_better = auto.least_bytes < least
-        # Bounds that do not rise get less than search does.
-        share = (1.0 if found_better else PROOF_FACTOR) if rises else IDLE_PROOF_FACTOR
-        auto.prove(min(share * work, auto.left))
-        rises = state.bound_bytes > bound or not auto.bounds.settled
         if auto.spent == before:
             return
+        # Bounds that do not rise get less than search does.
+        rises = state.bound_bytes > bound or not auto.bounds.settled
+        share = (1.0 if auto.least_bytes < least else PROOF_FACTOR) if rises else IDLE_PROOF_FACTOR
         work *= 2

@@ -138,7 +138,7 @@ def _divide(state: CompileRun, order: Sequence[int] | None, effort: float) -> bo
 STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
-        Strategy("auto", "existing methods, then proof and improvement in turn, until proof or effort", _auto),
+        Strategy("auto", "existing methods, then proof and improvement side by side, until proof or effort", _auto),
         Strategy("exact", "order and residency to proof by programs and dynamic programming, then packing", run_exact),
         Strategy("divide", "divide and conquer: parts of the order solved exactly and joined", run_divide),
         Strategy("ilp", "one program for order, residency and addresses; for small graphs", run_ilp),

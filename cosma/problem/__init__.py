@@ -11,7 +11,7 @@ from cosma.problem.decisions import (
     with_takeovers,
 )
 from cosma.problem.part import part_of
-from cosma.problem.problem import Problem, build_problem, smallest_feasible_capacity
+from cosma.problem.problem import Problem, build_problem, smallest_feasible_capacity, tightened
 
 __all__ = [
     "Decisions",
@@ -24,6 +24,7 @@ __all__ = [
     "occupancy_bytes",
     "part_of",
     "smallest_feasible_capacity",
+    "tightened",
     "touches_of",
     "with_takeovers",
 ]

@@ -7,7 +7,7 @@ constants under ``weights = scratchpad``. Ragged tables are stored as offsets an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,6 +174,13 @@ def smallest_feasible_capacity(problem: Problem) -> int:
     if problem.streamable:
         return 0
     return max((problem.working_set_bytes(v) for v in range(problem.operator_count)), default=0)
+
+
+def tightened(problem: Problem, share: float) -> Problem | None:
+    """Build the same problem with a share of the capacity; None if an operator does not fit then."""
+    alignment = problem.accelerator.alignment
+    tighter = replace(problem, capacity_bytes=int(problem.capacity_bytes * share) // alignment * alignment)
+    return tighter if smallest_feasible_capacity(tighter) <= tighter.capacity_bytes else None
 
 
 def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from cosma.parallel import run_all
 from cosma.problem import Decisions, noncompulsory_bytes, touches_of
 from cosma.search.chain import PATIENCES, Chain
 from cosma.search.crossover import Elite
@@ -16,7 +17,6 @@ from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
 from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.network import build_network
-from cosma.search.parallel import run_all
 from cosma.search.ranges import Ranges
 
 if TYPE_CHECKING:

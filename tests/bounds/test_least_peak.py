@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from cosma.accelerator import Accelerator
 from cosma.bounds import BoundEngine
-from cosma.bounds.least_peak import LeastPeak
+from cosma.bounds import least_peak as least_peak_module
+from cosma.bounds.least_peak import LeastPeak, worth_of_excess
 from cosma.bounds.lifetimes import lifetimes_of
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.reach import reach_of
@@ -140,6 +142,31 @@ def towers(count: int) -> Problem:
     operators.append(Operator("join", "Conv", tuple(f"narrow{i}" for i in range(count)), ("y",), covers=("y",)))
     graph = Graph(tensors, operators, "towers")
     return build_problem(graph, Accelerator(scratchpad=1 << 20, operands="resident", in_place=False))
+
+
+@pytest.mark.parametrize("most_units", [4096, 7])
+def test_worth_of_excess_is_the_cheapest_cover(most_units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(least_peak_module, "_MOST_UNITS", most_units)
+    rng = np.random.default_rng(5)
+    exact = 0
+    for _ in range(300):
+        count = int(rng.integers(1, 7))
+        space = rng.integers(1, 9, count) * 64
+        price = rng.integers(0, 20, count)
+        excess, worth = worth_of_excess(space, price)
+        for absent in range(0, int(space.sum()), 64):
+            covers = [set_ for k in range(count + 1) for set_ in combinations(range(count), k)]
+            cheapest = min(sum(price[list(set_)]) for set_ in covers if sum(space[list(set_)]) > absent)
+            level = int(np.searchsorted(excess, absent, side="right")) - 1
+            assert level < 0 or worth[level] <= cheapest
+            exact += level >= 0 and worth[level] == cheapest
+            assert most_units < 4096 or worth[level] == cheapest
+    assert exact > 1000
+
+
+def test_worth_of_excess_of_nothing() -> None:
+    excess, worth = worth_of_excess(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    assert len(excess) == len(worth) == 0
 
 
 def test_never_above_the_optimum_and_often_the_optimum() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from cosma import parallel as parallel_module
 from cosma.problem import Decisions, noncompulsory_bytes, occupancy_bytes
 from cosma.search import Searcher, search
-from cosma.search import parallel as parallel_module
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 from tests.search.test_kernels import LARGE, feasible

@@ -1,0 +1,71 @@
+"""Networks of many thousand operators: shared out, bounded by pieces and packed in sections.
+
+Search comes first, then bounds along the order found, beside more search.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.parallel import beside
+from cosma.problem import tightened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.compiler.run import CompileRun
+    from cosma.problem import Decisions
+    from cosma.search import Searcher
+
+#: Shares of the effort that go to each of two turns of search, and to the pieces' bounds; nominal seconds counted for
+#: one of theirs: each piece is worked on for the least time that says anything, however many there are.
+SEARCH_SHARE = 0.35
+BOUND_SHARE = 0.3
+BOUND_RATE = 0.3
+#: Shares of the capacity to search with, the first of which packing a sample of so many steps loses less than this.
+CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
+SAMPLE_STEPS = 600
+MOST_LOST = 0.2
+
+
+def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> None:
+    """Improve on the plan in hand until it is proven or the effort is spent."""
+    from cosma.bounds.pieces import PieceBounds
+    from cosma.lowering import realise_in_sections
+    from cosma.search import Searcher
+
+    problem, effort = state.problem, state.limits.effort
+    state.enter("search")
+    searcher = Searcher(problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
+    searcher.run(effort * SEARCH_SHARE, state.stop)
+    if state.done() or effort <= 0:
+        return
+    pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed)
+    state.enter("search and bounds")
+    with beside(lambda _: pieces.run(effort * BOUND_SHARE / BOUND_RATE, state.stop)):
+        searcher = _with_slack(state, searcher)
+        outcome = searcher.run(effort * SEARCH_SHARE, state.stop)
+    state.raise_bound(pieces.value_bytes, pieces.method)
+    state.enter("addresses")
+    realised = realise_in_sections(problem, outcome.decisions, stop=state.stop)
+    if realised is not None:
+        state.offer(realised, "search, packed in sections")
+
+
+def _with_slack(state: CompileRun, searcher: Searcher) -> Searcher:
+    """Search with as much of the scratchpad as can be packed without much loss, judged by a sample of the steps."""
+    from cosma.lowering import packing_loss
+    from cosma.search import Searcher
+
+    problem, order = state.problem, searcher.outcome.decisions.order
+    begin = max(0, (problem.operator_count - SAMPLE_STEPS) // 2)
+    end = min(problem.operator_count, begin + SAMPLE_STEPS)
+    for share in CAPACITY_SHARES:
+        tighter = tightened(problem, share)
+        if tighter is None:
+            break
+        if share < 1:
+            searcher = Searcher(tighter, [order], seed=state.seed)
+        if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < MOST_LOST:
+            break
+    return searcher

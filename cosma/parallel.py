@@ -1,0 +1,59 @@
+"""Independent work on the cores there are; results do not depend on how many."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: Threads used at most; kernels and solvers release the interpreter lock.
+MOST_THREADS = 4
+
+
+def core_count() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_all(jobs: Sequence[Callable[[], None]]) -> None:
+    """Run all jobs and wait for them; each must touch nothing that another one does."""
+    threads = min(MOST_THREADS, core_count(), len(jobs))
+    if threads <= 1:
+        for job in jobs:
+            job()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
+
+
+@contextmanager
+def beside(job: Callable[[Event], object]) -> Iterator[Event]:
+    """Run a job on a thread of its own while the body runs, and wait for it; each must touch nothing of the other's.
+
+    Parameters
+    ----------
+    job
+        Gets an event that asks it to end early; to be polled often. What it raises is raised after the body.
+
+    Yields
+    ------
+    Event
+        That event. It is set, too, when the body raises.
+    """
+    pointless = Event()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(job, pointless)
+        try:
+            yield pointless
+        except BaseException:
+            pointless.set()
+            raise
+        future.result()
