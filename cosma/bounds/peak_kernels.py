@@ -16,15 +16,17 @@ from cosma.compiled import helper, kernel
 if TYPE_CHECKING:
     from cosma.bounds.label_tables import Ints, Words
 
-SPACE, ALIVE, ENDLESS = (integer(i) for i in range(3))
-"""Columns of ``tensors``: bytes, whether touched before the segment, whether touched after it."""
+SPACE, ALIVE, ENDLESS, ENDED_BY = (integer(i) for i in range(4))
+"""Columns of ``tensors``: bytes, whether touched before the segment, whether touched after it, and the kind of move that
+ends it whichever operator is last."""
 
 TOUCHED, PAIRED, FOLLOWED = (integer(i) for i in range(3))
 """Columns of ``operators``: where in ``links`` its lists of tensors touched, of pairs (result, operand) and of
 successors begin."""
 
-HELD, PARENT, NEXT, KEY = (integer(i) for i in range(4))
-"""Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash."""
+HELD, PARENT, NEXT, KEY, MOVE = (integer(i) for i in range(5))
+"""Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash, and the kind of the
+first move on the way from there (-1: all that was left); the others were safe to make at once."""
 
 ENDING, ONLY = (integer(i) for i in range(2))
 """Columns of ``kinds`` of moves: the tensor that ends, the operator that must be the last to run (-1: any)."""
@@ -38,6 +40,9 @@ KIND, FITS, AFTER = (integer(i) for i in range(3))
 
 FOUND, EXHAUSTED, CUT_SHORT = 1, 0, -1
 """What a search ends with."""
+
+MOST_FOLLOWING = integer(3)
+"""Operators of a move that is looked for right after another one, at most: longer ones are found later."""
 
 _ZERO = np.uint64(0)
 
@@ -148,9 +153,10 @@ def weigh(
 ) -> None:  # fmt: skip
     """Note whether the operators of ``rest[row]`` fit, the last of them being ``only`` (-1: any), and what they leave.
 
-    ``seen`` is working memory, one stamp per tensor.
+    ``seen`` is working memory, one stamp per tensor. What is left is not known of operators that do not fit.
     """
     most, after = held, held
+    paired = operators[operators.shape[0] - 1, PAIRED] > operators[0, PAIRED]
     words = states.shape[1]
     tally[STAMP] += 1
     stamp = tally[STAMP]
@@ -172,6 +178,9 @@ def weigh(
                 if not known:
                     most += tensors[t, SPACE]
                     after += tensors[t, SPACE]
+                    if most > capacity and not paired:
+                        moves[row, FITS] = False
+                        return
                 if ends_with(tensors, touching, states, at, rest, row, t):
                     after -= tensors[t, SPACE]
             if only < 0 or only == v:
@@ -179,6 +188,20 @@ def weigh(
                 best = taken if taken > best else best
     moves[row, AFTER] = after
     moves[row, FITS] = best >= 0 and most - best <= capacity
+
+
+@helper
+def is_safe(
+    states: Words, rest: Words, row: int, count: int, held: int, only: int, moves: Ints
+) -> bool:
+    """Whether a move that was weighed may be made at once."""
+    safe = only < 0 and moves[row, FITS] and moves[row, AFTER] <= held
+    other = integer(0)
+    while safe and other < count:
+        # One within which something else ends is not known to hold no less before its end.
+        safe = not within(rest, other, row) or within(rest, row, other)
+        other += 1
+    return bool(safe)
 
 
 @helper
@@ -190,15 +213,98 @@ def weigh_all(
     for row in range(count):
         only = kinds[moves[row, KIND], ONLY]
         weigh(tensors, operators, links, touching, states, at, rest, row, capacity, held, moves, seen, only, tally)
-        alone = only < 0 and moves[row, FITS] and moves[row, AFTER] <= held
-        other = integer(0)
-        while alone and other < count:
-            # One within which something else ends is not known to hold no less before its end.
-            alone = not within(rest, other, row) or within(rest, row, other)
-            other += 1
-        if alone:
+        if is_safe(states, rest, row, count, held, only, moves):
             return integer(row)
     return integer(-1)
+
+
+@helper
+def ends_inside(
+    masks: Words, tensors: Ints, operators: Ints, links: Ints, states: Words, at: int, rest: Words, row: int
+) -> bool:
+    """Whether a tensor ends before all operators of ``rest[row]`` have run in state ``at``."""
+    for k in range(states.shape[1]):
+        word = rest[row, k]
+        while word:
+            v = k * 64 + lowest(word)
+            word &= word - ONE
+            for i in range(operators[v, TOUCHED], operators[v + 1, TOUCHED]):
+                kind = tensors[links[i], ENDED_BY]
+                if kind < 0:
+                    continue
+                some, all_, inside = False, True, True
+                for j in range(states.shape[1]):
+                    left = masks[kind, j] & ~states[at, j]
+                    some = some or left != _ZERO
+                    inside = inside and (left & ~rest[row, j]) == _ZERO
+                    all_ = all_ and left == rest[row, j]
+                if some and inside and not all_:
+                    return True
+    return False
+
+
+@helper
+def safe_after(
+    masks: Words, tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int, rest: Words,
+    last: int, capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
+) -> bool:  # fmt: skip
+    """Find a move that goes on from ``rest[last]``, just run, and may be made at once: put it into the row after."""
+    words, row = states.shape[1], last + 1
+    for k in range(words):
+        word = rest[last, k]
+        while word:
+            u = k * 64 + lowest(word)
+            word &= word - ONE
+            for i in range(operators[u, FOLLOWED], operators[u + 1, FOLLOWED]):
+                v = links[i]
+                if member(states, at, v):
+                    continue
+                for j in range(operators[v, TOUCHED], operators[v + 1, TOUCHED]):
+                    kind = tensors[links[j], ENDED_BY]
+                    if kind < 0:
+                        continue
+                    many = integer(0)
+                    for n in range(words):
+                        rest[row, n] = masks[kind, n] & ~states[at, n]
+                        many += population(rest[row, n])
+                    tally[LOOKS] += words
+                    if many > MOST_FOLLOWING:
+                        continue
+                    weigh(
+                        tensors, operators, links, touching, states, at, rest, row, capacity, held, moves, seen,
+                        integer(-1), tally,
+                    )  # fmt: skip
+                    if (
+                        moves[row, FITS]
+                        and moves[row, AFTER] <= held
+                        and not ends_inside(masks, tensors, operators, links, states, at, rest, row)
+                    ):
+                        return True
+    return False
+
+
+@helper
+def make_safe_moves(
+    masks: Words, tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int, rest: Words,
+    last: int, capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
+) -> int:  # fmt: skip
+    """Make moves that go on from ``rest[last]`` while that is safe; return what is held in the end.
+
+    ``rest`` has the moves made in the rows after ``last``, in turn, while there is room for them.
+    """
+    while safe_after(
+        masks, tensors, operators, links, touching, states, at, rest, last, capacity, held, moves, seen, tally
+    ):  # fmt: skip
+        row = last + 1
+        held = moves[row, AFTER]
+        for k in range(states.shape[1]):
+            states[at, k] |= rest[row, k]
+        if row + 2 < rest.shape[0]:
+            last = row
+        else:
+            for k in range(states.shape[1]):
+                rest[last, k] = rest[row, k]
+    return integer(held)
 
 
 @helper
@@ -243,8 +349,9 @@ def explore(
         at = stack[tally[WAITING]]
         held = notes[at, HELD]
         count = list_moves(masks, kinds, blocked, tensors, states, at, ended, rest, moves, tally)
+        more = count > 0
         forced = integer(-1)
-        if count:
+        if more:
             forced = weigh_all(
                 kinds, tensors, operators, links, touching, states, at, rest, count, capacity, held, moves, seen, tally
             )  # fmt: skip
@@ -269,8 +376,13 @@ def explore(
             child = tally[MADE]
             for k in range(words):
                 states[child, k] = states[at, k] | rest[row, k]
-            notes[child, HELD] = moves[row, AFTER]
+                rest[known, k] = rest[row, k]
+            notes[child, HELD] = make_safe_moves(
+                masks, tensors, operators, links, touching, states, child, rest, known, capacity, moves[row, AFTER],
+                moves, seen, tally,
+            )  # fmt: skip
             notes[child, PARENT] = at
+            notes[child, MOVE] = moves[row, KIND] if more else -1
             if enter(states, notes, heads, tally):
                 # The least held, then the first listed, is taken first: it lies on top of the stack.
                 top = tally[WAITING]
@@ -280,3 +392,30 @@ def explore(
                 stack[top] = child
                 tally[WAITING] += 1
     return EXHAUSTED
+
+
+@kernel
+def retrace(
+    capacity: int, masks: Words, kinds: Ints, blocked: Words, tensors: Ints, operators: Ints, links: Ints,
+    states: Words, notes: Ints, child: int, scratch: int, rest: Words, moves: Ints, seen: Ints, tally: Ints,
+) -> None:  # fmt: skip
+    """List in the rows of ``rest`` the moves on the way to a state from the one it came from.
+
+    ``scratch`` is a row of ``states`` that may be overwritten; ``blocked`` is not looked at.
+    """
+    words, known = states.shape[1], kinds.shape[0]
+    at, kind = notes[child, PARENT], notes[child, MOVE]
+    only = kinds[kind, ONLY] if kind >= 0 else integer(-1)
+    masks_of = kind if kind >= 0 else masks.shape[0] - 1
+    touching = masks[known : masks.shape[0] - 1]
+    for k in range(words):
+        rest[0, k] = masks[masks_of, k] & ~states[at, k]
+        states[scratch, k] = states[at, k] | rest[0, k]
+    weigh(
+        tensors, operators, links, touching, states, at, rest, integer(0), capacity, notes[at, HELD], moves, seen, only,
+        tally,
+    )  # fmt: skip
+    make_safe_moves(
+        masks, tensors, operators, links, touching, states, scratch, rest, integer(0), capacity, moves[0, AFTER], moves,
+        seen, tally,
+    )  # fmt: skip

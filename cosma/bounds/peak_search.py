@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cosma.problem import Problem
 
 #: Nominal seconds of a step of the inner loops, and of a state.
-_WORK_PER_LOOK = 1.5e-9
-_WORK_PER_STATE = 1e-6
+_WORK_PER_LOOK = 3e-9
+_WORK_PER_STATE = 2e-6
 
 #: Steps of the inner loops in a slice.
 _LOOKS_PER_SLICE = 5_000_000
@@ -75,9 +75,10 @@ class PeakSearch:
 
     def run(self) -> Generator[float, None, None]:
         """Search until there is an answer or no memory left, yielding the work done (nominal seconds)."""
-        from cosma.bounds.peak_kernels import CUT_SHORT, EXHAUSTED, FOUND, LOOKS, MADE, PARENT, explore
+        from cosma.bounds.peak_kernels import CUT_SHORT, EXHAUSTED, FOUND, LOOKS, MADE, explore
 
-        masks, kinds, blocked, tensors, operators, links = self._tables()
+        tables = self._tables()
+        masks, kinds, _, tensors, _, _ = tables
         words, children = masks.shape[1], len(kinds) + 2
         states = _States(max(_FIRST_ROOM, 2 * children), words)
         states.notes[0, 0] = tensors[tensors[:, 1] != 0, 0].sum()
@@ -88,8 +89,8 @@ class PeakSearch:
         while outcome == CUT_SHORT:
             looks, made = int(tally[LOOKS]), int(tally[MADE])
             outcome = explore(
-                self.most_bytes, masks, kinds, blocked, tensors, operators, links, states.sets, states.notes,
-                states.heads, states.stack, rest, moves, seen, tally, _LOOKS_PER_SLICE,
+                self.most_bytes, *tables, states.sets, states.notes, states.heads, states.stack, rest, moves, seen,
+                tally, _LOOKS_PER_SLICE,
             )  # fmt: skip
             yield _WORK_PER_LOOK * (int(tally[LOOKS]) - looks) + _WORK_PER_STATE * (int(tally[MADE]) - made)
             full = int(tally[MADE]) + children >= len(states.sets)
@@ -97,7 +98,7 @@ class PeakSearch:
                 return
         self.impossible = outcome == EXHAUSTED
         if outcome == FOUND:
-            self.order = self._traced(states.sets, states.notes[:, PARENT], tally)
+            self.order = self._traced(tables, states, tally)
 
     def _tables(self) -> tuple[Words, Ints, Words, Ints, Ints, Ints]:
         """Lay the segment out for the kernel, operators and tensors numbered from 0."""
@@ -115,10 +116,13 @@ class PeakSearch:
                 end |= self._before[v] >> first & inside
             touches.append(mask)
             ends.append(end | mask)
-        tensors = np.zeros((len(number), 3), dtype=np.int64)
+        tensors = np.zeros((len(number), 4), dtype=np.int64)
         for t, i in number.items():
-            tensors[i] = problem.space_bytes[t], t in self._alive, t in self._endless
+            tensors[i] = problem.space_bytes[t], t in self._alive, t in self._endless, -1
         kinds, blockers = self._kinds(ends, tensors)
+        for kind, (i, only) in enumerate(kinds):
+            if only < 0:
+                tensors[i, 3] = kind
         paired: list[list[int]] = []
         followed: list[list[int]] = []
         for v in range(first, self.segment.end):
@@ -165,16 +169,28 @@ class PeakSearch:
                     blockers.append(sum(1 << j for j in inside if not ends[j] >> v & 1))
         return kinds, blockers
 
-    def _traced(self, sets: Words, parent: Ints, tally: Ints) -> tuple[int, ...]:
+    def _traced(self, tables: tuple[Words, Ints, Words, Ints, Ints, Ints], states: _States, tally: Ints) -> tuple[int, ...]:
         """Follow the state in which all has run back to the first."""
-        from cosma.bounds.peak_kernels import GOAL
+        from cosma.bounds.peak_kernels import GOAL, MADE, PARENT, retrace
 
-        at = int(tally[GOAL])
-        parts = []
+        count = self.segment.end - self.segment.first
+        rest = np.zeros((count + 3, states.sets.shape[1]), dtype=np.uint64)
+        moves = np.zeros((count + 3, 3), dtype=np.int64)
+        seen = np.full(len(tables[3]), -1, dtype=np.int64)
+        at, parts = int(tally[GOAL]), []
         while at > 0:
-            here, come = (int.from_bytes(sets[state].tobytes(), "little") for state in (at, int(parent[at])))
-            parts.append(members(here & ~come, self.segment.end - self.segment.first) + self.segment.first)
-            at = int(parent[at])
+            retrace(
+                self.most_bytes, *tables, states.sets, states.notes, at, int(tally[MADE]), rest, moves, seen, tally
+            )
+            here, ran = (_set_of(states.sets[state]) for state in (at, int(states.notes[at, PARENT])))
+            way = []
+            for move in rest:
+                if ran == here:
+                    break
+                way.append(members(_set_of(move), count) + self.segment.first)
+                ran |= _set_of(move)
+            parts.append(np.concatenate(way[::-1] if self.backwards else way))
+            at = int(states.notes[at, PARENT])
         if not self.backwards:
             parts.reverse()
         return tuple(np.concatenate(parts).tolist())
@@ -185,7 +201,7 @@ class _States:
 
     def __init__(self, room: int, words: int) -> None:
         self.sets = np.zeros((room, words), dtype=np.uint64)
-        self.notes = np.zeros((room, 4), dtype=np.int64)
+        self.notes = np.zeros((room, 5), dtype=np.int64)
         self.stack = np.zeros(room, dtype=np.int64)
         self.heads = np.zeros(1 << (room - 1).bit_length(), dtype=np.int64)
 
@@ -194,7 +210,7 @@ class _States:
         from cosma.bounds.peak_kernels import KEY, NEXT
 
         room, words = self.sets.shape
-        if 2 * room * 8 * (words + 7) > _MOST_BYTES:
+        if 2 * room * 8 * (words + 8) > _MOST_BYTES:
             return False
         larger = _States(2 * room, words)
         larger.sets[:room], larger.notes[:room], larger.stack[:room] = self.sets, self.notes, self.stack
@@ -207,6 +223,11 @@ class _States:
         larger.notes[order[:1] + 1, NEXT] = 0
         self.sets, self.notes, self.stack, self.heads = larger.sets, larger.notes, larger.stack, larger.heads
         return True
+
+
+def _set_of(words: Words) -> int:
+    """A row of words as one bit set."""
+    return int.from_bytes(words.tobytes(), "little")
 
 
 def _packed(masks: Sequence[int], count: int) -> NDArray[np.uint64]:
