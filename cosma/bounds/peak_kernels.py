@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from cosma.bounds.label_tables import Ints, Words
 
 SPACE, ALIVE, ENDLESS, ENDED_BY = (integer(i) for i in range(4))
-"""Columns of ``tensors``: bytes, whether touched before the segment, whether touched after it, and the kind of move that
-ends it whichever operator is last."""
+"""Columns of ``tensors``: bytes, whether touched before the segment, whether touched after it, and the kind of move
+that ends it whichever operator is last."""
 
 TOUCHED, PAIRED, FOLLOWED = (integer(i) for i in range(3))
 """Columns of ``operators``: where in ``links`` its lists of tensors touched, of pairs (result, operand) and of
 successors begin."""
 
 HELD, PARENT, NEXT, KEY, MOVE = (integer(i) for i in range(5))
-"""Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash, and the kind of the
-first move on the way from there (-1: all that was left); the others were safe to make at once."""
+"""Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash, and the kind of
+the first move on the way from there (-1: all that was left); the others were safe to make at once."""
 
 ENDING, ONLY = (integer(i) for i in range(2))
 """Columns of ``kinds`` of moves: the tensor that ends, the operator that must be the last to run (-1: any)."""

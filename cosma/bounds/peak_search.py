@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cosma.bounds.segments import Segment
     from cosma.problem import Problem
 
+    #: What the kernel reads: masks, kinds, blocked, tensors, operators, links.
+    _Tables = tuple[Words, Ints, Words, Ints, Ints, Ints]
+
 #: Nominal seconds of a step of the inner loops, and of a state.
 _WORK_PER_LOOK = 3e-9
 _WORK_PER_STATE = 2e-6
@@ -100,7 +103,7 @@ class PeakSearch:
         if outcome == FOUND:
             self.order = self._traced(tables, states, tally)
 
-    def _tables(self) -> tuple[Words, Ints, Words, Ints, Ints, Ints]:
+    def _tables(self) -> _Tables:
         """Lay the segment out for the kernel, operators and tensors numbered from 0."""
         problem, first = self.problem, self.segment.first
         count = self.segment.end - first
@@ -169,7 +172,7 @@ class PeakSearch:
                     blockers.append(sum(1 << j for j in inside if not ends[j] >> v & 1))
         return kinds, blockers
 
-    def _traced(self, tables: tuple[Words, Ints, Words, Ints, Ints, Ints], states: _States, tally: Ints) -> tuple[int, ...]:
+    def _traced(self, tables: _Tables, states: _States, tally: Ints) -> tuple[int, ...]:
         """Follow the state in which all has run back to the first."""
         from cosma.bounds.peak_kernels import GOAL, MADE, PARENT, retrace
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.parallel import run_all
 from cosma.search.chain import Chain
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class Ranges:
             chain.restart(order)
             chain.span = (first, beyond)
             chain.heat = heat
+
+    def run(self, steps: int, begin: float, end: float) -> int:
+        """Let every chain simulate so many steps between two shares of the round; returns how many in all."""
+        run_all([lambda chain=chain: chain.run(steps, begin, end) for chain in self.chains])  # type: ignore[misc]
+        return steps * len(self.chains)
 
     def joined(self) -> tuple[NDArray[np.int32], int]:
         """The best order of each range, joined, and its cost in bytes without the problem's constant."""

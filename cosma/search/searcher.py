@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.parallel import run_all
 from cosma.problem import Decisions, noncompulsory_bytes, touches_of
-from cosma.search.chain import PATIENCES, Chain
-from cosma.search.crossover import Elite
+from cosma.search.chain import PATIENCES
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
 from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.network import build_network
+from cosma.search.population import CHAINS, Population
 from cosma.search.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 Start: TypeAlias = Sequence[int] | Decisions
 Improvement: TypeAlias = Callable[[Decisions, int], None]
-
-#: Annealing chains. Their number is fixed, so that results do not depend on the number of cores.
-CHAINS = 4
 
 #: Steps simulated in a nominal second of work, on two cores of the reference machine.
 STEPS_PER_SECOND = 9_000_000
@@ -146,8 +142,7 @@ class Searcher:
         self._exhausted = False
         self._stop: Callable[[], bool] = never
         self._orders: list[tuple[int, NDArray[np.int32]]] = []
-        self._chains: list[Chain] = []
-        self._elites: dict[float, Elite] = {}
+        self._population: Population | None = None
         self._ranges: Ranges | None = None
         self._tapes: dict[float, Tape] = {}
         self._refined: set[tuple[int, ...]] = set()
@@ -176,7 +171,9 @@ class Searcher:
             self._take(Decisions((), ()), self.problem.constant_noncompulsory_bytes)
             return
         contracted = self._contraction.contract(order)
-        self._take_order(contracted)
+        cost = self._take_order(contracted)
+        if self._population is not None:
+            self._population.adopt(cost, contracted)
 
     def _take(self, decisions: Decisions, traffic_bytes: int) -> bool:
         if self._best is not None and traffic_bytes >= self._best_bytes:
@@ -186,8 +183,8 @@ class Searcher:
             self.on_improvement(decisions, traffic_bytes)
         return True
 
-    def _take_order(self, contracted: NDArray[np.int32], *, remember: bool = True) -> None:
-        """Replay an order by the greedy rule, more and less patient, and remember it as a start for chains."""
+    def _take_order(self, contracted: NDArray[np.int32], *, remember: bool = True) -> int:
+        """Replay an order by the greedy rule, more and less patient, and remember it as a start; return its cost."""
         net = self._contraction.network
         costs = []
         for patience in PATIENCES:
@@ -206,6 +203,7 @@ class Searcher:
         if self._best is None or cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
             decisions = greedy_decisions(self.problem, self._contraction, self._tapes[patience])
             self._take(decisions, noncompulsory_bytes(self.problem, decisions))
+        return cost
 
     def _remember(self, traffic_bytes: int, contracted: NDArray[np.int32]) -> None:
         if any(np.array_equal(contracted, order) for _, order in self._orders):
@@ -253,17 +251,15 @@ class Searcher:
         """Turn the best order that any chain knows into decisions, if it may beat the best ones."""
         if self._ranges is not None:
             self._join()
-            return
-        if not self._elites:
-            return
-        elite = min(self._elites.values(), key=lambda elite: elite.cost)
-        if elite.cost < self._collected:
-            self._collected = elite.cost
-            if elite.cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
-                self._take_order(elite.order, remember=False)
+        elif self._population is not None:
+            cost, order = self._population.elite()
+            if cost < self._collected:
+                self._collected = cost
+                if cost + self.problem.constant_noncompulsory_bytes < self._best_bytes:
+                    self._take_order(order, remember=False)
 
     def _search(self) -> Generator[float, None, None]:
-        """Rounds of annealing: from all starts first, then from the best found, each round longer."""
+        """Populations of chains, each in rounds until it comes to rest; never ends where more than one order exists."""
         net = self._contraction.network
         if not self._has_freedom():
             return
@@ -271,38 +267,52 @@ class Searcher:
         if len(self._contraction.members) > MOST_OPERATORS_FOR_WHOLE_WALKS:
             yield from self._search_ranges()
         steps = min(MOST_FIRST_ROUND_STEPS, FIRST_ROUND_STEPS_PER_OPERATOR * len(self._contraction.members))
-        slices = max(1, steps // SLICE_STEPS)
+        first_slices = max(1, steps // SLICE_STEPS)
         neighbourhood = Neighbourhood(self.problem, seed=self.seed)
-        for round_number in range(1_000_000):
-            if round_number == 0:
-                orders = [self._orders[c % len(self._orders)][1] for c in range(CHAINS)]
-                self._chains = [Chain(net, order, seed=self.seed, rank=c) for c, order in enumerate(orders)]
-                self._elites = {patience: Elite(net, orders[0], patience=patience) for patience in PATIENCES}
+        starts = given = [order for _, order in self._orders]
+        rested: list[tuple[int, NDArray[np.int32]]] = []
+        slices, merged = first_slices, False
+        for number in range(1_000_000):
+            population = self._population = Population(net, starts, seed=self.seed, number=number)
+            slices = yield from self._run_to_rest(population, neighbourhood, slices, merged)
+            # Another one begins afresh; when that rests, too, one goes on from the best of all.
+            rested.append(population.best())
+            rested.sort(key=lambda pair: pair[0])
+            merged = not merged and len(rested) > 1
+            if merged:
+                starts = [order for _, order in rested[:CHAINS]]
             else:
-                self._restart(round_number)
-            for chain in self._chains:
-                chain.begin_round(round_number)
+                first = len(rested) % len(given)
+                starts, slices = given[first:] + given[:first], first_slices
+
+    def _run_to_rest(
+        self, population: Population, neighbourhood: Neighbourhood, slices: int, merged: bool
+    ) -> Generator[float, None, int]:
+        """Rounds of annealing, each longer, until one finds nothing better; returns how many slices that one had."""
+        for round_number in range(int(merged), 1_000_000):
+            before, _ = population.best()
+            population.begin_round(round_number)
             for k in range(slices):
-                yield from self._slice(k / slices, (k + 1) / slices)
-            # A chain carries decisions over from order to order: its best may cost less than the rule alone would.
-            found = [(elite.cost, elite.order) for elite in self._elites.values()]
-            found += [(chain.best_cost, chain.best_order()) for chain in self._chains]
-            for _, order in sorted(found, key=lambda pair: pair[0])[:REFINED_PER_ROUND]:
+                yield self._slice(population, k / slices, (k + 1) / slices)
+            for _, order in population.found()[:REFINED_PER_ROUND]:
                 yield from self._refine(order)
-            yield from self._solve_stretches(neighbourhood)
+            yield from self._solve_stretches(population, neighbourhood)
+            if round_number and population.best()[0] >= before:
+                break
             slices = max(slices, min(MOST_SLICES, slices * 2))
+            population.restart()
+        return slices
 
     def _search_ranges(self) -> Generator[float, None, None]:
         """Rounds of annealing along one long order, each chain on its own range; never ends."""
         net = self._contraction.network
         best = self._orders[0][1]
         self._ranges = Ranges(net, best, seed=self.seed, count=CHAINS)
-        self._chains = self._ranges.chains
         slices = max(1, SHARED_ROUND_STEPS_PER_OPERATOR * len(best) // (CHAINS * SLICE_STEPS))
         for round_number in range(1_000_000):
             self._ranges.begin_round(round_number, self._orders[0][1], SHARED_ROUND_HEAT if round_number else 1.0)
             for k in range(slices):
-                yield from self._slice(k / slices, (k + 1) / slices)
+                yield self._slice(self._ranges, k / slices, (k + 1) / slices)
             self._join()
 
     def _join(self) -> None:
@@ -338,33 +348,30 @@ class Searcher:
         self._take(decisions, traffic)
         yield REFINING_WORK_PER_TERM * terms + (0.0 if proven else REFINING_WORK)
 
-    def _solve_stretches(self, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
+    def _solve_stretches(
+        self, population: Population, neighbourhood: Neighbourhood
+    ) -> Generator[float, None, None]:
         """Solve a few stretches of the best order exactly; chains of later rounds start from what comes out."""
         if self.problem.operator_count > MOST_OPERATORS_FOR_STRETCHES:
             return
         for _ in range(STRETCHES_PER_ROUND):
             if self._met() or self._stop():
                 return
-            better = neighbourhood.improve(self._contraction.expand(self._orders[0][1].tolist()), STRETCH_WORK)
+            _, best = population.best()
+            better = neighbourhood.improve(self._contraction.expand(best.tolist()), STRETCH_WORK)
             yield STRETCH_WORK / 2
             if better is not None:
-                yield from self._refine(self._contraction.contract(better))
+                contracted = self._contraction.contract(better)
+                yield from self._refine(contracted)
+                population.adopt(self._take_order(contracted), contracted)
 
-    def _restart(self, round_number: int) -> None:
-        """Half of the chains go on from the best order known, half from the best of their own or by their own rule."""
-        best = self._orders[0][1]
-        for c, chain in enumerate(self._chains):
-            elite = self._elites[chain.patience]
-            chain.restart(best if c % 2 == 0 else chain.best_order() if chain.best_cost < elite.cost else elite.order)
-
-    def _slice(self, begin: float, end: float) -> Generator[float, None, None]:
-        run_all([lambda chain=chain: chain.run(SLICE_STEPS, begin, end) for chain in self._chains])  # type: ignore[misc]
+    def _slice(self, chains: Population | Ranges, begin: float, end: float) -> float:
+        steps = chains.run(SLICE_STEPS, begin, end)
         self._slices_run += 1
         every = 1 + self.problem.operator_count // OPERATORS_PER_COLLECTED_SLICE
         if self._ranges is None and self._slices_run % every == 0:
             self._collect()
-        learnt = sum(elite.learn(chain) for elite in self._elites.values() for chain in self._chains)
-        yield (CHAINS * SLICE_STEPS + learnt) / STEPS_PER_SECOND
+        return steps / STEPS_PER_SECOND
 
     def _has_freedom(self) -> bool:
         """Whether more than one order exists: some operator is not tied to both its neighbours."""

@@ -5,6 +5,8 @@ import pytest
 from cosma import parallel as parallel_module
 from cosma.problem import Decisions, noncompulsory_bytes, occupancy_bytes
 from cosma.search import Searcher, search
+from cosma.search import population as population_module
+from cosma.search import searcher as searcher_module
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 from tests.search.test_kernels import LARGE, feasible
@@ -103,3 +105,33 @@ def test_given_decisions_are_kept_if_nothing_better_is_found() -> None:
         again = Searcher(problem, [good.decisions]).outcome
         assert isinstance(good.decisions, Decisions)
         assert again.noncompulsory_bytes == good.noncompulsory_bytes
+
+
+def test_chains_at_rest_are_followed_by_others_and_then_by_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[int, int]] = []
+
+    class Noted(population_module.Population):
+        def __init__(self, net, starts, *, seed: int, number: int) -> None:
+            begun.append((number, len({tuple(order.tolist()) for order in starts})))
+            super().__init__(net, starts, seed=seed, number=number)
+
+    monkeypatch.setattr(searcher_module, "Population", Noted)
+    problem = random_problem(8, Shape(operators=20, most_units=6))
+    starts = [list(range(problem.operator_count)), random_order(problem, 1)]
+    searcher = Searcher(problem, starts, seed=1)
+    searcher.run(2.0)
+    assert [number for number, _ in begun] == list(range(len(begun)))
+    assert len(begun) >= 4
+    # The first two begin from what was given, the third from the two that rested.
+    assert begun[0][1] == begun[1][1] == 2
+    assert begun[2][1] <= 2
+    assert noncompulsory_bytes(problem, searcher.outcome.decisions) == searcher.outcome.noncompulsory_bytes
+
+
+def test_an_order_told_meanwhile_is_one_to_go_on_from() -> None:
+    problem = random_problem(3, Shape(operators=60, most_units=12))
+    good = search(problem, effort=0.5, seed=1)
+    searcher = Searcher(problem, [random_order(problem, 7)], seed=2)
+    searcher.run(0.01)
+    searcher.offer(good.decisions)
+    assert searcher.run(0.1).noncompulsory_bytes <= good.noncompulsory_bytes
