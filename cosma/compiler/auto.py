@@ -49,9 +49,10 @@ MOST_STATE_OPERATORS = 3000
 #: pieces, replacement is left to the greedy rule (on annealed orders of 10,000 operators the best one gains under
 #: 0.5 %), and packing is done once, at the end.
 MOST_OPERATORS_AS_ONE = 3000
-#: How much more work bounds get than search in a round in which search found nothing better while they rise, and in
-#: any round while they do not.
+#: How much more work bounds get than search in a round in which search found nothing better while they rise, in any
+#: round while nothing is proven yet, and in any other one while they do not rise.
 PROOF_FACTOR = 2.0
+UNPROVEN_FACTOR = 1.0
 IDLE_PROOF_FACTOR = 0.5
 #: Cores of the machine that nominal seconds speak of: search keeps all of them busy, bounds one.
 CORES = 2
@@ -345,7 +346,9 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
         auto.address()
         if auto.spent == before:
             return
-        # Bounds that do not rise get less than search does.
-        rises = state.bound_bytes > bound or not auto.bounds.settled
-        share = (1.0 if auto.least_bytes < least else PROOF_FACTOR) if rises else IDLE_PROOF_FACTOR
+        if state.bound_bytes > bound or not auto.bounds.settled:
+            share = 1.0 if auto.least_bytes < least else PROOF_FACTOR
+        else:
+            nothing_proven = state.bound_bytes == state.problem.constant_noncompulsory_bytes
+            share = UNPROVEN_FACTOR if nothing_proven else IDLE_PROOF_FACTOR
         work *= 2
