@@ -34,6 +34,9 @@ _MOST_PRICED = 25_000
 _FIRST_PEAK_WORK = 2.5
 _LATER_PEAK_WORK = 1.0
 
+#: Deterministic seconds for a covering program where less was granted.
+_LEAST_COVERING_WORK = 1.0
+
 #: Memory of a label search, at most.
 _MOST_BYTES = 400 << 20
 
@@ -202,6 +205,8 @@ class BoundEngine:
 
         if self._covered:
             return
+        # Solving cannot be cut into slices: one that outlasts what was granted by far would be waited for.
+        limit = min(limit, max(_LEAST_COVERING_WORK, self._granted))
         program = CoveringProgram(lifetimes, rows, pairs)
         yield 1e-5 * sum(
             len(row.absences) + len(row.loose)

@@ -66,8 +66,9 @@ PACKING_WORK_PER_UNIT = 7e-6
 PACKING_SHARE = 0.15
 #: Shares of the capacity with which the best order is decided anew where its decisions do not pack as they are.
 SLACK_SHARES = (31 / 32, 15 / 16)
-#: Conflicts to learn for one order whose best replacement has no addresses.
+#: Conflicts to learn for one order whose best replacement has no addresses, and units of work for each packing.
 MOST_CONFLICTS = 12
+CONFLICT_PACKING = 50_000
 
 
 @dataclass(slots=True)
@@ -168,7 +169,12 @@ class _Auto:
 
         self.state.enter("addresses")
         found = pack_order(
-            self.state.problem, decisions.order, first=decisions, most_rounds=MOST_CONFLICTS, stop=self.state.stop
+            self.state.problem,
+            decisions.order,
+            first=decisions,
+            most_rounds=MOST_CONFLICTS,
+            packing_work=CONFLICT_PACKING,
+            stop=self.state.stop,
         )
         if found.realised is not None:
             self.state.offer(found.realised, "learnt address conflicts")

@@ -57,6 +57,7 @@ def pack_order(
     first: Decisions | None = None,
     most_rounds: int = 100,
     work_limit: float | None = 5.0,
+    packing_work: int = PACKING_WORK,
     profile: Profile | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PackedOrder:
@@ -74,6 +75,8 @@ def pack_order(
         Conflicts to learn before giving up.
     work_limit
         Nominal seconds per replacement; None for no limit.
+    packing_work
+        Units of work per packing; see :func:`cosma.packing.pack`.
     profile
         Back end for the replacements.
     stop
@@ -92,12 +95,12 @@ def pack_order(
             if result.values is None or result.status is not Status.OPTIMAL:
                 return PackedOrder(None, bound, rounds, False)
             candidate = replacement.decisions(result.values)
-        realised = try_realise(problem, candidate, work_limit=PACKING_WORK)
+        realised = try_realise(problem, candidate, work_limit=packing_work)
         if realised is not None:
             return PackedOrder(realised, bound, rounds, True)
         if rounds == most_rounds or (stop is not None and stop()):
             break
-        involved = conflicting(problem, candidate)
+        involved = conflicting(problem, candidate, work_limit=packing_work)
         if involved is None:
             break
         conflicts.append(as_gaps(problem, candidate, involved))
@@ -105,11 +108,13 @@ def pack_order(
     return PackedOrder(None, bound, most_rounds, False)
 
 
-def conflicting(problem: Problem, decisions: Decisions) -> tuple[Residency, ...] | None:
+def conflicting(
+    problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK
+) -> tuple[Residency, ...] | None:
     """Residencies that no packing can hold together; None if the packing engine could not tell."""
     chains = chains_of(problem, decisions)
     result = pack(
-        chains.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment, work_limit=PACKING_WORK
+        chains.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment, work_limit=work_limit
     )
     if result.status is not PackingStatus.INFEASIBLE or not result.conflict:
         return None
