@@ -68,7 +68,7 @@ PACKING_SHARE = 0.15
 SLACK_SHARES = (31 / 32, 15 / 16)
 #: Conflicts to learn for one order whose best replacement has no addresses, and units of work for each packing.
 MOST_CONFLICTS = 12
-CONFLICT_PACKING = 50_000
+CONFLICT_PACKING = 100_000
 
 
 @dataclass(slots=True)
