@@ -191,34 +191,6 @@ def weigh(
 
 
 @helper
-def is_safe(
-    states: Words, rest: Words, row: int, count: int, held: int, only: int, moves: Ints
-) -> bool:
-    """Whether a move that was weighed may be made at once."""
-    safe = only < 0 and moves[row, FITS] and moves[row, AFTER] <= held
-    other = integer(0)
-    while safe and other < count:
-        # One within which something else ends is not known to hold no less before its end.
-        safe = not within(rest, other, row) or within(rest, row, other)
-        other += 1
-    return bool(safe)
-
-
-@helper
-def weigh_all(
-    kinds: Ints, tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int, rest: Words,
-    count: int, capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
-) -> int:  # fmt: skip
-    """Note which of the moves listed fit; return one that may be made at once, or -1."""
-    for row in range(count):
-        only = kinds[moves[row, KIND], ONLY]
-        weigh(tensors, operators, links, touching, states, at, rest, row, capacity, held, moves, seen, only, tally)
-        if is_safe(states, rest, row, count, held, only, moves):
-            return integer(row)
-    return integer(-1)
-
-
-@helper
 def ends_inside(
     masks: Words, tensors: Ints, operators: Ints, links: Ints, states: Words, at: int, rest: Words, row: int
 ) -> bool:
@@ -241,6 +213,32 @@ def ends_inside(
                 if some and inside and not all_:
                     return True
     return False
+
+
+@helper
+def is_safe(
+    masks: Words, tensors: Ints, operators: Ints, links: Ints, states: Words, at: int, rest: Words, row: int, held: int,
+    moves: Ints,
+) -> bool:  # fmt: skip
+    """Whether a move that was weighed, whichever operator is last, may be made at once."""
+    if not moves[row, FITS] or moves[row, AFTER] > held:
+        return False
+    # One within which something else ends is not known to hold no less before its end.
+    return not ends_inside(masks, tensors, operators, links, states, at, rest, row)
+
+
+@helper
+def weigh_all(
+    masks: Words, kinds: Ints, tensors: Ints, operators: Ints, links: Ints, touching: Words, states: Words, at: int,
+    rest: Words, count: int, capacity: int, held: int, moves: Ints, seen: Ints, tally: Ints,
+) -> int:  # fmt: skip
+    """Note which of the moves listed fit; return one that may be made at once, or -1."""
+    for row in range(count):
+        only = kinds[moves[row, KIND], ONLY]
+        weigh(tensors, operators, links, touching, states, at, rest, row, capacity, held, moves, seen, only, tally)
+        if only < 0 and is_safe(masks, tensors, operators, links, states, at, rest, row, held, moves):
+            return integer(row)
+    return integer(-1)
 
 
 @helper
@@ -274,11 +272,7 @@ def safe_after(
                         tensors, operators, links, touching, states, at, rest, row, capacity, held, moves, seen,
                         integer(-1), tally,
                     )  # fmt: skip
-                    if (
-                        moves[row, FITS]
-                        and moves[row, AFTER] <= held
-                        and not ends_inside(masks, tensors, operators, links, states, at, rest, row)
-                    ):
+                    if is_safe(masks, tensors, operators, links, states, at, rest, row, held, moves):
                         return True
     return False
 
@@ -353,7 +347,8 @@ def explore(
         forced = integer(-1)
         if more:
             forced = weigh_all(
-                kinds, tensors, operators, links, touching, states, at, rest, count, capacity, held, moves, seen, tally
+                masks, kinds, tensors, operators, links, touching, states, at, rest, count, capacity, held, moves, seen,
+                tally,
             )  # fmt: skip
         else:
             # Nothing ends any more: the rest runs in any order.
