@@ -347,6 +347,7 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     work, share = FIRST_ROUND_WORK, PROOF_FACTOR
     while not auto.over:
         before, least, bound = auto.spent, auto.least_bytes, state.bound_bytes
+        searcher.expect(auto.left / (1 + share / CORES))
         search_work = min(work, auto.left / (1 + share / CORES))
         auto.search_and_prove(searcher, search_work, share * search_work)
         auto.address()

@@ -4,7 +4,8 @@ Every move of annealing reorders a stretch ``[low, high]`` of the order and keep
 
 * *hoist*: an operator moves to ``low`` and takes along whatever it depends on inside the stretch;
 * *sink*: an operator moves to ``high`` and takes along whatever depends on it inside the stretch;
-* *shift*: an operator moves anywhere between its last predecessor and its first successor.
+* *shift*: a block of operators that run one after the other, often a single one, moves anywhere between its last
+  predecessor and its first successor.
 """
 
 # Inside compiled code an int is an int64; the type checker sees numpy scalars instead.
@@ -24,6 +25,14 @@ from cosma.search.tape import Tape, adopt, copy_order
 
 #: Looks at offers in the time that one simulated step takes otherwise.
 SCANNED_PER_STEP = 48
+
+#: Weights with which the next move is near a step above the capacity, and near any step, where one near a step that
+#: pays has weight 1; powers of two up to which the distance from it is drawn.
+EXCESS_WEIGHT, ANY_WEIGHT = 2.0, 0.3
+NEAR_POWERS = 6
+
+#: Powers of two up to which a hoist or a sink reaches, and operators beyond the first in a block that shifts.
+FAR_POWERS, BLOCK_POWERS = 9, 4
 
 
 class Walk(NamedTuple):
@@ -66,32 +75,40 @@ def random_below(state: NDArray[np.uint64], bound: int) -> int:
 
 
 @helper
-def precedence_window(net: Network, tape: Tape, at: int) -> tuple[int, int]:
-    """Steps ``[low, high]`` to which the operator at a step can move alone."""
-    v = np.int64(tape.order[at])
+def precedence_window(net: Network, tape: Tape, at: int, length: int) -> tuple[int, int]:
+    """Steps ``[low, high]`` at which the block of operators ``[at, at + length)`` can begin, as it is."""
     low, high = np.int64(0), np.int64(tape.order.shape[0] - 1)
-    for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
-        low = max(low, np.int64(tape.position[net.predecessor[k]]) + 1)
-    for k in range(net.successor_start[v], net.successor_start[v + 1]):
-        high = min(high, np.int64(tape.position[net.successor[k]]) - 1)
-    return low, high
+    for i in range(at, at + length):
+        v = np.int64(tape.order[i])
+        for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
+            where = np.int64(tape.position[net.predecessor[k]])
+            if where < at:
+                low = max(low, where + 1)
+        for k in range(net.successor_start[v], net.successor_start[v + 1]):
+            where = np.int64(tape.position[net.successor[k]])
+            if where >= at + length:
+                high = min(high, where - 1)
+    return low, high - length + 1
 
 
 @helper
-def shift(tape: Tape, at: int, to: int) -> None:
-    """Move the operator at one step to another; those between close up."""
+def shift(tape: Tape, saved: NDArray[np.int32], at: int, length: int, to: int) -> None:
+    """Move the block of operators that begins at one step to another; those between close up.
+
+    ``saved`` holds the order as it was between the first and the last step that changes.
+    """
     order, position = tape.order, tape.position
-    v = order[at]
     if to > at:
         for i in range(at, to):
-            order[i] = order[i + 1]
+            order[i] = saved[i + length]
             position[order[i]] = i
     else:
-        for i in range(at, to, -1):
-            order[i] = order[i - 1]
-            position[order[i]] = i
-    order[to] = v
-    position[v] = to
+        for i in range(to, at):
+            order[i + length] = saved[i]
+            position[order[i + length]] = i + length
+    for i in range(length):
+        order[to + i] = saved[at + i]
+        position[order[to + i]] = to + i
 
 
 @helper
@@ -165,7 +182,7 @@ def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
 
 
 @helper
-def warm(tape: Tape, walk: Walk, spread: float, first: int, beyond: int) -> None:
+def warm(tape: Tape, walk: Walk, first: int, beyond: int) -> None:
     """Weigh the steps ``[first, beyond)`` for picking: those that pay, those above the capacity, and all a little."""
     cost, excess = 0.0, 0.0
     for i in range(first, beyond):
@@ -173,11 +190,11 @@ def warm(tape: Tape, walk: Walk, spread: float, first: int, beyond: int) -> None
         excess += tape.step_excess[i]
     walk.heat[first] = 0.0
     for i in range(first, beyond):
-        weight = spread / (beyond - first)
+        weight = ANY_WEIGHT / (beyond - first)
         if cost > 0:
             weight += tape.step_cost[i] / cost
         if excess > 0:
-            weight += 0.5 * tape.step_excess[i] / excess
+            weight += EXCESS_WEIGHT * tape.step_excess[i] / excess
         walk.heat[i + 1] = walk.heat[i] + weight
 
 
@@ -192,7 +209,7 @@ def pick_step(walk: Walk, first: int, beyond: int) -> int:
             at = middle
         else:
             above = middle
-    reach = np.int64(1) << random_below(walk.state, 6)
+    reach = np.int64(1) << random_below(walk.state, NEAR_POWERS)
     at += random_below(walk.state, 2 * reach + 1) - reach
     return min(max(at, np.int64(first)), np.int64(beyond - 1))
 
@@ -252,7 +269,8 @@ def anneal(
     reach
         How many steps before a changed stretch the replay may start to reconsider what was given up there.
     moves
-        Shares of shift and hoist among the moves; the rest sinks.
+        Shares of shift, and of shift and hoist, among the moves; the rest sinks. Share of shifts that take a block of
+        several operators.
     first, beyond
         Steps to reorder.
 
@@ -273,16 +291,23 @@ def anneal(
         if tried % 32 == 0:
             temperature = hot * (cold / hot) ** (done / work)
         if done >= rewarm:
-            warm(tape, walk, 0.3, first, beyond)
+            warm(tape, walk, first, beyond)
             rewarm = done + 20 * (beyond - first)
         tried += 1
         done += 4
         at = pick_step(walk, first, beyond)
         v = np.int64(order[at])
-        low, high = precedence_window(net, tape, at)
-        low, high = max(low, np.int64(first)), min(high, np.int64(beyond - 1))
         kind = random_unit(walk.state)
         if kind < moves[0]:
+            length = np.int64(1)
+            if random_unit(walk.state) < moves[2]:
+                length += 1 + random_below(walk.state, np.int64(1) << random_below(walk.state, BLOCK_POWERS))
+                at = min(at, np.int64(beyond) - length)
+                if at < first:
+                    continue
+                v = np.int64(order[at])
+            low, high = precedence_window(net, tape, at, length)
+            low, high = max(low, np.int64(first)), min(high, np.int64(beyond - length))
             if low == high:
                 continue
             to = low + random_below(walk.state, high - low)
@@ -301,12 +326,12 @@ def anneal(
                     to = min(high, at + 1 + random_below(walk.state, 4))
                 if to == at:
                     continue
-            begin, end = min(at, to), max(at, to)
+            begin, end = min(at, to), max(at, to) + length - 1
             for i in range(begin, end + 1):
                 backup[i] = order[i]
-            shift(tape, at, to)
+            shift(tape, backup, at, length, to)
         elif kind < moves[1]:
-            far = np.int64(1) << random_below(walk.state, 8)
+            far = np.int64(1) << random_below(walk.state, FAR_POWERS)
             begin = max(np.int64(first), at - 1 - random_below(walk.state, far))
             end = at
             if begin >= end:
@@ -316,7 +341,7 @@ def anneal(
             if hoist(net, tape, walk, begin, at) > end - begin:
                 continue
         else:
-            far = np.int64(1) << random_below(walk.state, 8)
+            far = np.int64(1) << random_below(walk.state, FAR_POWERS)
             begin = at
             end = min(np.int64(beyond - 1), at + 1 + random_below(walk.state, far))
             if begin >= end:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,19 +17,27 @@ if TYPE_CHECKING:
 
     from cosma.search.network import Network
 
-#: Shares of shift and hoist (cumulative); the rest of the moves sinks.
-MOVES = np.array([0.6, 0.8])
+#: Shares of shift and hoist (cumulative) among the moves, the rest of which sinks; share of shifts that take a block.
+MOVES = np.array([0.5, 0.75, 0.4])
 
 #: Per chain, in turn: power of the waiting time in the score of a victim; how many steps before a changed stretch
 #: a replay may start; and bytes that one byte above the capacity for one step counts, which tells orders of equal
 #: traffic apart. Chains differ because no one rule is best on every network.
-RULES = ((1.0, 16, 0.002), (1.5, 0, 0.01), (1.0, 32, 0.03), (2.0, 16, 0.002))
+RULES = ((1.0, 16, 0.002), (1.5, 4, 0.02), (1.0, 32, 0.03), (2.0, 16, 0.02))
 
 #: The powers above, each once.
 PATIENCES = tuple(sorted({patience for patience, _, _ in RULES}))
 
-#: Temperature at the start and the end of the first round, in units of the typical tensor.
-HOT, COLD = 0.3, 0.005
+
+class Heat(NamedTuple):
+    """Temperatures at which a round of annealing starts and ends, in units of the typical tensor."""
+
+    start: float
+    end: float
+
+
+#: Hot enough to forget where a round started; and so mild that most of it stays.
+HOT, MILD = Heat(1.0, 0.02), Heat(0.3, 0.005)
 
 
 class Chain:
@@ -71,7 +79,7 @@ class Chain:
             np.zeros(n + 1, dtype=np.float64),
         )
         self.unit = typical_bytes(net)
-        self.heat = 1.0
+        self.heat = HOT
         self.span = (0, n)
         self._reset()
 
@@ -92,14 +100,9 @@ class Chain:
             self.tape = new_tape(self.net, order, patience=self.patience)
         self._reset()
 
-    def begin_round(self, number: int) -> None:
-        """Set how hot a round starts: the first from scratch, later ones cooler."""
-        self.heat = 1.0 if number == 0 else (0.25, 1.0, 0.5, 0.1)[(self.rank + number) % 4]
-
     def run(self, steps: int, begin: float, end: float) -> None:
         """Anneal for a number of simulated steps, between two fractions of the round's cooling."""
-        hot = max(1.0, self.unit * HOT * self.heat)
-        cold = max(0.1, min(self.unit * COLD, 0.5 * hot))
+        hot, cold = (max(0.1, self.unit * temperature) for temperature in self.heat)
         anneal(
             self.net,
             self.tape,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cosma.parallel import run_all
-from cosma.search.chain import PATIENCES, Chain
+from cosma.search.chain import HOT, MILD, PATIENCES, Chain
 from cosma.search.crossover import Elite
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ CHAINS = 4
 class Population:
     """Chains, and for each rule of replacement the best order pieced together from what they find.
 
+    In every round but the first, half of the chains go on from the best order at mild heat; the others, and all of the
+    first round, begin so hot that they forget where. The halves change places from round to round: what is found afresh
+    is pieced together with what was known.
+
     Orders are arrays of search operators, ``int32[operators]``; costs are bytes without the problem's constant.
 
     Parameters
@@ -31,21 +35,27 @@ class Population:
         Instance.
     starts
         Topological orders to begin from; chains take them in turn.
-    seed, number
-        Seed of the random numbers, and which of the populations of a search this is: each has numbers of its own.
+    seed
+        Seed of the random numbers.
     """
 
-    def __init__(self, net: Network, starts: Sequence[NDArray[np.int32]], *, seed: int, number: int) -> None:
-        self._chains = [
-            Chain(net, starts[c % len(starts)], seed=seed, rank=number * CHAINS + c) for c in range(CHAINS)
-        ]
+    def __init__(self, net: Network, starts: Sequence[NDArray[np.int32]], *, seed: int) -> None:
+        self._starts = starts
+        self._chains = [Chain(net, starts[c % len(starts)], seed=seed, rank=c) for c in range(CHAINS)]
         self._elites = {patience: Elite(net, starts[0], patience=patience) for patience in PATIENCES}
         self._adopted: list[tuple[int, NDArray[np.int32]]] = []
 
     def begin_round(self, number: int) -> None:
-        """Set how hot a round starts: the first from scratch, later ones cooler."""
-        for chain in self._chains:
-            chain.begin_round(number)
+        """Give every chain its start and its heat."""
+        self._adopted = [self.best()]
+        _, best = self._adopted[0]
+        for c, chain in enumerate(self._chains):
+            if number and (number + c) % 2:
+                chain.heat = MILD
+                chain.restart(best)
+            else:
+                chain.heat = HOT
+                chain.restart(self._starts[(number * CHAINS + c) % len(self._starts)])
 
     def run(self, steps: int, begin: float, end: float) -> int:
         """Let every chain simulate so many steps between two shares of the round, and learn from each other.
@@ -78,10 +88,3 @@ class Population:
         """Cost of the best order by a rule alone, and that order."""
         elite = min(self._elites.values(), key=lambda elite: elite.cost)
         return elite.cost, elite.order
-
-    def restart(self) -> None:
-        """Half of the chains go on from the best order, half from the best of their own or by their own rule."""
-        _, best = self.best()
-        for c, chain in enumerate(self._chains):
-            elite = self._elites[chain.patience]
-            chain.restart(best if c % 2 == 0 else chain.best_order() if chain.best_cost < elite.cost else elite.order)

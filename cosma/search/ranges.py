@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.parallel import run_all
-from cosma.search.chain import Chain
+from cosma.search.chain import Chain, Heat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Ranges:
         self.chains = [Chain(net, order, seed=seed, rank=rank, rule=0) for rank in range(count)]
         self._judge = Chain(net, order, seed=seed, rank=count, rule=0)
 
-    def begin_round(self, number: int, order: NDArray[np.int32], heat: float) -> None:
+    def begin_round(self, number: int, order: NDArray[np.int32], heat: Heat) -> None:
         """Divide an order among the chains; in every other round the borders lie half a range earlier."""
         count, back = len(self.chains), number % 2 / 2
         inner = [round(self.steps * (k - back) / count) for k in range(1, count)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from cosma.problem import Decisions, noncompulsory_bytes, touches_of
-from cosma.search.chain import PATIENCES
+from cosma.search.chain import MILD, PATIENCES, Heat
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
 from cosma.search.neighbourhood import Neighbourhood
@@ -57,14 +57,14 @@ REFINING_WORK_PER_TERM = 5e-6
 #: Decisions are made of the chains' best order after every slice, and less often in proportion to this many operators.
 OPERATORS_PER_COLLECTED_SLICE = 500
 
-#: Longest round of a chain, in slices.
-MOST_SLICES = 64
+#: Longest round of a chain, in slices, unless the work that is expected leaves less than half as much for another.
+MOST_SLICES = 160
 
 #: Search operators above which chains share one order out among them; see `cosma.search.ranges`. Steps per operator
-#: of one round then, all chains together, and how hot the rounds after the first start.
+#: of one round then, all chains together, and the heat of the rounds after the first.
 MOST_OPERATORS_FOR_WHOLE_WALKS = 3_000
 SHARED_ROUND_STEPS_PER_OPERATOR = 400
-SHARED_ROUND_HEAT = 0.3
+SHARED_HEAT = Heat(0.1, 0.005)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ class Searcher:
         self._best_bytes = 0
         self._work_done = 0.0
         self._owed = 0.0
+        self._expected = 0.0
         self._exhausted = False
         self._stop: Callable[[], bool] = never
         self._orders: list[tuple[int, NDArray[np.int32]]] = []
@@ -223,6 +224,13 @@ class Searcher:
 
     # -- running -----------------------------------------------------------------------------------------
 
+    def expect(self, work: float) -> None:
+        """Say how many nominal seconds will be granted from now on: the last round is laid out to end with them.
+
+        Without it, rounds go on doubling; annealing is worth little before it has cooled.
+        """
+        self._expected = self._work_done + work
+
     def run(self, work: float, stop: Callable[[], bool] = never) -> SearchOutcome:
         """Spend about ``work`` nominal seconds (on two cores) on improving.
 
@@ -259,7 +267,7 @@ class Searcher:
                     self._take_order(order, remember=False)
 
     def _search(self) -> Generator[float, None, None]:
-        """Populations of chains, each in rounds until it comes to rest; never ends where more than one order exists."""
+        """Rounds of annealing, each twice as long as the last; never ends where more than one order exists."""
         net = self._contraction.network
         if not self._has_freedom():
             return
@@ -267,41 +275,32 @@ class Searcher:
         if len(self._contraction.members) > MOST_OPERATORS_FOR_WHOLE_WALKS:
             yield from self._search_ranges()
         steps = min(MOST_FIRST_ROUND_STEPS, FIRST_ROUND_STEPS_PER_OPERATOR * len(self._contraction.members))
-        first_slices = max(1, steps // SLICE_STEPS)
+        slices = max(1, steps // SLICE_STEPS)
         neighbourhood = Neighbourhood(self.problem, seed=self.seed)
-        starts = given = [order for _, order in self._orders]
-        rested: list[tuple[int, NDArray[np.int32]]] = []
-        slices, merged = first_slices, False
-        for number in range(1_000_000):
-            population = self._population = Population(net, starts, seed=self.seed, number=number)
-            slices = yield from self._run_to_rest(population, neighbourhood, slices, merged)
-            # Another one begins afresh; when that rests, too, one goes on from the best of all.
-            rested.append(population.best())
-            rested.sort(key=lambda pair: pair[0])
-            merged = not merged and len(rested) > 1
-            if merged:
-                starts = [order for _, order in rested[:CHAINS]]
-            else:
-                first = len(rested) % len(given)
-                starts, slices = given[first:] + given[:first], first_slices
-
-    def _run_to_rest(
-        self, population: Population, neighbourhood: Neighbourhood, slices: int, merged: bool
-    ) -> Generator[float, None, int]:
-        """Rounds of annealing, each longer, until one finds nothing better; returns how many slices that one had."""
-        for round_number in range(int(merged), 1_000_000):
-            before, _ = population.best()
+        self._population = population = Population(net, [order for _, order in self._orders], seed=self.seed)
+        for round_number in range(1_000_000):
             population.begin_round(round_number)
-            for k in range(slices):
-                yield self._slice(population, k / slices, (k + 1) / slices)
+            yield from self._cool(population, slices)
             for _, order in population.found()[:REFINED_PER_ROUND]:
                 yield from self._refine(order)
             yield from self._solve_stretches(population, neighbourhood)
-            if round_number and population.best()[0] >= before:
-                break
             slices = max(slices, min(MOST_SLICES, slices * 2))
-            population.restart()
-        return slices
+
+    def _cool(self, population: Population, slices: int) -> Generator[float, None, None]:
+        """Anneal for so many slices, or, where less than half as many are expected after them, for all there are."""
+        if self._slices_expected() < 1.5 * slices:
+            slices = self._slices_expected()
+        cooled = 0.0
+        while slices > 0:
+            cooler = cooled + (1 - cooled) / slices
+            yield self._slice(population, cooled, cooler)
+            cooled = cooler
+            slices = min(slices - 1, self._slices_expected())
+
+    def _slices_expected(self) -> int:
+        """Slices for which work is expected; without end where none is said to be left, as more is granted."""
+        left = int((self._expected - self._work_done) * STEPS_PER_SECOND / (CHAINS * SLICE_STEPS))
+        return left if left > 0 else 1 << 30
 
     def _search_ranges(self) -> Generator[float, None, None]:
         """Rounds of annealing along one long order, each chain on its own range; never ends."""
@@ -310,7 +309,7 @@ class Searcher:
         self._ranges = Ranges(net, best, seed=self.seed, count=CHAINS)
         slices = max(1, SHARED_ROUND_STEPS_PER_OPERATOR * len(best) // (CHAINS * SLICE_STEPS))
         for round_number in range(1_000_000):
-            self._ranges.begin_round(round_number, self._orders[0][1], SHARED_ROUND_HEAT if round_number else 1.0)
+            self._ranges.begin_round(round_number, self._orders[0][1], SHARED_HEAT if round_number else MILD)
             for k in range(slices):
                 yield self._slice(self._ranges, k / slices, (k + 1) / slices)
             self._join()
@@ -395,4 +394,5 @@ def search(
 ) -> SearchOutcome:
     """Search in one call; see :class:`Searcher`. ``effort`` is nominal seconds of work on two cores."""
     searcher = Searcher(problem, starts, seed=seed, on_improvement=on_improvement, lower_bound=lower_bound)
+    searcher.expect(effort)
     return searcher.run(effort, stop)
