@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.bounds.bound import ASSUMPTIONS, Bound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from cosma.bounds.labels import Potential
     from cosma.bounds.least_peak import LeastPeak
@@ -33,6 +33,17 @@ _MOST_PRICED = 25_000
 #: later turn has four times as many.
 _FIRST_PEAK_WORK = 2.5
 _LATER_PEAK_WORK = 1.0
+
+#: Operators of the pieces that a network is cut into, once a good order is known: each size is a try of its own.
+_PIECE_SIZES = (200, 120)
+
+#: Nominal seconds for the whole network before it is cut, and for pieces before they are judged. Their work per second
+#: for the whole network: until they are judged, and then where they give the best bound, and where they do not.
+_FIRST_WHOLE_WORK, _FIRST_PIECES_WORK = 0.5, 3.0
+_FIRST_SHARE, _LEADING_SHARE, _TRAILING_SHARE = 2.0, 3.0, 0.1
+
+#: Nominal seconds of one turn with one try.
+_PIECE_SLICE = 0.1
 
 #: Deterministic seconds for a covering program where less was granted.
 _LEAST_COVERING_WORK = 1.0
@@ -68,6 +79,10 @@ class BoundEngine:
         An order worth a plan, once found: one of low peak, or, when the label search has an answer, one that the
         optimum of the relaxation takes. In the latter case the bound is exact but for addresses, and keeping the
         right tensors under this order reaches it.
+    good_order
+        Set from outside: an order with little traffic, along which a network is cut into pieces. Without one it is not.
+    work_done
+        Nominal seconds of work spent so far.
     settled
         Whether every cheap method has had its turn: a bound that has not risen before may still do so at once.
 
@@ -85,14 +100,20 @@ class BoundEngine:
         self._value = problem.constant_noncompulsory_bytes
         self._method = "no plan moves less than the compulsory traffic"
         self.order: tuple[int, ...] | None = None
+        self.good_order: Sequence[int] | None = None
+        self.work_done = 0.0
         self.settled = False
         self._granule = math.gcd(*problem.size_bytes.tolist(), 0) or 1
         self._covered = False
         self._exhausted = False
+        self._whole_work = self._pieces_work = 0.0
+        self._whole_is_done = self._pieces_are_done = False
+        self._pieces_value = 0
         self._owed = 0.0
         self._granted = 0.0
         self._stop: Callable[[], bool] = never
         self._slices = self._methods()
+        self._piece_slices = self._pieces()
 
     def update_upper(self, upper_bound: int) -> None:
         """Say that a plan with this non-compulsory traffic (bytes) is known; worse ones than known change nothing."""
@@ -122,12 +143,44 @@ class BoundEngine:
         self._stop = stop
         self._granted = work - self._owed
         while self._granted > 0 and not self._exhausted and not self._met() and not stop():
-            try:
-                self._granted -= next(self._slices)
-            except StopIteration:
-                self._exhausted = True
+            spent = self._next_slice()
+            self._granted -= spent
+            self.work_done += spent
         self._owed = max(0.0, -self._granted)
         return self.bound
+
+    def _next_slice(self) -> float:
+        """Go on with the whole network or with its pieces, whichever has had less of its share of the work."""
+        if not self._whole_is_done and not (self._pieces_have_a_turn() and self.settled):
+            spent = next(self._slices, None)
+            if spent is not None:
+                self._whole_work += spent
+                return spent
+            self._whole_is_done = True
+        spent = next(self._piece_slices, None) if self._may_cut() else None
+        if spent is None:
+            self._pieces_are_done = True
+            self._exhausted = self._whole_is_done
+            return 0.0
+        self._pieces_work += spent
+        return spent
+
+    @property
+    def untried(self) -> bool:
+        """Whether pieces have not had work enough yet to be judged by."""
+        return self._may_cut() and not self._pieces_are_done and self._pieces_work < _FIRST_PIECES_WORK
+
+    def _may_cut(self) -> bool:
+        return self.good_order is not None and self.problem.operator_count > _PIECE_SIZES[0]
+
+    def _pieces_have_a_turn(self) -> bool:
+        if self._pieces_are_done or not self._may_cut():
+            return False
+        if self._pieces_value >= self._value:
+            share = _LEADING_SHARE
+        else:
+            share = _FIRST_SHARE if self.untried else _TRAILING_SHARE
+        return self._pieces_work < share * (self._whole_work - _FIRST_WHOLE_WORK)
 
     # -- the methods, in order ----------------------------------------------------------------------------
 
@@ -229,6 +282,28 @@ class BoundEngine:
                 return
             limit -= work
             yield work
+
+    def _pieces(self) -> Slices:
+        """Add up the bounds of pieces, cut anew where a better order is known after two turns of each."""
+        from cosma.bounds.pieces import PieceBounds
+
+        cut_along: Sequence[int] | None = None
+        while cut_along is not self.good_order and self.good_order is not None:
+            cut_along = self.good_order
+            tries = [
+                PieceBounds(self.problem, cut_along, seed=self.seed, most_operators=size) for size in _PIECE_SIZES
+            ]
+            yield 1e-5 * self.problem.operator_count * len(tries)
+            turn = 0
+            while not all(pieces.exhausted for pieces in tries) and (turn == 0 or cut_along is self.good_order):
+                turn += 2
+                for pieces in tries:
+                    while pieces.turn < turn and not pieces.exhausted:
+                        spent = pieces.run(_PIECE_SLICE, self._stop)
+                        self._pieces_value = max(self._pieces_value, pieces.value_bytes)
+                        value = pieces.value_bytes - self.problem.constant_noncompulsory_bytes
+                        self._raise_to(value, pieces.method)
+                        yield spent
 
     def _prices(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Generator[float, None, Potential]:
         from cosma.bounds.potential import PriceProgram, potential_of

@@ -1,11 +1,12 @@
-"""Bounds of a long network from pieces of it: every piece is a problem of its own, and their bounds add up.
+"""Bounds of a network from pieces of it: every piece is a problem of its own, and their bounds add up.
 
 Take any set of operators and any set of tensors, and look only at the steps of a plan that run those operators and at
 the bytes that those tensors hold. What is left is a plan of the *piece*: what it moves of those tensors is no more than
 what the whole plan does, and it holds no more. A tensor that the piece does not produce comes from off-chip in the
 piece, where its first read counts as compulsory; a result whose readers lie outside is one that nobody reads. So the
 least non-compulsory traffic of a piece is a lower bound on what any plan of the whole pays for the piece's tensors, and
-with every tensor in one piece at most, the bounds of all pieces add up.
+with every tensor in one piece at most, the bounds of all pieces add up. Operators may be in several: a piece has all
+that touch its tensors.
 """
 
 from __future__ import annotations
@@ -50,22 +51,28 @@ class Piece:
 
 
 def cut_into_pieces(problem: Problem, order: Sequence[int], most_operators: int) -> list[Piece]:
-    """Cut a problem into pieces along an order of its operators; linear in the problem.
+    """Cut a problem into pieces along an order of its operators.
+
+    The order is cut into runs of consecutive operators. A tensor is at home where it is touched most often, and a piece
+    has the tensors at home in one run, with every operator that touches one of them.
 
     Parameters
     ----------
     problem, order
-        The instance, and an order under which tensors live briefly: pieces are runs of consecutive operators.
+        The instance, and an order under which tensors live briefly.
     most_operators
-        Operators of a piece, at most.
+        Operators of a run, at most.
     """
     count = max(1, -(-problem.operator_count // most_operators))
     piece_of = np.empty(problem.operator_count, dtype=np.int64)
     piece_of[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count) * count // problem.operator_count
     home = _homes(problem, piece_of)
-    operators = _groups(piece_of, count)
-    tensors = _groups(home, count)
-    return [Piece(part_of(problem, operators[k], tensors[k]), operators[k], tensors[k]) for k in range(count)]
+    pieces = []
+    for tensors in _groups(home, count):
+        touching = {v for t in tensors.tolist() for v in (int(problem.producer[t]), *problem.consumers_of(t).tolist())}
+        operators = np.array(sorted(touching - {-1}), dtype=np.int64)
+        pieces.append(Piece(part_of(problem, operators, tensors), operators, tensors))
+    return pieces
 
 
 def _groups(group: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
@@ -103,13 +110,18 @@ class PieceBounds:
         Seed of the solvers used.
     most_operators
         Operators of a piece, at most.
+
+    Attributes
+    ----------
+    turn
+        How often every piece has been worked on.
     """
 
     def __init__(
         self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = OPERATORS_PER_PIECE
     ) -> None:
         self.problem = problem
-        self.work_per_piece = FIRST_WORK_PER_PIECE
+        self.turn = 0
         self._engines = []
         rank = np.empty(problem.operator_count, dtype=np.int64)
         rank[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count)
@@ -146,14 +158,15 @@ class PieceBounds:
         """
         spent = 0.0
         while spent < work and not self.exhausted and not stop():
+            engine = self._engines[self._next]
+            if not engine.bound.exhausted:
+                before = engine.work_done
+                engine.run(FIRST_WORK_PER_PIECE * 2**self.turn, stop)
+                spent += engine.work_done - before
+            self._next += 1
             if self._next == len(self._engines):
                 self._next = 0
-                self.work_per_piece *= 2
-            engine = self._engines[self._next]
-            self._next += 1
-            if not engine.bound.exhausted:
-                engine.run(self.work_per_piece, stop)
-                spent += self.work_per_piece
+                self.turn += 1
         return spent
 
 

@@ -103,6 +103,13 @@ class _Auto:
         """What the best decisions cost, addresses aside."""
         return min(self.relaxed_bytes, self.state.noncompulsory_bytes)
 
+    def _best_order(self) -> Sequence[int]:
+        """The order with the least traffic known, addresses aside."""
+        if self.relaxed is not None and self.relaxed_bytes < self.state.noncompulsory_bytes:
+            return self.relaxed.order
+        assert self.state.best is not None
+        return self.state.best.decisions.order
+
     def offer(self, decisions: Decisions, by: str) -> None:
         """Take note of decisions; they become a plan at once where they pack as they are."""
         relaxed = noncompulsory_bytes(self.state.problem, decisions)
@@ -199,6 +206,7 @@ class _Auto:
         if self.over or known <= self.state.bound_bytes:
             return
         self.bounds.update_upper(known)
+        self.bounds.good_order = self._best_order()
         search_work = 0.0 if searcher.outcome.exhausted else search_work
         prove_work = 0.0 if self.bounds.bound.exhausted else prove_work
         proven = Event()
@@ -353,7 +361,7 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
         auto.address()
         if auto.spent == before:
             return
-        if state.bound_bytes > bound or not auto.bounds.settled:
+        if state.bound_bytes > bound or not auto.bounds.settled or auto.bounds.untried:
             share = 1.0 if auto.least_bytes < least else PROOF_FACTOR
         else:
             nothing_proven = state.bound_bytes == state.problem.constant_noncompulsory_bytes

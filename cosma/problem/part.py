@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
-    """Restrict a problem to some operators and some tensors; linear in the part.
+    """Restrict a problem to some operators and some tensors.
 
-    What the part does not produce starts off-chip in it. Names, graph and accelerator stay the whole's, and the
-    constant part of the traffic is left out.
+    What the part does not produce starts off-chip in it. An operator precedes another one in the part if it does so in
+    the whole, be it by way of operators that are left out. Names, graph and accelerator stay the whole's, and the
+    constant part of the traffic is left out. Linear in the operators of the whole between the first and the last.
 
     Parameters
     ----------
@@ -45,10 +46,11 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
     operand_start, operand = rows(problem.operand_start, problem.operand, operators, tensor_number)
     result_start, result = rows(problem.result_start, problem.result, operators, tensor_number)
     consumer_start, consumer = rows(problem.consumer_start, problem.consumer, tensors, operator_number)
-    predecessor_start, predecessor = rows(
-        problem.predecessor_start, problem.predecessor, operators, operator_number
-    )
-    successor_start, successor = rows(problem.successor_start, problem.successor, operators, operator_number)
+    predecessors = _predecessors(problem, operator_number)
+    successors: list[list[int]] = [[] for _ in predecessors]
+    for v, row in enumerate(predecessors):
+        for u in row:
+            successors[u].append(v)
     return replace(
         problem,
         operator_names=tuple(problem.operator_names[v] for v in operators.tolist()),
@@ -64,15 +66,35 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         result=result,
         consumer_start=consumer_start,
         consumer=consumer,
-        predecessor_start=predecessor_start,
-        predecessor=predecessor,
-        successor_start=successor_start,
-        successor=successor,
+        predecessor_start=_offsets([len(row) for row in predecessors]),
+        predecessor=np.array([u for row in predecessors for u in row], dtype=np.int32),
+        successor_start=_offsets([len(row) for row in successors]),
+        successor=np.array([w for row in successors for w in row], dtype=np.int32),
         pair_start=_offsets([len(row) for row in pairs]),
         pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
         pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
         constant_noncompulsory_bytes=0,
     )
+
+
+def _predecessors(problem: Problem, number: dict[int, int]) -> list[list[int]]:
+    """By operator of the part: those of the part that precede it with none of the part on the way between."""
+    if not number:
+        return []
+    found: list[list[int]] = []
+    first, last = min(number), max(number)
+    nearest: list[int] = []  # by operator from the first on, as a bit set over the part
+    for v in range(first, last + 1):
+        mask = 0
+        for u in problem.predecessors_of(v).tolist():
+            if u in number:
+                mask |= 1 << number[u]
+            elif u >= first:
+                mask |= nearest[u - first]
+        nearest.append(mask)
+        if v in number:
+            found.append([i for i, bit in enumerate(reversed(f"{mask:b}")) if bit == "1"])
+    return found
 
 
 def _offsets(lengths: list[int]) -> Int32s:
