@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cosma.bounds import BoundEngine, lower_bound
+from cosma.bounds import engine as engine_module
 from cosma.errors import InfeasibleError
 from tests.brute_force import TooLargeError, brute_force
-from tests.random_graphs import Shape, random_problem
+from tests.random_graphs import Shape, random_order, random_problem
 
 SHAPES = {
     "mixed": Shape(operators=6),
@@ -44,6 +45,39 @@ def test_never_above_the_optimum(shape: str, block: int) -> None:
     assert compared > 30
     assert positive > 0
     assert met > compared * 0.8
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_never_above_the_optimum_with_pieces(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_PIECE_SIZES", (3, 2))
+    monkeypatch.setattr(engine_module, "_FIRST_WHOLE_WORK", 0.0)
+    # Wider label searches would prove instances of this size before they are cut.
+    monkeypatch.setattr(engine_module, "_FIRST_WIDTH", 1)
+    monkeypatch.setattr(BoundEngine, "_widest", lambda self: 1)
+    compared = cut = 0
+    for seed in range(1000 + block * 60, 1060 + block * 60):
+        problem = random_problem(seed, SHAPES["mixed"])
+        try:
+            engine = BoundEngine(problem, seed=seed)
+            optimum = brute_force(problem, most_states=4000).noncompulsory_bytes
+        except (InfeasibleError, TooLargeError):
+            continue
+        assert optimum is not None
+        # The order is changed under way, as search would: the network is cut anew.
+        engine.good_order = random_order(problem, seed)
+        for turn in range(1000):
+            bound = engine.run(0.01)
+            assert bound.value_bytes <= optimum, f"seed {seed}"
+            if turn == 5:
+                engine.good_order = random_order(problem, seed + 1)
+            if bound.exhausted:
+                break
+        assert bound.exhausted
+        assert engine.work_done == pytest.approx(engine._whole_work + engine._pieces_work)
+        compared += 1
+        cut += engine._pieces_work > 0
+    assert compared > 30
+    assert cut > compared / 4
 
 
 def test_one_call_equals_many_slices() -> None:
