@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cosma.bounds.bound import ASSUMPTIONS, Bound
+from cosma.problem import without_oversized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -66,7 +67,7 @@ class BoundEngine:
     Parameters
     ----------
     problem
-        The instance.
+        The instance. What its tensors that are larger than the scratchpad cost is counted, and they are left out.
     seed
         Seed of the solvers used.
     upper_bound
@@ -94,16 +95,18 @@ class BoundEngine:
 
     def __init__(self, problem: Problem, *, seed: int = 0, upper_bound: int | None = None) -> None:
         problem.check_feasible()
-        self.problem = problem
+        self.problem = without_oversized(problem)
         self.seed = seed
         self.upper_bound = upper_bound
-        self._value = problem.constant_noncompulsory_bytes
+        self._value = self.problem.constant_noncompulsory_bytes
         self._method = "no plan moves less than the compulsory traffic"
+        if self.problem is not problem:
+            self._method = "tensors larger than the scratchpad are streamed"
         self.order: tuple[int, ...] | None = None
         self.good_order: Sequence[int] | None = None
         self.work_done = 0.0
         self.settled = False
-        self._granule = math.gcd(*problem.size_bytes.tolist(), 0) or 1
+        self._granule = math.gcd(*self.problem.size_bytes.tolist(), 0) or 1
         self._covered = False
         self._exhausted = False
         self._whole_work = self._pieces_work = 0.0

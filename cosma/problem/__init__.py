@@ -10,7 +10,7 @@ from cosma.problem.decisions import (
     touches_of,
     with_takeovers,
 )
-from cosma.problem.part import part_of
+from cosma.problem.part import part_of, without_oversized
 from cosma.problem.problem import Problem, build_problem, smallest_feasible_capacity, tightened
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "tightened",
     "touches_of",
     "with_takeovers",
+    "without_oversized",
 ]

@@ -77,6 +77,24 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
     )
 
 
+def without_oversized(problem: Problem) -> Problem:
+    """Leave out tensors that are larger than the scratchpad; what they cost in every plan becomes part of the constant.
+
+    Such a tensor is streamed wherever it is touched: each read costs its bytes, but for the compulsory one of what starts
+    off-chip, and so does writing it, unless that is compulsory. Operators keep their numbers and their order; tensors are
+    numbered anew.
+    """
+    oversized = problem.space_bytes > problem.capacity_bytes
+    if not oversized.any():
+        return problem
+    reads = np.diff(problem.consumer_start) - problem.starts_off_chip
+    writes = ~(problem.starts_off_chip | problem.must_store)
+    transfers = (reads.clip(min=0) + writes)[oversized]
+    forced_bytes = int(transfers @ problem.size_bytes[oversized].astype(np.int64))
+    rest = part_of(problem, np.arange(problem.operator_count), np.flatnonzero(~oversized))
+    return replace(rest, constant_noncompulsory_bytes=problem.constant_noncompulsory_bytes + forced_bytes)
+
+
 def _predecessors(problem: Problem, number: dict[int, int]) -> list[list[int]]:
     """By operator of the part: those of the part that precede it with none of the part on the way between."""
     if not number:
