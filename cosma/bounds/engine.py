@@ -43,6 +43,9 @@ _PIECE_SIZES = (200, 120)
 _FIRST_WHOLE_WORK, _FIRST_PIECES_WORK = 0.5, 3.0
 _FIRST_SHARE, _LEADING_SHARE, _TRAILING_SHARE = 2.0, 3.0, 0.1
 
+#: Gap to the known plan below which pieces get no more than what they get when they were judged.
+_WIDE_GAP = 0.15
+
 #: Nominal seconds of one turn with one try.
 _PIECE_SLICE = 0.1
 
@@ -170,8 +173,9 @@ class BoundEngine:
 
     @property
     def untried(self) -> bool:
-        """Whether pieces have not had work enough yet to be judged by."""
-        return self._may_cut() and not self._pieces_are_done and self._pieces_work < _FIRST_PIECES_WORK
+        """Whether pieces, which may close a wide gap, have not had work enough yet to be judged by."""
+        wide = self.upper_bound is None or self._value < (1 - _WIDE_GAP) * self.upper_bound
+        return wide and self._may_cut() and not self._pieces_are_done and self._pieces_work < _FIRST_PIECES_WORK
 
     def _may_cut(self) -> bool:
         return self.good_order is not None and self.problem.operator_count > _PIECE_SIZES[0]

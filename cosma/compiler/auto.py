@@ -147,14 +147,18 @@ class _Auto:
                 self._offer_slack(decisions.order)
 
     def _offer_slack(self, order: Sequence[int]) -> None:
-        """Decide anew along an order with a little less room, which leaves packing some."""
+        """Decide anew along an order with a little less room, which leaves packing some; search, if effort is left."""
         from cosma.search import Searcher
 
         for share in SLACK_SHARES:
             tighter = tightened(self.state.problem, share)
             if tighter is None or self.state.done():
                 return
-            decisions = Searcher(tighter, [order]).outcome.decisions
+            searcher = Searcher(tighter, [order], seed=self.state.seed, lower_bound=self.relaxed_bytes)
+            work = self.left / 2
+            searcher.expect(work)
+            decisions = searcher.run(work, self.state.stop).decisions
+            self.spent += work
             if noncompulsory_bytes(tighter, decisions) < self.state.noncompulsory_bytes:
                 self.state.offer(decisions, f"{self.relaxed_by}, with slack", work_limit=PACKING_ON_THE_WAY)
 

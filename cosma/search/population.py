@@ -23,9 +23,9 @@ CHAINS = 4
 class Population:
     """Chains, and for each rule of replacement the best order pieced together from what they find.
 
-    In every round but the first, half of the chains go on from the best order at mild heat; the others, and all of the
-    first round, begin so hot that they forget where. The halves change places from round to round: what is found afresh
-    is pieced together with what was known.
+    In every round, half of the chains go on from the best order at mild heat, and the others begin so hot that they
+    forget where. The halves change places from round to round: what is found afresh is pieced together with what was
+    known.
 
     Orders are arrays of search operators, ``int32[operators]``; costs are bytes without the problem's constant.
 
@@ -50,7 +50,7 @@ class Population:
         self._adopted = [self.best()]
         _, best = self._adopted[0]
         for c, chain in enumerate(self._chains):
-            if number and (number + c) % 2:
+            if (number + c) % 2:
                 chain.heat = MILD
                 chain.restart(best)
             else:

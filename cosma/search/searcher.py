@@ -41,7 +41,7 @@ MOST_FIRST_ROUND_STEPS = 8_000_000
 
 #: Orders given their best replacement after each round, and the nominal seconds one may take.
 REFINED_PER_ROUND = 2
-REFINING_WORK = 1.0
+REFINING_WORK = 0.4
 
 #: Stretches solved exactly after each round, the solver's deterministic seconds for one, and the size of networks
 #: beyond which a stretch is too small a part to matter.

@@ -158,7 +158,6 @@ def test_half_of_the_chains_begin_afresh_and_half_go_on_from_the_best() -> None:
     start = np.arange(len(net.operand_start) - 1, dtype=np.int32)
     population = population_module.Population(net, [start], seed=1)
     population.begin_round(0)
-    assert [chain.heat for chain in population._chains] == [HOT] * 4
     population.run(20_000, 0.0, 1.0)
     before, best = population.best()
     for number, fresh in ((1, {1, 3}), (2, {0, 2}), (3, {1, 3})):
