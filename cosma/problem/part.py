@@ -80,9 +80,9 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
 def without_oversized(problem: Problem) -> Problem:
     """Leave out tensors that are larger than the scratchpad; what they cost in every plan becomes part of the constant.
 
-    Such a tensor is streamed wherever it is touched: each read costs its bytes, but for the compulsory one of what starts
-    off-chip, and so does writing it, unless that is compulsory. Operators keep their numbers and their order; tensors are
-    numbered anew.
+    Such a tensor is streamed wherever it is touched: each read costs its bytes, but for the compulsory one of what
+    starts off-chip, and so does writing it, unless that is compulsory. Operators keep their numbers and their order;
+    tensors are numbered anew.
     """
     oversized = problem.space_bytes > problem.capacity_bytes
     if not oversized.any():
