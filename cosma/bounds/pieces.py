@@ -50,7 +50,9 @@ class Piece:
     tensors: NDArray[np.int64]
 
 
-def cut_into_pieces(problem: Problem, order: Sequence[int], most_operators: int) -> list[Piece]:
+def cut_into_pieces(
+    problem: Problem, order: Sequence[int], most_operators: int, *, reach_out: bool = True
+) -> list[Piece]:
     """Cut a problem into pieces along an order of its operators.
 
     The order is cut into runs of consecutive operators. A tensor is at home where it is touched most often, and a piece
@@ -62,15 +64,19 @@ def cut_into_pieces(problem: Problem, order: Sequence[int], most_operators: int)
         The instance, and an order under which tensors live briefly.
     most_operators
         Operators of a run, at most.
+    reach_out
+        Whether a piece has the operators of other runs, too, that touch its tensors: a better bound for more work.
     """
     count = max(1, -(-problem.operator_count // most_operators))
     piece_of = np.empty(problem.operator_count, dtype=np.int64)
     piece_of[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count) * count // problem.operator_count
     home = _homes(problem, piece_of)
-    pieces = []
+    pieces: list[Piece] = []
     for tensors in _groups(home, count):
         touching = {v for t in tensors.tolist() for v in (int(problem.producer[t]), *problem.consumers_of(t).tolist())}
         operators = np.array(sorted(touching - {-1}), dtype=np.int64)
+        if not reach_out:
+            operators = operators[piece_of[operators] == len(pieces)]
         pieces.append(Piece(part_of(problem, operators, tensors), operators, tensors))
     return pieces
 
@@ -108,8 +114,8 @@ class PieceBounds:
         The instance, and an order to cut it along; a good one keeps tensors within pieces.
     seed
         Seed of the solvers used.
-    most_operators
-        Operators of a piece, at most.
+    most_operators, reach_out
+        See :func:`cut_into_pieces`.
 
     Attributes
     ----------
@@ -118,14 +124,15 @@ class PieceBounds:
     """
 
     def __init__(
-        self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = OPERATORS_PER_PIECE
-    ) -> None:
+        self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = OPERATORS_PER_PIECE,
+        reach_out: bool = True,
+    ) -> None:  # fmt: skip
         self.problem = problem
         self.turn = 0
         self._engines = []
         rank = np.empty(problem.operator_count, dtype=np.int64)
         rank[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count)
-        for piece in cut_into_pieces(problem, order, most_operators):
+        for piece in cut_into_pieces(problem, order, most_operators, reach_out=reach_out):
             upper = _upper_bytes(piece.problem, np.argsort(rank[piece.operators]))
             self._engines.append(BoundEngine(piece.problem, seed=seed, upper_bound=upper))
         self._next = 0

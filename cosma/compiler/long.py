@@ -40,7 +40,7 @@ def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> 
     searcher.run(effort * SEARCH_SHARE, state.stop)
     if state.done() or effort <= 0:
         return
-    pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed)
+    pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed, reach_out=False)
     state.enter("search and bounds")
     with beside(lambda _: pieces.run(effort * BOUND_SHARE / BOUND_RATE, state.stop)):
         searcher = _with_slack(state, searcher)

@@ -11,8 +11,9 @@ from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 
 
+@pytest.mark.parametrize("reach_out", [True, False])
 @pytest.mark.parametrize("most_operators", [2, 3, 4])
-def test_never_above_the_optimum(most_operators: int) -> None:
+def test_never_above_the_optimum(most_operators: int, reach_out: bool) -> None:
     compared = positive = 0
     for seed in range(150):
         problem = random_problem(seed, Shape(operators=6))
@@ -22,7 +23,9 @@ def test_never_above_the_optimum(most_operators: int) -> None:
         except (InfeasibleError, TooLargeError):
             continue
         assert optimum is not None
-        pieces = PieceBounds(problem, random_order(problem, seed), seed=seed, most_operators=most_operators)
+        pieces = PieceBounds(
+            problem, random_order(problem, seed), seed=seed, most_operators=most_operators, reach_out=reach_out
+        )
         last = pieces.value_bytes
         for _ in range(3):
             pieces.run(0.5)
