@@ -38,12 +38,12 @@ _LATER_PEAK_WORK = 1.0
 #: Operators of the pieces that a network is cut into, once a good order is known: each size is a try of its own.
 _PIECE_SIZES = (200, 120)
 
-#: Nominal seconds for the whole network before it is cut, and for pieces before they are judged. Their work per second
-#: for the whole network: until they are judged, and then where they give the best bound, and where they do not.
+#: Nominal seconds that the whole network has had before it is cut, and that pieces have had before they are judged; and
+#: work of pieces for each second of the whole's: until they are judged, where they give the best bound, and elsewhere.
 _FIRST_WHOLE_WORK, _FIRST_PIECES_WORK = 0.5, 3.0
 _FIRST_SHARE, _LEADING_SHARE, _TRAILING_SHARE = 2.0, 3.0, 0.1
 
-#: Gap to the known plan below which pieces get no more than what they get when they were judged.
+#: Gap to the known plan below which pieces get no trial: what the whole lacks is little, and its own methods find it.
 _WIDE_GAP = 0.15
 
 #: Nominal seconds of one turn with one try.
@@ -85,8 +85,6 @@ class BoundEngine:
         right tensors under this order reaches it.
     good_order
         Set from outside: an order with little traffic, along which a network is cut into pieces. Without one it is not.
-    work_done
-        Nominal seconds of work spent so far.
     settled
         Whether every cheap method has had its turn: a bound that has not risen before may still do so at once.
 
@@ -107,7 +105,6 @@ class BoundEngine:
             self._method = "tensors larger than the scratchpad are streamed"
         self.order: tuple[int, ...] | None = None
         self.good_order: Sequence[int] | None = None
-        self.work_done = 0.0
         self.settled = False
         self._granule = math.gcd(*self.problem.size_bytes.tolist(), 0) or 1
         self._covered = False
@@ -136,6 +133,11 @@ class BoundEngine:
             self._exhausted or self._met(),
         )
 
+    @property
+    def work_done(self) -> float:
+        """Nominal seconds of work spent so far."""
+        return self._whole_work + self._pieces_work
+
     def run(self, work: float, stop: Callable[[], bool] = never) -> Bound:
         """Spend about ``work`` nominal seconds on raising the bound.
 
@@ -149,9 +151,7 @@ class BoundEngine:
         self._stop = stop
         self._granted = work - self._owed
         while self._granted > 0 and not self._exhausted and not self._met() and not stop():
-            spent = self._next_slice()
-            self._granted -= spent
-            self.work_done += spent
+            self._granted -= self._next_slice()
         self._owed = max(0.0, -self._granted)
         return self.bound
 

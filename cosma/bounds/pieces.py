@@ -5,8 +5,8 @@ the bytes that those tensors hold. What is left is a plan of the *piece*: what i
 what the whole plan does, and it holds no more. A tensor that the piece does not produce comes from off-chip in the
 piece, where its first read counts as compulsory; a result whose readers lie outside is one that nobody reads. So the
 least non-compulsory traffic of a piece is a lower bound on what any plan of the whole pays for the piece's tensors, and
-with every tensor in one piece at most, the bounds of all pieces add up. Operators may be in several: a piece has all
-that touch its tensors.
+with every tensor in one piece at most, the bounds of all pieces add up. Operators may be in several: a
+piece may have all that touch its tensors.
 """
 
 from __future__ import annotations

@@ -73,7 +73,6 @@ def test_never_above_the_optimum_with_pieces(block: int, monkeypatch: pytest.Mon
             if bound.exhausted:
                 break
         assert bound.exhausted
-        assert engine.work_done == pytest.approx(engine._whole_work + engine._pieces_work)
         compared += 1
         cut += engine._pieces_work > 0
     assert compared > 30
