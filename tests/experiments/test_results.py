@@ -23,6 +23,8 @@ def test_there_are_experiments() -> None:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_expands(path: Path) -> None:
+    if path.stem == "open" and not (RESULTS.parents[1] / "shared" / "models").is_dir():
+        pytest.skip("the folder of shared models is not beside the repository")
     cells = load_experiment(path).cells()
     assert {"e1", "e2", "e3", "auto"} <= {cell.label for cell in cells}
 
