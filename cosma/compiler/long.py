@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cosma.parallel import beside
-from cosma.problem import tightened
+from cosma.problem import noncompulsory_bytes, tightened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,15 @@ BOUND_RATE = 0.3
 CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
 SAMPLE_STEPS = 600
 MOST_LOST = 0.2
+#: Where packing the whole loses more than that all the same: shares of what was searched with to search with in turn,
+#: and the share of the effort for each.
+LAST_SHARES = (31 / 32, 15 / 16)
+LAST_SHARE = 0.1
 
 
 def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> None:
     """Improve on the plan in hand until it is proven or the effort is spent."""
     from cosma.bounds.pieces import PieceBounds
-    from cosma.lowering import realise_in_sections
     from cosma.search import Searcher
 
     problem, effort = state.problem, state.limits.effort
@@ -43,29 +46,49 @@ def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> 
     pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed, reach_out=False)
     state.enter("search and bounds")
     with beside(lambda _: pieces.run(effort * BOUND_SHARE / BOUND_RATE, state.stop)):
-        searcher = _with_slack(state, searcher)
-        outcome = searcher.run(effort * SEARCH_SHARE, state.stop)
+        share, searcher = _with_slack(state, searcher)
+        decisions = searcher.run(effort * SEARCH_SHARE, state.stop).decisions
     state.raise_bound(pieces.value_bytes, pieces.method)
     state.enter("addresses")
-    realised = realise_in_sections(problem, outcome.decisions, stop=state.stop)
-    if realised is not None:
-        state.offer(realised, "search, packed in sections")
+    _pack(state, decisions, "search, packed in sections")
+    for less in LAST_SHARES:
+        tighter = tightened(problem, share * less)
+        enough = state.noncompulsory_bytes <= (1 + MOST_LOST) * noncompulsory_bytes(problem, decisions)
+        if enough or tighter is None or state.done():
+            return
+        searcher = Searcher(tighter, [decisions.order], seed=state.seed)
+        with_slack = searcher.run(effort * LAST_SHARE, state.stop).decisions
+        _pack(state, with_slack, "search with slack, packed in sections")
 
 
-def _with_slack(state: CompileRun, searcher: Searcher) -> Searcher:
-    """Search with as much of the scratchpad as can be packed without much loss, judged by a sample of the steps."""
+def _pack(state: CompileRun, decisions: Decisions, by: str) -> None:
+    """Offer decisions with addresses, if they may be better than the plan in hand."""
+    from cosma.lowering import realise_in_sections
+
+    if noncompulsory_bytes(state.problem, decisions) < state.noncompulsory_bytes:
+        realised = realise_in_sections(state.problem, decisions, stop=state.stop)
+        if realised is not None:
+            state.offer(realised, by)
+
+
+def _with_slack(state: CompileRun, searcher: Searcher) -> tuple[float, Searcher]:
+    """Search with as much of the scratchpad as can be packed without much loss, judged by a sample of the steps.
+
+    Returns the share of the capacity and the search with it.
+    """
     from cosma.lowering import packing_loss
     from cosma.search import Searcher
 
     problem, order = state.problem, searcher.outcome.decisions.order
     begin = max(0, (problem.operator_count - SAMPLE_STEPS) // 2)
     end = min(problem.operator_count, begin + SAMPLE_STEPS)
+    taken = 1.0
     for share in CAPACITY_SHARES:
         tighter = tightened(problem, share)
         if tighter is None:
             break
         if share < 1:
-            searcher = Searcher(tighter, [order], seed=state.seed)
+            taken, searcher = share, Searcher(tighter, [order], seed=state.seed)
         if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < MOST_LOST:
             break
-    return searcher
+    return taken, searcher

@@ -111,8 +111,18 @@ def _predecessors(problem: Problem, number: dict[int, int]) -> list[list[int]]:
                 mask |= nearest[u - first]
         nearest.append(mask)
         if v in number:
-            found.append([i for i, bit in enumerate(reversed(f"{mask:b}")) if bit == "1"])
+            found.append(_members(mask))
     return found
+
+
+def _members(mask: int) -> list[int]:
+    """Numbers in a bit set, ascending; takes time for those that are in it, however long it is."""
+    members = []
+    while mask:
+        lowest = mask & -mask
+        members.append(lowest.bit_length() - 1)
+        mask ^= lowest
+    return members
 
 
 def _offsets(lengths: list[int]) -> Int32s:
