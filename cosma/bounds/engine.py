@@ -295,14 +295,14 @@ class BoundEngine:
         from cosma.bounds.pieces import PieceBounds
 
         cut_along: Sequence[int] | None = None
-        while cut_along is not self.good_order and self.good_order is not None:
+        while cut_along != self.good_order and self.good_order is not None:
             cut_along = self.good_order
             tries = [
                 PieceBounds(self.problem, cut_along, seed=self.seed, most_operators=size) for size in _PIECE_SIZES
             ]
             yield 1e-5 * self.problem.operator_count * len(tries)
             turn = 0
-            while not all(pieces.exhausted for pieces in tries) and (turn == 0 or cut_along is self.good_order):
+            while not all(pieces.exhausted for pieces in tries) and (turn == 0 or cut_along == self.good_order):
                 turn += 2
                 for pieces in tries:
                     while pieces.turn < turn and not pieces.exhausted:

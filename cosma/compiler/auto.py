@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.parallel import beside
-from cosma.problem import noncompulsory_bytes, tightened, touches_of
+from cosma.problem import noncompulsory_bytes, touches_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
 FIRST_WORK = 0.4
 #: Share of the effort within which every cheap bound has its turn before anything is searched.
-SETTLE_SHARE = 0.3
+SETTLE_SHARE = 0.12
 #: Nominal seconds of the first round of search; each round doubles it.
 FIRST_ROUND_WORK = 0.5
 #: Nominal seconds that the best replacement of one order takes per term of its program.
@@ -37,7 +37,7 @@ REPLACEMENT_WORK_PER_TERM = 5e-6
 #: Deterministic seconds of the solver that the best replacement of one order may take at first, later a share of what
 #: was spent so far, and nominal seconds of one.
 REPLACEMENT_WORK = 0.5
-REPLACEMENT_SHARE = 0.15
+REPLACEMENT_SHARE = 0.08
 REPLACEMENT_RATE = 1.5
 #: Terms (tensors that may stay, summed over steps) above which replacement is left to the heuristics.
 MOST_REPLACEMENT_TERMS = 400_000
@@ -51,21 +51,25 @@ MOST_STATE_OPERATORS = 3000
 MOST_OPERATORS_AS_ONE = 3000
 #: How much more work bounds get than search in a round in which search found nothing better while they rise, in any
 #: round while nothing is proven yet, and in any other one while they do not rise.
-PROOF_FACTOR = 2.0
+PROOF_FACTOR = 1.5
 UNPROVEN_FACTOR = 1.0
 IDLE_PROOF_FACTOR = 0.5
 #: Cores of the machine that nominal seconds speak of: search keeps all of them busy, bounds one.
 CORES = 2
-#: Units of work within which decisions must pack as they are to be a plan at once, and for giving up what is in the
-#: way of the best that do not: on the way, and at the end, for each operator. Nominal seconds of a unit, and the share
-#: of the effort that may go to packing on the way.
+#: Units of work within which decisions must pack as they are to be a plan: at once, and when a round is over; for giving
+#: up what is in the way, at the end: at least, and for each operator. Nominal seconds of a unit, and the share of the
+#: effort that may go to packing on the way.
 QUICK_PACKING = 5_000
-PACKING_ON_THE_WAY = 20_000
-PACKING_AT_LAST_PER_OPERATOR = 200
+AS_IS_PACKING = 50_000
+LEAST_REPAIR = 20_000
+REPAIR_PER_OPERATOR = 200
 PACKING_WORK_PER_UNIT = 7e-6
-PACKING_SHARE = 0.15
-#: Shares of the capacity with which the best order is decided anew where its decisions do not pack as they are.
-SLACK_SHARES = (31 / 32, 15 / 16)
+PACKING_SHARE = 0.1
+#: Share of the effort kept for search with slack where packing has lost more than this share of the traffic, and the
+#: share it gets at least where that turns out at the end only.
+SLACK_EFFORT = 0.25
+LEAST_SLACK_EFFORT = 0.1
+MOST_LOST = 0.005
 #: Conflicts to learn for one order whose best replacement has no addresses, and units of work for each packing.
 MOST_CONFLICTS = 12
 CONFLICT_PACKING = 100_000
@@ -128,39 +132,44 @@ class _Auto:
         self.pack()
 
     def address(self, *, last: bool = False) -> None:
-        """Where the best decisions do not pack as they are: give up what is in the way, if that is not too dear yet."""
+        """Where the best decisions are no plan yet: pack them, with less room, or, at last, without what is in the way.
+
+        On the way, only if packing was not too dear so far.
+        """
         state, decisions = self.state, self.relaxed
         if decisions is None or self.relaxed_bytes >= state.noncompulsory_bytes:
             return
         packing = PACKING_WORK_PER_UNIT * state.packing_units
-        meets = self.relaxed_bytes <= state.bound_bytes
-        if not (last or meets or packing < PACKING_SHARE * self.spent) or (decisions is self.addressed and not last):
+        if not last and (decisions is self.addressed or packing >= PACKING_SHARE * self.spent):
             return
         state.enter("addresses")
         self.addressed = decisions
-        hurry = state.stop() or not last
+        by, order = self.relaxed_by, decisions.order
         with self._packing():
-            at_last = PACKING_AT_LAST_PER_OPERATOR * state.problem.operator_count
-            limit = PACKING_ON_THE_WAY if hurry else max(PACKING_ON_THE_WAY, at_last)
-            state.offer(decisions, self.relaxed_by, work_limit=limit)
-            if last:
-                self._offer_slack(decisions.order)
-
-    def _offer_slack(self, order: Sequence[int]) -> None:
-        """Decide anew along an order with a little less room, which leaves packing some; search, if effort is left."""
-        from cosma.search import Searcher
-
-        for share in SLACK_SHARES:
-            tighter = tightened(self.state.problem, share)
-            if tighter is None or self.state.done():
+            if not state.stop() and state.offer_as_is(decisions, by, work_limit=AS_IS_PACKING):
                 return
-            searcher = Searcher(tighter, [order], seed=self.state.seed, lower_bound=self.relaxed_bytes)
-            work = self.left / 2
-            searcher.expect(work)
-            decisions = searcher.run(work, self.state.stop).decisions
-            self.spent += work
-            if noncompulsory_bytes(tighter, decisions) < self.state.noncompulsory_bytes:
-                self.state.offer(decisions, f"{self.relaxed_by}, with slack", work_limit=PACKING_ON_THE_WAY)
+        least = LEAST_SLACK_EFFORT * state.limits.effort
+        self._leave_slack(order, max(least, self.left) if last else 0.0)
+        if last and self.relaxed_bytes < state.noncompulsory_bytes:
+            at_last = 0 if state.stop() else REPAIR_PER_OPERATOR * state.problem.operator_count
+            with self._packing():
+                state.offer(decisions, by, work_limit=max(LEAST_REPAIR, at_last))
+
+    @property
+    def reserved(self) -> float:
+        """Effort to keep for search with slack: packing has cost traffic so far."""
+        lost = self.state.noncompulsory_bytes - self.least_bytes
+        return SLACK_EFFORT * self.state.limits.effort if lost > MOST_LOST * self.least_bytes else 0.0
+
+    def _leave_slack(self, order: Sequence[int], work: float) -> None:
+        """Search with a little less room, which leaves packing some, and raise the bound beside it."""
+        from cosma.compiler.slack import search_with_slack
+
+        work /= 1 + 1 / CORES
+        with self._packing(), beside(lambda _: self.bounds.run(work, self.state.stop)):
+            search_with_slack(self.state, order, work, least_bytes=self.least_bytes, by=self.relaxed_by)
+        self.spent += work * (1 + 1 / CORES)
+        self._take_bound()
 
     @contextmanager
     def _packing(self) -> Iterator[None]:
@@ -357,10 +366,10 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     state = auto.state
     searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
     work, share = FIRST_ROUND_WORK, PROOF_FACTOR
-    while not auto.over:
+    while not auto.over and (left := auto.left - auto.reserved) > 0:
         before, least, bound = auto.spent, auto.least_bytes, state.bound_bytes
-        searcher.expect(auto.left / (1 + share / CORES))
-        search_work = min(work, auto.left / (1 + share / CORES))
+        searcher.expect(left / (1 + share / CORES))
+        search_work = min(work, left / (1 + share / CORES))
         auto.search_and_prove(searcher, search_work, share * search_work)
         auto.address()
         if auto.spent == before:

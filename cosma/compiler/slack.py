@@ -1,0 +1,65 @@
+"""Search with a little less room than there is, where the best decisions have no addresses.
+
+Decisions that fill the scratchpad to the last byte leave packing nothing to move; repairing them undoes choices that
+search made together. Decided anew for a capacity a few hundredths lower, an order costs nearly the same and packs as it
+is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.problem import noncompulsory_bytes, tightened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.compiler.run import CompileRun
+
+#: Share of the capacity that is left free at first; it doubles where that was too little, and halves where it was
+#: enough.
+FIRST_SLACK = 1 / 64
+#: Shares tried; only the first, where nothing is searched for.
+TURNS = 3
+#: Units of packing work for decisions as they are, and, where something was searched for, for their repair.
+AS_IS_PACKING = 50_000
+REPAIR_PACKING = 20_000
+
+
+def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, least_bytes: int, by: str) -> None:
+    """Offer what search finds with a little less room; it ends where a plan reaches the least traffic.
+
+    Parameters
+    ----------
+    state
+        The compile that plans are offered to.
+    order
+        An order with little traffic, to start from.
+    work
+        Nominal seconds of search, in all; without any, the order is only decided anew.
+    least_bytes
+        Non-compulsory bytes of the best decisions with all the room, addresses aside.
+    by
+        Who found those.
+    """
+    from cosma.search import Searcher
+
+    orders, slack = [order], FIRST_SLACK
+    for _ in range(TURNS if work > 0 else 1):
+        if state.done() or state.noncompulsory_bytes <= least_bytes:
+            return
+        tighter = tightened(state.problem, 1 - slack)
+        if tighter is None:
+            slack /= 2
+            continue
+        searcher = Searcher(tighter, orders, seed=state.seed, lower_bound=least_bytes)
+        searcher.expect(work / TURNS)
+        decisions = searcher.run(work / TURNS, state.stop).decisions
+        orders = [decisions.order, order]
+        wanted = noncompulsory_bytes(state.problem, decisions)
+        if wanted < state.noncompulsory_bytes:
+            name = f"{by}, with slack"
+            packed = state.offer_as_is(decisions, name, work_limit=AS_IS_PACKING)
+            if not packed and work > 0:
+                state.offer(decisions, name, work_limit=REPAIR_PACKING)
+        slack = slack / 2 if wanted >= state.noncompulsory_bytes else slack * 2
