@@ -56,9 +56,9 @@ UNPROVEN_FACTOR = 1.0
 IDLE_PROOF_FACTOR = 0.5
 #: Cores of the machine that nominal seconds speak of: search keeps all of them busy, bounds one.
 CORES = 2
-#: Units of work within which decisions must pack as they are to be a plan: at once, and when a round is over; for giving
-#: up what is in the way, at the end: at least, and for each operator. Nominal seconds of a unit, and the share of the
-#: effort that may go to packing on the way.
+#: Units of work within which decisions must pack as they are to be a plan: at once, and when a round is over; and for
+#: giving up what is in the way, at the end: at least, and for each operator. Nominal seconds of a unit, and the share
+#: of the effort that may go to packing on the way.
 QUICK_PACKING = 5_000
 AS_IS_PACKING = 50_000
 LEAST_REPAIR = 20_000
