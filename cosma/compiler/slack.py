@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cosma.compiler.run import CompileRun
 
 #: Share of the capacity that is left free at first; it doubles where that was too little, and halves where it was
-#: enough.
-FIRST_SLACK = 1 / 64
+#: enough. Where an operator does not fit then, less is left free, down to the least.
+FIRST_SLACK, LEAST_SLACK = 1 / 64, 1 / 1024
 #: Shares tried; only the first, where nothing is searched for.
 TURNS = 3
 #: Units of packing work for decisions as they are, and, where something was searched for, for their repair.
@@ -44,19 +44,18 @@ def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, l
     """
     from cosma.search import Searcher
 
-    orders, slack = [order], FIRST_SLACK
+    problem, orders, slack = state.problem, [order], FIRST_SLACK
+    while slack > LEAST_SLACK and tightened(problem, 1 - slack) is None:
+        slack /= 2
     for _ in range(TURNS if work > 0 else 1):
-        if state.done() or state.noncompulsory_bytes <= least_bytes:
+        tighter = tightened(problem, 1 - slack)
+        if tighter is None or state.done() or state.noncompulsory_bytes <= least_bytes:
             return
-        tighter = tightened(state.problem, 1 - slack)
-        if tighter is None:
-            slack /= 2
-            continue
         searcher = Searcher(tighter, orders, seed=state.seed, lower_bound=least_bytes)
         searcher.expect(work / TURNS)
         decisions = searcher.run(work / TURNS, state.stop).decisions
         orders = [decisions.order, order]
-        wanted = noncompulsory_bytes(state.problem, decisions)
+        wanted = noncompulsory_bytes(problem, decisions)
         if wanted < state.noncompulsory_bytes:
             name = f"{by}, with slack"
             packed = state.offer_as_is(decisions, name, work_limit=AS_IS_PACKING)

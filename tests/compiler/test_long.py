@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cosma.accelerator import Accelerator
-from cosma.compiler import CompileResult, Limits, auto, run_compile
+from cosma.compiler import CompileResult, Limits, auto, long, run_compile
+from cosma.compiler.run import CompileRun
 from cosma.plan.file import plan_to_json
+from cosma.problem import Decisions
 from cosma.search import searcher
 from tests.benchmarks.scale import cells
 
@@ -39,3 +41,21 @@ def test_it_is_reproducible(short: None) -> None:
     first, second = compiled("streamable"), compiled("streamable")
     assert first.reproducible
     assert plan_to_json(first.plan) == plan_to_json(second.plan)
+
+
+def test_where_packing_loses_too_much_it_tries_again_with_slack(
+    short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no loss allowed, decisions for less and less room are packed, and the best plan stays."""
+    tried = []
+    pack = long._pack
+
+    def note(state: CompileRun, decisions: Decisions, by: str) -> None:
+        pack(state, decisions, by)
+        tried.append((by, state.noncompulsory_bytes))
+
+    monkeypatch.setattr(long, "_pack", note)
+    monkeypatch.setattr(long, "MOST_LOST", -1.0)
+    result = compiled("streamable")
+    assert [by for by, _ in tried] == ["search, packed in sections", *2 * ["search with slack, packed in sections"]]
+    assert result.plan.traffic.noncompulsory == min(traffic for _, traffic in tried)
