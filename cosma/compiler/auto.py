@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.compiler.slack import AS_IS_PACKING, search_with_slack
 from cosma.parallel import beside
 from cosma.problem import noncompulsory_bytes, touches_of
 
@@ -47,7 +48,7 @@ TYPICAL_OPERATORS = 400
 MOST_STATE_OPERATORS = 3000
 #: Operators above which a network is long: search shares one order out among its chains, bounds are summed over
 #: pieces, replacement is left to the greedy rule (on annealed orders of 10,000 operators the best one gains under
-#: 0.5 %), and packing is done once, at the end.
+#: 0.5 %), and packing waits until the end.
 MOST_OPERATORS_AS_ONE = 3000
 #: How much more work bounds get than search in a round in which search found nothing better while they rise, in any
 #: round while nothing is proven yet, and in any other one while they do not rise.
@@ -56,20 +57,19 @@ UNPROVEN_FACTOR = 1.0
 IDLE_PROOF_FACTOR = 0.5
 #: Cores of the machine that nominal seconds speak of: search keeps all of them busy, bounds one.
 CORES = 2
-#: Units of work within which decisions must pack as they are to be a plan: at once, and when a round is over; and for
-#: giving up what is in the way, at the end: at least, and for each operator. Nominal seconds of a unit, and the share
-#: of the effort that may go to packing on the way.
+#: Units of work within which decisions must pack as they are to be a plan at once; for giving up what is in the way, at
+#: the end: at least, and for each operator. Nominal seconds of a unit, and the share of the effort that may go to
+#: packing on the way.
 QUICK_PACKING = 5_000
-AS_IS_PACKING = 50_000
 LEAST_REPAIR = 20_000
 REPAIR_PER_OPERATOR = 200
 PACKING_WORK_PER_UNIT = 7e-6
 PACKING_SHARE = 0.1
-#: Share of the effort kept for search with slack where packing has lost more than this share of the traffic, and the
-#: share it gets at least where that turns out at the end only.
+#: Share of the traffic that packing may lose before effort is kept for search with slack; the share that is kept; and
+#: the share it gets, beyond the effort if need be, where that turns out at the end only.
+MOST_LOST = 0.005
 SLACK_EFFORT = 0.25
 LEAST_SLACK_EFFORT = 0.1
-MOST_LOST = 0.005
 #: Conflicts to learn for one order whose best replacement has no addresses, and units of work for each packing.
 MOST_CONFLICTS = 12
 CONFLICT_PACKING = 100_000
@@ -86,11 +86,13 @@ class _Auto:
     refined: dict[tuple[int, ...], float] = field(default_factory=dict)
     #: Whether the solver did not come to an end with the last of them: then search goes by the greedy rule alone.
     refining_is_dear: bool = False
-    #: The best decisions, addresses aside, whose they are, and those that were repaired last to become a plan.
+    #: The best decisions, addresses aside, and whose they are; the last ones that did not pack as they are, and whether
+    #: less room was not tried for them yet.
     relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
     relaxed_by: str = ""
-    addressed: Decisions | None = None
+    unpacked: Decisions | None = None
+    slack_is_due: bool = False
 
     @property
     def left(self) -> float:
@@ -136,24 +138,30 @@ class _Auto:
 
         On the way, only if packing was not too dear so far.
         """
-        state, decisions = self.state, self.relaxed
-        if decisions is None or self.relaxed_bytes >= state.noncompulsory_bytes:
-            return
-        packing = PACKING_WORK_PER_UNIT * state.packing_units
-        if not last and (decisions is self.addressed or packing >= PACKING_SHARE * self.spent):
-            return
-        state.enter("addresses")
-        self.addressed = decisions
-        by, order = self.relaxed_by, decisions.order
-        with self._packing():
-            if not state.stop() and state.offer_as_is(decisions, by, work_limit=AS_IS_PACKING):
+        state = self.state
+        if not state.stop():
+            packing = PACKING_WORK_PER_UNIT * state.packing_units
+            if state.done() or not (last or packing < PACKING_SHARE * self.spent) or self.pack_as_is():
                 return
-        least = LEAST_SLACK_EFFORT * state.limits.effort
-        self._leave_slack(order, max(least, self.left) if last else 0.0)
-        if last and self.relaxed_bytes < state.noncompulsory_bytes:
+            self._leave_slack(max(LEAST_SLACK_EFFORT * state.limits.effort, self.left) if last else 0.0)
+        if last and self.relaxed is not None and self.relaxed_bytes < state.noncompulsory_bytes:
+            state.enter("addresses")
             at_last = 0 if state.stop() else REPAIR_PER_OPERATOR * state.problem.operator_count
             with self._packing():
-                state.offer(decisions, by, work_limit=max(LEAST_REPAIR, at_last))
+                state.offer(self.relaxed, self.relaxed_by, work_limit=max(LEAST_REPAIR, at_last))
+
+    def pack_as_is(self) -> bool:
+        """Try once to make a plan of the best decisions as they are; True if there is nothing better than the plan."""
+        state, decisions = self.state, self.relaxed
+        if decisions is None or self.relaxed_bytes >= state.noncompulsory_bytes:
+            return True
+        if decisions is self.unpacked:
+            return False
+        state.enter("addresses")
+        with self._packing():
+            packed = state.offer_as_is(decisions, self.relaxed_by, work_limit=AS_IS_PACKING)
+        self.unpacked, self.slack_is_due = (None, False) if packed else (decisions, True)
+        return packed
 
     @property
     def reserved(self) -> float:
@@ -161,15 +169,32 @@ class _Auto:
         lost = self.state.noncompulsory_bytes - self.least_bytes
         return SLACK_EFFORT * self.state.limits.effort if lost > MOST_LOST * self.least_bytes else 0.0
 
-    def _leave_slack(self, order: Sequence[int], work: float) -> None:
-        """Search with a little less room, which leaves packing some, and raise the bound beside it."""
-        from cosma.compiler.slack import search_with_slack
+    def _leave_slack(self, work: float) -> None:
+        """Search with a little less room, which leaves packing some, and raise the bound beside it.
 
-        work /= 1 + 1 / CORES
-        with self._packing(), beside(lambda _: self.bounds.run(work, self.state.stop)):
-            search_with_slack(self.state, order, work, least_bytes=self.least_bytes, by=self.relaxed_by)
-        self.spent += work * (1 + 1 / CORES)
-        self._take_bound()
+        Without work, the best order is decided anew, once.
+        """
+        state, bounds = self.state, self.bounds
+        if self.relaxed is None or not (work or self.slack_is_due):
+            return
+        self.slack_is_due = False
+        # Bounds that ended early because search met them are where the clock left them: they must rest.
+        rest = not work or bounds.bound.exhausted or self.least_bytes <= state.bound_bytes
+        work /= 1.0 if rest else 1 + 1 / CORES
+        bounds.update_upper(self.least_bytes)
+        bounds.good_order = self._best_order()
+
+        def prove(pointless: Event) -> None:
+            if not rest:
+                bounds.run(work, lambda: pointless.is_set() or state.stop())
+
+        state.enter("addresses")
+        with self._packing(), beside(prove):
+            search_with_slack(state, self.relaxed.order, work, least_bytes=self.least_bytes, by=self.relaxed_by)
+        self.spent += work
+        if not rest:
+            self.spent += work / CORES
+            self._take_bound()
 
     @contextmanager
     def _packing(self) -> Iterator[None]:
@@ -366,7 +391,13 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     state = auto.state
     searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
     work, share = FIRST_ROUND_WORK, PROOF_FACTOR
-    while not auto.over and (left := auto.left - auto.reserved) > 0:
+    while not auto.over:
+        # What is kept for slack is free again where the best decisions pack as they are.
+        left = auto.left - auto.reserved
+        if left <= 0:
+            if not auto.pack_as_is():
+                return
+            left = auto.left
         before, least, bound = auto.spent, auto.least_bytes, state.bound_bytes
         searcher.expect(left / (1 + share / CORES))
         search_work = min(work, left / (1 + share / CORES))

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import cosma
 from cosma.accelerator import Accelerator, Operands
-from cosma.compiler import CompileRun, Limits, Progress, run_compile
+from cosma.compiler import CompileResult, CompileRun, Limits, Progress, auto, run_compile
 from cosma.compiler.strategies import STRATEGIES
 from cosma.errors import InfeasibleError, InputError, PlanInvalidError
 from cosma.exact import optimal_replacement
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RESIDENT = Accelerator(scratchpad=320, operands=Operands.RESIDENT, in_place=False)
 TIGHT = RESIDENT.replace(scratchpad=384)
+#: What search finds on these has no addresses as it is.
+HARD_TO_PACK = Shape(operators=80, inputs=3, weights=4, most_units=40)
 
 
 def test_graphs_models_and_files_are_all_welcome(tmp_path: Path) -> None:
@@ -88,6 +90,40 @@ def test_an_interrupt_keeps_the_best_plan() -> None:
     result = run_compile(diamond(), TIGHT.replace(scratchpad=384), interrupted=lambda: True)
     assert cosma.replay(result.plan).valid
     assert result.stopped_by in ("interrupt", "proof")
+
+
+def test_an_interrupt_at_any_moment_keeps_a_valid_plan() -> None:
+    """Interrupted at the n-th look: in the existing methods, in bounds, in search, while packing."""
+    graph, accelerator = random_instance(6, HARD_TO_PACK)
+    existing = run_compile(graph, accelerator, strategy="existing").plan.traffic.noncompulsory
+
+    def interrupted_at(look: int) -> CompileResult:
+        looks = count()
+        return run_compile(graph, accelerator, interrupted=lambda: next(looks) >= look, limits=Limits(effort=2.0))
+
+    looks = count()
+    whole = run_compile(graph, accelerator, interrupted=lambda: next(looks) < 0, limits=Limits(effort=2.0))
+    assert whole.stopped_by == "work"
+    results = [interrupted_at(next(looks) * tenths // 10) for tenths in (2, 5, 7, 9)]
+    for result in results:
+        assert cosma.replay(result.plan).valid
+        assert result.plan.traffic.noncompulsory <= existing
+    # A solver is asked now and then, by the clock: the last looks may not come.
+    assert sum(result.stopped_by == "interrupt" for result in results) >= 2
+
+
+def test_no_work_is_done_once_the_gap_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions without addresses are left alone where the plan in hand is within the gap asked for."""
+    graph, accelerator = random_instance(2, HARD_TO_PACK)
+    tries: list[int] = []
+    monkeypatch.setattr(auto, "search_with_slack", lambda *_, **__: tries.append(1))
+    patient = run_compile(graph, accelerator, limits=Limits(effort=2.0))
+    assert patient.plan.certificate.gap > 0
+    assert tries, "the best decisions have no addresses"
+    tries.clear()
+    content = run_compile(graph, accelerator, limits=Limits(effort=2.0, gap=0.99))
+    assert content.stopped_by == "gap"
+    assert not tries
 
 
 def test_progress_is_monotone() -> None:
