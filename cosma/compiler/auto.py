@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cosma.compiler.slack import AS_IS_PACKING, search_with_slack
 from cosma.parallel import beside
-from cosma.problem import noncompulsory_bytes, touches_of
+from cosma.problem import noncompulsory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,8 +38,6 @@ REPLACEMENT_WORK_PER_TERM = 5e-6
 REPLACEMENT_WORK = 0.5
 REPLACEMENT_SHARE = 0.08
 REPLACEMENT_RATE = 1.5
-#: Terms (tensors that may stay, summed over steps) above which replacement is left to the heuristics.
-MOST_REPLACEMENT_TERMS = 400_000
 #: Operators of the networks on which the rate of dynamic programming was measured.
 TYPICAL_OPERATORS = 400
 #: Operators above which dynamic programming in plain Python is not begun: setting it up is quadratic.
@@ -208,10 +204,10 @@ class _Auto:
         decisions = self.relaxed
         if decisions is None or self.relaxed_bytes >= self.state.noncompulsory_bytes or self.state.done():
             return
-        if self.refining_is_dear or self._terms(decisions.order) > MOST_REPLACEMENT_TERMS:
-            return
-        from cosma.exact import pack_order
+        from cosma.exact import MOST_REPLACEMENT_TERMS, pack_order, replacement_terms
 
+        if self.refining_is_dear or replacement_terms(self.state.problem, decisions.order) > MOST_REPLACEMENT_TERMS:
+            return
         self.state.enter("addresses")
         found = pack_order(
             self.state.problem,
@@ -283,12 +279,14 @@ class _Auto:
     def refine(self, order: Sequence[int], hint: Decisions | None, by: str) -> Decisions | None:
         """Find the best replacement for an order: once, or again with twice the work where that was too little."""
         key = tuple(order)
-        terms = self._terms(key)
         limit = max(REPLACEMENT_WORK, REPLACEMENT_SHARE * self.spent)
-        if limit < 2 * self.refined.get(key, 0.0) or self.state.done() or terms > MOST_REPLACEMENT_TERMS:
+        if limit < 2 * self.refined.get(key, 0.0) or self.state.done():
             return None
-        from cosma.exact import optimal_replacement
+        from cosma.exact import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 
+        terms = replacement_terms(self.state.problem, key)
+        if terms > MOST_REPLACEMENT_TERMS:
+            return None
         self.state.enter("best replacement")
         decisions, _, proven = optimal_replacement(
             self.state.problem, key, hint=hint, work_limit=limit, stop=self.state.stop
@@ -338,12 +336,6 @@ class _Auto:
             self.offer(outcome.decisions, "search")
         else:
             searcher.offer(better)
-
-    def _terms(self, order: Sequence[int]) -> int:
-        """Size of the replacement program of an order: how long tensors wait between touches, in all."""
-        touches = touches_of(self.state.problem, order)
-        rows = np.split(touches.step, touches.start[1:-1])
-        return sum(int(row[-1] - row[0]) for row in rows if len(row))
 
 
 def run_auto(state: CompileRun) -> None:

@@ -2,11 +2,12 @@
 
 from cosma.exact.addresses import PackedOrder, pack_order
 from cosma.exact.monolith import check_joint_size, solve_monolith
-from cosma.exact.replacement import optimal_replacement, replacement_terms
+from cosma.exact.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 from cosma.exact.solve import ExactOutcome, solve_exact
 from cosma.exact.states import StatesResult, search_states
 
 __all__ = [
+    "MOST_REPLACEMENT_TERMS",
     "ExactOutcome",
     "PackedOrder",
     "StatesResult",

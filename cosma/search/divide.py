@@ -16,7 +16,7 @@ import numpy as np
 
 from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.search.network import build_network
-from cosma.search.searcher import MOST_REFINING_TERMS, Searcher
+from cosma.search.searcher import Searcher
 from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
 
 if TYPE_CHECKING:
@@ -152,9 +152,9 @@ def _replacement(
 
     Very large programs are not built: the greedy rule of the search decides there.
     """
-    from cosma.exact import optimal_replacement, replacement_terms
+    from cosma.exact import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 
-    if max(replacement_terms(problem, found), replacement_terms(problem, given)) > MOST_REFINING_TERMS:
+    if max(replacement_terms(problem, found), replacement_terms(problem, given)) > MOST_REPLACEMENT_TERMS:
         return Searcher(problem, (found, given)).outcome.decisions, False
     first, _, proven = optimal_replacement(problem, found, stop=stop)
     second, _, _ = optimal_replacement(problem, given, stop=stop)

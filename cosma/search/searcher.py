@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.problem import Decisions, noncompulsory_bytes, touches_of
+from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.search.chain import MILD, PATIENCES, Heat
 from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.search.kernels import replay_all
@@ -49,9 +49,7 @@ STRETCHES_PER_ROUND = 3
 STRETCH_WORK = 0.1
 MOST_OPERATORS_FOR_STRETCHES = 5_000
 
-#: Terms (tensors that may stay, summed over steps) above which replacement is left to the greedy rule, and
-#: nominal seconds per term.
-MOST_REFINING_TERMS = 400_000
+#: Nominal seconds that the best replacement of an order takes per term of its program.
 REFINING_WORK_PER_TERM = 5e-6
 
 #: Decisions are made of the chains' best order after every slice, and less often in proportion to this many operators.
@@ -327,17 +325,14 @@ class Searcher:
         Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and
         the orders that are tried meanwhile are worth more.
         """
-        from cosma.exact import optimal_replacement
+        from cosma.exact import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 
         self._take_order(contracted)
         order = self._contraction.expand(contracted.tolist())
         if order in self._refined or self._refining_is_dear or self._met() or self._stop():
             return
-        touches = touches_of(self.problem, order)
-        waits = np.diff(touches.step)
-        waits[touches.start[1:-1][touches.start[1:-1] < len(touches.step)] - 1] = 0
-        terms = int(waits.clip(min=0).sum())
-        if terms > MOST_REFINING_TERMS:
+        terms = replacement_terms(self.problem, order)
+        if terms > MOST_REPLACEMENT_TERMS:
             return
         decisions, _, proven = optimal_replacement(self.problem, order, work_limit=REFINING_WORK, stop=self._stop)
         self._refined.add(order)

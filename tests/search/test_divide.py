@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 
 from cosma.accelerator import Accelerator
@@ -92,7 +90,7 @@ def test_large_replacements_are_left_to_the_greedy_rule(monkeypatch: pytest.Monk
     """Beyond the limit no program is built, the plan still fits, and nothing is called exact."""
     problem = diamonds(6, 320)
     best = divide(problem, most_operators=4)
-    monkeypatch.setattr(import_module("cosma.search.divide"), "MOST_REFINING_TERMS", 10)
+    monkeypatch.setattr("cosma.exact.MOST_REPLACEMENT_TERMS", 10)
     monkeypatch.setattr("cosma.exact.optimal_replacement", None)  # must not be called
     found = divide(problem, most_operators=4)
     assert found.noncompulsory_bytes == noncompulsory_bytes(problem, found.decisions) >= best.noncompulsory_bytes
