@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 FIRST_SLACK, LEAST_SLACK = 1 / 64, 1 / 1024
 #: Shares tried, at most, and the nominal seconds of search that make another one worth while.
 MOST_TURNS, TURN_WORK = 3, 0.3
-#: Units of packing work for decisions as they are, and, where something was searched for, for their repair.
+#: Units of packing work for decisions as they are, and, where something was searched for, for their repair; operators
+#: above which they are not repaired: that much work says little there, and giving up what is left takes seconds.
 AS_IS_PACKING = 50_000
 REPAIR_PACKING = 20_000
+MOST_REPAIRED_OPERATORS = 1_000
 
 
 def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, least_bytes: int, by: str) -> None:
@@ -64,7 +66,7 @@ def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, l
         if wanted < state.noncompulsory_bytes:
             name = f"{by}, with slack"
             packed = state.offer_as_is(decisions, name, work_limit=AS_IS_PACKING)
-            if not packed and work > 0:
+            if not packed and work > 0 and problem.operator_count <= MOST_REPAIRED_OPERATORS:
                 state.offer(decisions, name, work_limit=REPAIR_PACKING)
         # Where it packed, or would not have been better if it had, less slack may do.
         if wanted >= state.noncompulsory_bytes:
