@@ -21,7 +21,8 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
 
     What the part does not produce starts off-chip in it. An operator precedes another one in the part if it does so in
     the whole, be it by way of operators that are left out. Names, graph and accelerator stay the whole's, and the
-    constant part of the traffic is left out. Linear in the operators of the whole between the first and the last.
+    constant part of the traffic is left out. Takes a bit set over the part for each operator of the whole between its
+    first and its last.
 
     Parameters
     ----------

@@ -7,15 +7,18 @@ import pytest
 
 import cosma
 from cosma.accelerator import Accelerator, Operands
+from cosma.bounds import BoundEngine
 from cosma.compiler import CompileResult, CompileRun, Limits, Progress, auto, run_compile
 from cosma.compiler.strategies import STRATEGIES
 from cosma.errors import InfeasibleError, InputError, PlanInvalidError
 from cosma.exact import optimal_replacement
 from cosma.graph.json_format import save_graph
+from cosma.heuristics import EXISTING, ORDERS, run_method
 from cosma.lowering import Realised
 from cosma.plan import Plan
 from cosma.plan.file import plan_to_json
 from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.search import search
 from tests.planning import diamond
 from tests.random_graphs import Shape, random_instance, random_order, random_problem
 
@@ -112,18 +115,20 @@ def test_an_interrupt_at_any_moment_keeps_a_valid_plan() -> None:
     assert sum(result.stopped_by == "interrupt" for result in results) >= 2
 
 
-def test_no_work_is_done_once_the_gap_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decisions without addresses are left alone where the plan in hand is within the gap asked for."""
-    graph, accelerator = random_instance(2, HARD_TO_PACK)
+@pytest.mark.parametrize("gap", [0.0, 0.99])
+def test_no_work_is_done_once_the_gap_is_met(monkeypatch: pytest.MonkeyPatch, gap: float) -> None:
+    """Decisions without addresses are left alone where the plan in hand is within the gap asked for, and only there."""
+    problem = random_problem(2, HARD_TO_PACK)
     tries: list[int] = []
     monkeypatch.setattr(auto, "search_with_slack", lambda *_, **__: tries.append(1))
-    patient = run_compile(graph, accelerator, limits=Limits(effort=2.0))
-    assert patient.plan.certificate.gap > 0
-    assert tries, "the best decisions have no addresses"
-    tries.clear()
-    content = run_compile(graph, accelerator, limits=Limits(effort=2.0, gap=0.99))
-    assert content.stopped_by == "gap"
-    assert not tries
+    state = CompileRun(problem, Limits(effort=1.0, gap=gap))
+    state.offer(run_method(problem, EXISTING["e1"], ORDERS[EXISTING["e1"].order](problem)), "e1")
+    found = search(problem, effort=0.02)
+    state.raise_bound(found.noncompulsory_bytes // 2, "made up")
+    planner = auto._Auto(state, BoundEngine(problem), relaxed=found.decisions, relaxed_bytes=found.noncompulsory_bytes)
+    planner.address(last=True)
+    assert bool(tries) == (gap == 0.0)
+    assert (planner.spent > 0) == (gap == 0.0)
 
 
 def test_progress_is_monotone() -> None:
