@@ -30,6 +30,27 @@ class ModelLoadError(InputError):
     """An ONNX model cannot be read, or its tensors cannot be sized."""
 
 
+class UnboundDimensionError(ModelLoadError):
+    """Dynamic dimensions of a model have no size.
+
+    Parameters
+    ----------
+    message
+        What is open and where; it ends with :attr:`example`.
+    symbols
+        Names to bind so that every dimension has a size.
+    """
+
+    def __init__(self, message: str, symbols: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.symbols = symbols
+
+    @property
+    def example(self) -> str:
+        """Bindings that would size every dimension."""
+        return ", ".join(f"{symbol}=1" for symbol in self.symbols)
+
+
 class GraphError(InputError):
     """A graph breaks an invariant: a cycle, two producers, an undefined tensor, a negative size."""
 

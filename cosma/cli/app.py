@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from importlib import import_module
 from typing import Annotated, Final
@@ -10,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from cosma import __version__
-from cosma.errors import CosmaError
+from cosma.errors import CosmaError, UnboundDimensionError
 
 #: Command -> module that defines a function of the same name (a trailing underscore where Python owns the name).
 COMMANDS: Final = {
@@ -63,6 +64,14 @@ def _options(
         os.environ["COSMA_DEBUG"] = "1"
 
 
+def _with_options(error: CosmaError) -> str:
+    """The message of an error, with what would help written as options, quoted for a shell."""
+    if isinstance(error, UnboundDimensionError) and error.example:
+        options = " ".join(f"--dim {shlex.quote(symbol)}=1" for symbol in error.symbols)
+        return str(error).removesuffix(error.example) + options
+    return str(error)
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 1 internal error, 2 bad input, 3 infeasible, 4 invalid plan."""
     try:
@@ -70,7 +79,7 @@ def main() -> None:
     except CosmaError as error:
         if os.environ.get("COSMA_DEBUG"):
             raise
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {_with_options(error)}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output is gone (as in `cosma ... | head`); there is nobody left to tell.

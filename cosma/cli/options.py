@@ -49,13 +49,13 @@ def parse_dims(entries: list[str] | None) -> dict[str, int]:
     Raises
     ------
     InputError
-        If an entry is not of that form, N is no positive whole number, or a name is bound twice.
+        If an entry is not of that form, N is no whole number, or a name is bound twice.
     """
     dims: dict[str, int] = {}
     for entry in entries or []:
         name, separator, value = entry.rpartition("=")
-        if not separator or not name or not value.isascii() or not value.isdigit() or int(value) == 0:
-            raise InputError(f"--dim {entry!r}: write NAME=N with a positive whole number, such as batch=1")
+        if not separator or not name or not (value.isascii() and value.isdigit() and len(value) <= 19):
+            raise InputError(f"--dim {entry!r}: write NAME=N with a whole number, such as batch=1")
         if name in dims and dims[name] != int(value):
             raise InputError(f"--dim {name} is given twice, as {dims[name]} and {value}")
         dims[name] = int(value)

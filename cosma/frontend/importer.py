@@ -28,7 +28,8 @@ def import_model(path: Path, dims: Mapping[str, int]) -> LoadedModel:
         with _no_collection():
             return walk_model(model, path, sha256, dims)[0]
     except ModelLoadError as error:
-        raise ModelLoadError(f"model {path}: {error}") from error
+        error.args = (f"model {path}: {error}",)
+        raise
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def walk_model(
     if unused:
         notes.append(f"unused graph inputs: {', '.join(unused)}")
 
-    dimensions = Dimensions(dims)
+    dimensions = Dimensions(dims, (*inputs.values(), *graph.value_info, *outputs.values()))
     types = {name: _input_type(name, inputs[name], dimensions) for name in inputs if name in read}
     dimensions.declare([value for name, value in inputs.items() if name not in read])
     dimensions.declare(graph.value_info)
