@@ -38,7 +38,7 @@ def check(
         from cosma.compiler.compile import read_model
         from cosma.graph.fusion import fuse_epilogues
 
-        graph, _, _ = read_model(model, options.parse_dims(dim))
+        graph = read_model(model, loaded.sizes(options.parse_dims(dim))).graph
         graph = graph if loaded.dtype is None else graph.with_dtype(loaded.dtype)
         graph = fuse_epilogues(graph) if loaded.accelerator.fusion == Fusion.EPILOGUE else graph
     report = replay(loaded, graph)

@@ -114,7 +114,7 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
     from cosma.problem import build_problem
     from cosma.solvers import export_model
 
-    graph, _, _ = read_model(model, dims)
+    graph = read_model(model, dims).graph
     problem = build_problem(graph if dtype is None else graph.with_dtype(dtype), accelerator)
     problem.check_feasible()
     check_joint_size(problem)

@@ -52,7 +52,7 @@ def curve(
         accelerator, scratchpad=stand_in, alignment=alignment, operands=operands, weights=weights,
         reserved=reserved, in_place=in_place, fusion=fusion,
     )  # fmt: skip
-    graph, _, _ = read_model(model, options.parse_dims(dim))
+    graph = read_model(model, options.parse_dims(dim)).graph
     graph = graph if dtype is None else graph.with_dtype(dtype)
     found = make_curve(
         graph,

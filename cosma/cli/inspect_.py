@@ -26,14 +26,14 @@ def inspect_(
     from cosma.compiler.compile import read_model
     from cosma.units import format_size, parse_size
 
-    graph, name, sha256 = read_model(model, options.parse_dims(dim))
-    graph = graph if dtype is None else graph.with_dtype(dtype)
+    source = read_model(model, options.parse_dims(dim))
+    graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     align = 64 if alignment is None else parse_size(alignment, "--alignment")
     facts = describe(graph, align)
     if json:
-        print_json({"model": name, "sha256": sha256, "dtype": dtype, **facts})
+        print_json({"model": source.name, "sha256": source.sha256, "dtype": dtype, **facts})
         return
-    table = make_table(f"{name}", ("", "", ""), right=(1,))
+    table = make_table(source.name, ("", "", ""), right=(1,))
     table.show_header = False
     sizes = facts["bytes"]
     for label, value, remark in (

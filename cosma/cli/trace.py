@@ -53,7 +53,7 @@ def trace(
 
     loaded = load_plan(plan)
     chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
-    macs = None if model is None else _macs(loaded, model, options.parse_dims(dim))
+    macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_dims(dim)))
     found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
     if output is not None:
         write_atomic(output, trace_json(loaded, found))
@@ -134,7 +134,7 @@ def _macs(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
     """Multiply-accumulates of the plan's operators, summed over the nodes each covers."""
     from cosma.compiler.compile import read_model
 
-    graph, _, _ = read_model(model, dims)
+    graph = read_model(model, dims).graph
     by_result = {operator.outputs[0]: operator.macs for operator in graph.operators}
     found: dict[str, int] = {}
     for operator in plan.graph.operators:

@@ -132,9 +132,8 @@ def run_compile(
     limits = limits if limits is not None else Limits()
     check_limits(limits, seed)
     chosen = find_strategy(strategy)
-    graph, name, sha256 = read_model(model, dims)
-    if dtype is not None:
-        graph = graph.with_dtype(dtype)
+    source = read_model(model, dims)
+    graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     problem = build_problem(graph, accelerator)
     if starts and strategy not in WITH_STARTS:
         raise InputError(f"--start is for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
@@ -172,9 +171,10 @@ def run_compile(
         traffic=state.best_report.traffic,
         peak_bytes=state.best_report.peak_bytes,
         certificate=certificate,
-        model_name=name,
-        model_sha256=sha256,
+        model_name=source.name,
+        model_sha256=source.sha256,
         dtype=dtype,
+        dims=source.dims,
         solver=settings,
     )
     return CompileResult(
@@ -199,24 +199,18 @@ def check_limits(limits: Limits, seed: int) -> None:
         raise InputError(f"--seed must be within [0, 2^31), not {seed}")
 
 
-def read_model(
-    model: Graph | LoadedModel | Path | str, dims: Mapping[str, int] | None = None
-) -> tuple[Graph, str, str | None]:
-    """Resolve what a user gave as a model into a graph, a name and the file's SHA-256, where there is one."""
+def read_model(model: Graph | LoadedModel | Path | str, dims: Mapping[str, int] | None = None) -> LoadedModel:
+    """Resolve what a user gave as a model; a graph that is no ONNX file has no hash and no dimensions."""
+    from cosma.frontend import LoadedModel, load_onnx
     from cosma.graph import Graph
 
-    if isinstance(model, Graph):
-        return model, model.name, None
     if isinstance(model, str | Path):
-        if str(model).endswith(".json"):
-            from cosma.graph.json_format import load_graph
+        if not str(model).endswith(".json"):
+            return load_onnx(model, dims=dims)
+        from cosma.graph.json_format import load_graph
 
-            graph = load_graph(model)
-            return graph, graph.name, None
-        from cosma.frontend import load_onnx
-
-        model = load_onnx(model, dims=dims)
-    return model.graph, model.name, model.sha256
+        model = load_graph(model)
+    return LoadedModel(model, model.name, None) if isinstance(model, Graph) else model
 
 
 def _stopped_by(state: CompileRun) -> str:

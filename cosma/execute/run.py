@@ -119,7 +119,7 @@ def run_plan(
     inputs
         Arrays by name of the graph input; those left out are random.
     dims
-        Sizes of the model's dynamic dimensions, the same as for planning.
+        Sizes of dynamic dimensions that the plan does not name; it knows those that it was made for.
     kernels
         ``onnxruntime``, ``reference``, or the better one installed.
     seed
@@ -130,9 +130,10 @@ def run_plan(
     PlanInvalidError
         If an instruction cannot be carried out at all.
     InputError
-        If model and plan do not belong together, an input does not fit, or there is no kernel for a node.
+        If model and plan do not belong together, an input does not fit, a size is not the plan's, or there is no
+        kernel for a node.
     """
-    ready = read_model(Path(model), dict(dims or {}))
+    ready = read_model(Path(model), plan.sizes(dims or {}))
     chosen = make_kernels(kernels, ready)
     steps = ready.steps_of(plan)
     constants = Constants(ready, chosen, seed)
@@ -206,7 +207,7 @@ def _scale(plan: Plan, model: Model) -> int:
         if plan.dtype is None:
             raise InputError(
                 f"tensor {tensor.name!r} has {true_size} bytes in this model and {tensor.size_bytes} in the plan; "
-                "give the same --dim as for planning"
+                "read the model with the sizes that the plan was made for"
             )
         if true_size:
             scale = max(scale, -(-true_size // max(1, tensor.size_bytes)))

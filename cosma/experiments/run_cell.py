@@ -145,10 +145,10 @@ def _read(cell: Cell) -> _Model:
         raise InputError(f"model {cell.path}: cannot be read: {error.strerror or error}") from error
     if found != cell.model_sha256:
         raise InputError(f"model {cell.path} has changed since the sweep began; run the sweep again")
-    graph, name, _ = read_model(cell.path, cell.dims)
+    source = read_model(cell.path, cell.dims)
     while len(_models) >= CACHED_MODELS:
         _models.popitem(last=False)
-    return _models.setdefault(key, _Model(name, graph, {}, {}))
+    return _models.setdefault(key, _Model(source.name, source.graph, {}, {}))
 
 
 def _recounted(model: _Model, dtype: str | None) -> Graph:
@@ -183,14 +183,16 @@ def _compile(cell: Cell, graph: Graph, scratchpad: int, watch: _Watch) -> Compil
 
 
 def _plan_text(cell: Cell, name: str, result: CompileResult) -> str:
-    """Write the plan as `cosma compile` would, model hash and element type included."""
+    """Write the plan as `cosma compile` would, model hash, sizes of dimensions and element type included."""
     import dataclasses
 
     from cosma.plan.file import plan_to_json
 
     # The compile was given a graph already read and recounted, so it could not know these.
-    sha256 = cell.model_sha256 if cell.path.endswith(".onnx") else None
-    return plan_to_json(dataclasses.replace(result.plan, model_name=name, model_sha256=sha256, dtype=cell.dtype))
+    known: dict[str, Any] = {"model_name": name, "dtype": cell.dtype}
+    if cell.path.endswith(".onnx"):
+        known |= {"model_sha256": cell.model_sha256, "dims": cell.dims}
+    return plan_to_json(dataclasses.replace(result.plan, **known))
 
 
 def _planned(cell: Cell, result: CompileResult, text: str, watch: _Watch, facts: dict[str, Any]) -> Row:

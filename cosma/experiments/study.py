@@ -207,8 +207,9 @@ class Study:
         self.optimiser: Optimiser = optimiser if optimiser is not None else RandomOptimiser(space, seed)
         self._base = dict(base or {})
         self._check_fields()
-        graph, self.model_name, _ = read_model(model, dims)
-        self._graph = graph if dtype is None else graph.with_dtype(dtype)
+        source = read_model(model, dims)
+        self.model_name = source.name
+        self._graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
         self._strategy, self._effort, self._seed = strategy, effort, seed
         self._asked = 0
         self._known: dict[Accelerator, Evaluation] = {}

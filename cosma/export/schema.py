@@ -20,6 +20,7 @@ _MEANING = {
     "format": "always 'cosma-plan'",
     "version": "of the format",
     "dtype": "every floating-point tensor is counted as if its elements had this type (a what-if)",
+    "dims": "sizes that the model's dynamic dimensions were bound to, by symbol",
     "model": "what was planned; sha256 is that of the .onnx file, or null",
     "accelerator": "what was planned for; sizes in bytes",
     "tensors": "every tensor: its ONNX name, true size in bytes and kind",
@@ -56,7 +57,7 @@ def plan_schema() -> dict[str, Any]:
         "description": "A plan for a neural network on an accelerator with a scratchpad. Unknown keys are ignored.",
         "type": "object",
         "properties": properties,
-        "required": [name for name in properties if name not in ("dtype", "solver")],
+        "required": [name for name in properties if name not in ("dtype", "dims", "solver")],
         "$defs": definitions,
     }
     plain: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/_", "#/$defs/"))

@@ -57,7 +57,7 @@ class LoadedModel:
     name
         The file's name without its ending.
     sha256
-        Of the ``.onnx`` file as it is on disk.
+        Of the ``.onnx`` file as it is on disk; None for a graph that comes from no such file.
     notes
         What was assumed, bound, folded or dropped, one sentence each.
     nodes
@@ -72,7 +72,7 @@ class LoadedModel:
 
     graph: Graph
     name: str
-    sha256: str
+    sha256: str | None
     notes: tuple[str, ...] = ()
     nodes: tuple[NodeRecord, ...] = ()
     path: Path | None = None

@@ -88,6 +88,7 @@ class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     peak: int
     certificate: _Certificate
     dtype: str | None = None
+    dims: dict[str, int] = {}
     solver: dict[str, Any] = {}
 
 
@@ -97,6 +98,8 @@ def plan_to_json(plan: Plan) -> str:
     head: dict[str, Any] = {"format": "cosma-plan", "version": 1}
     if plan.dtype is not None:
         head["dtype"] = plan.dtype
+    if plan.dims:
+        head["dims"] = dict(sorted(plan.dims.items()))
     head["model"] = _Model(plan.model_name, plan.model_sha256)
     head["accelerator"] = _Accelerator(
         accelerator.scratchpad,
@@ -191,6 +194,7 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         model_name=record.model.name,
         model_sha256=record.model.sha256,
         dtype=record.dtype,
+        dims=record.dims,
         solver=record.solver,
     )
 

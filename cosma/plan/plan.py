@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from cosma.errors import InputError
 from cosma.plan.instructions import Execute
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cosma.accelerator import Accelerator
     from cosma.graph import Graph
     from cosma.plan.instructions import Instruction
@@ -94,6 +97,8 @@ class Plan:
         The ONNX file this was made from, where there is one.
     dtype
         Element type that floating-point tensors were counted as, where overridden.
+    dims
+        Sizes that the model's dynamic dimensions were bound to, by symbol.
     solver
         Strategy, seed and other settings that reproduce the plan.
     """
@@ -107,9 +112,24 @@ class Plan:
     model_name: str
     model_sha256: str | None = None
     dtype: str | None = None
+    dims: Mapping[str, int] = field(default_factory=dict)
     solver: dict[str, Any] = field(default_factory=dict)
 
     @property
     def schedule(self) -> tuple[str, ...]:
         """Operator names in the order they execute."""
         return tuple(i.operator for i in self.instructions if isinstance(i, Execute))
+
+    def sizes(self, given: Mapping[str, int]) -> dict[str, int]:
+        """Sizes to read the plan's model with: those it was made for, and others that were given.
+
+        Raises
+        ------
+        InputError
+            If a size was given that is not the one the plan was made for.
+        """
+        for symbol, size in given.items():
+            made_for = self.dims.get(symbol, size)
+            if size != made_for:
+                raise InputError(f"the plan was made for {symbol}={made_for}, not for {symbol}={size}")
+        return {**self.dims, **given}

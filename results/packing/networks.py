@@ -46,7 +46,7 @@ def main() -> None:
     lines = ["model,buffers,live_peak,height,lowest_proven,engine,nodes,cpu_s"]
     for path in map(Path, sys.argv[1:]):
         try:
-            graph, _, _ = read_model(path)
+            graph = read_model(path).graph
         except CosmaError as error:
             print(f"{path.name}: skipped: {error}", file=sys.stderr)
             continue
