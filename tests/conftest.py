@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 # numba's cache notices a change of the file a kernel is in, not of the kernels it calls in other files: tests keep
 # a cache of their own for every state of the sources, so that they never run what was compiled from older ones.
 _SOURCES = hashlib.sha256()
@@ -17,3 +19,8 @@ for _path in sorted((Path(__file__).parents[1] / "cosma").rglob("*.py")):
 os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"cosma-tests-{_SOURCES.hexdigest()[:16]}")
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of this project's tests."""
+    parser.addoption("--update-oracle", action="store_true", help="pin the plans that are made now")

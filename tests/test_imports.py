@@ -1,0 +1,112 @@
+"""Arrows point one way: the rooms of the library in layers, and what still breaks the rule, by name."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+
+from tests.imports import imports, room
+
+#: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "units", "files", "parallel", "compiled"),
+    ("graph", "accelerator"),
+    ("rewrite", "frontend", "plan", "packing", "solvers"),
+    ("validator", "placement", "problem"),
+    ("lowering", "evaluation", "formulation"),
+    ("heuristics",),
+    ("replacement", "states"),
+    ("bounds",),
+    ("search", "exact"),
+    ("compiler",),
+    ("studies",),
+    ("report", "execute"),
+    ("export",),
+    ("experiments",),
+    ("cosma",),
+    ("cli",),
+    ("__main__",),
+)
+BASE = frozenset(LAYERS[0])
+
+#: Imports that still go up or sideways. None may be added; one that is gone must leave the list.
+UPWARD: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("cosma.bounds.pieces", "cosma.search.evaluate"),
+        ("cosma.bounds.pieces", "cosma.search.network"),
+        ("cosma.experiments.environment", "cosma"),
+        ("cosma.experiments.isolated", "cosma"),
+        ("cosma.placement.exflow", "cosma.formulation.model"),
+        ("cosma.report.html", "cosma"),
+        ("cosma.search.divide", "cosma.exact"),
+        ("cosma.search.searcher", "cosma.exact"),
+        ("cosma.solvers.child", "cosma.formulation.model"),
+        ("cosma.solvers.cp_sat", "cosma.formulation.model"),
+        ("cosma.solvers.export", "cosma.formulation.model"),
+        ("cosma.solvers.interface", "cosma.formulation.model"),
+        ("cosma.solvers.math_opt", "cosma.formulation.model"),
+        ("cosma.solvers.pulp_", "cosma.formulation.model"),
+    }
+)
+
+#: Files that import each other in a circle, likewise.
+CIRCLES: frozenset[frozenset[str]] = frozenset(
+    frozenset(f"cosma.{name}" for name in circle.split())
+    for circle in (
+        "bounds.label_kernels bounds.label_merge bounds.label_rules bounds.label_tables bounds.labels",
+        "bounds.engine bounds.pieces",
+        "execute.kernels execute.model",
+        "frontend.sequences frontend.walk",
+        "packing.arrays packing.firstfit",
+        "solvers.child solvers.cp_sat solvers.interface solvers.math_opt solvers.pulp_",
+    )
+)
+
+
+def _layer(module: str) -> int:
+    for level, rooms in enumerate(LAYERS):
+        if room(module) in rooms:
+            return level
+    raise AssertionError(f"the room {room(module)!r} of {module} is in no layer: say in LAYERS where it belongs")
+
+
+def _upward() -> set[tuple[str, str]]:
+    found = set()
+    for module, targets in imports().items():
+        for target in targets:
+            inside = room(module) == room(target) or {room(module), room(target)} <= BASE
+            if not inside and _layer(target) >= _layer(module):
+                found.add((module, target))
+    return found
+
+
+def _circles(arrows: dict[str, set[str]]) -> set[frozenset[str]]:
+    graph = nx.DiGraph([(module, target) for module, targets in arrows.items() for target in targets])
+    return {frozenset(part) for part in nx.strongly_connected_components(graph) if len(part) > 1}
+
+
+def test_rooms_import_lower_rooms_only() -> None:
+    found = _upward()
+    assert found - UPWARD == set(), "imports that go up or sideways"
+    assert UPWARD - found == set(), "no longer there: take them off the list"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    found = _circles(imports())
+    assert found - CIRCLES == set(), "circles of files"
+    assert CIRCLES - found == set(), "no longer there: take them off the list"
+
+
+@pytest.mark.skipif(bool(UPWARD), reason="follows from the layers once nothing goes up")
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for module, targets in imports().items():
+        arrows.setdefault(room(module), set()).update({room(target) for target in targets} - {room(module)})
+    assert _circles(arrows) == set()
+
+
+def test_lazy_and_type_imports_are_read() -> None:
+    arrows = imports()
+    assert "cosma.exact" in arrows["cosma.compiler.strategies"], "inside a function"
+    assert "cosma.compiler.run" in arrows["cosma.compiler.strategies"], "for types only"
+    assert "cosma.packing.engine" in arrows["cosma.packing"], "at the top"
