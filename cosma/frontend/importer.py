@@ -96,6 +96,7 @@ def walk_model(
         if 0 in shape:
             notes.append(f"graph input {name!r} is {found}: it holds no element")
     walk.run([node for node, alive in zip(ordered, live, strict=True) if alive])
+    notes.extend(walk.notes)
     return assemble(walk, ordered, live, list(outputs), notes, path, sha256, dict(dimensions.used)), walk
 
 

@@ -89,6 +89,11 @@ class Node:
         attribute = self.attributes.get(name)
         return default if attribute is None else int(attribute.i)
 
+    def text(self, name: str, default: str) -> str:
+        """A text attribute."""
+        attribute = self.attributes.get(name)
+        return default if attribute is None else attribute.s.decode("utf-8", "replace")
+
     def integers(self, name: str) -> tuple[int, ...] | None:
         """A list of integers among the attributes."""
         attribute = self.attributes.get(name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from cosma.frontend.nodes import Node
 from cosma.frontend.values import TensorType, Value
+from cosma.frontend.window_rules import pooled, scaled
 
 Operands = Sequence[Value | None]
 Rule = Callable[[Node, Operands], list[TensorType] | None]
@@ -100,7 +101,7 @@ def _legacy_upsample(node: Node, operands: Operands) -> list[TensorType] | None:
     if height is None or width is None or first is None or len(first.shape) != 4:
         return None
     n, c, h, w = first.shape
-    return [TensorType(first.element, (n, c, int(h * height.f), int(w * width.f)))]
+    return [TensorType(first.element, (n, c, scaled(h, height.f), scaled(w, width.f)))]
 
 
 def _legacy_cast(node: Node, operands: Operands) -> list[TensorType] | None:
@@ -231,6 +232,19 @@ def _global_pool(node: Node, operands: Operands) -> list[TensorType] | None:
     return [TensorType(first.element, shape)]
 
 
+def _pool(node: Node, operands: Operands) -> list[TensorType] | None:
+    """Pooling of the axes between channels and batch, or of all behind both."""
+    first = operands[0] if operands else None
+    if first is None or len(first.shape) < 3:
+        return None
+    last = node.type == "NhwcMaxPool" or bool(node.integer("channels_last", 0))
+    sizes = pooled(node, first.shape[1:-1] if last else first.shape[2:])
+    if sizes is None:
+        return None
+    shape = (first.shape[0], *sizes, first.shape[-1]) if last else (*first.shape[:2], *sizes)
+    return [TensorType(first.element, shape)]
+
+
 def _embed(node: Node, operands: Operands) -> list[TensorType] | None:
     """``(ids, segments, words, ...)``: embeddings, one mask index per sequence, the sum before normalisation."""
     if len(operands) < 3 or operands[0] is None or operands[2] is None or len(operands[0].shape) != 2:
@@ -275,7 +289,8 @@ MICROSOFT_RULES: dict[str, Rule] = {
     "FusedGemm": _legacy_gemm, "FusedMatMul": _fused_matmul, "TransposeMatMul": _fused_matmul, "QGemm": _qgemm,
     "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize, "QLinearConcat": _qlinear_concat,
     "MatMulNBits": _matmul_nbits, "DynamicQuantizeMatMul": _integer_matmul(None),
-    "MatMulIntegerToFloat": _integer_matmul(2), "QLinearGlobalAveragePool": _global_pool,
+    "MatMulIntegerToFloat": _integer_matmul(2), "QLinearAveragePool": _pool, "NhwcMaxPool": _pool,
+    "QLinearGlobalAveragePool": _global_pool,
     "EmbedLayerNormalization": _embed, "Attention": _packed_attention, "MultiHeadAttention": _multi_head_attention,
 }  # fmt: skip
 

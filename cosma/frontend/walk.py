@@ -18,6 +18,7 @@ from cosma.frontend.records import Step
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.views import is_view
+from cosma.frontend.window_rules import Sizing, sizing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +56,8 @@ class Walk:
         #: Elements of split sequences: the sequence and the position, and the name one is first taken out under.
         self.parts: dict[str, tuple[str, int]] = {}
         self.renamed: dict[str, str] = {}
+        #: What was assumed on the way, one sentence each.
+        self.notes: list[str] = []
         #: How many If nodes had a known condition.
         self.spliced = 0
         self._declared = declared
@@ -255,6 +258,7 @@ class Walk:
         evaluated: list[Any] | None = None
         complete: list[TensorType | None] = []
         schema = self.inference.schema(node)
+        choice = sizing(node, operands, types[0], self.evaluator, self.opset) if types else None
         for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
             if not name or (name not in self._read and _is_optional(schema, i)):
                 complete.append(None)
@@ -265,6 +269,8 @@ class Walk:
                 if i < len(evaluated):
                     found = TensorType(_element(evaluated[i], found), evaluated[i].shape)
             found = with_trip_count(node, operands, i, found, self.evaluator)
+            if choice is not None:
+                found = self._choose(node, name, found, choice)
             found = self._check_declared(node, name, found)
             if not found.known:
                 raise ModelLoadError(self._unknown(node, name, found, operands))
@@ -274,6 +280,18 @@ class Walk:
     def _evaluate(self, node: Node, operands: Operands) -> list[Any]:
         arrays = self.evaluator.arrays(node, operands)
         return [] if arrays is None else self.evaluator.run(node, arrays) or []
+
+    def _choose(self, node: Node, name: str, found: TensorType, choice: Sizing) -> TensorType:
+        """Take one of several shapes that follow from an operator's definition: the stated one, else ONNX Runtime's."""
+        stated = self._declared.get(name)
+        shape = choice.shape
+        for other in choice.also:
+            if stated is not None and stated.shape == other:
+                self.notes.append(f"{node} yields {list(other)}, as the model states; {choice.why}: {list(shape)}")
+                return TensorType(found.element, other)
+        if choice.also and (stated is None or stated.shape is None or None in stated.shape):
+            self.notes.append(f"{node} yields {list(shape)}, not {list(choice.also[0])}: {choice.why}")
+        return TensorType(found.element, shape)
 
     def _check_declared(self, node: Node, name: str, found: TensorType) -> TensorType:
         """Merge an inferred type with the one the model states.
