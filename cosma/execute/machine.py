@@ -50,15 +50,18 @@ def feeds_of(step: Step, constants: Constants, held: Mapping[str, Bytes]) -> dic
     """
     values = constants.model.values
     feeds: dict[str, Array] = {}
+    computed: dict[str, Array] = {}
 
     def array(value: Value) -> Array:
         if value.root in held:
             return as_array(held[value.root], numpy_dtype(value.element, value.name), value.shape)
-        if value.source is not None and value.dequantized:
-            # A dequantized constant is made of the stored weights at hand, each time they are read.
-            node, operands, index = value.source
-            inner = {operand.name: array(operand) for operand in operands if operand is not None}
-            return constants.kernels.compute(node, inner)[node.outputs[index]]
+        if value.source is not None and value.is_computed:
+            # A computed constant is made of the stored weights at hand, each time they are read.
+            if value.name not in computed:
+                node, operands, index = value.source
+                inner = {operand.name: array(operand) for operand in operands if operand is not None}
+                computed[value.name] = constants.kernels.compute(node, inner)[node.outputs[index]]
+            return computed[value.name]
         if not value.constant:
             raise PlanInvalidError(f"{step.node} reads {value.root!r}, which its operator does not list as an operand")
         return constants.get(value.name)

@@ -57,7 +57,7 @@ class Model:
 
     def is_parameter(self, value: Value) -> bool:
         """Whether a value is a constant that counts as part of its operator, not as a weight."""
-        return value.constant and not value.dequantized and value.root not in self.loaded.graph.tensors
+        return value.constant and not value.is_computed and value.root not in self.loaded.graph.tensors
 
     def steps_of(self, plan: Plan) -> dict[str, tuple[Step, ...]]:
         """Nodes that each operator of a plan runs, in order; views run nothing.

@@ -9,8 +9,8 @@ What counts as what, decided once here for every model:
   Transpose that moves dimensions of size 1 only; Concat, Sum, Mean, Max, Min of one operand. The result *is* the
   operand, under the name its producer gave it, also where it is a graph output.
 - **Constants.** Initializers are weights however they are declared, each counted once however it is reached. What
-  depends on constants alone is folded: its result is a weight of its own. A dequantized constant counts as it is
-  stored: quantized, with its scale and zero point. Operands that decide an operator's layout (shapes, axes, amounts
+  depends on constants alone is folded: it counts itself, or what it is computed from where that is smaller
+  (:mod:`~cosma.frontend.stored`). Operands that decide an operator's layout (shapes, axes, amounts
   of padding; see :mod:`~cosma.frontend.parameters`) are no memory traffic; scalars that are data are.
 - **Dead** nodes and results nobody reads are dropped; a result is dropped only if the operator may leave it out.
 - **Control flow** is opaque and reads what its subgraphs capture, except that an If of known condition is the

@@ -9,6 +9,7 @@ from cosma.errors import GraphError, ModelLoadError
 from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
 from cosma.frontend.nodes import Node
 from cosma.frontend.records import Step
+from cosma.frontend.stored import share_equals
 from cosma.frontend.values import Value, dtype_name
 from cosma.frontend.walk import Walk
 from cosma.graph import Graph, Operator, Tensor, TensorKind
@@ -27,12 +28,13 @@ def assemble(
     _name_parts(walk)
     fates = _fates(walk.steps, [walk.values[name] for name in outputs])
     running = [step for step, fate in zip(walk.steps, fates, strict=True) if fate is NodeFate.OPERATOR]
+    _share_stored(walk, running)
     names = _operator_names(running)
     owners = _owners(walk.steps, fates, names)
     operators = _operators(walk.steps, running, names, owners)
     tensors = _tensors(walk, running, operators, _final_roots(walk, outputs, running, notes))
     records = _records(walk.steps, fates, owners, nodes, live)
-    notes.extend(_summary(records, walk))
+    notes.extend(_summary(records, walk, running))
     if not operators:
         notes.append("no operator is left: every graph output is a graph input, a view of one, or a constant")
     aliases = {
@@ -60,6 +62,24 @@ def _name_parts(walk: Walk) -> None:
             for held in tensors_of(value):
                 held.root = final.get(held.root, held.root)
                 held.stored = tuple(final.get(stored, stored) for stored in held.stored)
+
+
+def _share_stored(walk: Walk, running: Sequence[Step]) -> None:
+    """Let constants of one size and one source be read under the source's name where that saves storing them."""
+    shared = share_equals(_constants_read(running))
+    if not shared:
+        return
+    held = {id(value): value for value in walk.values.values()}
+    for step in walk.steps:
+        held.update((id(part), part) for value in (*step.results, *step.reads) for part in tensors_of(value))
+    for value in held.values():
+        if value.constant and value.stored:
+            value.stored = tuple(dict.fromkeys(shared.get(name, name) for name in value.stored))
+
+
+def _constants_read(running: Sequence[Step]) -> Iterator[Value]:
+    for step in running:
+        yield from (part for value in step.reads for part in tensors_of(value) if part.constant)
 
 
 def tensors_of(value: Value) -> Iterator[Value]:
@@ -217,7 +237,7 @@ def _records(
     return tuple(records)
 
 
-def _summary(records: Sequence[NodeRecord], walk: Walk) -> Iterator[str]:
+def _summary(records: Sequence[NodeRecord], walk: Walk, running: Sequence[Step]) -> Iterator[str]:
     count = {fate: sum(record.fate is fate for record in records) for fate in NodeFate}
     if walk.spliced:
         yield f"{walk.spliced} If nodes have a known condition and were replaced by the branch taken"
@@ -227,5 +247,28 @@ def _summary(records: Sequence[NodeRecord], walk: Walk) -> Iterator[str]:
         yield f"{count[NodeFate.FOLDED]} nodes are known before the model runs and were folded"
     if count[NodeFate.DEAD]:
         yield f"{count[NodeFate.DEAD]} nodes reach no graph output and were dropped"
-    if any(value.dequantized for step in walk.steps for value in step.results):
+    constants = {value.root: value for value in _constants_read(running)}
+    dequantized = {name for name, value in constants.items() if value.is_computed and _is_dequantized(value)}
+    if dequantized:
         yield "dequantized constants count as they are stored: quantized, with their scales and zero points"
+    others = sum(value.is_computed and name not in dequantized for name, value in constants.items())
+    if others:
+        yield f"{others} computed constants count what they are computed from, which is smaller"
+    generated = sum(not value.stored for value in constants.values())
+    if generated:
+        yield f"{generated} generated constants take no off-chip bytes: they follow from shapes and attributes"
+
+
+def _is_dequantized(value: Value) -> bool:
+    """Whether quantized constants are among what a constant is computed from."""
+    stack, seen = [value], set()
+    while stack:
+        top = stack.pop()
+        if id(top) in seen or not top.is_computed or top.source is None:
+            continue
+        seen.add(id(top))
+        node, operands, _ = top.source
+        if node.type == "DequantizeLinear":
+            return True
+        stack.extend(operand for operand in operands if operand is not None)
+    return False

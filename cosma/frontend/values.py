@@ -62,7 +62,10 @@ class Value:
     constant
         Whether it is known before the model runs.
     stored
-        For a constant: the weights that are read to have it. One, except for dequantized ones.
+        For a constant: the weights that are read to have it. Itself, unless it is computed from fewer bytes; empty
+        where only shapes and attributes decide it.
+    equal_to
+        For a constant stored as itself: the stored constant of the same size that it is computed from, if any.
     elements
         For a sequence: its tensors, in order.
     tensor, source, array, evaluated
@@ -81,12 +84,17 @@ class Value:
     source: tuple[Node, tuple[Value | None, ...], int] | None = None
     array: Array | None = field(default=None, repr=False)
     evaluated: bool = False
-    dequantized: bool = False
+    equal_to: str | None = None
 
     @property
     def type(self) -> TensorType:
         """Type as a possibly partial one."""
         return TensorType(self.element, self.shape)
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether it is a constant that operators compute from other stored constants as they read it."""
+        return self.constant and bool(self.stored) and self.stored != (self.root,)
 
     @property
     def count(self) -> int:

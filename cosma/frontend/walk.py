@@ -16,6 +16,7 @@ from cosma.frontend.nodes import Node, make_node, readable
 from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
 from cosma.frontend.sequences import SequenceNodes
+from cosma.frontend.stored import data_operands, settle_stored
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.views import is_view
 from cosma.frontend.window_rules import Sizing, sizing
@@ -103,7 +104,7 @@ class Walk:
         constant = self._is_constant(node, operands, captured)
         types = self._complete(node, operands, self.inference.infer(node, operands, captured), constant)
         if constant:
-            self._fold(node, operands, types)
+            self._fold(node, operands, captured, types)
             return
         first = types[0] if types else None
         others = [name for name in node.outputs[1:] if name in self._read]
@@ -179,13 +180,14 @@ class Walk:
         self.add_array(node, array)
         return True
 
-    def add_array(self, node: Node, array: np.ndarray[Any, Any]) -> None:
-        """Record that a node yields a constant whose content is known."""
+    def add_array(self, node: Node, array: np.ndarray[Any, Any], *, stored: bool = False) -> None:
+        """Record that a node yields a constant whose content is known; it lies off-chip where the file holds it."""
         from onnx import helper
 
         name = node.first_output
         element = helper.np_dtype_to_tensor_dtype(array.dtype)
-        value = Value(name, element, array.shape, name, constant=True, stored=(name,), array=array, evaluated=True)
+        held = (name,) if stored else ()
+        value = Value(name, element, array.shape, name, constant=True, stored=held, array=array, evaluated=True)
         self._finish_constant(node, (), [value])
 
     def _add_literal(self, node: Node) -> None:
@@ -206,11 +208,12 @@ class Walk:
                 self._finish_constant(node, (), [value])
                 return
             if key in ("value_int", "value_ints"):
-                self.add_array(node, np.array(attribute.i if key == "value_int" else list(attribute.ints), np.int64))
+                integers = attribute.i if key == "value_int" else list(attribute.ints)
+                self.add_array(node, np.array(integers, np.int64), stored=True)
                 return
             if key in ("value_float", "value_floats"):
                 floats = attribute.f if key == "value_float" else list(attribute.floats)
-                self.add_array(node, np.array(floats, np.float32))
+                self.add_array(node, np.array(floats, np.float32), stored=True)
                 return
             if key in ("value_string", "value_strings"):
                 shape = () if key == "value_string" else (len(attribute.strings),)
@@ -219,24 +222,22 @@ class Walk:
                 return
         raise ModelLoadError(f"{node} carries no value")
 
-    def _fold(self, node: Node, operands: Operands, types: Sequence[TensorType | None]) -> None:
-        """Record a node of a constant subgraph: its results are weights, or views or stored forms of weights."""
+    def _fold(
+        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None]
+    ) -> None:
+        """Record a node of a constant subgraph: its results are weights, views or computed from stored weights."""
         first = next((operand for operand in operands if operand is not None), None)
-        kind = node.type if not node.domain else ""
+        sources = [*data_operands(node, operands, self.opset), *captured.values()]
         results = []
         for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
             if not name or found is None:
                 continue
             value = Value(name, found.element, _static(found), name, constant=True, stored=(name,))
             value.source = (node, operands, i)
-            if i == 0 and first is not None:
-                if is_view(node, operands, found, self.evaluator, self.opset):
-                    value.root, value.stored, value.dequantized = first.root, first.stored, first.dequantized
-                elif node.type == "DequantizeLinear":
-                    parts = [part for operand in operands if operand is not None for part in operand.stored]
-                    value.stored, value.dequantized = tuple(dict.fromkeys(parts)), True
-                elif kind == "Transpose" and first.dequantized:
-                    value.stored, value.dequantized = first.stored, True
+            if i == 0 and first is not None and is_view(node, operands, found, self.evaluator, self.opset):
+                value.root, value.stored, value.equal_to = first.root, first.stored, first.equal_to
+            else:
+                settle_stored(value, node, sources, self.values)
             results.append(value)
         self._finish_constant(node, tuple(o for o in operands if o is not None and o.constant), results)
 

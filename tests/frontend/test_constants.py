@@ -48,7 +48,8 @@ def test_large_constant_subgraphs_are_sized_but_not_evaluated(load_text: Load) -
             t = Transpose(w)
             y = MatMul(x, t)
         }""")
-    assert weights(loaded) == {"t": 4 << 32}
+    assert weights(loaded) == {}
+    assert any("1 generated constants" in note for note in loaded.notes)
 
 
 def test_shapes_are_no_traffic_but_scalars_are(load_text: Load) -> None:
@@ -136,7 +137,7 @@ def test_shapes_that_come_from_nonzero_of_a_constant_are_known(load_text: Load) 
             y = Relu(g)
         }""")
     assert loaded.graph.tensors["y"].shape == (3,)
-    assert weights(loaded) == {"t": 48}
+    assert weights(loaded) == {"mask": 6}
 
 
 def test_every_kind_of_literal_is_read(load_text: Load) -> None:
@@ -192,6 +193,6 @@ def test_an_operand_that_gives_only_its_type_is_not_read(load_text: Load) -> Non
     assert [(operator.type, operator.inputs, operator.weights) for operator in loaded.graph.operators] == [
         ("CastLike", ("x",), ()),
         ("Mul", ("x",), ("c",)),
-        ("Add", ("p",), ("eye",)),
+        ("Add", ("p",), ()),
     ]
-    assert weights(loaded) == {"c": 4, "eye": 16}
+    assert weights(loaded) == {"c": 4}

@@ -1,0 +1,90 @@
+"""What lies off-chip for a constant: itself, or the constants it is computed from where those are smaller.
+
+A constant that is generated (``Expand``, ``Tile``, ``ConstantOfShape``, ``Range``, a mask) counts what it is generated
+from, and nothing where only shapes and attributes decide it. A constant that is computed to something smaller
+(a ``Slice`` of a weight, a ``Cast`` to a narrower type) counts the result. A dequantized constant always counts its
+quantized form: that is what integer kernels read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from cosma.errors import GraphError
+from cosma.frontend.parameters import parameter_positions, type_only_positions
+from cosma.frontend.values import dtype_name
+from cosma.graph.dtypes import size_of
+
+if TYPE_CHECKING:
+    from cosma.frontend.nodes import Node
+    from cosma.frontend.values import Value
+
+
+def data_operands(node: Node, operands: Iterable[Value | None], opset: int) -> list[Value]:
+    """Operands whose content a node reads as data: no parameters, and none of which only the type is used."""
+    skipped = type_only_positions(node) | parameter_positions(node, opset)
+    return [operand for i, operand in enumerate(operands) if operand is not None and i not in skipped]
+
+
+def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: Mapping[str, Value]) -> None:
+    """Decide what a folded constant is stored as.
+
+    Parameters
+    ----------
+    value
+        The constant; ``stored`` and ``equal_to`` are set.
+    node
+        The node that computes it.
+    sources
+        The constants it is computed from as data.
+    holders
+        Every value by name.
+    """
+    stored = tuple(dict.fromkeys(name for source in sources for name in source.stored))
+    own = _size_bytes(value)
+    sizes = [_size_bytes(holders[name]) if name in holders else None for name in stored]
+    known = [size for size in sizes if size is not None]
+    if own is None or len(known) < len(sizes):
+        value.stored = (value.root,)
+        return
+    if sum(known) < own or not sum(known) or (node.type == "DequantizeLinear" and not node.domain):
+        value.stored = stored
+        return
+    value.stored = (value.root,)
+    if sum(known) == own and len(stored) == 1:
+        # Stored as it is or as its source, the bytes are the same: what else is read decides.
+        value.equal_to = holders[stored[0]].equal_to or stored[0]
+
+
+def share_equals(read: Iterable[Value]) -> dict[str, str]:
+    """For constants as large as the one they come from: the source, where that serves several readers.
+
+    A transposed copy of a table that is also read as it is, or two transposed copies of it, need one table off-chip.
+
+    Parameters
+    ----------
+    read
+        The constants that operators read.
+
+    Returns
+    -------
+    dict
+        By name of the stored constant, the name it is read under instead.
+    """
+    names: dict[str, None] = {}
+    sources: dict[str, str] = {}
+    for value in read:
+        names.update(dict.fromkeys(value.stored))
+        if value.equal_to is not None:
+            sources[value.root] = value.equal_to
+    wanted = Counter(sources.values())
+    return {name: source for name, source in sources.items() if source in names or wanted[source] > 1}
+
+
+def _size_bytes(value: Value) -> int | None:
+    try:
+        return size_of(value.shape, dtype_name(value.element))
+    except GraphError:
+        return None
