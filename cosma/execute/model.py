@@ -11,6 +11,7 @@ import numpy as np
 from cosma.errors import InputError, ModelLoadError
 from cosma.execute.values import numpy_dtype, random_array
 from cosma.files import read_bytes
+from cosma.frontend.attributes import draws_random
 from cosma.frontend.loaded import NodeFate
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
 
 def _refuse_random(steps: tuple[Step, ...]) -> None:
     for step in steps:
-        if step.fate is NodeFate.OPERATOR and step.node.type.startswith(("Random", "Bernoulli", "Multinomial")):
+        if step.fate is NodeFate.OPERATOR and step.part is not None and draws_random(step.node, step.part):
             raise InputError(f"{step.node} draws random numbers, so two runs never agree; it cannot be replayed")
 
 

@@ -14,6 +14,7 @@ from cosma.frontend.values import Value, dtype_name
 from cosma.frontend.walk import Walk
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.graph.dtypes import size_of
+from cosma.graph.tensor import Part
 
 
 def assemble(
@@ -134,15 +135,18 @@ def _operators(
     operators = []
     for step in running:
         reads = [part for value in step.reads for part in tensors_of(value)]
+        means = step.part or Part(step.node.qualified_type.replace("+", "_"), step.node.domain)
         operators.append(
             Operator(
                 name=names[id(step)],
-                type=step.node.qualified_type.replace("+", "_"),
+                type=means.type,
                 inputs=tuple(dict.fromkeys(part.root for part in reads if not part.constant)),
                 outputs=tuple(result.root for result in step.results),
                 weights=tuple(dict.fromkeys(name for part in reads if part.constant for name in part.stored)),
                 covers=tuple(covers[names[id(step)]]),
                 macs=step.macs,
+                domain=means.domain,
+                attributes=means.attributes,
             )
         )
     return operators

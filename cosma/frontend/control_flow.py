@@ -6,7 +6,7 @@ condition is known is the branch it takes, and a Loop that nothing can end early
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,30 +15,7 @@ from cosma.frontend.nodes import Node, readable
 from cosma.frontend.values import TensorType, Value
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
-
-#: ONNX operators whose results are not a function of their operands alone.
-RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
-
-
-def is_deterministic(node: Node) -> bool:
-    """Whether a node's results are a function of its operands: not random, nor unknown, nor around such a node."""
-    if node.domain == "" and node.type in RANDOM:
-        return False
-    if not node.subgraphs:
-        return True
-    return all(inner.op_type not in RANDOM and readable(inner.domain) in ("", "ai.onnx") for inner in _inside(node))
-
-
-def _inside(node: Node) -> Iterator[NodeProto]:
-    """Every node of a node's subgraphs, at any depth."""
-    stack = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
-    while stack:
-        for inner in stack.pop().node:
-            yield inner
-            stack.extend(attribute.g for attribute in inner.attribute if attribute.HasField("g"))
+    from onnx import GraphProto
 
 
 def branch_renames(

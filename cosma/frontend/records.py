@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node
 from cosma.frontend.values import Value
+from cosma.graph.tensor import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Step:
         Its results that exist. For an operator each is a new tensor.
     macs
         Multiply-accumulates, where known.
+    part
+        What the operator means; None for steps that are no operators.
     """
 
     node: Node
@@ -32,3 +35,4 @@ class Step:
     reads: tuple[Value, ...]
     results: tuple[Value, ...]
     macs: int | None = None
+    part: Part | None = None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node
 from cosma.frontend.values import TensorType, Value
+from cosma.graph.semantics import is_training
+from cosma.graph.tensor import Part
 
 _ALWAYS = frozenset({"Flatten", "Identity", "Optional", "OptionalGetElement", "Reshape", "Squeeze", "Unsqueeze"})
 #: Views where the result has the operand's type and shape.
@@ -15,21 +17,23 @@ _SAME_TYPE = frozenset({"Cast", "CastLike", "Expand", "Pad", "Tile"})
 _SINGLE_OPERAND = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})
 
 
-def is_view(node: Node, operands: Sequence[Value | None], result: TensorType, evaluator: Evaluator, opset: int) -> bool:
+def is_view(
+    node: Node, part: Part, operands: Sequence[Value | None], result: TensorType, evaluator: Evaluator
+) -> bool:
     """Whether a node's first result is its first operand, laid out in the same bytes.
 
     Parameters
     ----------
     node
         The node; further results must be unread.
+    part
+        What it means.
     operands
         Its operands by position, None for an absent one.
     result
         Type of its first result, fully known.
     evaluator
         Gives the content of constants.
-    opset
-        Version of ONNX's own operators.
     """
     first = operands[0] if operands else None
     if node.domain or first is None or first.elements is not None:
@@ -37,7 +41,7 @@ def is_view(node: Node, operands: Sequence[Value | None], result: TensorType, ev
     if node.type in _ALWAYS:
         return True
     if node.type == "Dropout":
-        return _is_inference(node, operands, evaluator, opset)
+        return not is_training(part)
     if node.type == "Transpose":
         return _keeps_layout(node, first.shape)
     if result != first.type:
@@ -49,17 +53,6 @@ def is_view(node: Node, operands: Sequence[Value | None], result: TensorType, ev
     return node.type in _SAME_TYPE or (
         node.type in _SINGLE_OPERAND and sum(operand is not None for operand in operands) == 1
     )
-
-
-def _is_inference(node: Node, operands: Sequence[Value | None], evaluator: Evaluator, opset: int) -> bool:
-    if opset < 12:
-        # Opset 7 dropped is_test: exporters that omit it before then meant inference as well, as the result shows.
-        return True
-    training = operands[2] if len(operands) > 2 else None
-    if training is None:
-        return True
-    array = evaluator.array(training) if training.constant else None
-    return array is not None and not array.any()
 
 
 def _keeps_layout(node: Node, shape: tuple[int, ...]) -> bool:

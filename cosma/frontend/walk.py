@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
-from cosma.frontend.control_flow import branch_renames, is_deterministic, renamed, with_trip_count
+from cosma.frontend.attributes import is_deterministic, read_part, training_types
+from cosma.frontend.control_flow import branch_renames, renamed, with_trip_count
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.inference import Inference
 from cosma.frontend.loaded import NodeFate
@@ -20,10 +21,13 @@ from cosma.frontend.stored import data_operands, settle_stored
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.views import is_view
 from cosma.frontend.window_rules import Sizing, sizing
+from cosma.graph.semantics import is_training
 
 if TYPE_CHECKING:
     import numpy as np
     from onnx import GraphProto, TensorProto
+
+    from cosma.graph.tensor import Part
 
 Operands = tuple[Value | None, ...]
 
@@ -101,18 +105,19 @@ class Walk:
     def _visit(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> None:
         if self._fold_special(node, operands):
             return
-        constant = self._is_constant(node, operands, captured)
-        types = self._complete(node, operands, self.inference.infer(node, operands, captured), constant)
+        part = read_part(node, operands, self.evaluator, self.opset)
+        constant = is_deterministic(node, part) and self._is_constant(node, operands, captured)
+        types = self._complete(node, operands, self.inference.infer(node, operands, captured), constant, part)
         if constant:
-            self._fold(node, operands, captured, types)
+            self._fold(node, operands, captured, types, part)
             return
         first = types[0] if types else None
         others = [name for name in node.outputs[1:] if name in self._read]
-        if first is not None and not others and is_view(node, operands, first, self.evaluator, self.opset):
+        if first is not None and not others and is_view(node, part, operands, first, self.evaluator):
             assert operands[0] is not None
             self.add_view(node, operands[0], first)
             return
-        self._add_operator(node, operands, captured, types)
+        self._add_operator(node, operands, captured, types, part)
 
     def add_view(self, node: Node, operand: Value, found: TensorType) -> None:
         """Record that a node's first result is its operand, in another shape perhaps."""
@@ -128,8 +133,9 @@ class Walk:
         self.steps.append(Step(node, fate, (operand,), (view,)))
 
     def _add_operator(
-        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None]
-    ) -> None:
+        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None],
+        part: Part,
+    ) -> None:  # fmt: skip
         parameters, ignored = parameter_positions(node, self.opset), type_only_positions(node)
         reads = [
             operand
@@ -145,14 +151,16 @@ class Walk:
             raise ModelLoadError(f"{node} yields nothing that has a type; remove it or give its results one")
         shapes = [None if operand is None else operand.shape for operand in operands]
         self.steps.append(
-            Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), count_macs(node, shapes, results[0].shape))
+            Step(
+                node, NodeFate.OPERATOR, tuple(reads), tuple(results), count_macs(node, shapes, results[0].shape), part
+            )
         )
         self.values.update((value.name, value) for value in results)
 
     # -- constants ----------------------------------------------------------------------------------------
 
     def _is_constant(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> bool:
-        if node.domain not in _FOLDED_DOMAINS or not is_deterministic(node):
+        if node.domain not in _FOLDED_DOMAINS:
             return False
         ignored = type_only_positions(node)
         known = [operand for i, operand in enumerate(operands) if i not in ignored]
@@ -223,8 +231,9 @@ class Walk:
         raise ModelLoadError(f"{node} carries no value")
 
     def _fold(
-        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None]
-    ) -> None:
+        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: Sequence[TensorType | None],
+        part: Part,
+    ) -> None:  # fmt: skip
         """Record a node of a constant subgraph: its results are weights, views or computed from stored weights."""
         first = next((operand for operand in operands if operand is not None), None)
         sources = [*data_operands(node, operands, self.opset), *captured.values()]
@@ -234,7 +243,7 @@ class Walk:
                 continue
             value = Value(name, found.element, _static(found), name, constant=True, stored=(name,))
             value.source = (node, operands, i)
-            if i == 0 and first is not None and is_view(node, operands, found, self.evaluator, self.opset):
+            if i == 0 and first is not None and is_view(node, part, operands, found, self.evaluator):
                 value.root, value.stored, value.equal_to = first.root, first.stored, first.equal_to
             else:
                 settle_stored(value, node, sources, self.values)
@@ -250,20 +259,24 @@ class Walk:
     # -- types --------------------------------------------------------------------------------------------
 
     def _complete(
-        self, node: Node, operands: Operands, types: list[TensorType], constant: bool
+        self, node: Node, operands: Operands, types: list[TensorType], constant: bool, part: Part
     ) -> list[TensorType | None]:
         """Fill in what inference left open and check it against what the model states.
 
-        A result that nobody reads and that the operator may leave out is None.
+        A result that nobody reads and that the operator may leave out is None. In training mode it may leave out
+        none that the node declares.
         """
         evaluated: list[Any] | None = None
         complete: list[TensorType | None] = []
         schema = self.inference.schema(node)
         choice = sizing(node, operands, types[0], self.evaluator, self.opset) if types else None
+        in_training = training_types(node, part, operands)
         for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
-            if not name or (name not in self._read and _is_optional(schema, i)):
+            if not name or (name not in self._read and not is_training(part) and _is_optional(schema, i)):
                 complete.append(None)
                 continue
+            if not found.known and in_training is not None:
+                found = in_training[i]
             if not found.known and constant:
                 if evaluated is None:
                     evaluated = self._evaluate(node, operands)

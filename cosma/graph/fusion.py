@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cosma.graph.graph import Graph
-from cosma.graph.in_place import is_elementwise
-from cosma.graph.tensor import Operator, Tensor, TensorKind
+from cosma.graph.semantics import is_elementwise
+from cosma.graph.tensor import Operator, Tensor, TensorKind, joined_type
 
 
 def fuse_epilogues(graph: Graph) -> Graph:
@@ -61,10 +61,11 @@ def _join(head: Operator, follower: Operator, link: str) -> Operator:
     inputs = dict.fromkeys(head.inputs + tuple(name for name in follower.inputs if name != link))
     return Operator(
         name=head.name,
-        type=f"{head.type}+{follower.type}",
+        type=joined_type(head.parts + follower.parts),
         inputs=tuple(inputs),
         outputs=follower.outputs,
         weights=tuple(dict.fromkeys(head.weights + follower.weights)),
         covers=head.covers + follower.covers,
         macs=None if head.macs is None else head.macs + (follower.macs or 0),
+        fused=head.parts + follower.parts,
     )

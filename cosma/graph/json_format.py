@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph.graph import Graph
-from cosma.graph.tensor import Operator, Tensor, TensorKind
+from cosma.graph.tensor import Attributes, Operator, Part, Tensor, TensorKind
 
 
 class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -21,6 +21,12 @@ class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: tuple[int, ...] | None = None
 
 
+class _PartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    type: str
+    domain: str = ""
+    attributes: dict[str, Any] = {}
+
+
 class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     type: str
@@ -29,6 +35,9 @@ class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     weights: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     macs: int | None = None
+    domain: str = ""
+    attributes: dict[str, Any] = {}
+    fused: tuple[_PartRecord, ...] = ()
 
 
 class _GraphRecord(msgspec.Struct, frozen=True):
@@ -49,7 +58,10 @@ def graph_to_json(graph: Graph) -> str:
             _TensorRecord(t.name, t.size_bytes, t.kind, t.dtype, t.shape) for t in graph.tensors.values()
         ),
         operators=tuple(
-            _OperatorRecord(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs)
+            _OperatorRecord(
+                o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs, o.domain, dict(o.attributes),
+                tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
+            )
             for o in graph.operators
         ),
     )
@@ -72,9 +84,28 @@ def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
         raise FormatError(f"{where}: not a cosma-graph file of version 1: {error}") from error
     return Graph(
         (Tensor(t.name, t.bytes, t.kind, t.dtype, t.shape) for t in record.tensors),
-        (Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs) for o in record.operators),
+        (_operator(o, where) for o in record.operators),
         record.name,
     )
+
+
+def _operator(record: _OperatorRecord, where: str) -> Operator:
+    return Operator(
+        record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, record.macs,
+        record.domain, _attributes(record.attributes, f"{where}: operator {record.name!r}"),
+        tuple(Part(p.type, p.domain, _attributes(p.attributes, where)) for p in record.fused),
+    )  # fmt: skip
+
+
+def _attributes(record: dict[str, Any], where: str) -> Attributes:
+    """Attributes of a record: scalars and flat lists of one type, sorted by name."""
+    found = []
+    for name, value in sorted(record.items()):
+        flat = value if isinstance(value, list) else [value]
+        if any(isinstance(x, bool) or not isinstance(x, int | float | str) for x in flat):
+            raise FormatError(f"{where}: attribute {name!r} must be a number, a text or a flat list of these")
+        found.append((name, tuple(flat) if isinstance(value, list) else value))
+    return tuple(found)
 
 
 def save_graph(graph: Graph, path: Path | str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.graph import Graph, Operator, Part, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Certificate, Plan, Traffic
 
@@ -181,7 +181,7 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         )
     graph = Graph(
         (Tensor(t.name, t.bytes, t.kind) for t in record.tensors),
-        (Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers) for o in record.operators),
+        (_operator(o) for o in record.operators),
         record.model.name,
     )
     return Plan(
@@ -196,6 +196,15 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         dtype=record.dtype,
         dims=record.dims,
         solver=record.solver,
+    )
+
+
+def _operator(record: _Operator) -> Operator:
+    """Operator of a record. The format knows parts only as types joined with ``+``; this is where they are read."""
+    names = record.type.split("+")
+    parts = tuple(map(Part, names)) if len(names) > 1 else ()
+    return Operator(
+        record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, fused=parts
     )
 
 
