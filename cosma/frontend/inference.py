@@ -8,13 +8,16 @@ is guessed: what does not follow is an error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
+from cosma.frontend.contrib_calls import Call
+from cosma.frontend.contrib_rules import CONTENT, CONTRIB_RULES, IN_ONNX_DOMAIN, SAME_AS
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node, readable
 from cosma.frontend.parameters import parameter_positions
-from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES, MICROSOFT_RULES, SAME_AS
+from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES
 from cosma.frontend.values import TensorType, Value
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 Operands = Sequence[Value | None]
 _UNKNOWN = TensorType(0, None)
 _LAST_LEGACY_OPSET = 6
+#: Domain of ONNX Runtime's own operators.
+MICROSOFT = "com.microsoft"
 
 
 class Inference:
@@ -100,7 +105,10 @@ class Inference:
         if node.subgraphs:
             return self._infer_alone(node, operands, captured)
         data: dict[int, Array] = {}
-        for i in parameter_positions(node, self.opset):
+        deciding = parameter_positions(node, self.opset)
+        if node.domain == MICROSOFT:
+            deciding = deciding.union(CONTENT.get(node.type, ()))
+        for i in sorted(deciding):
             operand = operands[i] if i < len(operands) else None
             array = self._evaluator.array(operand) if operand is not None and operand.constant else None
             if array is not None:
@@ -114,28 +122,23 @@ class Inference:
         )  # fmt: skip
         found = self._cache.get(call)
         if found is None:
-            found = self._infer(node, schema, operands, {i: _to_tensor(a) for i, a in data.items()})
+            found = self._infer(node, schema, operands, data)
             self._cache[call] = found
         return found
 
     def _infer(
-        self, node: Node, schema: OpSchema | None, operands: Operands, data: Mapping[int, TensorProto]
+        self, node: Node, schema: OpSchema | None, operands: Operands, data: Mapping[int, Array]
     ) -> list[TensorType]:
         types = [_UNKNOWN] * len(node.outputs)
         if not node.domain and node.type in ALWAYS_RULES:
             return ALWAYS_RULES[node.type](node, operands) or types
         if schema is not None:
-            types = self._infer_by_schema(node, schema, operands, data)
-        if node.domain == "com.microsoft" and node.type in SAME_AS:
-            name, count = SAME_AS[node.type]
-            types = self._infer_as(name, node, operands[:count])
+            types = self._infer_by_schema(node, schema, operands, {i: _to_tensor(a) for i, a in data.items()})
+        if node.domain == MICROSOFT and node.type in SAME_AS:
+            types = self._infer_as(node, operands, data)
         if _all_known(node, types):
             return types
-        rules = MICROSOFT_RULES if node.domain == "com.microsoft" else {}
-        if not node.domain and self.opset <= _LAST_LEGACY_OPSET:
-            rules = LEGACY_RULES
-        rule = rules.get(node.type)
-        by_rule = rule(node, operands) if rule is not None else None
+        by_rule = self._by_rule(node, schema, operands, data)
         if by_rule is not None:
             merged = zip(types, by_rule + [_UNKNOWN] * len(types), strict=False)
             types = [old if old.known else new for old, new in merged]
@@ -143,6 +146,22 @@ class Inference:
             alone = self._infer_alone(node, operands, {})
             types = [old if old.known else new for old, new in zip(types, alone, strict=True)]
         return types
+
+    def _by_rule(
+        self, node: Node, schema: OpSchema | None, operands: Operands, data: Mapping[int, Array]
+    ) -> list[TensorType] | None:
+        """Types from the tables of rules; None where none applies."""
+        if node.domain == MICROSOFT:
+            contrib = CONTRIB_RULES.get(node.type)
+        elif not node.domain and schema is None:
+            contrib = IN_ONNX_DOMAIN.get(node.type)
+        else:
+            contrib = None
+        if contrib is not None:
+            return contrib(Call(node, operands, data))
+        if not node.domain and self.opset <= _LAST_LEGACY_OPSET and node.type in LEGACY_RULES:
+            return LEGACY_RULES[node.type](node, operands)
+        return None
 
     def _infer_by_schema(
         self, node: Node, schema: OpSchema, operands: Operands, data: Mapping[int, TensorProto]
@@ -167,14 +186,30 @@ class Inference:
             raise ModelLoadError(_rejected(node, operands, error)) from error
         return [from_type_proto(found[f"o{i}"]) if f"o{i}" in found else _UNKNOWN for i in range(len(node.outputs))]
 
-    def _infer_as(self, name: str, node: Node, operands: Operands) -> list[TensorType]:
-        """Type an operator as if it were an ONNX one with the same operands and the attributes that one has."""
-        from onnx import defs
+    def _infer_as(self, node: Node, operands: Operands, data: Mapping[int, Array]) -> list[TensorType]:
+        """Type an operator as if it were an ONNX one on some of its operands and the attributes that one has."""
+        from onnx import defs, helper
 
-        schema = defs.get_schema(name, self._opsets.get("", defs.onnx_opset_version()), "")
+        name, positions, last = SAME_AS[node.type]
+        schema = defs.get_schema(name, defs.onnx_opset_version(), "")
+        last = last or bool(node.integer("channels_last", 0))
+        chosen = [operands[i] if i < len(operands) else None for i in positions]
         attributes = {key: value for key, value in node.attributes.items() if key in schema.attributes}
-        twin = Node(node.name, name, "", node.inputs[: len(operands)], node.outputs, attributes, node.proto)
-        return self._infer_by_schema(twin, schema, operands, {})
+        if node.type == "ConvTransposeWithDynamicPads" and len(operands) > 2 and operands[2] is not None:
+            if 2 not in data:
+                return [_UNKNOWN] * len(node.outputs)
+            attributes["pads"] = helper.make_attribute("pads", [int(amount) for amount in data[2].ravel()])
+        first = chosen[0]
+        if last and first is not None:
+            chosen[0] = replace(first, shape=(*first.shape[:1], *first.shape[-1:], *first.shape[1:-1]))
+        given = {positions.index(i): _to_tensor(array) for i, array in data.items() if i in positions}
+        twin = Node(node.name, name, "", node.inputs[: len(chosen)], node.outputs[:1], attributes, node.proto)
+        found = self._infer_by_schema(twin, schema, chosen, given)
+        if last:
+            found = [
+                TensorType(t.element, t.shape and (*t.shape[:1], *t.shape[2:], *t.shape[1:2])) for t in found
+            ]
+        return found + [_UNKNOWN] * (len(node.outputs) - 1)
 
     def _infer_alone(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Type a node as the only one of a model: for subgraphs and operators defined by a function."""

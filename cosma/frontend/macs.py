@@ -9,7 +9,9 @@ from cosma.frontend.nodes import Node
 Shape = tuple[int, ...]
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcConv", "ConvInteger")
+_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "ConvInteger")
+#: Products whose second operand is packed: the inner size is the first operand's last axis.
+_PACKED_PRODUCTS = frozenset({"MatMulBnb4", "MatMulFpQ4", "MatMulNBits"})
 _MATRIX_PRODUCTS = frozenset(
     {"DynamicQuantizeMatMul", "FusedMatMul", "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "QLinearMatMul"}
 )
@@ -49,6 +51,8 @@ def count_macs(node: Node, operands: list[Shape | None], result: Shape) -> int |
     if kind in _MATRIX_PRODUCTS and first:
         transposed = bool(node.integer("transA", 0)) and len(first) > 1
         return prod(result) * first[-2 if transposed else -1]
+    if kind in _PACKED_PRODUCTS and first:
+        return prod(result) * first[-1]
     if kind in _GATES and len(first) == 3 and len(second) == 3:
         return _recurrent(node, first, second)
     if kind == "Einsum":
