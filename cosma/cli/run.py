@@ -36,19 +36,25 @@ def run(
     from cosma.cli.output import note, print_json
     from cosma.errors import InputError, PlanInvalidError
     from cosma.execute import run_plan
+    from cosma.execute.kernels import KernelError
     from cosma.plan.file import load_plan
 
     loaded = load_plan(plan)
     if kernels not in (None, "onnxruntime", "reference"):
         raise InputError(f"--kernels must be onnxruntime or reference, not {kernels!r}")
-    report = run_plan(
-        loaded,
-        model,
-        inputs=None if inputs is None else read_arrays(inputs),
-        dims=options.parse_dims(dim),
-        kernels=kernels,  # type: ignore[arg-type]  # checked above
-        seed=seed,
-    )
+    try:
+        report = run_plan(
+            loaded,
+            model,
+            inputs=None if inputs is None else read_arrays(inputs),
+            dims=options.parse_dims(dim),
+            kernels=kernels,  # type: ignore[arg-type]  # checked above
+            seed=seed,
+        )
+    except KernelError as error:
+        if kernels != "onnxruntime":
+            raise
+        raise InputError(f"{error}; `--kernels reference` may, or leave --kernels out") from error
     if json:
         print_json(run_record(report))
     else:
@@ -104,6 +110,8 @@ def run_record(report: RunReport) -> dict[str, Any]:
 
 
 def _print(report: RunReport, plan: Plan) -> None:
+    from collections import Counter
+
     from cosma.cli.output import make_table, print_table
     from cosma.units import format_size
 
@@ -125,6 +133,11 @@ def _print(report: RunReport, plan: Plan) -> None:
         rows.append(
             ("element width", f"x {report.scale}", f"counted as {plan.dtype}, executed at full width, addresses scaled")
         )
+    if report.taken_over:
+        types = Counter(node.type for node in report.taken_over)
+        which = ", ".join(f"{kind} x {count}" if count > 1 else kind for kind, count in types.most_common(5))
+        others = f" and {len(types) - 5} more" if len(types) > 5 else ""
+        rows.append(("reference kernels", str(len(report.taken_over)), f"nodes that it cannot run: {which}{others}"))
     if report.broken_views:
         rows.append(("not views after all", str(len(report.broken_views)), ", ".join(report.broken_views[:5])))
     rows.append(("verdict", "equal" if report.equal else "DIFFERENT", "bit for bit, against the run without a plan"))

@@ -6,18 +6,18 @@ wherever its operands lie.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cosma.errors import InputError, SolverUnavailableError
-from cosma.execute.values import numpy_dtype
+from cosma.errors import InputError, PlanInvalidError
+from cosma.execute.elements import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from onnx import ModelProto
 
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
@@ -28,8 +28,59 @@ if TYPE_CHECKING:
 KernelName = Literal["onnxruntime", "reference"]
 
 
+class KernelError(InputError):
+    """Kernels cannot run a node.
+
+    Parameters
+    ----------
+    node
+        The node.
+    feeds
+        What it was given.
+    kernels
+        Name and version of the kernels.
+    reason
+        One line of theirs.
+    """
+
+    def __init__(self, node: Node, feeds: Mapping[str, Array], kernels: str, reason: str) -> None:
+        given = ", ".join(describe(feeds[name]) for name in node.inputs if name in feeds)
+        super().__init__(f"{node} of {given or 'no operands'}: {kernels} cannot run it: {reason}")
+        self.node, self.kernels, self.reason = node, kernels, reason
+
+
+class ResultMismatchError(PlanInvalidError):
+    """A node yields a tensor of another shape than it was planned with."""
+
+    def __init__(self, node: Node, name: str, planned: Array, found: Array) -> None:
+        super().__init__(
+            f"{node} yields {describe(found)} as {name!r}, which the plan counts as {describe(planned)}: the model "
+            "was read wrongly, or its kernel does not follow the operator's definition"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """A node that the preferred kernels could not run, so that others took over.
+
+    Attributes
+    ----------
+    node, type
+        First result and operator type of the node.
+    kernels
+        What ran it instead.
+    reason
+        Why the preferred kernels could not.
+    """
+
+    node: str
+    type: str
+    kernels: str
+    reason: str
+
+
 class Kernels:
-    """Runs single nodes; base of the two ways to do so.
+    """Runs single nodes; base of the ways to do so.
 
     Parameters
     ----------
@@ -42,6 +93,11 @@ class Kernels:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._ready: dict[int, Any] = {}
+
+    @property
+    def taken_over(self) -> tuple[TakenOver, ...]:
+        """Nodes that other kernels than the preferred ones have run so far."""
+        return ()
 
     def run(
         self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
@@ -58,184 +114,95 @@ class Kernels:
             Operand arrays by the name the node reads them under; elements of a sequence by their own.
         out
             Arrays to write, by name of the result, of its type and shape.
+
+        Raises
+        ------
+        KernelError
+            If the node cannot be run.
+        ResultMismatchError
+            If a result has another shape than its array.
         """
         raise NotImplementedError
 
-    def compute(self, node: Node, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a node of constants; its results as new arrays, by name."""
-        raise NotImplementedError
-
-    def _constants(self, node: Node) -> list[Value]:
-        values = self._model.values
-        return [values[name] for name in node.outputs if name in values]
-
-    def _single(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> ModelProto:
-        """Wrap a node as a model of its own: operands become inputs, parameters initializers."""
-        from onnx import helper, numpy_helper
-
-        values = self._model.values
-        names = {value.name for value in results} | {value.root for value in results}
-        before, after, inputs, fixed = [], [], [], []
-        for name in dict.fromkeys(node.reads):
-            value = values.get(name)
-            if value is not None and value.elements is not None:
-                elements = [element.root for element in value.elements]
-                before.append(helper.make_node("SequenceConstruct", elements, [name]))
-                inputs += [(root, feeds[root]) for root in elements]
-            elif name in feeds and value is not None and self._model.is_parameter(value):
-                fixed.append(numpy_helper.from_array(feeds[name], name))
-            elif name in feeds:
-                inputs.append((name, feeds[name]))
-        outputs = [name if name in names else "" for name in node.outputs]
-        sequence = values[node.first_output].elements if node.first_output in values else None
-        if sequence is not None:
-            outputs = [node.first_output]
-            for i, element in enumerate(sequence):
-                position = f"{node.first_output}\x01{i}"
-                index = helper.make_tensor(position, 7, (), [i])
-                before.append(helper.make_node("Constant", [], [position], value=index))
-                after.append(helper.make_node("SequenceAt", [node.first_output, position], [element.root]))
-        while outputs and not outputs[-1]:
-            outputs.pop()
-        own = helper.make_node(node.type, list(node.inputs), outputs, domain=node.domain)
-        own.attribute.extend(node.attributes.values())
-        made = [name for name in outputs if name] if sequence is None else [e.root for e in sequence]
-        graph = helper.make_graph(
-            [*before, own, *after],
-            "node",
-            [
-                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-                for name, array in dict(inputs).items()
-            ],
-            [helper.make_empty_tensor_value_info(name) for name in made],
-            fixed,
-        )
-        opsets = [helper.make_opsetid(domain, version) for domain, version in self._model.opsets.items()]
-        if not any(entry.domain in ("", "ai.onnx") for entry in opsets):
-            opsets.append(helper.make_opsetid("", 1))
-        if node.domain and node.domain not in self._model.opsets:
-            opsets.append(helper.make_opsetid(node.domain, 1))
-        return helper.make_model(graph, opset_imports=opsets, ir_version=max(3, min(self._model.ir_version, 10)))
+    def compute(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a node; its results as new arrays, by the name the node gives them."""
+        out = {
+            value.name if value.name in node.outputs else value.root: np.empty(
+                value.shape, numpy_dtype(value.element, value.name)
+            )
+            for value in results
+        }
+        self.run(node, results, feeds, out)
+        return out
 
 
-class OrtKernels(Kernels):
-    """ONNX Runtime, one thread, no graph optimisation; operands and results stay where they lie."""
+class PreferredKernels(Kernels):
+    """The first kernels that can run a node do so; which ones is settled when it runs for the first time.
 
-    def __init__(self, model: Model) -> None:
+    Parameters
+    ----------
+    model
+        Whose nodes.
+    first, second
+        Kernels in the order they are tried.
+    """
+
+    def __init__(self, model: Model, first: Kernels, second: Kernels) -> None:
         super().__init__(model)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise SolverUnavailableError(
-                "onnxruntime is not installed; install the extra `cosma[ort]`, or use --kernels reference"
-            ) from error
-        self._ort = onnxruntime
-        self.name = f"onnxruntime {onnxruntime.__version__}"
-        self._options = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = 1
-        self._options.inter_op_num_threads = 1
-        self._options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._options.log_severity_level = 4
-        self._options.enable_cpu_mem_arena = False
-        self._options.enable_mem_pattern = False
-        self._options.use_deterministic_compute = True
-        self._errors = _ort_errors()
+        self._first, self._second = first, second
+        self._settled: dict[int, Kernels] = {}
+        self._taken_over: list[TakenOver] = []
+        self.name = first.name
 
-    def _session(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> Any:
-        session = self._ready.get(id(node))
-        if session is None:
-            proto = self._single(node, results, feeds)
-            try:
-                session = self._ort.InferenceSession(
-                    proto.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
-                )
-            except self._errors as error:
-                raise InputError(f"{node}: {self.name} has no kernel for it: {str(error)[:300]}") from error
-            self._ready[id(node)] = session
-        return session
+    @property
+    def taken_over(self) -> tuple[TakenOver, ...]:
+        """Nodes that the second kernels have run so far; see :attr:`Kernels.taken_over`."""
+        return tuple(self._taken_over)
 
     def run(
         self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
     ) -> None:
         """Run a node; see :meth:`Kernels.run`."""
-        session = self._session(node, results, feeds)
-        wanted = [entry.name for entry in session.get_inputs()]
-        made = [entry.name for entry in session.get_outputs()]
-        plain = all(feeds[name].size for name in wanted) and all(out[name].size for name in made)
+        settled = self._settled.get(id(node))
+        if settled is not None:
+            settled.run(node, results, feeds, out)
+            return
         try:
-            if not plain or any(a.dtype.kind == "V" for a in (*feeds.values(), *out.values())):
-                arrays = session.run(made, {name: feeds[name] for name in wanted})
-                for name, array in zip(made, arrays, strict=True):
-                    out[name][...] = array
-                return
-            binding = session.io_binding()
-            for name in wanted:
-                array = feeds[name]
-                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-            for name in made:
-                array = out[name]
-                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-            session.run_with_iobinding(binding)
-        except self._errors as error:
-            raise InputError(f"{node}: {self.name} failed on it: {str(error)[:300]}") from error
-
-    def compute(self, node: Node, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a node of constants; see :meth:`Kernels.compute`."""
-        session = self._session(node, self._constants(node), feeds)
-        made = [entry.name for entry in session.get_outputs()]
-        try:
-            arrays = session.run(made, {entry.name: feeds[entry.name] for entry in session.get_inputs()})
-        except self._errors as error:
-            raise InputError(f"{node}: {self.name} failed on it: {str(error)[:300]}") from error
-        return {name: np.asarray(array) for name, array in zip(made, arrays, strict=True)}
+            self._first.run(node, results, feeds, out)
+            self._settled[id(node)] = self._first
+        except KernelError as first:
+            try:
+                self._second.run(node, results, feeds, out)
+            except KernelError as second:
+                names, reasons = f"{first.kernels} nor {second.kernels}", f"{first.reason}; {second.reason}"
+                raise KernelError(node, feeds, f"neither {names}", reasons) from second
+            self._settled[id(node)] = self._second
+            self._taken_over.append(
+                TakenOver(node.first_output, node.qualified_type, self._second.name, first.reason)
+            )
 
 
-def _ort_errors() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+def write(node: Node, name: str, target: Array, found: Any) -> None:
+    """Copy what a kernel yields to where it belongs.
 
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException", "InvalidProtobuf")
-    return (*(getattr(state, name) for name in names), RuntimeError, ValueError)
+    Raises
+    ------
+    ResultMismatchError
+        If it has another shape.
+    """
+    array = np.asarray(found)
+    if array.shape != target.shape:
+        raise ResultMismatchError(node, name, target, array)
+    target[...] = array
 
 
-class ReferenceKernels(Kernels):
-    """ONNX's own reference evaluator: slow, readable, always there."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        import onnx
-
-        self.name = f"onnx reference {onnx.__version__}"
-
-    def _evaluate(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
-        from onnx.reference import ReferenceEvaluator
-
-        evaluator = self._ready.get(id(node))
-        try:
-            if evaluator is None:
-                evaluator = self._ready[id(node)] = ReferenceEvaluator(self._single(node, results, feeds))
-            with np.errstate(all="ignore"):
-                arrays = evaluator.run(None, {name: feeds[name] for name in evaluator.input_names})
-        except (RuntimeError, TypeError, ValueError, NotImplementedError, IndexError, KeyError) as error:
-            raise InputError(f"{node}: {self.name} failed on it: {error}; try --kernels onnxruntime") from error
-        return dict(zip(evaluator.output_names, arrays, strict=True))
-
-    def run(
-        self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
-    ) -> None:
-        """Run a node; see :meth:`Kernels.run`. Results are computed aside and copied to where they belong."""
-        for name, array in self._evaluate(node, results, feeds).items():
-            out[name][...] = np.asarray(array).reshape(out[name].shape)
-
-    def compute(self, node: Node, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a node of constants; see :meth:`Kernels.compute`."""
-        return {
-            name: np.ascontiguousarray(np.asarray(array).astype(numpy_dtype(self._model.values[name].element, name)))
-            for name, array in self._evaluate(node, self._constants(node), feeds).items()
-        }
+def describe(array: Array) -> str:
+    """Element type and shape of an array."""
+    return f"{array.dtype.name}[{','.join(map(str, array.shape))}]"
 
 
 def make_kernels(name: KernelName | None, model: Model) -> Kernels:
-    """Choose kernels by name; without one, ONNX Runtime where it is installed, else the reference evaluator.
+    """Choose kernels by name; without one, ONNX Runtime where it has a kernel, else the reference evaluator.
 
     Raises
     ------
@@ -244,12 +211,15 @@ def make_kernels(name: KernelName | None, model: Model) -> Kernels:
     InputError
         If the name is unknown.
     """
-    if name == "reference":
+    from importlib.util import find_spec
+
+    from cosma.execute.ort import OrtKernels
+    from cosma.execute.reference import ReferenceKernels
+
+    if name == "reference" or (name is None and not find_spec("onnxruntime")):
         return ReferenceKernels(model)
     if name == "onnxruntime":
         return OrtKernels(model)
     if name is not None:
-        raise InputError(f"--kernels must be onnxruntime or reference, not {name!r}")
-    from importlib.util import find_spec
-
-    return OrtKernels(model) if find_spec("onnxruntime") else ReferenceKernels(model)
+        raise InputError(f"kernels are 'onnxruntime' or 'reference', not {name!r}")
+    return PreferredKernels(model, OrtKernels(model), ReferenceKernels(model))

@@ -10,19 +10,24 @@ import numpy as np
 
 from cosma.accelerator import Weights
 from cosma.errors import PlanInvalidError
-from cosma.execute.memory import POISON, OffChip, Scratchpad, as_array, as_bytes
-from cosma.execute.values import numpy_dtype
+from cosma.execute.constants import stand_in
+from cosma.execute.elements import bits_of, is_writable_in_place, numpy_dtype, size_bytes, to_array, to_bytes
+from cosma.execute.kernels import KernelError
+from cosma.execute.memory import POISON, OffChip, Scratchpad
+from cosma.execute.model import parts_of
 from cosma.frontend.loaded import NodeFate
+from cosma.frontend.parameters import type_only_positions
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.units import align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from cosma.execute.constants import Constants
     from cosma.execute.memory import Bytes
-    from cosma.execute.model import Constants, Model
+    from cosma.execute.model import Model
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
     from cosma.graph import Operator
@@ -54,23 +59,26 @@ def feeds_of(step: Step, constants: Constants, held: Mapping[str, Bytes]) -> dic
 
     def array(value: Value) -> Array:
         if value.root in held:
-            return as_array(held[value.root], numpy_dtype(value.element, value.name), value.shape)
+            return to_array(held[value.root], value.element, value.shape, value.name)
         if value.source is not None and value.is_computed:
             # A computed constant is made of the stored weights at hand, each time they are read.
             if value.name not in computed:
-                node, operands, index = value.source
-                inner = {operand.name: array(operand) for operand in operands if operand is not None}
-                computed[value.name] = constants.kernels.compute(node, inner)[node.outputs[index]]
+                computed[value.name] = constants.compute(*value.source, array)
             return computed[value.name]
         if not value.constant:
             raise PlanInvalidError(f"{step.node} reads {value.root!r}, which its operator does not list as an operand")
-        return constants.get(value.name)
+        return constants.get(value)
 
+    ignored = type_only_positions(step.node)
+    unread = {step.node.inputs[i] for i in ignored if i < len(step.node.inputs)}
+    unread -= {name for i, name in enumerate(step.node.inputs) if i not in ignored}
     for name in dict.fromkeys(step.node.reads):
         value = values.get(name)
         if value is None:
             continue
-        if value.elements is not None:
+        if name in unread and value.root not in held:
+            feeds[name] = stand_in(value)
+        elif value.elements is not None:
             feeds.update((element.root, array(element)) for element in value.elements)
         else:
             feeds[name] = array(value)
@@ -100,22 +108,20 @@ class PlainRun:
         """Run the model."""
         run = cls()
         graph = model.loaded.graph
-        held = {name: as_bytes(array) for name, array in inputs.items()}
+        held = {name: to_bytes(array, model.values[name].element) for name, array in inputs.items()}
         uses = dict.fromkeys(graph.tensors, 0)
         for step in model.steps:
-            for value in step.reads:
-                for part in value.elements if value.elements is not None else (value,):
-                    for name in {part.root, *part.stored}:
-                        uses[name] = uses.get(name, 0) + 1
+            for part in parts_of(step.reads):
+                for name in {part.root, *part.stored}:
+                    uses[name] = uses.get(name, 0) + 1
         keep = {t.name for t in graph.tensors.values() if t.kind == "output"} | set(inputs)
         for step in model.steps:
             run._step(step, constants, held)
-            for value in step.reads:
-                for part in value.elements if value.elements is not None else (value,):
-                    for name in {part.root, *part.stored}:
-                        uses[name] -= 1
-                        if uses[name] == 0 and name not in keep:
-                            held.pop(name, None)
+            for part in parts_of(step.reads):
+                for name in {part.root, *part.stored}:
+                    uses[name] -= 1
+                    if uses[name] == 0 and name not in keep:
+                        held.pop(name, None)
         run.outputs = {t.name: held[t.name] for t in graph.tensors.values() if t.kind == "output"}
         return run
 
@@ -124,26 +130,22 @@ class PlainRun:
         for value in step.reads:
             for name in value.stored:
                 if name in graph.tensors and name not in held:
-                    held[name] = as_bytes(constants.get(name))
-        results = [part for v in step.results for part in (v.elements if v.elements is not None else (v,))]
+                    weight = constants.model.values[name]
+                    held[name] = to_bytes(constants.get(weight), weight.element)
+        results = parts_of(step.results)
         if step.fate is NodeFate.VIEW:
             if step.node.type == "If" or any(v.elements is not None for v in (*step.results, *step.reads)):
                 return
             if step.node.type.startswith("Sequence") or results[0].root not in held:
                 return
-        out = {
-            (value.root if value.name not in step.node.outputs else value.name): np.empty(
-                value.shape, numpy_dtype(value.element, value.name)
-            )
-            for value in results
-        }
-        constants.kernels.run(step.node, results, feeds_of(step, constants, held), out)
+        out = constants.kernels.compute(step.node, results, feeds_of(step, constants, held))
+        made = {v.root: to_bytes(out[v.name if v.name in out else v.root], v.element) for v in results}
         if step.fate is NodeFate.VIEW:
-            if digest(as_bytes(next(iter(out.values())))) != digest(held[results[0].root]):
+            if digest(made[results[0].root]) != digest(held[results[0].root]):
                 self.broken_views.append(step.node.first_output)
             return
         for value in results:
-            data = as_bytes(out[value.name if value.name in out else value.root])
+            data = made[value.root]
             held[value.root] = data
             self.digests[value.root] = digest(data)
 
@@ -197,17 +199,19 @@ class PlannedRun:
         self.off_chip = OffChip()
         self.difference: Difference | None = None
         self.highest = 0
-        self._values = {value.root: value for v in steps.values() for s in v for value in _parts(s.results)}
+        self._values = {value.root: value for v in steps.values() for s in v for value in parts_of(s.results)}
         weights = (weight for operator in plan.graph.operators for weight in operator.weights)
         self._values |= {name: constants.model.values[name] for name in (*inputs, *weights)}
         for name, array in inputs.items():
-            self.off_chip.content[name] = as_bytes(array)
+            self.off_chip.content[name] = to_bytes(array, self._values[name].element)
         self._address: dict[str, int] = {}
         self._takes: dict[str, str | None] = {}
         self._streams_weights = plan.accelerator.weights == Weights.STREAM
         for operator in plan.graph.operators:
             for weight in operator.weights:
-                self.off_chip.content.setdefault(weight, as_bytes(constants.get(weight)))
+                if weight not in self.off_chip.content:
+                    value = self._values[weight]
+                    self.off_chip.content[weight] = to_bytes(constants.get(value), value.element)
 
     def run(self, instructions: Iterable[Instruction]) -> None:
         """Execute all instructions.
@@ -285,28 +289,30 @@ class PlannedRun:
         self._compute(operator, held, aside)
         then = dict(held)
         for name, target in targets.items():
-            half = self._elements(name) // 2 * self._width(name)
+            half = self._half(name)
             operand = taken.get(name)
             known = operand is not None and operand in held
-            if self._scale > 1 and operand is not None and known and self._width(name) > self._width(operand):
+            if self._scale > 1 and operand is not None and known and self._bits(name) > self._bits(operand):
                 # The plan counts both as equally wide. Real elements of the result are wider, so that they
                 # would run ahead of the operand's: it is the operand's first half that is gone by now.
                 then[operand] = held[operand].copy()
-                then[operand][: self._elements(operand) // 2 * self._width(operand)] = POISON
+                then[operand][: self._half(operand)] = POISON
             else:
                 target[:half] = aside[name][:half]
         first = {name: aside[name].copy() for name in targets}
         self._compute(operator, then, aside)
         for name, target in targets.items():
-            half = self._elements(name) // 2 * self._width(name)
+            half = self._half(name)
             target[:half] = first[name][:half]
             target[half:] = aside[name][half:]
 
-    def _elements(self, name: str) -> int:
-        return int(np.prod(self._value(name).shape, dtype=np.int64))
+    def _half(self, name: str) -> int:
+        """Bytes of the first half of a tensor's elements."""
+        value = self._value(name)
+        return value.count // 2 * bits_of(value.element) // 8
 
-    def _width(self, name: str) -> int:
-        return int(numpy_dtype(self._value(name).element, name).itemsize)
+    def _bits(self, name: str) -> int:
+        return bits_of(self._value(name).element)
 
     def _value(self, name: str) -> Value:
         if name not in self._values:
@@ -316,21 +322,34 @@ class PlannedRun:
     def _compute(self, operator: Operator, held: Mapping[str, Bytes], targets: Mapping[str, Bytes]) -> None:
         at_hand = dict(held)
         for step in self._steps[operator.name]:
-            results = _parts(step.results)
+            results = parts_of(step.results)
+            feeds = feeds_of(step, self._constants, at_hand)
             out: dict[str, Array] = {}
+            packed: list[tuple[Value, Array]] = []
             for value in results:
-                dtype = numpy_dtype(value.element, value.name)
                 data = targets.get(value.root)
                 if data is None:  # within a fused operator; it never exists in any memory
                     data = np.empty(self._true_size(value.root), np.uint8)
                 at_hand[value.root] = data
-                out[value.name if value.name in step.node.outputs else value.root] = as_array(data, dtype, value.shape)
-            self._constants.kernels.run(step.node, results, feeds_of(step, self._constants, at_hand), out)
+                if is_writable_in_place(value.element):
+                    array = to_array(data, value.element, value.shape, value.name)
+                else:
+                    array = np.empty(value.shape, numpy_dtype(value.element, value.name))
+                    packed.append((value, array))
+                out[value.name if value.name in step.node.outputs else value.root] = array
+            try:
+                self._constants.kernels.run(step.node, results, feeds, out)
+            except KernelError as error:
+                # The same node ran without a plan, so it is what the plan hands it that it cannot work on.
+                raise PlanInvalidError(f"{step.node} fails on the bytes the plan gives it: {error.reason}") from error
+            for value, array in packed:
+                at_hand[value.root][:] = to_bytes(array, value.element)
 
     # -- places -------------------------------------------------------------------------------------------
 
     def _true_size(self, name: str) -> int:
-        return self._elements(name) * self._width(name)
+        value = self._value(name)
+        return size_bytes(value.element, value.shape)
 
     def _space(self, name: str) -> int:
         accelerator = self._plan.accelerator
@@ -344,7 +363,3 @@ class PlannedRun:
         if name not in self._address:
             raise PlanInvalidError(f"tensor {name!r} is not in the scratchpad")
         return self.scratchpad.view(self._address[name], self._true_size(name), f"tensor {name!r}")
-
-
-def _parts(values: Sequence[Value]) -> list[Value]:
-    return [part for v in values for part in (v.elements if v.elements is not None else (v,))]

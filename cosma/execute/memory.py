@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -113,13 +113,3 @@ class OffChip:
 
     def _count(self, kind: str, name: str) -> None:
         self.counts[kind, name] = self.counts.get((kind, name), 0) + 1
-
-
-def as_bytes(array: NDArray[Any]) -> Bytes:
-    """Bytes of a contiguous array, not a copy."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
-def as_array(data: Bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Bytes read as elements, not a copy."""
-    return data.view(dtype).reshape(shape)

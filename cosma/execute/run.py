@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import InputError, PlanInvalidError
-from cosma.execute.kernels import KernelName, make_kernels
+from cosma.execute.constants import Constants, index_bounds
+from cosma.execute.elements import is_floating, numpy_dtype, random_array, to_array
+from cosma.execute.kernels import KernelName, TakenOver, make_kernels
 from cosma.execute.machine import Difference, PlainRun, PlannedRun
-from cosma.execute.memory import as_array
-from cosma.execute.model import Constants, Model, index_bounds, read_model
-from cosma.execute.values import numpy_dtype, random_array
+from cosma.execute.model import Model, read_model
 from cosma.plan.plan import Traffic
 
 if TYPE_CHECKING:
@@ -72,10 +72,12 @@ class RunReport:
         End of the highest address used, in the plan's bytes.
     kernels
         Name and version of what ran the operators.
+    taken_over
+        Nodes that these kernels cannot run, and what ran them instead.
     operators, nodes
         How many operators were executed, and how many ONNX nodes they stand for.
     invented_weights, broken_views
-        Weights filled at random; nodes that the importer took for views and that are none.
+        Weights made up; nodes that the importer took for views and that are none.
     """
 
     equal: bool
@@ -87,6 +89,7 @@ class RunReport:
     scale: int
     highest_bytes: int
     kernels: str
+    taken_over: tuple[TakenOver, ...]
     operators: int
     nodes: int
     invented_weights: int
@@ -137,7 +140,8 @@ def run_plan(
     chosen = make_kernels(kernels, ready)
     steps = ready.steps_of(plan)
     constants = Constants(ready, chosen, seed)
-    feeds = make_inputs(ready, dict(inputs or {}), seed)
+    everything = make_inputs(ready, dict(inputs or {}), seed)
+    feeds = {name: array for name, array in everything.items() if ready.inputs[name].used}
     scale = _scale(plan, ready)
     plain = PlainRun.of(ready, constants, feeds)
     planned = PlannedRun(plan, steps, constants, feeds, plain.digests, scale)
@@ -157,6 +161,7 @@ def run_plan(
         scale=scale,
         highest_bytes=planned.highest // scale,
         kernels=chosen.name,
+        taken_over=chosen.taken_over,
         operators=len(plan.graph.operators),
         nodes=sum(len(row) for row in steps.values()),
         invented_weights=len(constants.invented),
@@ -165,30 +170,27 @@ def run_plan(
 
 
 def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    """Arrays for all graph inputs: those given, checked, and random ones for the rest.
+    """Arrays for all graph inputs, unused ones included: those given, checked, and random ones for the rest.
 
     Raises
     ------
     InputError
         If a given array has no input of its name, or another shape or element type.
     """
-    graph = model.loaded.graph
-    names = [tensor.name for tensor in graph.tensors.values() if tensor.kind == "input"]
-    unknown = sorted(set(given) - set(names))
+    unknown = sorted(set(given) - set(model.inputs))
     if unknown:
-        raise InputError(f"--inputs holds {', '.join(unknown)}; the model's inputs are {', '.join(names)}")
+        raise InputError(f"inputs {', '.join(unknown)} were given; the model's are {', '.join(model.inputs)}")
     below = index_bounds(model)
     found: dict[str, Array] = {}
-    for name in names:
-        value = model.values[name]
-        dtype = numpy_dtype(value.element, name)
+    for name, wanted in model.inputs.items():
+        dtype = numpy_dtype(wanted.element, name)
         if name not in given:
-            found[name] = random_array(name, dtype, value.shape, seed, below=below.get(name, 2))
+            found[name] = random_array(name, dtype, wanted.shape, seed, below=below.get(name, 2))
             continue
         array = np.asarray(given[name])
-        if array.shape != value.shape or array.dtype != dtype:
+        if array.dtype != dtype or (wanted.used and array.shape != wanted.shape):
             raise InputError(
-                f"input {name!r} is {array.dtype}{list(array.shape)}, the model wants {dtype}{list(value.shape)}"
+                f"input {name!r} is {array.dtype}{list(array.shape)}, the model wants {dtype}{list(wanted.shape)}"
             )
         found[name] = np.ascontiguousarray(array)
     return found
@@ -232,8 +234,8 @@ def _compare(name: str, plain: PlainRun, planned: PlannedRun, model: Model) -> O
     if found is None:
         raise PlanInvalidError(f"graph output {name!r} never reached off-chip memory")
     different = int(np.count_nonzero(expected != found)) if len(found) == len(expected) else len(expected)
-    array = as_array(found, numpy_dtype(value.element, name), value.shape)
-    floating = array.dtype.kind == "f"
+    array = to_array(found, value.element, value.shape, name)
+    floating = is_floating(array.dtype)
     non_finite = float(np.mean(~np.isfinite(array))) if floating and array.size else 0.0
-    distinct = len(np.unique(array.reshape(-1)[:65_536].view(f"u{array.dtype.itemsize}"))) if array.size else 0
+    distinct = len(np.unique(array.reshape(-1)[:65_536].view(f"V{array.dtype.itemsize}"))) if array.size else 0
     return OutputCheck(name, len(expected), different, non_finite, distinct)

@@ -52,6 +52,7 @@ class Walk:
     def __init__(
         self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str]
     ) -> None:
+        self.opsets = opsets
         self.evaluator = Evaluator(opsets.get("", 1))
         self.inference = Inference(opsets, ir_version, self.evaluator)
         self.opset = self.inference.opset

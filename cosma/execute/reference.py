@@ -1,0 +1,58 @@
+"""Nodes run by ONNX's own reference evaluator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import CosmaError
+from cosma.execute.kernels import KernelError, Kernels, write
+from cosma.execute.single import single_node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.execute.model import Model
+    from cosma.frontend.nodes import Node
+    from cosma.frontend.values import Value
+
+    Array = NDArray[Any]
+
+
+class ReferenceKernels(Kernels):
+    """ONNX's own reference evaluator: slow, readable, always there."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        import onnx
+
+        self.name = f"onnx reference {onnx.__version__}"
+
+    def run(
+        self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
+    ) -> None:
+        """Run a node; see :meth:`Kernels.run`. Results are computed aside and copied to where they belong."""
+        from onnx.reference import ReferenceEvaluator
+
+        evaluator = self._ready.get(id(node))
+        try:
+            if evaluator is None:
+                evaluator = ReferenceEvaluator(single_node(self._model, node, results, feeds))
+                self._ready[id(node)] = evaluator
+            with np.errstate(all="ignore"):
+                arrays = evaluator.run(None, {name: feeds[name] for name in evaluator.input_names})
+        except (CosmaError, MemoryError):
+            raise
+        except Exception as error:  # its operators are Python that raises whatever comes up
+            raise KernelError(node, feeds, self.name, reference_reason(error)) from error
+        for name, array in zip(evaluator.output_names, arrays, strict=True):
+            write(node, name, out[name], array)
+
+
+def reference_reason(error: Exception) -> str:
+    """One short line from an error of the reference evaluator."""
+    text = " ".join(str(error).split())[:200].rstrip(" .")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
