@@ -1,5 +1,6 @@
 """Run the command line as ``python -m cosma``."""
 
-from cosma.cli.app import main
+from cosma.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,10 @@ A message says what went wrong, where, what was needed against what is available
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CosmaError(Exception):
@@ -15,9 +18,17 @@ class CosmaError(Exception):
     ----------
     exit_code
         Exit status of the command line when this error ends it.
+    details
+        Further lines, where there is more to say than the message has room for.
     """
 
     exit_code: ClassVar[int] = 1
+    details: tuple[str, ...] = ()
+
+    def with_details(self, lines: Sequence[str]) -> Self:
+        """Return the error with further lines."""
+        self.details = tuple(lines)
+        return self
 
 
 class InputError(CosmaError):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from cosma import __version__
-from cosma.errors import CosmaError, UnboundDimensionError
+from cosma.cli import interrupts, output
+from cosma.errors import CosmaError, InputError, UnboundDimensionError
+from cosma.text import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Why standard output cannot be written.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG)
 
 #: Command -> module that defines a function of the same name (a trailing underscore where Python owns the name).
 COMMANDS: Final = {
@@ -72,24 +82,111 @@ def _with_options(error: CosmaError) -> str:
     return str(error)
 
 
-def main() -> None:
-    """Run the command line and exit: 0 done, 1 internal error, 2 bad input, 3 infeasible, 4 invalid plan."""
+def run() -> None:
+    """Run the command line and exit; errors become one line and a code."""
+    _open_missing_streams()
+    output.reset()
+    interrupts.started()
     try:
-        app()
+        code = _guarded()
+    finally:
+        interrupts.finished()
+    sys.exit(code)
+
+
+def _guarded() -> int:
+    try:
+        code = _invoke()
+        sys.stdout.flush()
+        return code
     except CosmaError as error:
         if os.environ.get("COSMA_DEBUG"):
             raise
-        sys.stderr.write(f"error: {_with_options(error)}\n")
-        sys.exit(error.exit_code)
+        _complain(f"error: {_with_options(error)}", error.details)
+        _flush_quietly()
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        _flush_quietly()
+        _complain(str(interrupt) or "interrupted")
+        return interrupts.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (as in `cosma ... | head`); there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _discard_output()
+        return 0
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            _discard_output()
+            _complain(f"error: cannot write standard output: {error.strerror}")
+            return InputError.exit_code
+        return _defect(error)
     except Exception as error:
-        if os.environ.get("COSMA_DEBUG"):
-            raise
-        sys.stderr.write(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "This is a defect of cosma, not of your input. Run again with `cosma --debug ...` for the traceback.\n"
-        )
-        sys.exit(1)
+        return _defect(error)
+
+
+def _invoke() -> int:
+    """Run the command that was asked for; an error in how it was asked for is printed here."""
+    command = typer.main.get_command(app)
+    try:
+        # Not by the command's own `main`, which turns a closed pipe and Ctrl-C into exit codes of its own.
+        with command.make_context("cosma", sys.argv[1:]) as context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except typer.Abort as aborted:
+        raise KeyboardInterrupt from aborted
+    except Exception as error:
+        # Typer brings click along, in some versions as a part of itself: its errors are known by what they can do.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _usage(error)
+        raise
+    return 0
+
+
+def _usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        usage = [] if error.ctx is None else [error.ctx.get_usage(), f"Try '{error.ctx.command_path} --help' for help."]
+        _complain(f"error: {error.format_message()}", usage)
+    return int(error.exit_code)
+
+
+def _defect(error: Exception) -> int:
+    if os.environ.get("COSMA_DEBUG"):
+        raise error
+    _complain(
+        f"internal error: {type(error).__name__}: {error}",
+        ("This is a defect of cosma, not of your input. Run again with `cosma --debug ...` for the traceback.",),
+    )
+    _flush_quietly()
+    return 1
+
+
+def _complain(message: str, details: Sequence[str] = ()) -> None:
+    with suppress(OSError):
+        sys.stderr.write("".join(plain(line) + "\n" for line in (message, *details)))
+        sys.stderr.flush()
+
+
+def _flush_quietly() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Let the interpreter flush what it still holds into nothing when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_missing_streams() -> None:
+    """Fill closed standard streams, so that no file of ours gets the number of one and is printed into."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                opened = os.open(os.devnull, os.O_RDWR)
+                if opened != number:
+                    os.dup2(opened, number)
+                setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))

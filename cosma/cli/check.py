@@ -75,4 +75,4 @@ def check(
     shown = [f"  {violation}" for violation in report.violations[:SHOWN]]
     if len(report.violations) > SHOWN:
         shown.append(f"  and {len(report.violations) - SHOWN} more; --json lists all")
-    raise PlanInvalidError(f"{plan}: invalid, {len(report.violations)} violations\n" + "\n".join(shown))
+    raise PlanInvalidError(f"{plan}: invalid, {len(report.violations)} violations").with_details(shown)

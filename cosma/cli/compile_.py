@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +15,10 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler import CompileResult, Progress
     from cosma.plan import Plan
+
+
+#: Endings of files that hold a program for another solver.
+PROGRAM = (".mps", ".lp", ".pb", ".pbtxt")
 
 
 def compile_(
@@ -64,9 +65,12 @@ def compile_(
     The plan has been replayed; its traffic is what the replay counted. Ctrl-C ends the search and keeps the
     best plan found so far.
     """
+    from cosma.cli.interrupts import Interruption
+    from cosma.cli.output import PLAN, claim_outputs, deliver
     from cosma.compiler import Limits, run_compile
     from cosma.compiler.compile import check_limits
 
+    claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
     chosen = options.make_accelerator(
         accelerator,
         scratchpad=scratchpad,
@@ -84,7 +88,7 @@ def compile_(
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
     check_limits(limits, seed)
-    with _Interruption() as interruption, _ProgressLine(quiet=json) as line:
+    with Interruption() as interruption, _ProgressLine(quiet=json) as line:
         result = run_compile(
             model,
             chosen,
@@ -99,9 +103,9 @@ def compile_(
             interrupted=interruption.happened,
         )
     if output is not None:
-        from cosma.plan.file import save_plan
+        from cosma.plan.file import plan_to_json
 
-        save_plan(result.plan, output)
+        deliver(output, plan_to_json(result.plan), "the plan", announce=False)
     _print_result(result, json=json)
 
 
@@ -124,31 +128,6 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
         f"wrote {path}: {program.variable_count} variables, {program.row_count} rows; objective in units of "
         f"{program.objective_granule} bytes, less {program.offset} bytes"
     )
-
-
-class _Interruption:
-    """Turns the first Ctrl-C or SIGTERM into a flag that the search polls; the second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def happened(self) -> bool:
-        return self._event.is_set()
-
-    def __enter__(self) -> _Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._event.is_set():
-            raise KeyboardInterrupt
-        self._event.set()
 
 
 class _ProgressLine:

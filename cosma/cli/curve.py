@@ -40,12 +40,12 @@ def curve(
 
     From the smallest feasible capacity to one at which nothing is spilled. Knees are marked.
     """
-    from cosma.cli.output import note, print_json
+    from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, print_json
     from cosma.compiler.compile import read_model
-    from cosma.files import write_atomic
     from cosma.report.curve import curve_csv, curve_figure, make_curve
     from cosma.units import parse_size
 
+    claim_outputs({"--csv": (csv, CSV), "--png": (png, PNG), "--svg": (svg, SVG)}, json=json)
     # Any capacity does: the curve replaces it.
     stand_in = None if accelerator is not None else str(2**40)
     chosen = options.make_accelerator(
@@ -68,14 +68,11 @@ def curve(
     if sys.stderr.isatty():
         sys.stderr.write("\r" + " " * 40 + "\r")
     if csv is not None:
-        write_atomic(csv, curve_csv(found))
-        note(f"wrote {csv}")
+        deliver(csv, curve_csv(found), "the curve")
     if png is not None:
-        write_atomic(png, curve_figure(found, "png"))
-        note(f"wrote {png}")
+        deliver(png, curve_figure(found, "png"), "the figure")
     if svg is not None:
-        write_atomic(svg, curve_figure(found, "svg"))
-        note(f"wrote {svg}")
+        deliver(svg, curve_figure(found, "svg"), "the figure")
     if json:
         print_json(_record(found))
     else:
@@ -102,7 +99,7 @@ def _record(found: Curve) -> dict[str, Any]:
 
 
 def _print(found: Curve) -> None:
-    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.cli.output import make_table, print_lines, print_table, print_text, share
     from cosma.report.curve import curve_text
     from cosma.units import format_size
 
@@ -119,7 +116,7 @@ def _print(found: Curve) -> None:
             "knee" if p.knee else "",
         )  # fmt: skip
     print_table(table)
-    print_text(curve_text(found).rstrip("\n"))
+    print_lines(curve_text(found).rstrip("\n"))
     print_text()
     print_text(
         f"smallest feasible {format_size(found.smallest_bytes)}; nothing spilled in a known order from "

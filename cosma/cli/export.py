@@ -31,15 +31,16 @@ def export(
 
     The plan is replayed first: what fails is not handed on.
     """
-    from cosma.cli.output import note
+    from cosma.cli.output import BINARY, CSV, HEADER, claim_outputs, deliver
     from cosma.errors import InputError, PlanInvalidError
     from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
-    from cosma.files import read_bytes, write_atomic
+    from cosma.files import read_bytes
     from cosma.plan.file import load_plan
     from cosma.validator import replay
 
     if c is None and csv is None and stays is None and tflm is None:
         raise InputError("nothing to write: give --c, --csv, --stays or --tflm with a file")
+    claim_outputs({"--c": (c, HEADER), "--csv": (csv, CSV), "--stays": (stays, CSV), "--tflm": (tflm, BINARY)})
     loaded = load_plan(plan)
     report = replay(loaded)
     if report.violations and not force:
@@ -59,5 +60,4 @@ def export(
         written.append((stays, stays_csv(loaded)))
     for path, content in written:
         assert path is not None
-        write_atomic(path, content)
-        note(f"wrote {path}")
+        deliver(path, content, "the export")

@@ -1,39 +1,166 @@
-"""How commands print: tables for people, JSON for programs, messages on stderr."""
+"""How commands print: tables for people, JSON for programs, messages on stderr.
+
+Whatever names hold, no control character reaches a terminal: see :mod:`cosma.text`. Where an output of the command
+goes to standard output (``-o -``), nothing else does: the rest is printed on stderr.
+"""
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from cosma.text import plain, plain_lines, safe_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from rich.table import Table
+
+#: Endings that files of one kind may have.
+PLAN, CSV, PNG, SVG = (".json",), (".csv",), (".png",), (".svg",)
+HTML, HEADER, BINARY = (".html", ".htm"), (".h", ".hpp", ".hh", ".inc"), (".bin",)
+PICTURE, HEAT_MAP = (".svg", ".png"), (".png", ".svg", ".pdf")
+_taken = False
+
+
+def reset() -> None:
+    """Take note that another command begins."""
+    global _taken  # one standard output a process
+    _taken = False
+
+
+def claim_outputs(outputs: Mapping[str, tuple[Path | None, Sequence[str]]], *, json: bool = False) -> None:
+    """Check a command's outputs before it does any work, and keep standard output for the one that goes there.
+
+    Parameters
+    ----------
+    outputs
+        By option: where it goes, if given, and the endings a file may have.
+    json
+        Whether the command prints JSON on standard output.
+
+    Raises
+    ------
+    InputError
+        If one cannot be written, has an unknown ending, or two go to one place.
+    """
+    global _taken  # one standard output a process
+    from cosma.errors import InputError
+    from cosma.files import check_output, is_standard_output
+
+    given = {option: (path, endings) for option, (path, endings) in outputs.items() if path is not None}
+    for option, (path, endings) in given.items():
+        check_output(path, option, endings)
+    standard = [option for option, (path, _) in given.items() if is_standard_output(path)]
+    if json and standard:
+        standard.append("--json")
+    if len(standard) > 1:
+        raise InputError(f"{' and '.join(standard)} both go to standard output; give one of them a file")
+    _taken = bool(standard) and not json
+    places = [(option, path.resolve()) for option, (path, _) in given.items() if not is_standard_output(path)]
+    for i, (option, place) in enumerate(places):
+        for other, same in places[:i]:
+            if place == same and not (place.exists() and not place.is_file()):
+                raise InputError(f"{other} and {option} both write {place}; give each a file of its own")
+
+
+def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = True) -> None:
+    """Write a result and say so; where that fails, keep it elsewhere and say where.
+
+    Parameters
+    ----------
+    path
+        Where it goes.
+    content
+        What is written.
+    what
+        Its name in messages.
+    announce
+        Whether to name the file once it is written.
+
+    Raises
+    ------
+    InputError
+        If it could not be written where it should go; the message says where it is now.
+    """
+    from cosma.errors import InputError
+    from cosma.files import is_standard_output, write_atomic
+
+    if isinstance(content, str) and is_standard_output(path) and sys.stdout.isatty():
+        content = plain_lines(content)
+    try:
+        write_atomic(path, content)
+    except InputError as error:
+        raise InputError(f"{error}; {_rescue(path, content, what)}") from error
+    if announce and not is_standard_output(path):
+        note(f"wrote {path}")
+
+
+def _rescue(path: Path, content: str | bytes, what: str) -> str:
+    import os
+    import tempfile
+
+    from cosma.files import write_atomic
+
+    try:
+        handle, name = tempfile.mkstemp(prefix="cosma-", suffix=path.suffix)
+        os.close(handle)
+        try:
+            write_atomic(name, content)
+        except Exception:
+            os.unlink(name)
+            raise
+    except Exception as error:
+        return f"{what} is lost, as it could not be kept elsewhere either ({error})"
+    return f"{what} is kept in {name}"
+
+
+def _stream() -> IO[str]:
+    return sys.stderr if _taken else sys.stdout
 
 
 def print_json(value: Any) -> None:
     """Print one JSON value, keys in the order given."""
+    sys.stdout.write(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Write one JSON value, keys in the order given."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value).decode(), indent=2) + "\n")
+    return safe_json(msgspec.json.format(msgspec.json.encode(value).decode(), indent=2)) + "\n"
 
 
 def print_text(text: str = "") -> None:
-    """Print a line of the result."""
-    sys.stdout.write(text + "\n")
+    """Print a line of the result; a line feed in it is shown, not printed."""
+    _stream().write(plain(text) + "\n")
+
+
+def print_lines(text: str) -> None:
+    """Print lines of the result: text whose line feeds are our own."""
+    _stream().write(plain_lines(text) + "\n")
+
+
+def print_data(text: str) -> None:
+    """Print text for programs, such as CSV; what a terminal would act upon is escaped on a terminal alone."""
+    sys.stdout.write(plain_lines(text) if sys.stdout.isatty() else text)
 
 
 def note(text: str) -> None:
     """Print a message that is not part of the result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(plain(text) + "\n")
 
 
 def make_table(title: str | None, columns: Sequence[str], *, right: Iterable[int] = ()) -> Table:
     """Build a plain table; the columns listed in ``right`` are right-aligned."""
     from rich import box
-    from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    from cosma.cli.safe_table import SafeTable
+
+    title = None if title is None else plain(title)
+    table = SafeTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     aligned = set(right)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i in aligned else "left", overflow="fold")
@@ -41,13 +168,23 @@ def make_table(title: str | None, columns: Sequence[str], *, right: Iterable[int
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout; without a terminal it is as wide as it needs to be and has no colour."""
+    """Print a table; without a terminal it is as wide as it needs to be and has no colour."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=160, no_color=True)
+    stream = _stream()
+    # Drawn into a string: a console that finds its reader gone ends the process by itself, with exit code 1.
+    drawn = io.StringIO()
+    if stream.isatty():
+        size = Console(file=stream).size
+        console = Console(
+            file=drawn, highlight=False, markup=False, emoji=False, width=size.width, force_terminal=True
+        )
+    else:
+        console = Console(
+            file=drawn, highlight=False, markup=False, emoji=False, width=160, no_color=True, force_terminal=False
+        )
     console.print(table)
+    stream.write(drawn.getvalue())
 
 
 def share(part: float, whole: float) -> str:

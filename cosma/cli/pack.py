@@ -38,12 +38,12 @@ def pack(
 
     Without --output the addresses are printed as CSV. Exit code 3 if infeasible, 1 if undecided at the limit.
     """
-    from cosma.cli.output import note, print_json, print_text
+    from cosma.cli.output import CSV, PICTURE, claim_outputs, deliver, note, print_data, print_json
     from cosma.errors import CosmaError, InfeasibleError, InputError
     from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
     from cosma.packing import minimise as minimise_packing
     from cosma.packing import pack as pack_buffers
-    from cosma.packing.csvfile import format_buffers, read_buffers, write_buffers
+    from cosma.packing.csvfile import format_buffers, read_buffers
     from cosma.units import parse_size
 
     if engine not in ENGINES:
@@ -54,6 +54,7 @@ def pack(
         raise InputError(f"--time-limit {time_limit}: give a positive number of seconds")
     if work_limit is not None and work_limit < 0:
         raise InputError(f"--work-limit {work_limit} is negative; give a number of units of work")
+    claim_outputs({"--output": (output, CSV), "--picture": (picture, PICTURE)}, json=json)
     limit = None if capacity is None else parse_size(capacity, "--capacity")
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
     loaded = read_buffers(buffers, capacity=limit)
@@ -74,13 +75,13 @@ def pack(
             loaded, limit or 0, alignment=step, engine=engine, work_limit=work, time_limit=time_limit, seed=seed
         )
     if result.packed and output is not None:
-        write_buffers(output, loaded, result.offsets)
+        deliver(output, format_buffers(loaded, result.offsets), "the packing", announce=False)
     if result.packed and picture is not None:
         _draw(picture, loaded, result, buffers.name, limit)
     if json:
         print_json(_report(result))
     elif result.packed and output is None:
-        print_text(format_buffers(loaded, result.offsets).rstrip("\n"))
+        print_data(format_buffers(loaded, result.offsets))
     if result.packed:
         proof = "the lowest possible" if result.optimal else f"lower bound {result.lower_bound}"
         note(f"packed {len(loaded)} buffers in {result.height} bytes ({proof}), by {result.engine}")

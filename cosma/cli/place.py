@@ -100,11 +100,12 @@ def place(
     json: options.Json = False,
 ) -> None:
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
-    from cosma.files import write_atomic
+    from cosma.cli.output import CSV, HEAT_MAP, PLAN, claim_outputs, deliver
     from cosma.placement import PlaceOptions, open_trace, read_affinity
     from cosma.placement.exchange import export, read_any
     from cosma.placement.service import place as place_experts
 
+    claim_outputs({"--output": (output, (*PLAN, *CSV)), "--heat-map": (heat_map, HEAT_MAP)}, json=json)
     whole = open_trace(trace, array)
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
     topology = _topology(nodes, devices_per_node, levels, uneven, costs, capacities)
@@ -128,7 +129,7 @@ def place(
     if heat_map is not None:
         _draw(heat_map, placement, affinity)
     if output is not None:
-        write_atomic(output, export(placement, form))
+        deliver(output, export(placement, form), "the placement", announce=False)
     _show(report, json)
 
 

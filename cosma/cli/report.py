@@ -19,23 +19,21 @@ def report(
     width: Annotated[int, typer.Option("--width", min=40, help="Columns of the text.")] = 100,
 ) -> None:
     """Show a plan: memory map, occupancy, traffic, schedule, costliest tensors, certificate, assumptions."""
-    from cosma.cli.output import note, print_text
-    from cosma.files import write_atomic
+    from cosma.cli.output import HTML, PNG, SVG, claim_outputs, deliver, print_lines
     from cosma.plan.file import load_plan
 
+    claim_outputs({"--output": (output, HTML), "--png": (png, PNG), "--svg": (svg, SVG)})
     loaded = load_plan(plan)
     if output is not None:
         from cosma.report.html import render_html
 
-        write_atomic(output, render_html(loaded))
-        note(f"wrote {output}")
+        deliver(output, render_html(loaded), "the page")
     for path, kind in ((png, "png"), (svg, "svg")):
         if path is not None:
             from cosma.report.figure import render_figure
 
-            write_atomic(path, render_figure(loaded, kind))  # type: ignore[arg-type]  # one of the two
-            note(f"wrote {path}")
+            deliver(path, render_figure(loaded, kind), "the figure")  # type: ignore[arg-type]  # one of the two
     if text or (output is None and png is None and svg is None):
         from cosma.report.text import render_text
 
-        print_text(render_text(loaded, width).rstrip("\n"))
+        print_lines(render_text(loaded, width).rstrip("\n"))

@@ -90,7 +90,9 @@ def read_arrays(path: Path) -> dict[str, Any]:
     import numpy as np
 
     from cosma.errors import InputError
+    from cosma.files import open_regular
 
+    open_regular(path, "--inputs").close()
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):

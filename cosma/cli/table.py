@@ -35,7 +35,7 @@ def table(
     With --insert, FILE holds the marks `<!-- table: NAME -->` and `<!-- end -->`, and what lies between them is
     replaced, so that a document's numbers are never typed.
     """
-    from cosma.cli.output import print_json, print_text
+    from cosma.cli.output import CSV, PLAN, claim_outputs, deliver, json_text, print_data
     from cosma.errors import InputError
     from cosma.experiments.store import load_rows
     from cosma.experiments.tables import SUMMARY, TABLES, make_tables, provenance
@@ -47,6 +47,9 @@ def table(
             raise InputError(f"--table {given!r} is unknown; choose from {', '.join(TABLES)}")
     if form not in ("markdown", "csv", "json"):
         raise InputError(f"--format must be markdown, csv or json, not {form!r}")
+    claim_outputs({"--output": (output, {"markdown": (".md", ".txt"), "csv": CSV, "json": PLAN}[form])})
+    if insert is not None:
+        claim_outputs({"--insert": (insert, ())})
     rows = [row for path in results for row in load_rows(path)]
     if not rows:
         raise InputError(f"{', '.join(map(str, results))}: no finished cells yet")
@@ -54,19 +57,28 @@ def table(
     if insert is not None:
         for made in tables:
             text = made.to_markdown().split("\n", 2)[2]
-            write_atomic(insert, replace_marked(insert.read_text(encoding="utf-8"), made.name, text, str(insert)))
+            write_atomic(insert, replace_marked(_document(insert), made.name, text, str(insert)))
         return
     if form == "json":
-        print_json({"rows": len(rows), **{made.name: made.to_records() for made in tables}})
-        return
-    if form == "csv":
+        text = json_text({"rows": len(rows), **{made.name: made.to_records() for made in tables}})
+    elif form == "csv":
         text = "\n".join(made.to_csv() for made in tables)
     else:
         text = "\n".join([*(made.to_markdown() for made in tables), provenance(rows) + ".\n"])
     if output is not None:
-        write_atomic(output, text)
+        deliver(output, text, "the table", announce=False)
     else:
-        print_text(text.rstrip("\n"))
+        print_data(text.rstrip("\n") + "\n")
+
+
+def _document(path: Path) -> str:
+    from cosma.errors import InputError
+    from cosma.files import read_bytes
+
+    try:
+        return read_bytes(path, "document").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"document {path}: not UTF-8 text: {error}") from error
 
 
 def replace_marked(document: str, name: str, text: str, where: str) -> str:

@@ -45,19 +45,19 @@ def trace(
     The numbers are estimates by a simple model (see the documentation), not measurements. Bandwidth, clock and
     multiply-accumulates per cycle come from the accelerator, the options go before it.
     """
-    from cosma.cli.output import make_table, note, print_json, print_table, share
-    from cosma.files import write_atomic
+    from cosma.cli.output import PLAN, claim_outputs, deliver, make_table, note, print_json, print_table, share
     from cosma.plan.file import load_plan
     from cosma.report.costs import estimate, read_times
     from cosma.report.trace import trace_json
 
+    claim_outputs({"--output": (output, PLAN)}, json=json)
     loaded = load_plan(plan)
     chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
     macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_dims(dim)))
     found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
     if output is not None:
-        write_atomic(output, trace_json(loaded, found))
-        note(f"wrote {output}; open it at ui.perfetto.dev or chrome://tracing")
+        deliver(output, trace_json(loaded, found), "the trace")
+        note("open it at ui.perfetto.dev or chrome://tracing")
     if json:
         print_json(
             {

@@ -21,7 +21,8 @@ from cosma.experiments.summary import (
     performance_profile,
     time_profile,
 )
-from cosma.files import write_atomic
+from cosma.files import make_folder, write_atomic
+from cosma.text import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +77,7 @@ def make_figures(
     except ImportError as error:
         raise SolverUnavailableError("figures need matplotlib: pip install 'cosma[report]'") from error
     labels = labels_of(rows, strategies)
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "figures")
     written = []
     with matplotlib.rc_context(_STYLE):
         for name in names or FIGURES:
@@ -104,10 +105,10 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
             places = [i for i, model in enumerate(models) if model in means]
             heights = [fmean(means[models[i]]) for i in places]
             axes.bar(places, heights, width=width, color=colour, label=f"against {versus}")
-        axes.set_xticks(range(len(models)), models, rotation=90, fontsize=6)
+        axes.set_xticks(range(len(models)), [figure_text(model) for model in models], rotation=90, fontsize=6)
         axes.set_xlim(-0.8, len(models) - 0.2)
         axes.set_ylabel("mean reduction, %")
-        axes.set_title(f"grid {grid}, {labels[0]}: non-compulsory traffic saved")
+        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}: non-compulsory traffic saved")
         axes.legend(fontsize=7, loc="lower right")
     return figure
 
@@ -142,7 +143,7 @@ def draw_performance(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     figure = _figure(5, 3.4)
     axes = _panels(figure, 1, 1)[0]
     for i, (label, shares) in enumerate(performance_profile(rows, present, ratios).items()):
-        axes.step(ratios, shares, where="post", label=label, color=_COLOURS[i % len(_COLOURS)])
+        axes.step(ratios, shares, where="post", label=figure_text(label), color=_COLOURS[i % len(_COLOURS)])
     axes.set_xscale("log")
     _finish(axes, "non-compulsory traffic over the best method's", "share of instances", "Performance profile")
     return figure
@@ -168,7 +169,7 @@ def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         _line(axes, best, [row.noncompulsory or 0 for row in best], labels[0], _COLOURS[0], "o")
         bounds = [p.ours for p in own]
         _line(axes, bounds, [row.lower_bound or 0 for row in bounds], "lower bound", _COLOURS[2], "_")
-        axes.set_title(model, fontsize=7)
+        axes.set_title(figure_text(model), fontsize=7)
         ticks = sorted({(p.ours.scratchpad or 0) / 2**20 for p in own})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
@@ -210,14 +211,14 @@ def _series(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[dict[str, 
 def _line(axes: Axes, rows: Sequence[Row], values: Sequence[int], label: str, colour: str, marker: str) -> None:
     places = [(row.scratchpad or 0) / 2**20 for row in rows]
     heights = [value / 2**20 for value in values]
-    axes.plot(places, heights, label=label, color=colour, marker=marker, markersize=3, linewidth=1)
+    axes.plot(places, heights, label=figure_text(label), color=colour, marker=marker, markersize=3, linewidth=1)
 
 
 def _finish(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_ylim(0, 1.02)
-    axes.set_title(title)
+    axes.set_title(figure_text(title))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from cosma.errors import FormatError, SolverUnavailableError
 from cosma.files import read_bytes, write_atomic
+from cosma.text import csv_cell, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,7 +131,7 @@ def rows_to_csv(rows: Iterable[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow(_field(value) for value in msgspec.structs.astuple(row))
+        writer.writerow(csv_cell(_field(value)) for value in msgspec.structs.astuple(row))
     return text.getvalue()
 
 
@@ -145,7 +146,7 @@ def rows_from_csv(text: str, where: str) -> list[Row]:
     reader = csv.DictReader(io.StringIO(text))
     rows = []
     for record in reader:
-        values = {key: value for key, value in record.items() if key in COLUMNS and value not in ("", None)}
+        values = {key: csv_text(value) for key, value in record.items() if key in COLUMNS and value not in ("", None)}
         try:
             # An empty field is None, or the empty text where the column always has one.
             rows.append(msgspec.convert({**_EMPTY, **values}, Row, strict=False))

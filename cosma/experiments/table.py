@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from cosma.text import csv_cell
 from cosma.units import format_size
 
 #: What a column holds, which decides how Markdown shows it. CSV and records hold plain numbers: shares in
@@ -56,7 +57,7 @@ class Table:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(heading for heading, _ in self.columns)
         for row in self.rows:
-            writer.writerow("" if value is None else value for value in row)
+            writer.writerow("" if value is None else csv_cell(value) for value in row)
         return text.getvalue()
 
     def to_records(self) -> list[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Plans as CSV: one row an instruction, or one row a stay in the scratchpad. Sizes and addresses in bytes."""
+"""Plans as CSV: one row an instruction, or one row a stay in the scratchpad. Sizes and addresses in bytes.
+
+A name that a spreadsheet would take for a formula has an apostrophe before it; see :func:`cosma.text.csv_cell`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.report.timeline import timeline_of
+from cosma.text import csv_cell
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -63,5 +67,5 @@ def _escape(name: str) -> str:
 
 def _write(rows: list[tuple[object, ...]]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
     return stream.getvalue()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import stat
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
+from cosma.files import open_regular
 from cosma.frontend.wire import PROTOBUF_NESTING_LIMIT, WireError, nesting_depth, slim_model
 
 if TYPE_CHECKING:
@@ -34,20 +35,16 @@ def read_model(path: Path) -> tuple[ModelProto, str]:
         If the file cannot be read or holds no ONNX model.
     """
     try:
-        with path.open("rb") as stream:
-            status = stream.fileno()
-            regular = stat.S_ISREG(path.stat().st_mode) and path.stat().st_size > 0
-            if regular:
-                with mmap.mmap(status, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-                    return _parse(view, path), hashlib.sha256(view).hexdigest()
-            data = stream.read()
-    except FileNotFoundError as error:
-        raise ModelLoadError(f"model {path}: no such file") from error
-    except IsADirectoryError as error:
-        raise ModelLoadError(f"model {path}: is a folder, not an ONNX file") from error
+        with open_regular(path, "model", ModelLoadError) as stream:
+            if os.fstat(stream.fileno()).st_size == 0:
+                raise ModelLoadError(f"model {path}: the file is empty")
+            with (
+                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+            ):
+                return _parse(view, path), hashlib.sha256(view).hexdigest()
     except OSError as error:
         raise ModelLoadError(f"model {path}: cannot be read: {error.strerror or error}") from error
-    return _parse(memoryview(data), path), hashlib.sha256(data).hexdigest()
 
 
 def _parse(data: memoryview, path: Path) -> ModelProto:

@@ -3,7 +3,8 @@
 Columns may come in any order. ``buffer`` and ``buffer_id`` stand for ``id``, ``start`` and ``begin`` for
 ``lower``; ``end`` is an inclusive ``upper`` (gaps then end inclusively as well). Gaps are separated by spaces,
 each ``lower-upper`` or ``lower-upper@low:high`` with the bytes that stay occupied. An empty alignment is 1; an
-empty offset or hint is none. Anything else is refused with its line number.
+empty offset or hint is none. An id that a spreadsheet would take for a formula has an apostrophe before it. Anything
+else is refused with its line number.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
 from cosma.packing.buffers import Buffer, Gap, check_buffer
+from cosma.text import csv_cell, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +80,7 @@ def parse_buffers(text: str, *, name: str = "buffers", capacity: int | None = No
             if len(row) != len(columns):
                 raise FormatError(f"{where}: {len(row)} fields where the header names {len(columns)} columns")
             fields = {column: row[index].strip() for column, index in columns.items()}
+            fields["id"] = csv_text(fields["id"])
             buffer = _buffer(fields, where, inclusive)
             if buffer.id in lines:
                 raise FormatError(f"{where}: id {buffer.id!r} is already on line {lines[buffer.id]}")
@@ -179,7 +182,7 @@ def format_buffers(buffers: Sequence[Buffer], offsets: Mapping[str, int] | None 
             raise FormatError(f"buffer {buffer.id!r} has no address to write")
         offset = buffer.offset if offsets is None else offsets[buffer.id]
         values = {
-            "id": buffer.id,
+            "id": csv_cell(buffer.id),
             "lower": buffer.lower,
             "upper": buffer.upper,
             "size": buffer.size,

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 from cosma.errors import InputError, SolverUnavailableError
 from cosma.files import write_atomic
 from cosma.packing.buffers import parts_of
+from cosma.text import figure_text, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ def _svg(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" font-family="sans-serif" '
         'font-size="13">',
         f'<rect width="{WIDTH:g}" height="{HEIGHT:g}" fill="white"/>',
-        f'<text x="{MARGIN:g}" y="{MARGIN / 2:g}">{escape(title)}</text>',
+        f'<text x="{MARGIN:g}" y="{MARGIN / 2:g}">{escape(plain(title))}</text>',
     ]
     for colour, time, address, duration, size, label in boxes:
         fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
@@ -95,7 +96,7 @@ def _svg(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
             f'<rect x="{MARGIN + (time - begin) * across:.2f}" '
             f'y="{HEIGHT - MARGIN - (address + size) * upward:.2f}" width="{duration * across:.2f}" '
             f'height="{size * upward:.2f}" fill="{fill}" stroke="black" stroke-width="0.3">'
-            f"<title>{escape(label)}</title></rect>"
+            f"<title>{escape(plain(label))}</title></rect>"
         )
     right, floor = WIDTH - MARGIN, HEIGHT - MARGIN
     lines += [
@@ -126,7 +127,7 @@ def _png(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
     axes.axhline(capacity, color="black", linewidth=1)
     axes.set_xlabel("step")
     axes.set_ylabel("address (bytes)")
-    axes.set_title(title)
+    axes.set_title(figure_text(title))
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
     return stream.getvalue()

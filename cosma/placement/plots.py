@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cosma.errors import InputError, SolverUnavailableError
+from cosma.files import write_atomic
 from cosma.placement.metrics import device_load, mean_cost
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from cosma.placement.affinity import Affinity
     from cosma.placement.topology import Topology
+
+
+#: Kinds of figures, by the ending of the file.
+KINDS = ("png", "svg", "pdf")
 
 
 def heat_map(
@@ -53,11 +58,14 @@ def heat_map(
         image = axes[1, column].imshow(device_load(affinity, topology, homes), aspect="auto", vmin=0, vmax=peak)
         axes[1, column].set(title=f"{name}: load, mean cost {cost:.4f}", xlabel="device", ylabel="layer")
         figure.colorbar(image, ax=axes[1, column], label="visits")
-    try:
-        # Without a date two runs write the same bytes.
-        figure.savefig(path, dpi=120, metadata={"Date": None} if str(path).endswith(".svg") else None)
-    except (OSError, ValueError) as error:
-        raise InputError(f"heat map {path}: cannot be written ({error})") from error
+    kind = Path(path).suffix.lower().removeprefix(".") or "png"
+    if kind not in KINDS:
+        raise InputError(f"heat map {path}: unknown ending {kind!r}; use {', '.join(KINDS)}")
+    stream = io.BytesIO()
+    # Without a date two runs write the same bytes.
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    figure.savefig(stream, format=kind, dpi=120, metadata=undated[kind])
+    write_atomic(path, stream.getvalue())
 
 
 def _affinity_panel(axis: Any, affinity: Affinity, homes: NDArray[np.integer], layer: int, title: str) -> None:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import FormatError, InputError
+from cosma.files import open_regular
 from cosma.placement.affinity import Affinity
 
 if TYPE_CHECKING:
@@ -207,16 +208,14 @@ def _declared_experts(trace: Trace) -> int | None:
 
 def _archive(path: Path) -> zipfile.ZipFile:
     try:
+        open_regular(path, "trace").close()
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise FormatError(f"trace {path}: cannot be read as a .npz archive ({error})") from error
 
 
 def _opened(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"trace {path}: cannot be read ({error.strerror or error})") from error
+    return open_regular(path, "trace")
 
 
 def _npy_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

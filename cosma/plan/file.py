@@ -16,6 +16,7 @@ from cosma.files import read_bytes, write_atomic
 from cosma.graph import Graph, Operator, Part, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Certificate, Plan, Traffic
+from cosma.text import safe_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +134,7 @@ def plan_to_json(plan: Plan) -> str:
         body = b",\n ".join(map(encode_row, values)).decode()
         lines.append(f"{_text(key)}: [\n {body}\n]" if values else f"{_text(key)}: []")
     lines += [f"{_text(key)}: {encode(value, order='deterministic').decode()}" for key, value in tail.items()]
-    return "{" + ",\n".join(lines) + "}\n"
+    return safe_json("{" + ",\n".join(lines) + "}\n")
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:

@@ -16,6 +16,7 @@ from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.report.figure import Format, load_matplotlib, save_figure
 from cosma.report.style import BOUND, OCCUPANCY, unit_for
+from cosma.text import figure_text
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
@@ -294,7 +295,8 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"scratchpad ({unit_x})")
     axes.set_ylabel(f"non-compulsory traffic ({unit_y})")
-    axes.set_title(f"{curve.model}: compulsory {format_size(curve.compulsory_bytes)}", fontsize=10, loc="left")
+    title = f"{figure_text(curve.model)}: compulsory {format_size(curve.compulsory_bytes)}"
+    axes.set_title(title, fontsize=10, loc="left")
     axes.grid(alpha=0.3)
     axes.legend()
     return save_figure(figure, kind, dpi)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosma.errors import SolverUnavailableError
 from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, is_spilled, unit_for
 from cosma.report.timeline import Origin, Timeline, timeline_of
+from cosma.text import figure_text
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: 
     _draw_occupancy(axes[1], plan, timeline)
     _draw_traffic(axes[2], timeline)
     axes[0].set_xlim(0, max(1, len(timeline.steps)))
-    axes[0].set_title(f"{plan.model_name}: {plan.accelerator.describe()}", fontsize=9, loc="left", wrap=True)
+    title = f"{figure_text(plan.model_name)}: {plan.accelerator.describe()}"
+    axes[0].set_title(title, fontsize=9, loc="left", wrap=True)
     axes[2].set_xlabel("step")
     return save_figure(figure, kind, dpi)
 
@@ -58,7 +61,9 @@ def save_figure(figure: Any, kind: Format, dpi: int = 160) -> bytes:
 
     stream = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "cosma", "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": "cosma", "svg.fonttype": "none"}), warnings.catch_warnings():
+        # A name may hold characters that the font lacks; the figure shows a box for each.
+        warnings.simplefilter("ignore", UserWarning)
         figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
     return stream.getvalue()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cosma.report.facts import assumptions, certificate_sentence, cost_rows, summary_rows
 from cosma.report.style import LETTER, is_spilled
 from cosma.report.timeline import Timeline, timeline_of
+from cosma.text import plain
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -19,18 +20,19 @@ MAP_ROWS, BARS = 16, " .:-=+*#%@"
 def render_text(plan: Plan, width: int = 100) -> str:
     """Write a plan as plain text, at most ``width`` columns where names allow it."""
     timeline = timeline_of(plan)
-    lines = [plan.model_name, "=" * min(width, len(plan.model_name)), ""]
+    title = plain(plan.model_name)
+    lines = [title, "=" * min(width, len(title)), ""]
     for label, value, remark in summary_rows(plan):
-        lines.append(f"{label:<28}{value:>14}  {remark}".rstrip())
+        lines.append(plain(f"{label:<28}{value:>14}  {remark}").rstrip())
     lines += ["", certificate_sentence(plan), "", *_memory_map(plan, timeline, width), ""]
     costly = cost_rows(plan, timeline, 10)
     if costly:
         lines.append("Tensors that cost most beyond the compulsory traffic")
         for name, kind, size, cost, share in costly:
-            lines.append(f"  {cost:>12} {share:>7}  {name} ({kind} of {size})")
+            lines.append(f"  {cost:>12} {share:>7}  {plain(name)} ({kind} of {size})")
         lines.append("")
     lines.append("What was assumed")
-    lines += [f"  {row}" for row in assumptions(plan)]
+    lines += [f"  {plain(row)}" for row in assumptions(plan)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,151 @@
+"""Ctrl-C and SIGTERM: a command ends within about a second, keeps what is finished and says that it is partial.
+
+The first signal raises :class:`KeyboardInterrupt` in a command, or, where the command has results to keep, asks it to
+stop (:class:`Interruption`). Python runs handlers between two steps of its own, so compiled code that takes long would
+put both off; a thread therefore listens as well, and ends a process that does not answer. A second signal ends the
+process at once. Files are renamed into place whole, so what is written stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+#: Seconds a search has to stop by itself before it is interrupted.
+GRACE_S = 0.7
+#: Seconds a command without results to keep has to end before its process is ended, and one with such results.
+PATIENCE_S, LONG_PATIENCE_S = 1.5, 20.0
+#: Exit code of an interrupted command that has no result.
+INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _State:
+    """What has come so far; one a process."""
+
+    importing = True
+    keeping: Interruption | None = None
+    received = 0
+    previous: ClassVar[dict[signal.Signals, Any]] = {}
+    pipe: tuple[int, int] | None = None
+    ended = threading.Event()
+
+
+def listen() -> None:
+    """Take over both signals; to be called first, before anything that takes time."""
+    _State.importing, _State.received, _State.ended = True, 0, threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may
+    for number in _SIGNALS:
+        # A shell starts what runs in the background with Ctrl-C ignored: it stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            _State.previous[number] = signal.signal(number, _handle)
+
+
+def started() -> None:
+    """Take note that everything is imported: from now on commands are interrupted, not ended on the spot."""
+    _State.importing = False
+    if _State.previous:
+        _State.pipe = os.pipe()
+        os.set_blocking(_State.pipe[1], False)
+        signal.set_wakeup_fd(_State.pipe[1], warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(_State.pipe[0], _State.ended), daemon=True).start()
+
+
+def finished() -> None:
+    """Take note that the command is over; signals do again what they did before."""
+    _State.ended.set()
+    for number, handler in _State.previous.items():
+        signal.signal(number, handler)
+    _State.previous.clear()
+    if _State.pipe is not None:
+        signal.set_wakeup_fd(-1)
+        os.close(_State.pipe[1])
+        _State.pipe = None
+
+
+class Interruption:
+    """Within it, the first signal sets a flag for a search to poll; a search that does not is interrupted soon after.
+
+    The body must expect :class:`KeyboardInterrupt` and then return the best it has.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._previous: object = None
+
+    def happened(self) -> bool:
+        """Whether a signal has come."""
+        return self._event.is_set()
+
+    def __enter__(self) -> Interruption:
+        self._previous = signal.signal(signal.SIGALRM, _raise)
+        _State.keeping = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _State.keeping = None
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, self._previous)  # type: ignore[arg-type]  # as it was
+
+    def request(self) -> None:
+        """Ask for an end."""
+        self._event.set()
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _State.importing:
+        # Not by an exception: it would surface in the middle of some module, as a traceback.
+        _leave()
+    _State.received += 1
+    if _State.received > 1:
+        _leave()
+    if _State.keeping is not None:
+        _State.keeping.request()
+        return
+    raise KeyboardInterrupt
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _watch(reader: int, ended: threading.Event) -> None:
+    """End the process for a second signal, or where the first one is not answered."""
+    if _next_signal(reader):
+        threading.Thread(target=_leave_on_another, args=(reader,), daemon=True).start()
+        patience = LONG_PATIENCE_S if _State.keeping is not None else PATIENCE_S
+        if not ended.wait(patience):
+            _leave()
+
+
+def _leave_on_another(reader: int) -> None:
+    if _next_signal(reader):
+        _leave()
+
+
+def _next_signal(reader: int) -> bool:
+    """Wait for a signal; False where the command has ended."""
+    while True:
+        received = os.read(reader, 1)
+        if not received:
+            os.close(reader)
+            return False
+        if received[0] in _SIGNALS:
+            return True
+
+
+def _leave() -> None:
+    from cosma.files import remove_partial
+
+    remove_partial()
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)

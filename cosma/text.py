@@ -1,0 +1,75 @@
+"""Text from outside, made safe for where it goes: terminals, JSON, CSV.
+
+Names of tensors, models and files are written by others. A name may hold escape sequences that change a terminal,
+line feeds that forge a line, marks that turn the direction of writing, or the start of a spreadsheet formula.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+#: Categories of characters that are never shown as they are: controls, formats (direction marks, zero width),
+#: surrogates, private use, unassigned, separators of lines and paragraphs.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+#: Characters that JSON allows in a string and a terminal may act upon. The first class of a name is ASCII, so most
+#: text is passed without a look at each character.
+_BEYOND = re.compile(r"[\x00-\x1f\x7f-\uffff\U00010000-\U0010ffff]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?%?")
+
+
+def plain(text: str) -> str:
+    r"""Escape what is not printable: ``ESC`` becomes ``\x1b``, a line feed ``\n``, a direction mark ``\u202e``."""
+    return _BEYOND.sub(_shown, text)
+
+
+def plain_lines(text: str) -> str:
+    """Escape like :func:`plain`, line by line; only for text whose line feeds are our own."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def safe_json(text: str) -> str:
+    """Escape in JSON text, as JSON does, what a terminal might act upon; the value stays the same."""
+    return _BEYOND.sub(_json_escape, text)
+
+
+def figure_text(text: str) -> str:
+    """Escape for a figure: control characters, and dollar signs, which matplotlib takes for formulas."""
+    return plain(text).replace("$", "\\$")
+
+
+def csv_cell(value: object) -> object:
+    """Keep a cell of a CSV file from starting a formula in a spreadsheet.
+
+    Text that starts with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, and so
+    does text that has apostrophes before such a character; numbers stay as they are. :func:`csv_text` takes it away.
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return "'" + value
+
+
+def csv_text(cell: str) -> str:
+    """Return what :func:`csv_cell` was given."""
+    guarded = cell.startswith("'") and _FORMULA.match(cell[1:]) and not _NUMBER.fullmatch(cell[1:])
+    return cell[1:] if guarded else cell
+
+
+def _shown(match: re.Match[str]) -> str:
+    character = match.group()
+    if unicodedata.category(character) not in _HIDDEN:
+        return character
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    character = match.group()
+    if character in "\n\r\t" or unicodedata.category(character) not in _HIDDEN:
+        return character  # whitespace between values; within strings JSON has escaped it
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
