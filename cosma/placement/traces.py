@@ -115,8 +115,7 @@ def open_trace(path: Path | str, array: str | None = None) -> Trace:
         If the file, or the array in it, does not exist or the kind of file is not known.
     """
     target = Path(path)
-    if not target.is_file():
-        raise InputError(f"trace {target}: no such file")
+    open_regular(target, "trace").close()
     suffix = target.suffix.lower()
     if suffix == ".npz":
         return Trace(target, _choose_array(target, array))
