@@ -50,8 +50,8 @@ def test_standard_output_holds_the_plan_and_nothing_else(folder: Path, name: str
 
 
 def test_standard_output_redirected_to_a_file(folder: Path) -> None:
-    line = "cosma compile diamond.json --scratchpad 384 --strategy e2 -o /dev/stdout > plan.json && cosma check plan.json"
-    done = shell(folder, line)
+    making = "cosma compile diamond.json --scratchpad 384 --strategy e2 -o /dev/stdout"
+    done = shell(folder, f"{making} > plan.json && cosma check plan.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("valid: ")
 
