@@ -68,8 +68,9 @@ def test_pictures_are_well_formed(tmp_path: Path) -> None:
     assert cosma("report", PLAN, "--svg", tmp_path / "a.svg", "--png", tmp_path / "a.png").code == 0
     assert cosma("curve", MODEL, "--points", "2", "--strategy", "e2", "--svg", tmp_path / "b.svg").code == 0
     rows = ["id,lower,upper,size", *(f'"{name}",0,1,8' for name in ("=1+1", "\x1b[31m", "</svg>", "$x$", "\u202ea"))]
-    (tmp_path / "e\x1b.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    done = cosma("pack", tmp_path / "e\x1b.csv", "--minimise", "--picture", tmp_path / "c.svg", "-o", tmp_path / "c.csv")
+    source = tmp_path / "e\x1b.csv"
+    source.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    done = cosma("pack", source, "--minimise", "--picture", tmp_path / "c.svg", "-o", tmp_path / "c.csv")
     assert done.code == 0, done.err
     for name in ("a.svg", "b.svg", "c.svg"):
         text = (tmp_path / name).read_text(encoding="utf-8")
@@ -86,7 +87,9 @@ def test_no_cell_of_a_csv_starts_a_formula() -> None:
         assert not any(cell[:1] in ("=", "+", "@", "-", "\t", "\r") for cell in cells)
 
 
-@pytest.mark.parametrize("text", ["=cmd", "@SUM", "-x", "+1x", "\tx", "\r", "'=x", "''-", "'x", "x=1", "", "-1", "+1.5e3"])
+@pytest.mark.parametrize(
+    "text", ["=cmd", "@SUM", "-x", "+1x", "\tx", "\r", "'=x", "''-", "'x", "x=1", "", "-1", "+1.5e3"]
+)
 def test_cells_come_back_as_they_were(text: str) -> None:
     cell = csv_cell(text)
     assert isinstance(cell, str)
