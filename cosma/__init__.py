@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cosma.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator, Fusion, Operands, Weights
     from cosma.accelerator.files import find_accelerator
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
     from cosma.plan.file import load_plan, save_plan
     from cosma.validator import ReplayReport, Verdict, Violation, replay
-
-__version__ = "0.1.0"
 
 _HOME = {
     # the problem

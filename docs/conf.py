@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_FOUND = re.search(r'__version__ = "(.*)"', (_HERE.parent / "cosma" / "__init__.py").read_text(encoding="utf-8"))
+_FOUND = re.search(r'__version__ = "(.*)"', (_HERE.parent / "cosma" / "version.py").read_text(encoding="utf-8"))
 
 project = "cosma"
 author = "The cosma developers"

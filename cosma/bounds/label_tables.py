@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cosma.bounds.labels import Potential
+    from cosma.bounds.dual import Potential
     from cosma.problem import Problem
 
     Ints = NDArray[np.int64]

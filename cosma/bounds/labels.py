@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cosma.bounds.dual import Potential
     from cosma.problem import Problem
 
 _INFINITE = float(2**62)
@@ -42,39 +42,6 @@ MOST_COVERS = 4096
 
 #: A layer has room for this many times its width while it is made.
 _ROOM = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Potential:
-    """A dual solution of the covering program, as the label search reads it. All amounts in bytes.
-
-    Attributes
-    ----------
-    total
-        Value of the whole solution.
-    operator
-        What drops out of it once an operator has run. ``float64[operators]``.
-    loads
-        (tensor, operator, first stretch, last stretch, amount) by tensor: what is lost while the tensor is
-        prepaid in one of these stretches and the operator has still to run.
-    store_share
-        What is lost once a tensor has been stored. ``float64[tensors]``.
-    chains
-        Chain of touches by tensor.
-    """
-
-    total: float
-    operator: NDArray[np.float64]
-    loads: list[tuple[int, int, int, int, float]]
-    store_share: NDArray[np.float64]
-    chains: dict[int, tuple[int, ...]]
-
-
-def no_potential(problem: Problem) -> Potential:
-    """Promise nothing of the future."""
-    return Potential(
-        0.0, np.zeros(problem.operator_count), [], np.zeros(problem.tensor_count), {}
-    )
 
 
 class LabelSearch:

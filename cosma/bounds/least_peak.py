@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.bounds.lifetimes import Lifetime
-    from cosma.bounds.reach import Reach
     from cosma.bounds.segments import Segment
     from cosma.problem import Problem
+    from cosma.problem.precedence import Reach
 
     Slices = Generator[float, None, None]
 

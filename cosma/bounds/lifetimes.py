@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosma.bounds.reach import Reach
     from cosma.problem import Problem
+    from cosma.problem.precedence import Reach
 
 #: More consumers than this, and the chain of touches is found greedily.
 _EXACT_CHAIN = 48

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.reach import members
+from cosma.problem.precedence import members
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.bounds.label_tables import Ints, Words
-    from cosma.bounds.reach import Reach
     from cosma.bounds.segments import Segment
     from cosma.problem import Problem
+    from cosma.problem.precedence import Reach
 
     #: What the kernel reads: masks, kinds, blocked, tensors, operators, links.
     _Tables = tuple[Words, Ints, Words, Ints, Ints, Ints]

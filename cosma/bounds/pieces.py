@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.engine import BoundEngine, never
+from cosma.bounds.whole import WholeBounds, never
 from cosma.problem import part_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _homes(problem: Problem, piece_of: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class PieceBounds:
-    """The sum of the bounds of all pieces; like `BoundEngine`, it grows with the work given.
+    """The sum of the bounds of all pieces; like `WholeBounds`, it grows with the work given.
 
     The bound is a function of the problem, the order, the seed and the portions of work asked for.
 
@@ -134,7 +134,7 @@ class PieceBounds:
         rank[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count)
         for piece in cut_into_pieces(problem, order, most_operators, reach_out=reach_out):
             upper = _upper_bytes(piece.problem, np.argsort(rank[piece.operators]))
-            self._engines.append(BoundEngine(piece.problem, seed=seed, upper_bound=upper))
+            self._engines.append(WholeBounds(piece.problem, seed=seed, upper_bound=upper))
         self._next = 0
 
     @property
@@ -179,8 +179,8 @@ class PieceBounds:
 
 def _upper_bytes(problem: Problem, order: NDArray[np.int64]) -> int:
     """Traffic of a piece by the greedy rule, addresses aside: some plan of the piece pays that."""
-    from cosma.search.evaluate import cost_bytes, new_tape
-    from cosma.search.network import build_network
+    from cosma.evaluation.evaluate import cost_bytes, new_tape
+    from cosma.evaluation.network import build_network
 
     contraction = build_network(problem)
     tape = new_tape(contraction.network, contraction.contract(order.tolist()))

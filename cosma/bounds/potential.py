@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ortools.linear_solver import pywraplp  # type: ignore[import-untyped]
 
-from cosma.bounds.labels import Potential
+from cosma.bounds.dual import Potential
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

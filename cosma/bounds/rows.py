@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.bounds.flow import minimum_cut
-from cosma.bounds.reach import flags, members
+from cosma.problem.precedence import flags, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cosma.bounds.lifetimes import Lifetime
-    from cosma.bounds.reach import Reach
     from cosma.problem import Problem
+    from cosma.problem.precedence import Reach
 
 #: Stretches ``[first, last]`` (both included), one of which has a gap without the tensor.
 Stretch = tuple[int, int]

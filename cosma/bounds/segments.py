@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cosma.bounds.lifetimes import Lifetime
-    from cosma.bounds.reach import Reach
     from cosma.problem import Problem
+    from cosma.problem.precedence import Reach
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cosma import __version__
 from cosma.cli import interrupts, output
 from cosma.errors import CosmaError, InputError, UnboundDimensionError
 from cosma.text import plain
+from cosma.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -113,8 +113,7 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
     """Write the joint program with addresses: linear for .mps and .lp, with intervals for CP-SAT's .pb."""
     from cosma.cli.output import note
     from cosma.compiler.compile import read_model
-    from cosma.exact import check_joint_size
-    from cosma.formulation import build_joint
+    from cosma.joint import build_joint, check_joint_size
     from cosma.problem import build_problem
     from cosma.solvers import export_model
 

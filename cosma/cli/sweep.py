@@ -39,15 +39,15 @@ def sweep(
     from cosma.errors import InputError
     from cosma.experiments import load_experiment
     from cosma.experiments import sweep as run
-    from cosma.experiments.environment import processors
     from cosma.experiments.sweep import outline_folder
+    from cosma.process import core_count
 
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {jobs}")
     loaded = load_experiment(experiment)
     folder = output if output is not None else experiment.with_suffix("")
     if dry_run:
-        outline = outline_folder(loaded, folder, retry=retry, fresh=fresh, jobs=jobs or processors())
+        outline = outline_folder(loaded, folder, retry=retry, fresh=fresh, jobs=jobs or core_count())
         _print_outline(outline, loaded.name, folder, json=json)
         return
     try:

@@ -204,7 +204,7 @@ class _Auto:
         decisions = self.relaxed
         if decisions is None or self.relaxed_bytes >= self.state.noncompulsory_bytes or self.state.done():
             return
-        from cosma.exact import MOST_REPLACEMENT_TERMS, pack_order, replacement_terms
+        from cosma.replacement import MOST_REPLACEMENT_TERMS, pack_order, replacement_terms
 
         if self.refining_is_dear or replacement_terms(self.state.problem, decisions.order) > MOST_REPLACEMENT_TERMS:
             return
@@ -282,7 +282,7 @@ class _Auto:
         limit = max(REPLACEMENT_WORK, REPLACEMENT_SHARE * self.spent)
         if limit < 2 * self.refined.get(key, 0.0) or self.state.done():
             return None
-        from cosma.exact import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+        from cosma.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 
         terms = replacement_terms(self.state.problem, key)
         if terms > MOST_REPLACEMENT_TERMS:
@@ -301,8 +301,8 @@ class _Auto:
         """Dynamic programming over states: exact, and quick where few operators are free to move."""
         if self.over or self.state.problem.operator_count > MOST_STATE_OPERATORS:
             return
-        from cosma.exact.solve import STATES_PER_SECOND
-        from cosma.exact.states import search_states
+        from cosma.compiler.exact import STATES_PER_SECOND
+        from cosma.states.search import search_states
 
         self.state.enter("dynamic programming")
         work = min(FIRST_WORK, self.left)

@@ -68,7 +68,7 @@ def run_exact(state: CompileRun) -> None:
     if state.done():
         return
     assert state.best is not None
-    from cosma.exact import solve_exact
+    from cosma.compiler.exact import solve_exact
 
     state.enter("exact")
     outcome = solve_exact(
@@ -88,7 +88,7 @@ def run_ilp(state: CompileRun) -> None:
     run_existing(state)
     if state.done():
         return
-    from cosma.exact import solve_monolith
+    from cosma.joint import solve_monolith
 
     state.enter("joint program")
     name = state.profile.name if state.profile is not None else "cp-sat"

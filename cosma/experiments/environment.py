@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cosma.process import core_count, package_folder
+
 
 @cache
 def environment() -> dict[str, str]:
     """Versions and machine as columns of a row; nothing in it names a user, a host or a path."""
-    from cosma import __version__
+    from cosma.version import __version__
 
     return {
         "cosma": __version__,
@@ -21,27 +22,18 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "ortools": _version("ortools"),
         "numpy": _version("numpy"),
-        "machine": f"{platform.system()} {_processor()} x{processors()}",
+        "machine": f"{platform.system()} {_processor()} x{core_count()}",
     }
 
 
 @cache
 def code_digest() -> str:
     """Digest of cosma's own source files: two results with the same one were computed by the same code."""
-    import cosma
-
-    root = Path(cosma.__file__).parent
+    root = package_folder()
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
-
-
-def processors() -> int:
-    """Count the processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str:

@@ -6,10 +6,8 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -18,6 +16,7 @@ from cosma.errors import CosmaError
 from cosma.experiments.cell import Cell
 from cosma.experiments.run_cell import Outcome, failure
 from cosma.experiments.worker import READY
+from cosma.process import end, start_python
 
 #: The function that runs a cell unless told otherwise.
 RUNNER = "cosma.experiments.run_cell:run_cell"
@@ -86,12 +85,12 @@ class Isolated:
         self._stopped = True
         child = self._child
         if child is not None:
-            child.kill()
+            end(child)
 
     def close(self) -> None:
         """End the child at once; the next cell starts another."""
         if self._child is not None:
-            self._child.kill()
+            end(self._child)
             self._child.wait()
             for stream in (self._child.stdin, self._child.stdout):
                 if stream is not None:
@@ -109,24 +108,13 @@ class Isolated:
         self.close()
 
     def _start(self) -> None:
-        import cosma
-
-        root = str(Path(cosma.__file__).parent.parent)
-        paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         # Without a name, so that nothing is left of it however this process ends.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child
-        self._child = subprocess.Popen(
-            # -P: a stray module in the current folder must not take the place of a library's.
-            [sys.executable, "-P", "-m", "cosma.experiments.worker", self.runner],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, **_SINGLE, "PYTHONPATH": os.pathsep.join(paths)},
-            # Ctrl-C is for the sweep, which then ends its children itself.
-            start_new_session=True,
+        self._child = start_python(
+            ["-m", "cosma.experiments.worker", self.runner], errors=self._log, environment=_SINGLE
         )
         if self._stopped:
-            self._child.kill()
+            end(self._child)
         try:
             ready = self._line(START_LIMIT_S)
         except TimeoutError:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosma.experiments.environment import environment, processors
+from cosma.experiments.environment import environment
 from cosma.experiments.isolated import RUNNER
 from cosma.experiments.progress import Estimate, ProgressView
 from cosma.experiments.store import LOG, Store, kept_plans, read_log
+from cosma.process import core_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ def sweep(
     InputError
         If the folder cannot be used, or no Dask scheduler answers.
     """
-    jobs = jobs if jobs is not None else processors()
+    jobs = jobs if jobs is not None else core_count()
     with Store(folder) as store:
         for remark in store.notes:
             note(remark)

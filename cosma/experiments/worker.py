@@ -8,7 +8,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import queue
-import resource
 import sys
 import threading
 from importlib import import_module
@@ -18,6 +17,7 @@ import msgspec
 
 from cosma.experiments.cell import Cell
 from cosma.experiments.run_cell import Outcome, failure
+from cosma.process import limit_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +60,11 @@ def _read_cells(cells: queue.SimpleQueue[bytes]) -> None:
 
 
 def _answer(function: Callable[[Cell], Outcome], cell: Cell) -> tuple[Outcome, bool]:
-    _limit_memory(cell.memory_bytes)
+    limit_memory(cell.memory_bytes)
     try:
         return function(cell), True
     except MemoryError:
-        _limit_memory(None)
+        limit_memory(None)
         limit = cell.memory_bytes / 2**20
         return Outcome(failure(cell, "memory", f"more than the limit of {limit:.0f} MiB of address space")), False
     except Exception as error:
@@ -75,15 +75,6 @@ def _answer(function: Callable[[Cell], Outcome], cell: Cell) -> tuple[Outcome, b
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"
         return Outcome(failure(cell, "error", f"defect: {type(error).__name__}: {error} ({where})")), True
-
-
-def _limit_memory(limit_bytes: int | None) -> None:
-    """Cap the address space of this process, libraries included; None takes the cap off."""
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    soft = hard if limit_bytes is None else limit_bytes
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard) if soft != resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _write(handle: int, data: bytes) -> None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.errors import InputError, SolverUnavailableError
-from cosma.formulation.model import Model, ModelBuilder
 from cosma.solvers import Profile, Status, solve
+from cosma.solvers.model import Model, ModelBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

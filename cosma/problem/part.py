@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.csr import offsets
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
 
     def rows(start: Int32s, values: Int32s, of: Int64s, number: dict[int, int]) -> tuple[Int32s, Int32s]:
         found = [[number[u] for u in values[start[x] : start[x + 1]].tolist() if u in number] for x in of.tolist()]
-        return _offsets([len(row) for row in found]), np.array([u for row in found for u in row], dtype=np.int32)
+        return offsets([len(row) for row in found]), np.array([u for row in found for u in row], dtype=np.int32)
 
     number = tensor_number
     pairs = [
@@ -67,11 +69,11 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         result=result,
         consumer_start=consumer_start,
         consumer=consumer,
-        predecessor_start=_offsets([len(row) for row in predecessors]),
+        predecessor_start=offsets([len(row) for row in predecessors]),
         predecessor=np.array([u for row in predecessors for u in row], dtype=np.int32),
-        successor_start=_offsets([len(row) for row in successors]),
+        successor_start=offsets([len(row) for row in successors]),
         successor=np.array([w for row in successors for w in row], dtype=np.int32),
-        pair_start=_offsets([len(row) for row in pairs]),
+        pair_start=offsets([len(row) for row in pairs]),
         pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
         pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
         constant_noncompulsory_bytes=0,
@@ -125,8 +127,3 @@ def _members(mask: int) -> list[int]:
         mask ^= lowest
     return members
 
-
-def _offsets(lengths: list[int]) -> Int32s:
-    start = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=start[1:])
-    return start

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.accelerator import Accelerator, Operands, Weights
+from cosma.csr import csr
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Tensor, TensorKind
 from cosma.graph.in_place import in_place_operands
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -211,13 +212,13 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
     successors = [sorted({v for t in row for v in consumers[t]}) for row in results]
     pairs = _in_place_pairs(graph, tensors, number, operands) if accelerator.in_place else [[] for _ in operands]
     size = np.array([t.size_bytes for t in tensors], dtype=np.int64)
-    operand_start, operand = _csr(operands)
-    result_start, result = _csr(results)
-    consumer_start, consumer = _csr(consumers)
-    predecessor_start, predecessor = _csr(predecessors)
-    successor_start, successor = _csr(successors)
-    pair_start, pair_result = _csr([[r for r, _ in row] for row in pairs])
-    _, pair_operand = _csr([[o for _, o in row] for row in pairs])
+    operand_start, operand = csr(operands)
+    result_start, result = csr(results)
+    consumer_start, consumer = csr(consumers)
+    predecessor_start, predecessor = csr(predecessors)
+    successor_start, successor = csr(successors)
+    pair_start, pair_result = csr([[r for r, _ in row] for row in pairs])
+    _, pair_operand = csr([[o for _, o in row] for row in pairs])
     return Problem(
         graph=graph,
         accelerator=accelerator,
@@ -266,9 +267,3 @@ def _repeated_weight_bytes(graph: Graph) -> int:
         max(0, len(graph.consumers(weight.name)) - 1) * weight.size_bytes for weight in graph.of_kind(TensorKind.WEIGHT)
     )
 
-
-def _csr(rows: Sequence[Iterable[int]]) -> tuple[Int32s, Int32s]:
-    values = [list(row) for row in rows]
-    start = np.zeros(len(values) + 1, dtype=np.int32)
-    np.cumsum([len(row) for row in values], out=start[1:])
-    return start, np.array([x for row in values for x in row], dtype=np.int32)

@@ -7,12 +7,12 @@ from html import escape
 from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
-from cosma import __version__
 from cosma.errors import SolverUnavailableError
 from cosma.report.facts import assumptions, certificate_sentence, cost_rows, summary_rows
 from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, WORDS, is_spilled, unit_for
 from cosma.report.timeline import Origin, Stay, Timeline, timeline_of
 from cosma.units import format_size
+from cosma.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.search.kernels import simulate
-from cosma.search.network import Network
-from cosma.search.tape import Tape, adopt, copy_order
+from cosma.evaluation.kernels import simulate
+from cosma.evaluation.network import Network
+from cosma.evaluation.tape import Tape, adopt, copy_order
 
 #: Looks at offers in the time that one simulated step takes otherwise.
 SCANNED_PER_STEP = 48

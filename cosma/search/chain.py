@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cosma.evaluation.evaluate import new_tape
+from cosma.evaluation.kernels import replay_all
 from cosma.search.annealing import Walk, anneal
-from cosma.search.evaluate import new_tape
-from cosma.search.kernels import replay_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from cosma.search.network import Network
+    from cosma.evaluation.network import Network
 
 #: Shares of shift and hoist (cumulative) among the moves, the rest of which sinks; share of shifts that take a block.
 MOVES = np.array([0.5, 0.75, 0.4])

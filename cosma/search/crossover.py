@@ -16,8 +16,8 @@ from cosma.search.chain import RULES, Chain
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cosma.search.network import Network
-    from cosma.search.tape import Tape
+    from cosma.evaluation.network import Network
+    from cosma.evaluation.tape import Tape
 
 
 def differing_stretches(order: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:

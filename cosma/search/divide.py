@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.csr import rows_of
+from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes
-from cosma.search.network import build_network
+from cosma.problem.precedence import ancestors, descendants
 from cosma.search.searcher import Searcher
 from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cosma.evaluation.network import Network
     from cosma.problem import Problem
-    from cosma.search.network import Network
 
 #: Operators (chains count once) in a part.
 MOST_OPERATORS = 14
@@ -152,7 +154,7 @@ def _replacement(
 
     Very large programs are not built: the greedy rule of the search decides there.
     """
-    from cosma.exact import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+    from cosma.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 
     if max(replacement_terms(problem, found), replacement_terms(problem, given)) > MOST_REPLACEMENT_TERMS:
         return Searcher(problem, (found, given)).outcome.decisions, False
@@ -242,13 +244,8 @@ def _cuts(net: Network, order: list[int], most_operators: int) -> list[tuple[int
 def _comparable_steps(net: Network, order: list[int]) -> list[int]:
     """Steps whose operator is comparable with all others: everything before it reaches it, it reaches the rest."""
     n = len(order)
-    before, after = [0] * n, [0] * n
-    for v in order:
-        for u in net.predecessor[net.predecessor_start[v] : net.predecessor_start[v + 1]].tolist():
-            before[v] |= before[u] | 1 << u
-    for v in reversed(order):
-        for w in net.successor[net.successor_start[v] : net.successor_start[v + 1]].tolist():
-            after[v] |= after[w] | 1 << w
+    before = ancestors(rows_of(net.predecessor_start, net.predecessor))
+    after = descendants(rows_of(net.successor_start, net.successor))
     return [i for i, v in enumerate(order) if before[v].bit_count() + after[v].bit_count() == n - 1]
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.search.evaluate import new_tape
-from cosma.search.kernels import replay_all
-from cosma.search.network import build_network
+from cosma.evaluation.evaluate import new_tape
+from cosma.evaluation.kernels import replay_all
+from cosma.evaluation.network import build_network
 from cosma.search.window import Stretch, StretchResult, needed_after, solve_stretch
 
 if TYPE_CHECKING:

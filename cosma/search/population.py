@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cosma.search.network import Network
+    from cosma.evaluation.network import Network
 
 #: Annealing chains. Their number is fixed, so that results do not depend on the number of cores.
 CHAINS = 4

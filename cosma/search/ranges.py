@@ -17,7 +17,7 @@ from cosma.search.chain import Chain, Heat
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cosma.search.network import Network
+    from cosma.evaluation.network import Network
 
 
 class Ranges:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
+from cosma.evaluation.kernels import replay_all
+from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.search.chain import MILD, PATIENCES, Heat
-from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
-from cosma.search.kernels import replay_all
 from cosma.search.neighbourhood import Neighbourhood
-from cosma.search.network import build_network
 from cosma.search.population import CHAINS, Population
 from cosma.search.ranges import Ranges
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cosma.evaluation.tape import Tape
     from cosma.problem import Problem
-    from cosma.search.tape import Tape
 
 Start: TypeAlias = Sequence[int] | Decisions
 Improvement: TypeAlias = Callable[[Decisions, int], None]
@@ -325,7 +325,7 @@ class Searcher:
         Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and
         the orders that are tried meanwhile are worth more.
         """
-        from cosma.exact import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+        from cosma.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
 
         self._take_order(contracted)
         order = self._contraction.expand(contracted.tolist())

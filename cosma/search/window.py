@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from cosma.problem.precedence import ancestors, descendants
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cosma.search.network import Network
+    from cosma.evaluation.network import Network
 
 #: Deterministic seconds for one stretch.
 DEFAULT_WORK = 1.0
@@ -151,23 +153,22 @@ class _Program:
 
     def _positions(self) -> None:
         """One position per operator, inside the window that its ancestors and descendants leave."""
-        net, members = self.net, set(self.stretch.operators)
-        before: dict[int, set[int]] = {}
-        after: dict[int, set[int]] = {v: set() for v in members}
-        for v in self.stretch.operators:
-            direct = [u for u in self._row(net.predecessor_start, net.predecessor, v) if u in members]
-            before[v] = set(direct).union(*(before[u] for u in direct))
-            for u in before[v]:
-                after[u].add(v)
-        for v in self.stretch.operators:
-            for i in range(len(before[v]), self.steps - len(after[v])):
+        net = self.net
+        place = {v: i for i, v in enumerate(self.stretch.operators)}
+        above = [
+            [place[u] for u in self._row(net.predecessor_start, net.predecessor, v) if u in place] for v in place
+        ]
+        below = [[place[w] for w in self._row(net.successor_start, net.successor, v) if w in place] for v in place]
+        before, after = ancestors(above), descendants(below)
+        for v, k in place.items():
+            for i in range(before[k].bit_count(), self.steps - after[k].bit_count()):
                 self.at[v, i] = self.model.new_bool_var("")
             self.model.add_exactly_one([x for (u, _), x in self.at.items() if u == v])
         for i in range(self.steps):
             self.model.add_exactly_one([x for (_, j), x in self.at.items() if j == i])
         for v in self.stretch.operators:
             for u in self._row(net.predecessor_start, net.predecessor, v):
-                if u in members:
+                if u in place:
                     for i in range(self.steps):
                         # v by step i only if u by step i - 1
                         self.model.add(self._by(v, i) <= self._by(u, i - 1))

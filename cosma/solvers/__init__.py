@@ -2,11 +2,12 @@
 
 from cosma.solvers.export import export_model
 from cosma.solvers.interface import solve, supports
-from cosma.solvers.profile import BACK_ENDS, Profile, list_profiles, load_profile
+from cosma.solvers.profile import BACK_ENDS, EXACT_PROFILE, Profile, list_profiles, load_profile, work_units
 from cosma.solvers.result import SolverResult, Status, Stop
 
 __all__ = [
     "BACK_ENDS",
+    "EXACT_PROFILE",
     "Profile",
     "SolverResult",
     "Status",
@@ -16,4 +17,5 @@ __all__ = [
     "load_profile",
     "solve",
     "supports",
+    "work_units",
 ]

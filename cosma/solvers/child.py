@@ -6,10 +6,8 @@ pickles of this package's own classes. Whatever the back end prints goes to the 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -17,13 +15,14 @@ import time
 from typing import TYPE_CHECKING
 
 from cosma.errors import CosmaError
+from cosma.process import end, limit_memory, start_python
 from cosma.solvers.result import SolverResult, Status, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosma.formulation.model import Model
-    from cosma.solvers.interface import Request
+    from cosma.solvers.model import Model
+    from cosma.solvers.request import Request
 
 #: Seconds beyond the time limit for starting the process and for reporting what was found, before it is ended.
 GRACE_S = 10.0
@@ -32,21 +31,9 @@ _POLL_S = 0.05
 
 def run_in_child(model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
     """Solve in a child process; see :func:`cosma.solvers.solve`."""
-    command = [sys.executable, "-c", "from cosma.solvers.child import main; main()"]
-    environment = dict(os.environ)
-    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
-    )
-    # A group of its own, so that CBC and the like, which are processes themselves, end with it.
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
+    # Its group is its own, so that CBC and the like, which are processes themselves, end with it.
+    command = ["-c", "from cosma.solvers.child import main; main()"]
+    process = start_python(command, errors=subprocess.PIPE)
     answer: list[tuple[bytes, bytes]] = []
     payload = pickle.dumps((model, request))
     reader = threading.Thread(target=lambda: answer.append(process.communicate(payload)), daemon=True)
@@ -67,16 +54,11 @@ def run_in_child(model: Model, request: Request, stop: Callable[[], bool] | None
                 break
     finally:
         if reader.is_alive():
-            _end(process)
+            end(process)
             reader.join()
     if ended is not None:
         return SolverResult(Status.UNKNOWN, ended, message="ended from outside before it reported")
     return _decode(process, answer, request)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _decode(
@@ -102,8 +84,8 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if request.memory_limit_bytes is not None:
-        _limit_memory(request.memory_limit_bytes)
-    from cosma.solvers.interface import back_end
+        limit_memory(request.memory_limit_bytes)
+    from cosma.solvers.back_ends import back_end
 
     result: SolverResult | CosmaError
     try:
@@ -114,11 +96,3 @@ def main() -> None:
     answer.close()
     # Some back ends keep threads alive that would delay the exit.
     os._exit(0)
-
-
-def _limit_memory(limit_bytes: int) -> None:
-    """Cap the address space, where the system can (not on Windows)."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))

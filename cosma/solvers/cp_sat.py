@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.formulation.model import INFINITE
+from cosma.solvers.model import INFINITE
 from cosma.solvers.result import SolverResult, Status, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosma.formulation.model import Model
-    from cosma.solvers.interface import Request
+    from cosma.solvers.model import Model
+    from cosma.solvers.request import Request
 
 _POLL_S = 0.05
 _LIMIT = 1 << 62

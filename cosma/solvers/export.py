@@ -10,7 +10,7 @@ from cosma.errors import InputError
 from cosma.files import write_atomic
 
 if TYPE_CHECKING:
-    from cosma.formulation.model import Model
+    from cosma.solvers.model import Model
 
 _LINEAR = (".mps", ".lp")
 _CP_SAT = (".pb", ".pbtxt")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from cosma.solvers.back_ends import back_end
+from cosma.solvers.request import Request
 from cosma.solvers.result import SolverResult, Status, Stop
 
 if TYPE_CHECKING:
@@ -14,28 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cosma.formulation.model import Model
+    from cosma.solvers.model import Model
     from cosma.solvers.profile import Profile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a back end needs to know besides the model; picklable, for those that run in a child process."""
-
-    profile: Profile
-    warm_start: NDArray[np.int64] | None
-    time_limit_s: float | None
-    work_limit: float | None
-    memory_limit_bytes: int | None
-    log: bool
-
-
-class BackEnd(Protocol):
-    """What a module of this package offers under ``run``."""
-
-    def __call__(self, model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
-        """Solve a model within the request's limits."""
-        ...
 
 
 def supports(model: Model, profile: Profile) -> str | None:
@@ -114,21 +96,6 @@ def solve(
 
         result = run_in_child(model, request, stop)
     return replace(_checked(model, result, warm_start), seconds=time.monotonic() - began)
-
-
-def back_end(profile: Profile) -> BackEnd:
-    """Import what runs a profile."""
-    if profile.back_end == "cp-sat":
-        from cosma.solvers.cp_sat import run
-
-        return run
-    if profile.back_end in ("highs", "scip"):
-        from cosma.solvers.math_opt import run as run_math_opt
-
-        return run_math_opt
-    from cosma.solvers.pulp_ import run as run_pulp
-
-    return run_pulp
 
 
 def _checked(model: Model, result: SolverResult, warm_start: NDArray[np.int64] | None) -> SolverResult:

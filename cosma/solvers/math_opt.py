@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.formulation.model import INFINITE
+from cosma.solvers.model import INFINITE
 from cosma.solvers.result import SolverResult, Status, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosma.formulation.model import Model
-    from cosma.solvers.interface import Request
+    from cosma.solvers.model import Model
+    from cosma.solvers.request import Request
 
 
 def run(model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
@@ -81,7 +81,7 @@ def to_model_proto(model: Model) -> Any:
     rows.ids.extend(range(model.row_count))
     rows.lower_bounds.extend(np.where(model.row_lower <= -INFINITE, -np.inf, model.row_lower).tolist())
     rows.upper_bounds.extend(np.where(model.row_upper >= INFINITE, np.inf, model.row_upper).tolist())
-    row, column, value = coordinates(model)
+    row, column, value = model.coordinates()
     matrix = proto.linear_constraint_matrix
     matrix.row_ids.extend(row.tolist())
     matrix.column_ids.extend(column.tolist())
@@ -91,18 +91,6 @@ def to_model_proto(model: Model) -> Any:
     scaled = model.objective[used] // model.objective_granule
     proto.objective.linear_coefficients.values.extend(scaled.astype(float).tolist())
     return proto
-
-
-def coordinates(model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nonzeros as (row, column, value), ordered, repeated entries added up."""
-    row = np.repeat(np.arange(model.row_count), np.diff(model.row_start))
-    key = row * max(1, model.variable_count) + model.row_column
-    unique, where = np.unique(key, return_inverse=True)
-    value = np.zeros(len(unique), dtype=np.int64)
-    np.add.at(value, where, model.row_value)
-    kept = value != 0
-    unique, value = unique[kept], value[kept]
-    return unique // max(1, model.variable_count), unique % max(1, model.variable_count), value
 
 
 def _set_highs(parameters: Any, options: dict[str, Any], request: Request) -> None:

@@ -72,6 +72,22 @@ class Profile:
                 raise InputError(f"solver profile {self.name!r}: {name} must be more than 0, not {value!r}")
 
 
+#: CP-SAT with one worker, so that the same input gives the same decisions.
+EXACT_PROFILE = Profile(
+    name="exact", back_end="cp-sat", options={"linearization_level": 2, "cp_model_probing_level": 0}
+)
+
+#: Branch-and-bound nodes that back ends other than CP-SAT get for each nominal second of work.
+NODES_PER_SECOND = 1_000.0
+
+
+def work_units(profile: Profile, seconds: float | None) -> float | None:
+    """Turn nominal seconds into what a back end counts: deterministic seconds for CP-SAT, nodes for the others."""
+    if seconds is None or profile.back_end == "cp-sat":
+        return seconds
+    return max(1.0, seconds * NODES_PER_SECOND)
+
+
 def profile_folder() -> Path | None:
     """Folder of the shipped profiles: inside an installed package, at the root of a checkout; None if there is none."""
     room = Path(__file__).resolve().parent

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.formulation.model import INFINITE
+from cosma.solvers.model import INFINITE
 from cosma.solvers.result import SolverResult, Status, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cosma.formulation.model import Model
-    from cosma.solvers.interface import Request
+    from cosma.solvers.model import Model
+    from cosma.solvers.request import Request
 
 #: PuLP's names, the one that needs no Python package of the vendor first.
 _NAMES = {
@@ -64,8 +64,6 @@ def import_pulp() -> Any:
 
 def to_pulp(model: Model) -> tuple[Any, list[Any]]:
     """Translate a linear model; the objective is divided by its granule, the offset left out."""
-    from cosma.solvers.math_opt import coordinates
-
     pulp = import_pulp()
     problem = pulp.LpProblem(model.name.replace(" ", "_"), pulp.LpMinimize)
     names = variable_names(model)
@@ -74,7 +72,7 @@ def to_pulp(model: Model) -> tuple[Any, list[Any]]:
     used = np.flatnonzero(model.objective).tolist()
     granule = model.objective_granule
     problem += pulp.LpAffineExpression([(variables[j], int(model.objective[j]) // granule) for j in used])
-    row, column, value = coordinates(model)
+    row, column, value = model.coordinates()
     start = np.searchsorted(row, np.arange(model.row_count + 1)).tolist()
     columns, values = column.tolist(), value.tolist()
     labels = row_names(model)

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 from cosma.accelerator import Accelerator
-from cosma.exact import solve_exact
-from cosma.formulation import build_joint, build_replacement
+from cosma.compiler.exact import solve_exact
 from cosma.frontend import load_onnx
 from cosma.graph import Graph
 from cosma.heuristics import EXISTING, run_method
+from cosma.joint import build_joint
 from cosma.problem import build_problem, noncompulsory_bytes, smallest_feasible_capacity
+from cosma.replacement import build_replacement
 from cosma.solvers import load_profile, solve
 from cosma.validator import replay_instructions
 

@@ -10,13 +10,14 @@ import pytest
 
 from cosma.accelerator import Accelerator
 from cosma.bounds import label_kernels, label_merge, label_rules, labels
-from cosma.bounds.labels import LabelSearch, Potential, no_potential
+from cosma.bounds.dual import Potential, no_potential
+from cosma.bounds.labels import LabelSearch
 from cosma.bounds.lifetimes import lifetimes_of
 from cosma.bounds.potential import PriceProgram, potential_of
-from cosma.bounds.reach import reach_of
 from cosma.bounds.rows import RowBuilder
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import Problem, build_problem
+from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_problem
 

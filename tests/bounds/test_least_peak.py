@@ -14,11 +14,11 @@ from cosma.bounds import least_peak as least_peak_module
 from cosma.bounds.least_peak import LeastPeak, worth_of_excess
 from cosma.bounds.lifetimes import lifetimes_of
 from cosma.bounds.peak_search import PeakSearch
-from cosma.bounds.reach import reach_of
 from cosma.bounds.segments import segments_of
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import build_problem
+from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_problem
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Accelerator
 from cosma.bounds.covering import CoveringProgram
 from cosma.bounds.lifetimes import lifetimes_of
-from cosma.bounds.reach import reach_of
 from cosma.bounds.rows import RowBuilder
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import build_problem
+from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import random_problem
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cosma.bounds.pieces import PieceBounds, cut_into_pieces
-from cosma.bounds.reach import reach_of
 from cosma.errors import InfeasibleError
+from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 

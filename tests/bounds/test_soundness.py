@@ -6,6 +6,7 @@ import pytest
 
 from cosma.bounds import BoundEngine, lower_bound
 from cosma.bounds import engine as engine_module
+from cosma.bounds import whole as whole_module
 from cosma.errors import InfeasibleError
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
@@ -52,7 +53,7 @@ def test_never_above_the_optimum_with_pieces(block: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(engine_module, "_PIECE_SIZES", (3, 2))
     monkeypatch.setattr(engine_module, "_FIRST_WHOLE_WORK", 0.0)
     # Wider label searches would prove instances of this size before they are cut.
-    monkeypatch.setattr(engine_module, "_FIRST_WIDTH", 1)
+    monkeypatch.setattr(whole_module, "_FIRST_WIDTH", 1)
     monkeypatch.setattr(BoundEngine, "_widest", lambda self: 1)
     compared = cut = 0
     for seed in range(1000 + block * 60, 1060 + block * 60):

@@ -11,13 +11,13 @@ from cosma.bounds import BoundEngine
 from cosma.compiler import CompileResult, CompileRun, Limits, Progress, auto, run_compile
 from cosma.compiler.strategies import STRATEGIES
 from cosma.errors import InfeasibleError, InputError, PlanInvalidError
-from cosma.exact import optimal_replacement
 from cosma.graph.json_format import save_graph
 from cosma.heuristics import EXISTING, ORDERS, run_method
 from cosma.lowering import Realised
 from cosma.plan import Plan
 from cosma.plan.file import plan_to_json
 from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.replacement import optimal_replacement
 from cosma.search import search
 from tests.planning import diamond
 from tests.random_graphs import Shape, random_instance, random_order, random_problem

@@ -17,11 +17,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from cosma.compiler.exact import solve_exact
 from cosma.errors import InfeasibleError
-from cosma.exact import search_states, solve_exact
-from cosma.formulation import build_joint, ordered_pairs
+from cosma.joint import build_joint
 from cosma.problem import decisions_from_gaps
+from cosma.problem.symmetry import ordered_pairs
 from cosma.solvers import load_profile, solve
+from cosma.states import search_states
 from cosma.validator import replay_instructions
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import random_problem

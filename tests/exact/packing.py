@@ -11,10 +11,11 @@ import sys
 from collections import Counter
 
 from cosma.errors import InfeasibleError
-from cosma.exact import optimal_replacement, pack_order, search_states
-from cosma.exact.addresses import PACKING_WORK
 from cosma.lowering import try_realise
 from cosma.problem import Problem
+from cosma.replacement import optimal_replacement, pack_order
+from cosma.replacement.addresses import PACKING_WORK
+from cosma.states import search_states
 from tests.random_graphs import Shape, random_problem
 
 #: States after which a graph is passed over.

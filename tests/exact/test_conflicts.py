@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from cosma.exact import optimal_replacement, pack_order, search_states, solve_exact, solve_monolith
-from cosma.exact.addresses import PACKING_WORK, as_gaps, as_joint, conflicting
-from cosma.formulation import build_joint, build_replacement
+from cosma.compiler.exact import solve_exact
+from cosma.joint import JointConflict, build_joint, solve_monolith
 from cosma.lowering import try_realise
 from cosma.problem import decisions_from_gaps, noncompulsory_bytes, occupancy_bytes
+from cosma.replacement import build_replacement, optimal_replacement, pack_order
+from cosma.replacement.addresses import PACKING_WORK, as_gaps, conflicting
 from cosma.solvers import Status, load_profile, solve
+from cosma.states import search_states
 from cosma.validator import replay_instructions
 from tests.exact.forced_order import random_forced_order
 from tests.exact.packing import outcome, shape_of
@@ -38,7 +40,7 @@ def test_a_forbidden_combination_does_not_come_back() -> None:
             other = program.decisions(result.values)
             assert noncompulsory_bytes(problem, other) >= bound
             assert set(other.residencies) != set(best.residencies)
-        joint = build_joint(problem, conflicts=[as_joint(chained)])
+        joint = build_joint(problem, conflicts=[JointConflict(chained)])
         assert "address conflict" in joint.model.violations(joint.values_of(best))
         checked += 1
     assert checked >= 12

@@ -3,14 +3,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
+from cosma.compiler import exact as solve_module
+from cosma.compiler.exact import solve_exact
 from cosma.errors import InfeasibleError
-from cosma.exact import optimal_replacement, search_states, solve_exact
-from cosma.exact import solve as solve_module
-from cosma.exact.monolith import solve_monolith
-from cosma.exact.replacement import NODES_PER_SECOND, work_units
+from cosma.joint.monolith import solve_monolith
 from cosma.lowering import realise
 from cosma.problem import Decisions, Problem, decisions_from_gaps, noncompulsory_bytes
+from cosma.replacement import optimal_replacement
 from cosma.solvers import load_profile
+from cosma.solvers.profile import NODES_PER_SECOND, work_units
+from cosma.states import search_states
 from cosma.validator import replay_instructions
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import TINY, Shape, problems, random_order, random_problem

@@ -5,12 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from cosma.evaluation.evaluate import cost_bytes, new_tape
+from cosma.evaluation.network import build_network
 from cosma.search.chain import RULES, Chain
 from cosma.search.crossover import Elite, differing_stretches
-from cosma.search.evaluate import cost_bytes, new_tape
-from cosma.search.network import build_network
+from tests.evaluation.test_kernels import feasible
 from tests.random_graphs import Shape, random_order, random_problem
-from tests.search.test_kernels import feasible
 
 WIDE = Shape(operators=60, most_units=12)
 

@@ -7,8 +7,8 @@ from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import Problem, build_problem, noncompulsory_bytes, occupancy_bytes
 from cosma.search import divide
 from tests.brute_force import TooLargeError, brute_force
+from tests.evaluation.test_kernels import LARGE, feasible
 from tests.random_graphs import Shape, random_problem
-from tests.search.test_kernels import LARGE, feasible
 
 
 def diamonds(count: int, capacity: int) -> Problem:
@@ -90,8 +90,8 @@ def test_large_replacements_are_left_to_the_greedy_rule(monkeypatch: pytest.Monk
     """Beyond the limit no program is built, the plan still fits, and nothing is called exact."""
     problem = diamonds(6, 320)
     best = divide(problem, most_operators=4)
-    monkeypatch.setattr("cosma.exact.MOST_REPLACEMENT_TERMS", 10)
-    monkeypatch.setattr("cosma.exact.optimal_replacement", None)  # must not be called
+    monkeypatch.setattr("cosma.replacement.MOST_REPLACEMENT_TERMS", 10)
+    monkeypatch.setattr("cosma.replacement.optimal_replacement", None)  # must not be called
     found = divide(problem, most_operators=4)
     assert found.noncompulsory_bytes == noncompulsory_bytes(problem, found.decisions) >= best.noncompulsory_bytes
     assert occupancy_bytes(problem, found.decisions).max() <= problem.capacity_bytes

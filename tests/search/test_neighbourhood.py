@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from cosma.exact import optimal_replacement
 from cosma.problem import noncompulsory_bytes
+from cosma.replacement import optimal_replacement
 from cosma.search.neighbourhood import Neighbourhood
+from tests.evaluation.test_kernels import feasible
 from tests.random_graphs import Shape, random_order, random_problem
-from tests.search.test_kernels import feasible
 from tests.search.test_searcher import is_topological
 
 MEDIUM = Shape(operators=16, most_units=12)

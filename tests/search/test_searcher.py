@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from cosma import parallel as parallel_module
+from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes, occupancy_bytes
 from cosma.search import Searcher, search
 from cosma.search import population as population_module
 from cosma.search import searcher as searcher_module
 from cosma.search.chain import HOT, MILD
-from cosma.search.network import build_network
 from tests.brute_force import TooLargeError, brute_force
+from tests.evaluation.test_kernels import LARGE, feasible
 from tests.random_graphs import Shape, random_order, random_problem
-from tests.search.test_kernels import LARGE, feasible
 
 
 def is_topological(problem, order) -> bool:

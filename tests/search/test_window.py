@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from cosma.search.network import build_network
+from cosma.evaluation.network import build_network
 from cosma.search.window import Stretch, StretchResult, Unsolved, needed_after, solve_stretch
 from tests.brute_force import TooLargeError, brute_force
+from tests.evaluation.test_kernels import feasible
 from tests.random_graphs import random_problem
-from tests.search.test_kernels import feasible
 
 
 def test_a_stretch_over_everything_is_the_optimum() -> None:

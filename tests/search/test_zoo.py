@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cosma.accelerator import Accelerator
+from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
+from cosma.evaluation.kernels import replay_all
+from cosma.evaluation.network import Network, build_network
 from cosma.frontend import load_onnx
 from cosma.problem import build_problem, noncompulsory_bytes, occupancy_bytes
 from cosma.search.chain import PATIENCES
-from cosma.search.evaluate import cost_bytes, greedy_decisions, new_tape
-from cosma.search.kernels import replay_all
-from cosma.search.network import Network, build_network
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"
 #: Chains, in-place pairs, scalars beside large tensors, and steps where several tensors must make room at once.

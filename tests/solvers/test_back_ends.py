@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cosma.errors import FormatError, InputError, SolverUnavailableError
-from cosma.formulation import Model, ModelBuilder, build_joint, build_replacement
-from cosma.formulation.model import NoOverlap
+from cosma.joint import build_joint
+from cosma.replacement import build_replacement
 from cosma.solvers import Profile, Status, Stop, export_model, list_profiles, load_profile, solve
+from cosma.solvers.model import Model, ModelBuilder, NoOverlap
 from tests.random_graphs import Shape, random_problem
 
 OPEN = ("cp-sat", "highs", "scip", "cbc")

@@ -1,0 +1,7 @@
+"""Order and residency in one program, with addresses or without: COSMA's formulation."""
+
+from cosma.joint.monolith import solve_monolith
+from cosma.joint.program import Joint, JointConflict, build_joint
+from cosma.joint.size import check_joint_size, joint_size
+
+__all__ = ["Joint", "JointConflict", "build_joint", "check_joint_size", "joint_size", "solve_monolith"]

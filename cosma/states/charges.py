@@ -1,0 +1,119 @@
+"""What any completion still has to pay, by operator: the part of a bound that a search over states can use.
+
+While operator ``v`` runs, tensors made by its ancestors for its descendants are alive, whatever the order. If
+they and what ``v`` touches exceed the capacity, some of them are given up. Each row takes the cheapest (a
+fractional knapsack) and keeps its tensors to itself, so the costs of rows add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.problem.precedence import windows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """At least ``cost_bytes`` are paid by ``tensors`` (a bit set) until ``operator`` has run."""
+
+    operator: int
+    tensors: int
+    cost_bytes: int
+
+
+def charges_of(problem: Problem) -> list[Charge]:
+    """Collect rows over disjoint tensors, dear ones first. Deterministic."""
+    windows = windows_of(problem)
+    count = problem.operator_count
+    readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
+    free_to_leave = _first_reads(problem)
+    across = _alive_across(problem, windows.before, windows.after)
+    wanted: list[tuple[int, int, int, list[int]]] = []
+    for v in range(count):
+        need, candidates = _deficit(problem, across[v], v, readers)
+        if need > 0:
+            cost = _cheapest(problem, need, candidates, free_to_leave)
+            if cost > 0:
+                wanted.append((-cost, v, need, candidates))
+    taken: set[int] = set()
+    found: list[Charge] = []
+    for _, v, need, candidates in sorted(wanted):
+        # Tensors that another row charges already may be gone for nothing, as far as this row knows.
+        left = need - sum(int(problem.space_bytes[t]) for t in candidates if t in taken)
+        own = [t for t in candidates if t not in taken]
+        cost = _cheapest(problem, left, own, free_to_leave) if left > 0 else 0
+        if cost > 0:
+            taken.update(own)
+            found.append(Charge(v, sum(1 << t for t in own), cost))
+    return found
+
+
+def _first_reads(problem: Problem) -> set[int]:
+    """Tensors with a copy off-chip from the start: until their first read, absence costs nothing."""
+    return {t for t in range(problem.tensor_count) if problem.starts_off_chip[t]}
+
+
+def _alive_across(problem: Problem, before: Sequence[int], after: Sequence[int]) -> list[list[int]]:
+    """Tensors that every order makes before and reads after each operator, by operator, in ascending order."""
+    found: list[list[int]] = [[] for _ in range(problem.operator_count)]
+    for t in range(problem.tensor_count):
+        producer = int(problem.producer[t])
+        if producer < 0 or not problem.size_bytes[t]:
+            continue
+        ahead = 0
+        for reader in problem.consumers_of(t).tolist():
+            ahead |= before[reader]
+        between = after[producer] & ahead
+        for reader in problem.consumers_of(t).tolist():
+            between &= ~(1 << reader)
+        while between:
+            least = between & -between
+            found[least.bit_length() - 1].append(t)
+            between ^= least
+    return found
+
+
+def _deficit(problem: Problem, across: list[int], v: int, readers: list[int]) -> tuple[int, list[int]]:
+    """Bytes that must be elsewhere while ``v`` runs, and the tensors whose absence could provide them."""
+    touched = {*problem.operands_of(v).tolist(), *problem.results_of(v).tolist()}
+    need = sum(int(problem.space_bytes[t]) for t in across) - problem.capacity_bytes
+    if problem.streamable:
+        # An output that nobody reads streams out for nothing.
+        written = [t for t in touched if problem.producer[t] != v or readers[t] or not problem.must_store[t]]
+        candidates = sorted({*across, *(t for t in written if problem.size_bytes[t])})
+        need += sum(int(problem.space_bytes[t]) for t in written)
+    else:
+        candidates = across
+        need += sum(int(problem.space_bytes[t]) for t in touched)
+    pairs = problem.pairs_of(v)
+    if pairs:
+        need -= max(int(problem.space_bytes[r]) for r, _ in pairs)
+    return need, candidates
+
+
+def _cheapest(problem: Problem, need: int, candidates: list[int], free_to_leave: set[int]) -> int:
+    """Least cost of ``need`` bytes of absence, rounded down; tensors may be taken in part."""
+    priced = []
+    for t in candidates:
+        space = int(problem.space_bytes[t])
+        if t in free_to_leave:
+            need -= space
+        else:
+            size = int(problem.size_bytes[t])
+            volatile = not problem.must_store[t]
+            # A dead result that streams out costs its store alone.
+            cost = size * (2 if volatile and len(problem.consumers_of(t)) else 1)
+            priced.append((cost / space, space, cost))
+    total = 0.0
+    for _, space, cost in sorted(priced):
+        if need <= 0:
+            break
+        total += cost * min(1.0, need / space)
+        need -= space
+    return int(total)

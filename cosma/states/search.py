@@ -1,0 +1,466 @@
+"""Dynamic programming over what lies in the scratchpad: exact order and residency, without addresses.
+
+Operators run one after another. A state after some of them is the set of those that have run, the tensors in the
+scratchpad, and which of these already have an off-chip copy. All states with ``k`` operators behind them form
+layer ``k``. Where an operator is comparable with all others there is one set of operators only, so the layer
+holds nothing but what can cross that cut: decomposition comes by itself.
+
+Traffic is charged when a tensor that is still needed leaves the scratchpad (its next read, and its store if it
+has no copy yet), so that a cheaper state never owes more later. Three facts keep layers small; all are proved in
+``docs/formulations.md``:
+
+- *Dominance.* Among states with the same operators behind them, one that could turn into another by giving
+  tensors up, at no more than the other's cost, makes the other superfluous.
+- *Symmetric branches.* Where branches can trade places, states that differ by their names alone are one.
+- *Free moves.* An operator whose operands are all inside, which fits beside everything, and which leaves behind
+  nothing, or one result no dearer and no larger than an operand that dies with it, may run at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cosma.problem.symmetry import symmetries_of
+from cosma.states.charges import charges_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cosma.problem import Problem
+    from cosma.problem.symmetry import Symmetry
+
+
+class State(NamedTuple):
+    """Cost so far, tensors inside, those of them with an off-chip copy, bytes used, how it came about.
+
+    ``operator`` is named as in ``parent``; after it ran, all was renamed by the swaps numbered ``renamed``, in turn.
+    """
+
+    cost: int
+    inside: int
+    copied: int
+    used: int
+    operator: int
+    parent: State | None
+    renamed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StatesResult:
+    """What the search over states found.
+
+    Attributes
+    ----------
+    bound_bytes
+        No plan has less non-compulsory traffic; equal to ``cost_bytes`` where that is not None.
+    cost_bytes
+        The optimum without addresses, None if the search ended early or nothing is below the ceiling.
+    order
+        An order that reaches it.
+    complete
+        Whether all states were searched. Complete without a cost means: nothing is below the ceiling.
+    expanded
+        States expanded: the work done.
+    """
+
+    bound_bytes: int
+    cost_bytes: int | None
+    order: tuple[int, ...]
+    complete: bool
+    expanded: int
+
+
+def search_states(
+    problem: Problem,
+    *,
+    ceiling_bytes: int | None = None,
+    most_states: int = 100_000,
+    seed: int = 0,
+    stop: Callable[[], bool] | None = None,
+    symmetric: bool = True,
+) -> StatesResult:
+    """Find the least non-compulsory traffic over all orders and residencies.
+
+    Deterministic. Work is counted in states.
+
+    Parameters
+    ----------
+    problem
+        The instance; every operator fits (see :meth:`Problem.check_feasible`).
+    ceiling_bytes
+        Traffic of a known plan: only what is better is searched for.
+    most_states
+        States to expand (ways to run an operator count a tenth) before giving up with a bound.
+    seed
+        Which of several optimal orders comes out.
+    stop
+        Polled between states.
+    symmetric
+        Whether to look for branches that can trade places, and to treat states that differ by such a swap as one.
+    """
+    swaps = [_Swap(symmetry) for symmetry in symmetries_of(problem)] if symmetric else []
+    return _Search(problem, ceiling_bytes, most_states, seed, stop, swaps).run()
+
+
+class _Swap:
+    """A symmetry in bit sets."""
+
+    def __init__(self, symmetry: Symmetry) -> None:
+        self.operators = symmetry.operators
+        self._rows = [
+            (sum(1 << x for x in moved), [(1 << x, 1 << y) for x, y in moved.items()])
+            for moved in (symmetry.operators, symmetry.tensors)
+        ]
+
+    def _renamed(self, mask: int, row: int) -> int:
+        moved, pairs = self._rows[row]
+        part = mask & moved
+        if part in (0, moved):
+            return mask
+        return (mask ^ part) | sum(y for x, y in pairs if part & x)
+
+    def of_operators(self, done: int) -> int:
+        """Rename a set of operators."""
+        return self._renamed(done, 0)
+
+    def of_tensors(self, tensors: int) -> int:
+        """Rename a set of tensors."""
+        return self._renamed(tensors, 1)
+
+
+class _LimitReachedError(Exception):
+    """The search may not go on."""
+
+
+class _Search:
+    def __init__(
+        self,
+        problem: Problem,
+        ceiling: int | None,
+        most_states: int,
+        seed: int,
+        stop: Callable[[], bool] | None,
+        swaps: Sequence[_Swap],
+    ) -> None:
+        self.problem = problem
+        self.constant = problem.constant_noncompulsory_bytes
+        self.ceiling = None if ceiling is None else ceiling - self.constant
+        self.most_states = most_states
+        self.stop = stop
+        self.room = problem.capacity_bytes
+        self.size: list[int] = problem.size_bytes.tolist()
+        self.space: list[int] = problem.space_bytes.tolist()
+        count = problem.operator_count
+        self.readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
+        self.operands = [[t for t in problem.operands_of(v).tolist() if self.size[t]] for v in range(count)]
+        self.results = [[t for t in problem.results_of(v).tolist() if self.size[t]] for v in range(count)]
+        self.operand_mask = [sum(1 << t for t in row) for row in self.operands]
+        self.pairs = [problem.pairs_of(v) for v in range(count)]
+        self.before = [sum(1 << u for u in problem.predecessors_of(v).tolist()) for v in range(count)]
+        # Tensors whose loss costs a store besides the next read.
+        self.volatile: list[bool] = [
+            not problem.starts_off_chip[t] and not problem.must_store[t] for t in range(problem.tensor_count)
+        ]
+        self.born_after: dict[int, int] = {}
+        self.produced = [sum(1 << t for t in problem.results_of(v).tolist()) for v in range(count)]
+        self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem)]
+        self.swaps = swaps
+        self.expanded = 0
+        self.tried = 0
+        # Operators are looked at in this order, which decides between equally good ones.
+        self.preference = (
+            np.random.default_rng(seed).permutation(count).tolist() if seed else list(range(count))
+        )
+
+    def run(self) -> StatesResult:
+        count = self.problem.operator_count
+        layer: dict[int, list[State]] = {0: [State(0, 0, 0, 0, -1, None)]}
+        floor = 0
+        for _ in range(count):
+            following: dict[int, list[State]] = {}
+            try:
+                for done, states in layer.items():
+                    ready = self._ready(done)
+                    for state in states:
+                        self._expand(done, ready, state, following)
+            except _LimitReachedError:
+                return StatesResult(floor + self.constant, None, (), False, self.expanded)
+            layer = {}
+            for done, states in following.items():
+                promising = self._promising(done, states)
+                if promising:
+                    name, renamed = self._renamed(done, promising)
+                    layer.setdefault(name, []).extend(renamed)
+            for done, states in layer.items():
+                layer[done] = self._undominated(states)
+            if not layer:
+                assert self.ceiling is not None, "every operator fits, so some state follows"
+                return StatesResult(self.ceiling + self.constant, None, (), True, self.expanded)
+            floor = max(floor, min(self._estimate(done, s) for done, states in layer.items() for s in states))
+        best = min(state for states in layer.values() for state in states)
+        cost = best.cost + self.constant
+        return StatesResult(cost, cost, self._order(best), True, self.expanded)
+
+    def _order(self, best: State) -> tuple[int, ...]:
+        """Follow a state back to the first, in the names that things have at the end."""
+        order: list[int] = []
+        name = list(range(self.problem.operator_count))
+        last: State | None = best
+        while last is not None and last.operator >= 0:
+            for k in reversed(last.renamed):
+                swapped = {v: name[w] for v, w in self.swaps[k].operators.items()}
+                for v, w in swapped.items():
+                    name[v] = w
+            order.append(name[last.operator])
+            last = last.parent
+        return tuple(reversed(order))
+
+    def _renamed(self, done: int, states: list[State]) -> tuple[int, list[State]]:
+        """Give states with the same operators behind them the names under which their likes are kept."""
+        common: list[int] = []
+        settled = not self.swaps
+        while not settled:
+            settled = True
+            for k, swap in enumerate(self.swaps):
+                other = swap.of_operators(done)
+                if other < done:
+                    done, settled = other, False
+                    common.append(k)
+        neutral = [k for k, swap in enumerate(self.swaps) if swap.of_operators(done) == done]
+        return done, [self._renamed_state(state, common, neutral) for state in states]
+
+    def _renamed_state(self, state: State, common: list[int], neutral: list[int]) -> State:
+        """Rename by swaps that the operators behind call for, then by those that these do not notice."""
+        inside, copied = state.inside, state.copied
+        steps = list(common)
+        for k in common:
+            inside, copied = self.swaps[k].of_tensors(inside), self.swaps[k].of_tensors(copied)
+        settled = not neutral
+        while not settled:
+            settled = True
+            for k in neutral:
+                swap = self.swaps[k]
+                other = swap.of_tensors(inside), swap.of_tensors(copied)
+                if other < (inside, copied):
+                    (inside, copied), settled = other, False
+                    steps.append(k)
+        return state._replace(inside=inside, copied=copied, renamed=tuple(steps)) if steps else state
+
+    def _ready(self, done: int) -> list[int]:
+        return [
+            v
+            for v in self.preference
+            if not done >> v & 1 and not self.before[v] & ~done
+        ]
+
+    def _expand(self, done: int, ready: list[int], state: State, following: dict[int, list[State]]) -> None:
+        self.expanded += 1
+        if self.expanded + self.tried // 10 > self.most_states or (
+            self.stop is not None and self.expanded % 64 == 0 and self.stop()
+        ):
+            raise _LimitReachedError
+        for v in ready:
+            free = self._free_move(done, v, state)
+            if free is not None:
+                following.setdefault(done | 1 << v, []).append(free)
+                return
+        for v in ready:
+            row = following.setdefault(done | 1 << v, [])
+            for after in self._ways(done, v, state):
+                self.tried += 1
+                if self.ceiling is None or after.cost < self.ceiling:
+                    row.append(after)
+            if not row:
+                del following[done | 1 << v]
+
+    def _promising(self, done: int, states: list[State]) -> list[State]:
+        """Leave out states that cannot stay below the ceiling, whatever follows."""
+        if self.ceiling is None:
+            return states
+        return [state for state in states if self._estimate(done, state) < self.ceiling]
+
+    def _estimate(self, done: int, state: State) -> int:
+        """Cost so far and what is certain to come: charges whose tensors have paid nothing yet."""
+        born = 0
+        remaining = [charge for charge in self.charges if not charge[0] & done]
+        if remaining:
+            born = self._born(done)
+        gone = (born & ~state.inside) | state.copied
+        return state.cost + sum(cost for _, tensors, cost in remaining if not tensors & gone)
+
+    def _born(self, done: int) -> int:
+        """Tensors produced by a set of operators."""
+        known = self.born_after.get(done)
+        if known is None:
+            known = 0
+            rest = done
+            while rest:
+                low = rest & -rest
+                known |= self.produced[low.bit_length() - 1]
+                rest ^= low
+            self.born_after = {done: known}
+        return known
+
+    # -- single moves -------------------------------------------------------------------------------------
+
+    def _loss(self, t: int, copied: int) -> int:
+        """Cost of losing a tensor that is still needed: its next read, and its store unless it has a copy."""
+        return 2 * self.size[t] if self.volatile[t] and not copied >> t & 1 else self.size[t]
+
+    def _free_move(self, done: int, v: int, state: State) -> State | None:
+        """Run an operator that gives nothing up and leaves the scratchpad no fuller, if it is one."""
+        reads = self.operand_mask[v]
+        if reads & ~state.inside:
+            return None
+        after = done | 1 << v
+        dying = [t for t in self.operands[v] if not self.readers[t] & ~after]
+        alive = [t for t in self.results[v] if self.readers[t] & ~after]
+        if len(alive) > 1:
+            return None
+        if alive:
+            r = alive[0]
+            loss = self._loss(r, 0)
+            if not any(self.space[r] <= self.space[u] and loss <= self._loss(u, state.copied) for u in dying):
+                return None
+        written = self._must_be_written(v, after)
+        need = state.used + sum(self.space[t] for t in written)
+        need -= max((self.space[r] for r, u in self.pairs[v] if r in written and u in dying), default=0)
+        if need > self.room:
+            return None
+        gone = sum(1 << t for t in dying)
+        inside = (state.inside & ~gone) | sum(1 << t for t in alive)
+        used = state.used - sum(self.space[t] for t in dying) + sum(self.space[t] for t in alive)
+        return State(state.cost, inside, state.copied & inside, used, v, state)
+
+    def _must_be_written(self, v: int, after: int) -> list[int]:
+        """Results that need space to cost nothing: all, but for outputs nobody reads where those may stream."""
+        if not self.problem.streamable:
+            return self.results[v]
+        return [t for t in self.results[v] if self.readers[t] & ~after or not self.problem.must_store[t]]
+
+    def _ways(self, done: int, v: int, state: State) -> Iterator[State]:
+        """All ways worth trying to run an operator: what is inside meanwhile, and what is left inside after."""
+        after = done | 1 << v
+        streamable = self.problem.streamable
+        results = self._must_be_written(v, after)
+        others = [t for t in range(state.inside.bit_length()) if (state.inside & ~self.operand_mask[v]) >> t & 1]
+        touched = [*self.operands[v], *results]
+        optional = others + touched if streamable else others
+        need = sum(self.space[t] for t in others) + sum(self.space[t] for t in touched)
+        plain = None
+        for overlay in [None, *self.pairs[v]]:
+            excess = need - self.room
+            if overlay is not None:
+                if overlay[0] not in results:
+                    continue
+                excess -= self.space[overlay[0]]
+                if plain is not None and plain <= 0 and self.readers[overlay[1]] & ~after:
+                    continue  # fits without overwriting what is still needed
+            else:
+                plain = excess
+            keepable = [t for t in optional if overlay is None or t not in overlay]
+            for excluded in self._minimal(keepable, excess):
+                yield self._outcome(v, after, state, set(excluded), overlay, others)
+
+    def _minimal(self, optional: list[int], excess: int) -> Iterator[list[int]]:
+        """Minimal sets of tensors whose spaces sum to at least ``excess``."""
+        if excess <= 0:
+            yield []
+            return
+        row = sorted((t for t in optional if self.space[t]), key=lambda t: (-self.space[t], t))
+        rest = [0]
+        for t in reversed(row):
+            rest.append(rest[-1] + self.space[t])
+        rest.reverse()
+        chosen: list[int] = []
+
+        # From large to small: the last one chosen is the smallest, and a set is minimal if it is needed.
+        def extend(k: int, left: int) -> Iterator[list[int]]:
+            if left <= 0:
+                yield list(chosen)
+                return
+            for j in range(k, len(row)):
+                if rest[j] < left:
+                    return
+                chosen.append(row[j])
+                yield from extend(j + 1, left - self.space[row[j]])
+                chosen.pop()
+
+        yield from extend(0, excess)
+
+    def _outcome(
+        self,
+        v: int,
+        after: int,
+        state: State,
+        excluded: set[int],
+        overlay: tuple[int, int] | None,
+        others: list[int],
+    ) -> State:
+        cost, copied, inside, used = state.cost, state.copied, 0, 0
+        for t in others:
+            if t in excluded:
+                cost += self._loss(t, copied)
+            else:
+                inside |= 1 << t
+                used += self.space[t]
+        for t in self.operands[v]:
+            needed = bool(self.readers[t] & ~after)
+            was_inside = bool(state.inside >> t & 1)
+            if self.volatile[t] and (not was_inside):
+                copied |= 1 << t
+            if t in excluded and was_inside:
+                # Given up before this operator streams it: this read is paid, and the next one too.
+                cost += self._loss(t, copied)
+                if self.volatile[t]:
+                    copied |= 1 << t
+            if not needed:
+                continue
+            if t in excluded or (overlay is not None and t == overlay[1]):
+                cost += self._loss(t, copied)
+            else:
+                inside |= 1 << t
+                used += self.space[t]
+        for t in self.results[v]:
+            needed = bool(self.readers[t] & ~after)
+            if t in excluded:
+                # Streamed out: the store, and the next read if there is one.
+                cost += (self.size[t] if self.volatile[t] else 0) + (self.size[t] if needed else 0)
+            elif needed:
+                inside |= 1 << t
+                used += self.space[t]
+        return State(cost, inside, copied & inside, used, v, state)
+
+    # -- dominance ----------------------------------------------------------------------------------------
+
+    def _undominated(self, states: list[State]) -> list[State]:
+        """Drop states that another can turn into for no more than they cost."""
+        if len(states) == 1:
+            return states
+        kept: list[State] = []
+        for state in sorted(states, key=lambda s: (s.cost, -s.used, s.inside, s.copied)):
+            if not any(self._reaches(better, state) for better in kept):
+                kept.append(state)
+        return kept
+
+    def _reaches(self, one: State, other: State) -> bool:
+        """Whether ``one`` can become ``other``: it gives up what is too much, and loads what it has paid for."""
+        slack = other.cost - one.cost
+        surplus = one.inside & ~other.inside
+        while surplus:
+            low = surplus & -surplus
+            slack -= self._loss(low.bit_length() - 1, one.copied)
+            if slack < 0:
+                return False
+            surplus ^= low
+        uncopied = one.inside & other.inside & other.copied & ~one.copied
+        while uncopied:
+            low = uncopied & -uncopied
+            slack -= self.size[low.bit_length() - 1]
+            if slack < 0:
+                return False
+            uncopied ^= low
+        return True
