@@ -35,7 +35,7 @@ UPWARD: frozenset[tuple[str, str]] = frozenset()
 CIRCLES: frozenset[frozenset[str]] = frozenset(
     frozenset(f"cosma.{name}" for name in circle.split())
     for circle in (
-        "execute.kernels execute.model",
+        "execute.kernels execute.ort execute.reference",
         "frontend.sequences frontend.walk",
         "packing.arrays packing.firstfit",
     )
