@@ -14,10 +14,11 @@ from cosma.version import __version__ as __version__
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator, Fusion, Operands, Weights
     from cosma.accelerator.files import find_accelerator
-    from cosma.compiler import compile
+    from cosma.compiler.compile import compile
     from cosma.errors import (
         AcceleratorError,
         CosmaError,
+        CosmaWarning,
         FormatError,
         GraphError,
         InfeasibleError,
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from cosma.packing import Buffer, PackingResult, pack
     from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
     from cosma.plan.file import load_plan, save_plan
-    from cosma.validator import ReplayReport, Verdict, Violation, replay
+    from cosma.validator import ReplayReport, Verdict, Violation
+    from cosma.validator.replay import replay
 
 _HOME = {
     # the problem
@@ -77,6 +79,7 @@ _HOME = {
     "pack": "cosma.packing",
     # errors
     "CosmaError": "cosma.errors",
+    "CosmaWarning": "cosma.errors",
     "InputError": "cosma.errors",
     "ModelLoadError": "cosma.errors",
     "GraphError": "cosma.errors",
@@ -123,6 +126,7 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "PackingResult",
     "pack",
     "CosmaError",
+    "CosmaWarning",
     "InputError",
     "ModelLoadError",
     "GraphError",

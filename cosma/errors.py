@@ -88,3 +88,7 @@ class PlanInvalidError(CosmaError):
     """A plan failed its replay."""
 
     exit_code: ClassVar[int] = 4
+
+
+class CosmaWarning(UserWarning):
+    """What was asked for makes sense to cosma, but hardly to anyone: nothing fits, everything is streamed."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from cosma.errors import AcceleratorError, InputError
-from cosma.units import format_size, parse_size
+import cosma.door as door
+from cosma.errors import AcceleratorError
+from cosma.units import format_size
 
 
-class Operands(StrEnum):
+class Operands(door.Choice):
     """Where an operator may find its operands and leave its results."""
 
     #: Each operand and result lies whole in the scratchpad while the operator runs (COSMA's model).
@@ -19,7 +19,7 @@ class Operands(StrEnum):
     STREAMABLE = "streamable"
 
 
-class Weights(StrEnum):
+class Weights(door.Choice):
     """How constants reach the operators."""
 
     #: Through a buffer of their own, read once per operator that uses them; they never take scratchpad.
@@ -28,7 +28,7 @@ class Weights(StrEnum):
     SCRATCHPAD = "scratchpad"
 
 
-class Fusion(StrEnum):
+class Fusion(door.Choice):
     """Which operators run as one."""
 
     NONE = "none"
@@ -36,11 +36,21 @@ class Fusion(StrEnum):
     EPILOGUE = "epilogue"
 
 
+#: Largest alignment, 1 GiB: with it a million tensors rounded up still have a sum that 64 bits hold.
+_MOST_ALIGNED = 2**30
+
+#: Fields of an accelerator that only estimates of time and energy use.
+_ESTIMATES = (
+    "bandwidth_bytes_per_s", "dma_latency_s", "clock_hz", "macs_per_cycle", "energy_pj_per_byte", "energy_pj_per_mac",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
     """A scratchpad, the rules for using it, and optional figures for time and energy estimates.
 
-    There is no default: a capacity must be given. Sizes may be written as text (``"512KiB"``).
+    There is no default: a capacity must be given. Sizes may be written as text (``"512KiB"``), and so may members of
+    the enumerations (``operands="resident"``).
 
     Attributes
     ----------
@@ -84,32 +94,71 @@ class Accelerator:
     energy_pj_per_byte: float | None = None
     energy_pj_per_mac: float | None = None
 
+    if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
+
+        def __init__(
+            self,
+            *,
+            scratchpad: door.Size,
+            alignment: door.Size = ...,
+            operands: Operands | str = ...,
+            weights: Weights | str = ...,
+            reserved: door.Size = ...,
+            in_place: bool = ...,
+            fusion: Fusion | str = ...,
+            name: str | None = ...,
+            bandwidth_bytes_per_s: float | None = ...,
+            dma_latency_s: float | None = ...,
+            clock_hz: float | None = ...,
+            macs_per_cycle: float | None = ...,
+            overlap: bool = ...,
+            energy_pj_per_byte: float | None = ...,
+            energy_pj_per_mac: float | None = ...,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        try:
-            for name in ("scratchpad", "alignment", "reserved"):
-                object.__setattr__(self, name, parse_size(getattr(self, name), name))
-            for name, kind in (("operands", Operands), ("weights", Weights), ("fusion", Fusion)):
-                object.__setattr__(self, name, _choice(kind, getattr(self, name), name))
-        except InputError as error:
-            raise AcceleratorError(f"accelerator {self.name or ''}: {error}".replace(" :", ":")) from error
+        put, wrong = object.__setattr__, AcceleratorError
+        put(self, "name", door.optional_text(self.name, "accelerator: name", error=wrong))
+        where = f"accelerator {self.name}" if self.name else "accelerator"
+        for name in ("scratchpad", "alignment", "reserved"):
+            most = _MOST_ALIGNED if name == "alignment" else door.UNLIMITED
+            put(self, name, door.size(getattr(self, name), f"{where}: {name}", most=most, error=wrong))
+        for name, kind in (("operands", Operands), ("weights", Weights), ("fusion", Fusion)):
+            put(self, name, door.choice(kind, getattr(self, name), f"{where}: {name}", error=wrong))
+        for name in ("in_place", "overlap"):
+            put(self, name, door.flag(getattr(self, name), f"{where}: {name}", error=wrong))
+        for name in _ESTIMATES:
+            if getattr(self, name) is not None:
+                put(self, name, door.number(getattr(self, name), f"{where}: {name}", error=wrong))
         if self.scratchpad == 0:
-            raise AcceleratorError("accelerator: the scratchpad has no bytes; give a capacity such as 512KiB")
+            raise wrong(f"{where}: the scratchpad has no bytes; give a capacity such as 512KiB")
         if self.alignment == 0:
-            raise AcceleratorError("accelerator: alignment must be at least 1 byte")
+            raise wrong(f"{where}: alignment must be at least 1 byte")
         if self.reserved >= self.scratchpad:
-            raise AcceleratorError(
-                f"accelerator: {format_size(self.reserved)} reserved leave nothing of a scratchpad of "
+            raise wrong(
+                f"{where}: {format_size(self.reserved)} reserved leave nothing of a scratchpad of "
                 f"{format_size(self.scratchpad)}; reserve less"
             )
-        for name in ("in_place", "overlap"):
-            if not isinstance(getattr(self, name), bool):
-                raise AcceleratorError(f"accelerator: {name} must be true or false, not {getattr(self, name)!r}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if "float" in str(field.type) and value is not None and not (
-                isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-            ):
-                raise AcceleratorError(f"accelerator: {field.name} must be a number of at least 0, not {value!r}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Accelerator:
+        """Look up a preset that ships with the package, with some fields changed.
+
+        Parameters
+        ----------
+        name
+            As ``cosma presets`` lists it, such as ``"ethos-u65-mid"``.
+        changes
+            Fields to set otherwise, such as ``scratchpad="1MiB"``.
+
+        Raises
+        ------
+        AcceleratorError
+            If there is none of that name, or a change is wrong.
+        """
+        from cosma.accelerator.files import preset
+
+        return preset(name).accelerator.replace(**changes)
 
     @property
     def capacity_bytes(self) -> int:
@@ -117,7 +166,17 @@ class Accelerator:
         return self.scratchpad - self.reserved
 
     def replace(self, **changes: Any) -> Accelerator:
-        """Return a copy with some fields changed, validated anew."""
+        """Return a copy with some fields changed, validated anew.
+
+        Raises
+        ------
+        AcceleratorError
+            If a field is unknown or a value wrong.
+        """
+        known = self.__dataclass_fields__
+        unknown = [name for name in changes if name not in known]
+        if unknown:
+            raise AcceleratorError(f"accelerator: unknown field {unknown[0]!r}; known are {', '.join(known)}")
         return replace(self, **changes)
 
     def describe(self) -> str:
@@ -133,10 +192,3 @@ class Accelerator:
         if self.reserved:
             parts.insert(1, f"reserved {format_size(self.reserved)}")
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
-
-
-def _choice(kind: type[StrEnum], value: str, what: str) -> StrEnum:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InputError(f"{what} must be one of {', '.join(kind)}, not {value!r}") from None

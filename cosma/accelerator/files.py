@@ -7,15 +7,17 @@ A number in a file is either plain (``scratchpad = "512KiB"``) or a table that s
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass, fields
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
+import cosma.door as door
 from cosma.accelerator.accelerator import Accelerator
-from cosma.errors import AcceleratorError
+from cosma.errors import AcceleratorError, InputError
 from cosma.files import read_bytes
+from cosma.units import parse_size
 
 #: How far a number can be trusted, from best to worst.
 CONFIDENCES = ("spec", "source-code", "observed", "derived", "assumed")
@@ -57,7 +59,7 @@ class Preset:
     origins: dict[str, Origin]
 
 
-def load_preset(path: Path | str) -> Preset:
+def load_preset(path: os.PathLike[str] | str) -> Preset:
     """Read an accelerator file.
 
     Raises
@@ -67,7 +69,8 @@ def load_preset(path: Path | str) -> Preset:
     InputError
         If it cannot be read.
     """
-    return _parse(read_bytes(path, "accelerator file"), str(path), Path(path).stem)
+    file = door.path(path, "accelerator file", error=AcceleratorError)
+    return _parse(read_bytes(file, "accelerator file"), str(file), file.stem)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -84,19 +87,64 @@ def preset(name: str) -> Preset:
     AcceleratorError
         If there is none of that name.
     """
-    if name not in preset_names():
+    if not isinstance(name, str) or name not in preset_names():
         raise AcceleratorError(
-            f"accelerator {name!r} is neither a preset nor a .toml file; presets: {', '.join(preset_names())}"
+            f"accelerator {door.shown(name)} is neither a preset nor a .toml file; "
+            f"presets: {', '.join(preset_names())}"
         )
     entry = resources.files("cosma.accelerator") / "presets" / f"{name}.toml"
     return _parse(entry.read_bytes(), f"preset {name}", name)
 
 
-def find_accelerator(name_or_path: str) -> Preset:
-    """Resolve what a user wrote after ``--accelerator``: a preset's name or the path of a TOML file."""
-    if name_or_path.endswith(".toml") or "/" in name_or_path:
+def find_accelerator(name_or_path: os.PathLike[str] | str) -> Preset:
+    """Resolve a preset's name or the path of a TOML file.
+
+    Raises
+    ------
+    AcceleratorError
+        If it is neither.
+    """
+    given = str(name_or_path)
+    if isinstance(name_or_path, os.PathLike) or (
+        isinstance(name_or_path, str) and (given.endswith(".toml") or "/" in given)
+    ):
         return load_preset(name_or_path)
     return preset(name_or_path)
+
+
+def as_accelerator(given: object) -> Accelerator:
+    """Take an accelerator as callers may hand it in: itself, a preset, a preset's name or the path of a TOML file.
+
+    Raises
+    ------
+    AcceleratorError
+        If it is none of these.
+    """
+    if isinstance(given, Accelerator):
+        return given
+    if isinstance(given, Preset):
+        return given.accelerator
+    if isinstance(given, str | os.PathLike):
+        try:
+            return find_accelerator(given).accelerator
+        except AcceleratorError as error:
+            if isinstance(given, str) and _is_size(given):
+                raise AcceleratorError(
+                    f"accelerator {given!r} is a size; write Accelerator(scratchpad={given!r})"
+                ) from None
+            raise error
+    raise AcceleratorError(
+        f"the accelerator must be an Accelerator, a preset, its name or the path of a TOML file, "
+        f"not {door.shown(given)}"
+    )
+
+
+def _is_size(text: str) -> bool:
+    try:
+        parse_size(text)
+    except InputError:
+        return False
+    return True
 
 
 def _parse(data: bytes, where: str, default_name: str) -> Preset:

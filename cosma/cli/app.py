@@ -6,6 +6,7 @@ import errno
 import os
 import shlex
 import sys
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cosma.cli import interrupts, output
-from cosma.errors import CosmaError, InputError, UnboundDimensionError
+from cosma.errors import CosmaError, CosmaWarning, InputError, UnboundDimensionError
 from cosma.text import plain
 from cosma.version import __version__
 
@@ -82,8 +83,25 @@ def _with_options(error: CosmaError) -> str:
     return str(error)
 
 
+def _note_warnings() -> None:
+    """Write what the library warns of as a plain note; leave the warnings of others alone."""
+    others = warnings.showwarning
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
+        if issubclass(category, CosmaWarning):
+            output.note(f"note: {message}")
+        else:
+            others(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", CosmaWarning)
+
+
 def run() -> None:
     """Run the command line and exit; errors become one line and a code."""
+    _note_warnings()
     _open_missing_streams()
     output.reset()
     interrupts.started()

@@ -68,7 +68,6 @@ def compile_(
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import PLAN, claim_outputs, deliver
     from cosma.compiler import Limits, run_compile
-    from cosma.compiler.compile import check_limits
 
     claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
     chosen = options.make_accelerator(
@@ -87,7 +86,6 @@ def compile_(
         _export(model, chosen, export_model, dtype=dtype, dims=options.parse_dims(dim))
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
-    check_limits(limits, seed)
     with Interruption() as interruption, _ProgressLine(quiet=json) as line:
         result = run_compile(
             model,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import cosma.door as door
+from cosma.accelerator.files import as_accelerator
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
 from cosma.compiler.starts import Start, read_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
-from cosma.errors import CosmaError, InputError
+from cosma.errors import CosmaError, CosmaWarning, InputError
 from cosma.plan import Plan
 from cosma.problem import build_problem
 
@@ -17,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cosma.accelerator import Accelerator
+    from cosma.accelerator.files import Preset
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
+    from cosma.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +59,15 @@ class CompileResult:
 
 def compile(
     model: Graph | LoadedModel | Path | str,
-    accelerator: Accelerator,
+    accelerator: Accelerator | Preset | Path | str,
     *,
     strategy: str = "auto",
     effort: float = 10.0,
     time_limit_s: float | None = None,
     gap: float = 0.0,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     dtype: str | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
 ) -> Plan:
@@ -72,7 +78,7 @@ def compile(
     model
         A graph, a loaded model, or the path of an ONNX file or of a graph in JSON.
     accelerator
-        What to plan for.
+        What to plan for: an accelerator, a preset, a preset's name or the path of a TOML file.
     strategy
         A name from ``cosma presets``, or ``ORDER+REPLACEMENT+ADDRESSES``.
     effort
@@ -100,6 +106,11 @@ def compile(
         If the model, an option or a name is wrong, or a start is a plan of another network.
     InfeasibleError
         If no plan exists; the message says why and what would help.
+
+    Warns
+    -----
+    CosmaWarning
+        If no tensor fits into what the accelerator leaves, so that everything is streamed.
     """
     return run_compile(
         model,
@@ -116,36 +127,42 @@ def compile(
 
 def run_compile(
     model: Graph | LoadedModel | Path | str,
-    accelerator: Accelerator,
+    accelerator: Accelerator | Preset | Path | str,
     *,
     strategy: str = "auto",
     limits: Limits | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     dtype: str | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
 ) -> CompileResult:
     """Like :func:`compile`, with progress, interruption and an account of how the run ended."""
-    limits = limits if limits is not None else Limits()
-    check_limits(limits, seed)
-    chosen = find_strategy(strategy)
+    limits = Limits() if limits is None else door.instance(limits, Limits, "limits")
+    seed = check_seed(seed)
+    accelerator = as_accelerator(accelerator)
+    chosen = find_strategy(door.text(strategy, "strategy"))
+    for hook, what in ((sink, "sink"), (interrupted, "interrupted")):
+        if hook is not None and not callable(hook):
+            raise InputError(f"{what} must be callable, not {door.shown(hook)}")
     source = read_model(model, dims)
     graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     problem = build_problem(graph, accelerator)
+    _warn_of_odd_fit(problem)
+    starts = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))
     if starts and strategy not in WITH_STARTS:
-        raise InputError(f"--start is for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
+        raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
     given = read_starts(problem, starts, dtype=dtype)
     problem.check_feasible()
     profile = None
     if solver is not None:
         if strategy not in WITH_SOLVER:
-            raise InputError(f"--solver is for the strategies {', '.join(WITH_SOLVER)}; {strategy} takes none")
+            raise InputError(f"a solver is for the strategies {', '.join(WITH_SOLVER)}; {strategy} takes none")
         from cosma.solvers import load_profile
 
-        profile = load_profile(solver)
+        profile = load_profile(door.text(solver, "solver"))
     state = CompileRun(problem, limits, seed, sink, interrupted, profile, given)
     # A second Ctrl-C arrives as KeyboardInterrupt; the plan found so far is not lost to it.
     try:
@@ -187,30 +204,45 @@ def run_compile(
     )
 
 
-def check_limits(limits: Limits, seed: int) -> None:
-    """Refuse limits that mean nothing; raises :class:`InputError`."""
-    if not 0 <= limits.effort < float("inf"):
-        raise InputError(f"--effort must be at least 0 nominal seconds, not {limits.effort}")
-    if not 0 <= limits.gap < 1:
-        raise InputError(f"--gap must be within [0, 1), such as 0.01 for one per cent, not {limits.gap}")
-    if limits.time_limit_s is not None and not limits.time_limit_s > 0:
-        raise InputError(f"--time-limit must be more than 0 seconds, not {limits.time_limit_s}")
-    if not 0 <= seed < 2**31:
-        raise InputError(f"--seed must be within [0, 2^31), not {seed}")
+def check_seed(seed: object) -> int:
+    """Take a seed; raises :class:`InputError` where it is no whole number within [0, 2^31)."""
+    return door.integer(seed, "seed", least=0, most=2**31 - 1)
 
 
-def read_model(model: Graph | LoadedModel | Path | str, dims: Mapping[str, int] | None = None) -> LoadedModel:
+def _warn_of_odd_fit(problem: Problem) -> None:
+    """Warn where nothing can lie in the scratchpad: what was asked for is hardly what was meant."""
+    accelerator = problem.accelerator
+    spaces = [int(space) for space in problem.space_bytes if space]
+    if not problem.streamable or not spaces or min(spaces) <= problem.capacity_bytes:
+        return
+    if accelerator.alignment > accelerator.scratchpad:
+        why = f"the alignment of {accelerator.alignment} bytes exceeds the scratchpad of {accelerator.scratchpad}"
+    elif problem.capacity_bytes == 0:
+        why = (
+            f"{accelerator.reserved} of {accelerator.scratchpad} bytes are reserved, and the rest holds no multiple of "
+            f"the alignment of {accelerator.alignment}"
+        )
+    else:
+        why = f"the smallest tensor takes {min(spaces)} bytes, {problem.capacity_bytes} are available"
+    warnings.warn(f"everything is streamed: {why}", CosmaWarning, stacklevel=4)
+
+
+def read_model(
+    model: Graph | LoadedModel | Path | str, dims: Mapping[str, SupportsIndex] | None = None
+) -> LoadedModel:
     """Resolve what a user gave as a model; a graph that is no ONNX file has no hash and no dimensions."""
     from cosma.frontend import LoadedModel, load_onnx
     from cosma.graph import Graph
 
-    if isinstance(model, str | Path):
-        if not str(model).endswith(".json"):
+    if isinstance(model, str | os.PathLike):
+        if not str(door.path(model, "model")).endswith(".json"):
             return load_onnx(model, dims=dims)
         from cosma.graph.json_format import load_graph
 
         model = load_graph(model)
-    return LoadedModel(model, model.name, None) if isinstance(model, Graph) else model
+    if isinstance(model, Graph):
+        return LoadedModel(model, model.name, None)
+    return door.instance(model, LoadedModel, "the model (or a Graph, or a path)")
 
 
 def _stopped_by(state: CompileRun) -> str:

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from cosma.errors import PlanInvalidError
+import cosma.door as door
+from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
 from cosma.lowering import PACKING_WORK, realise, try_realise
 from cosma.plan import Certificate
@@ -79,6 +80,16 @@ class Limits:
     effort: float = 10.0
     time_limit_s: float | None = None
     gap: float = 0.0
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "effort", float(door.number(self.effort, "effort, in nominal seconds,")))
+        put(self, "gap", float(door.number(self.gap, "gap (0.01 is one per cent)", below=1.0)))
+        if self.time_limit_s is not None:
+            limit = float(door.number(self.time_limit_s, "time limit, in seconds,"))
+            if limit == 0:
+                raise InputError("time limit, in seconds, must be more than 0")
+            put(self, "time_limit_s", limit)
 
 
 @dataclass(slots=True)

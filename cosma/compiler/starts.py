@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.errors import InputError
 from cosma.lowering import lift_order, lift_realised
 from cosma.plan.file import load_plan, plan_to_json
@@ -76,13 +77,11 @@ def read_starts(problem: Problem, given: Sequence[Plan | Path | str], *, dtype: 
         If a file cannot be read or is no plan, a plan is for another network (the message says what differs first),
         or its order is no order of the operators.
     """
-    if isinstance(given, Plan | Path | str):
-        raise InputError("starts: give a sequence of plans or paths, even of one")
     return tuple(_read_start(problem, one, f"start {i}", dtype) for i, one in enumerate(given, 1))
 
 
 def _read_start(problem: Problem, given: Plan | Path | str, name: str, dtype: str | None) -> Start:
-    plan = given if isinstance(given, Plan) else load_plan(given)
+    plan = given if isinstance(given, Plan) else load_plan(door.path(given, f"{name} (or a Plan)"))
     source = plan.model_name if isinstance(given, Plan) else str(given)
     different = next(_differences(plan.graph, problem.graph), None)
     if different is not None:

@@ -199,7 +199,7 @@ def _build(file: _File, path: Path, text: str) -> Experiment:
 
 def _strategies(file: _File, folder: Path) -> tuple[StrategySpec, ...]:
     from cosma.compiler import Limits
-    from cosma.compiler.compile import check_limits
+    from cosma.compiler.compile import check_seed
     from cosma.compiler.strategies import find_strategy
 
     found: dict[str, StrategySpec] = {}
@@ -214,8 +214,9 @@ def _strategies(file: _File, folder: Path) -> tuple[StrategySpec, ...]:
             time_limit_s=spec.time_limit_s if spec.time_limit_s is not None else file.time_limit_s,
         )
         find_strategy(spec.strategy)
+        Limits(effort=spec.effort or 0.0, time_limit_s=spec.time_limit_s, gap=spec.gap or 0.0)
         for seed in file.seeds:
-            check_limits(Limits(effort=spec.effort or 0.0, time_limit_s=spec.time_limit_s, gap=spec.gap or 0.0), seed)
+            check_seed(seed)
         assert spec.label is not None
         if spec.label in found:
             raise InputError(f"two strategies are called {spec.label!r}; give one a label of its own")

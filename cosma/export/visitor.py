@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.accelerator import Weights
-from cosma.errors import PlanInvalidError
+from cosma.errors import GraphError, InputError, PlanInvalidError
+from cosma.plan import Plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 
 if TYPE_CHECKING:
     from cosma.graph import Operator, Tensor
-    from cosma.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,13 @@ def visit(plan: Plan, visitor: PlanVisitor) -> None:
     ------
     PlanInvalidError
         If an instruction speaks of a tensor that is not in the scratchpad; :func:`cosma.replay` says more.
+    InputError
+        If the visitor lacks a method.
     """
+    door.instance(plan, Plan, "the plan")
+    for method in ("begin", "load", "allocate", "execute", "store", "free", "end"):
+        if not callable(getattr(visitor, method, None)):
+            raise InputError(f"the visitor {door.shown(visitor)} has no method {method!r}; derive it from PlanVisitor")
     tensors = plan.graph.tensors
     address: dict[str, int] = {}
     takes: dict[str, str | None] = {}
@@ -83,17 +90,28 @@ def visit(plan: Plan, visitor: PlanVisitor) -> None:
             raise PlanInvalidError(f"instruction {index}: tensor {name!r} is not in the scratchpad; replay the plan")
         return address[name]
 
+    def tensor_of(name: str, index: int) -> Tensor:
+        if name not in tensors:
+            raise PlanInvalidError(f"instruction {index}: the plan has no tensor {name!r}")
+        return tensors[name]
+
+    def operator_of(name: str, index: int) -> Operator:
+        try:
+            return plan.graph.operator(name)
+        except GraphError:
+            raise PlanInvalidError(f"instruction {index}: the plan has no operator {name!r}") from None
+
     visitor.begin(plan)
     for index, instruction in enumerate(plan.instructions):
         match instruction:
             case Load(name, at):
                 address[name] = at
-                visitor.load(tensors[name], at)
+                visitor.load(tensor_of(name, index), at)
             case Allocate(name, at, operand):
                 address[name], takes[name] = at, operand
-                visitor.allocate(tensors[name], at, operand)
+                visitor.allocate(tensor_of(name, index), at, operand)
             case Execute(name, streamed):
-                operator = plan.graph.operator(name)
+                operator = operator_of(name, index)
                 through = {*streamed, *(operator.weights if streams_weights else ())}
 
                 def place(tensor: str, through: set[str] = through, index: int = index) -> Place:
@@ -108,8 +126,8 @@ def visit(plan: Plan, visitor: PlanVisitor) -> None:
                     if operand is not None:
                         address.pop(operand, None)
             case Store(name):
-                visitor.store(tensors[name], where(name, index))
+                visitor.store(tensor_of(name, index), where(name, index))
             case Free(name):
-                visitor.free(tensors[name], where(name, index))
+                visitor.free(tensor_of(name, index), where(name, index))
                 del address[name]
     visitor.end(plan)

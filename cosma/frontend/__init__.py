@@ -26,13 +26,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import SupportsIndex
 
+import cosma.door as door
 from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
 
 __all__ = ["LoadedModel", "NodeFate", "NodeRecord", "load_onnx"]
 
 
-def load_onnx(path: Path | str, *, dims: Mapping[str, int] | None = None) -> LoadedModel:
+def load_onnx(path: Path | str, *, dims: Mapping[str, SupportsIndex] | None = None) -> LoadedModel:
     """Read an ONNX model as a graph of operators over tensors whose sizes are all known.
 
     Weights are declared, never read: external data need not be there and is not looked for.
@@ -57,4 +59,4 @@ def load_onnx(path: Path | str, *, dims: Mapping[str, int] | None = None) -> Loa
     """
     from cosma.frontend.importer import import_model
 
-    return import_model(Path(path), dict(dims or {}))
+    return import_model(door.path(path, "model"), door.counts_by_name(dims, "dims"))

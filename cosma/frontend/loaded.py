@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import cosma.door as door
 from cosma.graph import Graph
 
 
@@ -46,7 +47,7 @@ class NodeRecord:
     operator: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LoadedModel:
     """A model read for planning.
 
@@ -78,6 +79,24 @@ class LoadedModel:
     path: Path | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        door.instance(self.graph, Graph, "loaded model: graph")
+        door.text(self.name, "loaded model: name")
+        door.optional_text(self.sha256, "loaded model: sha256")
+        put = object.__setattr__
+        put(self, "notes", door.texts(self.notes, "loaded model: notes"))
+        put(self, "nodes", door.sequence(self.nodes, NodeRecord, "loaded model: nodes"))
+        if self.path is not None:
+            put(self, "path", door.path(self.path, "loaded model: path"))
+        put(self, "dims", door.counts_by_name(self.dims, "loaded model: dims"))
+        put(self, "aliases", door.mapping(self.aliases, "loaded model: aliases"))
+
+    def __repr__(self) -> str:
+        return (
+            f"LoadedModel({self.name!r}, {len(self.graph.operators)} operators, {len(self.graph.tensors)} tensors, "
+            f"{len(self.nodes)} nodes, {len(self.notes)} notes)"
+        )
 
     def uncovered(self, covers: frozenset[str] | set[str]) -> tuple[NodeRecord, ...]:
         """Nodes that must run and that a set of covered first results misses, in the order they are executed."""

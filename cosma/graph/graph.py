@@ -6,10 +6,15 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.errors import GraphError
 from cosma.graph.tensor import Operator, Tensor, TensorKind
-from cosma.units import align_up
+from cosma.units import align_up, format_size
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 class Graph:
@@ -30,20 +35,21 @@ class Graph:
     Raises
     ------
     GraphError
-        On repeated names, undefined tensors, two producers, a produced input or weight, an intermediate or
-        output that nothing produces, a weight among the activations (or the reverse), or a cycle.
+        On anything but tensors and operators, repeated names, undefined tensors, two producers, a produced input or
+        weight, an intermediate or output that nothing produces, a weight among the activations (or the reverse), a
+        cycle, or more bytes than cosma counts.
     """
 
     __slots__ = ("_consumers", "_operator_index", "_operators", "_producer", "_tensors", "name")
 
     def __init__(self, tensors: Iterable[Tensor], operators: Iterable[Operator], name: str = "graph") -> None:
-        self.name = name
+        self.name = door.text(name, "graph: name", error=GraphError)
         self._tensors: dict[str, Tensor] = {}
-        for tensor in tensors:
+        for tensor in door.sequence(tensors, Tensor, "graph: tensors", error=GraphError):
             if tensor.name in self._tensors:
                 raise GraphError(f"tensor {tensor.name!r} is defined twice; tensor names must be unique")
             self._tensors[tensor.name] = tensor
-        given = tuple(operators)
+        given = door.sequence(operators, Operator, "graph: operators", error=GraphError)
         self._producer = self._find_producers(given)
         self._check_operands(given)
         self._operators = self._sort(given)
@@ -53,6 +59,7 @@ class Graph:
             for tensor_name in operator.operands:
                 consumers[tensor_name].append(operator.name)
         self._consumers = {tensor_name: tuple(names) for tensor_name, names in consumers.items()}
+        self._check_total()
 
     # -- construction -------------------------------------------------------------------------------------
 
@@ -94,6 +101,16 @@ class Graph:
                     raise GraphError(
                         f"operator {operator.name!r} lists {operand!r} under {listed}, but its kind is {tensor.kind}"
                     )
+
+    def _check_total(self) -> None:
+        """Refuse more bytes than 64-bit sums hold: each tensor moved once for itself and once per consumer."""
+        total = sum(t.size_bytes * (1 + len(self._consumers[t.name])) for t in self._tensors.values())
+        if total > door.MOST:
+            largest = max(self._tensors.values(), key=lambda tensor: tensor.size_bytes)
+            raise GraphError(
+                f"the tensors have {format_size(total)} over all their uses, more than cosma counts "
+                f"({format_size(door.MOST)}); the largest is {largest.name!r} with {largest.size_bytes} bytes"
+            )
 
     def _sort(self, operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
         index = {operator.name: i for i, operator in enumerate(operators)}
@@ -147,20 +164,32 @@ class Graph:
         return self._operators
 
     def operator(self, name: str) -> Operator:
-        """Look an operator up by its name; raises ``KeyError`` if there is none."""
-        return self._operators[self._operator_index[name]]
+        """Look an operator up by its name; raises :class:`GraphError` if there is none."""
+        return self._operators[self.operator_index(name)]
 
     def operator_index(self, name: str) -> int:
-        """Return the position of an operator in :attr:`operators`."""
-        return self._operator_index[name]
+        """Return the position of an operator in :attr:`operators`; raises :class:`GraphError` if there is none."""
+        try:
+            return self._operator_index[name]
+        except (KeyError, TypeError):
+            raise GraphError(f"graph {self.name!r} has no operator {door.shown(name)}") from None
 
     def producer(self, tensor: str) -> str | None:
-        """Name of the operator that produces a tensor; None for inputs and weights."""
+        """Name of the operator that produces a tensor; None for inputs, weights and what is no tensor here."""
         return self._producer.get(tensor)
 
     def consumers(self, tensor: str) -> tuple[str, ...]:
-        """Names of the operators that read a tensor, in topological order, each once."""
-        return self._consumers[tensor]
+        """Names of the operators that read a tensor, in topological order, each once.
+
+        Raises
+        ------
+        GraphError
+            If the graph has no such tensor.
+        """
+        try:
+            return self._consumers[tensor]
+        except (KeyError, TypeError):
+            raise GraphError(f"graph {self.name!r} has no tensor {door.shown(tensor)}") from None
 
     def predecessors(self, operator: str) -> tuple[str, ...]:
         """Names of the operators whose results an operator reads, each once."""
@@ -213,16 +242,52 @@ class Graph:
         GraphError
             If the type is unknown, or a tensor carries no element type or shape to recount it by.
         """
-        from cosma.graph.dtypes import is_floating, size_of
+        from cosma.graph.dtypes import is_floating, size_of, width_bits
+
+        width_bits(door.text(dtype, "dtype", error=GraphError))
 
         def recount(tensor: Tensor) -> Tensor:
             if tensor.dtype is None or tensor.shape is None:
-                raise GraphError(f"tensor {tensor.name!r} has no element type or shape, so --dtype cannot recount it")
+                raise GraphError(
+                    f"tensor {tensor.name!r} has no element type or shape, so it cannot be recounted as {dtype}"
+                )
             if not is_floating(tensor.dtype):
                 return tensor
             return replace(tensor, dtype=dtype, size_bytes=size_of(tensor.shape, dtype))
 
         return Graph((recount(tensor) for tensor in self._tensors.values()), self._operators, self.name)
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """Hand the graph to networkx: a node per operator, an edge per tensor between two operators.
+
+        Returns
+        -------
+        networkx.MultiDiGraph
+            Nodes are operator names, in topological order, with ``type``, ``inputs``, ``outputs``, ``weights``,
+            ``covers`` and ``macs``. An edge goes from a tensor's producer to each of its consumers, has the tensor's
+            name as key, and ``size_bytes``, ``kind`` (text), ``dtype`` and ``shape``. The graph itself has ``name``
+            and ``tensors``, the same attributes by tensor name: inputs, weights and outputs nobody reads have no
+            edge.
+        """
+        import networkx as nx
+
+        def facts(tensor: Tensor) -> dict[str, object]:
+            return {
+                "size_bytes": tensor.size_bytes,
+                "kind": str(tensor.kind),
+                "dtype": tensor.dtype,
+                "shape": tensor.shape,
+            }
+
+        found = nx.MultiDiGraph(name=self.name, tensors={t.name: facts(t) for t in self._tensors.values()})
+        for o in self._operators:
+            found.add_node(
+                o.name, type=o.type, inputs=o.inputs, outputs=o.outputs, weights=o.weights, covers=o.covers, macs=o.macs
+            )
+        for name, producer in self._producer.items():
+            for consumer in self._consumers[name]:
+                found.add_edge(producer, consumer, key=name, **facts(self._tensors[name]))
+        return found
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r}, {len(self._operators)} operators, {len(self._tensors)} tensors)"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+import cosma.door as door
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph.graph import Graph
@@ -110,9 +111,10 @@ def _attributes(record: dict[str, Any], where: str) -> Attributes:
 
 def save_graph(graph: Graph, path: Path | str) -> None:
     """Write a graph to a JSON file, whole or not at all."""
-    write_atomic(path, graph_to_json(graph))
+    write_atomic(door.path(path, "graph file"), graph_to_json(door.instance(graph, Graph, "the graph")))
 
 
 def load_graph(path: Path | str) -> Graph:
     """Read a graph from a JSON file; raises what :func:`graph_from_json` raises."""
-    return graph_from_json(read_bytes(path, "graph"), str(path))
+    file = door.path(path, "graph file")
+    return graph_from_json(read_bytes(file, "graph"), str(path))

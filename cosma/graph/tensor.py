@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TypeAlias
+from numbers import Real
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
+import cosma.door as door
 from cosma.errors import GraphError
 
 
-class TensorKind(StrEnum):
+class TensorKind(door.Choice):
     """What a tensor is to the graph as a whole."""
 
     INPUT = "input"
@@ -28,13 +29,19 @@ class Tensor:
     name
         Unique in its graph.
     size_bytes
-        True size; zero is allowed.
+        True size; zero is allowed. May be given as text (``"16KiB"``).
     kind
-        Graph input, constant, intermediate or graph output. An output may also have consumers.
+        Graph input, constant, intermediate or graph output; may be given as text (``"input"``). An output may also
+        have consumers.
     dtype
         Element type in ONNX's lower-case words (``float32``, ``int8``, ``bool`` ...), where known.
     shape
-        Dimensions, where known.
+        Dimensions, where known; may be given as any sequence.
+
+    Raises
+    ------
+    GraphError
+        If a value is of the wrong type or out of range; the message names the tensor and the value.
     """
 
     name: str
@@ -43,11 +50,30 @@ class Tensor:
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
 
+    if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
+
+        def __init__(
+            self,
+            name: str,
+            size_bytes: door.Size,
+            kind: TensorKind | str = ...,
+            dtype: str | None = ...,
+            shape: Iterable[SupportsIndex] | None = ...,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        if not self.name:
-            raise GraphError("a tensor has an empty name; give every tensor a unique name")
-        if self.size_bytes < 0:
-            raise GraphError(f"tensor {self.name!r}: size of {self.size_bytes} bytes is negative")
+        put = object.__setattr__
+        if not isinstance(self.name, str) or not self.name:
+            raise GraphError(f"a tensor has the name {door.shown(self.name)}; give every tensor a unique name")
+        name = door.text(self.name, "a tensor's name", error=GraphError)
+        where = f"tensor {name!r}"
+        put(self, "name", name)
+        put(self, "size_bytes", door.size(self.size_bytes, f"{where}: size_bytes", error=GraphError))
+        put(self, "kind", door.choice(TensorKind, self.kind, f"{where}: kind", error=GraphError))
+        if self.dtype is not None:
+            put(self, "dtype", door.text(self.dtype, f"{where}: dtype", empty=False, error=GraphError))
+        if self.shape is not None:
+            put(self, "shape", door.integers(self.shape, f"{where}: shape", least=0, error=GraphError))
 
     @property
     def starts_off_chip(self) -> bool:
@@ -58,6 +84,39 @@ class Tensor:
 #: Value of an attribute: a scalar or a flat list, so that operators stay small, hashable and writable as JSON.
 AttributeValue: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Attributes: TypeAlias = tuple[tuple[str, AttributeValue], ...]
+#: Attributes as callers may write them.
+GivenAttributes: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+def _attributes(given: object, where: str) -> Attributes:
+    """Take a mapping or pairs of names and values; return them sorted by name."""
+    if given == ():
+        return ()
+    pairs = list(given.items() if isinstance(given, Mapping) else door.items(given, where, error=GraphError))
+    found: dict[str, AttributeValue] = {}
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise GraphError(f"{where}[{i}] must be a name and a value, not {door.shown(pair)}")
+        name = door.text(pair[0], f"{where}[{i}]: name", error=GraphError)
+        if name in found:
+            raise GraphError(f"{where}: {name!r} is given twice")
+        found[name] = _attribute_value(pair[1], f"{where}: {name!r}")
+    return tuple(sorted(found.items()))
+
+
+def _attribute_value(value: object, where: str) -> AttributeValue:
+    if isinstance(value, str):
+        return door.text(value, where, error=GraphError)
+    if hasattr(value, "__index__"):
+        return door.integer(value, where, most=2**63, error=GraphError)
+    if isinstance(value, Real):
+        return float(value)  # infinite bounds and NaN are values of attributes too
+    members = tuple(_attribute_value(one, where) for one in door.items(value, where, error=GraphError))
+    if all(isinstance(one, str) for one in members) or all(isinstance(one, int) for one in members):
+        return members  # type: ignore[return-value]  # all of one kind
+    if all(isinstance(one, int | float) for one in members):
+        return tuple(float(one) for one in members)  # type: ignore[arg-type]  # as the line above says
+    raise GraphError(f"{where} must be a number, a text or a flat list of one of them, not {door.shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +138,16 @@ class Part:
     domain: str = ""
     attributes: Attributes = ()
 
+    if TYPE_CHECKING:  # as above
+
+        def __init__(self, type: str, domain: str = ..., attributes: GivenAttributes = ...) -> None: ...
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "type", door.text(self.type, "part: type", error=GraphError))
+        put(self, "domain", door.text(self.domain, "part: domain", error=GraphError))
+        put(self, "attributes", _attributes(self.attributes, f"part {self.type!r}: attributes"))
+
     def attribute(self, name: str) -> AttributeValue | None:
         """Value of an attribute; None where the node does not state it."""
         return next((value for key, value in self.attributes if key == name), None)
@@ -96,7 +165,7 @@ class Operator:
         ONNX operator type; a fused operator's is the types of its parts joined with ``+``, as in ``Conv+Relu``. It is
         for display and for the plan file: what an operator means is for its parts to say.
     inputs
-        Activations read, in operand order, each once.
+        Activations read, in operand order, each once. This and the following may be given as any sequence.
     outputs
         Tensors produced.
     weights
@@ -109,6 +178,11 @@ class Operator:
         As in :class:`Part`, of an operator that is one ONNX node.
     fused
         Parts of an operator that stands for several, in the order they compute; empty for one of a single part.
+
+    Raises
+    ------
+    GraphError
+        If a value is of the wrong type or out of range; the message names the operator and the value.
     """
 
     name: str
@@ -121,6 +195,38 @@ class Operator:
     domain: str = ""
     attributes: Attributes = ()
     fused: tuple[Part, ...] = ()
+
+    if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
+
+        def __init__(
+            self,
+            name: str,
+            type: str,
+            inputs: Iterable[str],
+            outputs: Iterable[str],
+            weights: Iterable[str] = ...,
+            covers: Iterable[str] = ...,
+            macs: SupportsIndex | None = ...,
+            domain: str = ...,
+            attributes: GivenAttributes = ...,
+            fused: Iterable[Part] = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if not isinstance(self.name, str) or not self.name:
+            raise GraphError(f"an operator has the name {door.shown(self.name)}; give every operator a unique name")
+        name = door.text(self.name, "an operator's name", error=GraphError)
+        where = f"operator {name!r}"
+        put(self, "name", name)
+        put(self, "type", door.text(self.type, f"{where}: type", error=GraphError))
+        for field in ("inputs", "outputs", "weights", "covers"):
+            put(self, field, door.texts(getattr(self, field), f"{where}: {field}", error=GraphError))
+        put(self, "domain", door.text(self.domain, f"{where}: domain", error=GraphError))
+        put(self, "attributes", _attributes(self.attributes, f"{where}: attributes"))
+        put(self, "fused", door.sequence(self.fused, Part, f"{where}: fused", error=GraphError))
+        if self.macs is not None:
+            put(self, "macs", door.integer(self.macs, f"{where}: macs", least=0, most=door.UNLIMITED, error=GraphError))
 
     @property
     def operands(self) -> tuple[str, ...]:

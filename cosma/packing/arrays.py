@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,7 @@ def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[F
     end = [buffer.upper for buffer in buffers]
     fixed = [-1 if buffer.offset is None else buffer.offset for buffer in buffers]
     size = [buffer.size for buffer in buffers]
-    align = [int(np.lcm(alignment, buffer.alignment)) for buffer in buffers]
+    align = [lcm(alignment, buffer.alignment) for buffer in buffers]
     for area in forbidden:
         lower = begin_all if area.lower is None else area.lower
         upper = end_all if area.upper is None else area.upper

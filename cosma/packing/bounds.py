@@ -53,25 +53,23 @@ def _crowded_step(buffers: Sequence[Buffer], capacity: int) -> tuple[int, dict[s
     """Find the first of the fullest steps, with the bytes each buffer occupies there, when it is over capacity."""
     if live_peak(buffers) <= capacity:
         return None
-    events: list[tuple[int, int, str, int]] = []
+    change: dict[int, int] = {}
     for buffer in buffers:
         for part in parts_of(buffer):
-            events.append((part.lower, 1, buffer.id, part.high - part.low))
-            events.append((part.upper, 0, buffer.id, part.high - part.low))
-    events.sort()
-    live: dict[str, int] = {}
-    worst = 0
-    found: tuple[int, dict[str, int]] | None = None
-    for step, starts, name, size in events:
-        if not starts:
-            del live[name]
-            continue
-        live[name] = size
-        total = sum(live.values())
-        if total > worst:
-            worst = total
-            found = (step, dict(live))
-    return found
+            change[part.lower] = change.get(part.lower, 0) + part.high - part.low
+            change[part.upper] = change.get(part.upper, 0) - part.high + part.low
+    live = worst = fullest = 0
+    for step in sorted(change):
+        live += change[step]
+        if live > worst:
+            worst, fullest = live, step
+    sizes = {
+        buffer.id: part.high - part.low
+        for buffer in buffers
+        for part in parts_of(buffer)
+        if part.lower <= fullest < part.upper
+    }
+    return fullest, sizes
 
 
 def _refuse(capacity: int, bound: int, conflict: tuple[str, ...], reason: str) -> PackingResult:

@@ -6,9 +6,12 @@ Every interval is half-open, in time (steps) and in address (bytes).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import lcm
+from typing import TYPE_CHECKING, SupportsIndex
 
+import cosma.door as door
 from cosma.errors import InputError
+from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +33,20 @@ class Gap:
     lower: int
     upper: int
     window: tuple[int, int] | None = None
+
+    if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
+
+        def __init__(
+            self, lower: SupportsIndex, upper: SupportsIndex, window: Iterable[SupportsIndex] | None = ...
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        _whole(self, "gap", "lower", "upper")
+        if self.window is not None:
+            window = door.integers(self.window, "gap: window")
+            if len(window) != 2:
+                raise InputError(f"gap: window must be two numbers, low and high, not {door.shown(self.window)}")
+            object.__setattr__(self, "window", window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,32 @@ class Buffer:
     hint: int | None = None
     gaps: tuple[Gap, ...] = ()
 
+    if TYPE_CHECKING:  # as above
+
+        def __init__(
+            self,
+            id: str,
+            lower: SupportsIndex,
+            upper: SupportsIndex,
+            size: door.Size,
+            alignment: door.Size = ...,
+            offset: door.Size | None = ...,
+            hint: door.Size | None = ...,
+            gaps: Iterable[Gap] = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if type(self.id) is not str or not self.id.isascii():
+            put(self, "id", door.text(self.id, "buffer: id"))
+        _whole(self, f"buffer {self.id!r}", "lower", "upper")
+        _bytes(self, f"buffer {self.id!r}", "size", "alignment")
+        if self.offset is not None or self.hint is not None:
+            given = (name for name in ("offset", "hint") if getattr(self, name) is not None)
+            _bytes(self, f"buffer {self.id!r}", *given)
+        if self.gaps != ():
+            put(self, "gaps", door.sequence(self.gaps, Gap, f"buffer {self.id!r}: gaps"))
+
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
@@ -75,6 +118,37 @@ class Forbidden:
     high: int
     lower: int | None = None
     upper: int | None = None
+
+    if TYPE_CHECKING:  # as above
+
+        def __init__(
+            self,
+            low: door.Size,
+            high: door.Size,
+            lower: SupportsIndex | None = ...,
+            upper: SupportsIndex | None = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        _bytes(self, "forbidden range", "low", "high")
+        _whole(self, "forbidden range", *(name for name in ("lower", "upper") if getattr(self, name) is not None))
+
+
+def _whole(record: Gap | Buffer | Forbidden, where: str, *fields: str) -> None:
+    """Take whole numbers of either sign: ranges are checked where the records are used."""
+    for field in fields:
+        value = getattr(record, field)
+        if type(value) is not int or abs(value) > door.MOST:
+            object.__setattr__(record, field, door.integer(value, f"{where}: {field}"))
+
+
+def _bytes(record: Buffer | Forbidden, where: str, *fields: str) -> None:
+    """Take numbers of bytes, also as text."""
+    for field in fields:
+        value = getattr(record, field)
+        if type(value) is not int or abs(value) > door.MOST:
+            taken = door.size(value, f"{where}: {field}") if isinstance(value, str) else None
+            object.__setattr__(record, field, taken if taken is not None else door.integer(value, f"{where}: {field}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +222,11 @@ def _check_gaps(buffer: Buffer, name: str) -> None:
         cursor = gap.upper
 
 
-def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = ()) -> None:
+def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = (), alignment: int = 1) -> None:
     """Refuse a set of buffers with a meaningless member, two equal ids or a meaningless forbidden range.
+
+    Refused as well are a fixed address that is no multiple of the common alignment, and more bytes than 64-bit sums
+    hold, each buffer rounded up to what its address must be a multiple of.
 
     Raises
     ------
@@ -157,8 +234,19 @@ def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = ()
         With the id and what is wrong.
     """
     seen: set[str] = set()
+    total = 0
     for buffer in buffers:
         check_buffer(buffer)
+        if buffer.offset is not None and buffer.offset % alignment:
+            raise InputError(
+                f"buffer {buffer.id!r}: fixed offset {buffer.offset} is no multiple of the alignment {alignment}"
+            )
+        total += align_up(buffer.size, lcm(alignment, buffer.alignment))
+        if total > door.MOST:
+            raise InputError(
+                f"buffer {buffer.id!r}: the buffers up to this one take {format_size(total)} with their alignments, "
+                f"more than cosma counts ({format_size(door.MOST)})"
+            )
         if buffer.id in seen:
             raise InputError(f"buffer {buffer.id!r}: two buffers have this id; ids are unique")
         seen.add(buffer.id)

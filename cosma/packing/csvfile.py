@@ -14,6 +14,7 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
 from cosma.packing.buffers import Buffer, Gap, check_buffer
@@ -47,7 +48,7 @@ def read_buffers(path: Path | str, *, capacity: int | None = None) -> list[Buffe
     FormatError
         With file and line number, for the first line that breaks the format or makes no sense.
     """
-    raw = read_bytes(path, "buffer file")
+    raw = read_bytes(door.path(path, "buffer file"), "buffer file")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -103,6 +104,8 @@ def _header(names: list[str], where: str) -> tuple[dict[str, int], bool]:
     for index, given in enumerate(names):
         column = "upper" if given == "end" else _ALIASES.get(given, given)
         if column not in _REQUIRED and column not in _OPTIONAL:
+            if other := next((mark for mark in (";", "\t", "|") if mark in given), None):
+                raise FormatError(f"{where}: columns are separated by {other!r}; separate them by commas")
             raise FormatError(
                 f"{where}: unknown column {given!r}; known are {', '.join((*_REQUIRED, *_OPTIONAL))}"
             )
@@ -128,19 +131,23 @@ def _buffer(fields: dict[str, str], where: str, inclusive: bool) -> Buffer:
     if not fields["id"]:
         raise FormatError(f"{where}: the id is empty")
     more = 1 if inclusive else 0
+    if "\0" in fields["id"]:
+        raise FormatError(f"{where}: the id {fields['id']!r} holds a NUL character")
     alignment = optional("alignment")
-    buffer = Buffer(
-        id=fields["id"],
-        lower=integer("lower"),
-        upper=integer("upper") + more,
-        size=integer("size"),
-        alignment=1 if alignment is None else alignment,
-        offset=optional("offset"),
-        hint=optional("hint"),
-        gaps=tuple(_gap(text, where, more) for text in fields.get("gaps", "").split()),
-    )
     try:
+        buffer = Buffer(
+            id=fields["id"],
+            lower=integer("lower"),
+            upper=integer("upper") + more,
+            size=integer("size"),
+            alignment=1 if alignment is None else alignment,
+            offset=optional("offset"),
+            hint=optional("hint"),
+            gaps=tuple(_gap(text, where, more) for text in fields.get("gaps", "").split()),
+        )
         check_buffer(buffer)
+    except FormatError:
+        raise
     except InputError as error:
         raise FormatError(f"{where}: {error}") from error
     return buffer

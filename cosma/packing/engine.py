@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
+import cosma.door as door
 from cosma.errors import InputError
 from cosma.packing.arrays import flatten, run_heuristics
 from cosma.packing.bounds import quick_conflict
-from cosma.packing.buffers import check_buffers, live_peak, tallest
+from cosma.packing.buffers import Buffer, Forbidden, check_buffers, live_peak, tallest
 from cosma.packing.conflict import shrink
 from cosma.packing.cpsat import solve_cpsat
 from cosma.packing.exact import STEPS_PER_UNIT, decide
@@ -22,9 +23,7 @@ from cosma.packing.sections import supports
 from cosma.packing.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cosma.packing.buffers import Buffer, Forbidden
+    from collections.abc import Iterable, Sequence
 
 Engine = Literal["auto", "heuristics", "search", "cp-sat"]
 
@@ -71,15 +70,15 @@ class _Task:
 
 
 def pack(
-    buffers: Sequence[Buffer],
-    capacity: int,
+    buffers: Iterable[Buffer],
+    capacity: door.Size,
     *,
-    alignment: int = 1,
-    forbidden: Sequence[Forbidden] = (),
+    alignment: door.Size = 1,
+    forbidden: Iterable[Forbidden] = (),
     engine: Engine = "auto",
-    work_limit: int = WORK_LIMIT,
+    work_limit: SupportsIndex = WORK_LIMIT,
     time_limit: float | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     explain: bool = True,
 ) -> PackingResult:
     """Give every buffer an address below `capacity`, or prove that there are none.
@@ -91,7 +90,7 @@ def pack(
     capacity
         Bytes available, addresses ``[0, capacity)``.
     alignment
-        Every address the engine chooses is a multiple of it and of the buffer's own.
+        Every address is a multiple of it and of the buffer's own; a fixed one that is not is refused.
     forbidden
         Address ranges no buffer may touch.
     engine
@@ -115,12 +114,15 @@ def pack(
     InputError
         For meaningless buffers, capacity, alignment or engine, or shapes the named engine cannot take.
     """
-    check_task(buffers, capacity, alignment, forbidden, engine)
-    early = quick_conflict(buffers, capacity, forbidden)
+    capacity = door.size(capacity, "capacity", most=door.UNLIMITED)
+    work_limit = door.integer(work_limit, "work limit", least=0, most=door.UNLIMITED)
+    task = make_task(
+        buffers, alignment=alignment, forbidden=forbidden, engine=engine, seed=seed, time_limit=time_limit
+    )
+    buffers = task.buffers
+    early = quick_conflict(buffers, capacity, task.forbidden)
     if early is not None:
         return early
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    task = _Task(buffers, alignment, forbidden, engine, seed, deadline)
     result = heuristic_packing(task, capacity)
     if result.packed:
         return result
@@ -148,25 +150,37 @@ def _sum(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
     return {name: first.get(name, 0) + second.get(name, 0) for name in [*first, *second]}
 
 
-def check_task(
-    buffers: Sequence[Buffer], capacity: int, alignment: int, forbidden: Sequence[Forbidden], engine: str
-) -> None:
-    """Refuse meaningless arguments.
+def make_task(
+    buffers: object,
+    *,
+    alignment: object,
+    forbidden: object,
+    engine: object,
+    seed: object,
+    time_limit: object,
+) -> _Task:
+    """Take what a caller hands in as one question to the engines.
 
     Raises
     ------
     InputError
         With the argument and what is accepted.
     """
-    if capacity < 0:
-        raise InputError(f"capacity {capacity} is negative; give a number of bytes")
-    if alignment < 1:
-        raise InputError(f"alignment {alignment} is not a positive number of bytes")
-    if engine not in ENGINES:
-        raise InputError(f"packing engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
-    check_buffers(buffers, forbidden)
-    if engine == "search" and (why := supports(buffers)) is not None:
+    taken = door.sequence(buffers, Buffer, "buffers")
+    areas = door.sequence(forbidden, Forbidden, "forbidden")
+    step = door.size(alignment, "alignment")
+    if step < 1:
+        raise InputError(f"alignment {step} is not a positive number of bytes")
+    chosen = next((known for known in ENGINES if known == engine), None)
+    if chosen is None:
+        raise InputError(f"packing engine {door.shown(engine)} is unknown; choose one of {', '.join(ENGINES)}")
+    deadline = None
+    if time_limit is not None:
+        deadline = time.monotonic() + door.number(time_limit, "time limit, in seconds,")
+    check_buffers(taken, areas, step)
+    if chosen == "search" and (why := supports(taken)) is not None:
         raise InputError(f"packing engine 'search' cannot take these buffers: {why}; use engine 'cp-sat' or 'auto'")
+    return _Task(taken, step, areas, chosen, door.integer(seed, "seed"), deadline)
 
 
 def heuristic_packing(task: _Task, capacity: int) -> PackingResult:

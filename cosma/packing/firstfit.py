@@ -225,7 +225,8 @@ def tables(instance: Instance) -> tuple[Ints, Ints, Ints]:
 def static_orders(instance: Instance) -> list[Ints]:
     """List the fixed orders: the first key falls, then the second, then by index."""
     size, life = instance.size, instance.end - instance.begin
-    area, most = size * life, live_sums(instance)
+    # As floating-point numbers, because sizes times steps may not fit 64-bit integers.
+    area, most = size.astype(np.float64) * life, live_sums(instance)
     keys = [(size, life), (area, size), (life, size), (-instance.begin, size), (most, area), (most, size)]
     assert len(keys) == ORDERS
     return [np.lexsort((-second, -first)) for first, second in keys]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+
+import cosma.door as door
 
 
-class PackingStatus(StrEnum):
+class PackingStatus(door.Choice):
     """What is known after a run."""
 
     PACKED = "packed"
@@ -14,7 +15,7 @@ class PackingStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PackingResult:
     """Addresses, or a proof that none exist, or neither.
 
@@ -64,6 +65,24 @@ class PackingResult:
     reason: str = ""
     engine: str = ""
     work: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "status", door.choice(PackingStatus, self.status, "packing result: status"))
+        for name in ("capacity", "lower_bound"):
+            put(self, name, door.integer(getattr(self, name), f"packing result: {name}", most=2 * door.UNLIMITED))
+        if self.height is not None:
+            put(self, "height", door.integer(self.height, "packing result: height", most=door.UNLIMITED))
+        for name in ("offsets", "placed", "work"):
+            door.instance(getattr(self, name), dict, f"packing result: {name}")
+
+    def __repr__(self) -> str:
+        found = f"height {self.height}, " if self.height is not None else ""
+        why = f", {self.reason}" if self.reason else ""
+        return (
+            f"PackingResult({self.status}: {len(self.offsets)} buffers, {found}lower bound {self.lower_bound}, "
+            f"capacity {self.capacity}, by {self.engine or 'nobody'}{why})"
+        )
 
     @property
     def packed(self) -> bool:

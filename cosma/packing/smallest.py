@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
+import cosma.door as door
 from cosma.packing.bounds import quick_conflict
 from cosma.packing.engine import (
     WORK_LIMIT,
     Engine,
-    _Task,
-    check_task,
     exact_packing,
     heuristic_packing,
+    make_task,
 )
 from cosma.packing.result import PackingResult, PackingStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from cosma.packing.buffers import Buffer, Forbidden
 
@@ -29,14 +29,14 @@ FIRST_BUDGET = 100_000
 
 
 def minimise(
-    buffers: Sequence[Buffer],
+    buffers: Iterable[Buffer],
     *,
-    alignment: int = 1,
-    forbidden: Sequence[Forbidden] = (),
+    alignment: door.Size = 1,
+    forbidden: Iterable[Forbidden] = (),
     engine: Engine = "auto",
-    work_limit: int = WORK_LIMIT,
+    work_limit: SupportsIndex = WORK_LIMIT,
     time_limit: float | None = None,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     progress: Callable[[PackingResult], None] | None = None,
 ) -> PackingResult:
     """Pack as low as possible.
@@ -56,10 +56,12 @@ def minimise(
     InputError
         For meaningless arguments.
     """
-    check_task(buffers, 0, alignment, forbidden, engine)
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    task = _Task(buffers, alignment, forbidden, engine, seed, deadline)
-    clash = quick_conflict(buffers, UNBOUNDED, forbidden)
+    work_limit = door.integer(work_limit, "work limit", least=0, most=door.UNLIMITED)
+    task = make_task(
+        buffers, alignment=alignment, forbidden=forbidden, engine=engine, seed=seed, time_limit=time_limit
+    )
+    deadline = task.deadline
+    clash = quick_conflict(task.buffers, UNBOUNDED, task.forbidden)
     if clash is not None:
         return clash
     best = heuristic_packing(task, UNBOUNDED)

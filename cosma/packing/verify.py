@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.packing.buffers import parts_of
+import cosma.door as door
+from cosma.packing.buffers import Buffer, Forbidden, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cosma.packing.buffers import Buffer, Forbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,23 @@ class Violation:
 def verify(
     buffers: Sequence[Buffer],
     offsets: Mapping[str, int],
-    capacity: int,
+    capacity: door.Size,
     *,
-    alignment: int = 1,
+    alignment: door.Size = 1,
     forbidden: Sequence[Forbidden] = (),
 ) -> list[Violation]:
     """Check every rule of a packing and return what is broken; an empty list means valid.
 
     Buffers of zero bytes occupy nothing and are not looked at. Overlaps are found by a sweep over time.
     """
+    buffers = door.sequence(buffers, Buffer, "buffers")
+    forbidden = door.sequence(forbidden, Forbidden, "forbidden")
+    offsets = {
+        name: door.integer(at, f"offsets[{name!r}]", most=door.UNLIMITED)
+        for name, at in door.mapping(offsets, "offsets").items()
+    }
+    capacity = door.size(capacity, "capacity", most=2 * door.UNLIMITED)
+    alignment = door.size(alignment, "alignment", least=1)
     violations: list[Violation] = []
     placed: list[Buffer] = []
     for buffer in buffers:

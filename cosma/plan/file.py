@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+import cosma.door as door
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
@@ -139,12 +140,13 @@ def plan_to_json(plan: Plan) -> str:
 
 def save_plan(plan: Plan, path: Path | str) -> None:
     """Write a plan file, whole or not at all."""
-    write_atomic(path, plan_to_json(plan))
+    write_atomic(door.path(path, "plan file"), plan_to_json(door.instance(plan, Plan, "the plan")))
 
 
 def load_plan(path: Path | str) -> Plan:
     """Read a plan file; raises what :func:`plan_from_json` raises."""
-    return plan_from_json(read_bytes(path, "plan"), str(path))
+    file = door.path(path, "plan file")
+    return plan_from_json(read_bytes(file, "plan"), str(path))
 
 
 def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:

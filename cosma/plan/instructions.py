@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, SupportsIndex, TypeAlias
+
+import cosma.door as door
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,14 @@ class Load:
     do: ClassVar[str] = "load"
     tensor: str
     address: int
+
+    if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
+
+        def __init__(self, tensor: str, address: SupportsIndex) -> None: ...
+
+    def __post_init__(self) -> None:
+        _name(self, "tensor")
+        _address(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +39,16 @@ class Allocate:
     address: int
     in_place_of: str | None = None
 
+    if TYPE_CHECKING:  # as above
+
+        def __init__(self, tensor: str, address: SupportsIndex, in_place_of: str | None = ...) -> None: ...
+
+    def __post_init__(self) -> None:
+        _name(self, "tensor")
+        _address(self)
+        if self.in_place_of is not None:
+            _name(self, "in_place_of")
+
 
 @dataclass(frozen=True, slots=True)
 class Execute:
@@ -37,6 +58,15 @@ class Execute:
     operator: str
     streamed: tuple[str, ...] = ()
 
+    if TYPE_CHECKING:  # as above
+
+        def __init__(self, operator: str, streamed: Iterable[str] = ...) -> None: ...
+
+    def __post_init__(self) -> None:
+        _name(self, "operator")
+        if self.streamed != ():
+            object.__setattr__(self, "streamed", door.texts(self.streamed, "execute: streamed"))
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -45,6 +75,9 @@ class Store:
     do: ClassVar[str] = "store"
     tensor: str
 
+    def __post_init__(self) -> None:
+        _name(self, "tensor")
+
 
 @dataclass(frozen=True, slots=True)
 class Free:
@@ -52,6 +85,22 @@ class Free:
 
     do: ClassVar[str] = "free"
     tensor: str
+
+    def __post_init__(self) -> None:
+        _name(self, "tensor")
+
+
+def _name(instruction: Instruction, field: str) -> None:
+    value = getattr(instruction, field)
+    if type(value) is not str or not value.isascii():
+        object.__setattr__(instruction, field, door.text(value, f"{instruction.do}: {field}"))
+
+
+def _address(instruction: Load | Allocate) -> None:
+    # Any whole number: that an address lies outside the scratchpad is for the replay to say.
+    if type(instruction.address) is not int or abs(instruction.address) > door.UNLIMITED:
+        address = door.integer(instruction.address, f"{instruction.do}: address", most=door.UNLIMITED)
+        object.__setattr__(instruction, "address", address)
 
 
 Instruction: TypeAlias = Load | Allocate | Execute | Store | Free

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
+import cosma.door as door
+from cosma.accelerator import Accelerator
 from cosma.errors import InputError
-from cosma.plan.instructions import Execute
+from cosma.graph import Graph
+from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
-    from cosma.accelerator import Accelerator
-    from cosma.graph import Graph
-    from cosma.plan.instructions import Instruction
+    from cosma.accelerator.files import Preset
+
+_INSTRUCTIONS = (Load, Allocate, Execute, Store, Free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,21 @@ class Traffic:
     stored: int = 0
     streamed: int = 0
     compulsory: int = 0
+
+    if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
+
+        def __init__(
+            self,
+            loaded: SupportsIndex = ...,
+            stored: SupportsIndex = ...,
+            streamed: SupportsIndex = ...,
+            compulsory: SupportsIndex = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        for name in ("loaded", "stored", "streamed", "compulsory"):
+            value = door.integer(getattr(self, name), f"traffic: {name}", most=door.UNLIMITED)
+            object.__setattr__(self, name, value)
 
     @property
     def total(self) -> int:
@@ -64,6 +83,16 @@ class Certificate:
     noncompulsory: int
     method: str
 
+    if TYPE_CHECKING:  # as above
+
+        def __init__(self, lower_bound: SupportsIndex, noncompulsory: SupportsIndex, method: str) -> None: ...
+
+    def __post_init__(self) -> None:
+        for name in ("lower_bound", "noncompulsory"):
+            value = door.integer(getattr(self, name), f"certificate: {name}", most=4 * door.UNLIMITED)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "method", door.text(self.method, "certificate: method"))
+
     @property
     def status(self) -> Literal["optimal", "feasible"]:
         """``optimal`` where bound and plan meet, else ``feasible``."""
@@ -77,7 +106,7 @@ class Certificate:
         return (self.noncompulsory - self.lower_bound) / self.noncompulsory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan:
     """A schedule, an allocation and a replacement, as instructions replayed in order.
 
@@ -88,7 +117,7 @@ class Plan:
     accelerator
         What it is executed on.
     instructions
-        In order.
+        In order; may be given as any sequence.
     traffic, peak_bytes
         As counted by replay; ``peak_bytes`` is the most that lies in the scratchpad at any instant.
     certificate
@@ -114,6 +143,52 @@ class Plan:
     dtype: str | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     solver: dict[str, Any] = field(default_factory=dict)
+
+    if TYPE_CHECKING:  # as above
+
+        def __init__(
+            self,
+            *,
+            graph: Graph,
+            accelerator: Accelerator | Preset | Path | str,
+            instructions: Iterable[Instruction],
+            traffic: Traffic,
+            peak_bytes: SupportsIndex,
+            certificate: Certificate,
+            model_name: str,
+            model_sha256: str | None = ...,
+            dtype: str | None = ...,
+            dims: Mapping[str, SupportsIndex] = ...,
+            solver: Mapping[str, Any] = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        door.instance(self.graph, Graph, "plan: graph")
+        given: object = self.accelerator
+        if not isinstance(given, Accelerator):
+            from cosma.accelerator.files import as_accelerator
+
+            put(self, "accelerator", as_accelerator(given))
+        instructions = tuple(door.items(self.instructions, "plan: instructions"))
+        for i, one in enumerate(instructions):
+            if not isinstance(one, _INSTRUCTIONS):
+                raise InputError(f"plan: instructions[{i}] must be an instruction, not {door.shown(one)}")
+        put(self, "instructions", instructions)
+        door.instance(self.traffic, Traffic, "plan: traffic")
+        put(self, "peak_bytes", door.integer(self.peak_bytes, "plan: peak_bytes", most=door.UNLIMITED))
+        door.instance(self.certificate, Certificate, "plan: certificate")
+        put(self, "model_name", door.text(self.model_name, "plan: model_name"))
+        put(self, "model_sha256", door.optional_text(self.model_sha256, "plan: model_sha256"))
+        put(self, "dtype", door.optional_text(self.dtype, "plan: dtype"))
+        put(self, "dims", door.counts_by_name(self.dims, "plan: dims"))
+        put(self, "solver", door.mapping(self.solver, "plan: solver"))
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.model_name!r}, {len(self.graph.operators)} operators, {len(self.instructions)} instructions, "
+            f"{self.traffic.noncompulsory} non-compulsory bytes, {self.certificate.status})"
+        )
 
     @property
     def schedule(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Problem:
     """The instance that optimisers see.
 
@@ -92,6 +92,12 @@ class Problem:
     capacity_bytes: int
     streamable: bool
     constant_noncompulsory_bytes: int
+
+    def __repr__(self) -> str:
+        return (
+            f"Problem({self.graph.name!r}, {self.operator_count} operators, {self.tensor_count} tensors, "
+            f"{self.capacity_bytes} bytes)"
+        )
 
     @property
     def operator_count(self) -> int:

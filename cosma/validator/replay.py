@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cosma.door as door
+from cosma.graph import Graph
+from cosma.plan.plan import Plan
 from cosma.validator.machine import Machine
 from cosma.validator.verdicts import ReplayReport, Verdict, Violation
 
@@ -11,9 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cosma.accelerator import Accelerator
-    from cosma.graph import Graph
     from cosma.plan.instructions import Instruction
-    from cosma.plan.plan import Plan
 
 
 def replay_instructions(graph: Graph, accelerator: Accelerator, instructions: Iterable[Instruction]) -> ReplayReport:
@@ -37,6 +38,9 @@ def replay(plan: Plan, graph: Graph | None = None) -> ReplayReport:
         The graph it must cover, where that is to be checked too: the same operators over the same tensors,
         with fusion and element type applied as the plan says.
     """
+    door.instance(plan, Plan, "the plan")
+    if graph is not None:
+        door.instance(graph, Graph, "the graph")
     report = replay_instructions(plan.graph, plan.accelerator, plan.instructions)
     found = list(report.violations)
     for name in ("loaded", "stored", "streamed", "compulsory"):

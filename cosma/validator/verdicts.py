@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+import cosma.door as door
 from cosma.plan.plan import Traffic
 
 
-class Verdict(StrEnum):
+class Verdict(door.Choice):
     """The rule that was broken."""
 
     UNKNOWN_NAME = "unknown-name"  # an instruction names a tensor or operator the plan does not have
@@ -54,12 +54,19 @@ class Violation:
     instruction: int | None
     message: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", door.choice(Verdict, self.verdict, "violation: verdict"))
+        if self.instruction is not None:
+            index = door.integer(self.instruction, "violation: instruction", least=0)
+            object.__setattr__(self, "instruction", index)
+        door.text(self.message, "violation: message")
+
     def __str__(self) -> str:
         where = "plan" if self.instruction is None else f"instruction {self.instruction}"
         return f"{where}: {self.verdict}: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ReplayReport:
     """What a replay found and counted.
 
@@ -79,6 +86,21 @@ class ReplayReport:
     traffic: Traffic
     peak_bytes: int
     transfers: int
+
+    def __post_init__(self) -> None:
+        violations = door.sequence(self.violations, Violation, "replay report: violations")
+        object.__setattr__(self, "violations", violations)
+        door.instance(self.traffic, Traffic, "replay report: traffic")
+        for name in ("peak_bytes", "transfers"):
+            count = door.integer(getattr(self, name), f"replay report: {name}", least=0, most=door.UNLIMITED)
+            object.__setattr__(self, name, count)
+
+    def __repr__(self) -> str:
+        state = "valid" if self.valid else f"{len(self.violations)} violations, first {self.violations[0]}"
+        return (
+            f"ReplayReport({state}; {self.traffic.noncompulsory} non-compulsory bytes, peak {self.peak_bytes} bytes, "
+            f"{self.transfers} transfers)"
+        )
 
     @property
     def valid(self) -> bool:

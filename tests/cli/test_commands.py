@@ -176,7 +176,7 @@ def test_bad_starts_are_bad_input(folder: Path) -> None:
         (("--start", "other.json"), "another network: operator 'left' is Gelu(a) -> b there, Relu(a) -> b here"),
         (("--start", "broken.json"), "broken.json: not a cosma-plan file"),
         (("--start", "none.json"), "none.json"),
-        (("--start", "a.json", "--strategy", "e2"), "--start is for the strategies auto"),
+        (("--start", "a.json", "--strategy", "e2"), "starts are for the strategies auto"),
         (("--start", "a.json", "--export-model", "m.mps"), "--export-model"),
     ):
         done = cosma(folder, *again, *given)

@@ -211,11 +211,11 @@ def test_what_is_no_plan_is_refused(tmp_path: Path) -> None:
         cosma.compile(diamond(), RESIDENT, starts=[tmp_path / "no.json"])
     with pytest.raises(InputError, match="missing"):
         cosma.compile(diamond(), RESIDENT, starts=[tmp_path / "missing.json"])
-    with pytest.raises(InputError, match="give a sequence"):
+    with pytest.raises(InputError, match=r"starts \(a sequence of plans or paths"):
         cosma.compile(diamond(), RESIDENT, starts=str(tmp_path / "no.json"))
 
 
 @pytest.mark.parametrize("strategy", [*sorted(set(STRATEGIES) - set(WITH_STARTS)), "given+lru+first-fit"])
 def test_fixed_methods_take_no_starts(strategy: str) -> None:
-    with pytest.raises(InputError, match=f"--start is for the strategies auto.*; {strategy.split('+')[0]}"):
+    with pytest.raises(InputError, match=f"starts are for the strategies auto.*; {strategy.split('+')[0]}"):
         cosma.compile(diamond(), RESIDENT, strategy=strategy, starts=[plan_for(diamond(), RESIDENT)])

@@ -52,7 +52,7 @@ def test_meaningless_sets_and_arguments_are_refused() -> None:
     for area in (Forbidden(3, 3), Forbidden(-1, 2), Forbidden(0, 1, 3, 3), Forbidden(0, 1, 3, None)):
         with pytest.raises(InputError, match="forbidden range"):
             pack([GOOD], 100, forbidden=[area])
-    with pytest.raises(InputError, match="capacity -1"):
+    with pytest.raises(InputError, match="capacity: -1 is negative"):
         pack([], -1)
     with pytest.raises(InputError, match="alignment 0"):
         pack([], 1, alignment=0)
