@@ -9,7 +9,7 @@ from tests.imports import imports, room
 
 #: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "units", "text", "files", "csr", "process", "parallel", "compiled", "version"),
+    ("errors", "units", "text", "files", "csr", "process", "parallel", "compiled", "door", "version"),
     ("graph", "accelerator"),
     ("rewrite", "frontend", "plan", "packing", "solvers"),
     ("validator", "placement", "problem"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import cosma.door as door
+from cosma.accelerator.tables import read_preset
 from cosma.errors import AcceleratorError
 from cosma.units import format_size
 
@@ -156,9 +157,7 @@ class Accelerator:
         AcceleratorError
             If there is none of that name, or a change is wrong.
         """
-        from cosma.accelerator.files import preset
-
-        return preset(name).accelerator.replace(**changes)
+        return cls(**read_preset(name, FIELDS).values).replace(**changes)
 
     @property
     def capacity_bytes(self) -> int:
@@ -173,10 +172,9 @@ class Accelerator:
         AcceleratorError
             If a field is unknown or a value wrong.
         """
-        known = self.__dataclass_fields__
-        unknown = [name for name in changes if name not in known]
+        unknown = [name for name in changes if name not in FIELDS]
         if unknown:
-            raise AcceleratorError(f"accelerator: unknown field {unknown[0]!r}; known are {', '.join(known)}")
+            raise AcceleratorError(f"accelerator: unknown field {unknown[0]!r}; known are {', '.join(FIELDS)}")
         return replace(self, **changes)
 
     def describe(self) -> str:
@@ -192,3 +190,7 @@ class Accelerator:
         if self.reserved:
             parts.insert(1, f"reserved {format_size(self.reserved)}")
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
+
+
+#: Names of its fields.
+FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Accelerator))

@@ -1,43 +1,27 @@
-"""Accelerators from TOML files and from the presets that ship with the package.
-
-A number in a file is either plain (``scratchpad = "512KiB"``) or a table that says where it comes from::
-
-    scratchpad = { value = "512KiB", source = "NVDLA TargetConfig", confidence = "source-code" }
-"""
+"""Accelerators from TOML files and from the presets that ship with the package."""
 
 from __future__ import annotations
 
 import os
-import tomllib
-from dataclasses import dataclass, fields
-from importlib import resources
-from typing import Any
+from dataclasses import dataclass
 
 import cosma.door as door
-from cosma.accelerator.accelerator import Accelerator
+from cosma.accelerator.accelerator import FIELDS, Accelerator
+from cosma.accelerator.tables import CONFIDENCES, Origin, Table, parse_table, preset_names, read_preset
 from cosma.errors import AcceleratorError, InputError
 from cosma.files import read_bytes
 from cosma.units import parse_size
 
-#: How far a number can be trusted, from best to worst.
-CONFIDENCES = ("spec", "source-code", "observed", "derived", "assumed")
-_FIELDS = {field.name for field in fields(Accelerator)}
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where one number of an accelerator file comes from.
-
-    Attributes
-    ----------
-    source
-        Document, code base or page.
-    confidence
-        One of :data:`CONFIDENCES`.
-    """
-
-    source: str
-    confidence: str
+__all__ = [
+    "CONFIDENCES",
+    "Origin",
+    "Preset",
+    "as_accelerator",
+    "find_accelerator",
+    "load_preset",
+    "preset",
+    "preset_names",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +54,7 @@ def load_preset(path: os.PathLike[str] | str) -> Preset:
         If it cannot be read.
     """
     file = door.path(path, "accelerator file", error=AcceleratorError)
-    return _parse(read_bytes(file, "accelerator file"), str(file), file.stem)
-
-
-def preset_names() -> tuple[str, ...]:
-    """Names of the presets that ship with the package, sorted."""
-    folder = resources.files("cosma.accelerator") / "presets"
-    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")))
+    return _made(parse_table(read_bytes(file, "accelerator file"), str(file), file.stem, FIELDS), str(file))
 
 
 def preset(name: str) -> Preset:
@@ -87,13 +65,7 @@ def preset(name: str) -> Preset:
     AcceleratorError
         If there is none of that name.
     """
-    if not isinstance(name, str) or name not in preset_names():
-        raise AcceleratorError(
-            f"accelerator {door.shown(name)} is neither a preset nor a .toml file; "
-            f"presets: {', '.join(preset_names())}"
-        )
-    entry = resources.files("cosma.accelerator") / "presets" / f"{name}.toml"
-    return _parse(entry.read_bytes(), f"preset {name}", name)
+    return _made(read_preset(name, FIELDS), f"preset {name}")
 
 
 def find_accelerator(name_or_path: os.PathLike[str] | str) -> Preset:
@@ -147,33 +119,8 @@ def _is_size(text: str) -> bool:
     return True
 
 
-def _parse(data: bytes, where: str, default_name: str) -> Preset:
+def _made(table: Table, where: str) -> Preset:
     try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AcceleratorError(f"{where}: not a TOML file: {error}") from error
-    description = table.pop("description", "")
-    values: dict[str, Any] = {"name": default_name}
-    origins: dict[str, Origin] = {}
-    for key, entry in table.items():
-        if key not in _FIELDS:
-            raise AcceleratorError(f"{where}: unknown field {key!r}; known are {', '.join(sorted(_FIELDS))}")
-        if isinstance(entry, dict):
-            values[key], origin = _with_origin(entry, f"{where}: {key}")
-            origins[key] = origin
-        else:
-            values[key] = entry
-    if "scratchpad" not in values:
-        raise AcceleratorError(f"{where}: 'scratchpad' is missing; there is no default capacity")
-    try:
-        return Preset(Accelerator(**values), str(description), origins)
+        return Preset(Accelerator(**table.values), table.description, table.origins)
     except AcceleratorError as error:
         raise AcceleratorError(f"{where}: {error}") from error
-
-
-def _with_origin(entry: dict[str, Any], where: str) -> tuple[Any, Origin]:
-    if set(entry) != {"value", "source", "confidence"}:
-        raise AcceleratorError(f"{where}: a table needs exactly value, source and confidence, not {sorted(entry)}")
-    if entry["confidence"] not in CONFIDENCES:
-        raise AcceleratorError(f"{where}: confidence must be one of {', '.join(CONFIDENCES)}")
-    return entry["value"], Origin(str(entry["source"]), entry["confidence"])

@@ -1,0 +1,116 @@
+"""Accelerator files as tables of values, before anything is made of them: the TOML, and where each number is from.
+
+A number in a file is either plain (``scratchpad = "512KiB"``) or a table that says where it comes from::
+
+    scratchpad = { value = "512KiB", source = "NVDLA TargetConfig", confidence = "source-code" }
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import cosma.door as door
+from cosma.errors import AcceleratorError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+#: How far a number can be trusted, from best to worst.
+CONFIDENCES = ("spec", "source-code", "observed", "derived", "assumed")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where one number of an accelerator file comes from.
+
+    Attributes
+    ----------
+    source
+        Document, code base or page.
+    confidence
+        One of :data:`CONFIDENCES`.
+    """
+
+    source: str
+    confidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What an accelerator file says.
+
+    Attributes
+    ----------
+    values
+        By field.
+    description
+        One sentence on what it models and what it leaves out.
+    origins
+        Source and confidence per field, for the fields that state them.
+    """
+
+    values: dict[str, Any]
+    description: str
+    origins: dict[str, Origin]
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package, sorted."""
+    folder = resources.files("cosma.accelerator") / "presets"
+    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def read_preset(name: str, fields: Collection[str]) -> Table:
+    """Read the file of a preset that ships with the package.
+
+    Raises
+    ------
+    AcceleratorError
+        If there is none of that name.
+    """
+    if not isinstance(name, str) or name not in preset_names():
+        raise AcceleratorError(
+            f"accelerator {door.shown(name)} is neither a preset nor a .toml file; "
+            f"presets: {', '.join(preset_names())}"
+        )
+    entry = resources.files("cosma.accelerator") / "presets" / f"{name}.toml"
+    return parse_table(entry.read_bytes(), f"preset {name}", name, fields)
+
+
+def parse_table(data: bytes, where: str, default_name: str, fields: Collection[str]) -> Table:
+    """Read the text of an accelerator file.
+
+    Raises
+    ------
+    AcceleratorError
+        If it is not TOML, or has an unknown or missing field.
+    """
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AcceleratorError(f"{where}: not a TOML file: {error}") from error
+    description = table.pop("description", "")
+    values: dict[str, Any] = {"name": default_name}
+    origins: dict[str, Origin] = {}
+    for key, entry in table.items():
+        if key not in fields:
+            raise AcceleratorError(f"{where}: unknown field {key!r}; known are {', '.join(sorted(fields))}")
+        if isinstance(entry, dict):
+            values[key], origin = _with_origin(entry, f"{where}: {key}")
+            origins[key] = origin
+        else:
+            values[key] = entry
+    if "scratchpad" not in values:
+        raise AcceleratorError(f"{where}: 'scratchpad' is missing; there is no default capacity")
+    return Table(values, str(description), origins)
+
+
+def _with_origin(entry: dict[str, Any], where: str) -> tuple[Any, Origin]:
+    if set(entry) != {"value", "source", "confidence"}:
+        raise AcceleratorError(f"{where}: a table needs exactly value, source and confidence, not {sorted(entry)}")
+    if entry["confidence"] not in CONFIDENCES:
+        raise AcceleratorError(f"{where}: confidence must be one of {', '.join(CONFIDENCES)}")
+    return entry["value"], Origin(str(entry["source"]), entry["confidence"])
