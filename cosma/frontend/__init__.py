@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import SupportsIndex
 
 import cosma.door as door
+from cosma.errors import ModelLoadError
 from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
 
 __all__ = ["LoadedModel", "NodeFate", "NodeRecord", "load_onnx"]
@@ -59,4 +60,4 @@ def load_onnx(path: Path | str, *, dims: Mapping[str, SupportsIndex] | None = No
     """
     from cosma.frontend.importer import import_model
 
-    return import_model(door.path(path, "model"), door.counts_by_name(dims, "dims"))
+    return import_model(door.path(path, "model"), door.counts_by_name(dims, "dims", error=ModelLoadError))
