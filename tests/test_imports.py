@@ -11,7 +11,8 @@ from tests.imports import imports, room
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "text", "files", "csr", "process", "parallel", "compiled", "door", "version"),
     ("graph", "accelerator"),
-    ("rewrite", "frontend", "plan", "packing", "solvers"),
+    ("rewrite",),
+    ("frontend", "plan", "packing", "solvers"),
     ("validator", "placement", "problem"),
     ("lowering", "evaluation"),
     ("heuristics", "replacement", "states", "joint"),

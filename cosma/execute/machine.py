@@ -65,6 +65,13 @@ def feeds_of(step: Step, constants: Constants, held: Mapping[str, Bytes]) -> dic
             if value.name not in computed:
                 computed[value.name] = constants.compute(*value.source, array)
             return computed[value.name]
+        source = constants.model.scaled_by.get(value.root)
+        if source is not None and value.root != step.node.first_output:
+            # De- and requantising is part of every operator that reads the result.
+            if value.root not in computed:
+                inner = feeds_of(source, constants, held)
+                computed[value.root] = constants.kernels.compute(source.node, source.results, inner)[value.root]
+            return computed[value.root].reshape(value.shape)
         if not value.constant:
             raise PlanInvalidError(f"{step.node} reads {value.root!r}, which its operator does not list as an operand")
         return constants.get(value)
@@ -107,7 +114,7 @@ class PlainRun:
     def of(cls, model: Model, constants: Constants, inputs: Mapping[str, Array]) -> PlainRun:
         """Run the model."""
         run = cls()
-        graph = model.loaded.graph
+        graph = model.loaded.finest_graph
         held = {name: to_bytes(array, model.values[name].element) for name, array in inputs.items()}
         uses = dict.fromkeys(graph.tensors, 0)
         for step in model.steps:
@@ -126,7 +133,7 @@ class PlainRun:
         return run
 
     def _step(self, step: Step, constants: Constants, held: dict[str, Bytes]) -> None:
-        graph = constants.model.loaded.graph
+        graph = constants.model.loaded.finest_graph
         for value in step.reads:
             for name in value.stored:
                 if name in graph.tensors and name not in held:

@@ -70,10 +70,22 @@ class Model:
     opsets: Mapping[str, int]
     ir_version: int
     sha256: str
+    _scaled_by: Mapping[str, Step] | None = None
 
     def is_parameter(self, value: Value) -> bool:
         """Whether a value is a constant that counts as part of its operator, not as a weight."""
-        return value.constant and not value.is_computed and value.root not in self.loaded.graph.tensors
+        return value.constant and not value.is_computed and value.root not in self.loaded.finest_graph.tensors
+
+    @property
+    def scaled_by(self) -> Mapping[str, Step]:
+        """For each activation that a node de- or requantises, that node."""
+        if self._scaled_by is None:
+            self._scaled_by = {
+                step.results[0].root: step
+                for step in self.steps
+                if step.fate is NodeFate.OPERATOR and step.node.type in ("DequantizeLinear", "QuantizeLinear")
+            }
+        return self._scaled_by
 
     def steps_of(self, plan: Plan) -> dict[str, tuple[Step, ...]]:
         """Nodes that each operator of a plan runs, in order; views run nothing.
@@ -136,7 +148,7 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
     loaded, walk = walk_model(proto, path, sha256, dims)
     every = tuple(
         # Only the graph as a whole says of which nodes no more than the shape is used.
-        step if step.fate is record.fate else replace(step, fate=record.fate)
+        step if record.fate in (step.fate, NodeFate.FUSED) else replace(step, fate=record.fate)
         for step, record in zip(walk.steps, loaded.nodes, strict=False)
     )
     steps = tuple(step for step in every if step.fate in (NodeFate.OPERATOR, NodeFate.VIEW))

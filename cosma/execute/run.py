@@ -199,7 +199,7 @@ def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str
 def _scale(plan: Plan, model: Model) -> int:
     """Real bytes per planned byte: how much wider elements are than the plan counted them."""
     scale = 1
-    truth = model.loaded.graph.tensors
+    truth = model.loaded.finest_graph.tensors
     for tensor in plan.graph.tensors.values():
         if tensor.name not in truth:
             raise InputError(f"tensor {tensor.name!r} of the plan is not in this model")

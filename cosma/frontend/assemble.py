@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cosma.errors import GraphError, ModelLoadError
@@ -15,6 +16,7 @@ from cosma.frontend.walk import Walk
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.graph.dtypes import size_of
 from cosma.graph.tensor import Part
+from cosma.rewrite.quantise import quantise
 
 
 def assemble(
@@ -45,7 +47,29 @@ def assemble(
         if value.elements is None and value.name != value.root and value.name not in walk.parts
     }
     graph = Graph(tensors, operators, path.stem)
-    return LoadedModel(graph, path.stem, sha256, tuple(notes), records, path, dims, aliases)
+    loaded = LoadedModel(graph, path.stem, sha256, tuple(notes), records, path, dims, aliases, graph)
+    return _as_quantised(loaded)
+
+
+def _as_quantised(loaded: LoadedModel) -> LoadedModel:
+    """Take every quantised group for the one operator that it is."""
+    rewritten = quantise(loaded.graph)
+    if rewritten.graph is loaded.graph:
+        return loaded
+    within = {old: name for name, parts in rewritten.lineage.operators.items() for old in parts}
+    records = tuple(
+        replace(
+            record,
+            operator=within[record.operator],
+            fate=NodeFate.FUSED
+            if record.fate is NodeFate.OPERATOR and record.operator != within[record.operator] else record.fate,
+        )
+        if record.operator is not None else record
+        for record in loaded.nodes
+    )  # fmt: skip
+    groups = sum(len(parts) > 1 for parts in rewritten.lineage.operators.values())
+    notes = (*loaded.notes, f"{groups} operators are quantised: they stand for the nodes that de- and requantise, too")
+    return replace(loaded, graph=rewritten.graph, notes=notes, nodes=records)
 
 
 def _name_parts(walk: Walk) -> None:

@@ -16,6 +16,8 @@ class NodeFate(StrEnum):
 
     #: It is an operator of the graph.
     OPERATOR = "operator"
+    #: It is computed within an operator that stands for several nodes.
+    FUSED = "fused"
     #: It moves no data: its result is its operand.
     VIEW = "view"
     #: It is known before the model runs: a computed weight, or shape computation.
@@ -54,7 +56,8 @@ class LoadedModel:
     Attributes
     ----------
     graph
-        Operators over tensors, every size known.
+        Operators over tensors, every size known. Each stands for one node with its views, or for a quantised group:
+        a float operator with the nodes that dequantise its operands and quantise its result.
     name
         The file's name without its ending.
     sha256
@@ -69,6 +72,8 @@ class LoadedModel:
         Every dynamic dimension that was bound.
     aliases
         For every view and every renamed value, the tensor that holds its bytes.
+    node_graph
+        The same model with an operator for each node, quantised groups taken apart; what plans are checked against.
     """
 
     graph: Graph
@@ -79,6 +84,12 @@ class LoadedModel:
     path: Path | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    node_graph: Graph | None = None
+
+    @property
+    def finest_graph(self) -> Graph:
+        """The graph with an operator for each node, where it is known."""
+        return self.graph if self.node_graph is None else self.node_graph
 
     def __post_init__(self) -> None:
         door.instance(self.graph, Graph, "loaded model: graph")

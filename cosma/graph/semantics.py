@@ -42,6 +42,8 @@ ELEMENTWISE: dict[str, Overwrite] = {
     "Add": _A, "Sub": _A, "Mul": _A, "Div": _A, "Mod": _A, "Pow": _A, "Max": _A, "Min": _A, "Mean": _A,
     "Sum": _A, "And": _A, "Or": _A, "Xor": _A, "BitShift": _A, "BitwiseAnd": _A, "BitwiseOr": _A,
     "BitwiseXor": _A, "Where": _A,
+    # quantised arithmetic, scales and zero points as constants
+    "QLinearAdd": _A, "QLinearLeakyRelu": _F, "QLinearMul": _A, "QLinearSigmoid": _F, "QLinearWhere": _A,
     # comparisons
     "Equal": _W, "Greater": _W, "GreaterOrEqual": _W, "Less": _W, "LessOrEqual": _W,
 }  # fmt: skip

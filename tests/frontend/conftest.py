@@ -20,9 +20,9 @@ def check_invariants(loaded: LoadedModel) -> None:
     for node in loaded.nodes:
         if node.operator is not None:
             assert owner[node.output] == node.operator
-            assert node.fate in (NodeFate.OPERATOR, NodeFate.VIEW)
+            assert node.fate in (NodeFate.OPERATOR, NodeFate.VIEW, NodeFate.FUSED)
         else:
-            assert node.fate is not NodeFate.OPERATOR
+            assert node.fate not in (NodeFate.OPERATOR, NodeFate.FUSED)
     assert len({node.output for node in loaded.nodes}) == len(loaded.nodes)
     own = {node.output for node in loaded.nodes if node.fate is NodeFate.OPERATOR}
     assert {operator.covers[0] for operator in loaded.graph.operators} == own

@@ -1,0 +1,56 @@
+"""What a rewritten graph stands for: each of its operators and tensors, in terms of the graph it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cosma.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What the parts of a rewritten graph stand for.
+
+    Attributes
+    ----------
+    operators
+        For each operator of the new graph, the operators of the old one that it stands for, in the order they compute.
+        Each old operator is listed once.
+    tensors
+        For each old tensor that is not in the new graph, the new tensor its readers read instead; None where it is
+        inside an operator and never exists in a memory.
+    """
+
+    operators: Mapping[str, tuple[str, ...]]
+    tensors: Mapping[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def identity(cls, graph: Graph) -> Lineage:
+        """Lineage of a graph that is what it was."""
+        return cls({operator.name: (operator.name,) for operator in graph.operators})
+
+    def then(self, later: Lineage) -> Lineage:
+        """Lineage of two rewrites, one after the other."""
+        operators = {
+            name: tuple(old for middle in parts for old in self.operators[middle])
+            for name, parts in later.operators.items()
+        }
+        tensors = {old: later.tensors.get(new, new) if new is not None else None for old, new in self.tensors.items()}
+        return Lineage(operators, {**later.tensors, **tensors})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rewritten:
+    """A graph made from another one.
+
+    Attributes
+    ----------
+    graph
+        The new graph.
+    lineage
+        What its parts stand for in the old one.
+    """
+
+    graph: Graph
+    lineage: Lineage
