@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "compare": "compare",
     "pack": "pack",
     "place": "place",
+    "trace-info": "trace_info",
 }
 
 app = typer.Typer(

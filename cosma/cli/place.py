@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cosma.cli import options
+from cosma.cli import options, routing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cosma.placement.document import Placement
     from cosma.placement.topology import Topology
-    from cosma.placement.traces import Trace
 
-
-TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace: .npy, .npz, .jsonl, or counts.")]
 NodesOption = Annotated[int | None, typer.Option("--nodes", help="Nodes.")]
 DevicesPerNodeOption = Annotated[int | None, typer.Option("--devices-per-node", help="Devices in each node.")]
 LevelsOption = Annotated[
@@ -34,8 +33,6 @@ CapacitiesOption = Annotated[
     str | None,
     typer.Option("--capacities", metavar="N,N,...", help="Experts per layer each device holds."),
 ]
-ArrayOption = Annotated[str | None, typer.Option("--array", help="Array of an archive; default profile.")]
-ExpertsOption = Annotated[int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")]
 StrategyOption = Annotated[str, typer.Option("--strategy", help="auto, search, exact, exflow, vanilla or eplb.")]
 BalanceOption = Annotated[float | None, typer.Option("--balance", help="Limit of max over mean load, e.g. 1.1.")]
 BalanceScopeOption = Annotated[str, typer.Option("--balance-scope", help="Limit each layer, or the mean.")]
@@ -64,19 +61,26 @@ WorkOption = Annotated[
     typer.Option("--work", help="Work limit in swap proposals; default by size of the model."),
 ]
 FormOption = Annotated[str, typer.Option("--format", help="cosma, exflow, eplb, sglang or vllm.")]
+DenseRowsOption = Annotated[
+    bool,
+    typer.Option("--dense-rows", help="Written maps also have rows for the model's layers without experts."),
+]
 HeatMapOption = Annotated[Path | None, typer.Option("--heat-map", help="Write a figure before and after.")]
 
 
 def place(
-    trace: TracePath,
+    trace: routing.TracePath,
     nodes: NodesOption = None,
     devices_per_node: DevicesPerNodeOption = None,
     levels: LevelsOption = None,
     uneven: UnevenOption = None,
     costs: CostsOption = None,
     capacities: CapacitiesOption = None,
-    array: ArrayOption = None,
-    experts: ExpertsOption = None,
+    array: routing.ArrayOption = None,
+    experts: routing.ExpertsOption = None,
+    kind: routing.KindOption = None,
+    dense_layers: routing.DenseOption = None,
+    routing_shape: routing.ShapeOption = None,
     strategy: StrategyOption = "auto",
     balance: BalanceOption = None,
     balance_scope: BalanceScopeOption = "each",
@@ -96,41 +100,71 @@ def place(
     seed: options.Seed = 0,
     output: options.Output = None,
     form: FormOption = "cosma",
+    dense_rows: DenseRowsOption = False,
     heat_map: HeatMapOption = None,
     json: options.Json = False,
 ) -> None:
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
-    from cosma.cli.output import CSV, HEAT_MAP, PLAN, claim_outputs, deliver
-    from cosma.placement import PlaceOptions, open_trace, read_affinity
-    from cosma.placement.exchange import export, read_any
+    from cosma.cli import place_report
+    from cosma.cli.output import CSV, HEAT_MAP, PLAN, claim_outputs, deliver, note
+    from cosma.placement import PlaceOptions, read_affinity
+    from cosma.placement.exchange import read_any
     from cosma.placement.service import place as place_experts
+    from cosma.placement.traces import survey
 
     claim_outputs({"--output": (output, (*PLAN, *CSV)), "--heat-map": (heat_map, HEAT_MAP)}, json=json)
-    whole = open_trace(trace, array)
+    whole = routing.open_given(trace, array, kind, dense_layers, routing_shape)
+    found = survey(whole, experts)
+    for line in found.notes:
+        note(f"note: {line}")
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
     topology = _topology(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
+    dense = sorted({*routing.parse_layers(dense_layers), *found.dense})
+    said: list[str] = []
+
+    def read(path: Path) -> Placement:
+        return read_any(path, topology, affinity.experts, layers=affinity.layers, dense=dense, notes=said)
+
     if score is not None:
-        placement = _given(score, topology, affinity.experts)
+        placement = _given(score, topology, read(score))
     else:
         topology = _needed(topology)
-        in_force = None if current is None else read_any(current, topology, affinity.experts).devices
+        in_force = None if current is None else read(current).devices
         wanted = PlaceOptions(
             strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
             replicas_per_device=replicas_per_device, current=in_force,
             max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
         )  # fmt: skip
         placement = place_experts(affinity, topology, wanted)
+    for line in said:
+        note(f"note: {line}")
     parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {})}
-    parts |= {name: open_trace(trace, name) for name in evaluate or []}
-    report = _report(placement, affinity, parts, replicas_per_device if score is None else None)
+    parts |= {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
+    report = place_report.report(placement, affinity, parts, replicas_per_device if score is None else None)
+    report["notes"] = [*found.notes, *said]
     if hidden is not None:
-        report["estimates"] = _estimates(placement, affinity, hidden, dtype)
+        report["estimates"] = place_report.estimates(placement, affinity, hidden, dtype)
     if heat_map is not None:
-        _draw(heat_map, placement, affinity)
+        place_report.draw(heat_map, placement, affinity)
     if output is not None:
-        deliver(output, export(placement, form), "the placement", announce=False)
-    _show(report, json)
+        text = _text(placement, form, affinity.load, dense if dense_rows else ())
+        deliver(output, text, "the placement", announce=False)
+    place_report.show(report, json, scored=score is not None)
+
+
+def _text(placement: Placement, form: str, load: Any, dense: Sequence[int]) -> str:
+    """Return the file to write, and say what a format needed beyond the placement."""
+    from cosma.cli.output import note
+    from cosma.placement.exchange import export, filled
+
+    if form not in {"cosma", "exflow"}:
+        whole = filled(placement, load)
+        if whole is not placement:
+            before, after = (sum(len(held) for row in p.copies() for held in row) for p in (placement, whole))
+            note(f"note: {after - before} free places were filled with copies of experts of other devices")
+        placement = whole
+    return export(placement, form, load=load, dense=dense)
 
 
 def _numbers(text: str | None, option: str, kind: type[Any]) -> list[Any] | None:
@@ -198,121 +232,12 @@ def _budget(max_moves: int | None, max_moved: str | None, expert_size: str | Non
     return parse_size(max_moved, "--max-moved") // size
 
 
-def _given(path: Path, topology: Topology | None, experts: int) -> Placement:
-    """Read the placement to score, which must be for the devices given, if any are."""
+def _given(path: Path, topology: Topology | None, placement: Placement) -> Placement:
+    """Return the placement to score, which must be for the devices given, if any are."""
     from cosma.errors import InputError
-    from cosma.placement.exchange import read_any
 
-    placement = read_any(path, topology, experts)
     if topology is not None and placement.topology.paths != topology.paths:
         raise InputError(
             f"--score {path}: the placement is for {placement.topology.devices} devices; drop the topology options"
         )
     return placement
-
-
-def _report(
-    placement: Placement, affinity: Any, traces: dict[str, Trace], replicas_per_device: int | None
-) -> dict[str, Any]:
-    """Check the placement and recount its cost, beside the baselines', on every part of the trace."""
-    from dataclasses import asdict
-
-    from cosma.placement import Placement, check_placement, score
-    from cosma.placement.baselines import eplb, vanilla
-    from cosma.placement.check import copies_beyond_room
-    from cosma.placement.metrics import summary
-    from cosma.placement.traces import is_counts
-
-    room = copies_beyond_room(placement) if replicas_per_device is None else replicas_per_device
-    check_placement(placement, room)
-    others = {
-        "vanilla": Placement(placement.topology, vanilla(affinity, placement.topology)),
-        "eplb": Placement(placement.topology, eplb(affinity, placement.topology)),
-    }
-    scores: dict[str, Any] = {}
-    for name, trace in traces.items():
-        if is_counts(trace):
-            rows = {
-                label: summary(affinity, p.topology, p.devices)
-                for label, p in {"placement": placement, **others}.items()
-            }
-        else:
-            rows = {label: asdict(score(p, trace.chunks())) for label, p in {"placement": placement, **others}.items()}
-        scores[name] = rows
-    return {
-        "valid": True,
-        "layers": placement.layers,
-        "experts": placement.experts,
-        "devices": placement.topology.devices,
-        "metrics": dict(placement.metrics),
-        "certificate": dict(placement.certificate),
-        "solver": dict(placement.solver),
-        "scores": scores,
-    }
-
-
-def _estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> dict[str, Any]:
-    from cosma.placement.baselines import vanilla
-    from cosma.placement.simulate import Links, direct, two_sided
-
-    topology = placement.topology
-    latency, bandwidth = (20e-6, 5e-6), (12.5e9, 150e9)
-    links = Links(
-        hidden=hidden,
-        dtype=dtype,
-        latency_s=(latency[0],) * (topology.levels - 1) + (latency[1],),
-        bandwidth_bytes_per_s=(bandwidth[0],) * (topology.levels - 1) + (bandwidth[1],),
-    )
-    in_order = vanilla(affinity, topology)
-    return {
-        "vanilla, two all-to-alls": two_sided(affinity, topology, in_order, links).to_json(),
-        "vanilla, one all-to-all": direct(affinity, topology, in_order, links).to_json(),
-        "placement, one all-to-all": direct(affinity, topology, placement.devices, links).to_json(),
-    }
-
-
-def _draw(path: Path, placement: Placement, affinity: Any) -> None:
-    from cosma.placement.baselines import vanilla
-    from cosma.placement.plots import heat_map
-
-    heat_map(path, affinity, placement.topology, vanilla(affinity, placement.topology), placement.devices)
-
-
-def _show(report: dict[str, Any], as_json: bool) -> None:
-    from cosma.cli.output import print_json
-
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
-
-
-def _print(report: dict[str, Any]) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
-
-    table = make_table(
-        None, ["trace", "placement", "mean cost", "crossing by level", "imbalance", "worst layer"], right=range(2, 6)
-    )
-    for trace, rows in report["scores"].items():
-        for label, row in rows.items():
-            crossing = " ".join(f"{100 * share:.1f}%" for share in row["crossing_shares"])
-            table.add_row(
-                trace,
-                label,
-                f"{row['mean_cost']:.4f}",
-                crossing,
-                f"{row['imbalance']:.3f}",
-                f"{row['worst_imbalance']:.3f}",
-            )
-    print_table(table)
-    certificate = report["certificate"]
-    if certificate:
-        print_text(
-            f"{certificate['status']}: lower bound {certificate['lower_bound']:.4f} ({certificate['method']}), "
-            f"gap {100 * certificate['gap']:.1f} %"
-        )
-    if "moved" in report["metrics"]:
-        print_text(f"moved: {report['metrics']['moved']} experts")
-    for name, estimate in report.get("estimates", {}).items():
-        volume = " + ".join(f"{size / 1e6:.2f} MB" for size in estimate["bytes_per_layer"])
-        print_text(f"estimate, {name}: {volume} per layer, {estimate['seconds_per_layer'] * 1e6:.0f} us per layer")

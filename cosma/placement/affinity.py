@@ -4,6 +4,7 @@
 expert chosen in the second) counts once: with top-k routing that is k x k pairs per step, with top-1 exactly one.
 The load of an expert is the number of (token, choice) visits it gets. With k > 1 the pairs of experts that one
 token uses *within* a layer are counted as well (each unordered pair once, kept symmetric, diagonal zero).
+An id of -1 is no expert and counts nowhere, so tokens may use different numbers of experts.
 Nothing else of the trace enters the optimisers, so aggregation is exact for every cost here that is a sum over steps.
 """
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+
+#: Largest tables of counts, all layers together; the optimisers hold several copies of them.
+_MOST_COUNT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +44,7 @@ class Affinity:
     tokens
         Tokens aggregated; 0 where counts were given directly.
     top_k
-        Experts a token uses per layer.
+        Most experts a token uses per layer.
     """
 
     transitions: NDArray[np.int64]
@@ -123,6 +128,40 @@ class Affinity:
         load = np.concatenate([whole.sum(axis=2), whole[-1:].sum(axis=1)])
         return cls(whole, load, None, 0, 1)
 
+    @classmethod
+    def from_load(cls, load: NDArray[np.number], experts: int | None = None) -> Affinity:
+        """Take visits ``[layers, experts]`` alone; nothing is known of who follows whom, so no transition counts.
+
+        Fractions (means over many steps) are kept to a thousandth of the smallest layer's share.
+
+        Raises
+        ------
+        InputError
+            If the table is of another shape, negative, not finite or all zero, or has more experts than declared.
+        """
+        table = np.asarray(load)
+        if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "iuf":
+            raise InputError(f"load: {table.dtype} of shape {table.shape}; expected [layers, experts] of counts")
+        values = table.astype(np.float64)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 2.0**53:
+            raise InputError("load: every count must be finite, not negative and at most 2**53")
+        if values.sum() <= 0:
+            raise InputError("load: all zero; there is nothing to place by")
+        if (values != np.floor(values)).any():
+            values = np.round(values * max(1.0, 1000.0 * table.shape[1] / values.sum(axis=1).max()) * 1000.0)
+        count = table.shape[1] if experts is None else experts
+        if count < table.shape[1]:
+            raise InputError(f"load: counts of {table.shape[1]} experts, but {count} per layer are declared")
+        _check_size(table.shape[0] - 1, count, "load")
+        whole = np.zeros((table.shape[0], count), dtype=np.int64)
+        whole[:, : table.shape[1]] = values.astype(np.int64)
+        return cls(np.zeros((table.shape[0] - 1, count, count), dtype=np.int64), whole, None, 0, 1)
+
+    @property
+    def has_affinity(self) -> bool:
+        """Whether anything is known of which expert follows which; where not, load alone can be balanced."""
+        return self.steps > 0
+
     def merged(self, other: Affinity) -> Affinity:
         """Add the counts of another trace of the same model."""
         if self.load.shape != other.load.shape or self.top_k != other.top_k:
@@ -145,17 +184,27 @@ def _check_shape(array: NDArray[np.integer]) -> None:
         raise InputError("trace: no expert per token and layer (k = 0)")
 
 
+def _check_size(matrices: int, experts: int, what: str) -> None:
+    """Refuse counts that no memory should be spent on."""
+    if matrices * experts * experts * 8 > _MOST_COUNT_BYTES:
+        possible = int((_MOST_COUNT_BYTES / (8 * matrices)) ** 0.5)
+        raise InputError(
+            f"{what}: {experts} experts per layer; at most {possible} are possible, since counts of pairs of experts "
+            f"may take {_MOST_COUNT_BYTES >> 30} GiB"
+        )
+
+
 def _checked_max(array: NDArray[np.integer], first_token: int) -> int:
     if array.size == 0:
         raise InputError("trace: no tokens; a trace needs at least one token to place experts by")
     if not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"trace: entries of type {array.dtype}; expected whole numbers (expert ids)")
-    if int(array.min()) < 0:
-        where = np.argwhere(array < 0)[0]
+    if int(array.min()) < -1:
+        where = np.argwhere(array < -1)[0]
         raise InputError(
             f"trace: token {first_token + int(where[0])}, layer {int(where[1])} names expert "
             f"{int(array[tuple(where)])}; "
-            "ids are not negative (remove dropped or padding tokens first)"
+            "ids are not negative (-1 means no expert)"
         )
     return int(array.max())
 
@@ -164,6 +213,7 @@ class _Counter:
     """Running counts of one trace."""
 
     def __init__(self, layers: int, experts: int, top_k: int) -> None:
+        _check_size(layers - 1 + (layers if top_k > 1 else 0), experts, "trace")
         self.shape = (layers, top_k)
         self.experts = experts
         self.transitions = np.zeros((layers - 1, experts * experts), dtype=np.int64)
@@ -184,23 +234,28 @@ class _Counter:
                 f"trace: token {first_token + int(where[0])}, layer {int(where[1])} names expert "
                 f"{int(array[tuple(where)])}, but there are {self.experts} per layer (ids from 0)"
             )
-        experts, (layers, top_k) = self.experts, self.shape
+        layers, top_k = self.shape
         ids = array.astype(np.int64)
         if top_k > 1:
             self._check_distinct(ids, first_token)
         for layer in range(layers):
             now = ids[:, layer]
-            self.load[layer] += np.bincount(now.ravel(), minlength=experts)
+            self.load[layer] += np.bincount(now[now >= 0], minlength=self.experts)
             if self.pairs is not None:
-                both = now[:, :, None] * experts + now[:, None, :]
-                self.pairs[layer] += np.bincount(both.ravel(), minlength=experts * experts)
+                self.pairs[layer] += self._pairs(now, now)
             if layer + 1 < layers:
-                pair = now[:, :, None] * experts + ids[:, layer + 1][:, None, :]
-                self.transitions[layer] += np.bincount(pair.ravel(), minlength=experts * experts)
+                self.transitions[layer] += self._pairs(now, ids[:, layer + 1])
+
+    def _pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count the pairs of two choices of each token, ``[experts * experts]``."""
+        both = ones[:, :, None] * self.experts + others[:, None, :]
+        if int(ones.min()) < 0 or int(others.min()) < 0:
+            both = both[(ones[:, :, None] >= 0) & (others[:, None, :] >= 0)]
+        return np.bincount(both.ravel(), minlength=self.experts * self.experts)
 
     def _check_distinct(self, ids: NDArray[np.int64], first_token: int) -> None:
         ordered = np.sort(ids, axis=2)
-        twice = np.argwhere(ordered[:, :, 1:] == ordered[:, :, :-1])
+        twice = np.argwhere((ordered[:, :, 1:] == ordered[:, :, :-1]) & (ordered[:, :, 1:] >= 0))
         if len(twice):
             token, layer, _ = (int(i) for i in twice[0])
             raise InputError(

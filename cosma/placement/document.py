@@ -111,9 +111,7 @@ class Placement:
             Topology.from_json(record["topology"]),
             devices,
             None if replicas is None else _replicas(replicas, devices, where),
-            record.get("metrics") or {},
-            record.get("certificate") or {},
-            record.get("solver") or {},
+            *(_entries(record, key, where) for key in ("metrics", "certificate", "solver")),
         )
 
 
@@ -140,7 +138,7 @@ def read_placement(path: Path | str) -> Placement:
     data = read_bytes(path, "placement")
     try:
         record = json.loads(data)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"placement {path}: not JSON ({error})") from error
     return Placement.from_json(record, f"placement {path}")
 
@@ -151,21 +149,30 @@ def _value(key: str, value: Any) -> str:
     return json.dumps(value)
 
 
+def _entries(record: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = record.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise FormatError(f"{where}: {key} is a {type(value).__name__}; expected an object")
+    return value or {}
+
+
 def _grid(rows: Any, where: str) -> NDArray[np.int64]:
     try:
         array = np.array(rows)
-    except ValueError as error:
-        raise FormatError(f"{where}: placement rows differ in length") from error
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"{where}: placement rows differ in length, or a number is too large") from error
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind != "i":
         raise FormatError(f"{where}: placement must be [layers][experts] of device numbers")
     return array.astype(np.int64)
 
 
 def _replicas(rows: Any, devices: NDArray[np.int64], where: str) -> Replicas:
     try:
-        held = tuple(tuple(tuple(int(d) for d in copies) for copies in row) for row in rows)
-    except (TypeError, ValueError) as error:
+        held = tuple(tuple(tuple(copies) for copies in row) for row in rows)
+    except TypeError as error:
         raise FormatError(f"{where}: replicas must be [layers][experts][devices]") from error
+    if any(type(device) is not int for row in held for copies in row for device in copies):
+        raise FormatError(f"{where}: replicas must be device numbers")
     if len(held) != devices.shape[0] or any(len(row) != devices.shape[1] for row in held):
         raise FormatError(f"{where}: replicas must list every expert of every layer")
     return held

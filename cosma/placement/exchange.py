@@ -1,4 +1,4 @@
-"""Placements of other tools, in and out.
+"""Placements of other tools, in and out; ``docs/placement_formats.md`` says exactly what each format is.
 
 - ExFlow's CSV: header ``Expert,Node``, one row per expert under its global number (``layer * experts + expert``).
 - EPLB's physical-to-logical map: ``[layers][places]``, the expert in every place, places numbered device by device.
@@ -6,8 +6,8 @@
 - The expert map of vLLM on Ascend: ``{"moe_layer_count", "layer_list": [{"layer_id", "device_count", "device_list":
   [{"device_id", "device_expert": [...]}]}]}``.
 
-A physical map needs every place filled, the same number on every device; a device with room left repeats an expert it
-already holds, which changes nothing.
+These maps need every place filled, and as many places on every device. ``filled`` gives the places that are left to
+copies of experts that live elsewhere, the busiest first, as a load balancer would.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,35 +25,115 @@ from cosma.files import read_bytes
 from cosma.placement.document import FORMAT, Placement, Replicas, dump_placement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from cosma.placement.topology import Topology
 
 FORMATS = ("cosma", "exflow", "eplb", "sglang", "vllm")
 
 
-def export(placement: Placement, form: str) -> str:
+def export(placement: Placement, form: str, *, load: NDArray[Any] | None = None, dense: Sequence[int] = ()) -> str:
     """Return a placement as text in one of ``FORMATS``.
+
+    Parameters
+    ----------
+    placement
+        What to write; formats that need every place filled get ``filled(placement, load)``.
+    form
+        The format.
+    load
+        ``[layers, experts]`` visits, which say whose copies fill free places; without it the experts with fewest
+        copies do.
+    dense
+        Layers of the model without experts that shall have a row of their own: the rows of ``eplb`` and ``sglang``
+        maps then are the model's layers (a dense layer's row repeats the experts in order, as SGLang writes it), and
+        ``layer_id`` of ``vllm`` skips them.
 
     Raises
     ------
     InputError
-        If the format is unknown or cannot hold replicas.
+        If the format is unknown, cannot hold replicas, or has no rows for dense layers.
     """
+    if form not in FORMATS:
+        raise InputError(f"format {form!r}: expected one of {', '.join(FORMATS)}")
+    numbers = layer_numbers(placement.layers, dense)
+    if form in {"cosma", "exflow"} and dense:
+        raise InputError(f"format {form} has no rows for layers without experts; eplb, sglang and vllm do")
     if form == "cosma":
         return dump_placement(placement)
     if form == "exflow":
         return _to_exflow(placement)
-    if form == "eplb":
-        return json.dumps(physical_to_logical(placement)) + "\n"
-    if form == "sglang":
-        return json.dumps({"physical_to_logical_map": physical_to_logical(placement)}) + "\n"
+    whole = filled(placement, load)
     if form == "vllm":
-        return json.dumps(_to_vllm(placement), indent=1) + "\n"
-    raise InputError(f"--format {form}: expected one of {', '.join(FORMATS)}")
+        return json.dumps(_to_vllm(whole, numbers), indent=1) + "\n"
+    rows = physical_to_logical(whole)
+    if dense:
+        plain = [place % placement.experts for place in range(len(rows[0]))]
+        by_number = dict(zip(numbers, rows, strict=True))
+        rows = [by_number.get(layer, plain) for layer in range(placement.layers + len(set(dense)))]
+    return json.dumps(rows if form == "eplb" else {"physical_to_logical_map": rows}) + "\n"
 
 
-def read_any(path: Path | str, topology: Topology | None, experts: int | None) -> Placement:
+def layer_numbers(layers: int, dense: Sequence[int]) -> list[int]:
+    """Return the model's number of every layer with experts, given those of the layers without.
+
+    Raises
+    ------
+    InputError
+        If a dense layer is numbered outside the model.
+    """
+    total = layers + len(set(dense))
+    outside = [layer for layer in dense if not 0 <= layer < total]
+    if outside:
+        raise InputError(f"dense layer {outside[0]}: the model has layers 0 to {total - 1}")
+    return [layer for layer in range(total) if layer not in set(dense)]
+
+
+def filled(placement: Placement, load: NDArray[Any] | None = None) -> Placement:
+    """Return the placement with as many experts on every device as on the fullest of any layer.
+
+    Free places get copies of experts that the device does not hold yet, the one with the most load per copy first. No
+    device is given an expert twice; one that holds all experts keeps its free places.
+    """
+    devices, experts = placement.topology.devices, placement.experts
+    held = np.zeros((placement.layers, experts, devices), dtype=bool)
+    for layer, row in enumerate(placement.copies()):
+        for expert, copies in enumerate(row):
+            held[layer, expert, list(copies)] = True
+    room = int(held.sum(axis=1).max())
+    if int(held.sum(axis=1).min()) == room:
+        return placement
+    rows = []
+    for layer, row in enumerate(placement.copies()):
+        weight = np.ones(experts) if load is None else np.asarray(load[layer], dtype=np.float64) + 1e-9
+        copies_of = [list(copies) for copies in row]
+        for _ in range(int(devices * room - held[layer].sum())):
+            free = room - held[layer].sum(axis=0)
+            count = held[layer].sum(axis=1)
+            wanted = np.where(held[layer].all(axis=1), -1.0, weight / count)
+            for expert in np.argsort(-wanted, kind="stable").tolist():
+                possible = np.where(held[layer, expert], -1, free)
+                if wanted[expert] > 0 and int(possible.max()) > 0:
+                    device = int(possible.argmax())
+                    held[layer, expert, device] = True
+                    copies_of[expert].append(device)
+                    break
+        rows.append(tuple(tuple(copies) for copies in copies_of))
+    return replace(placement, replicas=tuple(rows))
+
+
+def read_any(
+    path: Path | str,
+    topology: Topology | None,
+    experts: int | None,
+    *,
+    layers: int | None = None,
+    dense: Sequence[int] = (),
+    notes: list[str] | None = None,
+) -> Placement:
     """Read a placement in any of the formats, told apart by content.
 
     Parameters
@@ -63,6 +144,12 @@ def read_any(path: Path | str, topology: Topology | None, experts: int | None) -
         Devices, for formats that do not say (all but ours).
     experts
         Experts per layer, which ExFlow's CSV needs and maps can do without.
+    layers
+        Layers with experts of the model, where known: a map with more rows is matched to them.
+    dense
+        The model's layers without experts, whose rows a map may have.
+    notes
+        Gets what was noticed: rows left out, copies wasted.
 
     Raises
     ------
@@ -73,8 +160,9 @@ def read_any(path: Path | str, topology: Topology | None, experts: int | None) -
     """
     data = read_bytes(path, "placement")
     where = f"placement {path}"
+    said: list[str] = [] if notes is None else notes
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"{where}: not text ({error})") from error
     head = text.lstrip()[:1]
@@ -82,28 +170,26 @@ def read_any(path: Path | str, topology: Topology | None, experts: int | None) -
         return _from_exflow(text, _needed(topology, where), experts, where)
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}: not JSON ({error})") from error
     if isinstance(record, dict) and record.get("format") == FORMAT:
         return Placement.from_json(record, where)
+    needed = _needed(topology, where)
     if isinstance(record, dict) and "layer_list" in record:
-        return _from_vllm(record, _needed(topology, where), experts, where)
-    if isinstance(record, dict) and "physical_to_logical_map" in record:
-        return from_physical(record["physical_to_logical_map"], _needed(topology, where), experts, where)
-    if isinstance(record, list):
-        return from_physical(record, _needed(topology, where), experts, where)
-    raise FormatError(f"{where}: neither a cosma placement, nor an ExFlow, EPLB, SGLang or vLLM map")
+        lists = _vllm_lists(record, needed, where)
+    else:
+        if isinstance(record, dict) and "physical_to_logical_map" in record:
+            record = record["physical_to_logical_map"]
+        if not isinstance(record, list):
+            raise FormatError(f"{where}: neither a cosma placement, nor an ExFlow, EPLB, SGLang or vLLM map")
+        lists = _physical_lists(record, needed, where)
+    lists = _matched(lists, layers, dense, experts, where, said)
+    return _from_lists(lists, needed, experts, where, said)
 
 
 def physical_to_logical(placement: Placement) -> list[list[int]]:
     """Return the expert in every place, ``[layers][places]``, devices in order and places alike on each."""
-    rows = []
-    for row in placement.copies():
-        held: list[list[int]] = [[] for _ in range(placement.topology.devices)]
-        for expert, copies in enumerate(row):
-            for device in copies:
-                held[device].append(expert)
-        rows.append(held)
+    rows = _held(placement)
     room = max(len(places) for row in rows for places in row)
     for layer, held_row in enumerate(rows):
         for device, own in enumerate(held_row):
@@ -111,40 +197,115 @@ def physical_to_logical(placement: Placement) -> list[list[int]]:
                 raise InputError(
                     f"export: device {device} holds no expert of layer {layer}; a physical map cannot say that"
                 )
-            own.extend([own[0]] * (room - len(own)))
+            # Only a device that holds every expert has places left here.
+            own.extend(own[place % len(own)] for place in range(room - len(own)))
     return [[expert for places in row for expert in places] for row in rows]
 
 
+def _held(placement: Placement) -> list[list[list[int]]]:
+    """Return the experts on every device of every layer."""
+    rows = []
+    for row in placement.copies():
+        held: list[list[int]] = [[] for _ in range(placement.topology.devices)]
+        for expert, copies in enumerate(row):
+            for device in copies:
+                held[device].append(expert)
+        rows.append(held)
+    return rows
+
+
 def from_physical(rows: Any, topology: Topology, experts: int | None, where: str) -> Placement:
-    """Build a placement from a physical-to-logical map."""
+    """Build a placement from a physical-to-logical map; -1 is an empty place."""
+    return _from_lists(_physical_lists(rows, topology, where), topology, experts, where, [])
+
+
+def _physical_lists(rows: Any, topology: Topology, where: str) -> list[list[list[int]]]:
     try:
         table = np.array(rows)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise FormatError(f"{where}: physical map rows differ in length") from error
-    if table.ndim != 2 or not np.issubdtype(table.dtype, np.integer):
+    if table.ndim != 2 or table.dtype.kind != "i" or 0 in table.shape:
         raise FormatError(f"{where}: a physical map is [layers][places] of expert numbers")
     if table.shape[1] % topology.devices:
         raise FormatError(f"{where}: {table.shape[1]} places do not divide among {topology.devices} devices")
+    if int(table.min()) < -1:
+        raise FormatError(f"{where}: expert {int(table.min())}; experts are not negative (-1 is an empty place)")
     room = table.shape[1] // topology.devices
-    lists = [[row[device * room : (device + 1) * room].tolist() for device in range(topology.devices)] for row in table]
-    return _from_lists(lists, topology, experts, where)
+    return [
+        [[e for e in row[d * room : (d + 1) * room].tolist() if e >= 0] for d in range(topology.devices)]
+        for row in table
+    ]
 
 
-def _from_lists(layers: list[list[list[int]]], topology: Topology, experts: int | None, where: str) -> Placement:
+def _matched(
+    lists: list[list[list[int]]],
+    layers: int | None,
+    dense: Sequence[int],
+    experts: int | None,
+    where: str,
+    notes: list[str],
+) -> list[list[list[int]]]:
+    """Leave the rows of dense layers out of a map that has more rows than there are layers with experts."""
+    if layers is None or len(lists) == layers:
+        return lists
+    more = len(lists) - layers
+    if more < 0:
+        raise InputError(f"{where}: a map of {len(lists)} layers for a trace of {layers} layers with experts")
+    if more == len(set(dense)):
+        kept = layer_numbers(layers, dense)
+        notes.append(f"rows {', '.join(str(layer) for layer in sorted(set(dense)))} of the map are of dense layers")
+        return [lists[row] for row in kept]
+    count = experts if experts is not None else 1 + max((e for row in lists for held in row for e in held), default=0)
+    if all(_in_order(row, count) for row in lists[:more]):
+        rows = "row 0" if more == 1 else f"rows 0 to {more - 1}"
+        notes.append(
+            f"{rows} of the map taken for dense layers: the map has {len(lists)} rows, the trace {layers} layers with "
+            "experts, and experts lie there in order, as servers write it for layers without any"
+        )
+        return lists[more:]
+    raise InputError(
+        f"{where}: a map of {len(lists)} layers for a trace of {layers} layers with experts; declare which "
+        f"{more} layers are dense"
+    )
+
+
+def _in_order(row: list[list[int]], experts: int) -> bool:
+    flat = [expert for held in row for expert in held]
+    return flat == [place % experts for place in range(len(flat))]
+
+
+def _from_lists(
+    layers: list[list[list[int]]], topology: Topology, experts: int | None, where: str, notes: list[str]
+) -> Placement:
     """Build a placement from the experts on every device of every layer."""
     largest = max((expert for row in layers for held in row for expert in held), default=-1)
+    places = max(sum(len(held) for held in row) for row in layers)
     count = experts if experts is not None else largest + 1
+    if count > places or largest >= count:
+        raise FormatError(
+            f"{where}: "
+            + (f"{places} places for {count} experts; some expert is on no device" if count > places else
+               f"an expert {largest} of {count}")
+        )  # fmt: skip
     copies: list[list[list[int]]] = [[[] for _ in range(count)] for _ in layers]
+    wasted = 0
     for layer, row in enumerate(layers):
         for device, held in enumerate(row):
             for expert in held:
                 if not 0 <= expert < count:
                     raise FormatError(f"{where}: layer {layer}, device {device} holds expert {expert} of {count}")
-                if device not in copies[layer][expert]:
+                if device in copies[layer][expert]:
+                    wasted += 1
+                else:
                     copies[layer][expert].append(device)
         missing = [expert for expert in range(count) if not copies[layer][expert]]
         if missing:
             raise FormatError(f"{where}: layer {layer}: expert {missing[0]} is on no device ({len(missing)} missing)")
+    if wasted:
+        notes.append(
+            f"{wasted} places repeat an expert that their device already holds: copies that are wasted, since they "
+            "neither share load between devices nor save a crossing"
+        )
     replicas: Replicas = tuple(tuple(tuple(held) for held in row) for row in copies)
     homes = np.array([[held[0] for held in row] for row in replicas], dtype=np.int64)
     single = all(len(held) == 1 for row in replicas for held in row)
@@ -185,36 +346,48 @@ def _from_exflow(text: str, topology: Topology, experts: int | None, where: str)
     return Placement(topology, devices)
 
 
-def _to_vllm(placement: Placement) -> dict[str, Any]:
+def _to_vllm(placement: Placement, numbers: Sequence[int]) -> dict[str, Any]:
     layers = []
-    for layer, row in enumerate(placement.copies()):
-        held: list[list[int]] = [[] for _ in range(placement.topology.devices)]
-        for expert, copies in enumerate(row):
-            for device in copies:
-                held[device].append(expert)
+    for layer, held in zip(numbers, _held(placement), strict=True):
         devices = [{"device_id": device, "device_expert": experts} for device, experts in enumerate(held)]
         layers.append({"layer_id": layer, "device_count": len(devices), "device_list": devices})
     return {"moe_layer_count": placement.layers, "layer_list": layers}
 
 
-def _from_vllm(record: dict[str, Any], topology: Topology, experts: int | None, where: str) -> Placement:
+def _vllm_lists(record: dict[str, Any], topology: Topology, where: str) -> list[list[list[int]]]:
+    """Return the lists of an expert map; layers in the order of their numbers, which may start anywhere."""
     try:
+        entries = record["layer_list"]
+        numbers = [int(layer.get("layer_id", at)) for at, layer in enumerate(entries)]
         layers = []
-        for layer in sorted(record["layer_list"], key=lambda item: int(item["layer_id"])):
-            devices = sorted(layer["device_list"], key=lambda item: int(item["device_id"]))
-            layers.append([[int(expert) for expert in device["device_expert"]] for device in devices])
-    except (KeyError, TypeError, ValueError) as error:
+        for _, layer in sorted(zip(numbers, entries, strict=True), key=lambda item: item[0]):
+            devices = layer["device_list"]
+            ids = [int(device.get("device_id", at)) for at, device in enumerate(devices)]
+            if sorted(ids) != list(range(len(ids))):
+                raise FormatError(f"{where}: devices are numbered {sorted(ids)[:8]}; expected 0 to {len(ids) - 1}")
+            ordered = [device for _, device in sorted(zip(ids, devices, strict=True), key=lambda item: item[0])]
+            layers.append([[_expert(expert) for expert in device["device_expert"]] for device in ordered])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(f"{where}: not a vLLM expert map ({error!r})") from error
+    if len(set(numbers)) != len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise FormatError(f"{where}: layer {twice} appears twice")
     if not layers or any(len(row) != topology.devices for row in layers):
         raise FormatError(
             f"{where}: the map has {[len(row) for row in layers][:1]} devices, the topology {topology.devices}"
         )
-    return _from_lists(layers, topology, experts, where)
+    return layers
+
+
+def _expert(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"expert {value!r}")
+    return value
 
 
 def _needed(topology: Topology | None, where: str) -> Topology:
     if topology is None:
         raise InputError(
-            f"{where}: this format does not say how devices form nodes; give --nodes and --devices-per-node"
+            f"{where}: this format does not say how devices form nodes; give the number of nodes and of devices in each"
         )
     return topology

@@ -26,7 +26,7 @@ def crossing_shares(affinity: Affinity, topology: Topology, devices: NDArray[np.
     for layer in range(affinity.layers - 1):
         crossed = levels[np.ix_(devices[layer], devices[layer + 1])]
         counts += np.bincount(crossed.ravel(), affinity.transitions[layer].ravel(), minlength=topology.levels + 1)
-    shares: NDArray[np.float64] = counts[:-1] / affinity.steps
+    shares: NDArray[np.float64] = counts[:-1] / max(1, affinity.steps)
     return shares
 
 
@@ -41,8 +41,13 @@ def device_load(affinity: Affinity, topology: Topology, devices: NDArray[np.inte
 
 def imbalance(affinity: Affinity, topology: Topology, devices: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return, per layer, the fullest device's visits over the mean device's."""
-    load = device_load(affinity, topology, devices)
-    ratio: NDArray[np.float64] = load.max(axis=1) / load.mean(axis=1)
+    return peak_ratios(device_load(affinity, topology, devices).astype(np.float64))
+
+
+def peak_ratios(load: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return, per layer, the largest of ``[layers, devices]`` over the mean; 1 for a layer nobody visits."""
+    mean = load.mean(axis=1)
+    ratio: NDArray[np.float64] = np.where(mean > 0, load.max(axis=1) / np.where(mean > 0, mean, 1.0), 1.0)
     return ratio
 
 

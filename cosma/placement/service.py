@@ -92,6 +92,8 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
 
 
 def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
+    if not affinity.has_affinity:
+        return _place_load(affinity, topology, options)
     homes, method, optimal = _homes(affinity, topology, options)
     replicas: Replicas | None = None
     if options.replicas_per_device:
@@ -112,6 +114,41 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
     if options.current is not None:
         measured["moved"] = int((options.current != homes).sum())
     placement = Placement(topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver)
+    check_placement(placement, options.replicas_per_device)
+    return placement
+
+
+def _place_load(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
+    """Place by load alone: what a table of counts allows."""
+    from cosma.placement.load_only import even_homes, least_imbalance
+
+    if options.strategy not in {"auto", "search", "vanilla", "eplb"} or options.max_moves is not None:
+        raise InputError(
+            "counts of load say nothing of which expert follows which: they can be placed by load alone "
+            "(strategy auto, vanilla or eplb), without a budget of moves"
+        )
+    if options.strategy in {"vanilla", "eplb"}:
+        homes, method, _ = _homes(affinity, topology, options)
+    else:
+        homes, method = even_homes(affinity, topology), "packing by load, then exchanges"
+    replicas = (
+        baselines.eplb_replicated(affinity, topology, options.replicas_per_device)
+        if (options.replicas_per_device)
+        else None
+    )
+    if replicas is not None:
+        homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    measured = metrics.summary(affinity, topology, homes)
+    measured |= {"mean_cost": None, "crossing_shares": None}
+    least = float(least_imbalance(affinity, topology, options.replicas_per_device).mean())
+    reached = float(measured["imbalance"])
+    proven = reached <= least * (1 + 1e-9)
+    certificate = {
+        "status": "optimal" if proven else "feasible", "of": "imbalance", "lower_bound": min(least, reached),
+        "gap": 0.0 if proven else (reached - least) / reached, "method": "load of one copy",
+    }  # fmt: skip
+    solver = {"strategy": options.strategy, "method": method, "seed": options.seed}
+    placement = Placement(topology, homes, replicas, measured, certificate, solver)
     check_placement(placement, options.replicas_per_device)
     return placement
 

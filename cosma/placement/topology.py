@@ -8,6 +8,7 @@ distance is an ultrametric; staying on a device is free. ExFlow's default (arXiv
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_COSTS = (2.0, 1.0)
+#: Most devices of a topology; tables of distances have a row and a column for each.
+MOST_DEVICES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Topology:
         levels = len(self.crossing_costs)
         if not self.paths or levels == 0:
             raise InputError("topology: no devices; give at least one node with one device")
+        _check_number(len(self.paths))
         for device, path in enumerate(self.paths):
             if len(path) != levels:
                 raise InputError(
@@ -99,6 +103,7 @@ class Topology:
             raise InputError(
                 f"topology: {tuple(branching)} has a level without members; every count must be at least 1"
             )
+        _check_number(math.prod(int(count) for count in branching))
         paths = tuple(tuple(int(i) for i in index) for index in np.ndindex(*branching))
         return cls(
             paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities))
@@ -114,6 +119,7 @@ class Topology:
         """Build nodes of unequal size: ``devices_in_node[n]`` devices in node ``n``."""
         if any(count < 1 for count in devices_in_node):
             raise InputError(f"topology: nodes of {tuple(devices_in_node)} devices; every node needs at least one")
+        _check_number(sum(int(count) for count in devices_in_node))
         paths = tuple((node, device) for node, count in enumerate(devices_in_node) for device in range(count))
         return cls(
             paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities))
@@ -229,5 +235,10 @@ class Topology:
             if record.get("paths") is not None:
                 return cls(tuple(tuple(int(i) for i in path) for path in record["paths"]), costs, held)
             return cls.grid(int(record["nodes"]), int(record["devices_per_node"]), costs, held)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FormatError(f"topology: expected nodes and devices_per_node as whole numbers ({error!r})") from error
+
+
+def _check_number(devices: int) -> None:
+    if devices > MOST_DEVICES:
+        raise InputError(f"topology: {devices} devices; at most {MOST_DEVICES} are supported")

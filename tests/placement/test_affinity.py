@@ -54,7 +54,7 @@ def test_chunks_make_no_difference(small_tokens: np.ndarray) -> None:
         (np.zeros((5, 1), dtype=int), 4, "1 layer"),
         (np.zeros((5, 3)), 4, "float64"),
         (np.full((5, 3), 7), 4, "token 0, layer 0 names expert 7"),
-        (np.array([[0, 1], [2, -1]]), 4, "token 1, layer 1 names expert -1"),
+        (np.array([[0, 1], [2, -2]]), 4, "token 1, layer 1 names expert -2"),
         (np.zeros((5, 3, 2), dtype=int), 4, "one expert twice"),
     ],
 )
@@ -134,7 +134,7 @@ def test_bad_files_are_refused(tmp_path: Path, small_tokens: np.ndarray) -> None
     with pytest.raises(FormatError, match="archive"):
         open_trace(tmp_path / "a.npz")
     np.savez(tmp_path / "two.npz", a=small_tokens, b=small_tokens)
-    with pytest.raises(InputError, match="--array"):
+    with pytest.raises(InputError, match="choose the array"):
         open_trace(tmp_path / "two.npz")
     with pytest.raises(InputError, match="holds a, b"):
         open_trace(tmp_path / "two.npz", "c")
@@ -143,9 +143,9 @@ def test_bad_files_are_refused(tmp_path: Path, small_tokens: np.ndarray) -> None
     (tmp_path / "cut.npy").write_bytes(data[:-100])
     with pytest.raises(FormatError, match="cut short"):
         read_affinity(open_trace(tmp_path / "cut.npy"))
-    (tmp_path / "t.csv").write_text("1")
+    (tmp_path / "t.parquet").write_text("1")
     with pytest.raises(InputError, match="unknown kind"):
-        open_trace(tmp_path / "t.csv")
+        open_trace(tmp_path / "t.parquet")
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(FormatError, match="Python objects"):
         read_affinity(open_trace(tmp_path / "o.npy"))
