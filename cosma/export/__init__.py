@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from cosma.export.header import c_header
     from cosma.export.tables import instructions_csv, stays_csv
     from cosma.export.tflm import tflm_metadata
-    from cosma.export.visitor import PlanVisitor, visit
+    from cosma.export.visitor import Place, PlanVisitor, visit
 
 _HOME = {
+    "Place": "visitor",
     "PlanVisitor": "visitor",
     "c_header": "header",
     "instructions_csv": "tables",
@@ -20,7 +21,7 @@ _HOME = {
     "visit": "visitor",
 }
 
-__all__ = ["PlanVisitor", "c_header", "instructions_csv", "stays_csv", "tflm_metadata", "visit"]
+__all__ = ["Place", "PlanVisitor", "c_header", "instructions_csv", "stays_csv", "tflm_metadata", "visit"]
 
 
 def __getattr__(name: str) -> Any:
