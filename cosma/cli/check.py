@@ -19,6 +19,7 @@ def check(
         Path | None, typer.Argument(metavar="[MODEL]", help="Also check that the plan covers this model.")
     ] = None,
     dim: options.Dim = None,
+    bound: options.Bound = None,
     json: options.Json = False,
 ) -> None:
     """Replay a plan: is it valid, and does it cost what it says?
@@ -38,7 +39,7 @@ def check(
         from cosma.compiler.compile import read_model
         from cosma.graph.fusion import fuse_epilogues
 
-        graph = read_model(model, loaded.sizes(options.parse_dims(dim))).graph
+        graph = read_model(model, loaded.sizes(options.parse_sizes(dim, bound))).graph
         graph = graph if loaded.dtype is None else graph.with_dtype(loaded.dtype)
         graph = fuse_epilogues(graph) if loaded.accelerator.fusion == Fusion.EPILOGUE else graph
     report = replay(loaded, graph)

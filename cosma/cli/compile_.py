@@ -33,6 +33,7 @@ def compile_(
     fusion: options.FusionMode = None,
     dtype: options.Dtype = None,
     dim: options.Dim = None,
+    bound: options.Bound = None,
     strategy: Annotated[
         str, typer.Option("--strategy", help="See `cosma presets`; or ORDER+REPLACEMENT+ADDRESSES.")
     ] = "auto",
@@ -83,7 +84,7 @@ def compile_(
     if export_model is not None:
         if start:
             raise InputError("--export-model writes the program and solves nothing: it takes no --start")
-        _export(model, chosen, export_model, dtype=dtype, dims=options.parse_dims(dim))
+        _export(model, chosen, export_model, dtype=dtype, dims=options.parse_sizes(dim, bound))
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
     with Interruption() as interruption, _ProgressLine(quiet=json) as line:
@@ -94,7 +95,7 @@ def compile_(
             limits=limits,
             seed=seed,
             dtype=dtype,
-            dims=options.parse_dims(dim),
+            dims=options.parse_sizes(dim, bound),
             solver=solver,
             starts=start or (),
             sink=line,

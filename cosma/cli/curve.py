@@ -25,6 +25,7 @@ def curve(
     fusion: options.FusionMode = None,
     dtype: options.Dtype = None,
     dim: options.Dim = None,
+    bound: options.Bound = None,
     strategy: Annotated[str, typer.Option("--strategy", help="How each point is planned.")] = "auto",
     effort: Annotated[float, typer.Option("--effort", metavar="S", help="Work on each point, nominal seconds.")] = 1.0,
     points: Annotated[int, typer.Option("--points", help="How many capacities.")] = 16,
@@ -52,7 +53,7 @@ def curve(
         accelerator, scratchpad=stand_in, alignment=alignment, operands=operands, weights=weights,
         reserved=reserved, in_place=in_place, fusion=fusion,
     )  # fmt: skip
-    graph = read_model(model, options.parse_dims(dim)).graph
+    graph = read_model(model, options.parse_sizes(dim, bound)).graph
     graph = graph if dtype is None else graph.with_dtype(dtype)
     found = make_curve(
         graph,

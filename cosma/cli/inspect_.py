@@ -17,6 +17,7 @@ LARGEST = 5
 def inspect_(
     model: options.Model,
     dim: options.Dim = None,
+    bound: options.Bound = None,
     dtype: options.Dtype = None,
     alignment: options.Alignment = None,
     json: options.Json = False,
@@ -26,7 +27,7 @@ def inspect_(
     from cosma.compiler.compile import read_model
     from cosma.units import format_size, parse_size
 
-    source = read_model(model, options.parse_dims(dim))
+    source = read_model(model, options.parse_sizes(dim, bound))
     graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     align = 64 if alignment is None else parse_size(alignment, "--alignment")
     facts = describe(graph, align)

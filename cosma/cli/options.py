@@ -17,6 +17,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Dim = Annotated[
     list[str] | None, typer.Option("--dim", metavar="NAME=N", help="Bind a symbolic dimension; repeat for more.")
 ]
+Bound = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bound", metavar="TENSOR=N", help="Most that a result can hold whose size is known only at run time."
+    ),
+]
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="Count every floating-point tensor as this type, e.g. int8.")
 ]
@@ -43,7 +49,22 @@ TimeLimit = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Same input, options and seed give the same bytes.")]
 
 
-def parse_dims(entries: list[str] | None) -> dict[str, int]:
+def parse_sizes(dims: list[str] | None, bounds: list[str] | None) -> dict[str, int]:
+    """Sizes from ``--dim`` and ``--bound``.
+
+    Raises
+    ------
+    InputError
+        If an entry is malformed, or a name is given two sizes.
+    """
+    sizes = parse_dims(dims)
+    for name, size in parse_dims(bounds, "--bound").items():
+        if sizes.setdefault(name, size) != size:
+            raise InputError(f"--bound {name}={size} contradicts --dim {name}={sizes[name]}")
+    return sizes
+
+
+def parse_dims(entries: list[str] | None, option: str = "--dim") -> dict[str, int]:
     """Read ``NAME=N`` pairs; the last ``=`` separates, so names may contain one.
 
     Raises
@@ -55,9 +76,9 @@ def parse_dims(entries: list[str] | None) -> dict[str, int]:
     for entry in entries or []:
         name, separator, value = entry.rpartition("=")
         if not separator or not name or not (value.isascii() and value.isdigit() and len(value) <= 19):
-            raise InputError(f"--dim {entry!r}: write NAME=N with a whole number, such as batch=1")
+            raise InputError(f"{option} {entry!r}: write NAME=N with a whole number, such as batch=1")
         if name in dims and dims[name] != int(value):
-            raise InputError(f"--dim {name} is given twice, as {dims[name]} and {value}")
+            raise InputError(f"{option} {name} is given twice, as {dims[name]} and {value}")
         dims[name] = int(value)
     return dims
 

@@ -24,6 +24,7 @@ def run(
         str | None, typer.Option("--kernels", help="onnxruntime or reference; the better one installed by default.")
     ] = None,
     dim: options.Dim = None,
+    bound: options.Bound = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def run(
             loaded,
             model,
             inputs=None if inputs is None else read_arrays(inputs),
-            dims=options.parse_dims(dim),
+            dims=options.parse_sizes(dim, bound),
             kernels=kernels,  # type: ignore[arg-type]  # checked above
             seed=seed,
         )

@@ -21,6 +21,7 @@ def trace(
         Path | None, typer.Option("--model", metavar="MODEL", help="Take multiply-accumulates from this model.")
     ] = None,
     dim: options.Dim = None,
+    bound: options.Bound = None,
     accelerator: options.AcceleratorName = None,
     bandwidth: Annotated[
         str | None, typer.Option("--bandwidth", metavar="SIZE", help="Off-chip bytes per second, e.g. 1.6GB.")
@@ -53,7 +54,7 @@ def trace(
     claim_outputs({"--output": (output, PLAN)}, json=json)
     loaded = load_plan(plan)
     chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
-    macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_dims(dim)))
+    macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
     found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
     if output is not None:
         deliver(output, trace_json(loaded, found), "the trace")

@@ -68,6 +68,7 @@ def compile(
     seed: SupportsIndex = 0,
     dtype: str | None = None,
     dims: Mapping[str, SupportsIndex] | None = None,
+    bounds: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
 ) -> Plan:
@@ -93,6 +94,8 @@ def compile(
         Count every floating-point tensor as if its elements were of this type.
     dims
         Values for the symbolic dimensions of an ONNX model.
+    bounds
+        The most that results of an ONNX model can hold whose size is known only when it runs, by tensor.
     solver
         Profile of the back end for strategies that solve programs: a name from ``cosma presets`` or a TOML file.
     starts
@@ -120,6 +123,7 @@ def compile(
         seed=seed,
         dtype=dtype,
         dims=dims,
+        bounds=bounds,
         solver=solver,
         starts=starts,
     ).plan
@@ -134,6 +138,7 @@ def run_compile(
     seed: SupportsIndex = 0,
     dtype: str | None = None,
     dims: Mapping[str, SupportsIndex] | None = None,
+    bounds: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
     sink: ProgressSink | None = None,
@@ -147,7 +152,7 @@ def run_compile(
     for hook, what in ((sink, "sink"), (interrupted, "interrupted")):
         if hook is not None and not callable(hook):
             raise InputError(f"{what} must be callable, not {door.shown(hook)}")
-    source = read_model(model, dims)
+    source = read_model(model, dims, bounds)
     graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     problem = build_problem(graph, accelerator)
     _warn_of_odd_fit(problem)
@@ -228,7 +233,9 @@ def _warn_of_odd_fit(problem: Problem) -> None:
 
 
 def read_model(
-    model: Graph | LoadedModel | Path | str, dims: Mapping[str, SupportsIndex] | None = None
+    model: Graph | LoadedModel | Path | str,
+    dims: Mapping[str, SupportsIndex] | None = None,
+    bounds: Mapping[str, SupportsIndex] | None = None,
 ) -> LoadedModel:
     """Resolve what a user gave as a model; a graph that is no ONNX file has no hash and no dimensions."""
     from cosma.frontend import LoadedModel, load_onnx
@@ -236,7 +243,7 @@ def read_model(
 
     if isinstance(model, str | os.PathLike):
         if not str(door.path(model, "model")).endswith(".json"):
-            return load_onnx(model, dims=dims)
+            return load_onnx(model, dims=dims, bounds=bounds)
         from cosma.graph.json_format import load_graph
 
         model = load_graph(model)

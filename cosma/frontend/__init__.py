@@ -35,7 +35,12 @@ from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
 __all__ = ["LoadedModel", "NodeFate", "NodeRecord", "load_onnx"]
 
 
-def load_onnx(path: Path | str, *, dims: Mapping[str, SupportsIndex] | None = None) -> LoadedModel:
+def load_onnx(
+    path: Path | str,
+    *,
+    dims: Mapping[str, SupportsIndex] | None = None,
+    bounds: Mapping[str, SupportsIndex] | None = None,
+) -> LoadedModel:
     """Read an ONNX model as a graph of operators over tensors whose sizes are all known.
 
     Weights are declared, never read: external data need not be there and is not looked for.
@@ -46,6 +51,9 @@ def load_onnx(path: Path | str, *, dims: Mapping[str, SupportsIndex] | None = No
         The ``.onnx`` file.
     dims
         Sizes of the model's dynamic dimensions, by symbol; a dimension without a name is ``input.axis``.
+    bounds
+        The most that results can hold whose size is known only when the model runs, by tensor, or by ``tensor.axis``
+        where several axes are open. An operator that limits its own result is planned for that limit without.
 
     Returns
     -------
@@ -60,4 +68,6 @@ def load_onnx(path: Path | str, *, dims: Mapping[str, SupportsIndex] | None = No
     """
     from cosma.frontend.importer import import_model
 
-    return import_model(door.path(path, "model"), door.counts_by_name(dims, "dims", error=ModelLoadError))
+    sizes = door.counts_by_name(dims, "dims", error=ModelLoadError)
+    sizes.update(door.counts_by_name(bounds, "bounds", error=ModelLoadError))
+    return import_model(door.path(path, "model"), sizes)

@@ -1,21 +1,166 @@
 """If, Loop and Scan: what can be said about them before the model runs.
 
-They are opaque operators that read what their subgraphs capture. Two things are exact all the same: an If whose
-condition is known is the branch it takes, and a Loop that nothing can end early runs its trip count.
+They are opaque operators that read what their subgraphs capture, with these exceptions:
+
+- An If whose condition is known is the branch it takes.
+- A Loop that carries sequences and runs a known number of rounds is unrolled: a sequence is the list of its tensors.
+
+Types of their results follow from a walk over the subgraph: a state that leaves the body as it came in keeps its shape,
+whatever the number of rounds; a Loop that nothing can end early runs its trip count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cosma.errors import ModelLoadError
 from cosma.frontend.evaluate import Evaluator, tensor_array
-from cosma.frontend.nodes import Node, readable
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.loaded import NodeFate
+from cosma.frontend.nodes import Node, make_node, readable
+from cosma.frontend.records import Step
+from cosma.frontend.values import Value
 
 if TYPE_CHECKING:
     from onnx import GraphProto
+
+    from cosma.frontend.walk import Walk
+
+Operands = tuple[Value | None, ...]
+
+#: Most nodes that an unrolled Loop may have; a longer one is no longer a graph that anybody wants to plan.
+MOST_UNROLLED_NODES = 20_000
+
+
+class ControlFlow:
+    """Puts nodes in place of an If of known condition, and of a Loop over sequences.
+
+    Parameters
+    ----------
+    walk
+        The walk the nodes belong to.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+
+    def handle(self, node: Node, operands: Operands) -> bool:
+        """Handle a node if others take its place.
+
+        Raises
+        ------
+        ModelLoadError
+            If a Loop carries sequences and its number of rounds is not known.
+        """
+        if node.type == "If":
+            return self._take_branch(node, operands)
+        if node.type == "Loop" and _carries_sequences(node, operands):
+            self._unroll(node, operands)
+            return True
+        return False
+
+    def _take_branch(self, node: Node, operands: Operands) -> bool:
+        walk = self._walk
+        condition = operands[0] if operands else None
+        array = walk.evaluator.array(condition) if condition is not None and condition.constant else None
+        if array is None or array.size != 1:
+            return False
+        branch = node.attributes.get("then_branch" if bool(array.reshape(())) else "else_branch")
+        if branch is None:
+            raise ModelLoadError(f"{node} lacks one of its branches")
+        renames = branch_renames(branch.g, walk.values, node.renames, node.first_output)
+        for tensor in branch.g.initializer:
+            name = readable(tensor.name)
+            walk.add_weight(renames.get(name, name), tensor)
+        self._yield(node, self._inline(branch.g, renames))
+        walk.spliced += 1
+        return True
+
+    def _inline(self, graph: GraphProto, renames: Mapping[str, str]) -> list[Value]:
+        """Walk the nodes of a subgraph under new names; what it yields."""
+        walk = self._walk
+        inner = [renamed(make_node(proto), renames) for proto in graph.node]
+        results = [renames.get(readable(v.name), readable(v.name)) for v in graph.output]
+        walk.read.update(name for n in inner for name in n.reads)
+        walk.read.update(results)
+        walk.run(inner)
+        return [walk.values[name] for name in results]
+
+    def _yield(self, node: Node, found: Sequence[Value]) -> None:
+        """Record that a node's results are what the nodes in its place yield."""
+        walk = self._walk
+        for name, value in zip(node.outputs, found, strict=False):
+            if name:
+                if value.elements is None:
+                    walk.types.check(node, name, value.type)
+                walk.values[name] = replace(value, name=name)
+        constant = all(part.constant for value in found for part in (value.elements or (value,)))
+        views = tuple(walk.values[name] for name in node.outputs if name)
+        walk.steps.append(Step(node, NodeFate.FOLDED if constant else NodeFate.VIEW, tuple(found), views))
+
+    def _unroll(self, node: Node, operands: Operands) -> None:
+        walk = self._walk
+        body = node.attributes["body"].g
+        count = trip_count(node, operands, walk.evaluator)
+        if count is None or count * len(body.node) > MOST_UNROLLED_NODES:
+            rounds = "a number of rounds that is known only when the model runs" if count is None else f"{count} rounds"
+            raise ModelLoadError(
+                f"{node} carries a sequence through {rounds}, so what the sequence holds cannot be listed; collect "
+                "tensors instead (a further output of the loop body), or export with a small, fixed number of rounds"
+            )
+        prefix = node.first_output
+        states: list[Value] = [value for value in operands[2:] if value is not None]
+        if len(states) != len(body.input) - 2:
+            raise ModelLoadError(f"{node} carries {len(states)} states and its body takes {len(body.input) - 2}")
+        collected: list[list[Value]] = [[] for _ in body.output[1 + len(states) :]]
+        shared: dict[str, str] = {}
+        for tensor in body.initializer:
+            name = readable(tensor.name)
+            shared[name] = f"{prefix}/{name}" if name in walk.values else name
+            walk.add_weight(shared[name], tensor)
+        for i in range(count):
+            renames = {**branch_renames(body, walk.values, node.renames, f"{prefix}/{i}"), **shared}
+            renames.update(self._round_inputs(body, f"{prefix}/{i}", i, states))
+            found = self._inline(body, renames)
+            states = found[1 : 1 + len(states)]
+            for column, value in zip(collected, found[1 + len(states) :], strict=True):
+                column.append(value)
+        if collected and not count:
+            raise ModelLoadError(f"{node} runs no round, so what it collects has no shape; remove it")
+        stacked = [self._stack(node, i, column) for i, column in enumerate(collected, len(states))]
+        self._yield(node, [*states, *stacked])
+
+    def _round_inputs(self, body: GraphProto, prefix: str, number: int, states: Sequence[Value]) -> dict[str, str]:
+        """Names under which one round reads its number, its condition and its states."""
+        import numpy as np
+
+        walk = self._walk
+        renames: dict[str, str] = {}
+        names = [readable(value.name) for value in body.input]
+        for name, content in ((names[0], np.array(number, np.int64)), (names[1], np.array(True))):
+            own = renames[name] = f"{prefix}/{name}"
+            element = 7 if content.dtype == np.int64 else 9
+            walk.values[own] = Value(own, element, (), own, constant=True, array=content, evaluated=True)
+        for name, value in zip(names[2:], states, strict=True):
+            own = renames[name] = f"{prefix}/{name}"
+            walk.values[own] = value
+        return renames
+
+    def _stack(self, node: Node, index: int, column: Sequence[Value]) -> Value:
+        """Join what the rounds collected along a new first axis."""
+        name = node.outputs[index] if index < len(node.outputs) else ""
+        first = column[0]
+        if any(value.type != first.type for value in column):
+            raise ModelLoadError(f"{node} collects tensors of different types in {name!r}")
+        return self._walk.join(name, column)
+
+
+def _carries_sequences(node: Node, operands: Operands) -> bool:
+    if any(operand is not None and operand.elements is not None for operand in operands):
+        return True
+    body = node.attributes.get("body")
+    return body is not None and any(value.type.HasField("sequence_type") for value in body.g.output)
 
 
 def branch_renames(
@@ -56,24 +201,20 @@ def renamed(node: Node, renames: Mapping[str, str]) -> Node:
     )
 
 
-def with_trip_count(
-    node: Node, operands: tuple[Value | None, ...], index: int, found: TensorType, evaluator: Evaluator
-) -> TensorType:
-    """Type of a Loop's result with the number of rounds filled in, where it is known.
+def trip_count(node: Node, operands: Sequence[Value | None], evaluator: Evaluator) -> int | None:
+    """How many rounds a Loop runs; None where that is not known in advance.
 
     A Loop runs its trip count if the condition starts as true and the body passes it on or sets it to true.
     """
-    carried = len(operands) - 2
-    if node.type != "Loop" or node.domain or index < carried or not found.shape or found.shape[0] is not None:
-        return found
-    limit, condition = operands[0], operands[1] if len(operands) > 1 else None
+    limit, condition = (*operands, None, None)[:2]
     rounds = evaluator.array(limit) if limit is not None and limit.constant else None
     starts = evaluator.array(condition) if condition is not None and condition.constant else None
-    if rounds is None or rounds.size != 1 or (condition is not None and (starts is None or not starts.all())):
-        return found
-    if not _stays_true(node.attributes["body"].g):
-        return found
-    return TensorType(found.element, (max(int(rounds.reshape(())), 0), *found.shape[1:]))
+    if starts is not None and not starts.any():
+        return 0
+    if rounds is None or rounds.size != 1 or (condition is not None and starts is None):
+        return None
+    count = max(int(rounds.reshape(())), 0)
+    return count if count == 0 or _stays_true(node.attributes["body"].g) else None
 
 
 def _stays_true(body: GraphProto) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError, UnboundDimensionError
@@ -29,6 +29,9 @@ class Dimensions:
         Sizes by symbol, from the user. ``input.axis`` binds one axis alone, whatever the model calls it.
     values
         Everything in the model that states dimensions: which names are symbols follows from all of them.
+    results
+        Names of tensors that nodes yield: a size of ``tensor`` or ``tensor.axis`` is not a dimension but a bound on
+        what is known only at run time.
 
     Raises
     ------
@@ -36,8 +39,19 @@ class Dimensions:
         If a size is no whole number or is negative.
     """
 
-    def __init__(self, bound: Mapping[str, int], values: Iterable[ValueInfoProto] = ()) -> None:
-        self._given = {symbol: _size(symbol, size) for symbol, size in bound.items()}
+    def __init__(
+        self, bound: Mapping[str, int], values: Iterable[ValueInfoProto] = (), results: Collection[str] = ()
+    ) -> None:
+        values = tuple(values)
+        texts = {readable(d.dim_param) for v in values for d in v.type.tensor_type.shape.dim if d.dim_param}
+        sizes = {symbol: _size(symbol, size) for symbol, size in bound.items()}
+        #: Sizes that name a result of a node.
+        self.bounds = {
+            name: size
+            for name, size in sizes.items()
+            if name not in texts and (name in results or name.rpartition(".")[0] in results)
+        }
+        self._given = {symbol: size for symbol, size in sizes.items() if symbol not in self.bounds}
         self._known = _known_names(values) | self._given.keys()
         self._seen: dict[str, str] = {}
         self._axes: set[str] = set()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
 from cosma.frontend.assemble import assemble
+from cosma.frontend.completion import ContradictionError
 from cosma.frontend.dims import Dimensions
 from cosma.frontend.loaded import LoadedModel
-from cosma.frontend.nodes import inline_functions, live_nodes, make_node, readable, sort_nodes
+from cosma.frontend.nodes import Node, inline_functions, live_nodes, make_node, readable, sort_nodes
 from cosma.frontend.reader import read_model
 from cosma.frontend.values import TensorType, dtype_name, has_width
 from cosma.frontend.walk import Walk
@@ -73,11 +74,13 @@ def walk_model(
     if unused:
         notes.append(f"unused graph inputs: {', '.join(unused)}")
 
-    dimensions = Dimensions(dims, (*inputs.values(), *graph.value_info, *outputs.values()))
+    results = {name for node in ordered for name in node.outputs if name}
+    dimensions = Dimensions(dims, (*inputs.values(), *graph.value_info, *outputs.values()), results)
     types = {name: _input_type(name, inputs[name], dimensions) for name in inputs if name in read}
     dimensions.declare([value for name, value in inputs.items() if name not in read])
     dimensions.declare(graph.value_info)
     dimensions.declare(list(outputs.values()))
+    dimensions.declare(list(_inner_values(ordered)))
     dimensions.check()
     if dimensions.used:
         notes.append("bound " + ", ".join(f"{symbol}={size}" for symbol, size in dimensions.used.items()))
@@ -85,19 +88,54 @@ def walk_model(
         _check_input(name, found)
     declared = _declared((*graph.value_info, *outputs.values()), dimensions)
 
-    walk = Walk(opsets, model.ir_version, declared, read)
-    for name, tensor in weights.items():
-        if name in read:
-            walk.add_weight(name, tensor)
-    for name, found in types.items():
-        assert found.shape is not None
-        shape = tuple(d for d in found.shape if d is not None)
-        walk.add_input(name, found.element, shape)
-        if 0 in shape:
-            notes.append(f"graph input {name!r} is {found}: it holds no element")
-    walk.run([node for node, alive in zip(ordered, live, strict=True) if alive])
+    alive = [node for node, is_live in zip(ordered, live, strict=True) if is_live]
+    known = {name: tensor for name, tensor in weights.items() if name in read}
+    walk = _walk(Walk(opsets, model.ir_version, declared, read, dimensions.bounds), alive, known, types)
+    empty = {name: found for name, found in types.items() if 0 in (found.shape or ())}
+    notes.extend(f"graph input {name!r} is {found}: it holds no element" for name, found in empty.items())
     notes.extend(walk.notes)
-    return assemble(walk, ordered, live, list(outputs), notes, path, sha256, dict(dimensions.used)), walk
+    sizes = {**dimensions.used, **walk.types.bound}
+    return assemble(walk, ordered, live, list(outputs), notes, path, sha256, sizes), walk
+
+
+def _walk(
+    walk: Walk, nodes: Sequence[Node], weights: Mapping[str, TensorProto], inputs: Mapping[str, TensorType]
+) -> Walk:
+    """Walk the live nodes; where the model states less than an operator limits its result to, once more with that.
+
+    Raises
+    ------
+    ModelLoadError
+        If a type does not follow, or a bound was given where nothing needs one.
+    """
+    for name, tensor in weights.items():
+        walk.add_weight(name, tensor)
+    for name, found in inputs.items():
+        walk.add_input(name, found.element, tuple(d for d in found.shape or () if d is not None))
+    try:
+        walk.run(nodes)
+    except ModelLoadError as error:
+        bounds = walk.types.narrowed(error) if isinstance(error, ContradictionError) else None
+        if bounds is None:
+            assumed = [note for note in walk.notes if "at most" in note]
+            error.args = ("; ".join((str(error), *(f"assumed: {note}" for note in assumed[:2]))),)
+            raise
+        return _walk(walk.again(bounds), nodes, weights, inputs)
+    if walk.types.unused:
+        raise ModelLoadError(
+            f"{', '.join(map(repr, sorted(walk.types.unused)))} cannot be bounded: its size is known without"
+        )
+    return walk
+
+
+def _inner_values(nodes: Iterable[Node]) -> Iterator[ValueInfoProto]:
+    """What subgraphs at any depth state: their symbols are symbols of the model."""
+    for node in nodes:
+        stack = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
+        while stack:
+            graph = stack.pop()
+            yield from (*graph.input, *graph.value_info, *graph.output)
+            stack.extend(a.g for inner in graph.node for a in inner.attribute if a.HasField("g"))
 
 
 def _opsets(model: ModelProto, notes: list[str]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from cosma.frontend.nodes import Node, readable
 from cosma.frontend.parameters import parameter_positions
 from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES
 from cosma.frontend.values import TensorType, Value
+from cosma.frontend.window_rules import unpooled
 
 if TYPE_CHECKING:
     from onnx import TensorProto, TypeProto
@@ -50,6 +51,8 @@ class Inference:
         from onnx import IR_VERSION, defs, helper
 
         self.opset = opsets.get("", 1)
+        self.opsets = opsets
+        self.ir_version = ir_version
         # Newer versions than the installed onnx knows are read as the newest it knows; the caller notes it.
         self._opsets = {d: min(v, defs.onnx_opset_version()) if not d else v for d, v in opsets.items()}
         self._ir_version = min(ir_version, IR_VERSION) or IR_VERSION
@@ -156,7 +159,7 @@ class Inference:
         elif not node.domain and schema is None:
             contrib = IN_ONNX_DOMAIN.get(node.type)
         else:
-            contrib = None
+            contrib = unpooled if not node.domain and node.type == "MaxUnpool" else None
         if contrib is not None:
             return contrib(Call(node, operands, data))
         if not node.domain and self.opset <= _LAST_LEGACY_OPSET and node.type in LEGACY_RULES:

@@ -52,11 +52,13 @@ class SequenceNodes:
         elif node.type == "SplitToSequence" and first is not None:
             self._split(node, first, operands)
         elif first is None or first.elements is None:
-            raise ModelLoadError(f"{node} reads a sequence as an ordinary tensor")
+            raise ModelLoadError(
+                f"{node} reads a sequence where it takes a tensor; export it with tensors, joined or stacked"
+            )
         elif node.type == "SequenceAt":
             self._take(node, first.elements, operands)
         elif node.type == "ConcatFromSequence":
-            self._join(node, first.elements)
+            self.join(node, first.elements)
         elif node.type == "SequenceInsert":
             at = self._index(node, operands, 2, len(first.elements) + 1, len(first.elements))
             assert operands[1] is not None
@@ -141,7 +143,14 @@ class SequenceNodes:
             raise ModelLoadError(f"{node}: splits {total} into {sizes}, which do not add up")
         return sizes
 
-    def _join(self, node: Node, elements: tuple[Value, ...]) -> None:
+    def join(self, node: Node, elements: tuple[Value, ...]) -> None:
+        """Record a node that joins tensors along an axis.
+
+        Raises
+        ------
+        ModelLoadError
+            If they do not fit.
+        """
         axis, new = node.integer("axis", 0) or 0, bool(node.integer("new_axis", 0))
         if not elements:
             raise ModelLoadError(f"{node} joins an empty sequence")

@@ -7,25 +7,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
-from cosma.frontend.attributes import is_deterministic, read_part, training_types
-from cosma.frontend.control_flow import branch_renames, renamed, with_trip_count
+from cosma.frontend.attributes import is_deterministic, read_part
+from cosma.frontend.completion import Completion
+from cosma.frontend.control_flow import ControlFlow
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.inference import Inference
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.macs import count_macs
-from cosma.frontend.nodes import Node, make_node, readable
+from cosma.frontend.nodes import Node, make_node
 from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.stored import data_operands, settle_stored
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.views import is_view
-from cosma.frontend.window_rules import Sizing, sizing
-from cosma.graph.semantics import is_training
 
 if TYPE_CHECKING:
     import numpy as np
-    from onnx import GraphProto, TensorProto
+    from onnx import TensorProto
 
     from cosma.graph.tensor import Part
 
@@ -47,12 +46,18 @@ class Walk:
         Types the model states itself: checked against what is inferred, and taken where nothing is.
     read
         Names that some live node or graph output reads; results nobody reads need no type if they are optional.
+    bounds
+        The most an axis can hold whose size is known only at run time, by ``tensor`` or ``tensor.axis``.
+    level
+        How deep in subgraphs the nodes lie.
     """
 
     def __init__(
-        self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str]
-    ) -> None:
+        self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str],
+        bounds: Mapping[str, int] | None = None, *, level: int = 0,
+    ) -> None:  # fmt: skip
         self.opsets = opsets
+        self._again = (opsets, ir_version, declared, frozenset(read))
         self.evaluator = Evaluator(opsets.get("", 1))
         self.inference = Inference(opsets, ir_version, self.evaluator)
         self.opset = self.inference.opset
@@ -62,13 +67,23 @@ class Walk:
         #: Elements of split sequences: the sequence and the position, and the name one is first taken out under.
         self.parts: dict[str, tuple[str, int]] = {}
         self.renamed: dict[str, str] = {}
-        #: What was assumed on the way, one sentence each.
-        self.notes: list[str] = []
         #: How many If nodes had a known condition.
         self.spliced = 0
-        self._declared = declared
-        self._read = set(read)
+        #: Names that are read; the branches that control flow puts in place of nodes add theirs.
+        self.read = set(read)
+        self.types = Completion(self.inference, self.evaluator, declared, self.read, bounds, level=level)
         self._sequences = SequenceNodes(self)
+        self._control_flow = ControlFlow(self)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed on the way, one sentence each."""
+        return self.types.notes
+
+    def again(self, bounds: Mapping[str, int]) -> Walk:
+        """A fresh walk over the same model with other bounds."""
+        opsets, ir_version, declared, read = self._again
+        return Walk(opsets, ir_version, declared, set(read), bounds)
 
     # -- what is there before the first node --------------------------------------------------------------
 
@@ -97,9 +112,9 @@ class Walk:
         for node in nodes:
             operands: Operands = tuple(self.values[name] if name else None for name in node.inputs)
             captured = {name: self.values[node.renames.get(name, name)] for name in node.captures}
-            if self._sequences.handle(node, operands):
+            if not node.domain and self._control_flow.handle(node, operands):
                 continue
-            if node.type == "If" and not node.domain and self._splice(node, operands):
+            if self._sequences.handle(node, operands):
                 continue
             self._visit(node, operands, captured)
 
@@ -108,12 +123,12 @@ class Walk:
             return
         part = read_part(node, operands, self.evaluator, self.opset)
         constant = is_deterministic(node, part) and self._is_constant(node, operands, captured)
-        types = self._complete(node, operands, self.inference.infer(node, operands, captured), constant, part)
+        types = self.types.complete(node, operands, captured, constant=constant, part=part)
         if constant:
             self._fold(node, operands, captured, types, part)
             return
         first = types[0] if types else None
-        others = [name for name in node.outputs[1:] if name in self._read]
+        others = [name for name in node.outputs[1:] if name in self.read]
         if first is not None and not others and is_view(node, part, operands, first, self.evaluator):
             assert operands[0] is not None
             self.add_view(node, operands[0], first)
@@ -157,6 +172,16 @@ class Walk:
             )
         )
         self.values.update((value.name, value) for value in results)
+
+    def join(self, name: str, elements: Sequence[Value]) -> Value:
+        """Record that tensors are joined along a new first axis under a name."""
+        from onnx import helper
+
+        sequence = f"{name}[]"
+        self.values[sequence] = Value(sequence, 0, (), sequence, elements=tuple(elements))
+        node = make_node(helper.make_node("ConcatFromSequence", [sequence], [name], axis=0, new_axis=1))
+        self._sequences.join(node, tuple(elements))
+        return self.values[name]
 
     # -- constants ----------------------------------------------------------------------------------------
 
@@ -253,153 +278,11 @@ class Walk:
 
     def _finish_constant(self, node: Node, reads: tuple[Value, ...], results: list[Value]) -> None:
         for value in results:
-            self._check_declared(node, value.name, value.type)
+            self.types.check(node, value.name, value.type)
             self.values[value.name] = value
         self.steps.append(Step(node, NodeFate.FOLDED, reads, tuple(results)))
-
-    # -- types --------------------------------------------------------------------------------------------
-
-    def _complete(
-        self, node: Node, operands: Operands, types: list[TensorType], constant: bool, part: Part
-    ) -> list[TensorType | None]:
-        """Fill in what inference left open and check it against what the model states.
-
-        A result that nobody reads and that the operator may leave out is None. In training mode it may leave out
-        none that the node declares.
-        """
-        evaluated: list[Any] | None = None
-        complete: list[TensorType | None] = []
-        schema = self.inference.schema(node)
-        choice = sizing(node, operands, types[0], self.evaluator, self.opset) if types else None
-        in_training = training_types(node, part, operands)
-        for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
-            if not name or (name not in self._read and not is_training(part) and _is_optional(schema, i)):
-                complete.append(None)
-                continue
-            if not found.known and in_training is not None:
-                found = in_training[i]
-            if not found.known and constant:
-                if evaluated is None:
-                    evaluated = self._evaluate(node, operands)
-                if i < len(evaluated):
-                    found = TensorType(_element(evaluated[i], found), evaluated[i].shape)
-            found = with_trip_count(node, operands, i, found, self.evaluator)
-            if choice is not None:
-                found = self._choose(node, name, found, choice)
-            found = self._check_declared(node, name, found)
-            if not found.known:
-                raise ModelLoadError(self._unknown(node, name, found, operands))
-            complete.append(found)
-        return complete
-
-    def _evaluate(self, node: Node, operands: Operands) -> list[Any]:
-        arrays = self.evaluator.arrays(node, operands)
-        return [] if arrays is None else self.evaluator.run(node, arrays) or []
-
-    def _choose(self, node: Node, name: str, found: TensorType, choice: Sizing) -> TensorType:
-        """Take one of several shapes that follow from an operator's definition: the stated one, else ONNX Runtime's."""
-        stated = self._declared.get(name)
-        shape = choice.shape
-        for other in choice.also:
-            if stated is not None and stated.shape == other:
-                self.notes.append(f"{node} yields {list(other)}, as the model states; {choice.why}: {list(shape)}")
-                return TensorType(found.element, other)
-        if choice.also and (stated is None or stated.shape is None or None in stated.shape):
-            self.notes.append(f"{node} yields {list(shape)}, not {list(choice.also[0])}: {choice.why}")
-        return TensorType(found.element, shape)
-
-    def _check_declared(self, node: Node, name: str, found: TensorType) -> TensorType:
-        """Merge an inferred type with the one the model states.
-
-        Raises
-        ------
-        ModelLoadError
-            If the two contradict each other.
-        """
-        stated = self._declared.get(name)
-        if stated is None:
-            return found
-        element, shape = found.element or stated.element, found.shape if found.shape is not None else stated.shape
-        wrong = stated.element not in (0, element)
-        if shape is not None and stated.shape is not None:
-            wrong = wrong or len(shape) != len(stated.shape)
-            pairs = list(zip(shape, stated.shape, strict=False))
-            wrong = wrong or any(a is not None and b is not None and a != b for a, b in pairs)
-            shape = tuple(b if a is None else a for a, b in pairs) if not wrong else shape
-        if wrong:
-            raise ModelLoadError(
-                f"the model states that {name!r} is {stated}, but {node} yields {found}; one of the two is wrong: "
-                "remove the statement (value_info, or the graph output's type) or export the model again"
-            )
-        return TensorType(element, shape)
-
-    def _unknown(self, node: Node, name: str, found: TensorType, operands: Operands) -> str:
-        known = self.inference.schema(node) is not None
-        missing = f"nothing is known of its result {name!r}"
-        if found.element or found.shape:
-            missing = f"of its result {name!r} only this is known: {found}"
-        given = ", ".join("absent" if o is None else f"{o.name!r} {o.type}" for o in operands) or "none"
-        positions = parameter_positions(node, self.opset)
-        deciding = [operand for i, operand in enumerate(operands) if i in positions and operand is not None]
-        absent = [operand.name for operand in deciding if operand.constant and operand.array is None]
-        if not known:
-            why = f"no operator {node.type!r} is known in domain {node.domain or 'ai.onnx'!r}"
-        elif absent:
-            why = f"its shape depends on the content of the constant {absent[0]!r}, which is not in the file"
-        else:
-            why = "its shape depends on values that are known only when the model runs"
-        return (
-            f"{node}: {missing}; {why} (operands: {given}). Sizes are never guessed: state the type and shape of "
-            f"{name!r} in the model's value_info, or replace the node by operators of fixed shape"
-        )
-
-    # -- control flow -------------------------------------------------------------------------------------
-
-    def _splice(self, node: Node, operands: Operands) -> bool:
-        """Put the branch in place of an If whose condition is known."""
-        condition = operands[0] if operands else None
-        array = self.evaluator.array(condition) if condition is not None and condition.constant else None
-        if array is None or array.size != 1:
-            return False
-        branch = node.attributes.get("then_branch" if bool(array.reshape(())) else "else_branch")
-        if branch is None:
-            raise ModelLoadError(f"{node} lacks one of its branches")
-        graph: GraphProto = branch.g
-        renames = branch_renames(graph, self.values, node.renames, node.first_output)
-        for tensor in graph.initializer:
-            name = readable(tensor.name)
-            self.add_weight(renames.get(name, name), tensor)
-        inner = [renamed(make_node(proto), renames) for proto in graph.node]
-        results = [renames.get(readable(v.name), readable(v.name)) for v in graph.output]
-        self._read.update(name for n in inner for name in n.reads)
-        self._read.update(results)
-        self.run(inner)
-        found = [self.values[name] for name in results]
-        for name, value in zip(node.outputs, found, strict=False):
-            if name:
-                self._check_declared(node, name, value.type)
-                self.values[name] = replace(value, name=name)
-        fate = NodeFate.FOLDED if all(value.constant for value in found) else NodeFate.VIEW
-        views = tuple(self.values[name] for name in node.outputs if name)
-        self.steps.append(Step(node, fate, tuple(found), views))
-        self.spliced += 1
-        return True
 
 
 def _static(found: TensorType) -> tuple[int, ...]:
     assert found.shape is not None
     return tuple(d for d in found.shape if d is not None)
-
-
-def _element(array: Any, found: TensorType) -> int:
-    from onnx import helper
-
-    return found.element or helper.np_dtype_to_tensor_dtype(array.dtype)
-
-
-def _is_optional(schema: Any, index: int) -> bool:
-    """Whether an operator may leave out a result; unknown for operators without a definition, so no."""
-    if schema is None or index >= len(schema.outputs):
-        return False
-    return bool(schema.outputs[index].option == schema.outputs[index].option.Optional)
-

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
+from cosma.frontend.contrib_calls import Call, Types
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node
 from cosma.frontend.values import TensorType, Value
@@ -153,6 +154,23 @@ def _resize_sizing(node: Node, operand: Value, scales: list[float] | None, found
     return Sizing(
         tuple(shape), tuple(sorted(others - {tuple(shape)})), "ONNX Runtime multiplies sizes and scales in float32"
     )
+
+
+def unpooled(call: Call) -> Types:
+    """MaxUnpool: the shape it is given, else the one that pooling without padding would have come from."""
+    shape, given = call.shape(0), call.numbers(2)
+    kernel = call.node.integers("kernel_shape")
+    if shape is None or kernel is None or len(kernel) != len(shape) - 2:
+        return None
+    if call.has(2):
+        return None if given is None or len(given) != len(shape) else [TensorType(call.element(0), given)]
+    rank = len(kernel)
+    strides = call.node.integers("strides") or (1,) * rank
+    pads = call.node.integers("pads") or (0,) * (2 * rank)
+    if len(strides) != rank or len(pads) != 2 * rank:
+        return None
+    sizes = [(shape[2 + i] - 1) * strides[i] - pads[i] - pads[rank + i] + kernel[i] for i in range(rank)]
+    return [TensorType(call.element(0), (*shape[:2], *sizes))]
 
 
 def scaled(size: int, scale: float) -> int:

@@ -1,0 +1,148 @@
+"""The most that a result can hold whose size is known only when the model runs.
+
+Memory must be planned for the most there can be, so an operator that limits its own result is planned for that limit,
+and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.nodes import Node
+from cosma.frontend.values import Value
+
+Operands = Sequence[Value | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Largest shape of a result.
+
+    Attributes
+    ----------
+    shape
+        Most elements along each axis; None where there is no limit.
+    why
+        What limits it.
+    """
+
+    shape: tuple[int | None, ...]
+    why: str
+
+
+Rule = Callable[[Node, Operands, int, Evaluator], Limit | None]
+
+
+def limit_of(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    """Largest shape of a node's result; None where nothing is known.
+
+    Parameters
+    ----------
+    node
+        The node.
+    operands
+        Its operands by position.
+    index
+        Which result.
+    evaluator
+        Gives the content of constants.
+    """
+    rule = _LIMITS.get((node.domain, node.type))
+    return None if rule is None else rule(node, operands, index, evaluator)
+
+
+def _shape(operands: Operands, position: int) -> tuple[int, ...] | None:
+    operand = operands[position] if position < len(operands) else None
+    return None if operand is None else operand.shape
+
+
+def _number(operands: Operands, position: int, evaluator: Evaluator) -> int | None:
+    """A scalar operand's value; None where it is not known in advance."""
+    operand = operands[position] if position < len(operands) else None
+    array = evaluator.array(operand) if operand is not None and operand.constant else None
+    return int(array.reshape(())) if array is not None and array.size == 1 else None
+
+
+def _non_max_suppression(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    """Each image and class keeps at most so many boxes; none where the operand is left out."""
+    boxes, scores = _shape(operands, 0), _shape(operands, 1)
+    if boxes is None or scores is None or len(boxes) != 3 or len(scores) != 3:
+        return None
+    each = boxes[1]
+    absent = len(operands) < 3 or operands[2] is None
+    most = 0 if absent else _number(operands, 2, evaluator)
+    if most is not None:
+        each = min(each, max(most, 0))
+    return Limit((scores[0] * scores[1] * each, 3), f"{scores[0]} images, {scores[1]} classes, {each} boxes of each")
+
+
+def _non_zero(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    shape = _shape(operands, 0)
+    return None if shape is None or operands[0] is None else Limit((len(shape), operands[0].count), "every element")
+
+
+def _compress(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    """As many as the condition has elements, or the operand along the axis."""
+    shape, condition = _shape(operands, 0), _shape(operands, 1)
+    if shape is None or condition is None or operands[0] is None or len(condition) != 1:
+        return None
+    axis = node.integer("axis")
+    if axis is None:
+        return Limit((min(operands[0].count, condition[0]),), "every element")
+    if not -len(shape) <= axis < len(shape):
+        return None
+    axis %= len(shape)
+    most = min(shape[axis], condition[0])
+    return Limit((*shape[:axis], most, *shape[axis + 1 :]), "every slice along the axis")
+
+
+def _unique(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    shape = _shape(operands, 0)
+    if shape is None or operands[0] is None:
+        return None
+    axis = node.integer("axis")
+    if axis is None:
+        return Limit((operands[0].count,), "all elements differ")
+    if not -len(shape) <= axis < len(shape):
+        return None
+    return Limit(shape if index == 0 else (shape[axis],), "all slices along the axis differ")
+
+
+def _top_k(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    shape = _shape(operands, 0)
+    return None if shape is None else Limit(shape, "no more than there are along the axis")
+
+
+def _slice(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    shape = _shape(operands, 0)
+    return None if shape is None else Limit(shape, "a slice is no longer than what it is taken from")
+
+
+def _remove_padding(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    shape = _shape(operands, 0)
+    if shape is None or len(shape) != 3 or index:
+        return None
+    return Limit((shape[0] * shape[1], shape[2]), "no token is padding")
+
+
+def _grouped_attention(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
+    """A cache whose length behind is not known is the buffer that it lies in before, updated in place."""
+    before = _shape(operands, 3)
+    if before is None or len(before) != 4 or index not in (1, 2):
+        return None
+    return Limit((None, None, before[2], None), "the cache is a buffer that is updated in place")
+
+
+_LIMITS: dict[tuple[str, str], Rule] = {
+    ("", "Compress"): _compress,
+    ("", "NonMaxSuppression"): _non_max_suppression,
+    ("", "NonZero"): _non_zero,
+    ("", "Slice"): _slice,
+    ("", "TopK"): _top_k,
+    ("", "Unique"): _unique,
+    ("com.microsoft", "GroupQueryAttention"): _grouped_attention,
+    ("com.microsoft", "RemovePadding"): _remove_padding,
+    ("com.microsoft", "Unique"): _unique,
+}

@@ -1,0 +1,215 @@
+"""Types of what If, Loop and Scan yield, from a walk over their subgraphs.
+
+ONNX's inference types a Loop's state by what its body states, or not at all. Here the body is walked with the types its
+states come in with. A state that leaves the body with the type it came in with keeps it, whatever the number of rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.errors import ModelLoadError
+from cosma.frontend.control_flow import trip_count
+from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.nodes import Node, make_node, readable
+from cosma.frontend.values import TensorType, Value
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+#: Rounds of a Loop that are followed one by one where its states change their shapes.
+_MOST_ROUNDS = 64
+#: Deepest nesting at which bodies are walked: each level may walk those inside once a round.
+_MOST_LEVELS = 4
+
+_BOOL, _INT64 = 9, 7
+
+Operands = Sequence[Value | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a subgraph is walked with.
+
+    Attributes
+    ----------
+    opsets, ir_version
+        Of the model.
+    evaluator
+        Gives the content of constants outside.
+    level
+        How deep the node lies in subgraphs.
+    """
+
+    opsets: Mapping[str, int]
+    ir_version: int
+    evaluator: Evaluator
+    level: int
+
+
+def subgraph_types(
+    node: Node, operands: Operands, captured: Mapping[str, Value], around: Surroundings
+) -> list[TensorType] | None:
+    """Types of an If's, a Loop's or a Scan's results; None where their subgraphs say nothing.
+
+    Raises
+    ------
+    ModelLoadError
+        If a node of a subgraph cannot be typed.
+    """
+    if node.domain or around.level >= _MOST_LEVELS:
+        return None
+    if node.type == "If":
+        return _if_types(node, captured, around)
+    body = node.attributes.get("body")
+    if body is None:
+        return None
+    if node.type == "Loop":
+        return _loop_types(node, body.g, operands, captured, around)
+    if node.type == "Scan" and around.opsets.get("", 1) >= 9:
+        return _scan_types(node, body.g, operands, captured, around)
+    return None
+
+
+def _walked(
+    graph: GraphProto, given: Sequence[TensorType], captured: Mapping[str, Value], around: Surroundings
+) -> list[TensorType] | None:
+    """Types a subgraph yields when it is given inputs of these types; None where one is no tensor."""
+    from cosma.frontend.walk import Walk
+
+    names = [readable(value.name) for value in graph.input]
+    if len(names) != len(given):
+        return None
+    nodes = [make_node(proto) for proto in graph.node]
+    results = [readable(value.name) for value in graph.output]
+    read = {name for inner in nodes for name in inner.reads} | set(results)
+    walk = Walk(around.opsets, around.ir_version, _stated(graph), read, level=around.level + 1)
+    walk.values.update(captured)
+    for tensor in graph.initializer:
+        walk.add_weight(readable(tensor.name), tensor)
+    for name, found in zip(names, given, strict=True):
+        walk.add_input(name, found.element, tuple(d for d in found.shape or () if d is not None))
+    if any(name not in walk.values and not _produced(name, nodes) for name in read):
+        return None
+    walk.run(nodes)
+    found_values = [walk.values[name] for name in results]
+    return None if any(value.elements is not None for value in found_values) else [v.type for v in found_values]
+
+
+def _produced(name: str, nodes: Sequence[Node]) -> bool:
+    return any(name in node.outputs for node in nodes)
+
+
+def _stated(graph: GraphProto) -> dict[str, TensorType]:
+    """Types a subgraph states for what it computes; a symbol states nothing, for nobody binds it."""
+    stated: dict[str, TensorType] = {}
+    for value in (*graph.value_info, *graph.output):
+        if not value.type.HasField("tensor_type"):
+            continue
+        tensor = value.type.tensor_type
+        shape = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim)
+        stated[readable(value.name)] = TensorType(tensor.elem_type, shape if tensor.HasField("shape") else None)
+    return stated
+
+
+def _if_types(node: Node, captured: Mapping[str, Value], around: Surroundings) -> list[TensorType] | None:
+    """What both branches yield; a dimension in which they differ is not known."""
+    branches = []
+    for name in ("then_branch", "else_branch"):
+        attribute = node.attributes.get(name)
+        found = None if attribute is None else _walked(attribute.g, (), captured, around)
+        if found is None:
+            return None
+        branches.append(found)
+    if len(branches[0]) != len(branches[1]):
+        return None
+    return [_merged(a, b) for a, b in zip(*branches, strict=True)]
+
+
+def _merged(a: TensorType, b: TensorType) -> TensorType:
+    element = a.element if a.element == b.element else 0
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return TensorType(element, None)
+    return TensorType(element, tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True)))
+
+
+def _loop_types(
+    node: Node, body: GraphProto, operands: Operands, captured: Mapping[str, Value], around: Surroundings
+) -> list[TensorType] | None:
+    """States after the last round, and what the rounds collect along a new first axis."""
+    states: list[TensorType] = [operand.type for operand in operands[2:] if operand is not None]
+    if len(states) != len(operands[2:]):
+        return None
+    rounds = trip_count(node, operands, around.evaluator)
+    initial, collected = states, None
+    settled = rounds == 0
+    for number in range(1, (_MOST_ROUNDS if rounds is None else max(1, min(rounds, _MOST_ROUNDS))) + 1):
+        found = _walked(body, [TensorType(_INT64, ()), TensorType(_BOOL, ()), *states], captured, around)
+        if found is None or len(found) < 1 + len(states):
+            return None
+        after, slices = found[1 : 1 + len(states)], found[1 + len(states) :]
+        if collected is not None and slices != collected:
+            collected = [TensorType(0, None)] * len(slices)
+        collected = collected or slices
+        if after == states:
+            settled = True
+            break
+        if rounds is None:
+            # The number of rounds decides; what differs after one is not known.
+            after = [_merged(a, b) for a, b in zip(states, after, strict=True)]
+            states = after
+            settled = True
+            break
+        states = after
+        settled = number == rounds
+    if not settled:
+        states = [_merged(a, b) for a, b in zip(states, initial, strict=True)]
+        collected = [TensorType(0, None)] * len(collected or ())
+    if rounds == 0:
+        states = initial
+    return [*states, *(TensorType(s.element, None if s.shape is None else (rounds, *s.shape)) for s in collected or ())]
+
+
+def _scan_types(
+    node: Node, body: GraphProto, operands: Operands, captured: Mapping[str, Value], around: Surroundings
+) -> list[TensorType] | None:
+    """States, and what the rounds collect along axes of their own."""
+    count = node.integer("num_scan_inputs", 0) or 0
+    given = [operand for operand in operands if operand is not None]
+    if not 0 < count <= len(given) or len(given) != len(operands):
+        return None
+    states, scanned = [value.type for value in given[:-count]], given[-count:]
+    axes = node.integers("scan_input_axes") or (0,) * count
+    slices, lengths = [], set()
+    for value, axis in zip(scanned, axes, strict=False):
+        if not -len(value.shape) <= axis < len(value.shape):
+            return None
+        at = axis % len(value.shape)
+        lengths.add(value.shape[at])
+        slices.append(TensorType(value.element, value.shape[:at] + value.shape[at + 1 :]))
+    if len(lengths) != 1 or len(slices) != count:
+        return None
+    found = _walked(body, [*states, *slices], captured, around)
+    if found is None or len(found) < len(states):
+        return None
+    after, collected = found[: len(states)], found[len(states) :]
+    if after != states:
+        raise ModelLoadError(
+            f"{node}: a state comes in as {_first_change(states, after)}; a Scan's states keep their types"
+        )
+    ends = node.integers("scan_output_axes") or (0,) * len(collected)
+    length = lengths.pop()
+    return [*states, *(_inserted(t, axis, length) for t, axis in zip(collected, ends, strict=False))]
+
+
+def _first_change(before: Sequence[TensorType], after: Sequence[TensorType]) -> str:
+    return next(f"{a} and leaves as {b}" for a, b in zip(before, after, strict=True) if a != b)
+
+
+def _inserted(found: TensorType, axis: int, length: int) -> TensorType:
+    if found.shape is None or not -len(found.shape) - 1 <= axis <= len(found.shape):
+        return TensorType(found.element, None)
+    at = axis % (len(found.shape) + 1)
+    return TensorType(found.element, (*found.shape[:at], length, *found.shape[at:]))
