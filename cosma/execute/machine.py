@@ -15,6 +15,7 @@ from cosma.execute.elements import bits_of, is_writable_in_place, numpy_dtype, s
 from cosma.execute.kernels import KernelError
 from cosma.execute.memory import POISON, OffChip, Scratchpad
 from cosma.execute.model import parts_of
+from cosma.execute.rows import select_rows, table_of_rows
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.parameters import type_only_positions
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
@@ -214,9 +215,10 @@ class PlannedRun:
         self._address: dict[str, int] = {}
         self._takes: dict[str, str | None] = {}
         self._streams_weights = plan.accelerator.weights == Weights.STREAM
+        self._rows = {rows.name: rows for v in steps.values() for s in v for table in s.tables for rows in table.rows}
         for operator in plan.graph.operators:
             for weight in operator.weights:
-                if weight not in self.off_chip.content:
+                if weight not in self.off_chip.content and weight not in self._rows:
                     value = self._values[weight]
                     self.off_chip.content[weight] = to_bytes(constants.get(value), value.element)
 
@@ -237,6 +239,7 @@ class PlannedRun:
     def _carry_out(self, instruction: Instruction, index: int) -> None:
         match instruction:
             case Load(name, address):
+                self._select(name)
                 self._place(name, address)
                 self.off_chip.load(name, self._bytes(name))
             case Allocate(name, address, operand):
@@ -260,6 +263,8 @@ class PlannedRun:
             held[name] = self.off_chip.stream_in(name) if name in streamed else self._bytes(name)
         for name in operator.weights:
             through = self._streams_weights or name in streamed
+            if through:
+                self._select(name)
             held[name] = self.off_chip.stream_in(name) if through else self._bytes(name)
         targets: dict[str, Bytes] = {}
         for name in operator.outputs:
@@ -329,6 +334,8 @@ class PlannedRun:
     def _compute(self, operator: Operator, held: Mapping[str, Bytes], targets: Mapping[str, Bytes]) -> None:
         at_hand = dict(held)
         for step in self._steps[operator.name]:
+            for rows in (rows for table in step.tables for rows in table.rows):
+                at_hand[rows.table.root] = table_of_rows(rows, at_hand[rows.name], self._index_content)
             results = parts_of(step.results)
             feeds = feeds_of(step, self._constants, at_hand)
             out: dict[str, Array] = {}
@@ -351,6 +358,22 @@ class PlannedRun:
                 raise PlanInvalidError(f"{step.node} fails on the bytes the plan gives it: {error.reason}") from error
             for value, array in packed:
                 at_hand[value.root][:] = to_bytes(array, value.element)
+
+    # -- row sets -----------------------------------------------------------------------------------------
+
+    def _select(self, name: str) -> None:
+        """Put the rows that the indices name now in off-chip memory, as one tensor, for a transfer to read."""
+        rows = self._rows.get(name)
+        if rows is not None:
+            table = self._constants.get(rows.table)
+            self.off_chip.content[name] = select_rows(rows, table, self._index_content)
+
+    def _index_content(self, index: Value) -> Array:
+        """Indices as they are in the scratchpad, else off-chip."""
+        if index.constant:
+            return self._constants.get(index)
+        data = self._bytes(index.root) if index.root in self._address else self.off_chip.read(index.root)
+        return to_array(data, index.element, index.shape, index.name)
 
     # -- places -------------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class Model:
         What its nodes mean.
     sha256
         Of the file.
+    row_tables
+        Constants of which operators read rows.
     """
 
     loaded: LoadedModel
@@ -70,10 +72,13 @@ class Model:
     opsets: Mapping[str, int]
     ir_version: int
     sha256: str
+    row_tables: frozenset[str] = frozenset()
     _scaled_by: Mapping[str, Step] | None = None
 
     def is_parameter(self, value: Value) -> bool:
         """Whether a value is a constant that counts as part of its operator, not as a weight."""
+        if value.root in self.row_tables:
+            return False
         return value.constant and not value.is_computed and value.root not in self.loaded.finest_graph.tensors
 
     @property
@@ -158,7 +163,9 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
         for value in parts_of(step.results):
             values.setdefault(value.root, value)
     inputs = _inputs(proto, walk, dims)
-    return Model(loaded, inputs, steps, every, values, walk.opsets, proto.ir_version, sha256)
+    tables = [table for step in steps for table in step.tables]
+    row_tables = frozenset({t.operand.root for t in tables} | {rows.table.root for t in tables for rows in t.rows})
+    return Model(loaded, inputs, steps, every, values, walk.opsets, proto.ir_version, sha256, row_tables)
 
 
 def parts_of(values: Iterable[Value]) -> list[Value]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cosma.errors import GraphError, ModelLoadError
+from cosma.frontend.gathered import RowSet
 from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
 from cosma.frontend.nodes import Node
 from cosma.frontend.records import Step
 from cosma.frontend.stored import share_equals
 from cosma.frontend.values import Value, dtype_name
 from cosma.frontend.walk import Walk
-from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.graph import Graph, Operator, Rows, Tensor, TensorKind
 from cosma.graph.dtypes import size_of
 from cosma.graph.tensor import Part
 from cosma.rewrite.quantise import quantise
@@ -32,10 +33,11 @@ def assemble(
     fates = _fates(walk.steps, [walk.values[name] for name in outputs])
     running = [step for step, fate in zip(walk.steps, fates, strict=True) if fate is NodeFate.OPERATOR]
     _share_stored(walk, running)
+    row_sets = _name_row_sets(walk, running)
     names = _operator_names(running)
     owners = _owners(walk.steps, fates, names)
     operators = _operators(walk.steps, running, names, owners)
-    tensors = _tensors(walk, running, operators, _final_roots(walk, outputs, running, notes))
+    tensors = _tensors(walk, running, operators, _final_roots(walk, outputs, running, notes), row_sets)
     records = _records(walk.steps, fates, owners, nodes, live)
     notes.extend(_summary(records, walk, running))
     if not operators:
@@ -103,8 +105,35 @@ def _share_stored(walk: Walk, running: Sequence[Step]) -> None:
 
 
 def _constants_read(running: Sequence[Step]) -> Iterator[Value]:
+    """Constants that operators read whole."""
     for step in running:
-        yield from (part for value in step.reads for part in tensors_of(value) if part.constant)
+        tables = {id(table.operand) for table in step.tables}
+        for value in step.reads:
+            yield from (part for part in tensors_of(value) if part.constant and id(part) not in tables)
+
+
+def _name_row_sets(walk: Walk, running: Sequence[Step]) -> dict[str, RowSet]:
+    """Give every row set a name that no value of the model has; the same rows of the same table are one."""
+    named: dict[str, RowSet] = {}
+    for step in running:
+        for rows in (rows for table in step.tables for rows in table.rows):
+            name = rows.label
+            while name in walk.values and name not in named:
+                name += "'"
+            rows.name = name
+            named.setdefault(name, rows)
+            walk.values[name] = Value(name, rows.table.element, rows.shape, name, constant=True, stored=(name,))
+    return named
+
+
+def _weights_of(step: Step) -> tuple[str, ...]:
+    """Names of the stored constants and row sets that a step reads."""
+    tables = {id(table.operand): table for table in step.tables}
+    names: list[str] = []
+    for part in (part for value in step.reads for part in tensors_of(value) if part.constant):
+        table = tables.get(id(part))
+        names += part.stored if table is None else [*(rows.name for rows in table.rows), *table.whole]
+    return tuple(dict.fromkeys(names))
 
 
 def tensors_of(value: Value) -> Iterator[Value]:
@@ -166,7 +195,7 @@ def _operators(
                 type=means.type,
                 inputs=tuple(dict.fromkeys(part.root for part in reads if not part.constant)),
                 outputs=tuple(result.root for result in step.results),
-                weights=tuple(dict.fromkeys(name for part in reads if part.constant for name in part.stored)),
+                weights=_weights_of(step),
                 covers=tuple(covers[names[id(step)]]),
                 macs=step.macs,
                 domain=means.domain,
@@ -176,7 +205,13 @@ def _operators(
     return operators
 
 
-def _tensors(walk: Walk, running: Sequence[Step], operators: Sequence[Operator], finals: set[str]) -> list[Tensor]:
+def _tensors(
+    walk: Walk,
+    running: Sequence[Step],
+    operators: Sequence[Operator],
+    finals: set[str],
+    row_sets: Mapping[str, RowSet],
+) -> list[Tensor]:
     """Graph inputs, then weights, then results, each in the order they are met."""
     holders: dict[str, Value] = {name: value for name, value in walk.values.items() if value.root == name}
     for step in walk.steps:
@@ -184,12 +219,20 @@ def _tensors(walk: Walk, running: Sequence[Step], operators: Sequence[Operator],
             holders.setdefault(value.root, value)
     weights = dict.fromkeys(name for operator in operators for name in operator.weights)
     tensors = [_tensor(value, value.root, TensorKind.INPUT) for value in walk.inputs]
-    tensors += [_tensor(holders[name], name, TensorKind.WEIGHT) for name in weights]
+    for name in weights:
+        tensor = _tensor(holders[name], name, TensorKind.WEIGHT)
+        tensors.append(replace(tensor, rows=_rows(row_sets[name])) if name in row_sets else tensor)
     for step in running:
         for value in step.results:
             kind = TensorKind.OUTPUT if value.root in finals else TensorKind.INTERMEDIATE
             tensors.append(_tensor(value, value.root, kind))
     return tensors
+
+
+def _rows(rows: RowSet) -> Rows:
+    content = () if rows.kind == "first" else rows.indices
+    indices = (index.root for index in content if index is not None and not index.constant)
+    return Rows(rows.table.root, tuple(dict.fromkeys(indices)))
 
 
 def _final_roots(walk: Walk, outputs: Sequence[str], running: Sequence[Step], notes: list[str]) -> set[str]:
@@ -275,6 +318,9 @@ def _summary(records: Sequence[NodeRecord], walk: Walk, running: Sequence[Step])
         yield f"{count[NodeFate.FOLDED]} nodes are known before the model runs and were folded"
     if count[NodeFate.DEAD]:
         yield f"{count[NodeFate.DEAD]} nodes reach no graph output and were dropped"
+    tables = {rows.table.root for step in running for table in step.tables for rows in table.rows}
+    if tables:
+        yield f"{len(tables)} constant tables are read by rows: only those that indices select count"
     constants = {value.root: value for value in _constants_read(running)}
     dequantized = {name for name, value in constants.items() if value.is_computed and _is_dequantized(value)}
     if dequantized:

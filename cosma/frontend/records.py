@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cosma.frontend.gathered import TableRead
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node
 from cosma.frontend.values import Value
@@ -28,6 +29,8 @@ class Step:
         Multiply-accumulates, where known.
     part
         What the operator means; None for steps that are no operators.
+    tables
+        Constants among ``reads`` of which only rows are read.
     """
 
     node: Node
@@ -36,3 +39,4 @@ class Step:
     results: tuple[Value, ...]
     macs: int | None = None
     part: Part | None = None
+    tables: tuple[TableRead, ...] = ()

@@ -43,10 +43,10 @@ def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: M
         Every value by name.
     """
     stored = tuple(dict.fromkeys(name for source in sources for name in source.stored))
-    own = _size_bytes(value)
-    sizes = [_size_bytes(holders[name]) if name in holders else None for name in stored]
+    own = stored_bytes(value.shape, value.element)
+    sizes = [stored_bytes(holders[name].shape, holders[name].element) for name in stored if name in holders]
     known = [size for size in sizes if size is not None]
-    if own is None or len(known) < len(sizes):
+    if own is None or len(known) < len(stored):
         value.stored = (value.root,)
         return
     if sum(known) < own or not sum(known) or (node.type == "DequantizeLinear" and not node.domain):
@@ -83,8 +83,9 @@ def share_equals(read: Iterable[Value]) -> dict[str, str]:
     return {name: source for name, source in sources.items() if source in names or wanted[source] > 1}
 
 
-def _size_bytes(value: Value) -> int | None:
+def stored_bytes(shape: tuple[int, ...], element: int) -> int | None:
+    """Bytes that a tensor takes off-chip; None where its element type (ONNX's number) has no fixed width."""
     try:
-        return size_of(value.shape, dtype_name(value.element))
+        return size_of(shape, dtype_name(element))
     except GraphError:
         return None

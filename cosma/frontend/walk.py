@@ -11,6 +11,7 @@ from cosma.frontend.attributes import is_deterministic, read_part
 from cosma.frontend.completion import Completion
 from cosma.frontend.control_flow import ControlFlow
 from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.gathered import table_reads
 from cosma.frontend.inference import Inference
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.macs import count_macs
@@ -166,11 +167,9 @@ class Walk:
         if not results:
             raise ModelLoadError(f"{node} yields nothing that has a type; remove it or give its results one")
         shapes = [None if operand is None else operand.shape for operand in operands]
-        self.steps.append(
-            Step(
-                node, NodeFate.OPERATOR, tuple(reads), tuple(results), count_macs(node, shapes, results[0].shape), part
-            )
-        )
+        macs = count_macs(node, shapes, results[0].shape)
+        tables = table_reads(node, operands, results, self.opset, self.values)
+        self.steps.append(Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables))
         self.values.update((value.name, value) for value in results)
 
     def join(self, name: str, elements: Sequence[Value]) -> Value:

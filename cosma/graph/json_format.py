@@ -11,7 +11,12 @@ import cosma.door as door
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph.graph import Graph
-from cosma.graph.tensor import Attributes, Operator, Part, Tensor, TensorKind
+from cosma.graph.tensor import Attributes, Operator, Part, Rows, Tensor, TensorKind
+
+
+class _RowsRecord(msgspec.Struct, frozen=True):
+    table: str
+    indices: tuple[str, ...] = ()
 
 
 class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -20,6 +25,7 @@ class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: TensorKind = TensorKind.INTERMEDIATE
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
+    rows: _RowsRecord | None = None
 
 
 class _PartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,7 +62,7 @@ def graph_to_json(graph: Graph) -> str:
         version=1,
         name=graph.name,
         tensors=tuple(
-            _TensorRecord(t.name, t.size_bytes, t.kind, t.dtype, t.shape) for t in graph.tensors.values()
+            _tensor_record(t) for t in graph.tensors.values()
         ),
         operators=tuple(
             _OperatorRecord(
@@ -84,7 +90,7 @@ def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
     except msgspec.DecodeError as error:
         raise FormatError(f"{where}: not a cosma-graph file of version 1: {error}") from error
     return Graph(
-        (Tensor(t.name, t.bytes, t.kind, t.dtype, t.shape) for t in record.tensors),
+        (_tensor(t) for t in record.tensors),
         (_operator(o, where) for o in record.operators),
         record.name,
     )
@@ -107,6 +113,16 @@ def _attributes(record: dict[str, Any], where: str) -> Attributes:
             raise FormatError(f"{where}: attribute {name!r} must be a number, a text or a flat list of these")
         found.append((name, tuple(flat) if isinstance(value, list) else value))
     return tuple(found)
+
+
+def _tensor_record(tensor: Tensor) -> _TensorRecord:
+    rows = None if tensor.rows is None else _RowsRecord(tensor.rows.table, tensor.rows.indices)
+    return _TensorRecord(tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows)
+
+
+def _tensor(record: _TensorRecord) -> Tensor:
+    rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
+    return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows)
 
 
 def save_graph(graph: Graph, path: Path | str) -> None:

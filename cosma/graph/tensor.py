@@ -21,6 +21,22 @@ class TensorKind(door.Choice):
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the content of a row set comes from: elements of a constant table, selected while the model runs.
+
+    Attributes
+    ----------
+    table
+        Name of the constant in the model; no tensor of the graph unless something reads it whole.
+    indices
+        Tensors that say which elements; the row set can be read once they exist.
+    """
+
+    table: str
+    indices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """An immutable value: one producer at most, any number of consumers.
 
@@ -37,6 +53,8 @@ class Tensor:
         Element type in ONNX's lower-case words (``float32``, ``int8``, ``bool`` ...), where known.
     shape
         Dimensions, where known; may be given as any sequence.
+    rows
+        For a weight that is a row set: the table and what selects from it.
 
     Raises
     ------
@@ -49,6 +67,7 @@ class Tensor:
     kind: TensorKind = TensorKind.INTERMEDIATE
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
+    rows: Rows | None = None
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -59,6 +78,7 @@ class Tensor:
             kind: TensorKind | str = ...,
             dtype: str | None = ...,
             shape: Iterable[SupportsIndex] | None = ...,
+            rows: Rows | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:

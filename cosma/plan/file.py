@@ -14,7 +14,7 @@ import cosma.door as door
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Graph, Operator, Part, Tensor, TensorKind
+from cosma.graph import Graph, Operator, Part, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Certificate, Plan, Traffic
 from cosma.text import safe_json
@@ -38,10 +38,16 @@ class _Accelerator(msgspec.Struct, frozen=True):
     fusion: Fusion = Fusion.NONE
 
 
-class _Tensor(msgspec.Struct, frozen=True):
+class _Rows(msgspec.Struct, frozen=True):
+    table: str
+    indices: tuple[str, ...] = ()
+
+
+class _Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     bytes: int
     kind: TensorKind
+    rows: _Rows | None = None
 
 
 class _Operator(msgspec.Struct, frozen=True):
@@ -113,7 +119,7 @@ def plan_to_json(plan: Plan) -> str:
         accelerator.fusion,
     )
     rows: dict[str, list[Any]] = {
-        "tensors": [_Tensor(t.name, t.size_bytes, t.kind) for t in plan.graph.tensors.values()],
+        "tensors": [_tensor_record(t) for t in plan.graph.tensors.values()],
         "operators": [
             _Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers) for o in plan.graph.operators
         ],
@@ -183,7 +189,7 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
             f"from lower bound {certificate.lower_bound} and {traffic.noncompulsory} bytes achieved"
         )
     graph = Graph(
-        (Tensor(t.name, t.bytes, t.kind) for t in record.tensors),
+        (_tensor(t) for t in record.tensors),
         (_operator(o) for o in record.operators),
         record.model.name,
     )
@@ -209,6 +215,16 @@ def _operator(record: _Operator) -> Operator:
     return Operator(
         record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, fused=parts
     )
+
+
+def _tensor_record(tensor: Tensor) -> _Tensor:
+    rows = None if tensor.rows is None else _Rows(tensor.rows.table, tensor.rows.indices)
+    return _Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows)
+
+
+def _tensor(record: _Tensor) -> Tensor:
+    rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
+    return Tensor(record.name, record.bytes, record.kind, rows=rows)
 
 
 def _text(key: str) -> str:

@@ -123,6 +123,7 @@ class Machine:
         self.transfers += 1
         if name not in self._off_chip:
             self._note(Verdict.NO_OFF_CHIP_COPY, f"{name!r} is loaded, but was never stored")
+        self._check_rows(name, "is loaded")
         if self._place(name, address):
             self._count(align_up(size, self.accelerator.alignment))
 
@@ -161,6 +162,8 @@ class Machine:
         for operand in operator.inputs + (operator.weights if kept_weights else ()):
             self._read(operator, operand, operand in through)
         if not kept_weights:
+            for weight in operator.weights:
+                self._check_rows(weight, f"is streamed by {operator.name!r}")
             self._streamed += sum(self.graph.tensors[weight].size_bytes for weight in operator.weights)
             self.transfers += len(operator.weights)
         self._executed.add(name)
@@ -267,6 +270,7 @@ class Machine:
         elif through:
             if name not in self._off_chip:
                 self._note(Verdict.NO_OFF_CHIP_COPY, f"{operator.name!r} streams {name!r}, which was never stored")
+            self._check_rows(name, f"is streamed by {operator.name!r}")
         elif name not in self._address or name in self._awaiting:
             self._note(
                 Verdict.OPERAND_ABSENT, f"{operator.name!r} reads {name!r}, neither in the scratchpad nor streamed"
@@ -306,6 +310,13 @@ class Machine:
             if self._space_of(name):
                 self._space.add(self._address[name], self._address[name] + self._space_of(name), name)
         self._count(self._space_of(name))
+
+    def _check_rows(self, name: str, how: str) -> None:
+        """Rows of a table can be read once there are the indices that select them, on chip or off."""
+        rows = self.graph.tensors[name].rows
+        for index in rows.indices if rows is not None else ():
+            if index not in self._off_chip and (index not in self._address or index in self._awaiting):
+                self._note(Verdict.ROWS_UNKNOWN, f"{name!r} {how}, but {index!r}, which selects it, is nowhere")
 
     def _check_not_lost(self, name: str, how: str) -> None:
         if name in self._off_chip:

@@ -84,6 +84,9 @@ def _coverage(plan: Plan, graph: Graph) -> list[Violation]:
                 f"tensor {name!r} is a {tensor.kind} of {tensor.size_bytes} bytes in the model, a {claimed.kind} of "
                 f"{claimed.size_bytes} in the plan"
             )
+        elif claimed.rows != tensor.rows:
+            table = "no row set" if tensor.rows is None else f"rows of {tensor.rows.table!r} by {tensor.rows.indices}"
+            wrong.append(f"tensor {name!r} is {table} in the model; the plan says otherwise")
     planned = {operator.outputs: operator for operator in plan.graph.operators}
     for operator in graph.operators:
         match = planned.pop(operator.outputs, None)

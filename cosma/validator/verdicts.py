@@ -17,6 +17,7 @@ class Verdict(door.Choice):
     WRONG_ORDER = "wrong-order"  # an operator runs before the producer of an operand
     OPERAND_ABSENT = "operand-absent"  # an operand is neither in the scratchpad nor streamed
     NO_OFF_CHIP_COPY = "no-off-chip-copy"  # something is loaded or streamed that was never stored
+    ROWS_UNKNOWN = "rows-unknown"  # rows of a table are read before there are the indices that select them
     ALREADY_RESIDENT = "already-resident"
     NOT_RESIDENT = "not-resident"  # something is stored or freed that is not in the scratchpad
     MISALIGNED = "misaligned"
