@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cosma.problem.rules import may_stream_anything, store_bytes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -93,7 +95,7 @@ def label_tables(problem: Problem, potential: Potential) -> LabelTables:
     shape = np.array(
         [
             operator_count, tensor_count, operator_words, tensor_words,
-            here, here + tensor_words, here + 2 * tensor_words, problem.streamable, problem.capacity_bytes,
+            here, here + tensor_words, here + 2 * tensor_words, may_stream_anything(problem), problem.capacity_bytes,
         ],
         dtype=np.int64,
     )  # fmt: skip
@@ -108,7 +110,7 @@ def label_tables(problem: Problem, potential: Potential) -> LabelTables:
     tensors = np.zeros((tensor_count + 1, 8), dtype=np.int64)
     tensors[:-1, SIZE] = problem.size_bytes
     tensors[:-1, SPACE] = problem.space_bytes
-    tensors[:-1, WRITE] = np.where(problem.must_store | problem.starts_off_chip, 0, problem.size_bytes)
+    tensors[:-1, WRITE] = store_bytes(problem)
     tensors[:-1, MUST_STORE] = problem.must_store
     tensors[:-1, PRODUCER] = problem.producer
     tensors[:, CONSUMER] = _append(pieces, problem.consumer_start, problem.consumer)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.problem.rules import arrival_bytes, may_stream, store_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -74,6 +76,7 @@ class Lifetime:
 def lifetimes_of(problem: Problem, reach: Reach) -> dict[int, Lifetime]:
     """Describe every tensor whose absence can cost anything, by number."""
     found: dict[int, Lifetime] = {}
+    arrival, store = arrival_bytes(problem).tolist(), store_bytes(problem).tolist()
     for t in range(problem.tensor_count):
         space, size = int(problem.space_bytes[t]), int(problem.size_bytes[t])
         # A consumer has more ancestors than any of its ancestors, under any order that the reach describes.
@@ -82,16 +85,16 @@ def lifetimes_of(problem: Problem, reach: Reach) -> dict[int, Lifetime]:
         if space == 0 or (producer < 0 and len(consumers) < 2):
             continue
         if not consumers:
-            if problem.streamable and not problem.must_store[t]:
-                found[t] = Lifetime(t, size, space, size, 0, producer, (), 0, (), 0, 0, 0, True)
+            if may_stream(problem, producer, t) and store[t]:
+                found[t] = Lifetime(t, size, space, store[t], 0, producer, (), 0, (), 0, 0, 0, True)
             continue
         chain = _chain(consumers, reach)
         sure, possible = _alive(producer, consumers, reach)
-        store = 0 if problem.must_store[t] or problem.starts_off_chip[t] else size
         mask, readers = sum(1 << v for v in chain), sum(1 << v for v in consumers)
         found[t] = Lifetime(
-            t, size, space, size, store, producer, tuple(consumers), readers, chain, mask, sure, possible, False
-        )
+            t, size, space, arrival[t], store[t], producer,
+            tuple(consumers), readers, chain, mask, sure, possible, False,
+        )  # fmt: skip
     return found
 
 

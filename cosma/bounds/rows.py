@@ -15,6 +15,7 @@ import numpy as np
 
 from cosma.bounds.flow import minimum_cut
 from cosma.problem.precedence import flags, members
+from cosma.problem.rules import may_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,7 +238,7 @@ class RowBuilder:
             space = int(problem.space_bytes[t])
             if space == 0:
                 continue
-            if not problem.streamable:
+            if not may_stream(problem, operator, t):
                 yield space, None
                 continue
             absence = self._absence_when_touched(operator, t, reach)
@@ -274,10 +275,13 @@ class RowBuilder:
         problem = self.problem
         for result, operand in problem.pairs_of(operator):
             absent_result = absent_operand = given_up = None
-            if problem.streamable:
+            if may_stream(problem, operator, result):
                 absent_result = self._absence_when_touched(operator, result, reach)
+                if absent_result is None:
+                    continue
+            if may_stream(problem, operator, operand):
                 absent_operand = self._absence_when_touched(operator, operand, reach)
-                if absent_result is None or absent_operand is None:
+                if absent_operand is None:
                     continue
             life = self.lifetimes.get(operand)
             if life is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.problem.rules import may_stream_anything
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -70,7 +72,7 @@ def _segment(
         if problem.space_bytes[t] == 0 or not places or places[0] >= end or places[-1] < first:
             continue
         lifetime = lifetimes.get(t)
-        if not problem.streamable and (lifetime is None or lifetime.dead or places[0] == end - 1):
+        if not may_stream_anything(problem) and (lifetime is None or lifetime.dead or places[0] == end - 1):
             price[t] = None
         elif lifetime is not None:
             price[t] = lifetime.read_bytes + lifetime.store_bytes

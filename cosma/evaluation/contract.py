@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cosma.problem.rules import may_stream_anything
+
 if TYPE_CHECKING:
     from cosma.problem import Problem
 
@@ -56,7 +58,7 @@ def _contractible_into(problem: Problem, v: int) -> int | None:
         return None
     if problem.pairs_of(v):
         return u
-    if problem.streamable or problem.pairs_of(u):
+    if may_stream_anything(problem) or problem.pairs_of(u):
         return None
     freed = sum(int(problem.space_bytes[t]) for t in problem.operands_of(u) if _dies_with(problem, int(t)))
     return u if freed >= int(problem.space_bytes[result]) else None

@@ -9,6 +9,7 @@ import numpy as np
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.tape import Tape
 from cosma.problem import Decisions, decisions_from_gaps, touches_of
+from cosma.problem.rules import store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,13 +88,14 @@ def greedy_decisions(problem: Problem, contraction: Contraction, tape: Tape) -> 
     keep = np.ones(len(touches.step), dtype=np.bool_)
     position = {v: i for i, v in enumerate(order)}
     resident: list[int] = []
+    store = store_bytes(problem)
     for s, t in enumerate(contraction.tensor_of.tolist()):
         first, last = int(touches.start[t]), int(touches.start[t + 1])
         for k in range(int(net.consumer_start[s]), int(net.consumer_start[s + 1])):
             if tape.dropped[k]:
                 step = position[contraction.members[int(net.consumer[k])][0]]
                 keep[first + int(np.searchsorted(touches.step[first:last], step)) - 1] = False
-        if last - first == 1 and tape.born[s] and not problem.must_store[t] and not problem.starts_off_chip[t]:
+        if last - first == 1 and tape.born[s] and store[t]:
             resident.append(first)
     for v, row in enumerate(contraction.members):
         born = int(tape.born[int(net.result[net.result_start[v]])]) if len(row) > 1 else 1

@@ -86,7 +86,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
                     code = tape.row[r, k]
                     t = np.int64(code >> 1)
                     if slot[t] < 0:
-                        owed += net.size[t] if code & 1 or net.stored_free[t] else 2 * net.size[t]
+                        owed += net.size[t] if code & 1 else net.size[t] + net.store[t]
                 if more_cost - owed > slack:
                     end = np.int64(-1)
                     break
@@ -122,7 +122,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
             live += space[t]
             if following == n:
                 dying += space[t]
-            if not streamable or following < n or net.stored_free[t] == 0 or net.chain_cost[v] > 0:
+            if not streamable or following < n or net.store[t] > 0 or net.chain_cost[v] > 0:
                 count = add_held(held, slot, count, t)
                 stored[t] = 0
                 key ^= tensor_key[2 * t]
@@ -219,7 +219,7 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
             if occupied + space[late] > capacity:
                 paid += net.chain_cost[v] - 2 * net.size[late]
                 if next_use[late] < n:
-                    paid += net.size[late] if net.stored_free[late] == 1 else 2 * net.size[late]
+                    paid += net.size[late] + net.store[late]
                     if note:
                         note_gap(net, tape, late, np.int64(next_use[late]), np.int64(1))
             else:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cosma.csr import csr
 from cosma.evaluation.contract import contract_chains
+from cosma.problem.rules import first_arrival_is_compulsory, may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,8 +47,8 @@ class Network(NamedTuple):
         True bytes and bytes rounded up to the alignment, by tensor.
     clean
         1 where an off-chip copy exists from the start.
-    stored_free
-        1 where the first store costs nothing extra: graph outputs, and whatever starts off-chip.
+    store
+        Bytes that the first store adds, by tensor: 0 for graph outputs, and for whatever starts off-chip.
     chain_cost
         Bytes moved in addition, by search operator, where its result has no room while the operator runs: what
         lies inside a chain then goes off-chip and back.
@@ -73,7 +74,7 @@ class Network(NamedTuple):
     size: Int64s
     space: Int64s
     clean: Bytes8
-    stored_free: Bytes8
+    store: Int64s
     chain_cost: Int64s
     capacity: Int64s
     streamable: Int64s
@@ -137,11 +138,11 @@ def build_network(problem: Problem, *, contract: bool = True) -> Contraction:
         *csr(pairs),
         problem.size_bytes[kept].astype(np.int64),
         problem.space_bytes[kept].astype(np.int64),
-        problem.starts_off_chip[kept].astype(np.uint8),
-        (problem.must_store | problem.starts_off_chip)[kept].astype(np.uint8),
+        first_arrival_is_compulsory(problem)[kept].astype(np.uint8),
+        store_bytes(problem)[kept],
         np.array([2 * int(problem.size_bytes[_inside(problem, row)].sum()) for row in members], dtype=np.int64),
         np.array([problem.capacity_bytes], dtype=np.int64),
-        np.array([int(problem.streamable)], dtype=np.int64),
+        np.array([int(may_stream_anything(problem))], dtype=np.int64),
     )
     return Contraction(network, members, np.array(kept, dtype=np.int32))
 

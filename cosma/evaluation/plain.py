@@ -85,7 +85,7 @@ class _Step:
                     self.pinned.add(t)
         for t in self.results:
             following = self.next_use(t)
-            wanted = following < self.n or not self.net.stored_free[t] or self.net.chain_cost[self.v] > 0
+            wanted = following < self.n or self.net.store[t] > 0 or self.net.chain_cost[self.v] > 0
             if not self.streamable or wanted:
                 held[t] = _Held(following, False)
                 if not self.streamable:
@@ -109,7 +109,7 @@ class _Step:
 
         for t, state in held.items():
             size, space = int(net.size[t]), int(net.space[t])
-            store = 0 if state.stored or net.stored_free[t] else size
+            store = 0 if state.stored else int(net.store[t])
             wait = state.next_use - self.i
             again = state.next_use < self.n
             if t in self.pinned:
@@ -204,7 +204,7 @@ def _let_in_late(step: _Step, held: dict[int, _Held], found: PlainReplay) -> int
     paid = int(net.chain_cost[step.v]) - 2 * size
     if following < step.n:
         found.dropped.add((t, int(step.order[following])))
-        paid += size if net.stored_free[t] else 2 * size
+        paid += size + int(net.store[t])
     return paid
 
 

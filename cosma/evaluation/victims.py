@@ -32,7 +32,7 @@ def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, 
     for k in range(count):
         t = np.int64(tape.held[k])
         following = np.int64(tape.next_use[t])
-        store = np.int64(0) if tape.stored[t] == 1 or net.stored_free[t] == 1 else net.size[t]
+        store = np.int64(0) if tape.stored[t] == 1 else net.store[t]
         price = net.size[t] + store
         kind, space = WAITS, net.space[t]
         if tape.pin[t] == mark:

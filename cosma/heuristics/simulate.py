@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.heuristics.addresses import make_arena
 from cosma.heuristics.replacement import NEVER, REPLACEMENTS, Resident
 from cosma.problem import Decisions, Residency, touches_of
+from cosma.problem.rules import may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,8 @@ class _Simulation:
         self.address_policy = address_policy
         self.arena = make_arena(address_policy, problem.capacity_bytes)
         self.space: list[int] = problem.space_bytes.tolist()
-        self.clean: list[bool] = (problem.starts_off_chip | problem.must_store).tolist()
+        self.clean: list[bool] = (store_bytes(problem) == 0).tolist()
+        self.streams = may_stream_anything(problem)
         touches = touches_of(problem, self.order)
         starts = touches.start.tolist()
         steps = touches.step.tolist()
@@ -127,7 +129,8 @@ class _Simulation:
         self.found_before = len(self.found)
         operands = self.problem.operands_of(operator).tolist()
         results = self.problem.results_of(operator).tolist()
-        if not (self.stream_step if self.problem.streamable else self.resident_step)(step, operator, operands, results):
+        run_step = self.stream_step if self.streams else self.resident_step
+        if not run_step(step, operator, operands, results):
             self.start_over(step, operator, operands, results)
         for t in (*operands, *results):
             if t in self.resident:

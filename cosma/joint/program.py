@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 from cosma.problem import Decisions, decisions_from_gaps, touches_of, with_takeovers
 from cosma.problem.precedence import Windows, windows_of
+from cosma.problem.rules import (
+    arrival_bytes,
+    first_arrival_is_compulsory,
+    may_stream,
+    may_stream_anything,
+    store_bytes,
+)
 from cosma.solvers.model import ModelBuilder, NoOverlap, common_unit
 
 if TYPE_CHECKING:
@@ -92,7 +99,7 @@ class Joint:
                     and all(values[self.inside[t, i]] for i in range(begin, end + 1))
                     and not any(values[self.read[t, i]] for i in range(begin + 1, end + 1))
                 )
-        if problem.streamable:
+        if may_stream_anything(problem):
             # A stay of one touch saves nothing unless nothing else touches the tensor.
             alone = [g for g in alone if self._only_touch(touches.start, g)]
         found = decisions_from_gaps(problem, order, keep, touches=touches, resident_touches=alone)
@@ -178,6 +185,9 @@ class _Builder:
         self.out = ModelBuilder("joint" if addresses == "none" else f"joint with {addresses} addresses")
         self.size = problem.size_bytes.tolist()
         self.space = problem.space_bytes.tolist()
+        self.arrival = arrival_bytes(problem).tolist()
+        self.store = store_bytes(problem).tolist()
+        self.first_is_compulsory = first_arrival_is_compulsory(problem).tolist()
         self.unit = common_unit([*self.space, problem.capacity_bytes])
         self.room = problem.capacity_bytes // self.unit
         self.steps = range(problem.operator_count)
@@ -271,46 +281,44 @@ class _Builder:
 
     # -- residency and traffic ----------------------------------------------------------------------------
 
-    def _touching(self, t: int, i: int) -> list[int]:
-        return [self.at[v, i] for v in self.problem.consumers_of(t).tolist() if (v, i) in self.at]
-
     def _birth(self, t: int, i: int) -> int | None:
         return self.at.get((int(self.problem.producer[t]), i))
 
     def _add_tensor(self, t: int) -> None:
-        out, problem, size = self.out, self.problem, self.size[t]
-        off_chip = bool(problem.starts_off_chip[t])
+        out, problem = self.out, self.problem
         for i in self.life(t):
             # What is larger than the scratchpad is never inside.
             self.inside[t, i] = out.variable("inside", upper=int(self.space[t] <= problem.capacity_bytes))
             self.read[t, i] = out.variable("read")
-            out.cost(self.read[t, i], size)
-        if off_chip:
-            out.constant(-size)
-        elif not problem.must_store[t]:
+            out.cost(self.read[t, i], self.arrival[t])
+        if self.first_is_compulsory[t]:
+            out.constant(-self.arrival[t])
+        if self.store[t]:
             self.stored[t] = out.variable("stored")
-            out.cost(self.stored[t], size)
+            out.cost(self.stored[t], self.store[t])
         for i in self.life(t):
             self._add_tensor_step(t, i)
 
     def _add_tensor_step(self, t: int, i: int) -> None:
         out, problem = self.out, self.problem
         inside, read = self.inside[t, i], self.read[t, i]
-        birth, users = self._birth(t, i), self._touching(t, i)
+        birth = self._birth(t, i)
+        users = [v for v in problem.consumers_of(t).tolist() if (v, i) in self.at]
+        streaming = [self.at[v, i] for v in users if may_stream(problem, v, t)]
+        holding = [self.at[v, i] for v in users if not may_stream(problem, v, t)]
         produced = problem.producer[t] >= 0
         before = self.inside.get((t, i - 1))
         # Loaded when it was not there and is not born.
         origin = [x for x in (before, birth) if x is not None]
         out.row("load", [read, inside, *origin], [1, -1, *[1] * len(origin)], lower=0)
-        if problem.streamable:
-            if users:
-                out.row("streamed read", [read, inside, *users], [1, 1, *[-1] * len(users)], lower=0)
-            if birth is not None and t in self.stored:
-                out.row("streamed write", [self.stored[t], inside, birth], [1, 1, -1], lower=0)
-        else:
-            touched = [*users, birth] if birth is not None else users
-            if touched:
-                out.row("operands inside", [inside, *touched], [1, *[-1] * len(touched)], lower=0)
+        if streaming:
+            out.row("streamed read", [read, inside, *streaming], [1, 1, *[-1] * len(streaming)], lower=0)
+        if birth is not None and not may_stream(problem, int(problem.producer[t]), t):
+            holding.append(birth)
+        elif birth is not None and t in self.stored:
+            out.row("streamed write", [self.stored[t], inside, birth], [1, 1, -1], lower=0)
+        if holding:
+            out.row("operands inside", [inside, *holding], [1, *[-1] * len(holding)], lower=0)
         if t in self.stored:
             out.implies("store before read", read, self.stored[t])
         if produced:
@@ -339,7 +347,7 @@ class _Builder:
                 self.takeover[result, operand, i] = z
                 chosen.append(z)
                 out.implies("takeover finds operand", z, self.inside[operand, i])
-                if self.problem.streamable:
+                if may_stream(self.problem, v, result):
                     out.implies("takeover finds result", z, self.inside[result, i])
                 if (operand, i + 1) in self.inside:
                     after = (self.read[operand, i + 1], z, self.inside[operand, i + 1])

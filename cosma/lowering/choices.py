@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.problem import Touches, decisions_from_gaps, touches_of
+from cosma.problem.rules import arrival_bytes, departure_bytes, may_stream, store_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -157,14 +158,16 @@ def leave(problem: Problem, form: GapForm, residency: Residency, lower: int, upp
 
 def _gap(problem: Problem, form: GapForm, r: Residency, k: int, high: int) -> Choice:
     """The gap after touch ``k`` of a tensor; ``high`` is the number of its touches until the residency ends."""
-    row, size = form.touches.of(r.tensor), int(problem.size_bytes[r.tensor])
-    has_copy = r.loaded or problem.must_store[r.tensor] or len(row) > high
+    row = form.touches.of(r.tensor)
     first = int(form.touches.start[r.tensor])
-    return Choice(size if has_copy else 2 * size, -int(row[k + 1] - row[k]), gap=first + k)
+    arrival, store = int(arrival_bytes(problem, r.tensor)), int(store_bytes(problem, r.tensor))
+    owed = departure_bytes(arrival, store, copied=r.loaded or len(row) > high)
+    return Choice(owed, -int(row[k + 1] - row[k]), gap=first + k)
 
 
 def _lone_touch(problem: Problem, form: GapForm, r: Residency, low: int, high: int) -> Choice | None:
     touch = int(form.touches.start[r.tensor]) + low
-    if high == low + 1 and touch in form.resident_touches and problem.streamable:
+    streams = may_stream(problem, form.order[r.start], r.tensor)
+    if high == low + 1 and touch in form.resident_touches and streams:
         return Choice(0, 1, touch=touch)
     return None

@@ -15,6 +15,7 @@ import numpy as np
 from cosma.lowering.choices import GapForm
 from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.problem import Decisions, Residency, noncompulsory_bytes, part_of, touches_of
+from cosma.problem.rules import arrival_bytes, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,8 +142,7 @@ def _cheapest_cut(problem: Problem, form: GapForm, begin: int, end: int) -> int:
     tensor = np.repeat(np.arange(problem.tensor_count), np.diff(start))
     gaps = np.flatnonzero(form.keep[:-1] & (tensor[:-1] == tensor[1:]))
     gaps = gaps[(step[gaps] < end) & (step[gaps + 1] > begin)]
-    stored = problem.starts_off_chip | problem.must_store
-    cost = problem.size_bytes[tensor[gaps]] * np.where(stored[tensor[gaps]], 1, 2)
+    cost = arrival_bytes(problem, tensor[gaps]) + store_bytes(problem, tensor[gaps])
     change = np.zeros(end - begin + 1, dtype=np.int64)
     np.add.at(change, np.clip(step[gaps] + 1 - begin, 0, end - begin), cost)
     np.add.at(change, np.clip(step[gaps + 1] + 1 - begin, 0, end - begin), -cost)

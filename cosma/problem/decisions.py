@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.problem.rules import arrival_bytes, first_arrival_is_compulsory, may_stream, store_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -129,7 +131,7 @@ def decisions_from_gaps(
             end = g
             while end < last and kept(end):
                 end += 1
-            if end > g or not problem.streamable or g in always:
+            if end > g or g in always or not may_stream(problem, order[int(touches.step[g])], t):
                 produced = g == first and problem.producer[t] >= 0
                 found.append(Residency(t, int(touches.step[g]), int(touches.step[end]) + 1, not produced))
             g = end + 1
@@ -175,6 +177,8 @@ def occupancy_bytes(problem: Problem, decisions: Decisions) -> NDArray[np.int64]
 def noncompulsory_bytes(problem: Problem, decisions: Decisions) -> int:
     """Non-compulsory traffic that decisions imply. Replay has the last word; this is for comparing candidates."""
     total = problem.constant_noncompulsory_bytes
+    arrival, store = arrival_bytes(problem).tolist(), store_bytes(problem).tolist()
+    first_is_compulsory = first_arrival_is_compulsory(problem).tolist()
     reads = np.zeros(problem.tensor_count, dtype=np.int64)
     position = {v: i for i, v in enumerate(decisions.order)}
     covered: list[list[Residency]] = [[] for _ in range(problem.tensor_count)]
@@ -184,12 +188,9 @@ def noncompulsory_bytes(problem: Problem, decisions: Decisions) -> int:
     for t in range(problem.tensor_count):
         steps = [position[int(v)] for v in problem.consumers_of(t)]
         reads[t] += sum(not any(r.start <= s < r.end for r in covered[t]) for s in steps)
-        size = int(problem.size_bytes[t])
-        if problem.starts_off_chip[t]:
-            total += (int(reads[t]) - 1) * size
-        else:
-            written_back = bool(reads[t]) or _streamed_at_birth(problem, position, covered, t)
-            total += int(reads[t]) * size + (size if written_back and not problem.must_store[t] else 0)
+        total += (int(reads[t]) - first_is_compulsory[t]) * arrival[t]
+        if store[t] and (reads[t] or _streamed_at_birth(problem, position, covered, t)):
+            total += store[t]
     return total
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.csr import offsets
+from cosma.problem.rules import arrival_bytes, first_arrival_is_compulsory, store_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,10 +91,8 @@ def without_oversized(problem: Problem) -> Problem:
     oversized = problem.space_bytes > problem.capacity_bytes
     if not oversized.any():
         return problem
-    reads = np.diff(problem.consumer_start) - problem.starts_off_chip
-    writes = ~(problem.starts_off_chip | problem.must_store)
-    transfers = (reads.clip(min=0) + writes)[oversized]
-    forced_bytes = int(transfers @ problem.size_bytes[oversized].astype(np.int64))
+    arrivals = (np.diff(problem.consumer_start) - first_arrival_is_compulsory(problem)).clip(min=0)
+    forced_bytes = int((arrivals * arrival_bytes(problem) + store_bytes(problem))[oversized].sum())
     rest = part_of(problem, np.arange(problem.operator_count), np.flatnonzero(~oversized))
     return replace(rest, constant_noncompulsory_bytes=problem.constant_noncompulsory_bytes + forced_bytes)
 

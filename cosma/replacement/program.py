@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.problem import Decisions, decisions_from_gaps, touches_of, with_takeovers
+from cosma.problem.rules import arrival_bytes, may_stream, store_bytes
 from cosma.solvers.model import ModelBuilder, common_unit
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class _Builder:
         self.step = self.touches.step.tolist()
         self.size = problem.size_bytes.tolist()
         self.space = problem.space_bytes.tolist()
+        self.arrival = arrival_bytes(problem).tolist()
+        self.store = store_bytes(problem).tolist()
         self.unit = common_unit([*self.space, problem.capacity_bytes])
         self.keep = np.full(len(self.step), -1, dtype=np.int64)
         self.alone = np.full(len(self.step), -1, dtype=np.int64)
@@ -193,7 +196,6 @@ class _Builder:
         for t in range(problem.tensor_count):
             first, last = self.start[t], self.start[t + 1] - 1
             produced = problem.producer[t] >= 0
-            returns_stored = problem.starts_off_chip[t] or problem.must_store[t]
             if self.size[t] == 0:
                 continue
             stored = -1
@@ -202,20 +204,20 @@ class _Builder:
                 if binds_before[end + 1] == binds_before[begin] and g not in needed:
                     continue
                 self.keep[g] = out.variable("keep")
-                out.constant(self.size[t])
-                out.cost(int(self.keep[g]), -self.size[t])
-                if not returns_stored:
+                out.constant(self.arrival[t])
+                out.cost(int(self.keep[g]), -self.arrival[t])
+                if self.store[t]:
                     if stored < 0:
                         stored = out.variable("stored")
-                        out.cost(stored, self.size[t])
+                        out.cost(stored, self.store[t])
                     out.row("store once", (stored, int(self.keep[g])), (1, 1), lower=1)
                 for i in range(begin + 1, end):
                     self._occupy(i, int(self.keep[g]), t)
-            if problem.streamable and produced and first == last and not returns_stored:
+            if produced and first == last and self.store[t] and self._may_stream(first, t):
                 if binding[self.step[first]]:
                     self.alone[first] = out.variable("alone")
-                    out.constant(self.size[t])
-                    out.cost(int(self.alone[first]), -self.size[t])
+                    out.constant(self.store[t])
+                    out.cost(int(self.alone[first]), -self.store[t])
                 else:
                     self.always_alone.append(first)
             for g in range(first, last + 1):
@@ -223,9 +225,9 @@ class _Builder:
         out.constant(problem.constant_noncompulsory_bytes)
 
     def _add_touch(self, t: int, g: int, first: int, last: int) -> None:
-        """Space at a touch: always when operands must be resident, else if a gap beside it is kept."""
+        """Space at a touch: always where it may not stream, else if a gap beside it is kept."""
         i = self.step[g]
-        if not self.problem.streamable:
+        if not self._may_stream(g, t):
             self.fixed[i] += self.space[t]
             return
         beside = [int(self.keep[k]) for k in (g - 1, g) if first <= k < last]
@@ -241,6 +243,9 @@ class _Builder:
                 self.out.row("presence", (present, k), (1, -1), lower=0)
             self._occupy(i, present, t)
 
+    def _may_stream(self, touch: int, tensor: int) -> bool:
+        return may_stream(self.problem, self.order[self.step[touch]], tensor)
+
     def _occupy(self, step: int, variable: int, tensor: int) -> None:
         self.terms.setdefault(step, []).append((variable, self.space[tensor]))
 
@@ -255,18 +260,19 @@ class _Builder:
                 continue
             # Where operands must be resident, one that dies here can be taken over whatever is kept.
             dying = [r for r, u in pairs if self._touch_at(u, i) == self.start[u + 1] - 1]
-            if dying and not wanted and not self.problem.streamable:
+            if dying and not wanted and not any(may_stream(self.problem, v, t) for pair in pairs for t in pair):
                 self.fixed[i] -= self.space[dying[0]]
             else:
                 self._add_choices(i, pairs)
 
     def _add_choices(self, i: int, pairs: list[tuple[int, int]]) -> None:
-        out, streamable = self.out, self.problem.streamable
+        out = self.out
         chosen: list[int] = []
         for result, operand in pairs:
             g = self._touch_at(operand, i)
             first, last = self.start[operand], self.start[operand + 1] - 1
-            if streamable and g == first:
+            operand_streams = may_stream(self.problem, self.order[i], operand)
+            if operand_streams and g == first:
                 continue  # first use of an input or weight: it comes from off-chip and has no space to hand over
             if g < last and self.keep[g] < 0:
                 continue  # kept in any case, so it never dies here
@@ -275,9 +281,9 @@ class _Builder:
             chosen.append(z)
             if g < last:
                 out.row("takeover ends operand", (z, int(self.keep[g])), (1, 1), upper=1)
-            if streamable:
-                if self.keep[g - 1] >= 0:
-                    out.implies("takeover finds operand", z, int(self.keep[g - 1]))
+            if operand_streams and self.keep[g - 1] >= 0:
+                out.implies("takeover finds operand", z, int(self.keep[g - 1]))
+            if may_stream(self.problem, self.order[i], result):
                 born = self.start[result]
                 here = int(self.alone[born]) if self.alone[born] >= 0 else int(self.keep[born])
                 if born == self.start[result + 1] - 1 and self.alone[born] < 0:

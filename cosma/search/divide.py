@@ -18,6 +18,7 @@ from cosma.csr import rows_of
 from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.problem.precedence import ancestors, descendants
+from cosma.problem.rules import may_stream_anything
 from cosma.search.searcher import Searcher
 from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
 
@@ -120,7 +121,7 @@ def divide(
     from cosma.heuristics import ORDERS
 
     problem.check_feasible()
-    contraction = build_network(problem, contract=not problem.streamable)
+    contraction = build_network(problem, contract=not may_stream_anything(problem))
     net = contraction.network
     base = contraction.contract(order if order is not None else ORDERS["peak-minimising"](problem)).tolist()
     cuts = _cuts(net, base, most_operators)

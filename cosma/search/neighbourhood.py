@@ -9,6 +9,7 @@ import numpy as np
 from cosma.evaluation.evaluate import new_tape
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
+from cosma.problem.rules import may_stream_anything
 from cosma.search.window import Stretch, StretchResult, needed_after, solve_stretch
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Neighbourhood:
     """
 
     def __init__(self, problem: Problem, *, seed: int) -> None:
-        self.contraction = build_network(problem, contract=not problem.streamable)
+        self.contraction = build_network(problem, contract=not may_stream_anything(problem))
         self.seed = seed
         self.tried: set[tuple[int, ...]] = set()
         self._rng = np.random.default_rng([seed, 0x57E7])

@@ -262,8 +262,8 @@ class _Program:
         for (t, _), x in self.read_again.items():
             terms.append(int(net.size[t]) * x)
         for t, x in self.stored.items():
-            if not net.stored_free[t]:
-                terms.append(int(net.size[t]) * x)
+            if net.store[t]:
+                terms.append(int(net.store[t]) * x)
         for t in self.readers:
             size = int(net.size[t])
             after = t in self.stretch.needed_after

@@ -10,7 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cosma.problem.precedence import windows_of
+from cosma.problem.rules import (
+    arrival_bytes,
+    departure_bytes,
+    first_arrival_is_compulsory,
+    may_stream,
+    store_bytes,
+    streams_out_for_free,
+    takeover_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +43,20 @@ def charges_of(problem: Problem) -> list[Charge]:
     windows = windows_of(problem)
     count = problem.operator_count
     readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
-    free_to_leave = _first_reads(problem)
+    owed = [
+        departure_bytes(arrival, store, copied=False, read_again=bool(read_by))
+        for arrival, store, read_by in zip(
+            arrival_bytes(problem).tolist(), store_bytes(problem).tolist(), readers, strict=True
+        )
+    ]
+    # Until their first read, the absence of these costs nothing.
+    free_to_leave = set(np.flatnonzero(first_arrival_is_compulsory(problem)).tolist())
     across = _alive_across(problem, windows.before, windows.after)
     wanted: list[tuple[int, int, int, list[int]]] = []
     for v in range(count):
         need, candidates = _deficit(problem, across[v], v, readers)
         if need > 0:
-            cost = _cheapest(problem, need, candidates, free_to_leave)
+            cost = _cheapest(problem, need, candidates, owed, free_to_leave)
             if cost > 0:
                 wanted.append((-cost, v, need, candidates))
     taken: set[int] = set()
@@ -47,16 +65,11 @@ def charges_of(problem: Problem) -> list[Charge]:
         # Tensors that another row charges already may be gone for nothing, as far as this row knows.
         left = need - sum(int(problem.space_bytes[t]) for t in candidates if t in taken)
         own = [t for t in candidates if t not in taken]
-        cost = _cheapest(problem, left, own, free_to_leave) if left > 0 else 0
+        cost = _cheapest(problem, left, own, owed, free_to_leave) if left > 0 else 0
         if cost > 0:
             taken.update(own)
             found.append(Charge(v, sum(1 << t for t in own), cost))
     return found
-
-
-def _first_reads(problem: Problem) -> set[int]:
-    """Tensors with a copy off-chip from the start: until their first read, absence costs nothing."""
-    return {t for t in range(problem.tensor_count) if problem.starts_off_chip[t]}
 
 
 def _alive_across(problem: Problem, before: Sequence[int], after: Sequence[int]) -> list[list[int]]:
@@ -83,21 +96,17 @@ def _deficit(problem: Problem, across: list[int], v: int, readers: list[int]) ->
     """Bytes that must be elsewhere while ``v`` runs, and the tensors whose absence could provide them."""
     touched = {*problem.operands_of(v).tolist(), *problem.results_of(v).tolist()}
     need = sum(int(problem.space_bytes[t]) for t in across) - problem.capacity_bytes
-    if problem.streamable:
-        # An output that nobody reads streams out for nothing.
-        written = [t for t in touched if problem.producer[t] != v or readers[t] or not problem.must_store[t]]
-        candidates = sorted({*across, *(t for t in written if problem.size_bytes[t])})
-        need += sum(int(problem.space_bytes[t]) for t in written)
-    else:
-        candidates = across
-        need += sum(int(problem.space_bytes[t]) for t in touched)
-    pairs = problem.pairs_of(v)
-    if pairs:
-        need -= max(int(problem.space_bytes[r]) for r, _ in pairs)
-    return need, candidates
+    held = {
+        t
+        for t in touched
+        if problem.producer[t] != v or not streams_out_for_free(problem, v, t, read_later=bool(readers[t]))
+    }
+    may_leave = {t for t in held if problem.size_bytes[t] and may_stream(problem, v, t)}
+    need += sum(int(problem.space_bytes[t]) for t in held) - takeover_bytes(problem, v)
+    return need, sorted({*across, *may_leave})
 
 
-def _cheapest(problem: Problem, need: int, candidates: list[int], free_to_leave: set[int]) -> int:
+def _cheapest(problem: Problem, need: int, candidates: list[int], owed: list[int], free_to_leave: set[int]) -> int:
     """Least cost of ``need`` bytes of absence, rounded down; tensors may be taken in part."""
     priced = []
     for t in candidates:
@@ -105,11 +114,7 @@ def _cheapest(problem: Problem, need: int, candidates: list[int], free_to_leave:
         if t in free_to_leave:
             need -= space
         else:
-            size = int(problem.size_bytes[t])
-            volatile = not problem.must_store[t]
-            # A dead result that streams out costs its store alone.
-            cost = size * (2 if volatile and len(problem.consumers_of(t)) else 1)
-            priced.append((cost / space, space, cost))
+            priced.append((owed[t] / space, space, owed[t]))
     total = 0.0
     for _, space, cost in sorted(priced):
         if need <= 0:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cosma.problem.rules import arrival_bytes, departure_bytes, may_stream, store_bytes, streams_out_for_free
 from cosma.problem.symmetry import symmetries_of
 from cosma.states.charges import charges_of
 
@@ -160,10 +161,8 @@ class _Search:
         self.operand_mask = [sum(1 << t for t in row) for row in self.operands]
         self.pairs = [problem.pairs_of(v) for v in range(count)]
         self.before = [sum(1 << u for u in problem.predecessors_of(v).tolist()) for v in range(count)]
-        # Tensors whose loss costs a store besides the next read.
-        self.volatile: list[bool] = [
-            not problem.starts_off_chip[t] and not problem.must_store[t] for t in range(problem.tensor_count)
-        ]
+        self.arrival: list[int] = arrival_bytes(problem).tolist()
+        self.store: list[int] = store_bytes(problem).tolist()
         self.born_after: dict[int, int] = {}
         self.produced = [sum(1 << t for t in problem.results_of(v).tolist()) for v in range(count)]
         self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem)]
@@ -308,7 +307,7 @@ class _Search:
 
     def _loss(self, t: int, copied: int) -> int:
         """Cost of losing a tensor that is still needed: its next read, and its store unless it has a copy."""
-        return 2 * self.size[t] if self.volatile[t] and not copied >> t & 1 else self.size[t]
+        return departure_bytes(self.arrival[t], self.store[t], copied=bool(copied >> t & 1))
 
     def _free_move(self, done: int, v: int, state: State) -> State | None:
         """Run an operator that gives nothing up and leaves the scratchpad no fuller, if it is one."""
@@ -337,18 +336,19 @@ class _Search:
 
     def _must_be_written(self, v: int, after: int) -> list[int]:
         """Results that need space to cost nothing: all, but for outputs nobody reads where those may stream."""
-        if not self.problem.streamable:
-            return self.results[v]
-        return [t for t in self.results[v] if self.readers[t] & ~after or not self.problem.must_store[t]]
+        return [
+            t
+            for t in self.results[v]
+            if not streams_out_for_free(self.problem, v, t, read_later=bool(self.readers[t] & ~after))
+        ]
 
     def _ways(self, done: int, v: int, state: State) -> Iterator[State]:
         """All ways worth trying to run an operator: what is inside meanwhile, and what is left inside after."""
         after = done | 1 << v
-        streamable = self.problem.streamable
         results = self._must_be_written(v, after)
         others = [t for t in range(state.inside.bit_length()) if (state.inside & ~self.operand_mask[v]) >> t & 1]
         touched = [*self.operands[v], *results]
-        optional = others + touched if streamable else others
+        optional = others + [t for t in touched if may_stream(self.problem, v, t)]
         need = sum(self.space[t] for t in others) + sum(self.space[t] for t in touched)
         plain = None
         for overlay in [None, *self.pairs[v]]:
@@ -410,12 +410,12 @@ class _Search:
         for t in self.operands[v]:
             needed = bool(self.readers[t] & ~after)
             was_inside = bool(state.inside >> t & 1)
-            if self.volatile[t] and (not was_inside):
+            if self.store[t] and not was_inside:
                 copied |= 1 << t
             if t in excluded and was_inside:
                 # Given up before this operator streams it: this read is paid, and the next one too.
                 cost += self._loss(t, copied)
-                if self.volatile[t]:
+                if self.store[t]:
                     copied |= 1 << t
             if not needed:
                 continue
@@ -428,7 +428,7 @@ class _Search:
             needed = bool(self.readers[t] & ~after)
             if t in excluded:
                 # Streamed out: the store, and the next read if there is one.
-                cost += (self.size[t] if self.volatile[t] else 0) + (self.size[t] if needed else 0)
+                cost += departure_bytes(self.arrival[t], self.store[t], copied=False, read_again=needed)
             elif needed:
                 inside |= 1 << t
                 used += self.space[t]
@@ -459,7 +459,7 @@ class _Search:
         uncopied = one.inside & other.inside & other.copied & ~one.copied
         while uncopied:
             low = uncopied & -uncopied
-            slack -= self.size[low.bit_length() - 1]
+            slack -= self.store[low.bit_length() - 1]
             if slack < 0:
                 return False
             uncopied ^= low

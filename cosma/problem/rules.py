@@ -1,0 +1,94 @@
+"""The rules of the machine, in one place: what may stream, what a step needs, and what a transfer costs.
+
+Engines call these functions or make tables from them. The validator and the brute force of the tests do not: they
+judge by rules of their own.
+
+Costs are non-compulsory bytes. A tensor *arrives* when it is loaded or streamed in. It *departs* when it leaves the
+scratchpad, or is streamed out at birth, before its last use. A departure owes the arrival that must follow, and a store
+unless an off-chip copy exists or is compulsory anyway.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.problem.problem import Problem
+
+    Int64s = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
+    #: One tensor, several, or all.
+    Tensors = int | slice | NDArray[np.int64]
+
+ALL = slice(None)
+
+
+# -- what may stream --------------------------------------------------------------------------------------------------
+
+
+def may_stream(problem: Problem, operator: int, tensor: int) -> bool:
+    """Whether an operator may read an operand from off-chip, or write a result there, past the scratchpad."""
+    return problem.streamable
+
+
+def may_stream_anything(problem: Problem) -> bool:
+    """Whether some operator may stream something."""
+    return problem.streamable
+
+
+# -- what a transfer costs --------------------------------------------------------------------------------------------
+
+
+def arrival_bytes(problem: Problem, tensors: Tensors = ALL) -> Int64s:
+    """Bytes of bringing each tensor in once, by load or by streaming."""
+    return np.asarray(problem.size_bytes[tensors])
+
+
+def first_arrival_is_compulsory(problem: Problem) -> Bools:
+    """Tensors whose first arrival is part of the compulsory traffic: graph inputs and weights."""
+    return problem.starts_off_chip
+
+
+def store_bytes(problem: Problem, tensors: Tensors = ALL) -> Int64s:
+    """Bytes that the first store of each tensor adds to the compulsory traffic.
+
+    None where an off-chip copy exists from the start, or is compulsory.
+    """
+    free = problem.starts_off_chip[tensors] | problem.must_store[tensors]
+    return np.where(free, 0, problem.size_bytes[tensors]).astype(np.int64)
+
+
+def departure_bytes(arrival: int, store: int, *, copied: bool, read_again: bool = True) -> int:
+    """Bytes that a departure owes.
+
+    Parameters
+    ----------
+    arrival, store
+        Entries of :func:`arrival_bytes` and :func:`store_bytes`.
+    copied
+        Whether an off-chip copy exists already.
+    read_again
+        Whether anybody reads the tensor afterwards; a result nobody reads owes its store alone.
+    """
+    return (0 if copied else store) + (arrival if read_again else 0)
+
+
+# -- what a step needs ------------------------------------------------------------------------------------------------
+
+
+def streams_out_for_free(problem: Problem, operator: int, tensor: int, *, read_later: bool) -> bool:
+    """Whether a result may go off-chip at birth without any cost: a graph output that nobody reads."""
+    return not read_later and bool(problem.must_store[tensor]) and may_stream(problem, operator, tensor)
+
+
+def takeover_bytes(problem: Problem, operator: int) -> int:
+    """Most bytes that one result can save by taking over an operand.
+
+    A takeover counts even where the operand is needed later: it may be stored first and loaded again. Elementwise
+    operators have one result, so the best pair is the best set of pairs.
+    """
+    return max((int(problem.space_bytes[result]) for result, _ in problem.pairs_of(operator)), default=0)
