@@ -37,7 +37,7 @@ CIRCLES: frozenset[frozenset[str]] = frozenset(
     frozenset(f"cosma.{name}" for name in circle.split())
     for circle in (
         "execute.kernels execute.ort execute.reference",
-        "frontend.sequences frontend.walk",
+        "frontend.completion frontend.control_flow frontend.sequences frontend.subgraphs frontend.walk",
         "packing.arrays packing.firstfit",
     )
 )
