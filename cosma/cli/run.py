@@ -11,6 +11,7 @@ from cosma.cli import options
 
 if TYPE_CHECKING:
     from cosma.execute import RunReport
+    from cosma.execute.whole import SecondReading
     from cosma.plan import Plan
 
 
@@ -26,12 +27,16 @@ def run(
     dim: options.Dim = None,
     bound: options.Bound = None,
     seed: options.Seed = 0,
+    whole: Annotated[
+        bool, typer.Option("--whole/--no-whole", help="Whether the untouched model is run as a whole and compared.")
+    ] = True,
     json: options.Json = False,
 ) -> None:
     """Execute a plan with real kernels on a scratchpad of real bytes.
 
     Every operator reads and writes at the plan's addresses; free bytes are poisoned. The results are compared bit
-    for bit with running the same operators without a plan, and the traffic is counted from the bytes copied.
+    for bit with running the same operators without a plan, and the traffic is counted from the bytes copied. The
+    untouched model is run as a whole too, and its outputs are compared within rounding.
     Exit code 0 if all is equal, 4 if not.
     """
     from cosma.cli.output import note, print_json
@@ -51,6 +56,7 @@ def run(
             dims=options.parse_sizes(dim, bound),
             kernels=kernels,  # type: ignore[arg-type]  # checked above
             seed=seed,
+            whole=whole,
         )
     except KernelError as error:
         if kernels != "onnxruntime":
@@ -76,6 +82,8 @@ def run(
         raise PlanInvalidError(
             f"{plan}: executed, and {report.traffic.total} bytes were copied where the plan says {loaded.traffic.total}"
         )
+    if report.whole.verdict == "different":
+        raise PlanInvalidError(f"{plan}: executed as planned, but {_contradiction(report.whole)}")
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -112,6 +120,20 @@ def run_record(report: RunReport) -> dict[str, Any]:
     return record
 
 
+def _contradiction(whole: SecondReading) -> str:
+    """How the model as a whole contradicts the plan's results, in one line."""
+    wrong = next(output for output in whole.outputs if not output.is_equal)
+    what = wrong.remark or (
+        f"{wrong.beyond} of {wrong.elements} elements differ, by up to {wrong.largest:.3g} where {wrong.allowed:.3g} "
+        "is rounding"
+    )
+    first = "" if whole.first_difference is None else f"; the first tensor that differs is {whole.first_difference!r}"
+    return (
+        f"the whole model run by {whole.reader} yields another {wrong.name!r} ({what}){first}: the plan was made from "
+        "a wrong reading of the model, or the kernels disagree"
+    )
+
+
 def _print(report: RunReport, plan: Plan) -> None:
     from collections import Counter
 
@@ -144,6 +166,13 @@ def _print(report: RunReport, plan: Plan) -> None:
     if report.broken_views:
         rows.append(("not views after all", str(len(report.broken_views)), ", ".join(report.broken_views[:5])))
     rows.append(("verdict", "equal" if report.equal else "DIFFERENT", "bit for bit, against the run without a plan"))
+    whole = report.whole
+    remark = whole.reason
+    if whole.verdict != "not compared":
+        largest = max((output.largest for output in whole.outputs), default=0.0)
+        remark = f"by {whole.reader}, within rounding; largest difference {largest:.3g}"
+        remark += f" ({whole.reason})" if whole.reason else ""
+    rows.append(("model as a whole", "DIFFERENT" if whole.verdict == "different" else whole.verdict, remark))
     for row in rows:
         table.add_row(*row)
     print_table(table)

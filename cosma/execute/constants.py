@@ -47,6 +47,7 @@ class Constants:
     kernels: Kernels
     seed: int
     invented: list[str] = field(default_factory=list)
+    _contents: dict[tuple[object, ...], Array] = field(default_factory=dict)
     _known: dict[int, Array] = field(default_factory=dict)
     _made_by: dict[int, Step] = field(default_factory=dict)
     _below: dict[str, int] = field(default_factory=dict)
@@ -70,13 +71,18 @@ class Constants:
         """
         from cosma.frontend.nodes import readable
 
-        found = self._read(tensor, name)
-        if found is not None:
-            return found
         known = readable(tensor.name) or name
-        below = self._below.get(known, self._below.get(name, 2))
-        dtype = numpy_dtype(tensor.data_type, name)
-        return random_array(known, dtype, tuple(tensor.dims), self.seed, below=below, weight=True)
+        key = (known, tensor.data_type, tuple(tensor.dims), str(tensor.external_data))
+        if key in self._contents:
+            return self._contents[key]
+        found = self._read(tensor, name)
+        if found is None:
+            below = self._below.get(known, self._below.get(name, 2))
+            dtype = numpy_dtype(tensor.data_type, name)
+            found = random_array(known, dtype, tuple(tensor.dims), self.seed, below=below, weight=True)
+        elif not tensor.external_data:
+            return found
+        return self._contents.setdefault(key, found)
 
     def _make(self, value: Value) -> Array:
         if value.array is not None:

@@ -84,6 +84,11 @@ def is_writable_in_place(element: int) -> bool:
     return bits_of(element) >= 8
 
 
+def is_numpy_type(dtype: np.dtype[Any]) -> bool:
+    """Whether an element type is one of NumPy's own, not one that another package registers."""
+    return dtype.isbuiltin == 1
+
+
 def is_signed_integer(dtype: np.dtype[Any]) -> bool:
     """Whether elements are signed integers, those narrower than a byte included."""
     return dtype.kind == "i" or dtype.name in ("int2", "int4")
@@ -96,7 +101,7 @@ def is_integer(dtype: np.dtype[Any]) -> bool:
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Whether elements are real floating-point numbers, those that NumPy has no type for included."""
-    return dtype.kind == "f" or (dtype.kind == "V" and not is_integer(dtype))
+    return dtype.kind == "f" or not (is_numpy_type(dtype) or is_integer(dtype))
 
 
 def random_array(

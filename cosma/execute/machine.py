@@ -201,7 +201,7 @@ class PlannedRun:
         expected: Mapping[str, bytes],
         scale: int = 1,
     ) -> None:
-        self._plan, self._steps, self._constants, self._expected = plan, steps, constants, expected
+        self._plan, self._steps, self.constants, self._expected = plan, steps, constants, expected
         self._scale = scale
         self.scratchpad = Scratchpad(plan.accelerator.scratchpad * scale)
         self.off_chip = OffChip()
@@ -254,6 +254,21 @@ class PlannedRun:
             case Free(name):
                 self._bytes(name)
                 self.scratchpad.poison(self._address.pop(name), self._space(name))
+
+    def read(self, value: Value) -> Array | list[Array]:
+        """A value as the run left it: a constant, or what lies off-chip; a sequence as a list.
+
+        Raises
+        ------
+        PlanInvalidError
+            If it never reached off-chip memory.
+        """
+        if value.elements is not None:
+            parts = [self.read(part) for part in value.elements]
+            return [part for part in parts if not isinstance(part, list)]
+        if value.constant:
+            return self.constants.get(value)
+        return to_array(self.off_chip.read(value.root), value.element, value.shape, value.name)
 
     # -- operators ----------------------------------------------------------------------------------------
 
@@ -337,7 +352,7 @@ class PlannedRun:
             for rows in (rows for table in step.tables for rows in table.rows):
                 at_hand[rows.table.root] = table_of_rows(rows, at_hand[rows.name], self._index_content)
             results = parts_of(step.results)
-            feeds = feeds_of(step, self._constants, at_hand)
+            feeds = feeds_of(step, self.constants, at_hand)
             out: dict[str, Array] = {}
             packed: list[tuple[Value, Array]] = []
             for value in results:
@@ -352,7 +367,7 @@ class PlannedRun:
                     packed.append((value, array))
                 out[value.name if value.name in step.node.outputs else value.root] = array
             try:
-                self._constants.kernels.run(step.node, results, feeds, out)
+                self.constants.kernels.run(step.node, results, feeds, out)
             except KernelError as error:
                 # The same node ran without a plan, so it is what the plan hands it that it cannot work on.
                 raise PlanInvalidError(f"{step.node} fails on the bytes the plan gives it: {error.reason}") from error
@@ -365,13 +380,13 @@ class PlannedRun:
         """Put the rows that the indices name now in off-chip memory, as one tensor, for a transfer to read."""
         rows = self._rows.get(name)
         if rows is not None:
-            table = self._constants.get(rows.table)
+            table = self.constants.get(rows.table)
             self.off_chip.content[name] = select_rows(rows, table, self._index_content)
 
     def _index_content(self, index: Value) -> Array:
         """Indices as they are in the scratchpad, else off-chip."""
         if index.constant:
-            return self._constants.get(index)
+            return self.constants.get(index)
         data = self._bytes(index.root) if index.root in self._address else self.off_chip.read(index.root)
         return to_array(data, index.element, index.shape, index.name)
 

@@ -50,6 +50,8 @@ class Model:
         As the planner sees it.
     inputs
         Every graph input by name, those that nothing reads included.
+    outputs
+        Names of the graph outputs, each once.
     steps
         Every node that runs, in order, views included; folded ones are not among them.
     every_step
@@ -58,19 +60,21 @@ class Model:
         Every value of the model by name, elements of sequences included.
     opsets, ir_version
         What its nodes mean.
-    sha256
-        Of the file.
+    data, sha256
+        The file as it is, and its hash.
     row_tables
         Constants of which operators read rows.
     """
 
     loaded: LoadedModel
     inputs: Mapping[str, ModelInput]
+    outputs: tuple[str, ...]
     steps: tuple[Step, ...]
     every_step: tuple[Step, ...]
     values: Mapping[str, Value]
     opsets: Mapping[str, int]
     ir_version: int
+    data: bytes
     sha256: str
     row_tables: frozenset[str] = frozenset()
     _scaled_by: Mapping[str, Step] | None = None
@@ -142,6 +146,7 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
     from onnx import ModelProto
 
     from cosma.frontend.importer import walk_model
+    from cosma.frontend.nodes import readable
 
     data = read_bytes(path, "model")
     proto = ModelProto()
@@ -163,9 +168,12 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
         for value in parts_of(step.results):
             values.setdefault(value.root, value)
     inputs = _inputs(proto, walk, dims)
+    outputs = tuple(dict.fromkeys(readable(value.name) for value in proto.graph.output))
     tables = [table for step in steps for table in step.tables]
     row_tables = frozenset({t.operand.root for t in tables} | {rows.table.root for t in tables for rows in t.rows})
-    return Model(loaded, inputs, steps, every, values, walk.opsets, proto.ir_version, sha256, row_tables)
+    return Model(
+        loaded, inputs, outputs, steps, every, values, walk.opsets, proto.ir_version, data, sha256, row_tables
+    )
 
 
 def parts_of(values: Iterable[Value]) -> list[Value]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import SolverUnavailableError
-from cosma.execute.elements import bits_of
+from cosma.execute.elements import bits_of, is_numpy_type
 from cosma.execute.kernels import KernelError, Kernels, ResultMismatchError, write
 from cosma.execute.single import single_node
 
@@ -71,10 +71,10 @@ class OrtKernels(Kernels):
     ) -> None:
         binding = session.io_binding()
         for name, array in feeds.items():
-            kind = types[id(array)] if array.dtype.kind == "V" else array.dtype
+            kind = array.dtype if is_numpy_type(array.dtype) else types[id(array)]
             binding.bind_input(name, "cpu", 0, kind, array.shape, array.ctypes.data)
         for name, array in out.items():
-            kind = types[id(array)] if array.dtype.kind == "V" else array.dtype
+            kind = array.dtype if is_numpy_type(array.dtype) else types[id(array)]
             binding.bind_output(name, "cpu", 0, kind, array.shape, array.ctypes.data)
         session.run_with_iobinding(binding)
 
@@ -82,7 +82,7 @@ class OrtKernels(Kernels):
         self, node: Node, session: Any, feeds: Mapping[str, Array], out: Mapping[str, Array], types: Mapping[int, int]
     ) -> None:
         """Find out whether a node failed because its results did not fit where they belong."""
-        if any(array.dtype.kind == "V" for array in (*feeds.values(), *out.values())):
+        if not all(is_numpy_type(array.dtype) for array in (*feeds.values(), *out.values())):
             return
         made = [entry.name for entry in session.get_outputs()]
         try:

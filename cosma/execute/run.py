@@ -13,8 +13,9 @@ from cosma.errors import InputError, PlanInvalidError
 from cosma.execute.constants import Constants, index_bounds
 from cosma.execute.elements import is_floating, numpy_dtype, random_array, to_array
 from cosma.execute.kernels import KernelName, TakenOver, make_kernels
-from cosma.execute.machine import Difference, PlainRun, PlannedRun
+from cosma.execute.machine import Difference, PlainRun, PlannedRun, digest
 from cosma.execute.model import Model, read_model
+from cosma.execute.whole import SecondReading, read_again
 from cosma.plan.plan import Traffic
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class RunReport:
     equal
         Whether every result of every operator, and every graph output in off-chip memory, is bit for bit that of
         the plain run.
+    whole
+        The same outputs against those of the untouched model, run as a whole by another reader.
     outputs
         Each graph output.
     difference
@@ -81,6 +84,7 @@ class RunReport:
     """
 
     equal: bool
+    whole: SecondReading
     outputs: tuple[OutputCheck, ...]
     difference: Difference | None
     traffic: Traffic
@@ -95,6 +99,11 @@ class RunReport:
     invented_weights: int
     broken_views: tuple[str, ...]
 
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the plan: its bits, its traffic and the second reading."""
+        return self.equal and self.traffic_as_planned and self.whole.verdict != "different"
+
 
 def run_plan(
     plan: Plan,
@@ -104,6 +113,7 @@ def run_plan(
     dims: Mapping[str, int] | None = None,
     kernels: KernelName | None = None,
     seed: int = 0,
+    whole: bool = True,
 ) -> RunReport:
     """Execute a plan on real bytes and compare it with running the same operators without a plan.
 
@@ -111,6 +121,9 @@ def run_plan(
     poisoned. Off-chip memory is a dictionary. Every operator runs on views at the plan's addresses, loads and
     stores are copies. The plan is executed as it stands: its validity is not looked at first, so that a wrong
     plan shows in the numbers.
+
+    Both run node by node, as this project reads the model. To see whether it reads it rightly, the untouched model is
+    run as a whole as well, with the same inputs and weights, and its outputs are compared within rounding.
 
     Parameters
     ----------
@@ -127,6 +140,8 @@ def run_plan(
         ``onnxruntime``, ``reference``, or the better one installed.
     seed
         Of random inputs and weights. The same seed gives the same report.
+    whole
+        Whether to run the untouched model as a whole too.
 
     Raises
     ------
@@ -151,8 +166,10 @@ def run_plan(
     counted = Traffic(off_chip.loaded, off_chip.stored, off_chip.streamed, plan.traffic.compulsory)
     if scale > 1 or plan.dtype is not None:
         counted = _in_plan_bytes(plan, planned)
+    equal = planned.difference is None and all(check.different_bytes == 0 for check in checks)
     return RunReport(
-        equal=planned.difference is None and all(check.different_bytes == 0 for check in checks),
+        equal=equal,
+        whole=_second_reading(planned, plain, everything, kernels, asked=whole, equal=equal),
         outputs=checks,
         difference=planned.difference,
         traffic=counted,
@@ -167,6 +184,25 @@ def run_plan(
         invented_weights=len(constants.invented),
         broken_views=tuple(plain.broken_views),
     )
+
+
+def _second_reading(
+    planned: PlannedRun,
+    plain: PlainRun,
+    inputs: Mapping[str, Array],
+    kernels: KernelName | None,
+    *,
+    asked: bool,
+    equal: bool,
+) -> SecondReading:
+    if not asked:
+        return SecondReading("not compared", "", "it was not asked for")
+    if not equal:
+        return SecondReading("not compared", "", "the plan's numbers differ from those of the run without a plan")
+    constants = planned.constants
+    model = constants.model
+    outputs = {name: planned.read(model.values[name]) for name in model.outputs}
+    return read_again(model.data, constants, inputs, outputs, plain.digests, digest, kernels)
 
 
 def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str, Array]:
