@@ -43,7 +43,8 @@ def load_onnx(
 ) -> LoadedModel:
     """Read an ONNX model as a graph of operators over tensors whose sizes are all known.
 
-    Weights are declared, never read: external data need not be there and is not looked for.
+    Weights are declared, not read: external data need not be there. Only a small constant on which a shape depends is
+    read from the file beside the model that holds it.
 
     Parameters
     ----------

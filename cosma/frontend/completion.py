@@ -104,7 +104,7 @@ class Completion:
                 continue
             if not found.known and in_training is not None:
                 found = in_training[i]
-            if not found.known and constant:
+            if not found.known and constant and schema is not None:
                 if evaluated is None:
                     evaluated = self._evaluate(node, operands)
                 if i < len(evaluated):
@@ -228,11 +228,15 @@ class Completion:
         given = ", ".join("absent" if o is None else f"{o.name!r} {o.type}" for o in operands) or "none"
         positions = parameter_positions(node, self._inference.opset)
         deciding = [operand for i, operand in enumerate(operands) if i in positions and operand is not None]
-        absent = [operand.name for operand in deciding if operand.constant and operand.array is None]
-        if not known:
+        absent = [operand for operand in deciding if operand.constant and operand.array is None]
+        if not known and not node.domain and (since := _since(node.type)) is not None:
+            why = f"ONNX defines {node.type} from opset {since} on, and the model imports {self._inference.opset}"
+        elif not known:
             why = f"no operator {node.type!r} is known in domain {node.domain or 'ai.onnx'!r}"
         elif absent:
-            why = f"its shape depends on the content of the constant {absent[0]!r}, which is not in the file"
+            reason = self._evaluator.why_unknown(absent[0])
+            missed = "not in the file" if absent[0].source is None else "not known"
+            why = f"its shape depends on the content of the constant {absent[0].name!r}, which is {missed}: {reason}"
         else:
             why = "its shape depends on values that are known only when the model runs"
         ways = f"state the type and shape of {name!r} in the model's value_info"
@@ -242,6 +246,14 @@ class Completion:
             f"{node}: {missing}; {why} (operands: {given}){self._inside}. Sizes are never guessed: {ways}, or replace "
             "the node by operators of fixed shape"
         )
+
+
+def _since(kind: str) -> int | None:
+    """First opset in which ONNX defines an operator; None where it never does."""
+    from onnx import defs
+
+    versions = [s.since_version for s in defs.get_all_schemas_with_history() if s.name == kind and not s.domain]
+    return min(versions, default=None)
 
 
 def _element(array: Any, found: TensorType) -> int:

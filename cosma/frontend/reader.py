@@ -1,4 +1,4 @@
-"""From a path to a parsed model: no weight is read into memory and no other file is ever opened."""
+"""From a path to a parsed model: no weight is read into memory and no other file is opened."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
 from cosma.files import open_regular
+from cosma.frontend.formats import what_it_is
 from cosma.frontend.wire import PROTOBUF_NESTING_LIMIT, WireError, nesting_depth, slim_model
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def read_model(path: Path) -> tuple[ModelProto, str]:
     ModelLoadError
         If the file cannot be read or holds no ONNX model.
     """
+    if (path / "saved_model.pb").is_file():
+        raise ModelLoadError(f"model {path}: is the folder of a TensorFlow SavedModel; convert it with tf2onnx")
     try:
         with open_regular(path, "model", ModelLoadError) as stream:
             if os.fstat(stream.fileno()).st_size == 0:
@@ -53,6 +56,9 @@ def _parse(data: memoryview, path: Path) -> ModelProto:
 
     if not len(data):
         raise ModelLoadError(f"model {path}: the file is empty")
+    other = what_it_is(data)
+    if other is not None:
+        raise ModelLoadError(f"model {path}: {other}")
     try:
         slim = slim_model(data)
     except WireError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
@@ -51,15 +52,17 @@ class Walk:
         The most an axis can hold whose size is known only at run time, by ``tensor`` or ``tensor.axis``.
     level
         How deep in subgraphs the nodes lie.
+    folder
+        Where files of constants beside the model are.
     """
 
     def __init__(
         self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str],
-        bounds: Mapping[str, int] | None = None, *, level: int = 0,
+        bounds: Mapping[str, int] | None = None, *, level: int = 0, folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.opsets = opsets
         self._again = (opsets, ir_version, declared, frozenset(read))
-        self.evaluator = Evaluator(opsets.get("", 1))
+        self.evaluator = Evaluator(opsets.get("", 1), folder)
         self.inference = Inference(opsets, ir_version, self.evaluator)
         self.opset = self.inference.opset
         self.values: dict[str, Value] = {}
@@ -84,7 +87,7 @@ class Walk:
     def again(self, bounds: Mapping[str, int]) -> Walk:
         """A fresh walk over the same model with other bounds."""
         opsets, ir_version, declared, read = self._again
-        return Walk(opsets, ir_version, declared, set(read), bounds)
+        return Walk(opsets, ir_version, declared, set(read), bounds, folder=self.evaluator.folder)
 
     # -- what is there before the first node --------------------------------------------------------------
 
