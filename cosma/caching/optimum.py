@@ -1,0 +1,151 @@
+"""The fewest fetches any schedule needs, with a proof that a few lines can check.
+
+Between two consecutive requests of a page it is either kept or fetched again. Keeping it takes a slot at every
+*position* between the two, so the most intervals that can be kept under the capacity of each position gives the fewest
+fetches. Dropping the interval that ends last wherever there are too many is optimal (Belady's rule, carried to sets of
+pages). The program has consecutive ones in its columns, so its linear relaxation is integral: there are prices per
+position, whole numbers, under which no other choice keeps more. :func:`proven_kept` reads the bound off them without
+trusting how they were found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.caching.kernels import keep_most, raise_prices
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.caching.requests import Requests
+
+    Int64s = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Intervals:
+    """Stretches of time over which one group may keep a page from one request to the next.
+
+    Attributes
+    ----------
+    request
+        ``int64[intervals]``: the later request of each interval, by its number in the trace.
+    begin, end
+        ``int64[intervals]``: positions covered, half-open; an empty interval takes no room.
+    capacity
+        ``int64[positions]``: slots left for keeping at each position.
+    first_requests
+        Requests that no interval can save: the first of each page.
+    """
+
+    request: Int64s
+    begin: Int64s
+    end: Int64s
+    capacity: Int64s
+    first_requests: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Optimum:
+    """The fewest fetches over all groups.
+
+    Attributes
+    ----------
+    kept
+        ``bool[requests]``: whether the page was kept since its last request, so that it need not be fetched.
+    fetches
+        Requests that are fetched.
+    lower_bound
+        Fetches that every schedule needs, from the prices.
+    """
+
+    kept: Bools
+    fetches: int
+    lower_bound: int
+
+    @property
+    def proven(self) -> bool:
+        """Whether the schedule meets the bound."""
+        return self.fetches == self.lower_bound
+
+
+def intervals_of(requests: Requests, members: Int64s, slots: int, *, together: bool) -> Intervals:
+    """Build the intervals of one group.
+
+    Parameters
+    ----------
+    requests
+        The trace.
+    members
+        Numbers of the requests of the group, ascending.
+    slots
+        Slots the group has.
+    together
+        Whether all pages of a step are in slots at once. Positions are then the group's steps, and a step's own
+        requests take their slots from its capacity. Otherwise pages run one by one through a slot set aside for it,
+        and positions are the gaps behind steps.
+    """
+    step, local = np.unique(requests.step_of_request()[members], return_inverse=True)
+    page = requests.page[members]
+    order = np.lexsort((local, page))
+    again = np.flatnonzero(page[order[1:]] == page[order[:-1]])
+    earlier, later = order[again], order[again + 1]
+    needed = np.bincount(local, minlength=len(step)).astype(np.int64)
+    capacity = slots - needed if together else np.full(len(step), slots - 1, dtype=np.int64)
+    begin = local[earlier].astype(np.int64) + int(together)
+    by_begin = np.argsort(begin, kind="stable")
+    return Intervals(
+        request=members[later][by_begin],
+        begin=begin[by_begin],
+        end=local[later].astype(np.int64)[by_begin],
+        capacity=capacity,
+        first_requests=len(members) - len(later),
+    )
+
+
+def proven_kept(intervals: Intervals, price: Int64s) -> int:
+    """Return how many intervals any choice can keep at the most, by weak duality: any prices of at least 0 will do.
+
+    A kept interval is worth 1 and pays the prices of its positions; what is left of its worth, if anything, counts in
+    full, and each position pays its price for each of its slots.
+    """
+    if (price < 0).any():
+        raise AssertionError("a price below 0 proves nothing")
+    total = np.concatenate([[0], np.cumsum(price)])
+    left = 1 - (total[intervals.end] - total[intervals.begin])
+    return int((intervals.capacity * price).sum() + np.maximum(left, 0).sum())
+
+
+def best_schedule(requests: Requests, group: Int64s, slots: Int64s, *, together: bool) -> Optimum:
+    """Find the fewest fetches for groups of pages that share slots.
+
+    Parameters
+    ----------
+    requests
+        The trace.
+    group
+        ``int64[pages]``: group of each page.
+    slots
+        ``int64[groups]``: slots of each group.
+    together
+        See :func:`intervals_of`.
+    """
+    kept = np.zeros(len(requests.page), dtype=np.bool_)
+    of_request = group[requests.page]
+    bound = 0
+    by_group = np.argsort(of_request, kind="stable")
+    ends = np.cumsum(np.bincount(of_request, minlength=len(slots)))
+    for number, last in enumerate(ends.tolist()):
+        members = by_group[(ends[number - 1] if number else 0) : last]
+        if len(members) == 0:
+            continue
+        intervals = intervals_of(requests, members, int(slots[number]), together=together)
+        chosen = keep_most(intervals.begin, intervals.end, intervals.capacity)
+        price = raise_prices(intervals.begin, intervals.end, intervals.capacity, chosen)
+        kept[intervals.request[chosen]] = True
+        bound += len(members) - proven_kept(intervals, price)
+    return Optimum(kept, int(len(kept) - kept.sum()), bound)

@@ -1,0 +1,367 @@
+"""Compiled replay of a replacement policy with prefetch on a clock (numba; imported only by the optimisers).
+
+One heap per group holds the pages in its slots by key, least first: the next to give way. Heaps lie end to end in flat
+arrays; ``place[page]`` is a page's position in its heap, -1 where it is in none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosma.compiled import helper, kernel
+
+Int64s = NDArray[np.int64]
+Float64s = NDArray[np.float64]
+
+# Rules for keys.
+LRU, LFU, FREQUENCY, BELADY, AFFINITY = 0, 1, 2, 3, 4
+
+# Kinds of event.
+FETCH, PREFETCH, EVICT, HOST = 0, 1, 2, 3
+
+
+@helper
+def _swap(heap: Int64s, place: Int64s, base: int, i: int, j: int) -> None:
+    heap[base + i], heap[base + j] = heap[base + j], heap[base + i]
+    place[heap[base + i]] = i
+    place[heap[base + j]] = j
+
+
+@helper
+def _rise(heap: Int64s, place: Int64s, key: Int64s, base: int, i: int) -> int:
+    while i > 0:
+        parent = (i - 1) >> 1
+        if key[heap[base + parent]] <= key[heap[base + i]]:
+            break
+        _swap(heap, place, base, i, parent)
+        i = parent
+    return i
+
+
+@helper
+def _sink(heap: Int64s, place: Int64s, key: Int64s, base: int, count: int, i: int) -> None:
+    while True:
+        child = 2 * i + 1
+        if child >= count:
+            return
+        if child + 1 < count and key[heap[base + child + 1]] < key[heap[base + child]]:
+            child += 1
+        if key[heap[base + i]] <= key[heap[base + child]]:
+            return
+        _swap(heap, place, base, i, child)
+        i = child
+
+
+@helper
+def _push(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, group: int, page: int) -> None:
+    i = held[group]
+    heap[base + i] = page
+    place[page] = i
+    held[group] += 1
+    _rise(heap, place, key, base, i)
+
+
+@helper
+def _remove(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, group: int, page: int) -> None:
+    i = place[page]
+    held[group] -= 1
+    last = held[group]
+    if i != last:
+        _swap(heap, place, base, i, last)
+        i = _rise(heap, place, key, base, i)
+        _sink(heap, place, key, base, last, i)
+    place[page] = -1
+
+
+@helper
+def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int64s, next_use: int) -> int:
+    if rule == LRU:
+        return step
+    if rule == LFU:
+        return uses[page] * (steps + 1) + step
+    if rule == FREQUENCY:
+        return learnt[page] * (steps + 1) + step
+    return -next_use
+
+
+@helper
+def _update_scores(
+    step: int, first: int, last: int, page: Int64s, layers: int, experts: int, follow: Float64s, decay: float,
+    score: Float64s, heap: Int64s, place: Int64s, held: Int64s, base: Int64s, group: Int64s, key: Int64s,
+) -> None:  # fmt: skip
+    """Let what a step used say what the same layer will use next, and put the pages in slots in that order.
+
+    A score starts as the share of batches that visit the page, and moves towards what the experts just used are
+    followed by, by ``1 - decay`` a batch. Keys are logarithms with the fading taken out, so that they stay comparable
+    while no step of their layer runs.
+    """
+    layer = step % layers
+    batch = step // layers
+    fade = np.log(decay)
+    for e in range(experts):
+        score[layer * experts + e] *= decay
+    for r in range(first, last):
+        row = follow[layer, page[r] - layer * experts]
+        for e in range(experts):
+            score[layer * experts + e] += (1.0 - decay) * row[e]
+    for e in range(experts):
+        p = layer * experts + e
+        key[p] = np.int64(1e6 * (np.log(score[p] + 1e-9) - batch * fade))
+        if place[p] >= 0:
+            g = group[p]
+            i = _rise(heap, place, key, base[g], place[p])
+            _sink(heap, place, key, base[g], held[g], i)
+
+
+@helper
+def _note(events: Int64s, count: Int64s, step: int, kind: int, page: int) -> None:
+    i = count[0]
+    if i < events.shape[0]:
+        events[i, 0] = step
+        events[i, 1] = kind
+        events[i, 2] = page
+    count[0] = i + 1
+
+
+@kernel
+def play(
+    start: Int64s,
+    page: Int64s,
+    visits: Int64s,
+    next_use: Int64s,
+    layers: int,
+    experts: int,
+    group: Int64s,
+    base: Int64s,
+    slots: Int64s,
+    device: Int64s,
+    devices: int,
+    together: bool,
+    rule: int,
+    learnt: Int64s,
+    guess: Float64s,
+    depth: int,
+    threshold: float,
+    follow: Float64s,
+    decay: float,
+    clock: Float64s,
+    events: Int64s,
+) -> Any:
+    """Replay requests under one policy.
+
+    Parameters
+    ----------
+    start, page, visits
+        The requests; see :class:`cosma.caching.requests.Requests`.
+    next_use
+        ``int64[requests]``: step of the page's next request, ``steps`` where there is none (for ``BELADY`` alone).
+    group, base, slots
+        Group of each page; offset of each group's heap; slots of each group.
+    device, devices
+        Device of each page, whose link its fetches take.
+    together
+        Whether all pages of a step hold slots at once; otherwise one slot is set aside through which pages pass.
+    rule
+        ``LRU``, ``LFU``, ``FREQUENCY`` or ``BELADY``.
+    learnt
+        ``int64[pages]``: visits in the trace that was learnt from.
+    guess
+        ``float64[depth, layers, experts, experts]``: share of the batches with a visit to the row's expert in layer l
+        that visit the column's expert ``1 + d`` steps later.
+    depth, threshold
+        Steps to look ahead (0: no prefetch), and the least share at which a page is fetched ahead.
+    follow, decay
+        For ``AFFINITY``: ``float64[layers, experts, experts]``, ``guess`` for the same layer of the next batch, and the
+        factor by which a score fades from batch to batch; 1 keeps to what was learnt.
+    clock
+        Seconds: of one fetch, of one step's arithmetic, of one visit computed on the host (below 0: never).
+    events
+        ``int64[limit, 3]``: step, kind and page of every event, in order, as far as there is room.
+
+    Returns
+    -------
+    (events seen, stalled seconds, seconds in all)
+    """
+    steps = len(start) - 1
+    pages = layers * experts
+    fetch_s, step_s, host_s = clock[0], clock[1], clock[2]
+    heap = np.empty(pages, dtype=np.int64)
+    place = np.full(pages, -1, dtype=np.int64)
+    held = np.zeros(len(slots), dtype=np.int64)
+    key = np.zeros(pages, dtype=np.int64)
+    uses = np.zeros(pages, dtype=np.int64)
+    ready = np.zeros(pages, dtype=np.float64)
+    link = np.zeros(devices, dtype=np.float64)
+    host = np.zeros(devices, dtype=np.float64)
+    pinned = np.zeros(len(slots), dtype=np.int64)
+    hosted = np.zeros(pages, dtype=np.bool_)
+    absent = np.zeros(pages, dtype=np.bool_)
+    score = learnt / max(1.0, learnt.sum() / layers)
+    seen = np.zeros(1, dtype=np.int64)
+    now = 0.0
+    stalled = 0.0
+    for step in range(steps):
+        first, last = start[step], start[step + 1]
+        begin = now
+        wait = now
+        end_host = now
+        if rule == AFFINITY:
+            _update_scores(
+                step, first, last, page, layers, experts, follow, decay, score, heap, place, held, base, group, key
+            )
+        # Pages at hand come first: they hold their slots, or have run before another page can take theirs.
+        for r in range(first, last):
+            p = page[r]
+            g = group[p]
+            uses[p] += 1
+            hosted[p] = False
+            absent[p] = place[p] < 0
+            if absent[p]:
+                continue
+            wait = max(wait, ready[p])
+            _remove(heap, place, key, base[g], held, g, p)
+            if together:
+                pinned[g] += 1
+            else:
+                if rule != AFFINITY:
+                    key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
+                _push(heap, place, key, base[g], held, g, p)
+        for r in range(first, last):
+            p = page[r]
+            if not absent[p]:
+                continue
+            d = device[p]
+            g = group[p]
+            arrival = max(link[d], begin) + fetch_s
+            if host_s >= 0.0 and max(host[d], begin) + host_s * visits[r] < arrival:
+                host[d] = max(host[d], begin) + host_s * visits[r]
+                end_host = max(end_host, host[d])
+                hosted[p] = True
+                _note(events, seen, step, HOST, p)
+                continue
+            if together:
+                if held[g] + pinned[g] >= slots[g]:
+                    victim = heap[base[g]]
+                    _remove(heap, place, key, base[g], held, g, victim)
+                    _note(events, seen, step, EVICT, victim)
+                pinned[g] += 1
+            link[d] = arrival
+            ready[p] = arrival
+            wait = max(wait, arrival)
+            _note(events, seen, step, FETCH, p)
+            if not together:
+                if rule != AFFINITY:
+                    key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
+                _push(heap, place, key, base[g], held, g, p)
+                if held[g] > slots[g] - 1:
+                    victim = heap[base[g]]
+                    _remove(heap, place, key, base[g], held, g, victim)
+                    _note(events, seen, step, EVICT, victim)
+        if together:
+            for r in range(first, last):
+                p = page[r]
+                if not hosted[p]:
+                    g = group[p]
+                    if rule != AFFINITY:
+                        key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
+                    _push(heap, place, key, base[g], held, g, p)
+                    pinned[g] = 0
+        stalled += wait - begin
+        end = max(wait + step_s, end_host)
+        if depth > 0:
+            _prefetch(
+                step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth,
+                threshold, fetch_s, wait, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
+            )  # fmt: skip
+        now = end
+    return seen[0], stalled, now
+
+
+@helper
+def _prefetch(
+    step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth, threshold,
+    fetch_s, begin, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
+):  # fmt: skip
+    """Fetch what the next steps probably need, while the link has nothing better to do and the step computes."""
+    layer = step % layers
+    share = np.empty(experts, dtype=np.float64)
+    for ahead in range(min(depth, steps - 1 - step)):
+        target = (layer + 1 + ahead) % layers
+        missing = np.ones(experts, dtype=np.float64)
+        for r in range(start[step], start[step + 1]):
+            row = guess[ahead, layer, page[r] - layer * experts]
+            for e in range(experts):
+                missing[e] *= 1.0 - row[e]
+        for e in range(experts):
+            share[e] = 1.0 - missing[e]
+        for e in np.argsort(-share):
+            if share[e] < threshold:
+                break
+            p = target * experts + e
+            d = device[p]
+            issue = max(link[d], begin)
+            if place[p] >= 0 or issue >= end:
+                continue
+            g = group[p]
+            room = slots[g] if together else slots[g] - 1
+            if room <= 0:
+                continue
+            if held[g] >= room:
+                victim = heap[base[g]]
+                same_layer = victim // experts == target
+                if same_layer and share[victim - target * experts] >= share[e]:
+                    continue
+                _remove(heap, place, key, base[g], held, g, victim)
+                _note(events, seen, step, EVICT, victim)
+            link[d] = issue + fetch_s
+            ready[p] = link[d]
+            # As if it had been used when it will be: it must not give way before.
+            if rule != AFFINITY:
+                key[p] = _key(rule, p, step + 1 + ahead, steps, uses, learnt, step + 1 + ahead)
+            _push(heap, place, key, base[g], held, g, p)
+            _note(events, seen, step, PREFETCH, p)
+
+
+@kernel
+def play_plan(
+    start: Int64s,
+    page: Int64s,
+    fetched: NDArray[np.bool_],
+    issue_step: Int64s,
+    hosted: NDArray[np.bool_],
+    visits: Int64s,
+    device: Int64s,
+    devices: int,
+    clock: Float64s,
+) -> Any:
+    """Time a schedule that is known in advance: each fetch may start once the step it is issued at has started.
+
+    Returns
+    -------
+    (stalled seconds, seconds in all)
+    """
+    steps = len(start) - 1
+    fetch_s, step_s, host_s = clock[0], clock[1], clock[2]
+    began = np.zeros(steps + 1, dtype=np.float64)
+    link = np.zeros(devices, dtype=np.float64)
+    host = np.zeros(devices, dtype=np.float64)
+    now = 0.0
+    stalled = 0.0
+    for step in range(steps):
+        began[step] = now
+        wait = now
+        end_host = now
+        for r in range(start[step], start[step + 1]):
+            d = device[page[r]]
+            if hosted[r]:
+                host[d] = max(host[d], now) + host_s * visits[r]
+                end_host = max(end_host, host[d])
+            elif fetched[r]:
+                link[d] = max(link[d], began[issue_step[r]]) + fetch_s
+                wait = max(wait, link[d])
+        stalled += wait - now
+        now = max(wait + step_s, end_host)
+    return stalled, now
