@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.graph.python import max_flow  # type: ignore[import-untyped]
+from ortools.graph.python import max_flow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

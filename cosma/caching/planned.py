@@ -60,8 +60,11 @@ def schedule_events(
     kept_on = np.zeros(count, dtype=np.bool_)  # kept until the next request of the page
     kept_on[order[:-1][same]] = ~(fetched | hosted)[order[1:][same]]
     until = step_of.copy()
-    until[order[:-1][same]] = np.where(kept_on[order[:-1][same]], step_of[order[1:][same]], step_of[order[:-1][same]])
-    issue_step = issue_early(step_of, group[requests.page], slots, fetched, hosted, until, requests.steps, depth, together)
+    until[order[:-1][same]] = step_of[order[1:][same]]
+    until[~kept_on] = step_of[~kept_on]
+    issue_step = issue_early(
+        step_of, group[requests.page], slots, fetched, hosted, until, requests.steps, depth, together
+    )
 
     resident = ~hosted
     early = fetched & (issue_step < step_of)

@@ -77,7 +77,7 @@ def _remove(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, g
 
 
 @helper
-def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int64s, next_use: int) -> int:
+def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int64s, next_use: int) -> Any:
     if rule == LRU:
         return step
     if rule == LFU:
@@ -282,9 +282,11 @@ def play(
 
 @helper
 def _prefetch(
-    step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth, threshold,
-    fetch_s, begin, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
-):  # fmt: skip
+    step: int, steps: int, start: Int64s, page: Int64s, layers: int, experts: int, group: Int64s, base: Int64s,
+    slots: Int64s, device: Int64s, together: bool, guess: Float64s, depth: int, threshold: float, fetch_s: float,
+    begin: float, end: float, heap: Int64s, place: Int64s, held: Int64s, key: Int64s, ready: Float64s, link: Float64s,
+    events: Int64s, seen: Int64s, uses: Int64s, learnt: Int64s, rule: int,
+) -> None:  # fmt: skip
     """Fetch what the next steps probably need, while the link has nothing better to do and the step computes."""
     layer = step % layers
     share = np.empty(experts, dtype=np.float64)

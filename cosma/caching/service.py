@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 #: Policies by name, best known future first. ``optimum`` and ``belady`` know the whole trace; the others do not.
 POLICIES = ("optimum", "belady", "affinity", "frequency", "lfu", "lru")
 
-#: Least share of its predecessors' batches that an expert must appear in to be fetched ahead. Measured on the
-#: ``profile`` part of eight traces with one layer to look ahead: 0.3 to 0.6 stall within 2 % of the best choice.
-PREFETCH_SHARE = 0.5
-
-#: Factors tried for the fading of ``affinity``, from nearly recency alone to what was learnt alone. The one with the
-#: fewest fetches on the second half of the trace that is learnt from is used.
+#: Factors tried for the fading of ``affinity``, from nearly recency alone to what was learnt alone.
 DECAYS = (0.5, 0.8, 0.95, 1.0)
 
-#: Batches of the trace that is learnt from on which the fading is chosen.
-DECAY_BATCHES = 1000
+#: Least shares tried at which an expert is fetched ahead: 1 fetches what was never absent, 0.3 also long shots.
+PREFETCH_SHARES = (0.3, 0.5, 0.7, 0.9, 1.0)
+
+#: Batches of the trace learnt from, behind its first half, on which each policy chooses among the values above.
+PRACTICE_BATCHES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +82,8 @@ class PolicyResult:
         Requests, those met by a slot, fetches on demand and ahead, and requests computed on the host.
     moved_bytes
         Bytes over the links.
-    gap
-        Share of its fetches that the optimum does without.
+    above_optimum
+        Fetches beyond the fewest, as a share of the fewest; below 0 where the host computes what others fetch.
     stalled_s, total_s
         Seconds in which a step waits for a link, and of the whole trace.
     """
@@ -97,7 +95,7 @@ class PolicyResult:
     prefetches: int
     hosted: int
     moved_bytes: int
-    gap: float
+    above_optimum: float
     stalled_s: float
     total_s: float
 
@@ -179,13 +177,10 @@ def plan_cache(
         )
     best = best_schedule(requests, group, slots, together=options.together)
     bench = _Bench(
-        requests, group, slots, devices, options, visits_by_page(learnt_from),
+        requests, group, slots, devices, options, learnt_from, visits_by_page(learnt_from),
         learn_affinity(learnt_from, range(1, options.prefetch + 1)),
         learn_affinity(learnt_from, [requests.layers])[0], best.kept, best.fetches,
     )  # fmt: skip
-    if "affinity" in options.policies:
-        half = learnt_from.batches(learnt_from.batch_count // 2, learnt_from.batch_count // 2 + DECAY_BATCHES)
-        bench = replace(bench, decay=bench.choose_decay(half))
     return CacheReport(
         tokens=requests.tokens,
         layers=requests.layers,
@@ -235,12 +230,12 @@ class _Bench:
     slots: Int64s
     devices: Int64s
     options: CacheOptions
+    learnt_from: Requests
     learnt: Int64s
     affinity: NDArray[np.float64]
     follow: NDArray[np.float64]
     kept: NDArray[np.bool_]
     fewest: int
-    decay: float = 1.0
 
     def run(self, policy: str) -> PolicyResult:
         """Run one policy, check what it did, and count."""
@@ -272,17 +267,30 @@ class _Bench:
     def _online(self, policy: str) -> tuple[Int64s, float, float]:
         # Belady knows the future and needs no guess; a page it fetched ahead would only give way again.
         depth = 0 if policy == "belady" else self.options.prefetch
-        decay = self.decay if policy == "affinity" else 1.0
+        decay, share = self._practise(policy, depth)
         limit = 1 << 16
         while True:
             events = np.empty((limit, 3), dtype=np.int64)
-            seen, stalled_s, total_s = self.play(self.requests, policy, depth, decay, self._clock(), events)
+            seen, stalled_s, total_s = self.play(self.requests, policy, depth, decay, share, events)
             if seen <= limit:
                 return events[:seen], stalled_s, total_s
             limit = seen
 
+    def _practise(self, policy: str, depth: int) -> tuple[float, float]:
+        """Choose fading by fetches, then the share for prefetch by waiting, on the trace that is learnt from."""
+        half = self.learnt_from.batch_count // 2
+        practice = self.learnt_from.batches(half, half + PRACTICE_BATCHES)
+        fits = not self.options.together or practice.widest_step(self.group)[0] <= self.options.slots
+        none = np.empty((0, 3), dtype=np.int64)
+        decay, share = DECAYS[-1], PREFETCH_SHARES[-1]
+        if policy == "affinity" and fits:
+            decay = min(DECAYS, key=lambda one: self.play(practice, policy, 0, one, share, none)[0])
+        if depth and fits:
+            share = min(PREFETCH_SHARES, key=lambda one: self.play(practice, policy, depth, decay, one, none)[1])
+        return decay, share
+
     def play(
-        self, requests: Requests, policy: str, depth: int, decay: float, clock: NDArray[np.float64], events: Int64s
+        self, requests: Requests, policy: str, depth: int, decay: float, share: float, events: Int64s
     ) -> tuple[int, float, float]:
         """Replay one policy that decides as it goes; returns events seen, seconds stalled and seconds in all."""
         from cosma.caching.replacement import AFFINITY, BELADY, FREQUENCY, LFU, LRU, play
@@ -293,17 +301,9 @@ class _Bench:
         seen, stalled_s, total_s = play(
             requests.start, requests.page, requests.visits, next_uses(requests), requests.layers, requests.experts,
             self.group, base, self.slots, self.devices, int(self.devices.max()) + 1, self.options.together, rule,
-            self.learnt, self.affinity, depth, PREFETCH_SHARE, self.follow, decay, clock, events,
+            self.learnt, self.affinity, depth, share, self.follow, decay, self._clock(), events,
         )  # fmt: skip
         return int(seen), float(stalled_s), float(total_s)
-
-    def choose_decay(self, practice: Requests) -> float:
-        """Choose the fading of ``affinity`` by its fetches on another trace."""
-        if self.options.together and practice.widest_step(self.group)[0] > self.options.slots:
-            return DECAYS[-1]  # the trace learnt from cannot run on so few slots
-        clock = np.array([0.0, 0.0, -1.0])
-        none = np.empty((0, 3), dtype=np.int64)
-        return min(DECAYS, key=lambda decay: self.play(practice, "affinity", 0, decay, clock, none)[0])
 
     def _clock(self) -> NDArray[np.float64]:
         host_s = -1.0 if self.options.host_s is None else self.options.host_s
@@ -319,7 +319,7 @@ class _Bench:
             prefetches=count.prefetches,
             hosted=count.hosted,
             moved_bytes=moved * self.options.expert_bytes,
-            gap=1.0 - self.fewest / moved if moved > self.fewest else 0.0,
+            above_optimum=moved / self.fewest - 1.0 if self.fewest else 0.0,
             stalled_s=stalled_s,
             total_s=total_s,
         )

@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "pack": "pack",
     "place": "place",
     "trace-info": "trace_info",
+    "cache": "cache",
 }
 
 app = typer.Typer(

@@ -1,0 +1,190 @@
+"""``cosma cache``: which experts a device holds, when it fetches others, and what the best possible would cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.caching.requests import Requests
+    from cosma.caching.service import CacheReport
+
+TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace, in any form that place reads.")]
+Slots = Annotated[int | None, typer.Option("--slots", help="Experts a device holds: of a layer; of all with --shared.")]
+Share = Annotated[float | None, typer.Option("--share", help="The same as a share of all experts, such as 0.5.")]
+Shared = Annotated[bool, typer.Option("--shared", help="One pool of slots for all layers, not one a layer.")]
+OneByOne = Annotated[
+    bool, typer.Option("--one-by-one", help="Experts of a step run in turn; one slot is set aside to pass through.")
+]
+Batch = Annotated[int, typer.Option("--batch", help="Tokens that run together.")]
+Prefetch = Annotated[int, typer.Option("--prefetch", metavar="DEPTH", help="Layers to look ahead; 0: none.")]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option("--policy", help="optimum, belady, affinity, frequency, lfu or lru; repeatable. Default: all."),
+]
+ExpertSize = Annotated[str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")]
+Bandwidth = Annotated[
+    str | None, typer.Option("--bandwidth", metavar="SIZE", help="Bytes a second of each device's link, such as 25GB.")
+]
+LayerTime = Annotated[float, typer.Option("--layer-time", metavar="S", help="Seconds of arithmetic of one step.")]
+HostTime = Annotated[
+    float | None,
+    typer.Option("--host-time", metavar="S", help="Seconds to compute one token's visit to an expert on the host."),
+]
+Experts = Annotated[int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")]
+Learn = Annotated[str | None, typer.Option("--learn", metavar="ARRAY", help="Array to learn from; default profile.")]
+Evaluate = Annotated[
+    list[str] | None,
+    typer.Option("--evaluate", metavar="ARRAY", help="Array to run; repeatable. Default: all named eval_..."),
+]
+PlacementFile = Annotated[
+    Path | None, typer.Option("--placement", metavar="FILE", help="Devices of the experts, from cosma place.")
+]
+
+
+def cache(
+    trace: TracePath,
+    slots: Slots = None,
+    share: Share = None,
+    shared: Shared = False,
+    one_by_one: OneByOne = False,
+    batch: Batch = 1,
+    prefetch: Prefetch = 0,
+    policy: Policies = None,
+    expert_size: ExpertSize = None,
+    bandwidth: Bandwidth = None,
+    layer_time: LayerTime = 0.0,
+    host_time: HostTime = None,
+    experts: Experts = None,
+    learn: Learn = None,
+    evaluate: Evaluate = None,
+    placement: PlacementFile = None,
+    json: options.Json = False,
+) -> None:
+    """Compare policies for experts that do not all fit on a device with the proven optimum."""
+    from dataclasses import asdict
+
+    from cosma.caching import CacheOptions, plan_cache
+    from cosma.caching.service import POLICIES
+
+    learnt, runs = _read(trace, learn, evaluate, experts, batch)
+    first = next(iter(runs.values()))
+    size = _bytes(expert_size, "--expert-size")
+    wanted = CacheOptions(
+        slots=_slots(slots, share, shared, first),
+        shared=shared,
+        together=not one_by_one,
+        policies=tuple(policy or POLICIES),
+        prefetch=prefetch,
+        expert_bytes=size or 0,
+        fetch_s=_fetch_s(size, bandwidth),
+        step_s=layer_time,
+        host_s=host_time,
+    )
+    device = None if placement is None else _devices(placement, first)
+    reports = {
+        name: plan_cache(requests, wanted, learnt_from=learnt, device=device) for name, requests in runs.items()
+    }
+    if json:
+        from cosma.cli.output import print_json
+
+        print_json({"options": asdict(wanted), "reports": {name: asdict(report) for name, report in reports.items()}})
+    else:
+        _print(reports, sized=size is not None, timed=bandwidth is not None)
+
+
+def _read(
+    path: Path, learn: str | None, evaluate: list[str] | None, experts: int | None, batch: int
+) -> tuple[Requests, dict[str, Requests]]:
+    """Read what to learn from and what to run; a trace without parts to run is both."""
+    import zipfile
+
+    from cosma.caching import read_requests
+    from cosma.cli.output import note
+    from cosma.placement import open_trace
+
+    names = list(evaluate or [])
+    if not names and path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(n.removesuffix(".npy") for n in archive.namelist() if n.startswith("eval_"))
+        names = [name for name in names if not name.endswith("_tok")]
+    source = open_trace(path, learn)
+    if experts is None:
+        traces = [source, *(open_trace(path, name) for name in names)]
+        experts = 1 + max((int(chunk.max()) for one in traces for chunk in one.chunks()), default=0)
+    learnt = read_requests(source.chunks(), experts, batch)
+    if not names:
+        note("the trace has no part of its own to run: policies run on what they learnt from")
+        return learnt, {source.array or path.name: learnt}
+    return learnt, {name: read_requests(open_trace(path, name).chunks(), experts, batch) for name in names}
+
+
+def _slots(slots: int | None, share: float | None, shared: bool, requests: Requests) -> int:
+    from cosma.errors import InputError
+
+    if (slots is None) == (share is None):
+        raise InputError("give the room of a device once: --slots N or --share S")
+    if slots is not None:
+        return slots
+    assert share is not None
+    if not 0 < share <= 1:
+        raise InputError(f"--share {share}: a share of the experts, above 0 and at most 1")
+    return max(1, int(share * (requests.pages if shared else requests.experts)))
+
+
+def _bytes(text: str | None, option: str) -> int | None:
+    from cosma.units import parse_size
+
+    return None if text is None else parse_size(text, option)
+
+
+def _fetch_s(size: int | None, bandwidth: str | None) -> float:
+    from cosma.errors import InputError
+
+    if bandwidth is None:
+        return 1.0
+    rate = _bytes(bandwidth, "--bandwidth")
+    if size is None or not rate:
+        raise InputError("--bandwidth needs --expert-size, and must be more than 0 bytes a second")
+    return size / rate
+
+
+def _devices(path: Path, requests: Requests) -> Any:
+    from cosma.placement.exchange import read_any
+
+    return read_any(path, None, requests.experts).devices
+
+
+def _print(reports: dict[str, CacheReport], *, sized: bool, timed: bool) -> None:
+    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.units import format_size
+
+    columns = ["run", "policy", "hits", "fetched", "ahead", "on host", "above optimum"]
+    columns += ["moved"] if sized else []
+    columns += ["waiting s", "total s"] if timed else []
+    table = make_table(None, columns, right=range(2, len(columns)))
+    for name, report in reports.items():
+        for result in report.results:
+            row = [
+                name,
+                result.policy,
+                share(result.hits, result.requests),
+                str(result.fetches),
+                str(result.prefetches),
+                str(result.hosted),
+                f"{100 * result.above_optimum:.1f} %",
+            ]
+            row += [format_size(result.moved_bytes)] if sized else []
+            row += [f"{result.stalled_s:.3f}", f"{result.total_s:.3f}"] if timed else []
+            table.add_row(*row)
+    print_table(table)
+    for name, report in reports.items():
+        end = "proven: a schedule reaches it" if report.proven else "not reached by any schedule found"
+        print_text(
+            f"{name}: every schedule fetches at least {report.lower_bound_fetches} experts ({end}), "
+            f"{report.compulsory_fetches} of them for the first time"
+        )

@@ -1,0 +1,285 @@
+"""Caches of experts: optimum against brute force, policies against plain twins, false schedules refused."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import cache
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from cosma.caching import CacheOptions, Requests, best_schedule, check_schedule, plan_cache, read_requests
+from cosma.caching.hosting import best_mix
+from cosma.caching.optimum import intervals_of, proven_kept
+from cosma.caching.planned import schedule_events
+from cosma.caching.requests import requests_of
+from cosma.caching.service import POLICIES
+from cosma.errors import CosmaError, InputError
+
+
+def random_requests(seed: int, *, tokens: int = 6, layers: int = 2, experts: int = 4, k: int = 2, batch: int = 1):
+    rng = np.random.default_rng(seed)
+    ids = np.stack([
+        np.stack([rng.permutation(experts)[:k] for _ in range(layers)]) for _ in range(tokens)
+    ])  # fmt: skip
+    return requests_of(ids, experts, batch)
+
+
+def groups_of(requests: Requests, shared: bool):
+    layer = np.repeat(np.arange(requests.layers), requests.experts)
+    return np.zeros_like(layer) if shared else layer
+
+
+def least_cost(requests: Requests, group, slots: int, *, together: bool, fetch: float = 1.0, host: float | None = None):
+    """Least cost over all contents of all slots at all times, by dynamic programming."""
+    steps = [requests.page[requests.start[i] : requests.start[i + 1]].tolist() for i in range(requests.steps)]
+    visits = [requests.visits[requests.start[i] : requests.start[i + 1]].tolist() for i in range(requests.steps)]
+    groups = int(group.max()) + 1
+    room = slots if together else slots - 1
+
+    def fits(pages) -> bool:
+        held = np.bincount(group[sorted(pages)], minlength=groups) if pages else np.zeros(groups)
+        return bool((held <= room).all())
+
+    @cache
+    def best(step: int, content: frozenset[int]) -> float:
+        if step == len(steps):
+            return 0.0
+        answer = float("inf")
+        price = dict(zip(steps[step], visits[step], strict=True))
+        for where in product((False, True), repeat=len(steps[step])) if host is not None else [(False,) * 99]:
+            hosted = {p for p, on_host in zip(steps[step], where, strict=False) if on_host}
+            if any(p in content for p in hosted):
+                continue
+            needed = set(steps[step]) - hosted
+            cost = sum(fetch for p in needed if p not in content) + sum((host or 0) * price[p] for p in hosted)
+            # Together, the pages of the step and those carried over it share the slots.
+            others = content - needed
+            for size in range(len(others) + 1):
+                for carried in combinations(sorted(others), size):
+                    if together and not fits(set(carried) | needed):
+                        continue
+                    for kept_size in range(len(needed) + 1):
+                        for kept in combinations(sorted(needed), kept_size):
+                            after = frozenset(carried) | frozenset(kept)
+                            if fits(after):
+                                answer = min(answer, cost + best(step + 1, after))
+        return answer
+
+    return best(0, frozenset())
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("seed", range(12))
+def test_optimum_is_the_best_of_all_schedules(seed, shared, together):
+    requests = random_requests(seed, k=1 + seed % 2)
+    group = groups_of(requests, shared)
+    slots = 2 + seed % 3
+    found = best_schedule(requests, group, np.full(int(group.max()) + 1, slots), together=together)
+    assert found.fetches == found.lower_bound == least_cost(requests, group, slots, together=together)
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("host", [0.3, 0.7, 1.5])
+@pytest.mark.parametrize("seed", range(6))
+def test_least_mix_of_links_and_hosts(seed, host, together):
+    requests = random_requests(seed, tokens=8, layers=1, experts=4, k=2, batch=1 + seed % 2)
+    group = groups_of(requests, True)
+    slots = 4 if together else 3
+    mix = best_mix(requests, group, np.array([slots]), 1.0, host, together=together)
+    assert mix.cost == pytest.approx(least_cost(requests, group, slots, together=together, host=host))
+    plan = schedule_events(requests, group, np.array([slots]), mix.fetched, mix.hosted, 0, together=together)
+    count = check_schedule(requests, group, np.array([slots]), plan.events, together=together)
+    on_host = int(requests.visits[mix.hosted].sum())
+    assert count.fetches + host * on_host == pytest.approx(mix.cost)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_optimal_schedules_replay(seed, together, depth):
+    requests = random_requests(seed, tokens=30, layers=3, experts=8, k=2, batch=1 + seed % 3)
+    for shared in (True, False):
+        group = groups_of(requests, shared)
+        slots = np.full(int(group.max()) + 1, requests.widest_step(group)[0] + seed % 4 + 1)
+        best = best_schedule(requests, group, slots, together=together)
+        assert best.proven
+        nobody = np.zeros(len(best.kept), dtype=bool)
+        plan = schedule_events(requests, group, slots, ~best.kept, nobody, depth, together=together)
+        count = check_schedule(requests, group, slots, plan.events, together=together)
+        assert count.fetches + count.prefetches == best.fetches
+        assert (count.prefetches > 0) == bool((plan.issue_step < requests.step_of_request()).any())
+        assert depth or not count.prefetches
+
+
+def plain_policy(requests: Requests, group, slots: int, policy: str) -> int:
+    """Count fetches of LRU, LFU or Belady with plain dictionaries, all pages of a step at once."""
+    steps = [requests.page[requests.start[i] : requests.start[i + 1]].tolist() for i in range(requests.steps)]
+    caches: list[OrderedDict[int, None]] = [OrderedDict() for _ in range(int(group.max()) + 1)]
+    uses: dict[int, int] = {}
+    last: dict[int, int] = {}
+    fetches = 0
+    for step, needed in enumerate(steps):
+        for p in needed:
+            uses[p] = uses.get(p, 0) + 1
+        for p in needed:
+            held = caches[group[p]]
+            if p not in held:
+                fetches += 1
+                if len(held) >= slots:
+                    free = [q for q in held if q not in needed]
+                    if policy == "belady":
+                        ahead = {q: next((i for i in range(step, len(steps)) if q in steps[i]), 10**9) for q in free}
+                        victim = max(free, key=lambda q: ahead[q])
+                    elif policy == "lru":
+                        victim = min(free, key=lambda q: (last[q], q))
+                    else:
+                        victim = min(free, key=lambda q: (uses[q], last[q], q))
+                    del held[victim]
+                held[p] = None
+            last[p] = step
+    return fetches
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_policies_agree_with_plain_twins(seed):
+    requests = random_requests(seed, tokens=80, layers=2, experts=8, k=1)
+    group = groups_of(requests, seed % 2 == 0)
+    options = CacheOptions(slots=3, shared=seed % 2 == 0, policies=("belady", "lfu", "lru"))
+    report = plan_cache(requests, options)
+    for result in report.results:
+        assert result.fetches == plain_policy(requests, group, 3, result.policy)
+    assert report.results[0].fetches == report.lower_bound_fetches
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("host_s", [None, 0.2])
+def test_no_policy_is_below_the_bound(together, prefetch, host_s):
+    for seed in range(4):
+        requests = random_requests(seed, tokens=120, layers=3, experts=8, k=2, batch=1 + seed % 2)
+        options = CacheOptions(
+            slots=5, together=together, prefetch=prefetch, step_s=0.5, host_s=host_s, expert_bytes=10
+        )
+        report = plan_cache(requests, options, learnt_from=random_requests(seed + 100, tokens=90, layers=3, experts=8))
+        assert report.proven
+        assert [result.policy for result in report.results] == list(POLICIES)
+        best = report.results[0]
+        for result in report.results:
+            assert result.hits + result.fetches + result.hosted == result.requests or prefetch
+            assert result.moved_bytes == 10 * (result.fetches + result.prefetches)
+            if host_s is None:
+                assert result.fetches + result.prefetches >= report.lower_bound_fetches
+                assert best.stalled_s <= result.stalled_s + 1e-9 or result.prefetches
+            assert result.total_s >= requests.steps * 0.5
+
+
+def test_affinity_learns_what_follows():
+    """Experts come in a fixed cycle of six: with five slots LRU never meets one, who knows the cycle nearly always."""
+    ids = np.tile(np.arange(6), 60)[:, None]
+    requests = requests_of(ids, 6)
+    report = plan_cache(requests, CacheOptions(slots=5, policies=("optimum", "affinity", "lru")))
+    by_name = {result.policy: result for result in report.results}
+    assert by_name["lru"].hits == 0
+    assert by_name["affinity"].hits > 0.7 * by_name["optimum"].hits
+
+
+def test_prefetch_hides_a_cycle_that_is_known():
+    ids = np.tile(np.arange(4), 50)[:, None]
+    requests = requests_of(ids, 4)
+    on_demand = plan_cache(requests, CacheOptions(slots=2, policies=("lru",), step_s=1.0)).results[0]
+    ahead = plan_cache(requests, CacheOptions(slots=2, policies=("lru",), step_s=1.0, prefetch=1)).results[0]
+    assert on_demand.stalled_s == pytest.approx(200.0)
+    assert ahead.stalled_s < 10.0
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_devices_have_slots_of_their_own(devices):
+    requests = random_requests(5, tokens=60, layers=2, experts=6, k=1)
+    home = np.arange(12).reshape(2, 6) % devices
+    report = plan_cache(requests, CacheOptions(slots=2, policies=("optimum", "lru")), device=home)
+    assert report.groups == 2 * devices
+    alone = 0
+    for layer, device in product(range(2), range(devices)):
+        group = np.where((np.arange(12) // 6 == layer) & (home.reshape(-1) == device), 0, 1)
+        members = np.flatnonzero(group[requests.page] == 0)
+        if len(members):
+            found = intervals_of(requests, members, 2, together=True)
+            alone += len(members) - proven_kept(found, np.zeros(len(found.capacity), dtype=np.int64))
+    assert report.lower_bound_fetches >= alone
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda e: np.delete(e, 0, axis=0), "while its step needs it"),
+        (lambda e: e[e[:, 1] == 2][:0], "needed and not at hand"),
+        (lambda e: np.insert(e, 1, e[0], axis=0), "fetched though it is in a slot"),
+        (lambda e: np.vstack([e, [10**6, 0, 0]]), "follow the last step"),
+        (lambda e: np.delete(e, np.flatnonzero(e[:, 1] == 2)[0], axis=0), "slot"),
+        (lambda e: np.insert(e, 0, [0, 2, 5], axis=0), "gives up a slot it does not have"),
+        (lambda e: np.insert(e, 0, [0, 3, 5], axis=0), "without need"),
+    ],
+)
+def test_false_schedules_are_refused(change, says):
+    requests = random_requests(3, tokens=30, layers=2, experts=8, k=2)
+    group = groups_of(requests, False)
+    slots = np.full(2, 3)
+    best = best_schedule(requests, group, slots, together=True)
+    plan = schedule_events(requests, group, slots, ~best.kept, np.zeros_like(best.kept), 0, together=True)
+    assert 5 not in requests.page[: requests.start[1]]
+    with pytest.raises(CosmaError, match=says):
+        check_schedule(requests, group, slots, change(plan.events), together=True)
+
+
+def test_any_prices_are_sound():
+    rng = np.random.default_rng(0)
+    for seed in range(30):
+        requests = random_requests(seed, tokens=12, layers=1, experts=5, k=1)
+        members = np.arange(len(requests.page))
+        found = intervals_of(requests, members, 2, together=True)
+        best = best_schedule(requests, np.zeros(5, dtype=np.int64), np.array([2]), together=True)
+        for _ in range(20):
+            price = rng.integers(0, 3, len(found.capacity))
+            assert proven_kept(found, price) >= int(best.kept.sum())
+
+
+def test_requests_count_batches_visits_and_absent_experts():
+    ids = np.array([[[0, 1], [2, -1]], [[1, 2], [-1, -1]], [[3, 0], [1, 1]]])
+    requests = requests_of(ids, 4, batch=2)
+    assert requests.steps == 4
+    assert requests.start.tolist() == [0, 3, 4, 6, 7]
+    assert requests.page.tolist() == [0, 1, 2, 4 + 2, 0, 3, 4 + 1]
+    assert requests.visits.tolist() == [1, 2, 1, 1, 1, 1, 2]
+    assert read_requests([ids[:1], ids[1:]], batch=2).page.tolist() == requests.page.tolist()
+    assert requests.batches(1, 2).page.tolist() == [0, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"slots": 1}, "needs 2 experts at once; give 2 slots or more"),
+        ({"slots": 0}, "at least 1"),
+        ({"slots": 4, "policies": ("mru",)}, "choose from optimum"),
+        ({"slots": 4, "prefetch": -1}, "0 or more"),
+        ({"slots": 4, "fetch_s": float("nan")}, "fetch_s"),
+    ],
+)
+def test_bad_options_are_refused(options, says):
+    with pytest.raises(InputError, match=says):
+        plan_cache(random_requests(0), CacheOptions(**options))
+
+
+@pytest.mark.parametrize("ids", [np.zeros((0, 3), int), np.zeros((3, 2)), np.zeros(4, int), np.full((2, 2), 9)])
+def test_bad_traces_are_refused(ids):
+    with pytest.raises(InputError):
+        requests_of(ids, 4)
+
+
+def test_one_slot_suffices_one_by_one():
+    requests = random_requests(1)
+    report = plan_cache(requests, CacheOptions(slots=1, together=False))
+    assert {result.hits for result in report.results} == {0}
+    assert report.lower_bound_fetches == len(requests.page)
