@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cosma.compiled import kernel
 from cosma.errors import CosmaError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from cosma.caching.requests import Requests
+
+Int64s = NDArray[np.int64]
 
 FETCH, PREFETCH, EVICT, HOST = 0, 1, 2, 3
 
@@ -40,9 +43,9 @@ class ScheduleCount:
 
 def check_schedule(
     requests: Requests,
-    group: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    events: NDArray[np.int64],
+    group: Int64s,
+    slots: Int64s,
+    events: Int64s,
     *,
     together: bool,
 ) -> ScheduleCount:
@@ -62,58 +65,86 @@ def check_schedule(
         If a step's page is neither in a slot nor fetched nor computed on the host, a slot is used twice, or an event
         makes no sense where it stands: a defect of what made the events.
     """
-    owner = group.tolist()
-    room = slots.tolist()
-    resident: set[int] = set()
-    held = [0] * len(room)
-    counts = [0, 0, 0, 0]
-    hits = 0
+    counts = np.zeros(5, dtype=np.int64)
+    fault, step, page = _replay(requests.start, requests.page, group, slots, events, together, counts)
+    if fault:
+        raise CosmaError(f"step {step}: page {page} {_FAULTS[fault]}")
+    return ScheduleCount(int(counts[4]), int(counts[FETCH]), int(counts[PREFETCH]), int(counts[HOST]))
+
+
+_FAULTS = (
+    "",
+    "gives up a slot it does not have",
+    "gives up its slot while its step needs it",
+    "is computed on the host without need",
+    "is fetched though it is in a slot",
+    "is fetched by a step that does not need it",
+    "finds no free slot",
+    "is needed and not at hand",
+    "has an event behind the last step",
+)
+
+
+@kernel
+def _replay(
+    start: Int64s, page: Int64s, group: Int64s, slots: Int64s, events: Int64s, together: bool, counts: Int64s
+) -> Any:  # fmt: skip
+    """Replay events into ``counts`` (events by kind, then hits); returns the first fault, its step and its page."""
+    steps = len(start) - 1
+    resident = np.zeros(len(group), dtype=np.bool_)
+    served = np.zeros(len(group), dtype=np.bool_)
+    wanted = np.full(len(group), -1, dtype=np.int64)  # the last step that needs each page
+    held = np.zeros(len(slots), dtype=np.int64)
+    spare = 0 if together else 1  # the slot set aside
     cursor = 0
-    rows = events.tolist()
-    for step in range(requests.steps):
-        needed = requests.page[requests.start[step] : requests.start[step + 1]].tolist()
-        hits += sum(p in resident for p in needed)
-        served = {p for p in needed if p in resident}
+    for step in range(steps):
+        open_needs = start[step + 1] - start[step]
+        for r in range(start[step], start[step + 1]):
+            p = page[r]
+            wanted[p] = step
+            served[p] = resident[p]
+            if resident[p]:
+                counts[4] += 1
+                open_needs -= 1
         ahead = False
-        while cursor < len(rows) and rows[cursor][0] == step:
-            _, kind, page = rows[cursor]
+        while cursor < len(events) and events[cursor, 0] == step:
+            kind, p = events[cursor, 1], events[cursor, 2]
             cursor += 1
             counts[kind] += 1
+            g = group[p]
+            needed = wanted[p] == step
             if kind == EVICT:
-                if page not in resident:
-                    raise _wrong(step, page, "gives up a slot it does not have")
-                if together and page in needed and any(p not in served for p in needed):
-                    raise _wrong(step, page, "gives up its slot while its step needs it")
-                resident.discard(page)
-                held[owner[page]] -= 1
-                continue
-            if kind == HOST:
-                if page not in needed or page in served:
-                    raise _wrong(step, page, "is computed on the host without need")
-                served.add(page)
-                continue
-            if page in resident:
-                raise _wrong(step, page, "is fetched though it is in a slot")
-            if kind == FETCH and (page not in needed or ahead):
-                raise _wrong(step, page, "is fetched by a step that does not need it")
-            ahead = ahead or kind == PREFETCH
-            if kind == FETCH:
-                served.add(page)
-            resident.add(page)
-            held[owner[page]] += 1
-            passing = 0 if together or kind == FETCH else 1
-            if held[owner[page]] > room[owner[page]] - passing:
-                raise _wrong(step, page, "finds no free slot")
-        missing = [p for p in needed if p not in served]
-        if missing:
-            raise _wrong(step, missing[0], "is needed and not at hand")
-        for number, taken in enumerate(held):
-            if taken > room[number] - (0 if together else 1):
-                raise CosmaError(f"step {step}: group {number} holds {taken} pages in {room[number]} slots")
-    if cursor < len(rows):
-        raise CosmaError(f"{len(rows) - cursor} events follow the last step")
-    return ScheduleCount(hits, counts[FETCH], counts[PREFETCH], counts[HOST])
-
-
-def _wrong(step: int, page: int, what: str) -> CosmaError:
-    return CosmaError(f"step {step}: page {page} {what}")
+                if not resident[p]:
+                    return 1, step, p
+                if together and needed and open_needs:
+                    return 2, step, p
+                resident[p] = False
+                held[g] -= 1
+            elif kind == HOST:
+                if not needed or served[p]:
+                    return 3, step, p
+                served[p] = True
+                open_needs -= 1
+            else:
+                if resident[p]:
+                    return 4, step, p
+                ahead = ahead or kind == PREFETCH
+                if kind == FETCH:
+                    if not needed or ahead:
+                        return 5, step, p
+                    if not served[p]:
+                        open_needs -= 1
+                    served[p] = True
+                resident[p] = True
+                held[g] += 1
+                if held[g] > slots[g] - (spare if kind == PREFETCH else 0):
+                    return 6, step, p
+        for r in range(start[step], start[step + 1]):
+            p = page[r]
+            if not served[p]:
+                return 7, step, p
+            if held[group[p]] > slots[group[p]] - spare:
+                return 6, step, p
+    if cursor < len(events):
+        return 8, events[cursor, 0], events[cursor, 2]
+    return 0, 0, 0

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cosma.compiled import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from cosma.caching.requests import Requests
+
+Int64s = NDArray[np.int64]
 
 
 def visits_by_page(requests: Requests) -> NDArray[np.int64]:
@@ -36,16 +39,24 @@ def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.f
         ``distances[i]`` steps later, by a visit to expert f of the layer then run. Experts never seen have rows of
         zeros.
     """
-    layers, experts = requests.layers, requests.experts
-    steps = requests.steps
-    used = np.zeros((steps, experts), dtype=np.float32)
-    used[requests.step_of_request(), requests.page % experts] = 1.0
-    share = np.zeros((len(distances), layers, experts, experts), dtype=np.float64)
-    for layer in range(layers):
-        rows = np.arange(layer, steps, layers)
-        for i, distance in enumerate(distances):
-            now = rows[rows + distance < steps]
-            if len(now):
-                visits = used[now].sum(axis=0)
-                share[i, layer] = (used[now].T @ used[now + distance]) / np.maximum(visits, 1.0)[:, None]
+    share = np.zeros((len(distances), requests.layers, requests.experts, requests.experts), dtype=np.float64)
+    for i, distance in enumerate(distances):
+        count_followers(requests.start, requests.page, requests.layers, requests.experts, distance, share[i])
     return share
+
+
+@kernel
+def count_followers(
+    start: Int64s, page: Int64s, layers: int, experts: int, distance: int, share: NDArray[np.float64]
+) -> None:  # fmt: skip
+    """Fill ``share[layer]`` for one distance; see :func:`learn_affinity`."""
+    visits = np.zeros(layers * experts, dtype=np.int64)
+    for step in range(len(start) - 1 - distance):
+        for r in range(start[step], start[step + 1]):
+            visits[page[r]] += 1
+            row = share[step % layers, page[r] % experts]
+            for follower in range(start[step + distance], start[step + distance + 1]):
+                row[page[follower] % experts] += 1.0
+    for layer in range(layers):
+        for expert in range(experts):
+            share[layer, expert] /= max(1, visits[layer * experts + expert])

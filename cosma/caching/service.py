@@ -298,8 +298,9 @@ class _Bench:
         rule = {"lru": LRU, "lfu": LFU, "frequency": FREQUENCY, "belady": BELADY, "affinity": AFFINITY}[policy]
         width = np.bincount(self.group, minlength=len(self.slots))
         base = np.concatenate([[0], np.cumsum(width)[:-1]]).astype(np.int64)
+        future = next_uses(requests) if policy == "belady" else np.zeros(len(requests.page), dtype=np.int64)
         seen, stalled_s, total_s = play(
-            requests.start, requests.page, requests.visits, next_uses(requests), requests.layers, requests.experts,
+            requests.start, requests.page, requests.visits, future, requests.layers, requests.experts,
             self.group, base, self.slots, self.devices, int(self.devices.max()) + 1, self.options.together, rule,
             self.learnt, self.affinity, depth, share, self.follow, decay, self._clock(), events,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from cosma.caching import CacheOptions, Requests, best_schedule, check_schedule,
 from cosma.caching.hosting import best_mix
 from cosma.caching.optimum import intervals_of, proven_kept
 from cosma.caching.planned import schedule_events
+from cosma.caching.predict import learn_affinity
 from cosma.caching.requests import requests_of
 from cosma.caching.service import POLICIES
 from cosma.errors import CosmaError, InputError
@@ -176,6 +177,16 @@ def test_no_policy_is_below_the_bound(together, prefetch, host_s):
             assert result.total_s >= requests.steps * 0.5
 
 
+def test_affinity_counts_what_follows():
+    requests = random_requests(4, tokens=40, layers=3, experts=5, k=2)
+    pages = [requests.page[requests.start[i] : requests.start[i + 1]] for i in range(requests.steps)]
+    for distance, share in zip((1, 3), learn_affinity(requests, (1, 3)), strict=True):
+        for layer, e, f in product(range(3), range(5), range(5)):
+            steps = [i for i in range(layer, requests.steps - distance, 3) if layer * 5 + e in pages[i]]
+            followed = sum((layer + distance) % 3 * 5 + f in pages[i + distance] for i in steps)
+            assert share[layer, e, f] == pytest.approx(followed / len(steps) if steps else 0.0)
+
+
 def test_affinity_learns_what_follows():
     """Experts come in a fixed cycle of six: with five slots LRU never meets one, who knows the cycle nearly always."""
     ids = np.tile(np.arange(6), 60)[:, None]
@@ -217,7 +228,7 @@ def test_devices_have_slots_of_their_own(devices):
         (lambda e: np.delete(e, 0, axis=0), "while its step needs it"),
         (lambda e: e[e[:, 1] == 2][:0], "needed and not at hand"),
         (lambda e: np.insert(e, 1, e[0], axis=0), "fetched though it is in a slot"),
-        (lambda e: np.vstack([e, [10**6, 0, 0]]), "follow the last step"),
+        (lambda e: np.vstack([e, [10**6, 0, 0]]), "behind the last step"),
         (lambda e: np.delete(e, np.flatnonzero(e[:, 1] == 2)[0], axis=0), "slot"),
         (lambda e: np.insert(e, 0, [0, 2, 5], axis=0), "gives up a slot it does not have"),
         (lambda e: np.insert(e, 0, [0, 3, 5], axis=0), "without need"),
