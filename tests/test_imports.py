@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graph", "accelerator"),
     ("rewrite",),
     ("frontend", "plan", "packing", "solvers"),
-    ("validator", "placement", "problem"),
+    ("validator", "placement", "problem", "caching"),
     ("lowering", "evaluation"),
     ("heuristics", "replacement", "states", "joint"),
     ("bounds",),
