@@ -12,8 +12,9 @@ from cosma.errors import ModelLoadError
 from cosma.frontend.assemble import assemble
 from cosma.frontend.completion import ContradictionError
 from cosma.frontend.dims import Dimensions
+from cosma.frontend.functions import inline_functions
 from cosma.frontend.loaded import LoadedModel
-from cosma.frontend.nodes import Node, inline_functions, live_nodes, make_node, readable, sort_nodes
+from cosma.frontend.nodes import Node, live_nodes, make_node, readable, sort_nodes
 from cosma.frontend.reader import read_model
 from cosma.frontend.values import TensorType, dtype_name, has_width
 from cosma.frontend.walk import Walk

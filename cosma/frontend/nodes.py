@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cosma.errors import ModelLoadError
 
 if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+    from onnx import AttributeProto, GraphProto, NodeProto
 
 #: Domains whose operators mean what their names say; others are written with their domain before them.
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -137,55 +137,6 @@ def captured_names(graph: GraphProto) -> tuple[str, ...]:
         own.update(node.outputs)
     read.update((readable(value.name), None) for value in graph.output if readable(value.name) not in own)
     return tuple(read)
-
-
-def inline_functions(model: ModelProto) -> ModelProto:
-    """Replace every call of a local function by its body.
-
-    Raises
-    ------
-    ModelLoadError
-        If a function calls itself, directly or through others, or a call does not fit its function.
-    """
-    if not model.functions:
-        return model
-    _check_functions(model)
-    from onnx import inliner
-    from onnx.checker import ValidationError
-
-    try:
-        return inliner.inline_local_functions(model, convert_version=False)
-    except (ValidationError, RuntimeError, ValueError, TypeError) as error:
-        raise ModelLoadError(f"the model's local functions cannot be inlined: {error}") from error
-
-
-def _check_functions(model: ModelProto) -> None:
-    """Refuse functions that call themselves: they have no finite expansion."""
-    bodies = {(f.domain, f.name): f for f in model.functions}
-    calls = {
-        key: [(n.domain, n.op_type) for n in body.node if (n.domain, n.op_type) in bodies]
-        for key, body in bodies.items()
-    }
-    state: dict[tuple[str, str], int] = {}
-    for first in bodies:
-        stack = [(first, iter(calls[first]))] if first not in state else []
-        state.setdefault(first, 1)
-        while stack:
-            key, rest = stack[-1]
-            callee = next(rest, None)
-            if callee is None:
-                state[key] = 2
-                stack.pop()
-            elif state.get(callee) == 1:
-                walk = [k for k, _ in stack]
-                cycle = [*walk[walk.index(callee) :], callee]
-                raise ModelLoadError(
-                    "local functions call themselves: " + " -> ".join(f"{d}.{n}" if d else n for d, n in cycle)
-                    + "; ONNX forbids recursive functions, so nothing finite can be planned"
-                )
-            elif callee not in state:
-                state[callee] = 1
-                stack.append((callee, iter(calls[callee])))
 
 
 def live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[bool]:
