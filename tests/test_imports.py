@@ -11,6 +11,7 @@ from tests.imports import imports, room
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "text", "files", "csr", "process", "parallel", "compiled", "door", "version"),
     ("graph", "accelerator"),
+    ("access",),
     ("rewrite",),
     ("frontend", "plan", "packing", "solvers"),
     ("validator", "placement", "problem", "caching"),

@@ -1,0 +1,79 @@
+"""Products of matrices: rows, columns and batches can be cut; the reduced axis is needed whole."""
+
+from __future__ import annotations
+
+from cosma.access.boxes import Box
+from cosma.access.elementwise import broadcast
+from cosma.access.site import Site, TileNode
+
+
+class MatrixProduct:
+    """MatMul by numpy's rules, and its quantised forms.
+
+    Parameters
+    ----------
+    second
+        Position of the second matrix.
+    per_row, per_column
+        Positions of operands with one value per row of the first matrix, or per column of the second, or one for all.
+    """
+
+    def __init__(self, second: int = 1, per_row: tuple[int, ...] = (), per_column: tuple[int, ...] = ()) -> None:
+        self._second, self._per_row, self._per_column = second, per_row, per_column
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis of the result."""
+        return (True,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Rows of the first matrix, columns of the second, of the batches asked for."""
+        a, b = site.operands[0], site.operands[self._second]
+        assert a is not None
+        assert b is not None
+        axes = list(box)
+        columns = axes.pop() if len(b) > 1 else None
+        rows = axes.pop() if len(a) > 1 else None
+        batch, batches = tuple(axes), site.result[: len(axes)]
+        found: list[Box | None] = [site.all_of(i) for i in range(len(site.operands))]
+        found[0] = ((0, a[0]),) if rows is None else (*broadcast(batch, a[:-2], batches), rows, (0, a[-1]))
+        found[self._second] = (
+            ((0, b[0]),) if columns is None else (*broadcast(batch, b[:-2], batches), (0, b[-2]), columns)
+        )
+        for positions, span, size in (
+            (self._per_row, rows, a[-2] if len(a) > 1 else 1),
+            (self._per_column, columns, b[-1] if len(b) > 1 else 1),
+        ):
+            for i in positions:
+                if site.shape(i) == (size,) and size != 1 and span is not None:
+                    found[i] = (span,)
+        return tuple(found)
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slices."""
+        return TileNode()
+
+
+class GeneralProduct:
+    """Gemm: a product of two matrices, each transposed or not, plus a broadcast addend."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Rows and columns."""
+        return (True, True)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Rows of the first matrix, columns of the second, the addend at the region."""
+        a, b = site.operands[0], site.operands[1]
+        assert a is not None
+        assert b is not None
+        rows, columns = box
+        found: list[Box | None] = [site.all_of(i) for i in range(len(site.operands))]
+        found[0] = ((0, a[0]), rows) if site.integer("transA", 0) else (rows, (0, a[1]))
+        found[1] = (columns, (0, b[1])) if site.integer("transB", 0) else ((0, b[0]), columns)
+        addend = site.shape(2)
+        if addend is not None:
+            found[2] = broadcast(box, addend, site.result)
+        return tuple(found)
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slices."""
+        return TileNode()

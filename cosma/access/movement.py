@@ -1,0 +1,343 @@
+"""Operators that only move elements: each region of the result comes from a box of the operand, or a few."""
+
+from __future__ import annotations
+
+from math import ceil, floor
+
+from cosma.access.boxes import Box
+from cosma.access.site import Site, TileNode
+
+
+def _all(site: Site) -> tuple[Box | None, ...]:
+    return tuple(site.all_of(i) for i in range(len(site.operands)))
+
+
+class Transposition:
+    """Transpose."""
+
+    def _order(self, site: Site) -> tuple[int, ...]:
+        return site.integers("perm", tuple(reversed(range(len(site.result)))))
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis."""
+        return (True,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the region with its axes in the operand's order."""
+        found = list(box)
+        for i, axis in enumerate(self._order(site)):
+            found[axis] = box[i]
+        return (tuple(found),)
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slice."""
+        return TileNode()
+
+
+class Concatenation:
+    """Concat: each operand where it lies in the result; operands outside the region are not read."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis."""
+        return (True,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the part of the region that lies in each operand."""
+        axis = site.integer("axis", 1) % len(site.result)
+        found: list[Box | None] = []
+        offset = 0
+        for shape in site.operands:
+            if shape is None:
+                found.append(None)
+                continue
+            start, stop = max(box[axis][0], offset), min(box[axis][1], offset + shape[axis])
+            span = (start - offset, stop - offset)
+            found.append((*box[:axis], span, *box[axis + 1 :]) if start < stop else None)
+            offset += shape[axis]
+        return tuple(found)
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slices that are there."""
+        return TileNode()
+
+
+class Selection:
+    """Slice with constant bounds."""
+
+    def _bounds(self, site: Site) -> list[tuple[int, int]] | None:
+        """First element and step along each axis."""
+        operand = site.operands[0]
+        if operand is None:
+            return None
+        starts, steps = self._values(site, 1, "starts"), self._values(site, 4, "steps")
+        axes = self._values(site, 3, "axes")
+        if starts is None:
+            return None
+        axes = axes if axes is not None else tuple(range(len(starts)))
+        steps = steps if steps is not None else (1,) * len(starts)
+        found = [(0, 1)] * len(operand)
+        for start, axis, step in zip(starts, axes, steps, strict=True):
+            size = operand[axis]
+            first = start + size if start < 0 else start
+            first = min(max(first, 0), size) if step > 0 else min(max(first, 0), size - 1)
+            found[axis] = (first, step)
+        return found
+
+    def _values(self, site: Site, position: int, name: str) -> tuple[int, ...] | None:
+        if position in site.contents:
+            return tuple(int(v) for v in site.contents[position])
+        value = site.part.attribute(name)
+        return tuple(int(v) for v in value) if isinstance(value, tuple) else None
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis, where the bounds are known."""
+        return (self._bounds(site) is not None,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the elements between the first and the last that the region selects."""
+        bounds = self._bounds(site)
+        if bounds is None:
+            return _all(site)
+        spans = []
+        for (first, step), (start, stop) in zip(bounds, box, strict=True):
+            a, b = first + start * step, first + (stop - 1) * step
+            spans.append((min(a, b), max(a, b) + 1))
+        return (tuple(spans), *(site.all_of(i) for i in range(1, len(site.operands))))
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return a selection of all that was sliced, by the same steps."""
+        bounds = self._bounds(site)
+        if bounds is None or 1 not in site.contents:
+            return None
+        axes = tuple(range(len(box)))
+        starts = tuple(0 if step > 0 else -1 for _, step in bounds)
+        ends = tuple((2**31 if step > 0 else -(2**31)) for _, step in bounds)
+        return TileNode(contents={1: starts, 2: ends, 3: axes, 4: tuple(step for _, step in bounds)})
+
+
+class Padding:
+    """Pad by constants; other modes need elements near the border, which the rule leaves to the whole axis."""
+
+    def _pads(self, site: Site) -> list[int] | None:
+        """Elements before the first, by axis."""
+        operand = site.operands[0]
+        if operand is None:
+            return None
+        given = site.part.attribute("pads")
+        values = site.contents.get(1) if given is None else given
+        if not isinstance(values, tuple):
+            return None
+        if 3 in site.contents:
+            before = [0] * len(operand)
+            half = len(values) // 2
+            for axis, pad in zip(site.contents[3], values[:half], strict=True):
+                before[int(axis)] = int(pad)
+            return before
+        return [int(v) for v in values[: len(operand)]] if len(values) == 2 * len(operand) else None
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Return every axis under constant padding, else those without any."""
+        pads, operand = self._pads(site), site.operands[0]
+        if pads is None or operand is None:
+            return (False,) * len(site.result)
+        constant = site.text("mode", "constant") == "constant"
+        return tuple(constant or size == site.result[i] for i, size in enumerate(operand))
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the elements of the region that are not padding."""
+        pads, operand = self._pads(site), site.operands[0]
+        if pads is None or operand is None:
+            return _all(site)
+        cut = self.cuts(site)
+        spans = []
+        for i, (start, stop) in enumerate(box):
+            low, high = max(0, start - pads[i]), min(operand[i], stop - pads[i])
+            if not cut[i]:
+                low, high = 0, operand[i]
+            elif low >= high:  # all padding: keep one element, so that the slice is not empty
+                low = min(max(low, 0), max(0, operand[i] - 1))
+                high = min(low + 1, operand[i])
+            spans.append((low, high))
+        return (tuple(spans), *(site.all_of(i) for i in range(1, len(site.operands))))
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return padding of what was sliced, explicit on edge tiles."""
+        pads, operand = self._pads(site), site.operands[0]
+        if pads is None or operand is None or 1 not in site.contents:
+            return None
+        read = self.reads(site, box)[0]
+        assert read is not None
+        before, behind = [], []
+        for i, ((start, stop), (low, high)) in enumerate(zip(box, read, strict=True)):
+            before.append(low + pads[i] - start)
+            behind.append(stop - (high + pads[i]))
+        contents: dict[int, tuple[float, ...]] = {1: (*before, *behind)}
+        if 3 in site.contents:
+            contents[3] = tuple(range(len(box)))
+        if site.text("mode", "constant") != "constant" and any(
+            box[i] != (0, site.result[i]) for i, cut in enumerate(self.cuts(site)) if not cut
+        ):
+            return None
+        return TileNode(contents=contents)
+
+
+class Splitting:
+    """Split: the same region of every result; the axis that is split is needed whole."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Return every axis but the one that is split."""
+        axis = site.integer("axis", 0) % len(site.result)
+        return tuple(i != axis for i in range(len(site.result)))
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the region, whole along the axis that is split."""
+        operand = site.operands[0]
+        assert operand is not None
+        axis = site.integer("axis", 0) % len(operand)
+        first = (*box[:axis], (0, operand[axis]), *box[axis + 1 :])
+        return (first, *(site.all_of(i) for i in range(1, len(site.operands))))
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slice."""
+        axis = site.integer("axis", 0) % len(box)
+        return TileNode() if box[axis] == (0, site.result[axis]) else None
+
+
+class Interpolation:
+    """Resize and Upsample: each element of the result needs the operand elements around its position."""
+
+    def _scales(self, site: Site) -> list[float] | None:
+        operand = site.operands[0]
+        if operand is None or site.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+            return None
+        if site.integer("antialias", 0) or site.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+            return None
+        position = 1 if site.part.type == "Upsample" or (site.opset < 11 and not site.part.domain) else 2
+        given = site.contents.get(position)
+        axes = [a % len(operand) for a in site.integers("axes", tuple(range(len(operand))))]
+        scales = [r / o if o else 1.0 for o, r in zip(operand, site.result, strict=True)]
+        if given:
+            for axis, scale in zip(axes, given, strict=True):
+                scales[axis] = float(scale)
+        return scales
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis, where scales are known."""
+        return (self._scales(site) is not None,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the elements around the positions of the region, with the reach of the mode."""
+        scales, operand = self._scales(site), site.operands[0]
+        if scales is None or operand is None:
+            return _all(site)
+        reach = {"nearest": 1, "linear": 1, "cubic": 2}.get(site.text("mode", "nearest"), 1)
+        spans = []
+        for i, (start, stop) in enumerate(box):
+            if operand[i] == site.result[i] and scales[i] == 1.0:
+                spans.append((start, stop))
+                continue
+            first = self._position(site, i, start, scales[i])
+            last = self._position(site, i, stop - 1, scales[i])
+            low = min(max(0, floor(first) - reach + 1 - (reach == 1)), operand[i] - 1)
+            high = max(min(operand[i], ceil(last) + reach + 1), low + 1)
+            spans.append((low, high))
+        return (tuple(spans), *(site.all_of(i) for i in range(1, len(site.operands))))
+
+    def _position(self, site: Site, axis: int, element: int, scale: float) -> float:
+        """Coordinate in the operand of an element of the result."""
+        operand, size = site.operands[0], site.result[axis]
+        assert operand is not None
+        default = "asymmetric" if site.part.type == "Upsample" or site.opset < 11 else "half_pixel"
+        mode = site.text("coordinate_transformation_mode", default)
+        if mode == "asymmetric":
+            return element / scale
+        if mode == "align_corners":
+            return element * (operand[axis] - 1) / (size - 1) if size > 1 else 0.0
+        if mode == "pytorch_half_pixel" and size == 1:
+            return 0.0
+        return (element + 0.5) / scale - 0.5
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Only the whole: kernels take positions from the whole operand."""
+        return TileNode() if box == tuple((0, size) for size in site.result) else None
+
+
+class DepthToSpaceRule:
+    """DepthToSpace: rows and columns come from rows and columns, channels from all channels."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Batch, rows and columns."""
+        return (True, False, True, True)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the rows and columns behind those of the region."""
+        operand, block = site.operands[0], site.integer("blocksize", 1)
+        assert operand is not None
+        spans = tuple((start // block, (stop - 1) // block + 1) for start, stop in box[2:])
+        return ((box[0], (0, operand[1]), *spans),)
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Compute whole blocks and crop."""
+        block = site.integer("blocksize", 1)
+        if box[1] != (0, site.result[1]):
+            return None
+        return TileNode(crop=(0, 0, *(start % block for start, _ in box[2:])))
+
+
+class SpaceToDepthRule:
+    """SpaceToDepth: rows and columns come from rows and columns, channels from all channels."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Batch, rows and columns."""
+        return (True, False, True, True)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the blocks of the region."""
+        operand, block = site.operands[0], site.integer("blocksize", 1)
+        assert operand is not None
+        return ((box[0], (0, operand[1]), *((start * block, stop * block) for start, stop in box[2:])),)
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slice."""
+        return TileNode() if box[1] == (0, site.result[1]) else None
+
+
+class Lookup:
+    """Gather: the axis that is looked up is needed whole; axes before and behind it, and the indices, can be cut."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis of the result."""
+        return (True,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the region of the indices, and the table whole along the axis looked up."""
+        table, indices = site.operands[0], site.operands[1]
+        assert table is not None
+        assert indices is not None
+        axis = site.integer("axis", 0) % len(table)
+        behind = axis + len(indices)
+        return ((*box[:axis], (0, table[axis]), *box[behind:]), box[axis:behind])
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slices."""
+        return TileNode()
+
+
+class Repetition:
+    """Expand: as broadcasting."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis."""
+        return (True,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the operand at the region."""
+        from cosma.access.elementwise import broadcast
+
+        operand = site.operands[0]
+        assert operand is not None
+        return (broadcast(box, operand, site.result), *(site.all_of(i) for i in range(1, len(site.operands))))
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return an expansion to the region's shape."""
+        return TileNode(contents={1: tuple(stop - start for start, stop in box)})

@@ -1,0 +1,118 @@
+"""An operator where it stands: what it means, and the shapes of its operands and results by position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from cosma.access.boxes import Box, whole
+from cosma.graph.tensor import Part
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One ONNX operator with its operands.
+
+    Attributes
+    ----------
+    part
+        Type, domain and attributes.
+    operands
+        Shape of each operand by position, as the operator sees it; None for an absent one.
+    results
+        Shape of each result by position; None for an absent one.
+    contents
+        Values of constant operands that are parameters, by position, flat: pads of Pad, scales of Resize.
+    opset
+        Version of ONNX's own operators.
+    """
+
+    part: Part
+    operands: tuple[Shape | None, ...]
+    results: tuple[Shape | None, ...]
+    contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    opset: int = 22
+
+    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Attribute that is a list of integers."""
+        value = self.part.attribute(name)
+        if value is None:
+            return default
+        return tuple(int(v) for v in value) if isinstance(value, tuple) else (int(value),)
+
+    def integer(self, name: str, default: int) -> int:
+        """Attribute that is an integer."""
+        value = self.part.attribute(name)
+        return default if not isinstance(value, int | float) else int(value)
+
+    def text(self, name: str, default: str) -> str:
+        """Attribute that is a text."""
+        value = self.part.attribute(name)
+        return value if isinstance(value, str) else default
+
+    @property
+    def result(self) -> Shape:
+        """Shape of the first result."""
+        assert self.results
+        assert self.results[0] is not None
+        return self.results[0]
+
+    def shape(self, position: int) -> Shape | None:
+        """Shape of an operand, None where it is absent."""
+        return self.operands[position] if position < len(self.operands) else None
+
+    def all_of(self, position: int) -> Box | None:
+        """All of an operand, None where it is absent."""
+        shape = self.shape(position)
+        return None if shape is None else whole(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class TileNode:
+    """How a tile computes its region with the operator's own kernel, from slices of the operands.
+
+    Attributes
+    ----------
+    attributes
+        Attributes in place of the operator's, such as explicit pads.
+    crop
+        Where the region starts in what the kernel yields, by axis; empty for the origin.
+    contents
+        Values in place of constant parameters, by position.
+    """
+
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    crop: tuple[int, ...] = ()
+    contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+
+
+class Access(Protocol):
+    """Rule of one kind of operator."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Return along which axes of the first result a tile reads less than the whole operator does."""
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the region of each operand that a region of the first result depends on; None: nothing of it."""
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return how to compute a region from slices; None where the kernel cannot."""
+
+
+class Barrier:
+    """Every region depends on everything."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """No axis."""
+        return (False,) * len(site.results[0] or ()) if site.results else ()
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """All of every operand."""
+        return tuple(site.all_of(i) for i in range(len(site.operands)))
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Only the whole operator can be computed."""
+        return TileNode() if box == whole(site.result) else None

@@ -1,0 +1,132 @@
+"""Rules of access: nothing outside a region's reads matters, and slices of the operands give the region itself."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+
+from cosma.access import Site, access_of
+from cosma.access.boxes import box_shape, intersection, slices, through_reshape, whole
+from cosma.access.site import Barrier
+from cosma.graph.tensor import Part
+from tests.access.sites import MAKERS, poisoned, random_box
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("seed", range(25))
+def test_regions_depend_on_what_they_read_alone(maker, seed):
+    rng = np.random.default_rng(seed)
+    case = maker(rng)
+    plain = case.run(case.operands)
+    site = case.site(plain)
+    rule = access_of(site)
+    assert not isinstance(rule, Barrier)
+    cuts = rule.cuts(site)
+    assert len(cuts) == plain[0].ndim
+    for _ in range(4):
+        box = random_box(rng, plain[0].shape, cuts)
+        reads = rule.reads(site, box)
+        operands = [
+            o if o is None or i in case.parameters else poisoned(o, reads[i], rng) for i, o in enumerate(case.operands)
+        ]
+        for number, (result, other) in enumerate(zip(plain, case.run(operands), strict=True)):
+            if number == 0 or result.shape == plain[0].shape:
+                np.testing.assert_allclose(other[slices(box)], result[slices(box)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("seed", range(25))
+def test_slices_give_the_region(maker, seed):
+    rng = np.random.default_rng(1000 + seed)
+    case = maker(rng)
+    plain = case.run(case.operands)
+    site = case.site(plain)
+    rule = access_of(site)
+    for _ in range(4):
+        box = random_box(rng, plain[0].shape, rule.cuts(site))
+        tile = rule.tile(site, box)
+        if tile is None:
+            continue
+        reads = rule.reads(site, box)
+        operands = [
+            o if o is None or i in case.parameters else None if reads[i] is None else np.asarray(o[slices(reads[i])])
+            for i, o in enumerate(case.operands)
+        ]
+        for i, content in tile.contents.items():
+            while len(operands) <= i:
+                operands.append(None)
+            operands[i] = np.array(content, dtype=np.int64)
+        if case.type == "Concat":
+            operands = [o for o in operands if o is not None]
+        attributes = {**case.attributes, **tile.attributes}
+        found = case.run(operands, attributes)[0]
+        crop = tile.crop or (0,) * found.ndim
+        region = tuple(slice(c, c + n) for c, n in zip(crop, box_shape(box), strict=True))
+        np.testing.assert_allclose(found[region], plain[0][slices(box)], rtol=1e-4, atol=1e-4)
+        if not tile.crop:
+            assert found.shape == box_shape(box)
+
+
+@pytest.mark.parametrize("maker", MAKERS[:3], ids=lambda maker: maker.__name__)
+def test_tiles_of_windows_can_be_computed(maker):
+    """Rows of a window without dilation or groups always have a kernel: tilings may not fail on ordinary layers."""
+    computed = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        case = maker(rng)
+        plain = case.run(case.operands)
+        site = case.site(plain)
+        rule = access_of(site)
+        for _ in range(3):
+            box = (*whole(plain[0].shape)[:2], *random_box(rng, plain[0].shape, (True,) * plain[0].ndim)[2:])
+            computed += rule.tile(site, box) is not None
+    assert computed >= 120
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_reshaped_boxes_contain_the_same_elements(seed):
+    rng = np.random.default_rng(seed)
+    pairs = [((2, 6, 8), (2, 6, 2, 4)), ((2, 3, 4), (6, 4)), ((24,), (2, 3, 4)), ((4, 6), (6, 4)), ((1, 5, 1), (5,)),
+             ((2, 2, 3), (4, 3)), ((3, 4, 2), (3, 8)), ((2, 3, 1, 4), (1, 6, 4, 1))]  # fmt: skip
+    shape, target = pairs[seed % len(pairs)]
+    if rng.random() < 0.5:
+        shape, target = target, shape
+    box = random_box(rng, shape, (True,) * len(shape))
+    marked = np.zeros(shape, dtype=bool)
+    marked[slices(box)] = True
+    found = through_reshape(box, shape, target)
+    assert marked.reshape(target)[slices(found)].sum() == marked.sum()
+    exact = tuple((int(i.min()), int(i.max()) + 1) for i in np.nonzero(marked.reshape(target)))
+    if prod(box_shape(exact)) == marked.sum():
+        assert found == exact
+
+
+def test_heads_are_boxes_of_channels():
+    assert through_reshape(((0, 1), (4, 8), (2, 3), (0, 64)), (1, 16, 8, 64), (1, 16, 512)) == ((0, 1), (4, 8), (128, 192))
+
+
+def test_boxes_that_do_not_meet():
+    assert intersection(((0, 2), (0, 4)), ((2, 4), (0, 4))) is None
+    assert intersection(((0, 3), (1, 4)), ((2, 4), (0, 2))) == ((2, 3), (1, 2))
+
+
+@pytest.mark.parametrize("kind", ["NonZero", "TopK", "Loop", "LSTM", "Nonsense", "Einsum"])
+def test_what_no_rule_covers_is_a_barrier(kind):
+    site = Site(Part(kind), ((4, 5), (3,)), ((4, 5),))
+    rule = access_of(site)
+    assert isinstance(rule, Barrier)
+    assert rule.cuts(site) == (False, False)
+    assert rule.reads(site, ((0, 1), (0, 1))) == (whole((4, 5)), whole((3,)))
+
+
+def test_other_domains_are_barriers():
+    assert isinstance(access_of(Site(Part("Conv", "my.own"), ((1, 1, 4), (1, 1, 1)), ((1, 1, 4),))), Barrier)
+
+
+def test_training_normalisation_is_a_barrier():
+    part = Part("BatchNormalization", "", {"training_mode": 1})
+    assert isinstance(access_of(Site(part, ((2, 3), (3,), (3,), (3,), (3,)), ((2, 3),))), Barrier)
