@@ -24,7 +24,7 @@ class Elementwise:
         """Operands at the same positions; a vector along the axis that it scales."""
         if self._is_blocked(site):
             return tuple(site.all_of(i) for i in range(len(site.operands)))
-        found = []
+        found: list[Box | None] = []
         for i, shape in enumerate(site.operands):
             if shape is None:
                 found.append(None)

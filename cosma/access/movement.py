@@ -123,9 +123,9 @@ class Padding:
         operand = site.operands[0]
         if operand is None:
             return None
-        given = site.part.attribute("pads")
-        values = site.contents.get(1) if given is None else given
-        if not isinstance(values, tuple):
+        stated = site.part.attribute("pads") is not None
+        values = site.integers("pads", ()) if stated else site.contents.get(1)
+        if values is None:
             return None
         if 3 in site.contents:
             before = [0] * len(operand)

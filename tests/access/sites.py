@@ -175,8 +175,9 @@ def normalisation(rng: Rng) -> Case:
     if kind == 1:
         return Case("Softmax", [values(rng, 3, 4, 5)], {"axis": axis % 3}, opset=11)
     if kind == 2:
-        shape = (3, 4, 5)[axis:] if axis < 0 else (3, 4, 5)[axis:]
-        return Case("LayerNormalization", [values(rng, 3, 4, 5), values(rng, *shape), values(rng, *shape)], {"axis": axis})
+        shape = (3, 4, 5)[axis:]
+        operands = [values(rng, 3, 4, 5), values(rng, *shape), values(rng, *shape)]
+        return Case("LayerNormalization", operands, {"axis": axis})
     if kind == 3:
         return Case("InstanceNormalization", [values(rng, 2, 3, 4, 4), values(rng, 3), values(rng, 3)])
     if kind == 4:
@@ -219,7 +220,8 @@ def movement(rng: Rng) -> Case:
     if kind == 4:
         return Case("Split", [values(rng, 4, 6, 2)], {"axis": _int(rng, 0, 1)}, results=2)
     if kind == 5:
-        return Case("DepthToSpace", [values(rng, 1, 8, 3, 4)], {"blocksize": 2, "mode": str(rng.choice(["DCR", "CRD"]))})
+        mode = str(rng.choice(["DCR", "CRD"]))
+        return Case("DepthToSpace", [values(rng, 1, 8, 3, 4)], {"blocksize": 2, "mode": mode})
     if kind == 6:
         return Case("SpaceToDepth", [values(rng, 1, 2, 6, 4)], {"blocksize": 2})
     if kind == 7:

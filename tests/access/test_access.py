@@ -106,7 +106,8 @@ def test_reshaped_boxes_contain_the_same_elements(seed):
 
 
 def test_heads_are_boxes_of_channels():
-    assert through_reshape(((0, 1), (4, 8), (2, 3), (0, 64)), (1, 16, 8, 64), (1, 16, 512)) == ((0, 1), (4, 8), (128, 192))
+    box = ((0, 1), (4, 8), (2, 3), (0, 64))
+    assert through_reshape(box, (1, 16, 8, 64), (1, 16, 512)) == ((0, 1), (4, 8), (128, 192))
 
 
 def test_boxes_that_do_not_meet():
