@@ -42,7 +42,7 @@ def check(
         graph = read_model(model, loaded.sizes(options.parse_sizes(dim, bound))).graph
         graph = graph if loaded.dtype is None else graph.with_dtype(loaded.dtype)
         graph = fuse_epilogues(graph) if loaded.accelerator.fusion == Fusion.EPILOGUE else graph
-    report = replay(loaded, graph)
+    report = replay(loaded, graph, model=model)
     if json:
         print_json(
             {

@@ -15,6 +15,7 @@ from cosma.execute.elements import bits_of, is_writable_in_place, numpy_dtype, s
 from cosma.execute.kernels import KernelError
 from cosma.execute.memory import POISON, OffChip, Scratchpad
 from cosma.execute.model import parts_of
+from cosma.execute.parts import Cuts
 from cosma.execute.rows import select_rows, table_of_rows
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.parameters import type_only_positions
@@ -208,19 +209,24 @@ class PlannedRun:
         self.difference: Difference | None = None
         self.highest = 0
         self._values = {value.root: value for v in steps.values() for s in v for value in parts_of(s.results)}
-        weights = (weight for operator in plan.graph.operators for weight in operator.weights)
-        self._values |= {name: constants.model.values[name] for name in (*inputs, *weights)}
+        weights = [weight for operator in plan.graph.operators for weight in operator.weights]
+        graph = plan.graph
+        self._values |= {name: constants.model.values[name] for name in (*inputs, *weights) if name in graph.tensors}
+        self._values |= {name: constants.model.values[name] for name in graph.roots if name in constants.model.values}
+        self._cuts = Cuts(graph, self._values)
+        self._values |= self._cuts.values
         for name, array in inputs.items():
-            self.off_chip.content[name] = to_bytes(array, self._values[name].element)
+            self._put_off_chip(name, to_bytes(array, constants.model.values[name].element))
         self._address: dict[str, int] = {}
         self._takes: dict[str, str | None] = {}
         self._streams_weights = plan.accelerator.weights == Weights.STREAM
         self._rows = {rows.name: rows for v in steps.values() for s in v for table in s.tables for rows in table.rows}
-        for operator in plan.graph.operators:
-            for weight in operator.weights:
-                if weight not in self.off_chip.content and weight not in self._rows:
-                    value = self._values[weight]
-                    self.off_chip.content[weight] = to_bytes(constants.get(value), value.element)
+        for weight in weights:
+            region = self._cuts.region(weight)
+            name = weight if region is None else region.root
+            if weight not in self.off_chip.content and weight not in self._rows:
+                value = self._values[name]
+                self._put_off_chip(name, to_bytes(constants.get(value), value.element))
 
     def run(self, instructions: Iterable[Instruction]) -> None:
         """Execute all instructions.
@@ -268,7 +274,28 @@ class PlannedRun:
             return [part for part in parts if not isinstance(part, list)]
         if value.constant:
             return self.constants.get(value)
-        return to_array(self.off_chip.read(value.root), value.element, value.shape, value.name)
+        return to_array(self.off_chip_bytes(value.root), value.element, value.shape, value.name)
+
+    def off_chip_bytes(self, name: str) -> Bytes:
+        """Bytes of a tensor of the model in off-chip memory, put together from its parts where it was cut.
+
+        Raises
+        ------
+        PlanInvalidError
+            If some of it never reached off-chip memory.
+        """
+        if not self._cuts.is_root(name):
+            return self.off_chip.read(name)
+        return self._cuts.join(name, {part: self.off_chip.read(part) for part in self._cuts.parts(name)})
+
+    def _put_off_chip(self, name: str, data: Bytes) -> None:
+        """Let off-chip memory hold a tensor from the start, as its parts where it was cut."""
+        if not self._cuts.is_root(name):
+            self.off_chip.content[name] = data
+            return
+        parts = {part: np.empty(self._true_size(part), np.uint8) for part in self._cuts.parts(name)}
+        self._cuts.split(name, data, parts)
+        self.off_chip.content.update(parts)
 
     # -- operators ----------------------------------------------------------------------------------------
 
@@ -301,8 +328,15 @@ class PlannedRun:
                 end = start + self._space(operand)
                 keep = self._address[name] + self._space(name) if start == self._address[name] else start
                 self.scratchpad.poison(keep, end - keep)
-            if self.difference is None and digest(targets[name]) != self._expected.get(name):
-                self.difference = Difference(index, operator.name, name)
+            if self.difference is None and self._cuts.region(name) is None:
+                self._compare(index, operator, name, targets[name])
+        for root in self._cuts.roots(operator.outputs):
+            if self.difference is None:
+                self._compare(index, operator, root, self._cuts.join(root, targets))
+
+    def _compare(self, index: int, operator: Operator, name: str, data: Bytes) -> None:
+        if digest(data) != self._expected.get(name):
+            self.difference = Difference(index, operator.name, name)
 
     def _in_place(
         self, operator: Operator, held: Mapping[str, Bytes], targets: Mapping[str, Bytes], taken: Mapping[str, str]
@@ -347,7 +381,15 @@ class PlannedRun:
         return self._values[name]
 
     def _compute(self, operator: Operator, held: Mapping[str, Bytes], targets: Mapping[str, Bytes]) -> None:
+        """Run an operator's nodes. Parts are put together for them, poison for those it does not read."""
         at_hand = dict(held)
+        at_hand.update((root, self._cuts.join(root, held)) for root in self._cuts.roots(held))
+        cut = {root: np.empty(self._true_size(root), np.uint8) for root in self._cuts.roots(targets)}
+        self._run_nodes(operator, at_hand, {**targets, **cut})
+        for root, data in cut.items():
+            self._cuts.split(root, data, targets)
+
+    def _run_nodes(self, operator: Operator, at_hand: dict[str, Bytes], targets: Mapping[str, Bytes]) -> None:
         for step in self._steps[operator.name]:
             for rows in (rows for table in step.tables for rows in table.rows):
                 at_hand[rows.table.root] = table_of_rows(rows, at_hand[rows.name], self._index_content)
@@ -387,7 +429,9 @@ class PlannedRun:
         """Indices as they are in the scratchpad, else off-chip."""
         if index.constant:
             return self.constants.get(index)
-        data = self._bytes(index.root) if index.root in self._address else self.off_chip.read(index.root)
+        names = self._cuts.parts(index.root) if self._cuts.is_root(index.root) else [index.root]
+        at_hand = {name: self._bytes(name) if name in self._address else self.off_chip.read(name) for name in names}
+        data = self._cuts.join(index.root, at_hand) if self._cuts.is_root(index.root) else at_hand[index.root]
         return to_array(data, index.element, index.shape, index.name)
 
     # -- places -------------------------------------------------------------------------------------------

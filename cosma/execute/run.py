@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,9 +238,13 @@ def _scale(plan: Plan, model: Model) -> int:
     scale = 1
     truth = model.loaded.finest_graph.tensors
     for tensor in plan.graph.tensors.values():
-        if tensor.name not in truth:
+        region = tensor.region
+        known = truth.get(tensor.name if region is None else region.root)
+        if known is None:
             raise InputError(f"tensor {tensor.name!r} of the plan is not in this model")
-        true_size = truth[tensor.name].size_bytes
+        true_size = known.size_bytes
+        if region is not None:
+            true_size = true_size * region.count // max(1, prod(plan.graph.roots[region.root].shape or ()))
         if tensor.size_bytes == true_size:
             continue
         if plan.dtype is None:
@@ -266,9 +271,10 @@ def _in_plan_bytes(plan: Plan, planned: PlannedRun) -> Traffic:
 def _compare(name: str, plain: PlainRun, planned: PlannedRun, model: Model) -> OutputCheck:
     value = model.values[name]
     expected = plain.outputs[name]
-    found = planned.off_chip.content.get(name)
-    if found is None:
-        raise PlanInvalidError(f"graph output {name!r} never reached off-chip memory")
+    try:
+        found = planned.off_chip_bytes(name)
+    except PlanInvalidError as error:
+        raise PlanInvalidError(f"graph output {name!r} never reached off-chip memory") from error
     different = int(np.count_nonzero(expected != found)) if len(found) == len(expected) else len(expected)
     array = to_array(found, value.element, value.shape, name)
     floating = is_floating(array.dtype)

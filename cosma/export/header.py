@@ -39,6 +39,15 @@ typedef struct cosma_tensor {
   uint32_t kind;
 } cosma_tensor;
 
+/* A tensor that is a box of elements of a larger one that was cut. Along axis i it holds the elements from
+ * bounds[first + i] up to, and without, bounds[first + rank + i]; densely, in row-major order. */
+typedef struct cosma_region {
+  uint32_t tensor; /* index of the part */
+  const char *root;
+  uint32_t first;
+  uint32_t rank;
+} cosma_region;
+
 /* Lists of tensors are runs of the table of indices: `count` of them from `first` on. */
 typedef struct cosma_list {
   uint32_t first;
@@ -76,6 +85,9 @@ typedef struct cosma_plan {
   const uint32_t *indices;
   const cosma_instruction *instructions;
   uint32_t instruction_count;
+  const cosma_region *regions; /* one for each part of a tensor that was cut */
+  uint32_t region_count;
+  const uint64_t *bounds;
 } cosma_plan;
 
 #endif /* COSMA_PLAN_TYPES */
@@ -116,6 +128,13 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         f"{{{_string(t.name)}, {t.size_bytes}u, {align_up(t.size_bytes, alignment)}u, {_KIND[t.kind]}u}}"
         for t in plan.graph.tensors.values()
     ]
+    bounds: list[int] = []
+    region_rows: list[str] = []
+    for tensor_name, i in tensor_index.items():
+        region = plan.graph.tensors[tensor_name].region
+        if region is not None:
+            region_rows.append(f"{{{i}u, {_string(region.root)}, {len(bounds)}u, {len(region.start)}u}}")
+            bounds += (*region.start, *region.stop)
     operator_rows = [
         f"{{{_string(o.name)}, {_string(o.type)}, {run(o.inputs)}, {run(o.weights)}, {run(o.outputs)}}}"
         for o in operators
@@ -155,6 +174,8 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         ),
         _table(f"static const uint32_t {name}_indices", [f"{i}u" for i in indices], "0u"),
         _table(f"static const cosma_instruction {name}_instructions", rows, _row("FREE", 0)),
+        _table(f"static const cosma_region {name}_regions", region_rows, '{0u, "", 0u, 0u}'),
+        _table(f"static const uint64_t {name}_bounds", [f"{i}u" for i in bounds], "0u"),
         f"static const cosma_plan {name} = {{",
         f"  {_string(plan.model_name)},",
         f"  {accelerator.scratchpad}u, {accelerator.reserved}u, {accelerator.alignment}u,",
@@ -164,7 +185,9 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         f"  {name}_tensors, {len(tensor_rows)}u,",
         f"  {name}_operators, {len(operator_rows)}u,",
         f"  {name}_indices,",
-        f"  {name}_instructions, {len(rows)}u",
+        f"  {name}_instructions, {len(rows)}u,",
+        f"  {name}_regions, {len(region_rows)}u,",
+        f"  {name}_bounds",
         "};",
         "",
         f"#endif /* {guard} */",

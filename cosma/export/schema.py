@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cosma.plan.file import _Plan
+from cosma.plan.file import VERSIONS, _Plan
 
 _TEXT = {"type": "string"}
 _SIZE = {"type": "integer", "minimum": 0}
@@ -18,12 +18,14 @@ _SIZE = {"type": "integer", "minimum": 0}
 #: What each key of the file means; shown by editors that know JSON schema.
 _MEANING = {
     "format": "always 'cosma-plan'",
-    "version": "of the format",
+    "version": "of the format; 2 where tensors were cut into parts",
     "dtype": "every floating-point tensor is counted as if its elements had this type (a what-if)",
     "dims": "sizes that the model's dynamic dimensions were bound to, by symbol",
     "model": "what was planned; sha256 is that of the .onnx file, or null",
     "accelerator": "what was planned for; sizes in bytes",
     "tensors": "every tensor: its ONNX name, true size in bytes and kind",
+    "roots": "version 2: tensors that were cut into parts; their parts are among the tensors, each with the box "
+    "that it holds (region)",
     "operators": "every operator: activations read (inputs), constants read (weights), results (outputs), and the "
     "first output name of every ONNX node it stands for (covers)",
     "instructions": "what to do, in order",
@@ -35,7 +37,7 @@ _MEANING = {
 
 
 def plan_schema() -> dict[str, Any]:
-    """Build the schema (JSON Schema 2020-12) of plan files, version 1."""
+    """Build the schema (JSON Schema 2020-12) of plan files, versions 1 and 2."""
     generated = msgspec.json.schema(_Plan)
     definitions = generated["$defs"]
     root = definitions.pop("_Plan")
@@ -43,7 +45,7 @@ def plan_schema() -> dict[str, Any]:
         name: {**root["properties"][name], "description": meaning} for name, meaning in _MEANING.items()
     }
     properties["format"] = {"const": "cosma-plan", "description": _MEANING["format"]}
-    properties["version"] = {"const": 1, "description": _MEANING["version"]}
+    properties["version"] = {"enum": list(VERSIONS), "description": _MEANING["version"]}
     properties["peak"] |= {"minimum": 0}
     definitions["_Instruction"] = {"oneOf": _instructions()}
     for definition in definitions.values():
@@ -53,11 +55,11 @@ def plan_schema() -> dict[str, Any]:
                 entry["minimum"] = 0
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "cosma-plan, version 1",
+        "title": "cosma-plan, versions 1 and 2",
         "description": "A plan for a neural network on an accelerator with a scratchpad. Unknown keys are ignored.",
         "type": "object",
         "properties": properties,
-        "required": [name for name in properties if name not in ("dtype", "dims", "solver")],
+        "required": [name for name in properties if name not in ("dtype", "dims", "roots", "solver")],
         "$defs": definitions,
     }
     plain: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/_", "#/$defs/"))

@@ -46,16 +46,25 @@ def instructions_csv(plan: Plan) -> str:
 
 
 def stays_csv(plan: Plan) -> str:
-    """Write ``tensor,bytes,space,address,start,end,origin,ending,in_place_of``; steps are half-open."""
+    """Write ``tensor,bytes,space,address,start,end,origin,ending,in_place_of``; steps are half-open.
+
+    A plan with parts of tensors has the columns ``root,region_start,region_stop`` as well, indices separated by spaces.
+    """
+    cut = bool(plan.graph.roots)
     rows: list[tuple[object, ...]] = [
-        ("tensor", "bytes", "space", "address", "start", "end", "origin", "ending", "in_place_of")
-    ]
+        ("tensor", "bytes", "space", "address", "start", "end", "origin", "ending", "in_place_of",
+         *(("root", "region_start", "region_stop") if cut else ()))
+    ]  # fmt: skip
     for stay in timeline_of(plan).stays:
-        size = plan.graph.tensors[stay.tensor].size_bytes
+        tensor = plan.graph.tensors[stay.tensor]
+        size, region = tensor.size_bytes, tensor.region
+        box: tuple[object, ...] = ("", "", "")
+        if region is not None:
+            box = (region.root, " ".join(map(str, region.start)), " ".join(map(str, region.stop)))
         rows.append(
             (
                 stay.tensor, size, stay.space_bytes, stay.address, stay.start, stay.end, stay.origin, stay.ending,
-                stay.in_place_of or "",
+                stay.in_place_of or "", *(box if cut else ()),
             )
         )  # fmt: skip
     return _write(rows)

@@ -46,8 +46,15 @@ def tflm_offsets(plan: Plan) -> dict[str, int]:
     ------
     InputError
         If the plan does something TFLM cannot: spills, streaming, in-place results, an address that is no
-        multiple of 16, or space of an input or output that others use before or after.
+        multiple of 16, space of an input or output that others use before or after, or a tensor cut into parts.
     """
+    if plan.graph.roots:
+        root = next(iter(plan.graph.roots))
+        count = len(plan.graph.parts_of(root))
+        raise InputError(
+            f"tensor {root!r} is cut into {count} parts with an address each, but TFLM knows one address for a tensor; "
+            "plan with more scratchpad"
+        )
     timeline = timeline_of(plan)
     last = len(timeline.steps)
     streamed = [

@@ -11,10 +11,11 @@ from cosma.frontend.gathered import RowSet
 from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
 from cosma.frontend.nodes import Node
 from cosma.frontend.records import Step
+from cosma.frontend.selects import boxes_in_root
 from cosma.frontend.stored import share_equals
 from cosma.frontend.values import Value, dtype_name
 from cosma.frontend.walk import Walk
-from cosma.graph import Graph, Operator, Rows, Tensor, TensorKind
+from cosma.graph import Graph, Operator, Region, Rows, Tensor, TensorKind
 from cosma.graph.dtypes import size_of
 from cosma.graph.tensor import Part
 from cosma.rewrite.quantise import quantise
@@ -36,7 +37,7 @@ def assemble(
     row_sets = _name_row_sets(walk, running)
     names = _operator_names(running)
     owners = _owners(walk.steps, fates, names)
-    operators = _operators(walk.steps, running, names, owners)
+    operators = _operators(walk.steps, running, names, owners, walk.inputs)
     tensors = _tensors(walk, running, operators, _final_roots(walk, outputs, running, notes), row_sets)
     records = _records(walk.steps, fates, owners, nodes, live)
     notes.extend(_summary(records, walk, running))
@@ -178,13 +179,19 @@ def _operator_names(running: Sequence[Step]) -> dict[int, str]:
 
 
 def _operators(
-    steps: Sequence[Step], running: Sequence[Step], names: dict[int, str], owners: dict[int, str]
+    steps: Sequence[Step],
+    running: Sequence[Step],
+    names: dict[int, str],
+    owners: dict[int, str],
+    inputs: Sequence[Value],
 ) -> list[Operator]:
     covers: dict[str, list[str]] = {names[id(step)]: [step.node.first_output] for step in running}
     for step in steps:
         owner = owners.get(id(step))
         if owner is not None and id(step) not in names:
             covers[owner].append(step.node.first_output)
+    shapes = {value.root: value.shape for step in running for value in step.results}
+    shapes.update((value.root, value.shape) for value in inputs)
     operators = []
     for step in running:
         reads = [part for value in step.reads for part in tensors_of(value)]
@@ -200,9 +207,20 @@ def _operators(
                 macs=step.macs,
                 domain=means.domain,
                 attributes=means.attributes,
+                reads=_regions(step, shapes),
             )
         )
     return operators
+
+
+def _regions(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Region, ...]:
+    """What a step reads of its first operand, in the coordinates of the tensor that holds it."""
+    if not step.boxes:
+        return ()
+    first, *others = step.reads
+    if first.root not in shapes or any(part.root == first.root for value in others for part in tensors_of(value)):
+        return ()
+    return boxes_in_root(first.root, shapes[first.root], step.boxes, first.shape)
 
 
 def _tensors(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cosma.frontend.gathered import TableRead
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node
+from cosma.frontend.selects import Box
 from cosma.frontend.values import Value
 from cosma.graph.tensor import Part
 
@@ -31,6 +32,8 @@ class Step:
         What the operator means; None for steps that are no operators.
     tables
         Constants among ``reads`` of which only rows are read.
+    boxes
+        Boxes of the first operand outside of which the results depend on nothing; none where that may be all.
     """
 
     node: Node
@@ -40,3 +43,4 @@ class Step:
     macs: int | None = None
     part: Part | None = None
     tables: tuple[TableRead, ...] = ()
+    boxes: tuple[Box, ...] = ()

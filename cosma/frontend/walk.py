@@ -19,6 +19,7 @@ from cosma.frontend.macs import count_macs
 from cosma.frontend.nodes import Node, make_node
 from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
+from cosma.frontend.selects import selected_boxes
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.stored import data_operands, settle_stored
 from cosma.frontend.values import TensorType, Value
@@ -171,8 +172,9 @@ class Walk:
             raise ModelLoadError(f"{node} yields nothing that has a type; remove it or give its results one")
         shapes = [None if operand is None else operand.shape for operand in operands]
         macs = count_macs(node, shapes, results[0].shape)
+        boxes = selected_boxes(node, operands, self.evaluator)
         tables = table_reads(node, operands, results, self.opset, self.values)
-        self.steps.append(Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables))
+        self.steps.append(Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables, boxes))
         self.values.update((value.name, value) for value in results)
 
     def join(self, name: str, elements: Sequence[Value]) -> Value:

@@ -1,6 +1,7 @@
 """The data: tensors, operators and the graph they form."""
 
 from cosma.graph.graph import Graph
+from cosma.graph.region import Region
 from cosma.graph.tensor import Operator, Part, Rows, Tensor, TensorKind
 
-__all__ = ["Graph", "Operator", "Part", "Rows", "Tensor", "TensorKind"]
+__all__ = ["Graph", "Operator", "Part", "Region", "Rows", "Tensor", "TensorKind"]

@@ -31,6 +31,9 @@ class Graph:
         Every operator, in the order the model executes them.
     name
         What reports call the graph.
+    roots
+        Tensors that were cut: none of them is a tensor of the graph, their parts are. That the parts are disjoint and
+        cover their root is for the validator to say.
 
     Raises
     ------
@@ -40,15 +43,24 @@ class Graph:
         cycle, or more bytes than cosma counts.
     """
 
-    __slots__ = ("_consumers", "_operator_index", "_operators", "_producer", "_tensors", "name")
+    __slots__ = ("_consumers", "_operator_index", "_operators", "_producer", "_roots", "_tensors", "name")
 
-    def __init__(self, tensors: Iterable[Tensor], operators: Iterable[Operator], name: str = "graph") -> None:
+    def __init__(
+        self,
+        tensors: Iterable[Tensor],
+        operators: Iterable[Operator],
+        name: str = "graph",
+        roots: Iterable[Tensor] = (),
+    ) -> None:
         self.name = door.text(name, "graph: name", error=GraphError)
         self._tensors: dict[str, Tensor] = {}
         for tensor in door.sequence(tensors, Tensor, "graph: tensors", error=GraphError):
             if tensor.name in self._tensors:
                 raise GraphError(f"tensor {tensor.name!r} is defined twice; tensor names must be unique")
             self._tensors[tensor.name] = tensor
+        cut = door.sequence(roots, Tensor, "graph: roots", error=GraphError)
+        self._roots = {root.name: root for root in cut}
+        self._check_roots(len(cut))
         given = door.sequence(operators, Operator, "graph: operators", error=GraphError)
         self._producer = self._find_producers(given)
         self._check_operands(given)
@@ -62,6 +74,18 @@ class Graph:
         self._check_total()
 
     # -- construction -------------------------------------------------------------------------------------
+
+    def _check_roots(self, given: int) -> None:
+        if len(self._roots) < given:
+            raise GraphError("a root is given twice; names of roots must be unique")
+        for root in self._roots.values():
+            if root.name in self._tensors:
+                raise GraphError(f"root {root.name!r} is a tensor as well; a tensor that was cut is its parts")
+            if root.shape is None:
+                raise GraphError(f"root {root.name!r} has no shape, so its parts lie nowhere in it")
+        for tensor in self._tensors.values():
+            if tensor.region is not None and tensor.region.root not in self._roots:
+                raise GraphError(f"tensor {tensor.name!r} is a part of {tensor.region.root!r}, not a root of the graph")
 
     def _find_producers(self, operators: tuple[Operator, ...]) -> dict[str, str]:
         producer: dict[str, str] = {}
@@ -157,6 +181,15 @@ class Graph:
     def tensors(self) -> Mapping[str, Tensor]:
         """All tensors by name, in the order given."""
         return MappingProxyType(self._tensors)
+
+    @property
+    def roots(self) -> Mapping[str, Tensor]:
+        """Tensors that were cut, by name: their parts are tensors of the graph, they are not."""
+        return MappingProxyType(self._roots)
+
+    def parts_of(self, root: str) -> tuple[Tensor, ...]:
+        """Parts of a root, in the order given."""
+        return tuple(t for t in self._tensors.values() if t.region is not None and t.region.root == root)
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -255,7 +288,12 @@ class Graph:
                 return tensor
             return replace(tensor, dtype=dtype, size_bytes=size_of(tensor.shape, dtype))
 
-        return Graph((recount(tensor) for tensor in self._tensors.values()), self._operators, self.name)
+        return Graph(
+            (recount(tensor) for tensor in self._tensors.values()),
+            self._operators,
+            self.name,
+            (recount(root) for root in self._roots.values()),
+        )
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Hand the graph to networkx: a node per operator, an edge per tensor between two operators.
@@ -299,6 +337,7 @@ class Graph:
             self.name == other.name
             and self._operators == other._operators
             and list(self._tensors.values()) == list(other._tensors.values())
+            and list(self._roots.values()) == list(other._roots.values())
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality is by content, and content is large

@@ -11,12 +11,19 @@ import cosma.door as door
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph.graph import Graph
+from cosma.graph.region import Region
 from cosma.graph.tensor import Attributes, Operator, Part, Rows, Tensor, TensorKind
 
 
 class _RowsRecord(msgspec.Struct, frozen=True):
     table: str
     indices: tuple[str, ...] = ()
+
+
+class _RegionRecord(msgspec.Struct, frozen=True):
+    root: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
 
 
 class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -26,6 +33,7 @@ class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     rows: _RowsRecord | None = None
+    region: _RegionRecord | None = None
 
 
 class _PartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,14 +53,16 @@ class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     domain: str = ""
     attributes: dict[str, Any] = {}
     fused: tuple[_PartRecord, ...] = ()
+    reads: tuple[_RegionRecord, ...] = ()
 
 
-class _GraphRecord(msgspec.Struct, frozen=True):
+class _GraphRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     format: Literal["cosma-graph"]
     version: Literal[1]
     name: str
     tensors: tuple[_TensorRecord, ...]
     operators: tuple[_OperatorRecord, ...]
+    roots: tuple[_TensorRecord, ...] = ()
 
 
 def graph_to_json(graph: Graph) -> str:
@@ -61,16 +71,16 @@ def graph_to_json(graph: Graph) -> str:
         format="cosma-graph",
         version=1,
         name=graph.name,
-        tensors=tuple(
-            _tensor_record(t) for t in graph.tensors.values()
-        ),
+        tensors=tuple(_tensor_record(t) for t in graph.tensors.values()),
         operators=tuple(
             _OperatorRecord(
                 o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs, o.domain, dict(o.attributes),
                 tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
+                tuple(_RegionRecord(r.root, r.start, r.stop) for r in o.reads),
             )
             for o in graph.operators
         ),
+        roots=tuple(_tensor_record(root) for root in graph.roots.values()),
     )
     return msgspec.json.format(msgspec.json.encode(record).decode(), indent=1) + "\n"
 
@@ -93,6 +103,7 @@ def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
         (_tensor(t) for t in record.tensors),
         (_operator(o, where) for o in record.operators),
         record.name,
+        (_tensor(root) for root in record.roots),
     )
 
 
@@ -101,6 +112,7 @@ def _operator(record: _OperatorRecord, where: str) -> Operator:
         record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, record.macs,
         record.domain, _attributes(record.attributes, f"{where}: operator {record.name!r}"),
         tuple(Part(p.type, p.domain, _attributes(p.attributes, where)) for p in record.fused),
+        tuple(Region(r.root, r.start, r.stop) for r in record.reads),
     )  # fmt: skip
 
 
@@ -117,12 +129,16 @@ def _attributes(record: dict[str, Any], where: str) -> Attributes:
 
 def _tensor_record(tensor: Tensor) -> _TensorRecord:
     rows = None if tensor.rows is None else _RowsRecord(tensor.rows.table, tensor.rows.indices)
-    return _TensorRecord(tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows)
+    box = tensor.region
+    region = None if box is None else _RegionRecord(box.root, box.start, box.stop)
+    return _TensorRecord(tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows, region)
 
 
 def _tensor(record: _TensorRecord) -> Tensor:
     rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
-    return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows)
+    box = record.region
+    region = None if box is None else Region(box.root, box.start, box.stop)
+    return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows, region)
 
 
 def save_graph(graph: Graph, path: Path | str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import cosma.door as door
 from cosma.errors import GraphError
+from cosma.graph.region import Region
 
 
 class TensorKind(door.Choice):
@@ -55,6 +56,8 @@ class Tensor:
         Dimensions, where known; may be given as any sequence.
     rows
         For a weight that is a row set: the table and what selects from it.
+    region
+        For a part of a root that was cut: which box of the root it is.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class Tensor:
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     rows: Rows | None = None
+    region: Region | None = None
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -79,6 +83,7 @@ class Tensor:
             dtype: str | None = ...,
             shape: Iterable[SupportsIndex] | None = ...,
             rows: Rows | None = ...,
+            region: Region | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -198,6 +203,9 @@ class Operator:
         As in :class:`Part`, of an operator that is one ONNX node.
     fused
         Parts of an operator that stands for several, in the order they compute; empty for one of a single part.
+    reads
+        Boxes of operands outside of which the operator depends on nothing; of an operand without any, it may depend
+        on all.
 
     Raises
     ------
@@ -215,6 +223,7 @@ class Operator:
     domain: str = ""
     attributes: Attributes = ()
     fused: tuple[Part, ...] = ()
+    reads: tuple[Region, ...] = ()
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -230,6 +239,7 @@ class Operator:
             domain: str = ...,
             attributes: GivenAttributes = ...,
             fused: Iterable[Part] = ...,
+            reads: Iterable[Region] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -244,6 +254,7 @@ class Operator:
             put(self, field, door.texts(getattr(self, field), f"{where}: {field}", error=GraphError))
         put(self, "domain", door.text(self.domain, f"{where}: domain", error=GraphError))
         put(self, "attributes", _attributes(self.attributes, f"{where}: attributes"))
+        put(self, "reads", door.sequence(self.reads, Region, f"{where}: reads", error=GraphError))
         put(self, "fused", door.sequence(self.fused, Part, f"{where}: fused", error=GraphError))
         if self.macs is not None:
             put(self, "macs", door.integer(self.macs, f"{where}: macs", least=0, most=door.UNLIMITED, error=GraphError))

@@ -1,4 +1,6 @@
-"""The plan file, version 1: one JSON object that anyone can write and replay.
+"""The plan file, versions 1 and 2: one JSON object that anyone can write and replay.
+
+Version 2 is written where a plan has parts of tensors that were cut; all else is as in version 1.
 
 Keys and order are fixed, no time or machine fact is in it, and the same plan always gives the same bytes.
 """
@@ -14,13 +16,17 @@ import cosma.door as door
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Graph, Operator, Part, Rows, Tensor, TensorKind
+from cosma.graph import Graph, Operator, Part, Region, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Certificate, Plan, Traffic
 from cosma.text import safe_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+#: Versions of the format that are read.
+VERSIONS = (1, 2)
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -43,11 +49,25 @@ class _Rows(msgspec.Struct, frozen=True):
     indices: tuple[str, ...] = ()
 
 
+class _Region(msgspec.Struct, frozen=True):
+    root: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
 class _Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     bytes: int
     kind: TensorKind
     rows: _Rows | None = None
+    region: _Region | None = None
+
+
+class _Root(msgspec.Struct, frozen=True):
+    name: str
+    bytes: int
+    shape: tuple[int, ...]
+    kind: TensorKind
 
 
 class _Operator(msgspec.Struct, frozen=True):
@@ -97,13 +117,14 @@ class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     certificate: _Certificate
     dtype: str | None = None
     dims: dict[str, int] = {}
+    roots: tuple[_Root, ...] = ()
     solver: dict[str, Any] = {}
 
 
 def plan_to_json(plan: Plan) -> str:
     """Write a plan as JSON text, one instruction, tensor and operator a line."""
     accelerator = plan.accelerator
-    head: dict[str, Any] = {"format": "cosma-plan", "version": 1}
+    head: dict[str, Any] = {"format": "cosma-plan", "version": 2 if plan.graph.roots else 1}
     if plan.dtype is not None:
         head["dtype"] = plan.dtype
     if plan.dims:
@@ -118,8 +139,10 @@ def plan_to_json(plan: Plan) -> str:
         accelerator.in_place,
         accelerator.fusion,
     )
+    roots = tuple(plan.graph.roots.values())
     rows: dict[str, list[Any]] = {
         "tensors": [_tensor_record(t) for t in plan.graph.tensors.values()],
+        **({"roots": [_Root(r.name, r.size_bytes, r.shape or (), r.kind) for r in roots]} if roots else {}),
         "operators": [
             _Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers) for o in plan.graph.operators
         ],
@@ -171,9 +194,10 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         record = msgspec.json.decode(text, type=_Plan)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{where}: not a cosma-plan file: {error}") from error
-    if record.format != "cosma-plan" or record.version != 1:
+    if record.format != "cosma-plan" or record.version not in VERSIONS:
         raise FormatError(
-            f"{where}: format {record.format!r} version {record.version}; this reader knows 'cosma-plan' version 1"
+            f"{where}: format {record.format!r} version {record.version}; this reader knows 'cosma-plan' versions "
+            + " and ".join(map(str, VERSIONS))
         )
     traffic = record.traffic
     if traffic.total != traffic.loaded + traffic.stored + traffic.streamed:
@@ -189,9 +213,10 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
             f"from lower bound {certificate.lower_bound} and {traffic.noncompulsory} bytes achieved"
         )
     graph = Graph(
-        (_tensor(t) for t in record.tensors),
+        (_tensor(t, record.version) for t in record.tensors),
         (_operator(o) for o in record.operators),
         record.model.name,
+        (Tensor(r.name, r.bytes, r.kind, shape=r.shape) for r in record.roots if record.version > 1),
     )
     return Plan(
         graph=graph,
@@ -219,12 +244,17 @@ def _operator(record: _Operator) -> Operator:
 
 def _tensor_record(tensor: Tensor) -> _Tensor:
     rows = None if tensor.rows is None else _Rows(tensor.rows.table, tensor.rows.indices)
-    return _Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows)
+    region = tensor.region
+    box = None if region is None else _Region(region.root, region.start, region.stop)
+    return _Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box)
 
 
-def _tensor(record: _Tensor) -> Tensor:
+def _tensor(record: _Tensor, version: int) -> Tensor:
     rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
-    return Tensor(record.name, record.bytes, record.kind, rows=rows)
+    if record.region is None or version < 2:  # no key of version 1: readers ignore it
+        return Tensor(record.name, record.bytes, record.kind, rows=rows)
+    region = Region(record.region.root, record.region.start, record.region.stop)
+    return Tensor(record.name, record.bytes, record.kind, shape=region.shape, rows=rows, region=region)
 
 
 def _text(key: str) -> str:

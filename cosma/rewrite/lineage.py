@@ -20,10 +20,13 @@ class Lineage:
     tensors
         For each old tensor that is not in the new graph, the new tensor its readers read instead; None where it is
         inside an operator and never exists in a memory.
+    parts
+        For each old tensor that was cut, the new tensors it consists of.
     """
 
     operators: Mapping[str, tuple[str, ...]]
     tensors: Mapping[str, str | None] = field(default_factory=dict)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def identity(cls, graph: Graph) -> Lineage:
@@ -37,7 +40,11 @@ class Lineage:
             for name, parts in later.operators.items()
         }
         tensors = {old: later.tensors.get(new, new) if new is not None else None for old, new in self.tensors.items()}
-        return Lineage(operators, {**later.tensors, **tensors})
+        parts = {
+            root: tuple(new for part in names for new in later.parts.get(part, (part,)))
+            for root, names in self.parts.items()
+        }
+        return Lineage(operators, {**later.tensors, **tensors}, {**later.parts, **parts})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.graph import Graph
 from cosma.plan.plan import Plan
 from cosma.validator.machine import Machine
+from cosma.validator.needs import Needs
+from cosma.validator.parts import check_parts, unread_regions, whole_graph
 from cosma.validator.verdicts import ReplayReport, Verdict, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from cosma.accelerator import Accelerator
     from cosma.plan.instructions import Instruction
@@ -24,7 +28,7 @@ def replay_instructions(graph: Graph, accelerator: Accelerator, instructions: It
     return ReplayReport(tuple(machine.violations), machine.traffic, machine.peak_bytes, machine.transfers)
 
 
-def replay(plan: Plan, graph: Graph | None = None) -> ReplayReport:
+def replay(plan: Plan, graph: Graph | None = None, *, model: Path | str | None = None) -> ReplayReport:
     """Check a plan, foreign ones as readily as our own.
 
     Besides the rules for instructions, what the plan claims is checked: its traffic, its peak, and a
@@ -37,12 +41,15 @@ def replay(plan: Plan, graph: Graph | None = None) -> ReplayReport:
     graph
         The graph it must cover, where that is to be checked too: the same operators over the same tensors,
         with fusion and element type applied as the plan says.
+    model
+        The ONNX file that the graph was read from: what operators depend on of tensors that were cut is then found
+        from its nodes.
     """
     door.instance(plan, Plan, "the plan")
     if graph is not None:
         door.instance(graph, Graph, "the graph")
     report = replay_instructions(plan.graph, plan.accelerator, plan.instructions)
-    found = list(report.violations)
+    found = [*report.violations, *check_parts(plan.graph)]
     for name in ("loaded", "stored", "streamed", "compulsory"):
         claimed, counted = getattr(plan.traffic, name), getattr(report.traffic, name)
         if claimed != counted:
@@ -65,7 +72,10 @@ def replay(plan: Plan, graph: Graph | None = None) -> ReplayReport:
             )
         )
     if graph is not None:
-        found.extend(_coverage(plan, graph))
+        found.extend(_coverage(replace(plan, graph=whole_graph(plan.graph)), graph))
+        if plan.graph.roots:
+            needs = None if model is None else Needs.of_file(door.path(model, "model"))
+            found.extend(unread_regions(plan.graph, graph, needs))
     return ReplayReport(tuple(found), report.traffic, report.peak_bytes, report.transfers)
 
 

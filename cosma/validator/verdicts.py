@@ -31,6 +31,11 @@ class Verdict(door.Choice):
     STREAMING_FORBIDDEN = "streaming-forbidden"
     STREAMING_UNRELATED = "streaming-unrelated"  # streamed, but neither operand nor result
     OUTPUT_NOT_STORED = "output-not-stored"
+    PART_OUTSIDE = "part-outside"  # a part does not lie within its root
+    PART_SIZE = "part-size"  # a part has not its share of its root's bytes, or another kind than its root
+    PARTS_OVERLAP = "parts-overlap"  # two parts of a root share elements
+    PARTS_MISSING = "parts-missing"  # the parts of a root do not cover it, or no one operator writes them all
+    REGION_UNREAD = "region-unread"  # an operator depends on elements of a root that no part it reads holds
     TRAFFIC_MISMATCH = "traffic-mismatch"  # what the plan says it costs is not what it costs
     PEAK_MISMATCH = "peak-mismatch"
     CERTIFICATE_MISMATCH = "certificate-mismatch"

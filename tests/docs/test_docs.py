@@ -43,7 +43,7 @@ def test_schema_takes_plans_and_refuses_others() -> None:
     checker.validate(plan)
     checker.validate(plan | {"unknown": 1})
     for change in (
-        {"version": 2},
+        {"version": 3},
         {"peak": -1},
         {"instructions": [{"do": "load", "tensor": "x"}]},
         {"instructions": [{"do": "jump"}]},

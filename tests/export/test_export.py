@@ -26,6 +26,7 @@ from cosma import (
     compile,
 )
 from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
+from cosma.graph import Region
 
 HERE = Path(__file__).parent
 ZOO = HERE.parents[1] / "models" / "zoo"
@@ -123,6 +124,33 @@ def test_real_model_in_c(tmp_path: Path) -> None:
     counted = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()[:4]
     traffic = plan.traffic
     assert [int(n) for n in counted] == [traffic.loaded, traffic.stored, traffic.streamed, plan.peak_bytes]
+
+
+def cut_plan() -> Plan:
+    """A plan with a tensor of two parts."""
+    root = Tensor("h", 2048, TensorKind.INTERMEDIATE, "int8", (2, 1024))
+    boxes = [Region("h", [i, 0], [i + 1, 1024]) for i in (0, 1)]
+    parts = [Tensor(b.label((2, 1024)), 1024, "intermediate", "int8", (1, 1024), region=b) for b in boxes]
+    ends = [Tensor("x", 2048, TensorKind.INPUT), Tensor("y", 1024, TensorKind.OUTPUT)]
+    operators = [
+        Operator("exp", "Exp", ("x",), ("h[0, :]", "h[1, :]")),
+        Operator("pick", "Gather", ("h[1, :]",), ("y",), reads=[Region("h", [1, 0], [2, 1024])]),
+    ]
+    return compile(Graph([*ends, *parts], operators, "cut", [root]), Accelerator(scratchpad=8192), effort=0.2)
+
+
+def test_parts_are_exported_or_refused(tmp_path: Path) -> None:
+    plan = cut_plan()
+    header = c_header(plan)
+    assert '{2u, "h", 0u, 2u}' in header
+    assert "1u,\n  0u,\n  2u,\n  1024u\n" in header
+    if shutil.which("gcc") is not None:
+        subprocess.run([_compiled(plan, tmp_path, ["gcc", "-std=c99"])], check=True, capture_output=True)
+    row = next(row for row in csv.DictReader(io.StringIO(stays_csv(plan))) if row["tensor"] == "h[1, :]")
+    assert (row["root"], row["region_start"], row["region_stop"]) == ("h", "1 0", "2 1024")
+    assert "root" not in stays_csv(compile(net(), Accelerator(scratchpad=65536), effort=0.2)).splitlines()[0]
+    with pytest.raises(InputError, match="'h' is cut into 2 parts"):
+        tflm_metadata(plan)
 
 
 def test_header_names(plan: Plan) -> None:

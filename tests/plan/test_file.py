@@ -111,7 +111,7 @@ def _set(path: str, value: Any) -> str:
     ("path", "value", "message"),
     [
         ("format", "onnx", "format 'onnx'"),
-        ("version", 2, "version 2"),
+        ("version", 3, "version 3"),
         ("tensors", None, "tensors"),
         ("tensors.0.bytes", "many", r"bytes"),
         ("tensors.0.bytes", -1, "negative"),

@@ -1,0 +1,179 @@
+"""Parts of tensors that were cut: disjoint, covering their root, and read where an operator depends on them.
+
+Nothing here is shared with the code that cuts. What an operator depends on is found by running its ONNX nodes on the
+positions of the root's elements, where the file is given; without it, the graph read from the model says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.graph import Graph, Operator, Region, Tensor
+from cosma.validator.verdicts import Verdict, Violation
+
+if TYPE_CHECKING:
+    from cosma.validator.needs import Needs
+
+    Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def parts_by_root(graph: Graph) -> dict[str, list[Tensor]]:
+    """Parts of every root, in the order of the tensors; an empty list for a root without any."""
+    found: dict[str, list[Tensor]] = {name: [] for name in graph.roots}
+    for tensor in graph.tensors.values():
+        if tensor.region is not None:
+            found[tensor.region.root].append(tensor)
+    return found
+
+
+def check_parts(graph: Graph) -> list[Violation]:
+    """Check that the parts of every root are disjoint, cover it, have its kind and their share of its bytes."""
+    found: list[Violation] = []
+
+    def note(verdict: Verdict, message: str) -> None:
+        found.append(Violation(verdict, None, message))
+
+    for name, parts in parts_by_root(graph).items():
+        root = graph.roots[name]
+        shape = root.shape or ()
+        inside = [part for part in parts if part.region is not None and part.region.is_within(shape)]
+        for part in parts:
+            region = part.region
+            assert region is not None
+            if not region.is_within(shape):
+                box = f"{list(region.start)} to {list(region.stop)}"
+                note(Verdict.PART_OUTSIDE, f"part {part.name!r} is {box} of {name!r}, whose shape is {list(shape)}")
+            elif part.size_bytes * prod(shape) != root.size_bytes * region.count:
+                note(
+                    Verdict.PART_SIZE,
+                    f"part {part.name!r} has {part.size_bytes} bytes for {region.count} of {prod(shape)} elements of "
+                    f"{name!r}, which has {root.size_bytes} bytes",
+                )
+            if part.kind is not root.kind:
+                note(Verdict.PART_SIZE, f"part {part.name!r} is a {part.kind}, its root {name!r} a {root.kind}")
+        clash = _overlap(inside)
+        if clash is not None:
+            note(Verdict.PARTS_OVERLAP, f"parts {clash[0]!r} and {clash[1]!r} of {name!r} overlap")
+        covered = sum(part.region.count for part in inside if part.region is not None)
+        if clash is None and covered != prod(shape):
+            note(Verdict.PARTS_MISSING, f"the parts of {name!r} hold {covered} of its {prod(shape)} elements")
+    found += _half_written(graph)
+    return found
+
+
+def _half_written(graph: Graph) -> list[Violation]:
+    """Find operators that write some parts of a root and leave the others to another."""
+    found = []
+    for name, parts in parts_by_root(graph).items():
+        producers = sorted({str(graph.producer(part.name)) for part in parts})
+        if len(producers) > 1:
+            message = f"parts of {name!r} are written by {' and '.join(map(repr, producers[:3]))}"
+            found.append(Violation(Verdict.PARTS_MISSING, None, f"{message}; one operator writes them all"))
+    return found
+
+
+def _overlap(parts: list[Tensor]) -> tuple[str, str] | None:
+    """Two parts that share an element, if any: a sweep along the axis on which the parts start most differently."""
+    boxes = [part for part in parts if part.region is not None and part.region.count]
+    if len(boxes) < 2:
+        return None
+    starts = np.array([part.region.start for part in boxes if part.region is not None], dtype=np.int64)
+    stops = np.array([part.region.stop for part in boxes if part.region is not None], dtype=np.int64)
+    if not starts.shape[1]:
+        return boxes[0].name, boxes[1].name
+    axis = max(range(starts.shape[1]), key=lambda k: len(np.unique(starts[:, k])))
+    order = np.argsort(starts[:, axis], kind="stable")
+    starts, stops = starts[order], stops[order]
+    ends = np.searchsorted(starts[:, axis], stops[:, axis], side="left")
+    for i in range(len(order)):
+        later = slice(i + 1, int(ends[i]))
+        shared = (starts[later] < stops[i]) & (stops[later] > starts[i])
+        hits = np.flatnonzero(shared.all(axis=1))
+        if len(hits):
+            return boxes[order[i]].name, boxes[order[i + 1 + int(hits[0])]].name
+    return None
+
+
+def whole_graph(graph: Graph) -> Graph:
+    """The graph with every root in place of its parts, to be compared with the model's."""
+    if not graph.roots:
+        return graph
+    root_of = {t.name: t.region.root for t in graph.tensors.values() if t.region is not None}
+
+    def merged(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(root_of.get(name, name) for name in names))
+
+    operators = [
+        replace(o, inputs=merged(o.inputs), outputs=merged(o.outputs), weights=merged(o.weights))
+        for o in graph.operators
+    ]
+    tensors = [tensor for tensor in graph.tensors.values() if tensor.region is None]
+    return Graph((*tensors, *graph.roots.values()), operators, graph.name)
+
+
+def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> list[Violation]:
+    """Find what operators depend on and do not read.
+
+    Parameters
+    ----------
+    planned
+        The plan's graph.
+    model
+        The model's, whose operators say what they read.
+    needs
+        What the ONNX nodes themselves depend on, where the file is given.
+    """
+    by_results = {operator.outputs: operator for operator in whole_graph(model).operators}
+    parts = parts_by_root(planned)
+    found = []
+    for operator, whole in zip(planned.operators, _same_order(planned), strict=True):
+        theirs = by_results.get(whole.outputs)
+        for name in whole.inputs:
+            if name not in parts:
+                continue
+            read = [p for p in parts[name] if p.name in operator.inputs]
+            if len(read) == len(parts[name]):
+                continue
+            shape = planned.roots[name].shape or ()
+            missing = _needed(name, shape, operator, theirs, needs) & ~_mask(shape, read)
+            if missing.any():
+                at = [int(i) for i in np.argwhere(missing)[0]]
+                count = int(missing.sum())
+                what = f"operator {operator.name!r} depends on {count} elements of {name!r}, the first at {at}"
+                found.append(Violation(Verdict.REGION_UNREAD, None, f"{what}, that no part it reads holds"))
+    return found
+
+
+def _same_order(planned: Graph) -> list[Operator]:
+    """The operators of the whole graph in the order of the planned one."""
+    whole = whole_graph(planned)
+    return [whole.operator(operator.name) for operator in planned.operators]
+
+
+def _needed(
+    name: str, shape: tuple[int, ...], operator: Operator, theirs: Operator | None, needs: Needs | None
+) -> Bools:
+    """Elements of a root that an operator depends on: by its ONNX nodes, else by the model's graph, else all."""
+    mask = needs.of(name, shape, operator.covers) if needs is not None else None
+    if mask is not None:
+        return mask
+    stated = [region for region in theirs.reads if region.root == name] if theirs is not None else []
+    if not stated or not all(region.is_within(shape) for region in stated):
+        return np.ones(shape, dtype=np.bool_)
+    return _fill(shape, stated)
+
+
+def _mask(shape: tuple[int, ...], parts: list[Tensor]) -> Bools:
+    return _fill(shape, [part.region for part in parts if part.region is not None])
+
+
+def _fill(shape: tuple[int, ...], regions: list[Region]) -> Bools:
+    mask = np.zeros(shape, dtype=np.bool_)
+    for region in regions:
+        if region.is_within(shape):
+            mask[region.slices] = True
+    return mask
