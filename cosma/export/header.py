@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.errors import InputError
+from cosma.export.names import named_plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.units import align_up
 
@@ -110,9 +112,12 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
     ------
     InputError
         If ``name`` is no C identifier.
+    PlanInvalidError
+        If the plan names a tensor or an operator that it does not have.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise InputError(f"--name {name!r} is no C identifier; use letters, digits and underscores")
+    plan = named_plan(plan)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", door.text(name, "name")):
+        raise InputError(f"the name {name!r} is no C identifier; use letters, digits and underscores")
     tensor_index = {tensor: i for i, tensor in enumerate(plan.graph.tensors)}
     operators = list(plan.graph.operators)
     operator_index = {operator.name: i for i, operator in enumerate(operators)}

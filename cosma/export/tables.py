@@ -9,6 +9,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from cosma.export.names import named_plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.report.timeline import timeline_of
 from cosma.text import csv_cell
@@ -22,6 +23,7 @@ def instructions_csv(plan: Plan) -> str:
 
     A space or backslash within a name is written with a backslash before it in ``streamed``.
     """
+    plan = named_plan(plan)
     rows: list[tuple[object, ...]] = [
         ("index", "step", "do", "name", "bytes", "address", "in_place_of", "streamed")
     ]
@@ -50,6 +52,7 @@ def stays_csv(plan: Plan) -> str:
 
     A plan with parts of tensors has the columns ``root,region_start,region_stop`` as well, indices separated by spaces.
     """
+    plan = named_plan(plan)
     cut = bool(plan.graph.roots)
     rows: list[tuple[object, ...]] = [
         ("tensor", "bytes", "space", "address", "start", "end", "origin", "ending", "in_place_of",

@@ -16,7 +16,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.errors import InputError
+from cosma.export.names import named_plan
 from cosma.report.timeline import Stay, timeline_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 METADATA_NAME, VERSION = "OfflineMemoryAllocation", 1
 #: Bytes TFLM aligns every buffer of its arena to.
 ARENA_ALIGNMENT = 16
+_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ def tflm_offsets(plan: Plan) -> dict[str, int]:
         If the plan does something TFLM cannot: spills, streaming, in-place results, an address that is no
         multiple of 16, space of an input or output that others use before or after, or a tensor cut into parts.
     """
+    plan = named_plan(plan)
     if plan.graph.roots:
         root = next(iter(plan.graph.roots))
         count = len(plan.graph.parts_of(root))
@@ -101,7 +105,14 @@ def tflm_metadata(plan: Plan, tensors: Sequence[str] | None = None, *, subgraph:
         Where :func:`tflm_offsets` does, or if ``tensors`` lacks one of the plan's activations.
     """
     offsets = tflm_offsets(plan)
-    names = list(tensors) if tensors is not None else [n for n in plan.graph.tensors if n in offsets]
+    subgraph = door.integer(subgraph, "subgraph", least=0, most=_MOST)
+    beyond = next((name for name, offset in offsets.items() if offset > _MOST), None)
+    if beyond is not None:
+        raise InputError(f"tensor {beyond!r} lies at {offsets[beyond]}; TFLM counts in 32 bits, up to {_MOST}")
+    if tensors is None:
+        names = [name for name in plan.graph.tensors if name in offsets]
+    else:
+        names = list(door.texts(tensors, "tensors"))
     missing = sorted(offsets.keys() - set(names))
     if missing:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import FormatError
 from cosma.files import open_regular
 
@@ -27,6 +29,7 @@ CHUNK_BYTES = 64 << 20
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, TypeError, KeyError, SyntaxError,
     OverflowError, RecursionError, MemoryError, AttributeError, RuntimeError, NotImplementedError,
+    tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -137,7 +140,7 @@ class ArrayReader:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, column_major, dtype = read(stream)
         except (*_DAMAGE, OSError) as error:
-            raise FormatError(f"{self.where}: not a NumPy array file ({str(error).splitlines()[0]})") from error
+            raise FormatError(f"{self.where}: not a NumPy array file ({door.shown(error)})") from error
         if dtype.hasobject:
             raise FormatError(f"{self.where}: holds Python objects, which are never unpacked; save whole numbers")
         if dtype.kind not in "iuf":
