@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError, UnboundDimensionError
 from cosma.frontend.expressions import Expression, ExpressionError, evaluate, parse, symbols
+from cosma.frontend.guards import check_size
 from cosma.frontend.nodes import readable
 from cosma.frontend.values import TensorType
 
@@ -90,6 +91,8 @@ class Dimensions:
                 value = self._alone(name, axis, text, value)
                 if value is None:
                     self._open.setdefault("" if _is_placeholder(text) else text, []).append((name, axis))
+            if value is not None:
+                check_size(name, axis, value)
             shape.append(value)
         return TensorType(tensor.elem_type, tuple(shape))
 

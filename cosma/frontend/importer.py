@@ -13,6 +13,7 @@ from cosma.frontend.assemble import assemble
 from cosma.frontend.completion import ContradictionError
 from cosma.frontend.dims import Dimensions
 from cosma.frontend.functions import inline_functions
+from cosma.frontend.guards import check_opsets
 from cosma.frontend.loaded import LoadedModel
 from cosma.frontend.nodes import Node, live_nodes, make_node, readable, sort_nodes
 from cosma.frontend.reader import read_model
@@ -149,6 +150,7 @@ def _opsets(model: ModelProto, notes: list[str]) -> dict[str, int]:
         for entry in model.opset_import
     }
     opsets.setdefault("", 1)
+    check_opsets(opsets)
     newest = defs.onnx_opset_version()
     if opsets[""] > newest:
         notes.append(f"opset {opsets['']} is newer than the installed onnx knows; read as opset {newest}")

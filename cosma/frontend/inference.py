@@ -15,6 +15,7 @@ from cosma.errors import ModelLoadError
 from cosma.frontend.contrib_calls import Call
 from cosma.frontend.contrib_rules import CONTENT, CONTRIB_RULES, IN_ONNX_DOMAIN, SAME_AS
 from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.guards import check_call
 from cosma.frontend.nodes import Node, readable
 from cosma.frontend.parameters import parameter_positions
 from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES
@@ -105,6 +106,7 @@ class Inference:
             if key not in self._signatures:
                 self._signatures[key] = _Signature(schema)
             self._signatures[key].check(node)
+        check_call(node, operands, self.opset)
         if node.subgraphs:
             return self._infer_alone(node, operands, captured)
         data: dict[int, Array] = {}
@@ -185,7 +187,7 @@ class Inference:
                 {f"i{i}": tensor for i, tensor in data.items()},
                 opset_imports=self._imports, ir_version=self._ir_version,
             )  # fmt: skip
-        except (InferenceError, ValidationError, RuntimeError, ValueError) as error:
+        except (InferenceError, ValidationError, RuntimeError, ValueError, TypeError, MemoryError) as error:
             raise ModelLoadError(_rejected(node, operands, error)) from error
         return [from_type_proto(found[f"o{i}"]) if f"o{i}" in found else _UNKNOWN for i in range(len(node.outputs))]
 
@@ -312,6 +314,6 @@ def _range(low: int, high: int) -> str:
 
 
 def _rejected(node: Node, operands: Operands, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()) or type(error).__name__
     types = ", ".join("absent" if operand is None else f"{operand.name!r} {operand.type}" for operand in operands)
     return f"{node} does not fit its operands ({types}): {reason}"

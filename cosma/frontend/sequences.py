@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
+from cosma.frontend.guards import MOST_PIECES
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node
 from cosma.frontend.records import Step
@@ -129,6 +130,7 @@ class SequenceNodes:
     def _sizes(self, node: Node, total: int, operands: Operands) -> list[int]:
         operand = operands[1] if len(operands) > 1 else None
         if operand is None:
+            _check_pieces(node, total)
             return [1] * total
         array = self._walk.evaluator.array(operand) if operand.constant else None
         if array is None:
@@ -137,7 +139,10 @@ class SequenceNodes:
             size = int(array)
             if size <= 0:
                 raise ModelLoadError(f"{node}: splits into pieces of {size}")
+            _check_pieces(node, -(-total // size))
             return [min(size, total - start) for start in range(0, total, size)]
+        if array.ndim != 1:
+            raise ModelLoadError(f"{node}: the sizes it splits into, {operand.name!r}, are no list: {operand.type}")
         sizes = [int(size) for size in array]
         if sum(sizes) != total or min(sizes, default=0) < 0:
             raise ModelLoadError(f"{node}: splits {total} into {sizes}, which do not add up")
@@ -177,3 +182,6 @@ class SequenceNodes:
         )
 
 
+def _check_pieces(node: Node, pieces: int) -> None:
+    if pieces > MOST_PIECES:
+        raise ModelLoadError(f"{node} splits into {pieces} pieces; at most {MOST_PIECES} are taken")

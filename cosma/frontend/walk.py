@@ -209,6 +209,8 @@ class Walk:
         operand = operands[0] if operands else None
         if node.type not in ("Shape", "Size") or operand is None or operand.elements is not None:
             return False
+        if len(node.outputs) > 1:
+            raise ModelLoadError(f"{node} has {len(node.outputs)} results; {node.type} gives 1")
         import numpy as np
 
         if node.type == "Size":

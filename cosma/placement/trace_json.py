@@ -276,9 +276,9 @@ def _padded(tokens: list[Any], where: str) -> NDArray[Any]:
 
 
 def _ragged(tokens: list[Any], where: str) -> NDArray[Any]:
-    single = next((token for token in tokens if not isinstance(token, list | np.ndarray)), None)
-    if single is not None or not tokens:
-        raise FormatError(f"{where}: a token is {str(single)[:40]!r}; expected a list of layers")
+    for token in tokens:
+        if not isinstance(token, list | np.ndarray):
+            raise FormatError(f"{where}: a token is {str(token)[:40]!r}; expected a list of layers")
     layers = len(tokens[0])
     most = 1
     for token in tokens:
