@@ -224,7 +224,9 @@ def _stays_true(body: GraphProto) -> bool:
     producers = {name: node for node in body.node for name in node.output}
     constants = {tensor.name: tensor for tensor in body.initializer}
     name = body.output[0].name
-    while name in producers and producers[name].op_type == "Identity":
+    for _ in body.node:  # a chain of identities is no longer than the body, unless it is a circle
+        if name not in producers or producers[name].op_type != "Identity" or not producers[name].input:
+            break
         name = producers[name].input[0]
     if name == body.input[1].name:
         return True

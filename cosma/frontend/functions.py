@@ -145,7 +145,7 @@ def _convert(function: FunctionProto, differing: NodeProto, domain: str, old: in
     imports = [helper.make_opsetid(e.domain, e.version) for e in function.opset_import]
     try:
         converted = version_converter.convert_version(helper.make_model(graph, opset_imports=imports), new)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, version_converter.ConvertError) as error:
         raise refused(f"ONNX's converter fails ({' '.join(str(error).split())[:200]})") from error
     constants = [helper.make_node("Constant", [], [t.name], value=t) for t in converted.graph.initializer]
     yielded = set(function.input) | {name for node in converted.graph.node for name in node.output}

@@ -78,6 +78,22 @@ class Inference:
             self._schemas[key] = found
         return self._schemas[key]
 
+    def check(self, node: Node) -> None:
+        """Refuse a node whose operands, results or attributes are not those of its operator's definition.
+
+        Raises
+        ------
+        ModelLoadError
+            With the node and what the definition says.
+        """
+        schema = self.schema(node)
+        if schema is None:
+            return
+        key = (node.domain, node.type)
+        if key not in self._signatures:
+            self._signatures[key] = _Signature(schema)
+        self._signatures[key].check(node)
+
     def infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Type every result of a node, as far as it follows from the operands.
 
@@ -101,11 +117,6 @@ class Inference:
             If the operands do not fit the operator.
         """
         schema = self.schema(node)
-        if schema is not None:
-            key = (node.domain, node.type)
-            if key not in self._signatures:
-                self._signatures[key] = _Signature(schema)
-            self._signatures[key].check(node)
         check_call(node, operands, self.opset)
         if node.subgraphs:
             return self._infer_alone(node, operands, captured)

@@ -115,6 +115,7 @@ class Walk:
             shape does not follow.
         """
         for node in nodes:
+            self.inference.check(node)
             operands: Operands = tuple(self.values[name] if name else None for name in node.inputs)
             captured = {name: self.values[node.renames.get(name, name)] for name in node.captures}
             if not node.domain and self._control_flow.handle(node, operands):
@@ -209,8 +210,6 @@ class Walk:
         operand = operands[0] if operands else None
         if node.type not in ("Shape", "Size") or operand is None or operand.elements is not None:
             return False
-        if len(node.outputs) > 1:
-            raise ModelLoadError(f"{node} has {len(node.outputs)} results; {node.type} gives 1")
         import numpy as np
 
         if node.type == "Size":

@@ -141,12 +141,12 @@ def make(draw: random.Random) -> bytes:
     if draw.random() < 0.2:
         return _bytes(draw, content)
     model = ModelProto.FromString(content)
-    for _ in range(draw.choice((1, 1, 2, 3))):
-        try:
+    try:
+        for _ in range(draw.choice((1, 1, 2, 3))):
             draw.choice(MUTATIONS)(draw, model)
-        except (ValueError, TypeError, EncodeError, DecodeError, IndexError):
-            continue  # protobuf takes no such value
-    content = model.SerializeToString()
+        content = model.SerializeToString()
+    except (ValueError, TypeError, EncodeError, DecodeError, IndexError):
+        return _bytes(draw, content)  # protobuf takes no such value
     return _bytes(draw, content) if draw.random() < 0.05 else content
 
 
