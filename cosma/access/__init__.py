@@ -5,7 +5,7 @@ all of every operand.
 """
 
 from cosma.access.boxes import Box, box_shape, intersection, whole
-from cosma.access.site import Site
+from cosma.access.site import Argument, NodeSite, Site
 from cosma.access.table import access_of
 
-__all__ = ["Box", "Site", "access_of", "box_shape", "intersection", "whole"]
+__all__ = ["Argument", "Box", "NodeSite", "Site", "access_of", "box_shape", "intersection", "whole"]

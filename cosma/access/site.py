@@ -71,6 +71,47 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Argument:
+    """One operand of a node, in terms of the graph.
+
+    Attributes
+    ----------
+    value
+        Tensor that holds it, or the value's name where it exists within an operator only.
+    shape
+        Shape as the node sees it: that of a view of the tensor, perhaps.
+    stored
+        For a constant, the weights that it is read from; one of the same shape is read at the same region.
+    constant
+        Whether it is a constant.
+    """
+
+    value: str
+    shape: Shape
+    stored: tuple[str, ...] = ()
+    constant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSite:
+    """A node of a model, in terms of the graph.
+
+    Attributes
+    ----------
+    site
+        What it means and the shapes at hand.
+    operands
+        Each operand by position; None for an absent one.
+    results
+        Name of each result by position; empty for an absent one.
+    """
+
+    site: Site
+    operands: tuple[Argument | None, ...]
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TileNode:
     """How a tile computes its region with the operator's own kernel, from slices of the operands.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cosma.access import Argument, NodeSite, Site
 from cosma.errors import GraphError, ModelLoadError
 from cosma.frontend.gathered import RowSet
 from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
@@ -50,7 +51,8 @@ def assemble(
         if value.elements is None and value.name != value.root and value.name not in walk.parts
     }
     graph = Graph(tensors, operators, path.stem)
-    loaded = LoadedModel(graph, path.stem, sha256, tuple(notes), records, path, dims, aliases, graph)
+    sites = {step.node.first_output: _site(step, walk.opset) for step in running}
+    loaded = LoadedModel(graph, path.stem, sha256, tuple(notes), records, path, dims, aliases, graph, sites)
     return _as_quantised(loaded)
 
 
@@ -221,6 +223,30 @@ def _regions(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Region,
     if first.root not in shapes or any(part.root == first.root for value in others for part in tensors_of(value)):
         return ()
     return boxes_in_root(first.root, shapes[first.root], step.boxes, first.shape)
+
+
+def _site(step: Step, opset: int) -> NodeSite:
+    """Describe a node in terms of the graph, for rules of access."""
+    tables = {id(table.operand): table for table in step.tables}
+    operands: list[Argument | None] = []
+    for value in step.operands:
+        if value is None or value.elements is not None:
+            operands.append(None)
+            continue
+        table = tables.get(id(value))
+        stored = value.stored if table is None else (*(rows.name for rows in table.rows), *table.whole)
+        operands.append(Argument(value.root, value.shape, stored if value.constant else (), value.constant))
+    results = {value.name: value for value in step.results}
+    shapes = tuple(results[name].shape if name in results else None for name in step.node.outputs)
+    site = Site(
+        step.part or Part(step.node.qualified_type.replace("+", "_"), step.node.domain),
+        tuple(None if operand is None else operand.shape for operand in operands),
+        shapes,
+        step.contents,
+        opset,
+    )
+    names = tuple(results[name].root if name in results else "" for name in step.node.outputs)
+    return NodeSite(site, tuple(operands), names)
 
 
 def _tensors(

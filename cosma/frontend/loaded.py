@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import cosma.door as door
+from cosma.access import NodeSite
 from cosma.graph import Graph
 
 
@@ -74,6 +75,8 @@ class LoadedModel:
         For every view and every renamed value, the tensor that holds its bytes.
     node_graph
         The same model with an operator for each node, quantised groups taken apart; what plans are checked against.
+    sites
+        Every node that computes, by its first result: operands by position, in terms of the graph.
     """
 
     graph: Graph
@@ -85,6 +88,7 @@ class LoadedModel:
     dims: Mapping[str, int] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     node_graph: Graph | None = None
+    sites: Mapping[str, NodeSite] = field(default_factory=dict)
 
     @property
     def finest_graph(self) -> Graph:

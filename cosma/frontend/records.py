@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cosma.frontend.gathered import TableRead
 from cosma.frontend.loaded import NodeFate
@@ -34,6 +35,10 @@ class Step:
         Constants among ``reads`` of which only rows are read.
     boxes
         Boxes of the first operand outside of which the results depend on nothing; none where that may be all.
+    operands
+        For an operator, its operands by position; None for an absent one.
+    contents
+        For an operator, the values of short constant parameters, by position.
     """
 
     node: Node
@@ -44,3 +49,5 @@ class Step:
     part: Part | None = None
     tables: tuple[TableRead, ...] = ()
     boxes: tuple[Box, ...] = ()
+    operands: tuple[Value | None, ...] = ()
+    contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)

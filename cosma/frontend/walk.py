@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
-from cosma.frontend.attributes import is_deterministic, read_part
+from cosma.frontend.attributes import MOST_VALUES, is_deterministic, read_part
 from cosma.frontend.completion import Completion
 from cosma.frontend.control_flow import ControlFlow
 from cosma.frontend.evaluate import Evaluator
@@ -175,8 +175,21 @@ class Walk:
         macs = count_macs(node, shapes, results[0].shape)
         boxes = selected_boxes(node, operands, self.evaluator)
         tables = table_reads(node, operands, results, self.opset, self.values)
-        self.steps.append(Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables, boxes))
+        contents = {i: self._content(operands[i]) for i in parameters if i < len(operands) and operands[i] is not None}
+        known = {i: content for i, content in contents.items() if content is not None}
+        self.steps.append(
+            Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables, boxes, operands, known)
+        )
         self.values.update((value.name, value) for value in results)
+
+    def _content(self, operand: Value | None) -> tuple[float, ...] | None:
+        """Values of a short constant parameter, flat."""
+        if operand is None or not operand.constant or operand.count > MOST_VALUES:
+            return None
+        array = self.evaluator.array(operand)
+        if array is None or array.dtype.kind not in "iufb":
+            return None
+        return tuple(array.reshape(-1).tolist())
 
     def join(self, name: str, elements: Sequence[Value]) -> Value:
         """Record that tensors are joined along a new first axis under a name."""
