@@ -24,9 +24,12 @@ from cosma.units import align_up
 MOST_PARTS = 256
 #: Most room that parts may take together, against the whole, once each is rounded up to the alignment.
 MOST_ROOM = 1.25
+#: Least share of a tensor that its readers must leave unread, summed over them. The slices of DARTS and NASNet leave
+#: out one row and one column, which saves next to nothing and would double the graphs to plan.
+LEAST_UNREAD = 0.5
 
 
-def cut_selections(graph: Graph, alignment: int = 1) -> Rewritten:
+def cut_selections(graph: Graph, alignment: int = 1, *, least_unread: float = LEAST_UNREAD) -> Rewritten:
     """Cut every tensor of which some reader reads less than all; the graph itself where there is none.
 
     Parameters
@@ -35,12 +38,14 @@ def cut_selections(graph: Graph, alignment: int = 1) -> Rewritten:
         The graph; tensors that are parts already stay as they are.
     alignment
         What addresses are a multiple of: decides whether small parts waste too much room.
+    least_unread
+        Share of a tensor that its readers must leave unread, summed over them, for it to be cut.
     """
     taken = set(graph.tensors) | set(graph.roots)
     parts: dict[str, tuple[Tensor, ...]] = {}
     for tensor in graph.tensors.values():
         regions = _parts_of(graph, tensor)
-        if len(regions) < 2:
+        if len(regions) < 2 or _unread(graph, tensor, regions) < least_unread:
             continue
         made = tuple(_part(tensor, region, taken) for region in regions)
         room = sum(align_up(part.size_bytes, alignment) for part in made)
@@ -76,6 +81,17 @@ def _parts_of(graph: Graph, tensor: Tensor) -> list[Region]:
         return []
     spans = [list(pairwise(sorted(cuts))) for cuts in boundaries]
     return [Region(tensor.name, [a for a, _ in box], [b for _, b in box]) for box in product(*spans)]
+
+
+def _unread(graph: Graph, tensor: Tensor, parts: Sequence[Region]) -> float:
+    """Share of a tensor that its readers would leave unread, summed over them."""
+    count = sum(part.count for part in parts)
+    left = 0
+    for name in graph.consumers(tensor.name):
+        wanted = [region for region in graph.operator(name).reads if region.root == tensor.name]
+        if wanted:
+            left += sum(part.count for part in parts if not any(part.overlap(region) for region in wanted))
+    return left / count
 
 
 def _part(root: Tensor, region: Region, taken: set[str]) -> Tensor:

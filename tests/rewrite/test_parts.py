@@ -43,7 +43,7 @@ def boxes(loaded: LoadedModel, operator: int) -> list[tuple[list[int], list[int]
 
 def check(loaded: LoadedModel, path: Path, roots: set[str], capacity: int = 4096) -> Graph:
     """Cut, and hold the cut graph to the validator's rules and to the numbers of the model."""
-    rewritten = cut_selections(loaded.graph, 1)
+    rewritten = cut_selections(loaded.graph, 1, least_unread=0)
     graph = rewritten.graph
     assert set(graph.roots) == roots == set(rewritten.lineage.parts)
     assert check_parts(graph) == []
@@ -199,6 +199,15 @@ def _graph(rows: int, width: int, dtype: str = "int8") -> Graph:
         *(Tensor(f"y{i}", row, "output", dtype, (width,)) for i in range(rows)),
     ]
     return Graph(tensors, [Operator("exp", "Exp", ("x",), ("e",)), *readers])
+
+
+def test_slices_that_leave_little_out_are_not_worth_a_cut() -> None:
+    reader = Operator("s", "Slice", ("x",), ("y",), reads=[Region("x", (1, 0), (8, 16))])
+    graph = Graph(
+        [Tensor("x", 128, "input", "int8", (8, 16)), Tensor("y", 112, "output", "int8", (7, 16))], [reader]
+    )
+    assert cut_selections(graph).graph is graph
+    assert len(cut_selections(graph, least_unread=0.1).graph.roots) == 1
 
 
 def test_small_parts_that_alignment_blows_up_are_not_cut() -> None:
