@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosma.errors import GraphError
 from cosma.frontend.parameters import parameter_positions, type_only_positions
-from cosma.frontend.values import dtype_name
+from cosma.frontend.values import Value, dtype_name
 from cosma.graph.dtypes import size_of
 
 if TYPE_CHECKING:
+    from cosma.frontend.evaluate import Evaluator
     from cosma.frontend.nodes import Node
-    from cosma.frontend.values import Value
 
 
 def data_operands(node: Node, operands: Iterable[Value | None], opset: int) -> list[Value]:
@@ -56,6 +56,60 @@ def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: M
     if sum(known) == own and len(stored) == 1:
         # Stored as it is or as its source, the bytes are the same: what else is read decides.
         value.equal_to = holders[stored[0]].equal_to or stored[0]
+
+
+def distinct_rows(
+    node: Node, operands: tuple[Value | None, ...], evaluator: Evaluator, values: dict[str, Value]
+) -> tuple[Node, tuple[Value | None, ...]] | None:
+    """Take a Gather of constants that names rows repeatedly for a Gather from the distinct rows.
+
+    Parameters
+    ----------
+    node, operands
+        The node and its operands.
+    evaluator
+        Gives the content of the indices.
+    values
+        Every value by name; the distinct rows are added.
+
+    Returns
+    -------
+    tuple or None
+        The node and operands that yield the same from the distinct rows; None where those are no fewer bytes than
+        the table or than the result.
+    """
+    if node.type != "Gather" or node.domain or operands[0] is None or operands[1] is None:
+        return None
+    table, index = operands[0], operands[1]
+    content: Any = evaluator.array(index)
+    axis, rank = node.integer("axis", 0) or 0, len(table.shape)
+    if content is None or not -rank <= axis < rank:
+        return None
+    import numpy as np
+    from onnx import helper
+
+    from cosma.frontend.nodes import make_node
+
+    axis, size = axis % rank, table.shape[axis % rank]
+    rows, where = np.unique(np.where(content < 0, content + size, content), return_inverse=True)
+    if len(rows) >= min(size, content.size):
+        return None
+    shape = (*table.shape[:axis], len(rows), *table.shape[axis + 1 :])
+    name = f"{table.root}[distinct {index.root}]"
+    pick, place = f"{name} rows", f"{name} places"
+    if table.name not in values or {name, pick, place} & values.keys():
+        return None
+    for made, array, stored in ((pick, rows, ()), (place, where.reshape(content.shape), index.stored)):
+        values[made] = Value(
+            made, 7, array.shape, made, constant=True, stored=stored, array=array.astype(np.int64), evaluated=True
+        )
+    found = Value(name, table.element, shape, name, constant=True, stored=(name,))
+    maker = make_node(helper.make_node("Gather", [table.name, pick], [name], axis=axis))
+    found.source = (maker, (table, values[pick]), 0)
+    values[name] = found
+    settle_stored(found, maker, [table], values)
+    again = make_node(helper.make_node("Gather", [name, place], [node.first_output], node.name, axis=axis))
+    return again, (found, values[place])
 
 
 def share_equals(read: Iterable[Value]) -> dict[str, str]:

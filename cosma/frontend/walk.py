@@ -21,7 +21,7 @@ from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
 from cosma.frontend.selects import selected_boxes
 from cosma.frontend.sequences import SequenceNodes
-from cosma.frontend.stored import data_operands, settle_stored
+from cosma.frontend.stored import data_operands, distinct_rows, settle_stored
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.views import is_view
 
@@ -280,13 +280,14 @@ class Walk:
     ) -> None:  # fmt: skip
         """Record a node of a constant subgraph: its results are weights, views or computed from stored weights."""
         first = next((operand for operand in operands if operand is not None), None)
-        sources = [*data_operands(node, operands, self.opset), *captured.values()]
+        made_by, made_from = distinct_rows(node, operands, self.evaluator, self.values) or (node, operands)
+        sources = [*data_operands(made_by, made_from, self.opset), *captured.values()]
         results = []
         for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
             if not name or found is None:
                 continue
             value = Value(name, found.element, _static(found), name, constant=True, stored=(name,))
-            value.source = (node, operands, i)
+            value.source = (made_by, made_from, i)
             if i == 0 and first is not None and is_view(node, part, operands, found, self.evaluator):
                 value.root, value.stored, value.equal_to = first.root, first.stored, first.equal_to
             else:

@@ -160,6 +160,21 @@ def test_what_is_computed_to_something_smaller_counts_the_result(
     assert found.weights == counted
 
 
+def test_rows_that_constant_indices_name_again_count_once(case: Case) -> None:
+    found = case(
+        """g (float[32,64] x) => (float[32,64] y)
+        { c = Gather(table, ids)
+          y = Add(x, c) }""",
+        {"table": floats(500, 64), "ids": np.array([7, 499, 7, -1] * 8)},
+    )
+    assert found.weights == {"table[distinct ids]": 512, "ids": 256}
+    small = case(
+        "g (float[32,64] x) => (float[32,64] y) { c = Gather(table, ids)\n y = Add(x, c) }",
+        {"table": floats(3, 64), "ids": np.array([0, 1, 2, 1] * 8)},
+    )
+    assert small.weights == {"table": 768, "ids": 256}
+
+
 def test_content_that_lies_in_the_file_counts_however_uniform_it_is(case: Case) -> None:
     found = case("g (float[2,64] x) => (float[2,64] y) { y = Add(x, w) }", {"w": np.zeros((2, 64), np.float32)})
     assert found.weights == {"w": 512}
