@@ -202,7 +202,7 @@ class PlannedRun:
         expected: Mapping[str, bytes],
         scale: int = 1,
     ) -> None:
-        self._plan, self._steps, self.constants, self._expected = plan, steps, constants, expected
+        self._plan, self.steps, self.constants, self._expected = plan, steps, constants, expected
         self._scale = scale
         self.scratchpad = Scratchpad(plan.accelerator.scratchpad * scale)
         self.off_chip = OffChip()
@@ -390,7 +390,7 @@ class PlannedRun:
             self._cuts.split(root, data, targets)
 
     def _run_nodes(self, operator: Operator, at_hand: dict[str, Bytes], targets: Mapping[str, Bytes]) -> None:
-        for step in self._steps[operator.name]:
+        for step in self.steps[operator.name]:
             for rows in (rows for table in step.tables for rows in table.rows):
                 at_hand[rows.table.root] = table_of_rows(rows, at_hand[rows.name], self._index_content)
             results = parts_of(step.results)

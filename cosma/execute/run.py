@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.errors import InputError, PlanInvalidError
-from cosma.execute.constants import Constants, index_bounds
-from cosma.execute.elements import is_floating, numpy_dtype, random_array, to_array
-from cosma.execute.kernels import KernelName, TakenOver, make_kernels
+from cosma.errors import PlanInvalidError
+from cosma.execute.elements import is_floating, to_array
+from cosma.execute.execution import Execution, execute_plan
+from cosma.execute.kernels import KernelName, TakenOver
 from cosma.execute.machine import Difference, PlainRun, PlannedRun, digest
-from cosma.execute.model import Model, read_model
+from cosma.execute.model import Model
 from cosma.execute.whole import SecondReading, read_again
 from cosma.plan.plan import Traffic
 
@@ -152,109 +151,42 @@ def run_plan(
         If model and plan do not belong together, an input does not fit, a size is not the plan's, or there is no
         kernel for a node.
     """
-    ready = read_model(Path(model), plan.sizes(dims or {}))
-    chosen = make_kernels(kernels, ready)
-    steps = ready.steps_of(plan)
-    constants = Constants(ready, chosen, seed)
-    everything = make_inputs(ready, dict(inputs or {}), seed)
-    feeds = {name: array for name, array in everything.items() if ready.inputs[name].used}
-    scale = _scale(plan, ready)
-    plain = PlainRun.of(ready, constants, feeds)
-    planned = PlannedRun(plan, steps, constants, feeds, plain.digests, scale)
-    planned.run(plan.instructions)
-    checks = tuple(_compare(name, plain, planned, ready) for name in plain.outputs)
+    done = execute_plan(plan, model, inputs=inputs, dims=dims, kernels=kernels, seed=seed)
+    plain, planned, constants = done.plain, done.planned, done.planned.constants
+    checks = tuple(_compare(name, plain, planned, constants.model) for name in plain.outputs)
     off_chip = planned.off_chip
     counted = Traffic(off_chip.loaded, off_chip.stored, off_chip.streamed, plan.traffic.compulsory)
-    if scale > 1 or plan.dtype is not None:
+    if done.scale > 1 or plan.dtype is not None:
         counted = _in_plan_bytes(plan, planned)
     equal = planned.difference is None and all(check.different_bytes == 0 for check in checks)
     return RunReport(
         equal=equal,
-        whole=_second_reading(planned, plain, everything, kernels, asked=whole, equal=equal),
+        whole=_second_reading(done, kernels, asked=whole, equal=equal),
         outputs=checks,
         difference=planned.difference,
         traffic=counted,
         copied_bytes=off_chip.loaded + off_chip.stored + off_chip.streamed,
         traffic_as_planned=counted == plan.traffic,
-        scale=scale,
-        highest_bytes=planned.highest // scale,
-        kernels=chosen.name,
-        taken_over=chosen.taken_over,
+        scale=done.scale,
+        highest_bytes=planned.highest // done.scale,
+        kernels=constants.kernels.name,
+        taken_over=constants.kernels.taken_over,
         operators=len(plan.graph.operators),
-        nodes=sum(len(row) for row in steps.values()),
+        nodes=sum(len(row) for row in planned.steps.values()),
         invented_weights=len(constants.invented),
         broken_views=tuple(plain.broken_views),
     )
 
 
-def _second_reading(
-    planned: PlannedRun,
-    plain: PlainRun,
-    inputs: Mapping[str, Array],
-    kernels: KernelName | None,
-    *,
-    asked: bool,
-    equal: bool,
-) -> SecondReading:
+def _second_reading(done: Execution, kernels: KernelName | None, *, asked: bool, equal: bool) -> SecondReading:
     if not asked:
         return SecondReading("not compared", "", "it was not asked for")
     if not equal:
         return SecondReading("not compared", "", "the plan's numbers differ from those of the run without a plan")
-    constants = planned.constants
-    model = constants.model
-    outputs = {name: planned.read(model.values[name]) for name in model.outputs}
-    return read_again(model.data, constants, inputs, outputs, plain.digests, digest, kernels)
-
-
-def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    """Arrays for all graph inputs, unused ones included: those given, checked, and random ones for the rest.
-
-    Raises
-    ------
-    InputError
-        If a given array has no input of its name, or another shape or element type.
-    """
-    unknown = sorted(set(given) - set(model.inputs))
-    if unknown:
-        raise InputError(f"inputs {', '.join(unknown)} were given; the model's are {', '.join(model.inputs)}")
-    below = index_bounds(model)
-    found: dict[str, Array] = {}
-    for name, wanted in model.inputs.items():
-        dtype = numpy_dtype(wanted.element, name)
-        if name not in given:
-            found[name] = random_array(name, dtype, wanted.shape, seed, below=below.get(name, 2))
-            continue
-        array = np.asarray(given[name])
-        if array.dtype != dtype or (wanted.used and array.shape != wanted.shape):
-            raise InputError(
-                f"input {name!r} is {array.dtype}{list(array.shape)}, the model wants {dtype}{list(wanted.shape)}"
-            )
-        found[name] = np.ascontiguousarray(array)
-    return found
-
-
-def _scale(plan: Plan, model: Model) -> int:
-    """Real bytes per planned byte: how much wider elements are than the plan counted them."""
-    scale = 1
-    truth = model.loaded.finest_graph.tensors
-    for tensor in plan.graph.tensors.values():
-        region = tensor.region
-        known = truth.get(tensor.name if region is None else region.root)
-        if known is None:
-            raise InputError(f"tensor {tensor.name!r} of the plan is not in this model")
-        true_size = known.size_bytes
-        if region is not None:
-            true_size = true_size * region.count // max(1, prod(plan.graph.roots[region.root].shape or ()))
-        if tensor.size_bytes == true_size:
-            continue
-        if plan.dtype is None:
-            raise InputError(
-                f"tensor {tensor.name!r} has {true_size} bytes in this model and {tensor.size_bytes} in the plan; "
-                "read the model with the sizes that the plan was made for"
-            )
-        if true_size:
-            scale = max(scale, -(-true_size // max(1, tensor.size_bytes)))
-    return scale
+    constants = done.planned.constants
+    return read_again(
+        constants.model.data, constants, done.inputs, done.outputs, done.plain.digests, digest, kernels
+    )
 
 
 def _in_plan_bytes(plan: Plan, planned: PlannedRun) -> Traffic:

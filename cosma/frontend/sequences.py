@@ -61,11 +61,11 @@ class SequenceNodes:
         elif node.type == "ConcatFromSequence":
             self.join(node, first.elements)
         elif node.type == "SequenceInsert":
-            at = self._index(node, operands, 2, len(first.elements) + 1, len(first.elements))
+            at = self._index(node, operands, 2, len(first.elements), behind=True)
             assert operands[1] is not None
             self._view(node, (*first.elements[:at], operands[1], *first.elements[at:]))
         elif node.type == "SequenceErase":
-            at = self._index(node, operands, 1, len(first.elements), len(first.elements) - 1)
+            at = self._index(node, operands, 1, len(first.elements))
             self._view(node, first.elements[:at] + first.elements[at + 1 :])
         elif node.type == "SequenceLength":
             import numpy as np
@@ -85,10 +85,16 @@ class SequenceNodes:
         fate = NodeFate.FOLDED if constant else NodeFate.VIEW
         self._walk.steps.append(Step(node, fate, elements, (value,)))
 
-    def _index(self, node: Node, operands: Operands, position: int, count: int, default: int) -> int:
+    def _index(self, node: Node, operands: Operands, position: int, length: int, *, behind: bool = False) -> int:
+        """Position in a sequence that an operand says, by default the last one.
+
+        A negative one counts from the end of the sequence as it is, also where something is put in: -1 is before the
+        last element. The position behind the last is one only there.
+        """
+        last = length if behind else length - 1
         operand = operands[position] if position < len(operands) else None
         if operand is None:
-            return default
+            return last
         array = self._walk.evaluator.array(operand) if operand.constant else None
         if array is None or array.size != 1:
             raise ModelLoadError(
@@ -96,14 +102,14 @@ class SequenceNodes:
                 "is not known; export the model with a fixed position"
             )
         at = int(array.reshape(()))
-        if not -count <= at < count:
-            raise ModelLoadError(f"{node}: position {at} is outside a sequence of {count}")
-        return at % count
+        if not -length <= at <= last:
+            raise ModelLoadError(f"{node}: position {at} is outside a sequence of {length}")
+        return at + length if at < 0 else at
 
     def _take(self, node: Node, elements: tuple[Value, ...], operands: Operands) -> None:
         if len(operands) < 2 or operands[1] is None:
             raise ModelLoadError(f"{node} lacks its position")
-        element = elements[self._index(node, operands, 1, len(elements), 0)]
+        element = elements[self._index(node, operands, 1, len(elements))]
         # An element of a split has no name of its own until it is first taken out.
         if element.name in self._walk.parts:
             self._walk.renamed.setdefault(element.name, node.first_output)

@@ -69,6 +69,25 @@ def test_making_and_changing_a_sequence_moves_nothing(load_text: Load) -> None:
     assert "a" not in loaded.graph.tensors
 
 
+@pytest.mark.parametrize(
+    ("position", "order"), [(0, "zab"), (1, "azb"), (2, "abz"), (-1, "azb"), (-2, "zab"), (3, ""), (-3, "")]
+)
+def test_a_negative_position_counts_from_the_end_of_the_sequence_as_it_is(
+    load_text: Load, position: int, order: str
+) -> None:
+    text = f"""
+        g (float[4] a, float[4] b, float[4] z) => (float[12] y) <int64 i = {{{position}}}> {{
+            s = SequenceConstruct(a, b)
+            t = SequenceInsert(s, z, i)
+            y = ConcatFromSequence<axis = 0>(t)
+        }}"""
+    if not order:
+        with pytest.raises(ModelLoadError, match=f"position {position} is outside a sequence of 2"):
+            load_text(text)
+        return
+    assert load_text(text).graph.operators[0].inputs == tuple(order)
+
+
 def test_stacking_adds_an_axis(load_text: Load) -> None:
     loaded = load_text("""
         g (float[4] x) => (float[4,2] y) {
