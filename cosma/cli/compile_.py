@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Endings of files that hold a program for another solver.
 PROGRAM = (".mps", ".lp", ".pb", ".pbtxt")
+#: Assumptions about sizes that are printed; a long list hides the result.
+MOST_NOTES = 5
 
 
 def compile_(
@@ -67,7 +69,7 @@ def compile_(
     best plan found so far.
     """
     from cosma.cli.interrupts import Interruption
-    from cosma.cli.output import PLAN, claim_outputs, deliver
+    from cosma.cli.output import PLAN, claim_outputs, deliver, note
     from cosma.compiler import Limits, run_compile
 
     claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
@@ -101,6 +103,10 @@ def compile_(
             sink=line,
             interrupted=interruption.happened,
         )
+    for assumption in result.assumptions[:MOST_NOTES]:
+        note(assumption)
+    if len(result.assumptions) > MOST_NOTES:
+        note(f"{len(result.assumptions) - MOST_NOTES} more assumptions about sizes: `cosma inspect` lists them")
     if output is not None:
         from cosma.plan.file import plan_to_json
 

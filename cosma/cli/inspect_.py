@@ -32,7 +32,8 @@ def inspect_(
     align = 64 if alignment is None else parse_size(alignment, "--alignment")
     facts = describe(graph, align)
     if json:
-        print_json({"model": source.name, "sha256": source.sha256, "dtype": dtype, **facts})
+        head = {"model": source.name, "sha256": source.sha256, "dtype": dtype}
+        print_json({**head, **facts, "notes": list(source.notes)})
         return
     table = make_table(source.name, ("", "", ""), right=(1,))
     table.show_header = False
@@ -62,6 +63,12 @@ def inspect_(
     for row in facts["capacities"]:
         table.add_row(row["mode"], format_size(row["smallest_feasible"]), format_size(row["nothing_spilled"]))
     print_table(table)
+    if source.notes:
+        table = make_table("Notes", ("",))
+        table.show_header = False
+        for note in source.notes:
+            table.add_row(note)
+        print_table(table)
 
 
 def describe(graph: Graph, alignment: int) -> dict[str, Any]:

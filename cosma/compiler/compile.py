@@ -47,6 +47,8 @@ class CompileResult:
     starts
         The plans given to start from, and for each that is not valid on this accelerator, why: only the order of
         such a plan was used.
+    assumptions
+        What the sizes of the model's tensors rest on that the model does not say, one sentence each.
     """
 
     plan: Plan
@@ -55,6 +57,7 @@ class CompileResult:
     reproducible: bool
     seconds: float
     starts: tuple[Start, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
 
 def compile(
@@ -206,6 +209,7 @@ def run_compile(
         reproducible=not (state.timed_out or state.stopped_early),
         seconds=state.elapsed_s(),
         starts=given,
+        assumptions=source.assumptions,
     )
 
 

@@ -57,27 +57,33 @@ class Completion:
         The most an axis can hold whose size is known only at run time, by ``tensor`` or ``tensor.axis``.
     level
         How deep in subgraphs the nodes lie.
+    preferred
+        Shapes to take of several possible ones, by result.
     """
 
     def __init__(
         self, inference: Inference, evaluator: Evaluator, declared: Mapping[str, TensorType], read: set[str],
         bounds: Mapping[str, int] | None = None, *, level: int = 0,
+        preferred: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
+        self.preferred = dict(preferred or {})
         self._level = level
         self._inside = ""
         self._inference = inference
         self._evaluator = evaluator
         self._declared = declared
         self._read = read
-        self._bounds = dict(bounds or {})
+        self.bounds = dict(bounds or {})
         #: What was assumed on the way, one sentence each.
         self.notes: list[str] = []
         #: Bounds that sized an axis, by ``tensor.axis``.
         self.bound: dict[str, int] = {}
         #: Limits of operators that sized an axis, by ``tensor.axis``.
         self.assumed: dict[str, int] = {}
+        #: Results of more than one possible shape that the model does not state.
+        self.choices: dict[str, Sizing] = {}
         #: Bounds that sized nothing yet.
-        self.unused = set(self._bounds)
+        self.unused = set(self.bounds)
 
     def complete(
         self, node: Node, operands: Operands, captured: Mapping[str, Value], *, constant: bool, part: Part
@@ -150,7 +156,13 @@ class Completion:
             if stated is not None and stated.shape == other:
                 self.notes.append(f"{node} yields {list(other)}, as the model states; {choice.why}: {list(shape)}")
                 return TensorType(found.element, other)
+        if name in self.preferred:
+            shape = self.preferred[name]
+            why = f"as what follows states; {choice.why}: {list(choice.shape)}"
+            self.notes.append(f"{node} yields {list(shape)}, {why}")
+            return TensorType(found.element, shape)
         if choice.also and (stated is None or stated.shape is None or None in stated.shape):
+            self.choices[name] = choice
             self.notes.append(f"{node} yields {list(shape)}, not {list(choice.also[0])}: {choice.why}")
         return TensorType(found.element, shape)
 
@@ -175,9 +187,9 @@ class Completion:
 
     def _given(self, name: str, axis: int, *, alone: bool) -> int | None:
         """A bound that was given for an axis."""
-        keys = [key for key in (f"{name}.{axis}", name) if key in self._bounds]
+        keys = [key for key in (f"{name}.{axis}", name) if key in self.bounds]
         self.unused.difference_update(keys)
-        sizes = [self._bounds[key] for key in keys]
+        sizes = [self.bounds[key] for key in keys]
         if alone and len(set(sizes)) > 1:
             raise ModelLoadError(f"axis {axis} of {name!r} is bounded by {sizes[0]} and by {sizes[1]}")
         return sizes[0] if sizes else None
@@ -190,7 +202,18 @@ class Completion:
                 continue
             keys = [key for key, size in self.assumed.items() if size == found]
             if len(keys) == 1:
-                return {**self._bounds, keys[0]: stated}
+                return {**self.bounds, keys[0]: stated}
+        return None
+
+    def other_choice(self, error: ContradictionError) -> dict[str, tuple[int, ...]] | None:
+        """Shapes with which a contradiction vanishes that rounding brought about: the statement goes by another."""
+        found, stated = error.found.shape or (), error.stated.shape or ()
+        for name, choice in self.choices.items():
+            for other in choice.also:
+                changed = dict(zip(choice.shape, other, strict=True))
+                pairs = list(zip(found, stated, strict=False))
+                if len(found) == len(stated) and all(b is None or b in (a, changed.get(a or 0)) for a, b in pairs):
+                    return {**self.preferred, name: other}
         return None
 
     def check(self, node: Node, name: str, found: TensorType) -> TensorType:

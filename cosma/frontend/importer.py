@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,8 @@ def walk_model(
     notes.extend(f"graph input {name!r} is {found}: it holds no element" for name, found in empty.items())
     notes.extend(walk.notes)
     sizes = {**dimensions.used, **walk.types.bound}
-    return assemble(walk, ordered, live, list(outputs), notes, path, sha256, sizes), walk
+    loaded = assemble(walk, ordered, live, list(outputs), notes, path, sha256, sizes)
+    return replace(loaded, assumptions=tuple(walk.notes)), walk
 
 
 def _walk(
@@ -118,12 +120,12 @@ def _walk(
     try:
         walk.run(nodes)
     except ModelLoadError as error:
-        bounds = walk.types.narrowed(error) if isinstance(error, ContradictionError) else None
-        if bounds is None:
+        fresh = walk.again(error) if isinstance(error, ContradictionError) else None
+        if fresh is None:
             assumed = [note for note in walk.notes if "at most" in note]
             error.args = ("; ".join((str(error), *(f"assumed: {note}" for note in assumed[:2]))),)
             raise
-        return _walk(walk.again(bounds), nodes, weights, inputs)
+        return _walk(fresh, nodes, weights, inputs)
     if walk.types.unused:
         raise ModelLoadError(
             f"{', '.join(map(repr, sorted(walk.types.unused)))} cannot be bounded: its size is known without"

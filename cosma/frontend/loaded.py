@@ -73,6 +73,8 @@ class LoadedModel:
         Every dynamic dimension that was bound.
     aliases
         For every view and every renamed value, the tensor that holds its bytes.
+    assumptions
+        Those of the notes that the sizes of tensors rest on: limits of what is known only at run time, rounding.
     node_graph
         The same model with an operator for each node, quantised groups taken apart; what plans are checked against.
     sites
@@ -89,6 +91,7 @@ class LoadedModel:
     aliases: Mapping[str, str] = field(default_factory=dict)
     node_graph: Graph | None = None
     sites: Mapping[str, NodeSite] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
 
     @property
     def finest_graph(self) -> Graph:
@@ -101,6 +104,7 @@ class LoadedModel:
         door.optional_text(self.sha256, "loaded model: sha256")
         put = object.__setattr__
         put(self, "notes", door.texts(self.notes, "loaded model: notes"))
+        put(self, "assumptions", door.texts(self.assumptions, "loaded model: assumptions"))
         put(self, "nodes", door.sequence(self.nodes, NodeRecord, "loaded model: nodes"))
         if self.path is not None:
             put(self, "path", door.path(self.path, "loaded model: path"))
@@ -112,7 +116,6 @@ class LoadedModel:
             f"LoadedModel({self.name!r}, {len(self.graph.operators)} operators, {len(self.graph.tensors)} tensors, "
             f"{len(self.nodes)} nodes, {len(self.notes)} notes)"
         )
-
     def uncovered(self, covers: frozenset[str] | set[str]) -> tuple[NodeRecord, ...]:
         """Nodes that must run and that a set of covered first results misses, in the order they are executed."""
         return tuple(node for node in self.nodes if node.operator is not None and node.output not in covers)

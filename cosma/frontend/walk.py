@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
 from cosma.frontend.attributes import MOST_VALUES, is_deterministic, read_part
-from cosma.frontend.completion import Completion
+from cosma.frontend.completion import Completion, ContradictionError
 from cosma.frontend.control_flow import ControlFlow
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.gathered import table_reads
@@ -55,11 +55,14 @@ class Walk:
         How deep in subgraphs the nodes lie.
     folder
         Where files of constants beside the model are.
+    preferred
+        Shapes to take of several possible ones, by result.
     """
 
     def __init__(
         self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str],
         bounds: Mapping[str, int] | None = None, *, level: int = 0, folder: Path | None = None,
+        preferred: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         self.opsets = opsets
         self._again = (opsets, ir_version, declared, frozenset(read))
@@ -76,7 +79,9 @@ class Walk:
         self.spliced = 0
         #: Names that are read; the branches that control flow puts in place of nodes add theirs.
         self.read = set(read)
-        self.types = Completion(self.inference, self.evaluator, declared, self.read, bounds, level=level)
+        self.types = Completion(
+            self.inference, self.evaluator, declared, self.read, bounds, level=level, preferred=preferred
+        )
         self._sequences = SequenceNodes(self)
         self._control_flow = ControlFlow(self)
 
@@ -85,10 +90,17 @@ class Walk:
         """What was assumed on the way, one sentence each."""
         return self.types.notes
 
-    def again(self, bounds: Mapping[str, int]) -> Walk:
-        """A fresh walk over the same model with other bounds."""
+    def again(self, error: ContradictionError) -> Walk | None:
+        """A fresh walk on which a contradiction vanishes that an assumption brought about; None where none did."""
         opsets, ir_version, declared, read = self._again
-        return Walk(opsets, ir_version, declared, set(read), bounds, folder=self.evaluator.folder)
+        bounds, preferred = self.types.narrowed(error), self.types.preferred
+        if bounds is None:
+            bounds, other = self.types.bounds, self.types.other_choice(error)
+            if other is None:
+                return None
+            preferred = other
+        folder = self.evaluator.folder
+        return Walk(opsets, ir_version, declared, set(read), bounds, folder=folder, preferred=preferred)
 
     # -- what is there before the first node --------------------------------------------------------------
 

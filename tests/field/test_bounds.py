@@ -136,6 +136,10 @@ def test_bounds_on_the_command_line(tmp_path: Path) -> None:
     assert {t["name"]: t["bytes"] for t in plan["tensors"]}["y"] == 7 * 4 * 4
     assert plan["dims"] == {"sel.0": 7}
     assert cosma("check", "plan.json", "m.onnx").returncode == 0
+    done = cosma("compile", "m.onnx", "--scratchpad", "64KiB")
+    assert "axis 0 of 'sel' is planned for at most 120" in done.stderr
+    done = cosma("inspect", "m.onnx")
+    assert "is planned for at most 120" in " ".join(done.stdout.split())
     done = cosma("inspect", "m.onnx", "--bound", "sel")
     assert done.returncode == 2
     assert "--bound 'sel': write NAME=N" in done.stderr

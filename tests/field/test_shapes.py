@@ -153,3 +153,18 @@ def test_a_statement_that_differs_by_rounding_of_the_scale_is_taken(load: Load) 
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, [1, 4, 8, 8]))
     with pytest.raises(ModelLoadError, match=r"states that 'y' is float32\[1,4,8,8\]"):
         load(model)
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_a_statement_further_on_decides_between_roundings(size: int, load: Load) -> None:
+    x = helper.make_tensor_value_info("x", 1, [1, 4, 10, 10])
+    y = helper.make_tensor_value_info("y", 1, [1, 4, size, size])
+    scales = helper.make_tensor("s", 1, [4], [1, 1, 0.7, 0.7])
+    nodes = [helper.make_node("Resize", ["x", "", "s"], ["u"], mode="nearest"), helper.make_node("Neg", ["u"], ["y"])]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [scales]))
+    loaded = load(model)
+    assert planned(loaded, ["u", "y"]) == {"u": (1, 4, size, size), "y": (1, 4, size, size)}
+    assert len(loaded.assumptions) == 1
+    y.type.tensor_type.shape.dim[2].dim_value = 8
+    with pytest.raises(ModelLoadError, match=r"states that 'y'"):
+        load(helper.make_model(helper.make_graph(nodes, "g", [x], [y], [scales])))
