@@ -1,16 +1,19 @@
-"""``cosma check``: replay anyone's plan."""
+"""``cosma check``: replay anyone's plan, and bound it anew where asked."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cosma.cli import options
 
-#: Violations shown before the rest is only counted.
-SHOWN = 20
+if TYPE_CHECKING:
+    from cosma.graph import Graph
+    from cosma.plan import Plan
+    from cosma.validator import ReplayReport
 
 
 def check(
@@ -20,60 +23,182 @@ def check(
     ] = None,
     dim: options.Dim = None,
     bound: options.Bound = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Compute a lower bound here, instead of repeating the file's claim.")
+    ] = False,
+    effort: Annotated[
+        float, typer.Option("--effort", metavar="S", help="For --prove: work to spend, in nominal seconds.")
+    ] = 10.0,
     json: options.Json = False,
 ) -> None:
     """Replay a plan: is it valid, and does it cost what it says?
 
-    Exit code 0 if it is valid, 4 if not.
+    A lower bound in the file is a claim; --prove computes one from the plan's own network and accelerator. Exit code
+    0 if the plan is valid, proven optimal or not; 4 if it is invalid, or claims a bound that is shown to be false.
     """
-    from cosma.cli.output import print_json, print_text
-    from cosma.errors import PlanInvalidError
+    from cosma.cli.output import print_json, print_lines
     from cosma.plan.file import load_plan
-    from cosma.units import format_size
-    from cosma.validator import replay
+    from cosma.validator import counted, invalid, replay
 
     loaded = load_plan(plan)
-    graph = None
-    if model is not None:
-        from cosma.accelerator import Fusion
-        from cosma.compiler.compile import read_model
-        from cosma.graph.fusion import fuse_epilogues
-
-        graph = read_model(model, loaded.sizes(options.parse_sizes(dim, bound))).graph
-        graph = graph if loaded.dtype is None else graph.with_dtype(loaded.dtype)
-        graph = fuse_epilogues(graph) if loaded.accelerator.fusion == Fusion.EPILOGUE else graph
-    report = replay(loaded, graph, model=model)
+    graph, sha256 = (None, None) if model is None else _graph_of(model, loaded, dim, bound)
+    report = replay(loaded, graph, model=model, model_sha256=sha256)
+    valid = counted(loaded, report)
+    proof = _prove(valid, graph, effort) if prove and report.valid else None
     if json:
-        print_json(
-            {
-                "valid": report.valid,
-                "violations": [
-                    {"verdict": v.verdict, "instruction": v.instruction, "message": v.message}
-                    for v in report.violations
-                ],
-                "traffic": {
-                    "total": report.traffic.total,
-                    "compulsory": report.traffic.compulsory,
-                    "noncompulsory": report.traffic.noncompulsory,
-                    "loaded": report.traffic.loaded,
-                    "stored": report.traffic.stored,
-                    "streamed": report.traffic.streamed,
-                },
-                "peak": report.peak_bytes,
-                "transfers": report.transfers,
-            }
-        )
+        print_json(_record(loaded, report, proof))
     elif report.valid:
-        covers = f", covers {model}" if model is not None else ""
-        traffic = report.traffic
-        print_text(
-            f"valid: {len(loaded.instructions)} instructions, {len(loaded.graph.operators)} operators{covers}; "
-            f"non-compulsory {format_size(traffic.noncompulsory)} of {format_size(traffic.total)} traffic, "
-            f"peak {format_size(report.peak_bytes)}"
+        print_lines("\n".join(_lines(valid, report, model, proof)))
+    if not report.valid:
+        raise invalid(str(plan), report)
+    if proof is not None and proof.refuted:
+        from cosma.errors import PlanInvalidError
+
+        raise PlanInvalidError(
+            f"{plan}: its certificate is false: it claims that no valid plan moves less than "
+            f"{loaded.certificate.lower_bound} bytes beyond the compulsory traffic, and one that moves "
+            f"{proof.best} was found"
         )
-    if report.valid:
-        return
-    shown = [f"  {violation}" for violation in report.violations[:SHOWN]]
-    if len(report.violations) > SHOWN:
-        shown.append(f"  and {len(report.violations) - SHOWN} more; --json lists all")
-    raise PlanInvalidError(f"{plan}: invalid, {len(report.violations)} violations").with_details(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A bound computed here for a plan that was replayed valid.
+
+    Attributes
+    ----------
+    lower_bound, method
+        The bound, and how it was found.
+    achieved, claimed
+        What the plan moves, and the bound its file claims, if any.
+    best
+        What the best plan known now moves: the plan's own figure, or less.
+    interrupted
+        Whether the computation was cut short.
+    """
+
+    lower_bound: int
+    method: str
+    achieved: int
+    claimed: int | None
+    best: int
+    interrupted: bool
+
+    @property
+    def optimal(self) -> bool:
+        """Whether the plan is proven optimal."""
+        return self.lower_bound >= self.achieved
+
+    @property
+    def refuted(self) -> bool:
+        """Whether a plan below the claimed bound is known."""
+        return self.claimed is not None and self.best < self.claimed
+
+
+def _graph_of(
+    model: Path, plan: Plan, dim: list[str] | None, bound: list[str] | None
+) -> tuple[Graph, str | None]:
+    from cosma.accelerator import Fusion
+    from cosma.compiler.compile import read_model
+    from cosma.graph.fusion import fuse_epilogues
+
+    source = read_model(model, plan.sizes(options.parse_sizes(dim, bound)))
+    graph = source.graph if plan.dtype is None else source.graph.with_dtype(plan.dtype)
+    fused = fuse_epilogues(graph) if plan.accelerator.fusion == Fusion.EPILOGUE else graph
+    return fused, source.sha256
+
+
+def _prove(plan: Plan, graph: Graph | None, effort: float) -> _Proof:
+    """Bound the plan's traffic, and look for a plan that moves less: it would refute a bound that is too high."""
+    from cosma.accelerator import Fusion
+    from cosma.cli.interrupts import Interruption
+    from cosma.compiler import Limits, run_compile
+
+    achieved = plan.traffic.noncompulsory
+    claimed = None if "certificate" in plan.not_claimed else plan.certificate.lower_bound
+    # The plan's operators are fused already.
+    accelerator = plan.accelerator.replace(fusion=Fusion.NONE)
+    # A plan of tiles is bounded among the plans of its tiles.
+    network = plan.graph if graph is None or plan.graph.roots else graph
+    try:
+        with Interruption() as interruption:
+            found = run_compile(
+                network, accelerator, limits=Limits(effort=effort), starts=[plan],
+                interrupted=interruption.happened, on_interrupt="best",
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        return _Proof(0, "interrupted", achieved, claimed, achieved, True)
+    certificate, best = found.plan.certificate, found.plan.traffic.noncompulsory
+    interrupted = found.stopped_by == "interrupt"
+    return _Proof(certificate.lower_bound, certificate.method, achieved, claimed, min(best, achieved), interrupted)
+
+
+def _lines(plan: Plan, report: ReplayReport, model: Path | None, proof: _Proof | None) -> list[str]:
+    from cosma.cli.plans import reservations
+    from cosma.text import plain
+    from cosma.units import format_size
+
+    covers = f", covers {plain(str(model))}" if model is not None else ""
+    traffic = report.traffic
+    lines = [
+        f"valid: {len(plan.instructions)} instructions, {len(plan.graph.operators)} operators{covers}; "
+        f"non-compulsory {format_size(traffic.noncompulsory)} of {format_size(traffic.total)} traffic, "
+        f"peak {format_size(report.peak_bytes)}"
+    ]
+    missing = [key for key in ("traffic", "peak", "certificate") if key in plan.not_claimed]
+    if missing:
+        lines.append(f"not claimed by the file: {', '.join(missing)}")
+    if proof is None:
+        return [*lines, *map(plain, reservations(plan))]
+    lines += [plain(said) for said in reservations(plan) if "--prove" not in said]
+    bound = f"the lower bound computed here is {format_size(proof.lower_bound)} ({plain(proof.method)})"
+    if proof.interrupted:
+        bound += "; interrupted, so it may be weaker than it could be"
+    if proof.optimal:
+        lines.append(f"proven optimal: {bound}")
+    else:
+        gap = 100 * (proof.achieved - proof.lower_bound) / proof.achieved
+        lines.append(f"not proven optimal: {bound}, a gap of {gap:.1f} %")
+    if proof.best < proof.achieved:
+        lines.append(f"a plan that moves {format_size(proof.best)} was found, so this one is not optimal")
+    if proof.claimed is not None and not proof.refuted and proof.claimed > proof.lower_bound:
+        lines.append(f"the file's claim of {format_size(proof.claimed)} is neither proven nor refuted")
+    return lines
+
+
+def _record(plan: Plan, report: ReplayReport, proof: _Proof | None) -> dict[str, Any]:
+    traffic, certificate = report.traffic, plan.certificate
+    record: dict[str, Any] = {
+        "valid": report.valid,
+        "violations": [
+            {"verdict": v.verdict, "instruction": v.instruction, "message": v.message, "follows": v.follows}
+            for v in report.violations
+        ],
+        "roots": len(report.roots),
+        "traffic": {
+            "total": traffic.total,
+            "compulsory": traffic.compulsory,
+            "noncompulsory": traffic.noncompulsory,
+            "loaded": traffic.loaded,
+            "stored": traffic.stored,
+            "streamed": traffic.streamed,
+        },
+        "peak": report.peak_bytes,
+        "transfers": report.transfers,
+        "not_claimed": sorted(plan.not_claimed),
+        "claimed": None
+        if "certificate" in plan.not_claimed
+        else {"status": certificate.status, "lower_bound": certificate.lower_bound, "method": certificate.method},
+        "stopped_by": plan.stopped_by,
+        "reproducible": plan.reproducible,
+    }
+    if proof is not None:
+        record["proof"] = {
+            "status": "optimal" if proof.optimal else "feasible",
+            "lower_bound": proof.lower_bound,
+            "method": proof.method,
+            "best_known": proof.best,
+            "claim_refuted": proof.refuted,
+            "interrupted": proof.interrupted,
+        }
+    return record

@@ -102,6 +102,7 @@ def compile_(
             starts=start or (),
             sink=line,
             interrupted=interruption.happened,
+            on_interrupt="best",
         )
     for assumption in result.assumptions[:MOST_NOTES]:
         note(assumption)

@@ -25,16 +25,19 @@ def explain(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Say why tensors are moved, what filled the scratchpad then, what that costs, and what would help."""
+    """Say why tensors are moved, what filled the scratchpad then, what that costs, and what would help.
+
+    The plan is replayed first; an invalid one ends with exit code 4.
+    """
     from dataclasses import asdict
 
     from cosma.cli.output import print_json
+    from cosma.cli.plans import load_valid_plan
     from cosma.errors import InputError
-    from cosma.plan.file import load_plan
     from cosma.report.explain import explain_operator, explain_tensor, levers, next_capacity
     from cosma.report.timeline import timeline_of
 
-    loaded = load_plan(plan)
+    loaded = load_valid_plan(plan)
     timeline = timeline_of(loaded)
     if name is not None:
         if name in loaded.graph.tensors:
@@ -73,12 +76,16 @@ def explain(
 
 
 def _print_plan(plan: Plan, timeline: Timeline) -> None:
-    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.cli.output import make_table, note, print_table, print_text, share
+    from cosma.cli.plans import reservations
     from cosma.report.explain import explain_tensor
     from cosma.report.facts import certificate_sentence
     from cosma.units import format_size
+    from cosma.validator import replay
 
-    print_text(certificate_sentence(plan))
+    print_text(certificate_sentence(plan, replay(plan)))
+    for remark in reservations(plan):
+        note(f"note: {remark}")
     if not timeline.cost:
         print_text("Every byte is moved once: there is nothing to explain.")
         return

@@ -32,19 +32,18 @@ def export(
     The plan is replayed first: what fails is not handed on.
     """
     from cosma.cli.output import BINARY, CSV, HEADER, claim_outputs, deliver
-    from cosma.errors import InputError, PlanInvalidError
+    from cosma.errors import InputError
     from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
     from cosma.files import read_bytes
     from cosma.plan.file import load_plan
-    from cosma.validator import replay
+    from cosma.validator import examine, invalid
 
     if c is None and csv is None and stays is None and tflm is None:
         raise InputError("nothing to write: give --c, --csv, --stays or --tflm with a file")
     claim_outputs({"--c": (c, HEADER), "--csv": (csv, CSV), "--stays": (stays, CSV), "--tflm": (tflm, BINARY)})
-    loaded = load_plan(plan)
-    report = replay(loaded)
+    loaded, report = examine(load_plan(plan), str(plan))
     if report.violations and not force:
-        raise PlanInvalidError(f"{plan}: its replay fails, so it is not exported: {report.violations[0]}")
+        raise invalid(f"{plan}: not exported", report)
     names = None
     if tensors is not None:
         names = read_bytes(tensors, "tensor names").decode("utf-8", "replace").splitlines()

@@ -18,12 +18,17 @@ def report(
     text: Annotated[bool, typer.Option("--text", help="Print for a terminal; also what happens by default.")] = False,
     width: Annotated[int, typer.Option("--width", min=40, help="Columns of the text.")] = 100,
 ) -> None:
-    """Show a plan: memory map, occupancy, traffic, schedule, costliest tensors, certificate, assumptions."""
+    """Show a plan: memory map, occupancy, traffic, schedule, costliest tensors, certificate, assumptions.
+
+    The plan is replayed first. An invalid one is drawn under a warning, with exit code 4.
+    """
     from cosma.cli.output import HTML, PNG, SVG, claim_outputs, deliver, print_lines
     from cosma.plan.file import load_plan
+    from cosma.validator import examine, invalid
 
     claim_outputs({"--output": (output, HTML), "--png": (png, PNG), "--svg": (svg, SVG)})
     loaded = load_plan(plan)
+    _, replayed = examine(loaded, str(plan))
     if output is not None:
         from cosma.report.html import render_html
 
@@ -37,3 +42,5 @@ def report(
         from cosma.report.text import render_text
 
         print_lines(render_text(loaded, width).rstrip("\n"))
+    if not replayed.valid:
+        raise invalid(str(plan), replayed)

@@ -37,15 +37,14 @@ def run(
     Every operator reads and writes at the plan's addresses; free bytes are poisoned. The results are compared bit
     for bit with running the same operators without a plan, and the traffic is counted from the bytes copied. The
     untouched model is run as a whole too, and its outputs are compared within rounding.
-    Exit code 0 if all is equal, 4 if not.
+    The plan is replayed first. Exit code 0 if all is equal, 4 if not or if the replay fails.
     """
     from cosma.cli.output import note, print_json
+    from cosma.cli.plans import load_valid_plan, reservations
     from cosma.errors import InputError, PlanInvalidError
     from cosma.execute import run_plan
     from cosma.execute.kernels import KernelError
-    from cosma.plan.file import load_plan
-
-    loaded = load_plan(plan)
+    loaded = load_valid_plan(plan)
     if kernels not in (None, "onnxruntime", "reference"):
         raise InputError(f"--kernels must be onnxruntime or reference, not {kernels!r}")
     try:
@@ -66,6 +65,8 @@ def run(
         print_json(run_record(report))
     else:
         _print(report, loaded)
+    for remark in reservations(loaded):
+        note(f"note: {remark}")
     for check in report.outputs:
         if check.distinct <= 1 and check.size_bytes > 8:
             note(f"note: output {check.name!r} is one value throughout, so its equality proves little")

@@ -59,6 +59,8 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
 
 def plan_tables(plan: Plan) -> list[Table]:
     """A plan as tables that are read at a glance."""
+    from cosma.report.facts import CUT_SHORT
+
     traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
     table = make_table(f"{plan.model_name} on {plan.accelerator.describe()}", ("", "", ""), right=(1,))
     table.show_header = False
@@ -83,6 +85,8 @@ def plan_tables(plan: Plan) -> list[Table]:
         ("lower bound", format_size(certificate.lower_bound), certificate.method),
         ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %"),
     ]
+    if plan.stopped_by is not None:
+        rows.append(("cut short", plan.stopped_by, f"{CUT_SHORT[plan.stopped_by]}; the plan is not reproducible"))
     if plan.dtype is not None:
         rows.insert(0, ("counted as", plan.dtype, "every floating-point tensor"))
     for row in rows:

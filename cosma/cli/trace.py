@@ -43,16 +43,17 @@ def trace(
 ) -> None:
     """Estimate a plan's time and energy, and write a trace for Perfetto (ui.perfetto.dev) or Chrome.
 
-    The numbers are estimates by a simple model (see the documentation), not measurements. Bandwidth, clock and
-    multiply-accumulates per cycle come from the accelerator, the options go before it.
+    The plan is replayed first; an invalid one ends with exit code 4. The numbers are estimates by a simple model
+    (see the documentation), not measurements. Bandwidth, clock and multiply-accumulates per cycle come from the
+    accelerator, the options go before it.
     """
     from cosma.cli.output import PLAN, claim_outputs, deliver, make_table, note, print_json, print_table, share
-    from cosma.plan.file import load_plan
+    from cosma.cli.plans import load_valid_plan
     from cosma.report.costs import estimate, read_times
     from cosma.report.trace import trace_json
 
     claim_outputs({"--output": (output, PLAN)}, json=json)
-    loaded = load_plan(plan)
+    loaded = load_valid_plan(plan)
     chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
     macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
     found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))

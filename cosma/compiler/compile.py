@@ -6,14 +6,14 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import cosma.door as door
 from cosma.accelerator.files import as_accelerator
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
 from cosma.compiler.starts import Start, read_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
-from cosma.errors import CosmaError, CosmaWarning, InputError
+from cosma.errors import CosmaWarning, InputError
 from cosma.plan import Plan
 from cosma.problem import build_problem
 
@@ -74,6 +74,7 @@ def compile(
     bounds: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
+    on_interrupt: Literal["raise", "best"] = "raise",
 ) -> Plan:
     """Plan a network on an accelerator; the plan has been replayed and its traffic counted.
 
@@ -105,6 +106,9 @@ def compile(
         Plans of the same network, or paths of their files, for the strategies of :data:`WITH_STARTS`. A plan that is
         valid on ``accelerator`` (made for a smaller scratchpad, say) is offered as it is, so the result is never
         worse, and search goes on from it. Of any other, the order alone is used; :func:`run_compile` says why.
+    on_interrupt
+        What a :class:`KeyboardInterrupt` does: ``raise`` hands it to the caller, ``best`` ends the run with the best
+        plan so far, which then says so (``Plan.stopped_by``). Before there is a plan, it is raised.
 
     Raises
     ------
@@ -129,6 +133,7 @@ def compile(
         bounds=bounds,
         solver=solver,
         starts=starts,
+        on_interrupt=on_interrupt,
     ).plan
 
 
@@ -146,8 +151,14 @@ def run_compile(
     starts: Sequence[Plan | Path | str] = (),
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
+    on_interrupt: Literal["raise", "best"] = "raise",
 ) -> CompileResult:
-    """Like :func:`compile`, with progress, interruption and an account of how the run ended."""
+    """Like :func:`compile`, with progress, interruption and an account of how the run ended.
+
+    ``interrupted`` is polled, and ends the run with the best plan so far once it returns true.
+    """
+    if on_interrupt not in ("raise", "best"):
+        raise InputError(f"on_interrupt must be 'raise' or 'best', not {door.shown(on_interrupt)}")
     limits = Limits() if limits is None else door.instance(limits, Limits, "limits")
     seed = check_seed(seed)
     accelerator = as_accelerator(accelerator)
@@ -172,15 +183,16 @@ def run_compile(
 
         profile = load_profile(door.text(solver, "solver"))
     state = CompileRun(problem, limits, seed, sink, interrupted, profile, given)
-    # A second Ctrl-C arrives as KeyboardInterrupt; the plan found so far is not lost to it.
     try:
         state.offer_starts()
         if not state.proven():
             chosen.run(state)
     except KeyboardInterrupt:
-        state.stopped_early = True
+        if on_interrupt == "raise" or state.best is None:
+            raise
+        state.interrupt()
     if state.best is None or state.best_report is None:
-        raise CosmaError("interrupted before the first plan was found")
+        raise KeyboardInterrupt("interrupted before the first plan was found")
     certificate = state.certificate()
     settings: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
     if strategy not in ("e1", "e2", "e3", "existing"):
@@ -201,12 +213,13 @@ def run_compile(
         dtype=dtype,
         dims=source.dims,
         solver=settings,
+        stopped_by="interrupt" if state.stopped_early else "time" if state.timed_out else None,
     )
     return CompileResult(
         plan=plan,
         found_by=state.best_by,
         stopped_by=_stopped_by(state),
-        reproducible=not (state.timed_out or state.stopped_early),
+        reproducible=plan.reproducible,
         seconds=state.elapsed_s(),
         starts=given,
         assumptions=source.assumptions,

@@ -197,6 +197,14 @@ class CompileRun:
         """Whether the best plan is as good as was asked for."""
         return self.best_report is not None and self.certificate().gap <= self.limits.gap
 
+    def interrupt(self) -> None:
+        """Take note that an interrupt ended the run, wherever it came; the best plan is replayed once more."""
+        self.stopped_early = True
+        if self.best is not None:
+            # It may have come between keeping a plan and keeping what its replay counted.
+            graph, accelerator = self.problem.graph, self.problem.accelerator
+            self.best_report = replay_instructions(graph, accelerator, self.best.instructions)
+
     def stop(self) -> bool:
         """Whether to stop at once: interrupted, or out of time. Poll it often."""
         if self.interrupted():

@@ -165,7 +165,7 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         f"/* A plan by cosma for the model {_comment(plan.model_name)}.",
         f" * {_comment(accelerator.describe())}",
         f" * Non-compulsory traffic {traffic.noncompulsory} B of {traffic.total} B; "
-        f"{plan.certificate.status}, lower bound {plan.certificate.lower_bound} B.",
+        f"{_certificate(plan)}.",
         " * Carry the instructions out in order. Addresses count from the start of the scratchpad. */",
         f"#ifndef {guard}",
         f"#define {guard}",
@@ -199,6 +199,13 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _certificate(plan: Plan) -> str:
+    if "certificate" in plan.not_claimed:
+        return "no lower bound is claimed"
+    claimed = "claimed " if plan.certificate.claimed else ""
+    return f"{claimed}{plan.certificate.status}, {claimed}lower bound {plan.certificate.lower_bound} B"
 
 
 def _row(

@@ -21,6 +21,8 @@ _MEANING = {
     "version": "of the format; 2 where tensors were cut into parts",
     "dtype": "every floating-point tensor is counted as if its elements had this type (a what-if)",
     "dims": "sizes that the model's dynamic dimensions were bound to, by symbol",
+    "stopped_by": "what cut the run short, a clock (time) or an interrupt; absent where nothing did",
+    "reproducible": "false where a clock or an interrupt cut the run short",
     "model": "what was planned; sha256 is that of the .onnx file, or null",
     "accelerator": "what was planned for; sizes in bytes",
     "tensors": "every tensor: its ONNX name, true size in bytes and kind",
@@ -31,9 +33,15 @@ _MEANING = {
     "instructions": "what to do, in order",
     "traffic": "off-chip bytes as replayed; total = loaded + stored + streamed = compulsory + noncompulsory",
     "peak": "most bytes in the scratchpad at any instant, each tensor rounded up to the alignment",
-    "certificate": "a lower bound on the noncompulsory bytes of any valid plan, and how it was found",
+    "certificate": "claimed: a lower bound on the noncompulsory bytes of any valid plan, and how it was found",
     "solver": "settings that reproduce the plan",
 }
+
+
+#: What a file may leave out; a checker counts what is not claimed.
+_OPTIONAL = (
+    "dtype", "dims", "roots", "stopped_by", "reproducible", "model", "traffic", "peak", "certificate", "solver",
+)  # fmt: skip
 
 
 def plan_schema() -> dict[str, Any]:
@@ -51,15 +59,16 @@ def plan_schema() -> dict[str, Any]:
     for definition in definitions.values():
         definition.pop("title", None)
         for name, entry in definition.get("properties", {}).items():
-            if entry.get("type") == "integer" and name != "noncompulsory":
-                entry["minimum"] = 0
+            for form in (entry, *entry.get("anyOf", ())):
+                if form.get("type") == "integer" and name != "noncompulsory":
+                    form["minimum"] = 0
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "cosma-plan, versions 1 and 2",
         "description": "A plan for a neural network on an accelerator with a scratchpad. Unknown keys are ignored.",
         "type": "object",
         "properties": properties,
-        "required": [name for name in properties if name not in ("dtype", "dims", "roots", "solver")],
+        "required": [name for name in properties if name not in _OPTIONAL],
         "$defs": definitions,
     }
     plain: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/_", "#/$defs/"))

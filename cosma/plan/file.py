@@ -7,6 +7,7 @@ Keys and order are fixed, no time or machine fact is in it, and the same plan al
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,36 +89,38 @@ class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
     streamed: tuple[str, ...] | None = None
 
 
-class _Traffic(msgspec.Struct, frozen=True):
-    total: int
+class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    total: int | None = None
     compulsory: int
-    noncompulsory: int
+    noncompulsory: int | None = None
     loaded: int
     stored: int
     streamed: int
 
 
-class _Certificate(msgspec.Struct, frozen=True):
-    status: Literal["optimal", "feasible"]
+class _Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    status: Literal["optimal", "feasible"] | None = None
     lower_bound: int
-    gap: float
-    method: str
+    gap: float | None = None
+    method: str = "not stated"
 
 
 class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str
     version: int
-    model: _Model
     accelerator: _Accelerator
     tensors: tuple[_Tensor, ...]
     operators: tuple[_Operator, ...]
     instructions: tuple[_Instruction, ...]
-    traffic: _Traffic
-    peak: int
-    certificate: _Certificate
+    model: _Model = _Model("a plan without a name")
+    traffic: _Traffic | None = None
+    peak: int | None = None
+    certificate: _Certificate | None = None
     dtype: str | None = None
     dims: dict[str, int] = {}
     roots: tuple[_Root, ...] = ()
+    stopped_by: Literal["time", "interrupt"] | None = None
+    reproducible: bool = True
     solver: dict[str, Any] = {}
 
 
@@ -129,6 +132,8 @@ def plan_to_json(plan: Plan) -> str:
         head["dtype"] = plan.dtype
     if plan.dims:
         head["dims"] = dict(sorted(plan.dims.items()))
+    if plan.stopped_by is not None:
+        head |= {"stopped_by": plan.stopped_by, "reproducible": False}
     head["model"] = _Model(plan.model_name, plan.model_sha256)
     head["accelerator"] = _Accelerator(
         accelerator.scratchpad,
@@ -149,14 +154,18 @@ def plan_to_json(plan: Plan) -> str:
         "instructions": [_record(instruction) for instruction in plan.instructions],
     }
     traffic, certificate = plan.traffic, plan.certificate
-    tail = {
+    claims = {
         "traffic": _Traffic(
-            traffic.total, traffic.compulsory, traffic.noncompulsory, traffic.loaded, traffic.stored, traffic.streamed
+            total=traffic.total, compulsory=traffic.compulsory, noncompulsory=traffic.noncompulsory,
+            loaded=traffic.loaded, stored=traffic.stored, streamed=traffic.streamed,
         ),
         "peak": plan.peak_bytes,
-        "certificate": _Certificate(certificate.status, certificate.lower_bound, certificate.gap, certificate.method),
-        "solver": plan.solver,
-    }
+        "certificate": _Certificate(
+            status=certificate.status, lower_bound=certificate.lower_bound, gap=certificate.gap,
+            method=certificate.method,
+        ),
+    }  # fmt: skip
+    tail = {key: value for key, value in claims.items() if key not in plan.not_claimed} | {"solver": plan.solver}
     encode = msgspec.json.encode
     encode_row = msgspec.json.Encoder().encode
     lines = [f"{_text(key)}: {encode(value).decode()}" for key, value in head.items()]
@@ -199,19 +208,8 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
             f"{where}: format {record.format!r} version {record.version}; this reader knows 'cosma-plan' versions "
             + " and ".join(map(str, VERSIONS))
         )
-    traffic = record.traffic
-    if traffic.total != traffic.loaded + traffic.stored + traffic.streamed:
-        raise FormatError(f"{where}: traffic.total is not loaded + stored + streamed")
-    if traffic.noncompulsory != traffic.total - traffic.compulsory:
-        raise FormatError(f"{where}: traffic.noncompulsory is not total - compulsory")
-    certificate = Certificate(record.certificate.lower_bound, traffic.noncompulsory, record.certificate.method)
-    if record.certificate.status != certificate.status or not math.isclose(
-        record.certificate.gap, certificate.gap, abs_tol=1e-6
-    ):
-        raise FormatError(
-            f"{where}: certificate status {record.certificate.status!r} and gap {record.certificate.gap} do not follow "
-            f"from lower bound {certificate.lower_bound} and {traffic.noncompulsory} bytes achieved"
-        )
+    _check_unique_keys(text, where)
+    traffic, certificate = _claims(record, where)
     graph = Graph(
         (_tensor(t, record.version) for t in record.tensors),
         (_operator(o) for o in record.operators),
@@ -222,15 +220,74 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         graph=graph,
         accelerator=Accelerator(**msgspec.structs.asdict(record.accelerator)),
         instructions=tuple(_instruction(r, i, where) for i, r in enumerate(record.instructions)),
-        traffic=Traffic(traffic.loaded, traffic.stored, traffic.streamed, traffic.compulsory),
-        peak_bytes=record.peak,
+        traffic=traffic,
+        peak_bytes=record.peak or 0,
         certificate=certificate,
         model_name=record.model.name,
         model_sha256=record.model.sha256,
         dtype=record.dtype,
         dims=record.dims,
         solver=record.solver,
+        stopped_by=record.stopped_by,
+        not_claimed=frozenset(key for key in ("traffic", "peak", "certificate") if getattr(record, key) is None),
     )
+
+
+def _claims(record: _Plan, where: str) -> tuple[Traffic, Certificate]:
+    """What a file says of its own cost and of its bound; it must not contradict itself."""
+    claimed = record.traffic
+    traffic = Traffic()
+    if claimed is not None:
+        traffic = Traffic(claimed.loaded, claimed.stored, claimed.streamed, claimed.compulsory)
+        if claimed.total not in (None, traffic.total):
+            raise FormatError(f"{where}: traffic.total is not loaded + stored + streamed")
+        if claimed.noncompulsory not in (None, traffic.noncompulsory):
+            raise FormatError(f"{where}: traffic.noncompulsory is not total - compulsory")
+    stated = record.certificate
+    if stated is None:
+        return traffic, Certificate(0, traffic.noncompulsory, "none is claimed", claimed=True)
+    certificate = Certificate(stated.lower_bound, traffic.noncompulsory, stated.method, claimed=True)
+    follows = stated.gap is None or math.isclose(stated.gap, certificate.gap, abs_tol=1e-6)
+    if claimed is not None and not (follows and stated.status in (None, certificate.status)):
+        raise FormatError(
+            f"{where}: certificate status {stated.status!r} and gap {stated.gap} do not follow "
+            f"from lower bound {certificate.lower_bound} and {traffic.noncompulsory} bytes achieved"
+        )
+    return traffic, certificate
+
+
+def _check_unique_keys(text: str | bytes, where: str) -> None:
+    """Refuse a key that stands twice in one object: readers differ in which of the two they take."""
+    doubled: list[tuple[dict[str, Any], str]] = []
+
+    def gather(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            doubled.append((found, next(key for key, _ in pairs if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
+        return found
+
+    try:
+        whole = json.loads(text, object_pairs_hook=gather, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where}: not a cosma-plan file: {error}") from error
+    if doubled:
+        place, key = doubled[0]
+        raise FormatError(f"{where}: {_place_of(whole, place) or 'the plan'} has the key {key!r} twice")
+
+
+def _place_of(whole: Any, wanted: object) -> str | None:
+    """Path of an object within a JSON value, such as ``instructions[3]``; empty for the value itself."""
+    waiting: list[tuple[Any, str]] = [(whole, "")]
+    while waiting:
+        value, path = waiting.pop()
+        if value is wanted:
+            return path
+        if isinstance(value, dict):
+            waiting += [(inner, f"{path}.{key}" if path else key) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(inner, f"{path}[{i}]") for i, inner in enumerate(value)]
+    return None
 
 
 def _operator(record: _Operator) -> Operator:

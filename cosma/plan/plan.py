@@ -77,15 +77,20 @@ class Certificate:
         What this plan needs.
     method
         How the bound was found, and what it assumes.
+    claimed
+        Whether it was read from a file, so that nothing here has verified the bound.
     """
 
     lower_bound: int
     noncompulsory: int
     method: str
+    claimed: bool = field(default=False, compare=False)
 
     if TYPE_CHECKING:  # as above
 
-        def __init__(self, lower_bound: SupportsIndex, noncompulsory: SupportsIndex, method: str) -> None: ...
+        def __init__(
+            self, lower_bound: SupportsIndex, noncompulsory: SupportsIndex, method: str, claimed: bool = ...
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name in ("lower_bound", "noncompulsory"):
@@ -130,6 +135,10 @@ class Plan:
         Sizes that the model's dynamic dimensions were bound to, by symbol.
     solver
         Strategy, seed and other settings that reproduce the plan.
+    stopped_by
+        ``time`` or ``interrupt`` where a clock or an interrupt cut the run short.
+    not_claimed
+        What a foreign file leaves out of ``traffic``, ``peak`` and ``certificate``: a replay counts it.
     """
 
     graph: Graph
@@ -143,6 +152,8 @@ class Plan:
     dtype: str | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
     solver: dict[str, Any] = field(default_factory=dict)
+    stopped_by: Literal["time", "interrupt"] | None = None
+    not_claimed: frozenset[str] = field(default=frozenset(), compare=False)
 
     if TYPE_CHECKING:  # as above
 
@@ -160,6 +171,8 @@ class Plan:
             dtype: str | None = ...,
             dims: Mapping[str, SupportsIndex] = ...,
             solver: Mapping[str, Any] = ...,
+            stopped_by: Literal["time", "interrupt"] | None = ...,
+            not_claimed: frozenset[str] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -189,6 +202,11 @@ class Plan:
             f"Plan({self.model_name!r}, {len(self.graph.operators)} operators, {len(self.instructions)} instructions, "
             f"{self.traffic.noncompulsory} non-compulsory bytes, {self.certificate.status})"
         )
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same input, options and seed give the same plan again."""
+        return self.stopped_by is None
 
     @property
     def schedule(self) -> tuple[str, ...]:

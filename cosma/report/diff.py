@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosma.errors import InputError
+from cosma.report.facts import CUT_SHORT
 from cosma.report.timeline import timeline_of
+from cosma.units import format_size
+from cosma.validator import replay_instructions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cosma.plan import Plan
     from cosma.report.timeline import Timeline
 
@@ -53,6 +58,8 @@ class PlanDifference:
         How many tensors lie at other addresses, of how many that lie in the scratchpad in both.
     only_before, only_after
         Operators in one plan alone (fusion, another model).
+    remarks
+        What must be said of the two: a claimed bound that the other plan goes below, a run that was cut short.
     """
 
     accelerators: tuple[tuple[str, str, str], ...]
@@ -62,6 +69,7 @@ class PlanDifference:
     moved_tensors: tuple[int, int]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def diff_plans(before: Plan, after: Plan) -> PlanDifference:
@@ -86,7 +94,26 @@ def diff_plans(before: Plan, after: Plan) -> PlanDifference:
         moved_tensors=(sum(places[0][name] != places[1][name] for name in both), len(both)),
         only_before=tuple(name for name in before.schedule if name not in common),
         only_after=tuple(name for name in after.schedule if name not in common),
+        remarks=tuple(_remarks(before, after)),
     )
+
+
+def _remarks(before: Plan, after: Plan) -> Iterator[str]:
+    names = (("before", before), ("after", after))
+    for name, plan in names:
+        if plan.stopped_by is not None:
+            yield f"{name}: {CUT_SHORT[plan.stopped_by]}, so that plan is not reproducible"
+    for (name, plan), (other_name, other) in (names, names[::-1]):
+        # A plan that is valid where the bound is claimed for is one that the bound speaks of.
+        if "certificate" in plan.not_claimed:
+            continue
+        bound = plan.certificate.lower_bound
+        there = replay_instructions(plan.graph, plan.accelerator, other.instructions)
+        if there.valid and there.traffic.noncompulsory < bound:
+            yield (
+                f"{name}: its lower bound of {format_size(bound)} is false: the plan {other_name} is valid there and "
+                f"moves {format_size(there.traffic.noncompulsory)}"
+            )
 
 
 def _accelerators(before: Plan, after: Plan) -> tuple[tuple[str, str, str], ...]:
@@ -106,7 +133,7 @@ def _numbers(before: Plan, after: Plan, first: Timeline, second: Timeline) -> tu
             "loaded": plan.traffic.loaded,
             "stored": plan.traffic.stored,
             "streamed": plan.traffic.streamed,
-            "lower bound": plan.certificate.lower_bound,
+            "claimed lower bound" if before.certificate.claimed else "lower bound": plan.certificate.lower_bound,
             "peak": plan.peak_bytes,
             "loads": kinds.count("load"),
             "stores": kinds.count("store"),

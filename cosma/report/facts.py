@@ -9,6 +9,7 @@ from cosma.units import format_size
 if TYPE_CHECKING:
     from cosma.plan import Plan
     from cosma.report.timeline import Timeline
+    from cosma.validator import ReplayReport
 
 #: Rows of the table of costly tensors.
 COSTLIEST = 25
@@ -34,15 +35,39 @@ def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:
             "compulsory bytes included",
         ),
     ]
+    if plan.stopped_by is not None:
+        rows.append(("cut short", plan.stopped_by, f"{CUT_SHORT[plan.stopped_by]}; the plan is not reproducible"))
     if plan.dtype is not None:
         rows.insert(0, ("counted as", plan.dtype, "every floating-point tensor, a what-if"))
     return rows
 
 
-def certificate_sentence(plan: Plan) -> str:
-    """What is proven about the plan, in one sentence."""
+def warnings_of(report: ReplayReport, shown: int = 5) -> list[str]:
+    """What a reader must know before anything else: that the plan is invalid, and why. Empty for a valid plan."""
+    if report.valid:
+        return []
+    return [
+        f"INVALID PLAN: violations of its rules, found by replay: {len(report.violations)}. It cannot be taken at its "
+        "word, and nothing is proven about it; the numbers here are what the replay counted.",
+        *report.lines(shown),
+    ]
+
+
+def status_of(plan: Plan, report: ReplayReport) -> str:
+    """One word for what is known of a plan: ``invalid``, ``claimed`` (by its file), ``optimal`` or ``feasible``."""
+    if not report.valid:
+        return "invalid"
+    return "claimed" if plan.certificate.claimed and plan.traffic.noncompulsory else plan.certificate.status
+
+
+def certificate_sentence(plan: Plan, report: ReplayReport) -> str:
+    """What is proven about the plan, in one sentence; a bound read from a file is a claim."""
     certificate = plan.certificate
     achieved, bound = plan.traffic.noncompulsory, certificate.lower_bound
+    if not report.valid:
+        return "Invalid: the replay of this plan fails, so nothing is proven about it."
+    if status_of(plan, report) == "claimed":
+        return _claim(plan)
     if certificate.status == "optimal":
         return (
             f"Proven optimal: no valid plan moves less than {format_size(bound)} beyond the compulsory traffic, "
@@ -54,11 +79,32 @@ def certificate_sentence(plan: Plan) -> str:
     )
 
 
+def _claim(plan: Plan) -> str:
+    """What a file claims of its plan, which was replayed; nobody has verified the bound here."""
+    certificate, achieved = plan.certificate, format_size(plan.traffic.noncompulsory)
+    if "certificate" in plan.not_claimed:
+        return f"Not proven optimal: this plan moves {achieved} beyond the compulsory traffic; no bound is claimed."
+    if certificate.status == "optimal":
+        return (
+            f"Claimed optimal, not verified here: this plan moves {achieved} beyond the compulsory traffic, and its "
+            "file claims that no valid plan moves less."
+        )
+    return (
+        f"Not proven optimal: this plan moves {achieved} beyond the compulsory traffic; its file claims, not verified "
+        f"here, that any valid plan moves at least {format_size(certificate.lower_bound)}. The gap to that is "
+        f"{100 * certificate.gap:.1f} %."
+    )
+
+
+#: How a run was cut short, in words.
+CUT_SHORT = {"time": "a time limit ended the run", "interrupt": "the run was interrupted"}
+
+
 def assumptions(plan: Plan) -> list[str]:
     """What was assumed: the accelerator, the bound, the model."""
     rows = [
         f"Accelerator: {plan.accelerator.describe()}.",
-        f"Lower bound: {plan.certificate.method}.",
+        f"Lower bound{' (claimed by the file)' if plan.certificate.claimed else ''}: {plan.certificate.method}.",
         "Model: " + plan.model_name + (f", SHA-256 {plan.model_sha256}." if plan.model_sha256 else ", no ONNX file."),
     ]
     if plan.solver:

@@ -7,10 +7,12 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosma.errors import SolverUnavailableError
+from cosma.report.facts import warnings_of
 from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, is_spilled, unit_for
 from cosma.report.timeline import Origin, Timeline, timeline_of
 from cosma.text import figure_text
 from cosma.units import format_size
+from cosma.validator import examine
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -27,6 +29,7 @@ def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: 
         If matplotlib is not installed.
     """
     figure_class = load_matplotlib()
+    plan, report = examine(plan)
     timeline = timeline_of(plan)
     figure = figure_class(figsize=(width_inches, 0.72 * width_inches), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True, height_ratios=(5, 2, 2))
@@ -36,6 +39,9 @@ def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: 
     axes[0].set_xlim(0, max(1, len(timeline.steps)))
     title = f"{figure_text(plan.model_name)}: {plan.accelerator.describe()}"
     axes[0].set_title(title, fontsize=9, loc="left", wrap=True)
+    said = warnings_of(report, 1)
+    if said:
+        figure.suptitle("\n".join(map(figure_text, ("INVALID PLAN: its replay fails", *said[1:]))), color="#D55E00")
     axes[2].set_xlabel("step")
     return save_figure(figure, kind, dpi)
 

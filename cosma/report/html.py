@@ -8,10 +8,18 @@ from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import SolverUnavailableError
-from cosma.report.facts import assumptions, certificate_sentence, cost_rows, summary_rows
+from cosma.report.facts import (
+    assumptions,
+    certificate_sentence,
+    cost_rows,
+    status_of,
+    summary_rows,
+    warnings_of,
+)
 from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, WORDS, is_spilled, unit_for
 from cosma.report.timeline import Origin, Stay, Timeline, timeline_of
 from cosma.units import format_size
+from cosma.validator import examine
 from cosma.version import __version__
 
 if TYPE_CHECKING:
@@ -30,12 +38,16 @@ def render_html(plan: Plan) -> str:
     ------
     SolverUnavailableError
         If bokeh is not installed.
+    PlanInvalidError
+        If the plan speaks of tensors or operators that it does not have. Any other invalid plan is drawn as it is,
+        under a warning.
     """
     try:
         json_item = _bokeh("embed").json_item
         resource_class = _bokeh("resources").Resources
     except ImportError as error:
         raise SolverUnavailableError("bokeh is not installed; install the extra `cosma[report]`") from error
+    plan, report = examine(plan)
     timeline = timeline_of(plan)
     item = json_item(_figures(plan, timeline), "figures")
     scripts = resource_class(mode="inline", components=["bokeh"]).js_raw
@@ -45,8 +57,8 @@ def render_html(plan: Plan) -> str:
         "ITEM": _json(item),
         "PLACES": _json(_places(plan, timeline)),
         "SUMMARY": _table(summary_rows(plan), ("", "", ""), header=False),
-        "CERTIFICATE": escape(certificate_sentence(plan)),
-        "STATUS": plan.certificate.status,
+        "CERTIFICATE": "<br>".join(map(escape, warnings_of(report) or [certificate_sentence(plan, report)])),
+        "STATUS": status_of(plan, report),
         "ASSUMED": "".join(f"<li>{escape(row)}</li>" for row in assumptions(plan)),
         "COSTLIEST": _costliest(plan, timeline),
         "SCHEDULE": _schedule(timeline),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.report.facts import assumptions, certificate_sentence, cost_rows, summary_rows
+from cosma.report.facts import assumptions, certificate_sentence, cost_rows, summary_rows, warnings_of
 from cosma.report.style import LETTER, is_spilled
 from cosma.report.timeline import Timeline, timeline_of
 from cosma.text import plain
 from cosma.units import format_size
+from cosma.validator import examine
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -19,12 +20,15 @@ MAP_ROWS, BARS = 16, " .:-=+*#%@"
 
 def render_text(plan: Plan, width: int = 100) -> str:
     """Write a plan as plain text, at most ``width`` columns where names allow it."""
+    plan, report = examine(plan)
     timeline = timeline_of(plan)
     title = plain(plan.model_name)
     lines = [title, "=" * min(width, len(title)), ""]
+    warnings = warnings_of(report)
+    lines += [*map(plain, warnings), ""] if warnings else []
     for label, value, remark in summary_rows(plan):
         lines.append(plain(f"{label:<28}{value:>14}  {remark}").rstrip())
-    lines += ["", certificate_sentence(plan), "", *_memory_map(plan, timeline, width), ""]
+    lines += ["", plain(certificate_sentence(plan, report)), "", *_memory_map(plan, timeline, width), ""]
     costly = cost_rows(plan, timeline, 10)
     if costly:
         lines.append("Tensors that cost most beyond the compulsory traffic")
@@ -50,7 +54,7 @@ def _memory_map(plan: Plan, timeline: Timeline, width: int) -> list[str]:
         for column in range(stay.start * columns // steps, -(-stay.end * columns // steps)):
             time = _overlap(stay.start, stay.end, column * steps / columns, (column + 1) * steps / columns)
             low, high = stay.address, stay.address + stay.space_bytes
-            for row in range(low * rows // capacity, min(rows, -(-high * rows // capacity))):
+            for row in range(max(0, low * rows // capacity), min(rows, -(-high * rows // capacity))):
                 space = _overlap(low, high, row * capacity / rows, (row + 1) * capacity / rows)
                 cell = weight[row][column]
                 cell[letter] = cell.get(letter, 0.0) + time * space

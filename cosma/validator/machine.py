@@ -51,8 +51,8 @@ class _Space:
 class Machine:
     """Executes instructions and notes every broken rule instead of stopping at the first.
 
-    After a violation the instruction takes effect as far as it makes sense, so that one mistake is reported
-    once and what follows from it is reported too.
+    After a violation the instruction takes effect as far as it makes sense. What follows from one mistake is noted
+    too, with a pointer to it: a later violation that concerns the same tensor, until that is placed properly again.
 
     Parameters
     ----------
@@ -78,11 +78,15 @@ class Machine:
         self._uses_left = {name: len(graph.consumers(name)) for name in graph.tensors}
         self._operators = {operator.name: operator for operator in graph.operators}
         self._index: int | None = None
+        self._blame: dict[str, int] = {}  # tensor -> the violation that later ones about it follow from
+        self._never_made: set[str] = set()
 
     # -- driving ------------------------------------------------------------------------------------------
 
     def run(self, instructions: Iterable[Instruction]) -> None:
         """Execute all instructions, then check what must hold at the end."""
+        instructions = tuple(instructions)
+        self._note_missing({i.operator for i in instructions if isinstance(i, Execute)})
         for self._index, instruction in enumerate(instructions):
             match instruction:
                 case Load(name, address):
@@ -97,21 +101,35 @@ class Machine:
                     self._free(name)
         self._index = None
         for pending in self._awaiting:
-            self._note(Verdict.ALLOCATION_UNUSED, f"{pending!r} is allocated and never written")
-        for operator in self.graph.operators:
-            if operator.name not in self._executed:
-                self._note(Verdict.NOT_EXECUTED, f"operator {operator.name!r} never executes")
+            self._note(Verdict.ALLOCATION_UNUSED, f"{pending!r} is allocated and never written", pending)
         for tensor in self.graph.of_kind(TensorKind.OUTPUT):
             if tensor.name not in self._off_chip:
-                self._note(Verdict.OUTPUT_NOT_STORED, f"graph output {tensor.name!r} has no off-chip copy at the end")
+                message = f"graph output {tensor.name!r} has no off-chip copy at the end"
+                self._note(Verdict.OUTPUT_NOT_STORED, message, tensor.name)
 
     @property
     def traffic(self) -> Traffic:
         """Bytes moved so far, against the graph's compulsory bytes."""
         return Traffic(self._loaded, self._stored, self._streamed, self.graph.compulsory_bytes())
 
-    def _note(self, verdict: Verdict, message: str) -> None:
-        self.violations.append(Violation(verdict, self._index, message))
+    def _note(self, verdict: Verdict, message: str, *about: str) -> None:
+        """Note a broken rule and the tensors it concerns; it follows from an earlier one about any of them."""
+        root = next((self._blame[name] for name in about if name in self._blame), None)
+        for name in about:
+            self._blame.setdefault(name, len(self.violations) if root is None else root)
+        self.violations.append(Violation(verdict, self._index, message, root))
+
+    def _note_missing(self, executed: set[str]) -> None:
+        """Operators that never execute come first: much follows from each."""
+        for operator in self.graph.operators:
+            if operator.name not in executed:
+                self._note(Verdict.NOT_EXECUTED, f"operator {operator.name!r} never executes", *operator.outputs)
+                self._never_made.update(operator.outputs)
+
+    def _settled(self, name: str) -> None:
+        """A tensor is where it should be: what is wrong with it from now on is something new."""
+        if name not in self._never_made:
+            self._blame.pop(name, None)
 
     # -- instructions -------------------------------------------------------------------------------------
 
@@ -122,13 +140,13 @@ class Machine:
         self._loaded += size
         self.transfers += 1
         if name not in self._off_chip:
-            self._note(Verdict.NO_OFF_CHIP_COPY, f"{name!r} is loaded, but was never stored")
+            self._note(Verdict.NO_OFF_CHIP_COPY, f"{name!r} is loaded, but was never stored", name)
         self._check_rows(name, "is loaded")
         if self._place(name, address):
             self._count(align_up(size, self.accelerator.alignment))
 
     def _allocate(self, name: str, address: int, operand: str | None) -> None:
-        if not self._known(name) or (operand is not None and not self._known(operand)):
+        if not self._known(name) or (operand is not None and not self._known(operand, name)):
             return
         if operand is None:
             if self._place(name, address):
@@ -136,17 +154,19 @@ class Machine:
                 self._awaiting[name] = None
             return
         if name in self._address:
-            self._note(Verdict.ALREADY_RESIDENT, f"{name!r} is in the scratchpad already")
+            self._note(Verdict.ALREADY_RESIDENT, f"{name!r} is in the scratchpad already", name)
             return
         if self._address.get(operand) != address or operand in self._awaiting:
             where = f"at {self._address[operand]}" if operand in self._address else "not in the scratchpad"
-            self._note(Verdict.IN_PLACE_MISPLACED, f"{name!r} takes over {operand!r} at {address}, which is {where}")
+            message = f"{name!r} takes over {operand!r} at {address}, which is {where}"
+            self._note(Verdict.IN_PLACE_MISPLACED, message, operand, name)
             if self._place(name, address):
                 self._count(self._space_of(name))
                 self._awaiting[name] = None
             return
         self._address[name] = address
         self._awaiting[name] = operand
+        self._settled(name)
 
     def _execute(self, name: str, streamed: tuple[str, ...]) -> None:
         operator = self._operators.get(name)
@@ -173,7 +193,7 @@ class Machine:
         for result in operator.outputs:
             self._write(operator, result, result in through)
         for other in list(self._awaiting):
-            self._note(Verdict.ALLOCATION_UNUSED, f"{other!r} is allocated, but {name!r} does not write it")
+            self._note(Verdict.ALLOCATION_UNUSED, f"{other!r} is allocated, but {name!r} does not write it", other)
             del self._awaiting[other]
 
     def _store(self, name: str) -> None:
@@ -182,7 +202,7 @@ class Machine:
         self._stored += self.graph.tensors[name].size_bytes
         self.transfers += 1
         if name not in self._address or name in self._awaiting:
-            self._note(Verdict.NOT_RESIDENT, f"{name!r} is stored, but is not in the scratchpad")
+            self._note(Verdict.NOT_RESIDENT, f"{name!r} is stored, but is not in the scratchpad", name)
             return
         self._off_chip.add(name)
 
@@ -190,10 +210,10 @@ class Machine:
         if not self._known(name):
             return
         if name not in self._address:
-            self._note(Verdict.NOT_RESIDENT, f"{name!r} is freed, but is not in the scratchpad")
+            self._note(Verdict.NOT_RESIDENT, f"{name!r} is freed, but is not in the scratchpad", name)
             return
         if name in self._awaiting:
-            self._note(Verdict.ALLOCATION_UNUSED, f"{name!r} is freed before it is written")
+            self._note(Verdict.ALLOCATION_UNUSED, f"{name!r} is freed before it is written", name)
             if self._awaiting.pop(name) is not None:
                 del self._address[name]
                 return
@@ -203,10 +223,12 @@ class Machine:
 
     # -- rules --------------------------------------------------------------------------------------------
 
-    def _known(self, name: str) -> bool:
+    def _known(self, name: str, result: str | None = None) -> bool:
+        """Whether a tensor is in the plan; ``result`` is what stays without an allocation where it is not."""
         if name in self.graph.tensors:
             return True
-        self._note(Verdict.UNKNOWN_NAME, f"tensor {name!r} is not in the plan")
+        about = (name,) if result is None else (name, result)
+        self._note(Verdict.UNKNOWN_NAME, f"tensor {name!r} is not in the plan", *about)
         return False
 
     def _space_of(self, name: str) -> int:
@@ -219,15 +241,19 @@ class Machine:
     def _place(self, name: str, address: int) -> bool:
         """Put a tensor at an address if that much is possible; note what is wrong with it."""
         if name in self._address:
-            self._note(Verdict.ALREADY_RESIDENT, f"{name!r} is in the scratchpad already, at {self._address[name]}")
+            message = f"{name!r} is in the scratchpad already, at {self._address[name]}"
+            self._note(Verdict.ALREADY_RESIDENT, message, name)
             return False
+        before = len(self.violations)
         end = address + self._space_of(name)
         if address % self.accelerator.alignment:
-            self._note(Verdict.MISALIGNED, f"{name!r} at {address} is not a multiple of {self.accelerator.alignment}")
+            message = f"{name!r} at {address} is not a multiple of {self.accelerator.alignment}"
+            self._note(Verdict.MISALIGNED, message, name)
         if address < 0 or end > self.accelerator.capacity_bytes:
             self._note(
                 Verdict.OUT_OF_BOUNDS,
                 f"{name!r} at [{address}, {end}) is outside [0, {self.accelerator.capacity_bytes})",
+                name,
             )
         if end > address:
             other = self._space.clash(address, end)
@@ -236,9 +262,13 @@ class Machine:
                 self._note(
                     Verdict.OVERLAP,
                     f"{name!r} at [{address}, {end}) overlaps {other!r} at [{start}, {start + self._space_of(other)})",
+                    name,
+                    other,
                 )
             self._space.add(address, end, name)
         self._address[name] = address
+        if len(self.violations) == before:
+            self._settled(name)
         return True
 
     def _vacate(self, name: str) -> None:
@@ -254,27 +284,27 @@ class Machine:
         for name in through:
             if name not in related:
                 self._note(
-                    Verdict.STREAMING_UNRELATED, f"{operator.name!r} streams {name!r}, neither operand nor result"
+                    Verdict.STREAMING_UNRELATED, f"{operator.name!r} streams {name!r}, neither operand nor result", name
                 )
             elif self.accelerator.operands == Operands.RESIDENT and not (
                 name in weights and self.accelerator.weights == Weights.STREAM
             ):
-                self._note(
-                    Verdict.STREAMING_FORBIDDEN, f"{operator.name!r} streams {name!r}, but operands must be resident"
-                )
+                message = f"{operator.name!r} streams {name!r}, but operands must be resident"
+                self._note(Verdict.STREAMING_FORBIDDEN, message, name)
 
     def _read(self, operator: Operator, name: str, through: bool) -> None:
         producer = self.graph.producer(name)
         if producer is not None and producer not in self._executed:
-            self._note(Verdict.WRONG_ORDER, f"{operator.name!r} reads {name!r} before {producer!r} has produced it")
+            message = f"{operator.name!r} reads {name!r} before {producer!r} has produced it"
+            self._note(Verdict.WRONG_ORDER, message, name)
         elif through:
             if name not in self._off_chip:
-                self._note(Verdict.NO_OFF_CHIP_COPY, f"{operator.name!r} streams {name!r}, which was never stored")
+                message = f"{operator.name!r} streams {name!r}, which was never stored"
+                self._note(Verdict.NO_OFF_CHIP_COPY, message, name)
             self._check_rows(name, f"is streamed by {operator.name!r}")
         elif name not in self._address or name in self._awaiting:
-            self._note(
-                Verdict.OPERAND_ABSENT, f"{operator.name!r} reads {name!r}, neither in the scratchpad nor streamed"
-            )
+            message = f"{operator.name!r} reads {name!r}, neither in the scratchpad nor streamed"
+            self._note(Verdict.OPERAND_ABSENT, message, name)
         if through:
             self._streamed += self.graph.tensors[name].size_bytes
             self.transfers += 1
@@ -286,7 +316,8 @@ class Machine:
             self._off_chip.add(name)
             return
         if name not in self._awaiting:
-            self._note(Verdict.RESULT_NOT_ALLOCATED, f"{operator.name!r} writes {name!r}: no allocation, not streamed")
+            message = f"{operator.name!r} writes {name!r}: no allocation, not streamed"
+            self._note(Verdict.RESULT_NOT_ALLOCATED, message, name)
             return
         operand = self._awaiting.pop(name)
         if operand is None:
@@ -294,7 +325,8 @@ class Machine:
         # In place: the result's bytes replace the operand's.
         tensors = self.graph.tensors
         if not self.accelerator.in_place:
-            self._note(Verdict.IN_PLACE_FORBIDDEN, f"{name!r} takes over {operand!r}, but in-place is off")
+            message = f"{name!r} takes over {operand!r}, but in-place is off"
+            self._note(Verdict.IN_PLACE_FORBIDDEN, message, name)
         elif not may_overwrite(operator, tensors[name], tensors[operand]):
             self._note(
                 Verdict.IN_PLACE_FORBIDDEN,
@@ -302,7 +334,7 @@ class Machine:
                 f"({tensors[operand].size_bytes} bytes)",
             )
         if operand not in self._address:
-            self._note(Verdict.IN_PLACE_MISPLACED, f"{name!r} takes over {operand!r}, which is gone")
+            self._note(Verdict.IN_PLACE_MISPLACED, f"{name!r} takes over {operand!r}, which is gone", operand, name)
             self._space.add(self._address[name], self._address[name] + self._space_of(name), name)
         else:
             self._check_not_lost(operand, f"is overwritten by {name!r}")
@@ -316,12 +348,13 @@ class Machine:
         rows = self.graph.tensors[name].rows
         for index in rows.indices if rows is not None else ():
             if index not in self._off_chip and (index not in self._address or index in self._awaiting):
-                self._note(Verdict.ROWS_UNKNOWN, f"{name!r} {how}, but {index!r}, which selects it, is nowhere")
+                message = f"{name!r} {how}, but {index!r}, which selects it, is nowhere"
+                self._note(Verdict.ROWS_UNKNOWN, message, index, name)
 
     def _check_not_lost(self, name: str, how: str) -> None:
         if name in self._off_chip:
             return
         if self._uses_left[name] > 0:
-            self._note(Verdict.TENSOR_LOST, f"{name!r} {how}, but {self._uses_left[name]} uses are to come")
+            self._note(Verdict.TENSOR_LOST, f"{name!r} {how}, but {self._uses_left[name]} uses are to come", name)
         elif self.graph.tensors[name].kind is TensorKind.OUTPUT:
-            self._note(Verdict.TENSOR_LOST, f"graph output {name!r} {how} before it was stored")
+            self._note(Verdict.TENSOR_LOST, f"graph output {name!r} {how} before it was stored", name)

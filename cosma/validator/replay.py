@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cosma.door as door
+from cosma.errors import PlanInvalidError
 from cosma.graph import Graph
 from cosma.plan.plan import Plan
 from cosma.validator.machine import Machine
@@ -28,11 +29,14 @@ def replay_instructions(graph: Graph, accelerator: Accelerator, instructions: It
     return ReplayReport(tuple(machine.violations), machine.traffic, machine.peak_bytes, machine.transfers)
 
 
-def replay(plan: Plan, graph: Graph | None = None, *, model: Path | str | None = None) -> ReplayReport:
+def replay(
+    plan: Plan, graph: Graph | None = None, *, model: Path | str | None = None, model_sha256: str | None = None
+) -> ReplayReport:
     """Check a plan, foreign ones as readily as our own.
 
-    Besides the rules for instructions, what the plan claims is checked: its traffic, its peak, and a
-    certificate that does not contradict itself.
+    Besides the rules for instructions, what the plan claims is checked: its traffic, its peak, and a certificate
+    that does not contradict itself. What it does not claim is counted all the same. Claims that an invalid list of
+    instructions cannot keep follow from its first violation.
 
     Parameters
     ----------
@@ -44,44 +48,107 @@ def replay(plan: Plan, graph: Graph | None = None, *, model: Path | str | None =
     model
         The ONNX file that the graph was read from: what operators depend on of tensors that were cut is then found
         from its nodes.
+    model_sha256
+        Hash of the file that the graph was read from, to tell a plan for another model.
     """
     door.instance(plan, Plan, "the plan")
     if graph is not None:
         door.instance(graph, Graph, "the graph")
     report = replay_instructions(plan.graph, plan.accelerator, plan.instructions)
     found = [*report.violations, *check_parts(plan.graph)]
-    for name in ("loaded", "stored", "streamed", "compulsory"):
-        claimed, counted = getattr(plan.traffic, name), getattr(report.traffic, name)
-        if claimed != counted:
-            found.append(
-                Violation(Verdict.TRAFFIC_MISMATCH, None, f"{name}: {claimed} bytes claimed, {counted} replayed")
-            )
-    if plan.peak_bytes != report.peak_bytes:
-        found.append(
-            Violation(
-                Verdict.PEAK_MISMATCH, None, f"peak: {plan.peak_bytes} bytes claimed, {report.peak_bytes} replayed"
-            )
-        )
-    bound = plan.certificate.lower_bound
-    if bound > report.traffic.noncompulsory or bound < 0:
-        found.append(
-            Violation(
-                Verdict.CERTIFICATE_MISMATCH,
-                None,
-                f"lower bound {bound} is not within 0 and the plan's own {report.traffic.noncompulsory} bytes",
-            )
+    root = 0 if report.violations else None
+
+    def note(verdict: Verdict, message: str) -> None:
+        found.append(Violation(verdict, None, message, root))
+
+    if "traffic" not in plan.not_claimed:
+        for name in ("loaded", "stored", "streamed", "compulsory"):
+            claimed, counted = getattr(plan.traffic, name), getattr(report.traffic, name)
+            if claimed != counted:
+                note(Verdict.TRAFFIC_MISMATCH, f"{name}: {claimed} bytes claimed, {counted} replayed")
+    if "peak" not in plan.not_claimed and plan.peak_bytes != report.peak_bytes:
+        note(Verdict.PEAK_MISMATCH, f"peak: {plan.peak_bytes} bytes claimed, {report.peak_bytes} replayed")
+    bound, achieved = plan.certificate.lower_bound, report.traffic.noncompulsory
+    if "certificate" not in plan.not_claimed and not 0 <= bound <= achieved:
+        note(
+            Verdict.CERTIFICATE_MISMATCH, f"lower bound {bound} is not within 0 and the plan's own {achieved} bytes"
         )
     if graph is not None:
-        found.extend(_coverage(replace(plan, graph=whole_graph(plan.graph)), graph))
+        found.extend(_coverage(replace(plan, graph=whole_graph(plan.graph)), graph, model_sha256, len(found)))
         if plan.graph.roots:
             needs = None if model is None else Needs.of_file(door.path(model, "model"))
             found.extend(unread_regions(plan.graph, graph, needs))
     return ReplayReport(tuple(found), report.traffic, report.peak_bytes, report.transfers)
 
 
-def _coverage(plan: Plan, graph: Graph) -> list[Violation]:
-    """Compare the plan's graph with the model's, operators matched by the ONNX nodes they cover or by name."""
+def counted(plan: Plan, report: ReplayReport) -> Plan:
+    """Fill in what a plan does not claim with what its replay counted."""
+    traffic = report.traffic if "traffic" in plan.not_claimed else plan.traffic
+    peak = report.peak_bytes if "peak" in plan.not_claimed else plan.peak_bytes
+    certificate = replace(plan.certificate, noncompulsory=traffic.noncompulsory)
+    return replace(plan, traffic=traffic, peak_bytes=peak, certificate=certificate)
+
+
+def examine(plan: Plan, name: str = "") -> tuple[Plan, ReplayReport]:
+    """Replay a plan that is to be shown: the plan with what it does not claim counted, and what the replay found.
+
+    ``name`` stands for the plan in messages; by default its model's.
+
+    Raises
+    ------
+    PlanInvalidError
+        If the plan speaks of tensors or operators that it does not have, so that there is nothing to show.
+    """
+    report = replay(plan)
+    if any(v.verdict in (Verdict.UNKNOWN_NAME, Verdict.STREAMING_UNRELATED) for v in report.violations):
+        raise invalid(name or plan.model_name, report)
+    if not report.valid:
+        # What an invalid plan says of itself is not repeated: the numbers shown are those that were counted.
+        plan = replace(plan, not_claimed=plan.not_claimed | {"traffic", "peak"})
+    return counted(plan, report), report
+
+
+def invalid(name: str, report: ReplayReport, limit: int = 20) -> PlanInvalidError:
+    """Make the error of a plan whose replay failed: a line, and the violations as details."""
+    count, roots = len(report.violations), len(report.roots)
+    plural = "s" if count != 1 else ""
+    folded = f", {count - roots} of which follow from others" if count > roots else ""
+    lines = [f"  {line}" for line in report.lines(limit)]
+    return PlanInvalidError(f"{name}: invalid, {count} violation{plural}{folded}").with_details(lines)
+
+
+#: Differences between a plan and its model that are shown each; more of them are one line.
+_MOST_DIFFERENCES = 3
+
+
+def _coverage(plan: Plan, graph: Graph, sha256: str | None, index: int) -> list[Violation]:
+    """Compare the plan's graph with the model's; a plan for another model is one root, whatever differs.
+
+    ``index`` is where the first violation found here will stand.
+    """
+    wrong, matching = _differences(plan, graph)
+    other_file = sha256 is not None and plan.model_sha256 is not None and sha256 != plan.model_sha256
+    if not wrong or (len(wrong) <= _MOST_DIFFERENCES and not other_file):
+        return [Violation(Verdict.MODEL_MISMATCH, None, message) for message in wrong]
+    hashes = "hash differs" if other_file else "no hash to compare" if plan.model_sha256 is None else "hash is the same"
+    if sha256 is None:
+        hashes = "no hash to compare"
+    total = max(len(graph.operators), len(plan.graph.operators))
+    what = "made for another model" if other_file or matching < total / 2 else "does not cover the model"
+    root = f"{what}: {matching} of {total} operators match; {hashes}; first, {wrong[0]}"
+    return [
+        Violation(Verdict.MODEL_MISMATCH, None, root),
+        *(Violation(Verdict.MODEL_MISMATCH, None, message, index) for message in wrong),
+    ]
+
+
+def _differences(plan: Plan, graph: Graph) -> tuple[list[str], int]:
+    """What differs between two graphs, and how many operators of the model are in the plan as they are.
+
+    Operators are matched by their results.
+    """
     wrong: list[str] = []
+    matching = 0
     theirs = plan.graph.tensors
     needed = {name for operator in graph.operators for name in (*operator.operands, *operator.outputs)}
     for name in sorted(needed):
@@ -106,5 +173,7 @@ def _coverage(plan: Plan, graph: Graph) -> list[Violation]:
             wrong.append(f"operator {operator.name!r} reads other tensors in the model than in the plan")
         elif match.type != operator.type:
             wrong.append(f"operator {operator.name!r} is a {operator.type} in the model, a {match.type} in the plan")
+        else:
+            matching += 1
     wrong.extend(f"operator {operator.name!r} is not in the model" for operator in planned.values())
-    return [Violation(Verdict.MODEL_MISMATCH, None, message) for message in wrong]
+    return wrong, matching

@@ -54,11 +54,15 @@ class Violation:
         Index of the instruction that broke it; None for rules about the plan as a whole.
     message
         What, where, needed against found.
+    follows
+        Index, among all violations of the replay, of the one that this one follows from: an operand that is absent
+        because its load is missing is missed by every reader. None for a root.
     """
 
     verdict: Verdict
     instruction: int | None
     message: str
+    follows: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdict", door.choice(Verdict, self.verdict, "violation: verdict"))
@@ -112,3 +116,23 @@ class ReplayReport:
     def valid(self) -> bool:
         """Whether no rule was broken."""
         return not self.violations
+
+    @property
+    def roots(self) -> tuple[tuple[Violation, int], ...]:
+        """Violations that follow from no other, each with the number of those that follow from it."""
+        counts: dict[int, int] = {i: 0 for i, v in enumerate(self.violations) if v.follows is None}
+        for violation in self.violations:
+            if violation.follows is not None:
+                counts[violation.follows] += 1
+        return tuple((self.violations[i], count) for i, count in counts.items())
+
+    def lines(self, limit: int | None = None) -> list[str]:
+        """Write the violations for people: a line for each root, at most ``limit``, and what follows as a count."""
+        roots = self.roots
+        lines = [
+            str(root) + (f" (and {count} that follow{'s' if count == 1 else ''} from it)" if count else "")
+            for root, count in roots[:limit]
+        ]
+        if limit is not None and len(roots) > limit:
+            lines.append(f"and {len(roots) - limit} more")
+        return lines

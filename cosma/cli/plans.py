@@ -1,0 +1,45 @@
+"""Plans as commands take them: replayed before anything is said of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cosma.plan import Plan
+
+
+def load_valid_plan(path: Path) -> Plan:
+    """Read a plan and replay it; what the file does not claim is counted.
+
+    Raises
+    ------
+    PlanInvalidError
+        If the replay fails; its details say how.
+    """
+    from cosma.plan.file import load_plan
+    from cosma.validator import counted, invalid, replay
+
+    plan = load_plan(path)
+    report = replay(plan)
+    if not report.valid:
+        raise invalid(str(path), report)
+    return counted(plan, report)
+
+
+def reservations(plan: Plan) -> list[str]:
+    """What must be said of a valid plan wherever it is shown: a clock cut it short, a bound is only claimed."""
+    from cosma.report.facts import CUT_SHORT
+    from cosma.units import format_size
+
+    said = []
+    if plan.stopped_by is not None:
+        said.append(f"{CUT_SHORT[plan.stopped_by]}, so this plan is not reproducible")
+    if plan.certificate.claimed and plan.traffic.noncompulsory:
+        if "certificate" in plan.not_claimed:
+            said.append("the file claims no lower bound; `cosma check --prove` computes one")
+        else:
+            bound = format_size(plan.certificate.lower_bound)
+            said.append(f"the lower bound of {bound} is the file's claim; `cosma check --prove` computes one")
+    return said
