@@ -72,6 +72,10 @@ def single_node(
     return helper.make_model(graph, opset_imports=opsets, ir_version=max(3, min(model.ir_version, _IR_VERSION)))
 
 
+#: Where ONNX Runtime knows the scales in advance, it expects ONNX's rounding of the size and yields its own.
+_SIZED_AT_RUN_TIME = frozenset({"Resize", "Upsample"})
+
+
 def _operands(
     model: Model, node: Node, feeds: Mapping[str, Array]
 ) -> tuple[list[NodeProto], dict[str, Array], list[TensorProto]]:
@@ -87,7 +91,7 @@ def _operands(
             elements = [element.root for element in value.elements]
             before.append(_sequence(value, elements, name))
             inputs |= {root: feeds[root] for root in elements}
-        elif name in feeds and value is not None and model.is_parameter(value):
+        elif name in feeds and node.type not in _SIZED_AT_RUN_TIME and value is not None and model.is_parameter(value):
             fixed.append(numpy_helper.from_array(feeds[name], name))
         elif name in feeds:
             inputs[name] = feeds[name]
