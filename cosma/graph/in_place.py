@@ -1,7 +1,8 @@
 """Which operators may write a result over an operand.
 
 An operator works in place where every element of the result depends only on the elements at the same position of
-the operand that is overwritten, and the result is no larger than that operand. The table of operators is in
+the operand that is overwritten, and the result is no larger than that operand. A part may go over the part at the same
+place of another root. The table of operators is in
 :mod:`cosma.graph.semantics`.
 """
 
@@ -19,6 +20,8 @@ def may_overwrite(operator: Operator, result: Tensor, operand: Tensor) -> bool:
     """
     if not is_elementwise(operator) or result.name not in operator.outputs:
         return False
+    if not _at_same_place(result, operand):
+        return False
     if operand.name not in operator.operands or result.size_bytes > operand.size_bytes:
         return False
     if operand.shape is not None and result.shape is not None and operand.shape != result.shape:
@@ -27,6 +30,15 @@ def may_overwrite(operator: Operator, result: Tensor, operand: Tensor) -> bool:
     if operand.name != operator.operands[0] and rules == {Overwrite.FIRST}:
         return False
     return Overwrite.SAME_WIDTH not in rules or result.size_bytes == operand.size_bytes
+
+
+def _at_same_place(result: Tensor, operand: Tensor) -> bool:
+    """Whether parts lie at the same place of their roots; tensors that are no parts always do."""
+    if result.region is None and operand.region is None:
+        return True
+    if result.region is None or operand.region is None:
+        return False
+    return (result.region.start, result.region.stop) == (operand.region.start, operand.region.stop)
 
 
 def in_place_operands(operator: Operator, result: Tensor, operands: list[Tensor]) -> list[Tensor]:

@@ -206,6 +206,8 @@ class Operator:
     reads
         Boxes of operands outside of which the operator depends on nothing; of an operand without any, it may depend
         on all.
+    tile
+        For a tile, its region of the result of the untiled operator that the region's root names.
 
     Raises
     ------
@@ -224,6 +226,7 @@ class Operator:
     attributes: Attributes = ()
     fused: tuple[Part, ...] = ()
     reads: tuple[Region, ...] = ()
+    tile: Region | None = None
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -240,6 +243,7 @@ class Operator:
             attributes: GivenAttributes = ...,
             fused: Iterable[Part] = ...,
             reads: Iterable[Region] = ...,
+            tile: Region | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -255,6 +259,8 @@ class Operator:
         put(self, "domain", door.text(self.domain, f"{where}: domain", error=GraphError))
         put(self, "attributes", _attributes(self.attributes, f"{where}: attributes"))
         put(self, "reads", door.sequence(self.reads, Region, f"{where}: reads", error=GraphError))
+        if self.tile is not None:
+            door.instance(self.tile, Region, f"{where}: tile", error=GraphError)
         put(self, "fused", door.sequence(self.fused, Part, f"{where}: fused", error=GraphError))
         if self.macs is not None:
             put(self, "macs", door.integer(self.macs, f"{where}: macs", least=0, most=door.UNLIMITED, error=GraphError))

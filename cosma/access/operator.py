@@ -1,0 +1,154 @@
+"""Access of an operator of a graph, which may stand for several nodes: from its results back to the tensors it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cosma.access.boxes import Box, hull, through_reshape, whole
+from cosma.access.site import Argument, Barrier, NodeSite, Shape
+from cosma.access.table import access_of
+from cosma.graph import Graph, Operator
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAccess:
+    """What regions of an operator's results depend on.
+
+    Attributes
+    ----------
+    operator
+        The operator.
+    chain
+        Its nodes in the order they compute, those that dequantise its operands included; empty for a barrier.
+    shapes
+        Shape of every tensor that it touches.
+    """
+
+    operator: Operator
+    chain: tuple[NodeSite, ...]
+    shapes: Mapping[str, Shape]
+
+    @property
+    def result(self) -> str:
+        """The result whose regions tiles are."""
+        return self.operator.outputs[0]
+
+    def cuts(self) -> tuple[bool, ...]:
+        """Axes of the result along which the operator can be cut."""
+        shape = self.shapes.get(self.result, ())
+        if not self.chain:
+            return (False,) * len(shape)
+        found = [True] * len(shape)
+        for node in self.chain:
+            if self._inner(node):
+                continue  # dequantises an operand: it follows what reads it
+            rule = access_of(node.site)
+            if isinstance(rule, Barrier) or node.site.results[0] != shape:
+                return (False,) * len(shape)
+            found = [a and b for a, b in zip(found, rule.cuts(node.site), strict=True)]
+        return tuple(found)
+
+    def _inner(self, node: NodeSite) -> bool:
+        """Whether a node stands before the first that gives the operator its shape: it dequantises."""
+        return node.site.part.type == "DequantizeLinear" and node.results[0] != self.result
+
+    def reads(self, box: Box) -> dict[str, Box]:
+        """Region of each tensor that a region of the result depends on; tensors that are not read are left out."""
+        if not self.chain:
+            return {name: whole(self.shapes[name]) for name in self.operator.operands if name in self.shapes}
+        wanted: dict[str, list[Box]] = {self.result: [box]}
+        found: dict[str, list[Box]] = {}
+        for node in reversed(self.chain):
+            boxes = [b for name in node.results if name for b in wanted.get(name, [])]
+            if not boxes:
+                continue
+            region = hull(boxes)
+            for argument, read in zip(node.operands, access_of(node.site).reads(node.site, region), strict=False):
+                if argument is not None and read is not None:
+                    self._note(argument, read, wanted, found)
+        return {name: hull(boxes) for name, boxes in found.items()}
+
+    def _note(
+        self, argument: Argument, read: Box, wanted: dict[str, list[Box]], found: dict[str, list[Box]]
+    ) -> None:
+        if argument.constant:
+            for name in argument.stored:
+                if name in self.shapes:
+                    same = self.shapes[name] == argument.shape
+                    found.setdefault(name, []).append(read if same else whole(self.shapes[name]))
+            return
+        if argument.value in self.shapes and argument.value in self.operator.inputs:
+            shape = self.shapes[argument.value]
+            found.setdefault(argument.value, []).append(through_reshape(read, argument.shape, shape))
+            return
+        inner = next((n for n in self.chain if argument.value in n.results), None)
+        if inner is not None:
+            shape = inner.site.results[inner.results.index(argument.value)] or ()
+            wanted.setdefault(argument.value, []).append(through_reshape(read, argument.shape, shape))
+
+
+def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Operator) -> OperatorAccess:
+    """Build the access of an operator; a barrier where its nodes are not known or not covered by a rule.
+
+    Parameters
+    ----------
+    graph
+        The graph, fused and quantised or not.
+    sites
+        Nodes of the model by first result, as :class:`cosma.frontend.LoadedModel` has them.
+    operator
+        One of the graph's operators.
+    """
+    shapes = {
+        name: shape
+        for name in (*operator.operands, *operator.outputs)
+        if (shape := graph.tensors[name].shape) is not None
+    }
+    barrier = OperatorAccess(operator, (), shapes)
+    complete = len(shapes) == len(operator.operands) + len(operator.outputs)
+    known = [sites[name] for name in operator.covers if name in sites]
+    if not known or not complete:
+        return barrier
+    if len(operator.outputs) > 1 and any(shapes[name] != shapes[operator.outputs[0]] for name in operator.outputs):
+        return barrier
+    makers = {name: node for node in sites.values() for name in node.results if name} if _reads_inside(
+        known, operator
+    ) else {}
+    chain = _with_dequantisers(known, operator, makers)
+    readable = {*operator.operands, *(name for node in chain for name in node.results)}
+    for node in chain:
+        for argument in node.operands:
+            if argument is None:
+                continue
+            if argument.constant:
+                continue
+            if argument.value not in readable:
+                return barrier
+    if operator.outputs[0] not in {name for node in chain for name in node.results}:
+        return barrier
+    return OperatorAccess(operator, chain, shapes)
+
+
+def _reads_inside(known: list[NodeSite], operator: Operator) -> bool:
+    """Whether a node reads a value that neither the operator's operands nor its own nodes hold."""
+    held = {*operator.operands, *(name for node in known for name in node.results)}
+    return any(a is not None and not a.constant and a.value not in held for node in known for a in node.operands)
+
+
+def _with_dequantisers(
+    known: list[NodeSite], operator: Operator, makers: Mapping[str, NodeSite]
+) -> tuple[NodeSite, ...]:
+    """Put before the nodes those that dequantise operands and that other operators cover."""
+    chain = list(known)
+    held = {*operator.operands, *(name for node in chain for name in node.results)}
+    front: list[NodeSite] = []
+    for node in known:
+        for argument in node.operands:
+            if argument is None or argument.constant or argument.value in held:
+                continue
+            maker = makers.get(argument.value)
+            if maker is not None and maker.site.part.type == "DequantizeLinear":
+                front.append(maker)
+                held.update(maker.results)
+    return (*front, *chain)

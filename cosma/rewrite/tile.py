@@ -1,0 +1,243 @@
+"""Operators cut into tiles: a graph of tiles over parts of tensors.
+
+A tensor is cut at the union of its producer's and its readers' boundaries, so that parts are exact: a halo row that two
+tiles read is a part of its own, and keeping it is nothing but residency. Nothing is computed twice. Work and memory
+are linear in tiles and in what they touch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from math import prod
+
+from cosma.access import Box, NodeSite, whole
+from cosma.access.boxes import box_shape
+from cosma.access.operator import OperatorAccess, operator_access
+from cosma.errors import InputError
+from cosma.graph import Graph, Operator, Region, Tensor
+from cosma.graph.dtypes import size_of, width_bits
+from cosma.rewrite.lineage import Lineage, Rewritten
+from cosma.rewrite.tiling import Tiling
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """One tile before names are given: its operator, its region, and what it reads."""
+
+    access: OperatorAccess
+    box: Box
+    reads: Mapping[str, Box]
+    number: int
+
+
+def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritten:
+    """Cut operators into tiles and tensors into the parts that tiles touch.
+
+    Operators come depth first by tiles: those that a tile needs stand right before it.
+
+    Parameters
+    ----------
+    graph
+        The graph, fused or not; none of its operators is a tile already.
+    sites
+        Nodes of the model by first result.
+    tiling
+        Cuts by operator.
+
+    Raises
+    ------
+    InputError
+        If an operator is unknown, or cannot be cut along an axis.
+    """
+    cut = [name for name, axes in tiling.cuts.items() if any(axes)]
+    for name in cut:
+        if not any(name == operator.name for operator in graph.operators):
+            raise InputError(f"tiling: the graph has no operator {name!r}")
+    if not cut:
+        return Rewritten(graph, Lineage.identity(graph))
+    tiles = [
+        one for operator in graph.operators for one in _tiles_of(operator_access(graph, sites, operator), graph, tiling)
+    ]
+    grids = _grids(graph, tiles)
+    parts = {name: grid for name, grid in grids.items() if grid.count > 1}
+    taken = set(graph.tensors)
+    tensors = {
+        tensor.name: _parts_of(tensor, parts[tensor.name], taken) if tensor.name in parts else (tensor,)
+        for tensor in graph.tensors.values()
+    }
+    made = [_operator(one, graph, tensors, parts) for one in tiles]
+    segment_of = _segment_numbers(graph, tiling)
+    order = _depth_first(made, [segment_of[one.access.operator.name] for one in tiles])
+    roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
+    rewritten = Graph([part for held in tensors.values() for part in held], [made[i] for i in order], graph.name, roots)
+    lineage = Lineage(
+        {made[i].name: (tiles[i].access.operator.name,) for i in order},
+        parts={name: tuple(part.name for part in tensors[name]) for name in parts},
+    )
+    return Rewritten(rewritten, lineage)
+
+
+def _tiles_of(access: OperatorAccess, graph: Graph, tiling: Tiling) -> list[_Tile]:
+    shape = access.shapes.get(access.result)
+    name = access.operator.name
+    if shape is None or name not in tiling.cuts:
+        all_read = {t: whole(s) for t, s in access.shapes.items() if t in access.operator.operands}
+        return [_Tile(access, whole(shape or ()), all_read, 0)]
+    allowed = access.cuts()
+    for axis, positions in enumerate(tiling.cuts[name]):
+        if positions and not (axis < len(allowed) and allowed[axis]):
+            raise InputError(
+                f"tiling: operator {name!r} ({access.operator.type}) cannot be cut along axis {axis} of its result "
+                f"{list(shape)}; "
+                + (f"it can along {[i for i, a in enumerate(allowed) if a]}" if any(allowed) else "it is a barrier")
+            )
+    boxes = tiling.boxes(name, shape)
+    return [_Tile(access, box, access.reads(box), i if len(boxes) > 1 else 0) for i, box in enumerate(boxes)]
+
+
+class _Grid:
+    """Boundaries of a tensor along each axis, and the parts between them in row-major order."""
+
+    __slots__ = ("counts", "edges", "spans")
+
+    def __init__(self, edges: Sequence[Sequence[int]]) -> None:
+        self.edges = [sorted(set(axis)) for axis in edges]
+        self.spans = [list(pairwise(axis)) for axis in self.edges]
+        self.counts = [len(axis) for axis in self.spans]
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return prod(self.counts)
+
+    def boxes(self) -> list[Box]:
+        """All parts."""
+        return [tuple(box) for box in product(*self.spans)]
+
+    def inside(self, box: Box) -> list[int]:
+        """Numbers of the parts that a box consists of."""
+        ranges = [
+            range(bisect_left(axis, start), bisect_left(axis, stop))
+            for axis, (start, stop) in zip(self.edges, box, strict=True)
+        ]
+        found = [0]
+        for axis, count in zip(ranges, self.counts, strict=True):
+            found = [number * count + i for number in found for i in axis]
+        return found
+
+
+def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
+    edges: dict[str, list[set[int]]] = {}
+
+    def note(name: str, box: Box) -> None:
+        tensor = graph.tensors[name]
+        if tensor.shape is None or tensor.region is not None or not _can_be_cut(tensor):
+            return
+        axes = edges.setdefault(name, [{0, size} for size in tensor.shape])
+        for axis, span in zip(axes, box, strict=True):
+            axis.update(span)
+
+    for one in tiles:
+        for name in one.access.operator.outputs:
+            if graph.tensors[name].shape is not None:
+                note(name, _result_box(one, name))
+        for name, box in one.reads.items():
+            note(name, box)
+    return {name: _Grid([sorted(axis) for axis in axes]) for name, axes in edges.items()}
+
+
+def _can_be_cut(tensor: Tensor) -> bool:
+    return tensor.dtype is not None and width_bits(tensor.dtype) >= 8 and tensor.size_bytes > 0 and tensor.rows is None
+
+
+def _result_box(one: _Tile, name: str) -> Box:
+    """Region of a result that a tile writes: all results of one operator have one shape."""
+    return one.box if one.access.shapes.get(name) == one.access.shapes.get(one.access.result) else whole(
+        one.access.shapes.get(name, ())
+    )
+
+
+def _parts_of(root: Tensor, grid: _Grid, taken: set[str]) -> tuple[Tensor, ...]:
+    assert root.shape is not None
+    assert root.dtype is not None
+    parts = []
+    for box in grid.boxes():
+        region = Region(root.name, tuple(a for a, _ in box), tuple(b for _, b in box))
+        name = region.label(root.shape)
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        shape = box_shape(box)
+        parts.append(replace(root, name=name, shape=shape, size_bytes=size_of(shape, root.dtype), region=region))
+    return tuple(parts)
+
+
+def _operator(
+    one: _Tile, graph: Graph, tensors: Mapping[str, Sequence[Tensor]], parts: Mapping[str, _Grid]
+) -> Operator:
+    operator, shape = one.access.operator, one.access.shapes.get(one.access.result)
+
+    def touched(name: str, box: Box | None) -> list[str]:
+        if name not in parts:
+            return [name]
+        assert box is not None
+        return [tensors[name][i].name for i in parts[name].inside(box)]
+
+    def read(names: Sequence[str]) -> tuple[str, ...]:
+        # What a tile does not read (an operand of Concat outside its region) is no operand of it.
+        return tuple(part for name in names if name in one.reads or name not in one.access.shapes
+                     for part in touched(name, one.reads.get(name)))  # fmt: skip
+
+    outputs = tuple(part for name in operator.outputs for part in touched(name, _result_box(one, name)))
+    changed = replace(operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights), reads=())
+    if shape is None or one.box == whole(shape):
+        return changed
+    region = Region(operator.name, tuple(a for a, _ in one.box), tuple(b for _, b in one.box))
+    share = prod(box_shape(one.box))
+    macs = None if operator.macs is None else operator.macs * share // max(1, prod(shape))
+    return replace(changed, name=region.label(shape), macs=macs, tile=region)
+
+
+def _segment_numbers(graph: Graph, tiling: Tiling) -> dict[str, int]:
+    """Number of each operator's segment; numbers ascend in the order segments run."""
+    if not tiling.segments:
+        return {operator.name: 0 for operator in graph.operators}
+    named = {name: i for i, names in enumerate(tiling.segments) for name in names}
+    last: dict[int, int] = {}
+    for operator in graph.operators:
+        if operator.name in named:
+            last[named[operator.name]] = graph.operator_index(operator.name)
+    # A segment stands where its last operator stands in the graph.
+    return {o.name: last[named[o.name]] if o.name in named else graph.operator_index(o.name) for o in graph.operators}
+
+
+def _depth_first(operators: Sequence[Operator], segment_of: Sequence[int]) -> list[int]:
+    """Order tiles so that within a segment what a tile needs stands right before it: a line buffer's order.
+
+    Where segments depend on each other in a circle, what is needed comes first, whatever its segment.
+    """
+    maker = {name: i for i, operator in enumerate(operators) for name in operator.outputs}
+    needs = [sorted({maker[name] for name in operator.inputs if name in maker}) for operator in operators]
+    read_within = {n for v, row in enumerate(needs) for n in row if segment_of[n] == segment_of[v]}
+    # First the tiles that nothing of their segment reads: they draw the others after them.
+    sinks = sorted(range(len(operators)), key=lambda v: (segment_of[v], v in read_within, v))
+    done = [False] * len(operators)
+    order: list[int] = []
+    for sink in sinks:
+        stack = [(sink, 0)]
+        while stack:
+            v, position = stack.pop()
+            if done[v]:
+                continue
+            while position < len(needs[v]) and done[needs[v][position]]:
+                position += 1
+            if position < len(needs[v]):
+                stack.append((v, position + 1))
+                stack.append((needs[v][position], 0))
+                continue
+            done[v] = True
+            order.append(v)
+    return order
