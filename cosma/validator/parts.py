@@ -66,13 +66,56 @@ def check_parts(graph: Graph) -> list[Violation]:
 
 
 def _half_written(graph: Graph) -> list[Violation]:
-    """Find operators that write some parts of a root and leave the others to another."""
+    """Find roots whose parts different operators write; the tiles of one operator may share them out."""
     found = []
     for name, parts in parts_by_root(graph).items():
         producers = sorted({str(graph.producer(part.name)) for part in parts})
-        if len(producers) > 1:
+        if len(producers) > 1 and len({_untiled(graph, producer) for producer in producers}) > 1:
             message = f"parts of {name!r} are written by {' and '.join(map(repr, producers[:3]))}"
             found.append(Violation(Verdict.PARTS_MISSING, None, f"{message}; one operator writes them all"))
+    return found
+
+
+def _untiled(graph: Graph, name: str) -> str:
+    """Operator that a tile is of; the operator itself where it is no tile."""
+    if name == "None":
+        return name
+    box = graph.operator(name).tile
+    return name if box is None else box.root
+
+
+def check_tiles(graph: Graph) -> list[Violation]:
+    """Check that the tiles of every operator are disjoint, cover its result, and write just that."""
+    tiles: dict[str, list[Operator]] = {}
+    for operator in graph.operators:
+        if operator.tile is not None:
+            tiles.setdefault(operator.tile.root, []).append(operator)
+    found = []
+    for name, own in tiles.items():
+        boxes = [one.tile for one in own if one.tile is not None]
+        results = {part.region.root for one in own for t in one.outputs if (part := graph.tensors[t]).region is not None}
+        shapes = {graph.roots[root].shape for root in results}
+        if len(shapes) != 1 or any(graph.tensors[t].region is None for one in own for t in one.outputs):
+            message = f"tiles of {name!r} write tensors that are no parts of results of one shape"
+            found.append(Violation(Verdict.TILES_WRONG, None, message))
+            continue
+        shape = next(iter(shapes)) or ()
+        whole = np.zeros(shape, dtype=np.int8)
+        inside = [box for box in boxes if box.is_within(shape)]
+        for box in inside:
+            whole[box.slices] += 1
+        if len(inside) < len(boxes) or (whole != 1).any():
+            message = f"tiles of {name!r} cover {int((whole == 1).sum())} of {whole.size} elements of its result once"
+            found.append(Violation(Verdict.TILES_WRONG, None, message))
+        for one in own:
+            assert one.tile is not None
+            for root in results:
+                written = [r for t in one.outputs if (r := graph.tensors[t].region) is not None and r.root == root]
+                if sum(r.count for r in written) != one.tile.count or any(
+                    r.overlap(one.tile) != r.count for r in written
+                ):
+                    message = f"tile {one.name!r} does not write its own region of {root!r}"
+                    found.append(Violation(Verdict.TILES_WRONG, None, message))
     return found
 
 
@@ -107,12 +150,19 @@ def whole_graph(graph: Graph) -> Graph:
     def merged(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(root_of.get(name, name) for name in names))
 
-    operators = [
-        replace(o, inputs=merged(o.inputs), outputs=merged(o.outputs), weights=merged(o.weights))
-        for o in graph.operators
-    ]
+    operators: dict[str, Operator] = {}
+    for o in graph.operators:
+        name = o.name if o.tile is None else o.tile.root
+        first = operators.get(name)
+        joined = o if first is None else replace(
+            o, inputs=first.inputs + o.inputs, outputs=first.outputs + o.outputs, weights=first.weights + o.weights
+        )  # fmt: skip
+        operators[name] = replace(
+            joined, name=name, tile=None, macs=None,
+            inputs=merged(joined.inputs), outputs=merged(joined.outputs), weights=merged(joined.weights),
+        )  # fmt: skip
     tensors = [tensor for tensor in graph.tensors.values() if tensor.region is None]
-    return Graph((*tensors, *graph.roots.values()), operators, graph.name)
+    return Graph((*tensors, *graph.roots.values()), operators.values(), graph.name)
 
 
 def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> list[Violation]:
@@ -131,6 +181,8 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
     parts = parts_by_root(planned)
     found = []
     for operator, whole in zip(planned.operators, _same_order(planned), strict=True):
+        if operator.tile is not None:
+            continue
         theirs = by_results.get(whole.outputs)
         for name in whole.inputs:
             if name not in parts:
@@ -151,7 +203,7 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
 def _same_order(planned: Graph) -> list[Operator]:
     """The operators of the whole graph in the order of the planned one."""
     whole = whole_graph(planned)
-    return [whole.operator(operator.name) for operator in planned.operators]
+    return [whole.operator(o.name if o.tile is None else o.tile.root) for o in planned.operators]
 
 
 def _needed(

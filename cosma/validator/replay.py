@@ -11,7 +11,7 @@ from cosma.graph import Graph
 from cosma.plan.plan import Plan
 from cosma.validator.machine import Machine
 from cosma.validator.needs import Needs
-from cosma.validator.parts import check_parts, unread_regions, whole_graph
+from cosma.validator.parts import check_parts, check_tiles, unread_regions, whole_graph
 from cosma.validator.verdicts import ReplayReport, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def replay(
     if graph is not None:
         door.instance(graph, Graph, "the graph")
     report = replay_instructions(plan.graph, plan.accelerator, plan.instructions)
-    found = [*report.violations, *check_parts(plan.graph)]
+    found = [*report.violations, *check_parts(plan.graph), *check_tiles(plan.graph)]
     root = 0 if report.violations else None
 
     def note(verdict: Verdict, message: str) -> None:

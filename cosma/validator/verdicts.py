@@ -35,6 +35,7 @@ class Verdict(door.Choice):
     PART_SIZE = "part-size"  # a part has not its share of its root's bytes, or another kind than its root
     PARTS_OVERLAP = "parts-overlap"  # two parts of a root share elements
     PARTS_MISSING = "parts-missing"  # the parts of a root do not cover it, or no one operator writes them all
+    TILES_WRONG = "tiles-wrong"  # tiles of an operator do not cover its result once, or write something else
     REGION_UNREAD = "region-unread"  # an operator depends on elements of a root that no part it reads holds
     TRAFFIC_MISMATCH = "traffic-mismatch"  # what the plan says it costs is not what it costs
     PEAK_MISMATCH = "peak-mismatch"

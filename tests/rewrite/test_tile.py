@@ -25,7 +25,9 @@ def weight(name: str, *shape: int) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
 
 
-def network(tmp_path: Path, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], shape: list[int]) -> LoadedModel:
+def network(
+    tmp_path: Path, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], shape: list[int]
+) -> LoadedModel:  # fmt: skip
     graph = helper.make_graph(
         nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [onnx.ValueInfoProto(name="y")], weights,
@@ -74,7 +76,7 @@ def test_tiles_cover_results_once_and_read_what_they_need(residual: LoadedModel,
     new = made.graph
     assert sum(o.macs or 0 for o in new.operators) == sum(o.macs or 0 for o in graph.operators)
     for name, root in new.roots.items():
-        parts = new.parts(name)
+        parts = new.parts_of(name)
         assert sum(part.size_bytes for part in parts) == root.size_bytes
         covered = np.zeros(root.shape, dtype=int)
         for part in parts:
@@ -92,10 +94,10 @@ def test_tiles_cover_results_once_and_read_what_they_need(residual: LoadedModel,
         for one, box in zip(tiles, boxes, strict=True):
             for name, need in access.reads(box).items():
                 if name in new.roots:
-                    held = [p for p in new.parts(name) if p.name in one.operands]
+                    held = [p for p in new.parts_of(name) if p.name in one.operands]
                     inside = [
                         intersection(tuple(zip(p.region.start, p.region.stop, strict=True)), need)
-                        for p in new.parts(name) if p.region is not None
+                        for p in new.parts_of(name) if p.region is not None
                     ]  # fmt: skip
                     assert sum(prod(b - a for a, b in i) for i in inside if i) == prod(b - a for a, b in need)
                     assert sum(p.region.count for p in held if p.region is not None) == prod(b - a for a, b in need)
@@ -106,7 +108,7 @@ def test_tiles_cover_results_once_and_read_what_they_need(residual: LoadedModel,
 def test_halo_rows_are_parts_of_their_own(residual: LoadedModel) -> None:
     rows = ((), (), (8,), ())
     made = tile(residual.graph, residual.sites, Tiling({"c1": rows, "r1": rows, "c2": rows})).graph
-    assert [p.region.start[2] for p in made.parts("b") if p.region] == [0, 7, 8, 9]
+    assert [p.region.start[2] for p in made.parts_of("b") if p.region] == [0, 7, 8, 9]
     c2 = [o for o in made.operators if o.tile is not None and o.tile.root == "c2"]
     assert [o.name for o in c2] == ["c2[:, :, 0:8, :]", "c2[:, :, 8:16, :]"]
     assert c2[0].inputs == ("b[:, :, 0:7, :]", "b[:, :, 7, :]", "b[:, :, 8, :]")
@@ -151,7 +153,7 @@ def test_parts_may_go_over_parts_at_the_same_place(residual: LoadedModel) -> Non
         ({"c1": ((4,),)}, "4 axes"),
     ],
 )
-def test_wrong_tilings_are_refused(residual: LoadedModel, cuts: dict[str, tuple[tuple[int, ...], ...]], says: str) -> None:
+def test_wrong_tilings_are_refused(residual: LoadedModel, cuts: dict[str, tuple[tuple[int, ...], ...]], says: str):
     with pytest.raises(InputError, match=says):
         tile(residual.graph, residual.sites, Tiling(cuts))
 
