@@ -1,4 +1,4 @@
-"""Access of an operator of a graph, which may stand for several nodes: from its results back to the tensors it reads."""
+"""Access of an operator of a graph, which may stand for several nodes: from results back to the tensors it reads."""
 
 from __future__ import annotations
 

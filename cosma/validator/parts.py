@@ -93,7 +93,7 @@ def check_tiles(graph: Graph) -> list[Violation]:
     found = []
     for name, own in tiles.items():
         boxes = [one.tile for one in own if one.tile is not None]
-        results = {part.region.root for one in own for t in one.outputs if (part := graph.tensors[t]).region is not None}
+        results = {r.root for one in own for t in one.outputs if (r := graph.tensors[t].region) is not None}
         shapes = {graph.roots[root].shape for root in results}
         if len(shapes) != 1 or any(graph.tensors[t].region is None for one in own for t in one.outputs):
             message = f"tiles of {name!r} write tensors that are no parts of results of one shape"
