@@ -14,8 +14,11 @@ What counts as what, decided once here for every model:
   of padding; see :mod:`~cosma.frontend.parameters`) are no memory traffic; scalars that are data are.
 - **Dead** nodes and results nobody reads are dropped; a result is dropped only if the operator may leave it out.
 - **Control flow** is opaque and reads what its subgraphs capture, except that an If of known condition is the
-  branch it takes. Local functions are inlined.
+  branch it takes, and a Loop that carries sequences through a known number of rounds is unrolled. Local functions
+  are inlined.
 - **Shapes** follow from the inputs, one node at a time; none is guessed, and what the model states itself must agree.
+  Where rounding decides, ONNX Runtime's result is taken. A size known only at run time is planned for the most it
+  can be, with a note.
 
 One stage per module: :mod:`~cosma.frontend.reader` (bytes to message), :mod:`~cosma.frontend.nodes` (checked and
 sorted), :mod:`~cosma.frontend.dims` (dynamic dimensions), :mod:`~cosma.frontend.walk` (types, views and constants,

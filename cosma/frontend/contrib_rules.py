@@ -8,6 +8,7 @@ does not apply to the operands; a dimension that is known only at run time is No
 from __future__ import annotations
 
 from cosma.frontend import contrib_attention as attention
+from cosma.frontend import contrib_products as products
 from cosma.frontend.contrib_calls import (
     BOOL,
     FLOAT,
@@ -23,7 +24,6 @@ from cosma.frontend.contrib_calls import (
     broadcast_of,
     like,
     matmul,
-    matmul_shape,
     reduced_shape,
 )
 from cosma.frontend.values import TensorType
@@ -52,53 +52,6 @@ def _skip_normalization(call: Call) -> Types:
         return None
     row = TensorType(FLOAT, (*shape[:-1], 1))
     return [call.type(0), row, row, call.type(0)]
-
-
-def _gemm(left: int = 0, right: int = 1, element_from: int | None = 0) -> Rule:
-    def rule(call: Call) -> Types:
-        a, b = call.shape(left), call.shape(right)
-        if a is None or b is None or len(a) != 2 or len(b) != 2:
-            return None
-        rows, inner = a[::-1] if call.integer("transA", 0) else a
-        other, columns = b[::-1] if call.integer("transB", 0) else b
-        element = call.integer("dtype", FLOAT) if element_from is None else call.element(element_from)
-        return [TensorType(element, (rows, columns))] if inner == other else None
-
-    return rule
-
-
-def _qgemm(call: Call) -> Types:
-    """Quantized where the output has a scale, else float."""
-    typed = _gemm(0, 3)(call)
-    return typed and [TensorType(call.element(0) if call.has(7) else FLOAT, typed[0].shape)]
-
-
-def _fixed_columns(name: str = "N", inner: str = "K") -> Rule:
-    """A product with packed weights, whose columns are an attribute."""
-
-    def rule(call: Call) -> Types:
-        shape, columns = call.shape(0), call.integer(name, -1)
-        if not shape or columns < 0 or shape[-1] != call.integer(inner, -1):
-            return None
-        return [TensorType(call.element(0), (*shape[:-1], columns)), call.type(0)]
-
-    return rule
-
-
-def _matmul_bnb4(call: Call) -> Types:
-    return _fixed_columns("N", "K")(call) if call.integer("transB", 1) else _fixed_columns("K", "N")(call)
-
-
-def _matmul_nbits_qkv(call: Call) -> Types:
-    query, value = _fixed_columns("Nq")(call), _fixed_columns("Nkv")(call)
-    return query and value and [query[0], value[0], value[0], call.type(0)]
-
-
-def _matmul_fpq4(call: Call) -> Types:
-    shape, weight = call.shape(0), call.numbers(2)
-    if not shape or weight is None or len(weight) != 2 or shape[-1] != weight[0]:
-        return None
-    return [TensorType(call.element(0), (*shape[:-1], weight[1]))]
 
 
 def _quantize(call: Call) -> Types:
@@ -293,23 +246,6 @@ def _causal_conv(call: Call) -> Types:
     return [call.type(0), TensorType(call.element(0), state)]
 
 
-def _matmul_element(element: int | None, source: int | None = None) -> Rule:
-    """A matrix product with a fixed element type, or that of an operand where it is there."""
-
-    def rule(call: Call) -> Types:
-        shape = matmul_shape(call)
-        chosen = call.element(source) if source is not None and call.has(source) else element
-        return None if shape is None or chosen is None else [TensorType(chosen, shape)]
-
-    return rule
-
-
-def _qordered_matmul(call: Call) -> Types:
-    """``(A, scale_A, B, ...)``; B is transposed where its order is by columns, which changes no shape."""
-    shape = matmul_shape(call, 0, 2)
-    return None if shape is None else [TensorType(call.element(0), shape)]
-
-
 def _cast_like_order(call: Call) -> Types:
     return [TensorType(call.integer("to", FLOAT), call.shape(0))] if call.has(0) else None
 
@@ -352,7 +288,7 @@ CONTRIB_RULES: dict[str, Rule] = {
     **dict.fromkeys(("MaxpoolWithMask", "NhwcMaxPool", "QLinearAveragePool"), _pool),
     **dict.fromkeys(("EmbedLayerNormalization", "QEmbedLayerNormalization"), _embed),
     **dict.fromkeys(("AttnLSTM", "DynamicQuantizeLSTM"), _recurrent),
-    **dict.fromkeys(("MatMulNBits", "MatMulNBitsMlp", "MatMulPacked", "MatMulNBitsQLoRA"), _fixed_columns()),
+    **dict.fromkeys(("MatMulNBits", "MatMulNBitsMlp", "MatMulPacked", "MatMulNBitsQLoRA"), products.fixed_columns()),
     "Attention": attention.packed_weights(1, past=4),
     "CDist": _cdist,
     "CausalConvWithState": _causal_conv,
@@ -361,23 +297,23 @@ CONTRIB_RULES: dict[str, Rule] = {
     "DecoderMaskedSelfAttention": attention.packed_weights(1, past=4),
     "DequantizeLinear": _dequantize,
     "DequantizeWithOrder": _cast_like_order,
-    "DynamicQuantizeMatMul": _matmul_element(FLOAT, 2),
+    "DynamicQuantizeMatMul": products.matmul_element(FLOAT, 2),
     "ExpandDims": _expand_dims,
-    "FusedGemm": _gemm(),
+    "FusedGemm": products.gemm(),
     "GatedRelativePositionBias": attention.gated_position_bias,
     "GatherBlockQuantized": _gather_block_quantized,
-    "GemmFloat8": _gemm(element_from=None),
+    "GemmFloat8": products.gemm(element_from=None),
     "GemmaRotaryEmbedding": like(1, 3),
     "GroupQueryAttention": attention.grouped,
     "IsAllFinite": _scalar_bool,
     "Irfft": _irfft,
     "LayerNormalization": _normalized("mean", "inv_std_var"),
     "LinearAttention": attention.linear,
-    "MatMulBnb4": _matmul_bnb4,
-    "MatMulFpQ4": _matmul_fpq4,
-    "MatMulInteger16": _matmul_element(INT32),
-    "MatMulIntegerToFloat": _matmul_element(FLOAT, 2),
-    "MatMulNBitsQkv": _matmul_nbits_qkv,
+    "MatMulBnb4": products.matmul_bnb4,
+    "MatMulFpQ4": products.matmul_fpq4,
+    "MatMulInteger16": products.matmul_element(INT32),
+    "MatMulIntegerToFloat": products.matmul_element(FLOAT, 2),
+    "MatMulNBitsQkv": products.matmul_nbits_qkv,
     "MulInteger": broadcast_of(INT32, 0, 2),
     "MultiHeadAttention": attention.multi_head,
     "MurmurHash3": _murmur_hash,
@@ -386,13 +322,13 @@ CONTRIB_RULES: dict[str, Rule] = {
     "PackedMultiHeadAttention": attention.packed_multi_head,
     "PagedAttention": attention.paged,
     "QAttention": attention.packed_weights(1, past=8, element_from=3),
-    "QGemm": _qgemm,
+    "QGemm": products.qgemm,
     "QLinearConcat": _qlinear_concat,
     "QLinearGlobalAveragePool": _global_pool,
     "QLinearReduceMean": _reduced(),
     "QLinearWhere": broadcast_of(None, 1, 4, 0),
     "QOrderedAttention": attention.split_weights,
-    "QOrderedMatMul": _qordered_matmul,
+    "QOrderedMatMul": products.qordered_matmul,
     "QuantizeLinear": _quantize,
     "QuantizeWithOrder": _of(INT8),
     "ReduceSumInteger": _reduced(0),

@@ -152,11 +152,21 @@ class Dimensions:
             self._expressions[text] = parse(text, self._known)
         return self._expressions[text]
 
-    def declare(self, values: Sequence[ValueInfoProto]) -> None:
-        """Take note of symbols that occur anywhere else in the model, so that binding them is no error."""
+    def declare(self, values: Sequence[ValueInfoProto], *, inputs: bool = False) -> None:
+        """Take note of symbols that occur anywhere else in the model, so that binding them is no error.
+
+        Parameters
+        ----------
+        values
+            What states them.
+        inputs
+            Whether these are graph inputs, whose axes can be bound alone although nobody reads them.
+        """
         for value in values:
             if value.type.HasField("tensor_type"):
                 for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+                    if inputs:
+                        self._axes.add(f"{readable(value.name)}.{axis}")
                     if dim.dim_param:
                         self._seen.setdefault(readable(dim.dim_param), f"{readable(value.name)!r} axis {axis}")
 

@@ -80,7 +80,7 @@ def walk_model(
     results = {name for node in ordered for name in node.outputs if name}
     dimensions = Dimensions(dims, (*inputs.values(), *graph.value_info, *outputs.values()), results)
     types = {name: _input_type(name, inputs[name], dimensions) for name in inputs if name in read}
-    dimensions.declare([value for name, value in inputs.items() if name not in read])
+    dimensions.declare([value for name, value in inputs.items() if name not in read], inputs=True)
     dimensions.declare(graph.value_info)
     dimensions.declare(list(outputs.values()))
     dimensions.declare(list(_inner_values(ordered)))

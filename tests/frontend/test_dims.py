@@ -73,6 +73,7 @@ def test_symbols_of_unused_inputs_need_no_size(load_text: Load) -> None:
     loaded = load_text("g (float[2] x, float[N] u) => (float[2] y) { y = Relu(x) }")
     assert loaded.notes == ("unused graph inputs: u",)
     assert load_text("g (float[2] x, float[N] u) => (float[2] y) { y = Relu(x) }", {"N": 3}).graph.operators
+    assert load_text("g (float[2] x, float[?] u) => (float[2] y) { y = Relu(x) }", {"u.0": 3}).graph.operators
 
 
 def test_stated_shapes_are_checked_with_their_symbols_bound(load_text: Load) -> None:
