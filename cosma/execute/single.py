@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
@@ -42,8 +42,8 @@ def single_node(
     from onnx import helper
 
     before, inputs, fixed = _operands(model, node, feeds)
-    names = {value.name for value in results} | {value.root for value in results}
-    outputs = [name if name in names else "" for name in node.outputs]
+    types = {name: value for value in results for name in (value.name, value.root)}
+    outputs = [name if name in types else "" for name in node.outputs]
     made = [name for name in outputs if name]
     after: list[NodeProto] = []
     sequence = model.values[node.first_output].elements if node.first_output in model.values else None
@@ -64,7 +64,7 @@ def single_node(
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in inputs.items()
         ],
-        [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(made)],
+        [_typed(types.get(name), name) for name in dict.fromkeys(made)],
         fixed,
     )
     versions = {"": 1, node.domain: 1, **model.opsets}
@@ -72,8 +72,13 @@ def single_node(
     return helper.make_model(graph, opset_imports=opsets, ir_version=max(3, min(model.ir_version, _IR_VERSION)))
 
 
-#: Where ONNX Runtime knows the scales in advance, it expects ONNX's rounding of the size and yields its own.
-_SIZED_AT_RUN_TIME = frozenset({"Resize", "Upsample"})
+def _typed(value: Value | None, name: str) -> ValueInfoProto:
+    """A result with its planned type: ONNX Runtime infers some shapes otherwise than its own kernels have them."""
+    from onnx import helper
+
+    if value is None:
+        return helper.make_empty_tensor_value_info(name)
+    return helper.make_tensor_value_info(name, value.element, value.shape)
 
 
 def _operands(
@@ -91,7 +96,7 @@ def _operands(
             elements = [element.root for element in value.elements]
             before.append(_sequence(value, elements, name))
             inputs |= {root: feeds[root] for root in elements}
-        elif name in feeds and node.type not in _SIZED_AT_RUN_TIME and value is not None and model.is_parameter(value):
+        elif name in feeds and value is not None and model.is_parameter(value):
             fixed.append(numpy_helper.from_array(feeds[name], name))
         elif name in feeds:
             inputs[name] = feeds[name]

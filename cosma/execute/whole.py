@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Most multiply-accumulates that the reference evaluator is asked for: it does some 10^8 of a convolution a second.
 REFERENCE_LIMIT = 2_000_000_000
+#: Most bytes of a weight that is put into the model instead of beside it: shapes may depend on its content.
+SMALL = 4096
 #: Most bytes of intermediate tensors that are kept to find the first one that differs.
 KEPT_LIMIT = 1 << 31
 
@@ -190,7 +192,7 @@ class _OnnxRuntime(_Reader):
             if _has_content(tensor):
                 continue
             content = constants.content_of(tensor, _readable(tensor.name))
-            if not is_numpy_type(content.dtype) or not content.size:
+            if not is_numpy_type(content.dtype) or content.nbytes <= SMALL:
                 self._fill(tensor, _readable(tensor.name))
             else:
                 self._beside[tensor.name] = np.ascontiguousarray(content)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from cosma import Accelerator, compile
 from cosma.execute import RunReport, run_plan
@@ -263,3 +263,50 @@ def test_integers_are_equal_and_quantised_ones_within_one() -> None:
     assert compare("y", np.array([255, 3], np.uint8), np.array([254, 4], np.uint8)).is_equal
     assert compare("y", np.array([3], np.uint8), np.array([5], np.uint8)).beyond == 1
     assert compare("y", np.array([True]), np.array([False])).beyond == 1
+
+
+# -- where ONNX Runtime infers other shapes than its kernels have ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """
+        <ir_version: 8, opset_import: ["" : 13]>
+        net (float[1,8,17,17] x) => (float[1,8,A,B] y)
+        { p = MaxPool <kernel_shape = [3,3], strides = [3,3], pads = [1,1,1,1], ceil_mode = 1> (x)
+          y = Relu (p) }
+        """,
+        """
+        <ir_version: 8, opset_import: ["" : 13]>
+        net (float[1,4,10,10] x) => (float[1,4,7,7] y) <float[4] sc = {1.0, 1.0, 0.7, 0.7}>
+        { u = Resize <mode = "nearest"> (x, "", sc)
+          y = Neg (u) }
+        """,
+    ],
+    ids=["pooling with ceil_mode", "resizing by a scale"],
+)
+def test_the_kernel_decides_not_what_the_runtime_infers(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(parser.parse_model(text).SerializeToString())
+    report = executed(path)
+    assert report.whole.verdict == "equal"
+    assert report.taken_over == ()
+
+
+def test_a_shape_that_lies_in_another_file_reaches_the_second_reader(tmp_path: Path) -> None:
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[2,16] x) => (float[4,8] y) <int64[2] s = {4, 8}>
+        { r = Relu (x)
+          y = Reshape (r, s) }
+        """)
+    shape = model.graph.initializer[0]
+    shape.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(shape), shape.name))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path, save_as_external_data=True, size_threshold=0, location="net.data")
+    assert (tmp_path / "net.data").is_file()
+    report = executed(path)
+    assert report.whole.verdict == "equal"
+    assert report.whole.reader.startswith("onnxruntime")
+    assert report.invented_weights == 0
