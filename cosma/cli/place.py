@@ -40,6 +40,11 @@ ReplicasPerDeviceOption = Annotated[
     int,
     typer.Option("--replicas-per-device", help="Places for copies on each device and layer."),
 ]
+RoutingOption = Annotated[
+    str | None,
+    typer.Option("--routing", help="How servers choose among copies: nearest (default), split or least-loaded."),
+]
+BatchTokensOption = Annotated[int, typer.Option("--batch-tokens", help="Tokens of a batch, for least-loaded.")]
 CurrentOption = Annotated[Path | None, typer.Option("--current", help="Placement in force, any format.")]
 MaxMovesOption = Annotated[int | None, typer.Option("--max-moves", help="Experts that may move from --current.")]
 MaxMovedOption = Annotated[
@@ -85,6 +90,8 @@ def place(
     balance: BalanceOption = None,
     balance_scope: BalanceScopeOption = "each",
     replicas_per_device: ReplicasPerDeviceOption = 0,
+    routing_rule: RoutingOption = None,
+    batch_tokens: BatchTokensOption = 1024,
     current: CurrentOption = None,
     max_moves: MaxMovesOption = None,
     max_moved: MaxMovedOption = None,
@@ -106,7 +113,9 @@ def place(
 ) -> None:
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
     from cosma.cli import place_report
+    from cosma.cli.interrupts import Interruption
     from cosma.cli.output import CSV, HEAT_MAP, PLAN, claim_outputs, deliver, note
+    from cosma.cli.place_report import progress_line
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.exchange import read_any
     from cosma.placement.service import place as place_experts
@@ -130,18 +139,23 @@ def place(
         placement = _given(score, topology, read(score))
     else:
         topology = _needed(topology)
-        in_force = None if current is None else read(current).devices
-        wanted = PlaceOptions(
-            strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
-            replicas_per_device=replicas_per_device, current=in_force,
-            max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
-        )  # fmt: skip
-        placement = place_experts(affinity, topology, wanted)
+        in_force = None if current is None else place_report.in_force(read(current))
+        with Interruption() as interruption, progress_line(quiet=json) as shown:
+            wanted = PlaceOptions(
+                strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
+                replicas_per_device=replicas_per_device, current=in_force,
+                max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
+                routing=routing_rule or "nearest", interrupted=interruption.happened, progress=shown,
+            )  # fmt: skip
+            placement = place_experts(affinity, topology, wanted)
+        if interruption.happened():
+            note("interrupted; this is the best placement so far, and not reproducible")
     for line in said:
         note(f"note: {line}")
     parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {})}
     parts |= {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
-    report = place_report.report(placement, affinity, parts, replicas_per_device if score is None else None)
+    room = replicas_per_device if score is None else None
+    report = place_report.report(placement, affinity, parts, room, routing_rule, batch_tokens)
     report["notes"] = [*found.notes, *said]
     if hidden is not None:
         report["estimates"] = place_report.estimates(placement, affinity, hidden, dtype)

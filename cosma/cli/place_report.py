@@ -2,49 +2,111 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from cosma.placement.affinity import Affinity
     from cosma.placement.document import Placement
     from cosma.placement.traces import Trace
 
 
 def report(
-    placement: Placement, affinity: Any, traces: dict[str, Trace], replicas_per_device: int | None
+    placement: Placement,
+    affinity: Affinity,
+    traces: dict[str, Trace],
+    replicas_per_device: int | None,
+    routing: str | None,
+    batch_tokens: int,
 ) -> dict[str, Any]:
     """Check the placement and recount its cost, beside the baselines', on every part of the trace."""
     from dataclasses import asdict
 
-    from cosma.placement import Placement, check_placement, score
-    from cosma.placement.baselines import eplb, vanilla
+    from cosma.placement import check_placement, score
     from cosma.placement.check import copies_beyond_room
     from cosma.placement.traces import is_counts
 
     room = copies_beyond_room(placement) if replicas_per_device is None else replicas_per_device
     check_placement(placement, room)
-    others = {
-        "vanilla": Placement(placement.topology, vanilla(affinity, placement.topology)),
-        "eplb": Placement(placement.topology, eplb(affinity, placement.topology)),
-    }
+    rule = routing or _routing_of(placement)
+    rows = {"placement": placement, **_baselines(affinity, placement, room)}
     scores: dict[str, Any] = {}
     for name, trace in traces.items():
         if is_counts(trace):
-            rows = {label: _from_counts(affinity, p) for label, p in {"placement": placement, **others}.items()}
+            scores[name] = {label: _from_counts(affinity, one) for label, one in rows.items()}
         else:
-            rows = {label: asdict(score(p, trace.chunks())) for label, p in {"placement": placement, **others}.items()}
-        scores[name] = rows
+            scores[name] = {
+                label: asdict(score(one, trace.chunks(), rule, batch_tokens)) for label, one in rows.items()
+            }
     return {
         "valid": True,
         "layers": placement.layers,
         "experts": placement.experts,
         "devices": placement.topology.devices,
+        "routing": rule,
         "metrics": dict(placement.metrics),
         "certificate": dict(placement.certificate),
         "solver": dict(placement.solver),
         "scores": scores,
     }
+
+
+def _routing_of(placement: Placement) -> str:
+    """Return the routing a placement was made for, as its file says, else ``nearest``."""
+    from cosma.placement.recount import ROUTINGS
+
+    said = placement.metrics.get("routing")
+    return said if said in ROUTINGS else "nearest"
+
+
+def _baselines(affinity: Affinity, placement: Placement, room: int) -> dict[str, Placement]:
+    """Return experts in order, and EPLB with as much room for copies."""
+    from cosma.errors import InputError
+    from cosma.placement import Placement
+    from cosma.placement.baselines import eplb, eplb_replicated, vanilla
+    from cosma.placement.eplb import eplb_placement
+
+    topology = placement.topology
+    found = {"vanilla": Placement(topology, vanilla(affinity, topology))}
+    if not room:
+        return found | {"eplb": Placement(topology, eplb(affinity, topology))}
+    try:
+        by_load = eplb_placement(affinity, topology, room)
+    except InputError:
+        # Unequal devices, which EPLB does not know: its rules without their arithmetic.
+        copies = eplb_replicated(affinity, topology, room)
+        import numpy as np
+
+        by_load = Placement(topology, np.array([[held[0] for held in row] for row in copies]), copies)
+    return found | {f"eplb, {room} replicas": by_load}
+
+
+def in_force(placement: Placement) -> Any:
+    """Return homes, or copies ``[layers, experts, devices]`` where experts have several."""
+    if placement.replicas is None:
+        return placement.devices
+    from cosma.placement.replication import as_held
+
+    return as_held(placement.replicas, placement.topology.devices)
+
+
+@contextmanager
+def progress_line(quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show what a search does, on one line of a terminal."""
+    shown = not quiet and sys.stderr.isatty()
+
+    def line(what: str, share: float) -> None:
+        if shown:
+            sys.stderr.write(f"\r{what}: {100 * share:3.0f} %".ljust(60)[:60])
+            sys.stderr.flush()
+
+    yield line
+    if shown:
+        sys.stderr.write("\r" + " " * 60 + "\r")
 
 
 def estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> dict[str, Any]:
@@ -78,9 +140,14 @@ def draw(path: Path, placement: Placement, affinity: Any) -> None:
 
 def _from_counts(affinity: Affinity, placement: Placement) -> dict[str, Any]:
     """Return metrics on counts, which have no tokens; crossings only where the counts know them."""
+    from cosma.placement.copies import split_summary
     from cosma.placement.metrics import summary
+    from cosma.placement.replication import as_held
 
-    found = summary(affinity, placement.topology, placement.devices)
+    topology = placement.topology
+    if placement.replicas is not None:
+        return split_summary(affinity, topology, as_held(placement.replicas, topology.devices))
+    found = summary(affinity, topology, placement.devices)
     if not affinity.has_affinity:
         found |= {"mean_cost": None, "crossing_shares": None}
     return found
@@ -103,6 +170,8 @@ def show(report: dict[str, Any], as_json: bool, scored: bool = False) -> None:
             cost = "-" if row["mean_cost"] is None else f"{row['mean_cost']:.4f}"
             table.add_row(trace, label, cost, crossing, f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}")
     print_table(table)
+    if report["routing"] != "nearest" or "copies" in report["metrics"]:
+        print_text(f"routing among copies: {report['routing']}")
     certificate = report["certificate"]
     if certificate and scored:
         claims = ", ".join(f"{key} {str(value)[:40]}" for key, value in certificate.items())

@@ -87,7 +87,7 @@ class Instance:
         load[:, :experts] = affinity.load
         return cls(
             layers, experts, places, slots, topology.cost_matrix(), build_tree(topology, slots),
-            _links(counts, layers, places), counts, load,
+            compressed_links(counts, layers, places), counts, load,
             np.zeros((layers, places, topology.devices)), affinity.steps,
         )  # fmt: skip
 
@@ -142,7 +142,7 @@ class Instance:
         return float(at.sum())
 
 
-def _links(counts: NDArray[np.float64], layers: int, places: int) -> Links:
+def compressed_links(counts: NDArray[np.float64], layers: int, places: int) -> Links:
     """Compress ``counts[p]``, by rows for layer ``p`` and by columns for layer ``p + 1``."""
     sides = (counts, counts.transpose(0, 2, 1))
     lengths = np.zeros((2, layers, places), dtype=np.int64)

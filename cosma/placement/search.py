@@ -17,6 +17,7 @@ Everything is deterministic: work is counted in swap proposals, never in seconds
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -62,6 +63,10 @@ class SearchOptions:
         Rounds of recombining and annealing again from a lower temperature.
     seconds
         Optional wall-clock limit; only then can two runs differ.
+    interrupted
+        Polled between runs; once true, the best so far is returned.
+    progress
+        Told what is being done, and the share of it that is done.
     """
 
     seed: int = 0
@@ -69,6 +74,8 @@ class SearchOptions:
     pool: int = 3
     rounds: int = 3
     seconds: float | None = None
+    interrupted: Callable[[], bool] = bool
+    progress: Callable[[str, float], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -216,9 +223,13 @@ def search(
         pool.append((objective(instance, home, pressure), heat, home))
 
     def late() -> bool:
-        return deadline is not None and time.monotonic() > deadline and bool(pool)
+        return bool(pool) and (options.interrupted() or (deadline is not None and time.monotonic() > deadline))
+
+    runs = len(starts) + min(3, len(starts)) + (size if pressure.budget < 0 else 0) + rounds
 
     def run(start: NDArray[np.int64], heat: int, work: int) -> None:
+        if options.progress is not None:
+            options.progress("homes", min(1.0, len(pool) / max(1, runs)))
         hot = warmth if heat == _WARM else heats[heat]
         start = polish(instance, start) if pressure.plain else start
         keep(
@@ -229,40 +240,45 @@ def search(
             heat,
         )  # fmt: skip
 
-    for start in starts:
-        if not late():
-            run(start, _WARM, share // 6)
-    for _, _, home in sorted(pool, key=lambda item: item[0])[:3]:
-        if not late():
-            run(home, _WARM, share)
-    # Starts of our own making do not know a budget of moves.
-    for member in range(size if pressure.budget < 0 else 0):
-        heat = member if member < len(heats) else 0
-        if member >= len(heats):
-            heat = next(found for _, found, _ in sorted(pool, key=lambda item: item[0]) if found >= 0)
-        if not late():
-            run(_start(instance, member, options.seed), heat, share)
-    for round_number in range(rounds):
-        if late():
-            break
-        pool.sort(key=lambda item: item[0])
-        best, heat = pool[0][2], pool[0][1]
-        if free:
-            best = polish(instance, recombine(instance, [item[2] for item in pool]))
-        if not pressure.price.any() and pressure.budget < 0:
-            best = reopen(
-                instance, best, pressure, proposals=share, sweeps=200, hot=scale * (0.5, 0.2)[round_number % 2],
-                cold=scale * 0.02, state=state, generator=generator, deadline=deadline, together=2 + round_number % 2,
+    try:
+        for start in starts:
+            if not late():
+                run(start, _WARM, share // 6)
+        for _, _, home in sorted(pool, key=lambda item: item[0])[:3]:
+            if not late():
+                run(home, _WARM, share)
+        # Starts of our own making do not know a budget of moves.
+        for member in range(size if pressure.budget < 0 else 0):
+            heat = member if member < len(heats) else 0
+            if member >= len(heats):
+                heat = next(found for _, found, _ in sorted(pool, key=lambda item: item[0]) if found >= 0)
+            if not late():
+                run(_start(instance, member, options.seed), heat, share)
+        for round_number in range(rounds):
+            if late():
+                break
+            pool.sort(key=lambda item: item[0])
+            best, heat = pool[0][2], pool[0][1]
+            if free:
+                best = polish(instance, recombine(instance, [item[2] for item in pool]))
+            if not pressure.price.any() and pressure.budget < 0:
+                best = reopen(
+                    instance, best, pressure, proposals=share, sweeps=200, hot=scale * (0.5, 0.2)[round_number % 2],
+                    cold=scale * 0.02, state=state, generator=generator, deadline=deadline,
+                    together=2 + round_number % 2,
+                )  # fmt: skip
+                keep(best, heat)
+            warm = (warmth if heat == _WARM else heats[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
+            home = anneal(
+                instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01,
+                state=state, deadline=deadline, chains=_chains(instance, pressure),
             )  # fmt: skip
-            keep(best, heat)
-        warm = (warmth if heat == _WARM else heats[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
-        home = anneal(
-            instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01, state=state,
-            deadline=deadline, chains=_chains(instance, pressure),
-        )  # fmt: skip
-        keep(home, heat)
-    if free:
-        keep(recombine(instance, [item[2] for item in pool]), 0)
+            keep(home, heat)
+        if free:
+            keep(recombine(instance, [item[2] for item in pool]), 0)
+    except KeyboardInterrupt:
+        if not options.interrupted() or not pool:
+            raise
     return min(pool, key=lambda item: item[0])[2]
 
 

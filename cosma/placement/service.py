@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import InputError
-from cosma.placement import baselines, bounds, metrics
+from cosma.placement import baselines, bounds, copy_service, metrics
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement, Replicas
+from cosma.placement.patience import patiently
+from cosma.placement.recount import ROUTINGS
 from cosma.placement.threads import one_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cosma.placement.affinity import Affinity
@@ -26,6 +30,8 @@ STRATEGIES = ("auto", "search", "exact", "exflow", "vanilla", "eplb")
 BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WORK}
 #: Experts over all layers up to which the search also makes starts of its own.
 _SMALL_MODEL = 600
+#: Sweeps over all experts of placing by load alone.
+_LOAD_SWEEPS = 4000
 #: Layers x experts x devices beyond which annealing is kept short.
 _LARGE_SHARES = 300_000
 #: The same beyond which annealing is shortened further.
@@ -52,9 +58,16 @@ class PlaceOptions:
     replicas_per_device
         Places for copies on each device and layer, beside its own experts.
     current, max_moves
-        Placement ``[layers, experts]`` in force and how many experts may move from it.
+        Placement ``[layers, experts]`` in force, or its copies ``[layers, experts, devices]``, and how many experts
+        (or copies) may lie where they do not now.
     bound
         ``none`` (degree bound only), ``quick`` or ``thorough``.
+    routing
+        How servers choose among copies: ``nearest``, ``split`` or ``least-loaded``; see ``recount``.
+    interrupted
+        Polled while searching; once true, the best so far is returned.
+    progress
+        Told what is being done, and the share of it that is done.
     seconds
         Clock limit; makes runs unrepeatable.
     """
@@ -69,6 +82,9 @@ class PlaceOptions:
     max_moves: int | None = None
     bound: str = "quick"
     seconds: float | None = None
+    routing: str = "nearest"
+    interrupted: Callable[[], bool] = bool
+    progress: Callable[[str, float], None] | None = None
 
 
 def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None = None) -> Placement:
@@ -94,23 +110,34 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
 def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
     if not affinity.has_affinity:
         return _place_load(affinity, topology, options)
-    homes, method, optimal = _homes(affinity, topology, options)
+    if copy_service.shares_evenly(options):
+        return copy_service.place_shared(affinity, topology, options)
+    homes, method, optimal = patiently(
+        lambda: _homes(affinity, topology, options),
+        lambda: (_unsearched(affinity, topology, options), "none: interrupted before the search had anything", False),
+        options.interrupted,
+    )
     replicas: Replicas | None = None
     if options.replicas_per_device:
-        replicas = _replicas(affinity, topology, homes, options)
+        replicas = patiently(
+            lambda: _replicas(affinity, topology, homes, options),
+            lambda: tuple(tuple((int(device),) for device in row) for row in homes),
+            options.interrupted,
+        )
         homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
     measured = metrics.summary(affinity, topology, homes)
     if replicas is not None:
         measured = _replicated_metrics(affinity, topology, replicas)
-    bound = _bound(affinity, topology, options, float(measured["mean_cost"]), optimal)
+    cost = float(measured["mean_cost"])
+    bound = patiently(
+        lambda: _bound(affinity, topology, options, cost, optimal),
+        lambda: _bound(affinity, topology, replace(options, bound="none"), cost, optimal),
+        options.interrupted,
+    )
     solver: dict[str, Any] = {"strategy": options.strategy, "method": method, "seed": options.seed}
-    for name in ("balance", "max_moves"):
-        if getattr(options, name) is not None:
-            solver[name] = getattr(options, name)
-    if options.balance is not None:
-        solver["balance_scope"] = options.balance_scope
-    if options.replicas_per_device:
-        solver["replicas_per_device"] = options.replicas_per_device
+    solver |= limits_of(options)
+    if options.interrupted():
+        solver["stopped"] = "interrupt"
     if options.current is not None:
         measured["moved"] = int((options.current != homes).sum())
     placement = Placement(topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver)
@@ -120,26 +147,28 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
 
 def _place_load(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
     """Place by load alone: what a table of counts allows."""
-    from cosma.placement.load_only import even_homes, least_imbalance
+    from cosma.placement.copies import split_summary
+    from cosma.placement.eplb import eplb_placement
+    from cosma.placement.load_only import least_imbalance
+    from cosma.placement.replication import as_held
 
     if options.strategy not in {"auto", "search", "vanilla", "eplb"} or options.max_moves is not None:
         raise InputError(
             "counts of load say nothing of which expert follows which: they can be placed by load alone "
             "(strategy auto, vanilla or eplb), without a budget of moves"
         )
-    if options.strategy in {"vanilla", "eplb"}:
+    replicas: Replicas | None = None
+    if options.strategy in {"vanilla", "eplb"} and not options.replicas_per_device:
         homes, method, _ = _homes(affinity, topology, options)
+    elif options.strategy == "eplb":
+        placed = eplb_placement(affinity, topology, options.replicas_per_device)
+        homes, replicas, method = placed.devices, placed.replicas, "EPLB"
     else:
-        homes, method = even_homes(affinity, topology), "packing by load, then exchanges"
-    replicas = (
-        baselines.eplb_replicated(affinity, topology, options.replicas_per_device)
-        if (options.replicas_per_device)
-        else None
+        homes, replicas = _evened(affinity, topology, options)
+        method = "packing by load, then exchanges and copies"
+    measured = split_summary(
+        affinity, topology, as_held(Placement(topology, homes, replicas).copies(), topology.devices)
     )
-    if replicas is not None:
-        homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
-    measured = metrics.summary(affinity, topology, homes)
-    measured |= {"mean_cost": None, "crossing_shares": None}
     least = float(least_imbalance(affinity, topology, options.replicas_per_device).mean())
     reached = float(measured["imbalance"])
     proven = reached <= least * (1 + 1e-9)
@@ -151,6 +180,48 @@ def _place_load(affinity: Affinity, topology: Topology, options: PlaceOptions) -
     placement = Placement(topology, homes, replicas, measured, certificate, solver)
     check_placement(placement, options.replicas_per_device)
     return placement
+
+
+def _evened(
+    affinity: Affinity, topology: Topology, options: PlaceOptions
+) -> tuple[NDArray[np.int64], Replicas | None]:
+    """Return homes, and copies where there is room for them, of as little imbalance as annealing finds."""
+    from cosma.placement.copies import CopyProblem, as_replicas, held_of, imbalances, places_of
+    from cosma.placement.copy_search import CopyOptions, anneal
+    from cosma.placement.load_only import even_homes
+    from cosma.placement.replication import as_held
+
+    homes = even_homes(affinity, topology)
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
+    start = as_held(baselines.eplb_replicated(affinity, topology, options.replicas_per_device), topology.devices)
+    if not options.replicas_per_device:
+        start = homes[:, :, None] == np.arange(topology.devices)[None, None, :]
+    how = CopyOptions(seed=options.seed, interrupted=options.interrupted, progress=options.progress)
+    found = anneal(
+        problem, places_of(problem, start), how, limit=np.ones(affinity.layers), prices=(1.0, 1.0),
+        proposals=options.proposals or _LOAD_SWEEPS * affinity.load.size, hot=0.3,
+        state=np.array([options.seed], dtype=np.uint64), least=np.ones(affinity.load.shape, dtype=np.int64),
+        what="load",
+    )  # fmt: skip
+    # Annealing looks at all loads above the mean, not at the largest alone; each layer keeps the better of both.
+    held = held_of(problem, found)
+    better = imbalances(problem, held) < imbalances(problem, start)
+    held = np.where(better[:, None, None], held, start)
+    replicas = as_replicas(held)
+    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    return homes, replicas if options.replicas_per_device else None
+
+
+def limits_of(options: PlaceOptions) -> dict[str, Any]:
+    """Return the options that a placement keeps, for its file."""
+    found: dict[str, Any] = {
+        name: getattr(options, name) for name in ("balance", "max_moves") if getattr(options, name) is not None
+    }
+    if options.balance is not None:
+        found["balance_scope"] = options.balance_scope
+    if options.replicas_per_device:
+        found |= {"replicas_per_device": options.replicas_per_device, "routing": options.routing}
+    return found
 
 
 def search_homes(
@@ -186,11 +257,21 @@ def _work(affinity: Affinity, topology: Topology, options: PlaceOptions) -> int:
     return int(100 * size * min(1.0, _HUGE_SHARES / shares))
 
 
+def search_options(affinity: Affinity, topology: Topology, options: PlaceOptions) -> SearchOptions:
+    """Return what the search for homes gets of the options."""
+    from cosma.placement.search import SearchOptions
+
+    work = _work(affinity, topology, options)
+    return SearchOptions(
+        seed=options.seed, proposals=work, seconds=options.seconds, interrupted=options.interrupted,
+        progress=options.progress,
+    )  # fmt: skip
+
+
 def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tuple[NDArray[np.int64], str, bool]:
     """Return homes, the method that found them, and whether they are proven cheapest."""
     from cosma.placement import exact
     from cosma.placement.instance import Instance
-    from cosma.placement.search import SearchOptions
 
     if options.strategy == "vanilla":
         return baselines.vanilla(affinity, topology), "in order", False
@@ -200,30 +281,47 @@ def _homes(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tup
         from cosma.placement.exflow import bipartition
 
         return bipartition(affinity, topology, seed=options.seed).devices, "integer program by bipartition", False
-    work = _work(affinity, topology, options)
-    search_options = SearchOptions(seed=options.seed, proposals=work, seconds=options.seconds)
+    search = search_options(affinity, topology, options)
     instance = Instance.build(affinity, topology)
     if options.max_moves is not None and options.current is not None:
         from cosma.placement.moves import search_near
 
-        home = search_near(instance, search_options, options.current, options.max_moves)
+        home = search_near(instance, search, options.current, options.max_moves)
         return home[:, : affinity.experts], "search under a budget of moves", False
     reason = exact.supports(topology, affinity.experts, affinity.layers)
     if options.strategy == "exact" and reason is not None:
-        raise InputError(f"--strategy exact: {reason}; use --strategy search, which also reports a bound")
+        raise InputError(f"strategy exact: {reason}; use search, which also reports a bound")
     if reason is None and options.strategy in {"auto", "exact"}:
         home, _ = exact.solve_exact(instance, topology)
         method, proven = "dynamic programming over partitions", True
     else:
-        home = search_homes(affinity, topology, search_options, instance)
+        home = search_homes(affinity, topology, search, instance)
         method, proven = "search", False
     if options.balance is not None and not options.replicas_per_device:
         from cosma.placement.balance import balanced_search
 
-        within = balanced_search(instance, search_options, options.balance, options.balance_scope, home)
+        within = balanced_search(instance, search, options.balance, options.balance_scope, home)
         proven = proven and within is home
         home = within
     return home[:, : affinity.experts], method, proven
+
+
+def _unsearched(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDArray[np.int64]:
+    """Return the placement in force, or experts in order, where an interrupt came before anything better was found.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If neither keeps the limits asked for.
+    """
+    if options.max_moves is not None and options.current is not None:
+        return np.asarray(options.current, dtype=np.int64)
+    homes = baselines.vanilla(affinity, topology)
+    ratio = metrics.imbalance(affinity, topology, homes)
+    reached = float(ratio.max() if options.balance_scope == "each" else ratio.mean())
+    if options.balance is not None and reached > options.balance:
+        raise KeyboardInterrupt
+    return homes
 
 
 def _replicas(affinity: Affinity, topology: Topology, homes: NDArray[np.int64], options: PlaceOptions) -> Replicas:
@@ -269,22 +367,24 @@ def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: 
 
 def _check_options(options: PlaceOptions) -> None:
     if options.strategy not in STRATEGIES:
-        raise InputError(f"--strategy {options.strategy}: expected one of {', '.join(STRATEGIES)}")
+        raise InputError(f"strategy {options.strategy!r}: expected one of {', '.join(STRATEGIES)}")
     if options.bound not in BOUNDS:
-        raise InputError(f"--bound {options.bound}: expected one of {', '.join(BOUNDS)}")
+        raise InputError(f"bound {options.bound!r}: expected one of {', '.join(BOUNDS)}")
     if options.proposals is not None and options.proposals < 1:
-        raise InputError(f"--work {options.proposals}: give at least 1 swap proposal")
+        raise InputError(f"work of {options.proposals}: give at least 1 swap proposal")
     if (options.max_moves is None) != (options.current is None):
+        raise InputError("a placement in force and a budget of moves belong together: give both, or none")
+    if options.max_moves is not None and options.replicas_per_device and options.routing == "nearest":
+        raise InputError("a budget of moves with replicas needs copies that share load: routing split or least-loaded")
+    if options.routing not in ROUTINGS:
+        raise InputError(f"routing {options.routing!r}: expected one of {', '.join(ROUTINGS)}")
+    if options.replicas_per_device < 0:
+        raise InputError(f"replicas per device: {options.replicas_per_device}; give 0 or more")
+    limited = options.balance is not None or options.max_moves is not None
+    copies = bool(options.replicas_per_device) and options.strategy != "eplb"
+    if (limited or copies) and options.strategy not in {"auto", "search"}:
         raise InputError(
-            "--current and --max-moves belong together: a placement in force, and how many experts may move"
-        )
-    if options.max_moves is not None and (options.balance is not None or options.replicas_per_device):
-        raise InputError("--max-moves cannot be combined with --balance or --replicas-per-device")
-    limited = options.balance is not None or options.replicas_per_device or options.max_moves is not None
-    if limited and options.strategy not in {"auto", "search"}:
-        raise InputError(
-            f"--strategy {options.strategy} knows no balance, replicas or budget of moves; "
-            "use --strategy auto or search"
+            f"strategy {options.strategy} knows no balance, replicas or budget of moves; use auto or search"
         )
 
 

@@ -1,0 +1,226 @@
+"""Copies of experts that share load evenly: which experts to copy, and where, for crossings and load together.
+
+**Model.** Every copy serves an equal share of its expert's visits, as load balancers assume. Then all that counts is
+the share of every expert on every device, ``x[e, d]`` (1 over the number of copies, or 0): a layer's loads are linear
+in it, and the expected cost of a transition between two layers is bilinear, so both are exact sums over counted pairs.
+A further copy never saves a crossing by itself; copies buy balance, and free places let experts gather.
+
+This room states the problem and measures placements; ``copy_search`` searches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import InputError
+from cosma.placement.instance import Links, compressed_links
+from cosma.placement.metrics import peak_ratios
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.document import Replicas
+    from cosma.placement.topology import Topology
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CopyProblem:
+    """What to place: counts, devices and places, as the kernel reads them.
+
+    Attributes
+    ----------
+    device_of
+        Device of every place.
+    fresh
+        ``[layers, experts, devices]``: price of a copy that lies there.
+    current, budget
+        ``[layers, experts, devices]`` copies in force, and how many may lie elsewhere; -1 for no limit.
+    """
+
+    affinity: Affinity
+    topology: Topology
+    device_of: NDArray[np.int64]
+    cost: NDArray[np.float64]
+    links: Links
+    load: NDArray[np.float64]
+    fresh: NDArray[np.float64]
+    current: NDArray[np.uint8]
+    budget: int = -1
+
+    @classmethod
+    def build(cls, affinity: Affinity, topology: Topology, replicas_per_device: int) -> CopyProblem:
+        """Turn counts, devices and room for copies into arrays.
+
+        Raises
+        ------
+        InputError
+            If the number of copies is negative or leaves more places than experts on a device.
+        """
+        if replicas_per_device < 0:
+            raise InputError(f"replicas per device: {replicas_per_device}; give 0 or more")
+        slots = topology.slots(affinity.experts) + replicas_per_device
+        if int(slots.max()) > max(affinity.experts, int(topology.slots(affinity.experts).max())):
+            most = affinity.experts - int(slots.max()) + replicas_per_device
+            raise InputError(
+                f"replicas per device: {replicas_per_device} give a device {int(slots.max())} places per layer for "
+                f"{affinity.experts} experts; at most {most} fit"
+            )
+        shape = (affinity.layers, affinity.experts, topology.devices)
+        return cls(
+            affinity, topology, np.repeat(np.arange(topology.devices), slots), topology.cost_matrix(),
+            compressed_links(affinity.transitions.astype(np.float64), affinity.layers, affinity.experts),
+            affinity.load.astype(np.float64), np.zeros(shape), np.ones(shape, dtype=np.uint8),
+        )  # fmt: skip
+
+    @property
+    def replicas_per_device(self) -> int:
+        """Places for copies on each device, beside its own experts."""
+        own = int(self.topology.slots(self.affinity.experts).sum())
+        return (len(self.device_of) - own) // self.topology.devices
+
+    def near(self, current: NDArray[np.bool_], budget: int = -1, price: float = 0.0) -> CopyProblem:
+        """Return the problem of re-placing: copies that are not in ``current`` have a price, and a limit."""
+        return replace(
+            self, current=current.astype(np.uint8), budget=budget, fresh=np.where(current, 0.0, float(price))
+        )
+
+    def scale(self) -> float:
+        """Return the mean traffic of an expert times the mean cost: the unit of temperatures."""
+        layers, experts = self.load.shape
+        traffic = 2.0 * self.affinity.steps / (layers * experts)
+        visits = float(self.load.sum()) / (layers * experts)
+        return float(max(1e-9, float(self.cost.mean()) * traffic, 0.0 if self.affinity.has_affinity else visits))
+
+
+def places_of(problem: CopyProblem, held: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return ``[layers, places]`` experts for copies ``[layers, experts, devices]``; -1 fills what is left.
+
+    Raises
+    ------
+    InputError
+        If a device holds more than it has places.
+    """
+    layers = held.shape[0]
+    place = np.full((layers, len(problem.device_of)), -1, dtype=np.int64)
+    first = np.searchsorted(problem.device_of, np.arange(problem.topology.devices + 1))
+    for layer in range(layers):
+        for device in range(problem.topology.devices):
+            experts = np.flatnonzero(held[layer, :, device])
+            room = int(first[device + 1] - first[device])
+            if len(experts) > room:
+                raise InputError(
+                    f"layer {layer}, device {device}: {len(experts)} copies, room for {room}; "
+                    "raise the replicas per device"
+                )
+            place[layer, first[device] : first[device] + len(experts)] = experts
+    return place
+
+
+def held_of(problem: CopyProblem, place: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return ``[layers, experts, devices]``: whether a device holds a copy."""
+    layers = place.shape[0]
+    held = np.zeros((layers, problem.affinity.experts, problem.topology.devices), dtype=bool)
+    layer, slot = np.nonzero(place >= 0)
+    held[layer, place[layer, slot], problem.device_of[slot]] = True
+    return held
+
+
+def shares_of(held: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return ``[layers, experts, devices]`` shares of visits, equal among copies."""
+    shares: NDArray[np.float64] = held / np.maximum(held.sum(axis=2, keepdims=True), 1)
+    return shares
+
+
+def field_of(problem: CopyProblem, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what every expert's visits would cost on every device, others staying put."""
+    field = np.zeros_like(shares)
+    for layer, counts in enumerate(problem.affinity.transitions):
+        pairs = counts.astype(np.float64)
+        field[layer] += pairs @ (shares[layer + 1] @ problem.cost.T)
+        field[layer + 1] += pairs.T @ (shares[layer] @ problem.cost)
+    return field
+
+
+def crossing_cost(problem: CopyProblem, held: NDArray[np.bool_]) -> float:
+    """Return the expected mean cost of a transition."""
+    shares = shares_of(held)
+    total = sum(
+        float(np.einsum("ef,ed,df->", counts.astype(np.float64), shares[layer] @ problem.cost, shares[layer + 1].T))
+        for layer, counts in enumerate(problem.affinity.transitions)
+    )
+    return total / max(1, problem.affinity.steps)
+
+
+def imbalances(problem: CopyProblem, held: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return, per layer, the fullest device's expected visits over the mean device's."""
+    return peak_ratios(np.einsum("le,led->ld", problem.load, shares_of(held)))
+
+
+def least_copies(problem: CopyProblem, limit: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return ``[layers, experts]`` copies without which an expert alone breaks its layer's limit."""
+    mean = problem.load.sum(axis=1) / problem.topology.devices
+    room = np.where(mean > 0, limit * mean, 1.0)
+    needed = np.ceil(problem.load / room[:, None] - 1e-9)
+    return np.clip(needed, 1, problem.topology.devices).astype(np.int64)
+
+
+def with_least(problem: CopyProblem, held: NDArray[np.bool_], limit: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Give every expert the copies that it needs at least, in places that are free or hold a copy too many."""
+    held = held.copy()
+    least = least_copies(problem, limit)
+    room = np.bincount(problem.device_of, minlength=problem.topology.devices)
+    for layer in range(held.shape[0]):
+        now = held[layer]
+        for expert in np.argsort(-problem.load[layer] / least[layer], kind="stable"):
+            while now[expert].sum() < least[layer, expert]:
+                load = problem.load[layer] @ shares_of(now[None])[0]
+                free = (now.sum(axis=0) < room) & ~now[expert]
+                if free.any():
+                    now[expert, int(np.where(free, load, np.inf).argmin())] = True
+                    continue
+                spare = now & (now.sum(axis=1) > least[layer])[:, None] & ~now[expert][None, :]
+                if not spare.any():
+                    break
+                other, device = (int(i) for i in np.argwhere(spare)[0])
+                now[other, device], now[expert, device] = False, True
+    return held
+
+
+def as_replicas(held: NDArray[np.bool_], first: NDArray[np.integer] | None = None) -> Replicas:
+    """List the copies of every expert; ``first`` names the home where it is one of them, else the smallest device."""
+    rows = []
+    for layer, experts in enumerate(held):
+        row = []
+        for expert, devices in enumerate(experts):
+            copies = [int(device) for device in np.flatnonzero(devices)]
+            home = -1 if first is None else int(first[layer, expert])
+            if home in copies:
+                copies = [home, *(device for device in copies if device != home)]
+            row.append(tuple(copies))
+        rows.append(tuple(row))
+    return tuple(rows)
+
+
+def split_summary(affinity: Affinity, topology: Topology, held: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the metrics of copies that share evenly: expectations, exact on the counts."""
+    shares = shares_of(held)
+    levels = topology.crossing_levels()
+    by_level = np.zeros(topology.levels + 1)
+    for layer, counts in enumerate(affinity.transitions):
+        meeting = shares[layer].T @ counts.astype(np.float64) @ shares[layer + 1]
+        by_level += np.bincount(levels.ravel(), meeting.ravel(), minlength=topology.levels + 1)
+    part = by_level[:-1] / max(1, affinity.steps)
+    ratio = peak_ratios(np.einsum("le,led->ld", affinity.load.astype(np.float64), shares))
+    known = affinity.has_affinity
+    return {
+        "mean_cost": float(np.dot(part, topology.crossing_costs)) if known else None,
+        "crossing_shares": part.tolist() if known else None,
+        "imbalance": float(ratio.mean()),
+        "worst_imbalance": float(ratio.max()),
+        "transitions": affinity.steps,
+        "copies": int(held.sum()),
+        "routing": "split",
+    }

@@ -1,0 +1,235 @@
+"""Lower bounds on the mean cost with copies, for each way of routing, and the optimum of small problems.
+
+**Any routing** (``nearest``, ``least-loaded``, ``split``). A transition is saved at a level only if one group of that
+level holds both experts. Groups have room for ``h`` experts, so
+
+- an expert that lies in ``c`` groups meets at most ``c h`` experts of the next layer there, its largest ones at best,
+  and all experts together lie in groups as often as there is room: *copy degree*, by rows and by columns;
+- all groups together let at most the sum of ``h * h`` pairs meet: *pair budget* (``bounds.pair_budget_bound``).
+
+**split** alone. Every copy serves an equal share, so an expert's saving is a mean over its copies, each of which meets
+at most ``h`` experts: the degree bound with room for copies. With a limit on the load of every device, the experts that
+it meets there cannot carry more than the limit together: a fractional knapsack per row, bounded by its dual, any price
+of load giving a valid bound (*loaded degree*). Moreover the cost is linear in the shares of each layer, and shares are
+a mean of placements with one home per expert and room for ``h`` on a device. So copies cost no less than the best of
+those, which is a problem without copies in which experts that nobody uses fill the places: all bounds of ``bounds``
+hold for it, the semidefinite one included.
+
+**Small problems**: dynamic programming over all ways to fill a layer gives the optimum of ``split`` itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.placement.bounds import Bound, degree_bound, lower_bound, pair_budget_bound
+from cosma.placement.metrics import peak_ratios
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.topology import Topology
+
+#: Prices of load tried, in transitions per visit; each gives a bound, and no pair has more transitions than that.
+_LOAD_PRICES = tuple(float(price) for price in np.geomspace(0.005, 1.0, 20))
+#: Ways to fill a layer, and pairs of ways of consecutive layers, up to which small problems are solved.
+_MOST_WAYS, _MOST_PAIRS = 4000, 40_000_000
+#: Unions of devices an expert may have, over all experts of a layer, up to which its ways are listed.
+_MOST_LISTED = 2_000_000
+
+
+def copies_bound(
+    affinity: Affinity,
+    topology: Topology,
+    replicas_per_device: int,
+    routing: str,
+    limit: float | None = None,
+    work: int = 0,
+) -> Bound:
+    """Return the best lower bound on the mean cost of any placement with copies.
+
+    Parameters
+    ----------
+    affinity, topology
+        The problem.
+    replicas_per_device
+        Places for copies on every device and layer.
+    routing
+        How servers choose among copies; see ``recount.ROUTINGS``.
+    limit
+        Limit on the max-over-mean load of each layer, which tightens the bound of ``split``; None for none.
+    work
+        What a semidefinite bound may cost, where copies share evenly; see ``bounds``.
+    """
+    if routing != "split":
+        found = [
+            pair_budget_bound(affinity, topology, replicas_per_device),
+            copy_degree_bound(affinity, topology, replicas_per_device),
+        ]
+        if replicas_per_device == 0:
+            found.append(degree_bound(affinity, topology))
+        return max(found, key=lambda bound: bound.mean_cost)
+    found = [loaded_degree_bound(affinity, topology, replicas_per_device, limit)]
+    if work > 0:
+        found.append(lower_bound(*with_idle(affinity, topology, replicas_per_device), work))
+    return max(found, key=lambda bound: bound.mean_cost)
+
+
+def with_idle(affinity: Affinity, topology: Topology, replicas_per_device: int) -> tuple[Affinity, Topology]:
+    """Return the problem without copies: room for them, and experts that nobody uses to fill it."""
+    if topology.capacities is not None:
+        roomier = tuple(capacity + replicas_per_device for capacity in topology.capacities)
+        return affinity, replace(topology, capacities=roomier)
+    places = int(topology.slots(affinity.experts).sum()) + replicas_per_device * topology.devices
+    more = places - affinity.experts
+    padded = replace(
+        affinity, transitions=np.pad(affinity.transitions, ((0, 0), (0, more), (0, more))),
+        load=np.pad(affinity.load, ((0, 0), (0, more))), coactivation=None,
+    )  # fmt: skip
+    return padded, topology
+
+
+def copy_degree_bound(affinity: Affinity, topology: Topology, replicas_per_device: int) -> Bound:
+    """Return the copy degree bound, valid for any routing."""
+    experts = affinity.experts
+    slots = topology.slots(experts) + replicas_per_device
+    total = topology.crossing_costs[0] * affinity.steps
+    costs = [*topology.crossing_costs, 0.0]
+    for level in range(topology.levels):
+        rooms = np.minimum(np.bincount(topology.groups(level), weights=slots).astype(np.int64), experts)
+        largest, occurrences = int(rooms.max()), int(rooms.sum())
+        saved = 0.0
+        for pairs in affinity.transitions:
+            sides = [_blocks(side, largest, len(rooms), occurrences) for side in (pairs, pairs.T)]
+            saved += min(sides)
+        total -= (costs[level] - costs[level + 1]) * saved
+    return Bound(max(0.0, total / max(1, affinity.steps)), "copy degree")
+
+
+def _blocks(rows: NDArray[np.int64], room: int, groups: int, occurrences: int) -> float:
+    """Return the most that rows can keep if each keeps ``room`` entries for each of its 1 to ``groups`` occurrences."""
+    experts = rows.shape[1]
+    ordered = -np.sort(-rows, axis=1)
+    edges = list(range(0, experts, room))[:groups]
+    blocks = np.add.reduceat(ordered, edges, axis=1).astype(np.float64)
+    if groups * room < experts:
+        blocks[:, -1] = ordered[:, edges[-1] : edges[-1] + room].sum(axis=1)
+    further = np.sort(blocks[:, 1:].ravel())[::-1][: max(0, occurrences - rows.shape[0])]
+    return float(blocks[:, 0].sum() + further.sum())
+
+
+def loaded_degree_bound(
+    affinity: Affinity, topology: Topology, replicas_per_device: int, limit: float | None
+) -> Bound:  # fmt: skip
+    """Return the degree bound with room for copies, valid where copies share evenly; tighter with a limit on load."""
+    experts, devices = affinity.experts, topology.devices
+    slots = topology.slots(experts) + replicas_per_device
+    total = topology.crossing_costs[0] * affinity.steps
+    costs = [*topology.crossing_costs, 0.0]
+    for level in range(topology.levels):
+        groups = topology.groups(level)
+        room = min(experts, int(np.bincount(groups, weights=slots).max()))
+        members = int(np.bincount(groups).max())
+        saved = 0.0
+        for layer, pairs in enumerate(affinity.transitions):
+            sides = []
+            for rows, load in ((pairs, affinity.load[layer + 1]), (pairs.T, affinity.load[layer])):
+                carried = None if limit is None else limit * float(load.sum()) * members / devices
+                sides.append(_knapsack(rows.astype(np.float64), load.astype(np.float64), room, carried))
+            saved += min(sides)
+        total -= (costs[level] - costs[level + 1]) * saved
+    method = "degree with copies" if limit is None else "loaded degree"
+    return Bound(max(0.0, total / max(1, affinity.steps)), method)
+
+
+def _knapsack(rows: NDArray[np.float64], load: NDArray[np.float64], room: int, carried: float | None) -> float:
+    """Return the most that all rows keep beside at most ``room`` experts that carry at most ``carried`` together."""
+    least = _top(rows, room)
+    if carried is not None:
+        unit = float(rows.sum()) / max(float(load.sum()), 1e-300)
+        for share in _LOAD_PRICES:
+            price = share * unit
+            # A dual of the knapsack: whatever the price, no choice within the limits keeps more.
+            least = np.minimum(least, price * carried + _top(np.maximum(rows - price * load[None, :], 0.0), room))
+    return float(least.sum())
+
+
+def _top(rows: NDArray[np.float64], keep: int) -> NDArray[np.float64]:
+    if keep >= rows.shape[1]:
+        return np.asarray(rows.sum(axis=1))
+    return np.asarray(np.partition(rows, rows.shape[1] - keep, axis=1)[:, rows.shape[1] - keep :].sum(axis=1))
+
+
+def exact_split(
+    affinity: Affinity, topology: Topology, replicas_per_device: int, limit: float | None = None
+) -> tuple[float, NDArray[np.bool_]] | None:
+    """Return the least expected mean cost where copies share evenly, and copies that have it.
+
+    Every way to fill a layer is a node, consecutive layers cost a bilinear form, and the optimum is a shortest path.
+
+    Parameters
+    ----------
+    affinity, topology, replicas_per_device
+        The problem.
+    limit
+        Limit on the max-over-mean load of each layer; None for none.
+
+    Returns
+    -------
+    tuple or None
+        None where there are too many ways, or no layer can keep the limit.
+    """
+    ways = layer_ways(affinity.experts, topology, replicas_per_device)
+    if ways is None or len(ways) ** 2 * (affinity.layers - 1) > _MOST_PAIRS:
+        return None
+    shares = ways / ways.sum(axis=2, keepdims=True)
+    cost = topology.cost_matrix()
+    flat = shares.reshape(len(ways), -1)
+    reach = np.zeros(len(ways))
+    chosen: list[NDArray[np.int64]] = []
+    for layer in range(affinity.layers):
+        load = np.einsum("e,wed->wd", affinity.load[layer].astype(np.float64), shares)
+        allowed = np.ones(len(ways), dtype=bool) if limit is None else peak_ratios(load) <= limit * (1 + 1e-12)
+        if not allowed.any():
+            return None
+        if layer:
+            pairs = affinity.transitions[layer - 1].astype(np.float64)
+            # Cost of way v after way w: x_w' N x_v C, all at once.
+            form = np.einsum("wed,ef,dg->wfg", shares, pairs, cost).reshape(len(ways), -1) @ flat.T
+            total = reach[:, None] + form
+            chosen.append(total.argmin(axis=0))
+            reach = total.min(axis=0)
+        reach = np.where(allowed, reach, np.inf)
+    last = int(reach.argmin())
+    path = [last]
+    for back in reversed(chosen):
+        path.append(int(back[path[-1]]))
+    held = ways[path[::-1]]
+    return float(reach[last]) / max(1, affinity.steps), held.astype(bool)
+
+
+def layer_ways(experts: int, topology: Topology, replicas_per_device: int) -> NDArray[np.bool_] | None:
+    """Return every way to give the experts of a layer devices, ``[ways, experts, devices]``; None if too many."""
+    devices = topology.devices
+    room = topology.slots(experts) + replicas_per_device
+    sets = [
+        np.isin(np.arange(devices), chosen) for size in range(1, devices + 1)
+        for chosen in combinations(range(devices), size)
+    ]  # fmt: skip
+    if len(sets) ** experts > _MOST_LISTED:
+        return None
+    found = [np.stack(way) for way in _ways(sets, experts, room)]
+    return np.stack(found) if 0 < len(found) <= _MOST_WAYS else None
+
+
+def _ways(sets: list[NDArray[np.bool_]], experts: int, room: NDArray[np.int64]) -> Iterator[list[NDArray[np.bool_]]]:
+    for way in product(sets, repeat=experts):
+        if (np.sum(way, axis=0) <= room).all():
+            yield list(way)

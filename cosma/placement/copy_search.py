@@ -1,0 +1,368 @@
+"""Search for copies that share load evenly.
+
+Annealing over the places of all layers: two places exchange their experts, or a place gets another expert. Visits above
+the limit on a device cost a price that rises as the temperature falls. Experts that alone would break the limit have as
+many copies as that takes from the start, and never fewer: single changes would have to pass through worse placements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.errors import InfeasibleError, InputError
+from cosma.placement.baselines import eplb_replicated
+from cosma.placement.copies import (
+    CopyProblem,
+    crossing_cost,
+    field_of,
+    held_of,
+    imbalances,
+    least_copies,
+    places_of,
+    shares_of,
+    with_least,
+)
+from cosma.placement.copy_kernels import anneal_copies
+from cosma.placement.load_only import least_imbalance
+from cosma.placement.replication import as_held
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCOPES = ("each", "mean")
+#: Temperatures in mean traffic of an expert times mean cost (``CopyProblem.scale``). Of 0.2 to 2.0, 1.0 gave the best
+#: placements of gpt_12x64_top1_s5 from both starts, and 0.1 where no limit counts and the start is good.
+_HOT, _WARM, _COLD = 1.0, 0.1, 0.002
+#: Heats and prices (first, last) of the runs within a limit, each from both starts, in order of trial.
+_RUNS = ((1.0, (0.5, 32.0)), (0.5, (0.2, 64.0)))
+#: Share of the work of each of those runs, of mending what is left, and of going on from the best.
+_RUN_SHARE, _MEND_SHARE, _ON_SHARE = 0.15, 0.03, 0.14
+#: Slack between the limit asked for and the one searched for, so that rounding cannot break it.
+_SLACK = 1e-7
+#: Slices of an annealing, between which the price rises and the run can be stopped.
+_SLICES = 16
+#: Prices of a visit above the mean between which a limit on the mean over layers is bisected, and how often.
+_MEAN_PRICES, _MEAN_STEPS = (0.02, 16.0), 8
+#: Prices of a copy that is not in force, in mean traffic of an expert times mean cost, for a budget of moves.
+_MOVE_PRICES = (1.0, 0.3, 0.1, 0.03, 0.01)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """How hard to search.
+
+    Attributes
+    ----------
+    seed
+        Equal seeds give equal placements.
+    proposals
+        Work limit in proposals, over all prices.
+    interrupted
+        Polled between slices of work; once true, the best so far is returned.
+    progress
+        Told what is being done, and the share of the work done.
+    """
+
+    seed: int = 0
+    proposals: int = 8_000_000
+    interrupted: Callable[[], bool] = bool
+    progress: Callable[[str, float], None] | None = None
+
+
+def anneal(
+    problem: CopyProblem,
+    place: NDArray[np.int64],
+    options: CopyOptions,
+    *,
+    limit: NDArray[np.float64],
+    prices: tuple[float, float],
+    proposals: float,
+    hot: float,
+    state: NDArray[np.uint64],
+    what: str = "",
+    least: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Anneal from a placement; visits of a layer above ``limit`` times the mean have a price.
+
+    ``prices`` are those of the first and the last slice, in costliest crossings of a visit; the price rises as the
+    temperature falls, so that early on whole groups can pass through a fuller device. ``least`` copies of experts are
+    kept; by default those that the limit takes.
+    """
+    held = held_of(problem, place)
+    floor = limit * problem.load.sum(axis=1) / problem.topology.devices
+    least = np.minimum(least_copies(problem, limit) if least is None else least, held.sum(axis=2))
+    unit = float(problem.cost.max()) * max(1, problem.affinity.top_k) if problem.affinity.has_affinity else 1.0
+    sweeps = max(_SLICES, int(proposals) // place.size)
+    scale = problem.scale()
+    edges = np.linspace(0, sweeps, _SLICES + 1).astype(int)
+    ratio = (_COLD / hot) ** (1.0 / max(1, sweeps - 1))
+    place = place.copy()
+    for number in range(_SLICES):
+        if options.interrupted():
+            break
+        if options.progress is not None:
+            options.progress(what, number / _SLICES)
+        begin, end = int(edges[number]), int(edges[number + 1])
+        price = unit * prices[0] * (prices[1] / prices[0]) ** (number / (_SLICES - 1)) if prices[0] > 0 else 0.0
+        held = held_of(problem, place)
+        shares = shares_of(held)
+        try:
+            anneal_copies(
+                place, problem.device_of, held.astype(np.uint8), held.sum(axis=2), problem.cost,
+                field_of(problem, shares), problem.load, np.einsum("le,led->ld", problem.load, shares),
+                problem.links.start, problem.links.to, problem.links.count, price, floor, problem.fresh, least,
+                problem.current, problem.budget, end - begin, scale * hot * ratio**begin,
+                scale * hot * ratio ** max(begin, end - 1), state,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            # The kernel leaves a whole placement, the best it saw; only a caller who polls wants it.
+            if not options.interrupted():
+                raise
+            break
+    return place
+
+
+def place_copies(
+    problem: CopyProblem,
+    start: NDArray[np.bool_],
+    limit: float | None,
+    scope: str,
+    options: CopyOptions,
+) -> NDArray[np.bool_]:
+    """Search for the copies of least expected cost within a limit on imbalance.
+
+    Parameters
+    ----------
+    problem
+        What to place.
+    start
+        ``[layers, experts, devices]`` copies to start from.
+    limit, scope
+        Largest max-over-mean load, of ``each`` layer or of the ``mean`` over layers; None for no limit.
+    options
+        Work limit and seed.
+
+    Raises
+    ------
+    InfeasibleError
+        If no placement can keep the limit (proven), or none was found.
+    """
+    state = np.array([options.seed], dtype=np.uint64)
+    layers = problem.load.shape[0]
+    if limit is None:
+        free = np.full(layers, np.inf)
+        found = anneal(
+            problem, places_of(problem, start), options, limit=free, prices=(0.0, 0.0), proposals=options.proposals,
+            hot=_WARM, state=state, what="copies",
+        )  # fmt: skip
+        held = held_of(problem, found)
+        return held if crossing_cost(problem, held) <= crossing_cost(problem, start) else start
+    check_limit(problem, limit, scope)
+    even = as_held(eplb_replicated(problem.affinity, problem.topology, problem.replicas_per_device), start.shape[2])
+    work = options.proposals / (2 if scope == "mean" else 1)
+    best = _within(problem, [start, even], np.full(layers, limit), options, work, state)
+    if scope == "mean":
+        best = _mean_within(problem, [start, even], best, limit, options, work, state)
+    if best is None:
+        reached = imbalances(problem, even)
+        raise InfeasibleError(
+            f"balance: no placement within {limit} ({scope} layer) was found; raise the limit, the work, or the "
+            f"replicas per device (balancing by load alone reaches "
+            f"{float(reached.max() if scope == 'each' else reached.mean()):.4f})"
+        )
+    return best
+
+
+def _within(
+    problem: CopyProblem,
+    starts: list[NDArray[np.bool_]],
+    limit: NDArray[np.float64],
+    options: CopyOptions,
+    work: float,
+    state: NDArray[np.uint64],
+) -> NDArray[np.bool_] | None:
+    """Return the cheapest placement found in which every layer keeps its limit, or None."""
+    asked = np.maximum(1.0, limit * (1.0 - _SLACK))
+    what = f"copies within {float(limit.mean()):.4g}"
+    best: NDArray[np.bool_] | None = None
+    least = np.inf
+
+    def keep(place: NDArray[np.int64]) -> None:
+        nonlocal best, least
+        held = held_of(problem, place)
+        if bool((imbalances(problem, held) <= limit).all()):
+            cost = crossing_cost(problem, held)
+            if cost < least:
+                best, least = held, cost
+
+    for start in starts:
+        keep(places_of(problem, start))
+    for hot, prices in _RUNS:
+        for start in starts:
+            place = places_of(problem, with_least(problem, start, asked))
+            place = anneal(
+                problem, place, options, limit=asked, prices=prices, proposals=_RUN_SHARE * work, hot=hot, state=state,
+                what=what,
+            )  # fmt: skip
+            keep(place)
+            keep(_mended(problem, place, asked, options, _MEND_SHARE * work, state, what))
+    if best is None:
+        # Balance first: a steep price from an even start.
+        place = places_of(problem, with_least(problem, starts[-1], asked))
+        place = anneal(
+            problem, place, options, limit=asked, prices=(16.0, 256.0), proposals=2 * _RUN_SHARE * work, hot=_HOT / 2,
+            state=state, what=what,
+        )  # fmt: skip
+        keep(_mended(problem, place, asked, options, _MEND_SHARE * work, state, what))
+    for heat in (0.2, 0.08):
+        if best is not None and not options.interrupted():
+            place = anneal(
+                problem, places_of(problem, best), options, limit=asked, prices=(4.0, 64.0),
+                proposals=_ON_SHARE * work, hot=heat, state=state, what=what,
+            )  # fmt: skip
+            keep(_mended(problem, place, asked, options, _MEND_SHARE * work, state, what))
+    return best
+
+
+def _mean_within(
+    problem: CopyProblem,
+    starts: list[NDArray[np.bool_]],
+    best: NDArray[np.bool_] | None,
+    limit: float,
+    options: CopyOptions,
+    work: float,
+    state: NDArray[np.uint64],
+) -> NDArray[np.bool_] | None:
+    """Bisect one price of visits above the mean for all layers: layers in which balance is dear may have less of it."""
+    layers = problem.load.shape[0]
+    least = np.inf if best is None else crossing_cost(problem, best)
+    low, high = _MEAN_PRICES
+    one = np.ones(problem.load.shape, dtype=np.int64)
+    start = places_of(problem, starts[0] if best is None else best)
+    for step in range(_MEAN_STEPS):
+        price = float(np.sqrt(low * high))
+        start = anneal(
+            problem, start, options, limit=np.ones(layers), prices=(price, price), proposals=work / _MEAN_STEPS,
+            hot=_HOT / 4 if step < _MEAN_STEPS // 2 else _WARM, state=state, least=one,
+            what=f"copies within {limit:.4g} on average",
+        )  # fmt: skip
+        held = held_of(problem, start)
+        if float(imbalances(problem, held).mean()) <= limit:
+            high = price
+            if crossing_cost(problem, held) < least:
+                best, least = held, crossing_cost(problem, held)
+        else:
+            low = price
+    return best
+
+
+def _mended(
+    problem: CopyProblem,
+    place: NDArray[np.int64],
+    asked: NDArray[np.float64],
+    options: CopyOptions,
+    proposals: float,
+    state: NDArray[np.uint64],
+    what: str,
+) -> NDArray[np.int64]:
+    """Anneal at a steep price from a low temperature: what is little over the limit comes below it."""
+    return anneal(
+        problem, place, options, limit=asked, prices=(64.0, 64.0), proposals=proposals, hot=0.05, state=state, what=what
+    )
+
+
+def place_near(
+    problem: CopyProblem,
+    current: NDArray[np.bool_],
+    budget: int,
+    limit: float | None,
+    options: CopyOptions,
+) -> NDArray[np.bool_]:
+    """Search for copies of least expected cost of which at most ``budget`` lie where there is none now.
+
+    A falling price on such copies finds which moves are worth making; a last search under the hard budget uses it up.
+    With a limit on the imbalance of each layer, the placement in force is left where it breaks it.
+
+    Raises
+    ------
+    InputError
+        If the budget is negative.
+    InfeasibleError
+        If no placement that keeps both limits was found.
+    """
+    if budget < 0:
+        raise InputError(f"re-placement: a budget of {budget} moves; give 0 or more")
+    layers = problem.load.shape[0]
+    if limit is not None:
+        check_limit(problem, limit, "each")
+    wanted = np.full(layers, np.inf if limit is None else limit)
+    asked = wanted * (1.0 - _SLACK) if limit is not None else wanted
+    prices = (0.0, 0.0) if limit is None else (4.0, 64.0)
+    state = np.array([options.seed], dtype=np.uint64)
+    share = options.proposals / (len(_MOVE_PRICES) + 3)
+    best: NDArray[np.bool_] | None = None
+    least = np.inf
+
+    def keep(held: NDArray[np.bool_]) -> None:
+        nonlocal best, least
+        fits = bool((imbalances(problem, held) <= wanted).all()) and copies_moved(current, held) <= budget
+        cost = crossing_cost(problem, held)
+        if fits and cost < least:
+            best, least = held, cost
+
+    keep(current)
+    start = current if limit is None else with_least(problem, current, asked)
+    for price in _MOVE_PRICES if budget else ():
+        priced = problem.near(current, price=price * problem.scale())
+        place = anneal(
+            priced, places_of(problem, start), options, limit=asked, prices=prices, proposals=share, hot=_WARM,
+            state=state, what="moves",
+        )  # fmt: skip
+        keep(held_of(problem, place))
+    if budget:
+        limited = problem.near(current, budget=budget)
+        for heat in (_HOT / 2, _WARM, _WARM / 4):
+            from_here = best if best is not None else start
+            place = anneal(
+                limited, places_of(problem, from_here), options, limit=asked, prices=prices, proposals=share, hot=heat,
+                state=state, what="moves",
+            )  # fmt: skip
+            keep(held_of(problem, place))
+    if best is None:
+        raise InfeasibleError(
+            f"re-placement: no placement within {limit} (each layer) that moves at most {budget} copies was found; "
+            "raise the budget or the limit"
+        )
+    return best
+
+
+def copies_moved(current: NDArray[np.bool_], held: NDArray[np.bool_]) -> int:
+    """Return how many copies lie on a device that does not hold the expert now: weights that have to be sent."""
+    return int((held & ~current).sum())
+
+
+def check_limit(problem: CopyProblem, limit: float, scope: str) -> None:
+    """Refuse a limit that is none, or that no placement can keep.
+
+    Raises
+    ------
+    InputError
+        If the limit is below 1 or the scope unknown.
+    InfeasibleError
+        If the load of single experts proves that the limit cannot be kept.
+    """
+    if scope not in SCOPES or not limit >= 1.0:
+        raise InputError(
+            f"balance: limit {limit} of scope {scope!r}; give a limit of at least 1 and {' or '.join(SCOPES)}"
+        )
+    least = least_imbalance(problem.affinity, problem.topology, problem.replicas_per_device)
+    worst = float(least.max() if scope == "each" else least.mean())
+    if worst > limit * (1 + 1e-9):
+        raise InfeasibleError(
+            f"balance: no placement can keep {limit} ({scope} layer): the busiest expert's load per copy alone makes "
+            f"{worst:.4f}, however copies are given out; raise the limit or the replicas per device"
+        )

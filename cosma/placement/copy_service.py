@@ -1,0 +1,178 @@
+"""The part of the door to placement that places copies which share load."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import InputError
+from cosma.placement import baselines, bounds
+from cosma.placement.check import check_placement
+from cosma.placement.document import Placement
+from cosma.placement.patience import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.copies import CopyProblem
+    from cosma.placement.service import PlaceOptions
+    from cosma.placement.topology import Topology
+
+#: Sweeps over all places that a search for copies may take, and experts x devices beyond which it gets fewer.
+_COPY_SWEEPS, _COPY_TOUCHED, _MOST_COPY_WORK = 20_000, 1024, 40_000_000
+#: Sweeps of the start that is grown for a search for copies within a limit.
+_GROWN_SWEEPS = 60
+
+
+def shares_evenly(options: PlaceOptions) -> bool:
+    """Say whether copies that share load are searched for: by routing, or for a budget that other limits go with."""
+    if options.strategy not in {"auto", "search", "eplb"}:
+        return False
+    limited = (
+        options.balance is not None
+        or options.replicas_per_device
+        or (options.current is not None and options.current.ndim == 3)
+    )
+    if options.max_moves is not None:
+        return bool(limited)
+    return options.routing != "nearest" and bool(limited)
+
+
+def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
+    """Place copies that share load evenly, or as evenly as routing by load can.
+
+    Raises
+    ------
+    InputError
+        If options do not fit each other.
+    InfeasibleError
+        If a limit cannot be kept.
+    """
+    from cosma.placement.copies import as_replicas, crossing_cost, split_summary
+    from cosma.placement.copy_bounds import copies_bound, exact_split
+    from cosma.placement.copy_search import copies_moved
+    from cosma.placement.service import BOUNDS, limits_of
+
+    problem, held, method = _copies(affinity, topology, options)
+    measured = split_summary(affinity, topology, held)
+    measured["routing"] = options.routing
+    cost = crossing_cost(problem, held)
+    limit = options.balance if options.balance_scope == "each" else None
+
+    def bounded(work: int) -> bounds.Bound:
+        return copies_bound(affinity, topology, options.replicas_per_device, options.routing, limit, work)
+
+    bound = patiently(lambda: bounded(BOUNDS[options.bound]), lambda: bounded(0), options.interrupted)
+    exactly = options.max_moves is None and options.routing == "split" and options.bound != "none"
+    if exactly and not options.interrupted():
+        solved = exact_split(affinity, topology, options.replicas_per_device, limit)
+        if solved is not None:
+            bound = bounds.Bound(solved[0], "dynamic programming over ways to fill a layer")
+            if options.balance is None or options.balance_scope == "each":
+                held = solved[1] if solved[0] < cost - 1e-12 else held
+                measured = {**split_summary(affinity, topology, held), "routing": options.routing}
+                cost = crossing_cost(problem, held)
+    if options.current is not None:
+        measured["moved"] = copies_moved(_current_copies(options.current, topology), held)
+    if options.routing == "least-loaded":
+        from cosma.placement.fluid import fluid_summary
+
+        measured = {**measured, **fluid_summary(affinity, topology, held)}
+        cost = float(measured["mean_cost"])
+    replicas = as_replicas(held, _homes_now(options))
+    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    single = all(len(copies) == 1 for row in replicas for copies in row)
+    solver = {"strategy": options.strategy, "method": method, "seed": options.seed} | limits_of(options)
+    if options.interrupted():
+        solver["stopped"] = "interrupt"
+    placement = Placement(topology, homes, None if single else replicas, measured, bound.certificate(cost), solver)
+    check_placement(placement, options.replicas_per_device)
+    return placement
+
+
+def _copies(
+    affinity: Affinity, topology: Topology, options: PlaceOptions
+) -> tuple[CopyProblem, NDArray[np.bool_], str]:
+    """Search for copies that share evenly."""
+    from cosma.placement.copies import CopyProblem
+    from cosma.placement.copy_search import CopyOptions, place_copies, place_near
+    from cosma.placement.eplb import eplb_placement
+    from cosma.placement.instance import Instance
+    from cosma.placement.meanfield import grown_starts
+    from cosma.placement.replication import as_held
+    from cosma.placement.service import search_homes, search_options
+
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
+    if options.strategy == "eplb":
+        placed = eplb_placement(affinity, topology, options.replicas_per_device)
+        return problem, as_held(placed.copies(), topology.devices), "EPLB"
+    how = CopyOptions(
+        seed=options.seed, proposals=_copy_work(affinity, topology, options),
+        interrupted=_stopper(options), progress=options.progress,
+    )  # fmt: skip
+    if options.max_moves is not None and options.current is not None:
+        if options.balance is not None and options.balance_scope != "each":
+            raise InputError("a budget of moves goes with a limit on each layer, not on their mean")
+        current = _current_copies(options.current, topology)
+        _check_current(current, affinity)
+        held = place_near(problem, current, options.max_moves, options.balance, how)
+        return problem, held, "search for copies under a budget of moves"
+    instance = Instance.build(affinity, topology)
+
+    def in_order() -> NDArray[np.int64]:
+        return instance.padded(baselines.vanilla(affinity, topology))
+
+    def start_homes() -> NDArray[np.int64]:
+        if options.balance is None:
+            return search_homes(affinity, topology, search_options(affinity, topology, options), instance)
+        # The limit undoes much of what a long search for crossings alone finds.
+        grown = grown_starts(instance, options.seed, True, _GROWN_SWEEPS, seeds=1) if topology.devices > 1 else []
+        return grown[0] if grown else in_order()
+
+    homes = patiently(start_homes, in_order, options.interrupted)
+    start = _current_copies(homes[:, : affinity.experts], topology)
+    held = place_copies(problem, start, options.balance, options.balance_scope, how)
+    return problem, held, "search for copies that share load"
+
+
+def _current_copies(current: NDArray[Any], topology: Topology) -> NDArray[np.bool_]:
+    """Return copies ``[layers, experts, devices]`` of homes, or of copies."""
+    if current.ndim == 3:
+        return np.asarray(current, dtype=bool)
+    return np.asarray(current[:, :, None] == np.arange(topology.devices)[None, None, :])
+
+
+def _check_current(current: NDArray[np.bool_], affinity: Affinity) -> None:
+    if current.shape[:2] != affinity.load.shape:
+        raise InputError(
+            f"re-placement: the current placement is {current.shape[0]} layers x {current.shape[1]} experts, "
+            f"the trace has {affinity.layers} x {affinity.experts}"
+        )
+
+
+def _stopper(options: PlaceOptions) -> Callable[[], bool]:
+    """Return what to poll: an interrupt, or the clock where there is a limit on it."""
+    if options.seconds is None:
+        return options.interrupted
+    deadline = time.monotonic() + options.seconds
+    return lambda: options.interrupted() or time.monotonic() > deadline
+
+
+def _copy_work(affinity: Affinity, topology: Topology, options: PlaceOptions) -> int:
+    """Return the work limit of a search for copies: the one given, or one by the size of the model."""
+    if options.proposals is not None:
+        return options.proposals
+    places = affinity.layers * affinity.experts
+    # A change touches every device of every expert of two layers; where that is much, sweeps have to be few.
+    touched = affinity.experts * topology.devices
+    return int(min(_MOST_COPY_WORK, max(_COPY_SWEEPS * places, 1) * min(1.0, _COPY_TOUCHED / touched)))
+
+
+def _homes_now(options: PlaceOptions) -> NDArray[np.integer] | None:
+    """Return the homes in force, which stay homes where they stay copies."""
+    return options.current if options.current is not None and options.current.ndim == 2 else None
