@@ -303,7 +303,8 @@ def place_near(
     asked = wanted * (1.0 - _SLACK) if limit is not None else wanted
     prices = (0.0, 0.0) if limit is None else (4.0, 64.0)
     state = np.array([options.seed], dtype=np.uint64)
-    share = options.proposals / (len(_MOVE_PRICES) + 3)
+    share = options.proposals / (len(_MOVE_PRICES) + 5)
+    one = np.ones(problem.load.shape, dtype=np.int64)
     best: NDArray[np.bool_] | None = None
     least = np.inf
 
@@ -325,13 +326,13 @@ def place_near(
         keep(held_of(problem, place))
     if budget:
         limited = problem.near(current, budget=budget)
-        for heat in (_HOT / 2, _WARM, _WARM / 4):
-            from_here = best if best is not None else start
-            place = anneal(
-                limited, places_of(problem, from_here), options, limit=asked, prices=prices, proposals=share, hot=heat,
-                state=state, what="moves",
-            )  # fmt: skip
-            keep(held_of(problem, place))
+        for heat in (_HOT, _WARM, _WARM / 4):
+            for origin in [current] if heat == _HOT else [best if best is not None else start, current]:
+                place = anneal(
+                    limited, places_of(problem, origin), options, limit=asked, prices=prices, proposals=share,
+                    hot=heat, state=state, what="moves", least=one,
+                )  # fmt: skip
+                keep(held_of(problem, place))
     if best is None:
         raise InfeasibleError(
             f"re-placement: no placement within {limit} (each layer) that moves at most {budget} copies was found; "

@@ -343,17 +343,18 @@ def test_small_problems_are_proven_and_found() -> None:
         topology = Topology.grid(1, 2)
         problem = CopyProblem.build(affinity, topology, 1)
         limit = None if seed % 2 else 1.25
+        options = PlaceOptions(replicas_per_device=1, routing="split", balance=limit, proposals=50_000)
         exact = exact_split(affinity, topology, 1, limit)
         if exact is None:
             with pytest.raises(InfeasibleError):
-                place(affinity, topology, PlaceOptions(replicas_per_device=1, routing="split", balance=limit, proposals=50_000))
+                place(affinity, topology, options)
             continue
         start = places_of(problem, np.zeros((3, 4, 2), dtype=bool))
         start[:, :] = np.array([0, 1, -1, 2, 3, -1])
         ours = place_copies(problem, held_of(problem, start), limit, "each", CopyOptions(proposals=100_000))
         assert crossing_cost(problem, ours) >= exact[0] - 1e-9
         found += crossing_cost(problem, ours) <= exact[0] + 1e-9
-        placed = place(affinity, topology, PlaceOptions(replicas_per_device=1, routing="split", balance=limit, proposals=50_000))
+        placed = place(affinity, topology, options)
         assert placed.certificate["status"] == "optimal"
         assert placed.metrics["mean_cost"] == pytest.approx(exact[0])
     assert found >= 9
@@ -453,7 +454,7 @@ def test_budget_of_copies_against_brute_force(budget: int, limit: float | None) 
         assert copies_moved(current, held) <= budget
         assert crossing_cost(problem, held) >= min(costs) - 1e-9
         best += crossing_cost(problem, held) <= min(costs) + 1e-9
-    assert best >= 0.7 * tried
+    assert best >= tried - 1
 
 
 def test_budget_with_copies_through_the_door() -> None:
