@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.errors import ModelLoadError
 from cosma.execute.elements import numpy_dtype, random_array
 from cosma.execute.model import parts_of
+from cosma.frontend.external import external_array, external_file
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.parameters import type_only_positions
 
@@ -140,30 +140,21 @@ class Constants:
         return tensor_array(tensor) is not None
 
     def _file_of(self, tensor: TensorProto) -> Path | None:
-        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        return self._folder() / location if location and (self._folder() / location).is_file() else None
-
-    def _folder(self) -> Path:
         path = self.model.loaded.path
-        return path.parent if path is not None else Path()
+        if path is None or not any(entry.key == "location" for entry in tensor.external_data):
+            return None
+        file = external_file(tensor, path)
+        return file if file.is_file() else None
 
     def _read(self, tensor: TensorProto, name: str) -> Array | None:
-        from onnx import TensorProto, external_data_helper, numpy_helper
+        from onnx import TensorProto
 
         from cosma.frontend.evaluate import tensor_array
 
         if tensor.data_location != TensorProto.EXTERNAL:
             return tensor_array(tensor)
-        file = self._file_of(tensor)
-        if file is None:
-            return None
-        whole = TensorProto()
-        whole.CopyFrom(tensor)
-        try:
-            external_data_helper.load_external_data_for_tensor(whole, str(self._folder()))
-            return numpy_helper.to_array(whole)
-        except (ValueError, OSError, TypeError) as error:
-            raise ModelLoadError(f"weight {name!r}: {file} does not hold it: {error}") from error
+        path = self.model.loaded.path
+        return None if path is None or self._file_of(tensor) is None else external_array(tensor, path)
 
 
 def stand_in(value: Value) -> Array:

@@ -86,14 +86,14 @@ class Evaluator:
     ----------
     opset
         Version of ONNX's own operators the model declares.
-    folder
-        Where files of constants beside the model are; None where they are not to be read.
+    path
+        The model's file, beside which others may hold constants; None where they are not to be read.
     """
 
-    def __init__(self, opset: int, folder: Path | None = None) -> None:
+    def __init__(self, opset: int, path: Path | None = None) -> None:
         from onnx import defs
 
-        self.folder = folder
+        self.path = path
         self._failures: dict[str, str] = {}
         opset = min(opset, defs.onnx_opset_version())
         self._opset = opset
@@ -148,10 +148,10 @@ class Evaluator:
             return None
         if tensor.data_location != TensorProto.EXTERNAL:
             return tensor_array(tensor)
-        if self.folder is None:
+        if self.path is None:
             return None
         try:
-            return external_array(tensor, self.folder)
+            return external_array(tensor, self.path)
         except ModelLoadError as error:
             self._failures[value.name] = str(error)
             return None

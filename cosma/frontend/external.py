@@ -17,20 +17,23 @@ if TYPE_CHECKING:
     from cosma.frontend.values import Array
 
 
-def external_file(tensor: TensorProto, folder: Path) -> Path:
+def external_file(tensor: TensorProto, model: Path) -> Path:
     """The file that holds a constant's content; it need not be there.
 
     Raises
     ------
     ModelLoadError
-        If it is not in the model's folder or below: a model must not make anyone read other files.
+        If it is not in the model's folder or below: a model must not make anyone read other files. Where the model's
+        file is a link, the folder it leads to is the model's too: downloads are kept so, all under links to one store.
     """
+    folder = model.parent
     location = _entry(tensor, "location")
     if not location:
         raise ModelLoadError(f"constant {tensor.name!r} is kept in another file, and the model does not say in which")
     file = folder / location
     try:
-        inside = file.resolve().is_relative_to(folder.resolve())
+        real = file.resolve()
+        inside = any(real.is_relative_to(home) for home in (folder.resolve(), model.resolve().parent))
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelLoadError(f"constant {tensor.name!r}: {location!r} cannot be the name of a file: {error}") from error
     if Path(location).is_absolute() or not inside:
@@ -40,8 +43,8 @@ def external_file(tensor: TensorProto, folder: Path) -> Path:
     return file
 
 
-def external_array(tensor: TensorProto, folder: Path) -> Array:
-    """Content of a small constant in a file beside the model.
+def external_array(tensor: TensorProto, model: Path) -> Array:
+    """Content of a constant in a file beside the model.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def external_array(tensor: TensorProto, folder: Path) -> Array:
     """
     from onnx import TensorProto, numpy_helper
 
-    file = external_file(tensor, folder)
+    file = external_file(tensor, model)
     needed = size_of(tuple(tensor.dims), dtype_name(tensor.data_type))
     offset, length = _number(tensor, "offset", 0), _number(tensor, "length", needed)
     if length != needed:

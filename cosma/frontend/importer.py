@@ -93,7 +93,7 @@ def walk_model(
 
     alive = [node for node, is_live in zip(ordered, live, strict=True) if is_live]
     known = {name: tensor for name, tensor in weights.items() if name in read}
-    fresh = Walk(opsets, model.ir_version, declared, read, dimensions.bounds, folder=path.parent)
+    fresh = Walk(opsets, model.ir_version, declared, read, dimensions.bounds, path=path)
     walk = _walk(fresh, alive, known, types)
     empty = {name: found for name, found in types.items() if 0 in (found.shape or ())}
     notes.extend(f"graph input {name!r} is {found}: it holds no element" for name, found in empty.items())

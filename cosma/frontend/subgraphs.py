@@ -85,8 +85,8 @@ def _walked(
     nodes = [make_node(proto) for proto in graph.node]
     results = [readable(value.name) for value in graph.output]
     read = {name for inner in nodes for name in inner.reads} | set(results)
-    folder = around.evaluator.folder
-    walk = Walk(around.opsets, around.ir_version, _stated(graph), read, level=around.level + 1, folder=folder)
+    path = around.evaluator.path
+    walk = Walk(around.opsets, around.ir_version, _stated(graph), read, level=around.level + 1, path=path)
     walk.values.update(captured)
     for tensor in graph.initializer:
         walk.add_weight(readable(tensor.name), tensor)

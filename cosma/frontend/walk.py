@@ -53,20 +53,20 @@ class Walk:
         The most an axis can hold whose size is known only at run time, by ``tensor`` or ``tensor.axis``.
     level
         How deep in subgraphs the nodes lie.
-    folder
-        Where files of constants beside the model are.
+    path
+        The model's file, beside which others may hold constants.
     preferred
         Shapes to take of several possible ones, by result.
     """
 
     def __init__(
         self, opsets: Mapping[str, int], ir_version: int, declared: Mapping[str, TensorType], read: set[str],
-        bounds: Mapping[str, int] | None = None, *, level: int = 0, folder: Path | None = None,
+        bounds: Mapping[str, int] | None = None, *, level: int = 0, path: Path | None = None,
         preferred: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         self.opsets = opsets
         self._again = (opsets, ir_version, declared, frozenset(read))
-        self.evaluator = Evaluator(opsets.get("", 1), folder)
+        self.evaluator = Evaluator(opsets.get("", 1), path)
         self.inference = Inference(opsets, ir_version, self.evaluator)
         self.opset = self.inference.opset
         self.values: dict[str, Value] = {}
@@ -99,8 +99,8 @@ class Walk:
             if other is None:
                 return None
             preferred = other
-        folder = self.evaluator.folder
-        return Walk(opsets, ir_version, declared, set(read), bounds, folder=folder, preferred=preferred)
+        path = self.evaluator.path
+        return Walk(opsets, ir_version, declared, set(read), bounds, path=path, preferred=preferred)
 
     # -- what is there before the first node --------------------------------------------------------------
 
