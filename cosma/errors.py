@@ -5,7 +5,8 @@ A message says what went wrong, where, what was needed against what is available
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,10 +79,87 @@ class SolverUnavailableError(InputError):
     """A solver back end or an optional library is not installed here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A change of one setting that helps what does not fit; it was tried.
+
+    Attributes
+    ----------
+    setting, value
+        Field of the accelerator and what to set it to.
+    smallest_scratchpad_bytes
+        Smallest scratchpad that works with it.
+    enough
+        Whether the scratchpad there is suffices then; otherwise it must grow as well.
+    """
+
+    setting: str
+    value: str | int | bool
+    smallest_scratchpad_bytes: int
+    enough: bool
+
+    def __str__(self) -> str:
+        value = str(self.value).lower() if isinstance(self.value, bool) else self.value
+        more = "" if self.enough else f" with a scratchpad of {self.smallest_scratchpad_bytes} bytes"
+        return f"{self.setting} = {value}{more}"
+
+
 class InfeasibleError(CosmaError):
-    """No valid plan exists; the message carries the reason and what would help."""
+    """No valid plan exists; the message carries the reason and what would help.
+
+    Parameters
+    ----------
+    message
+        What does not fit and where.
+    operator, operator_type
+        The operator that needs most, where one is to blame.
+    needed_bytes, available_bytes
+        What it needs at once, and the capacity there is, without what is reserved.
+    smallest_capacity_bytes
+        Least capacity at which a plan exists, without what is reserved.
+    remedies
+        What helps, each tried.
+    """
 
     exit_code: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operator: str | None = None,
+        operator_type: str | None = None,
+        needed_bytes: int | None = None,
+        available_bytes: int | None = None,
+        smallest_capacity_bytes: int | None = None,
+        remedies: tuple[Remedy, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.operator = operator
+        self.operator_type = operator_type
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+        self.smallest_capacity_bytes = smallest_capacity_bytes
+        self.remedies = remedies
+
+    def __str__(self) -> str:
+        helps = [f"  what helps: {', or '.join(map(str, self.remedies))}"] if self.remedies else []
+        return "\n".join([self.message, *self.details, *helps])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are rebuilt from their positional arguments alone; the fields must not get lost between processes.
+        fields = {name: getattr(self, name) for name in _INFEASIBLE_FIELDS}
+        return _rebuild_infeasible, (self.message, self.details, fields)
+
+
+_INFEASIBLE_FIELDS = (
+    "operator", "operator_type", "needed_bytes", "available_bytes", "smallest_capacity_bytes", "remedies",
+)  # fmt: skip
+
+
+def _rebuild_infeasible(message: str, details: tuple[str, ...], fields: dict[str, Any]) -> InfeasibleError:
+    return InfeasibleError(message, **fields).with_details(details)
 
 
 class PlanInvalidError(CosmaError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cosma.cli import interrupts, output
-from cosma.errors import CosmaError, CosmaWarning, InputError, UnboundDimensionError
+from cosma.errors import CosmaError, CosmaWarning, InfeasibleError, InputError, Remedy, UnboundDimensionError
 from cosma.text import plain
 from cosma.version import __version__
 
@@ -82,7 +82,23 @@ def _with_options(error: CosmaError) -> str:
     if isinstance(error, UnboundDimensionError) and error.example:
         options = " ".join(f"--dim {shlex.quote(symbol)}=1" for symbol in error.symbols)
         return str(error).removesuffix(error.example) + options
-    return str(error)
+    return error.message if isinstance(error, InfeasibleError) else str(error)
+
+
+def _details(error: CosmaError) -> tuple[str, ...]:
+    """Further lines of an error; what helps is tried already and written as options."""
+    if isinstance(error, InfeasibleError) and error.remedies:
+        return (*error.details, f"  try: {', or '.join(map(_as_options, error.remedies))}")
+    return error.details
+
+
+def _as_options(remedy: Remedy) -> str:
+    """What helps, written as options."""
+    if remedy.setting == "scratchpad":
+        return f"--scratchpad {remedy.value} (the smallest that works)"
+    flag = f"--{remedy.setting.replace('_', '-')}"
+    option = flag if remedy.value is True else f"{flag} {remedy.value}"
+    return option if remedy.enough else f"{option} --scratchpad {remedy.smallest_scratchpad_bytes}"
 
 
 def _note_warnings() -> None:
@@ -122,7 +138,7 @@ def _guarded() -> int:
     except CosmaError as error:
         if os.environ.get("COSMA_DEBUG"):
             raise
-        _complain(f"error: {_with_options(error)}", error.details)
+        _complain(f"error: {_with_options(error)}", _details(error))
         _flush_quietly()
         return error.exit_code
     except KeyboardInterrupt as interrupt:

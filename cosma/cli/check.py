@@ -98,14 +98,11 @@ class _Proof:
 def _graph_of(
     model: Path, plan: Plan, dim: list[str] | None, bound: list[str] | None
 ) -> tuple[Graph, str | None]:
-    from cosma.accelerator import Fusion
     from cosma.compiler.compile import read_model
-    from cosma.graph.fusion import fuse_epilogues
 
     source = read_model(model, plan.sizes(options.parse_sizes(dim, bound)))
-    graph = source.graph if plan.dtype is None else source.graph.with_dtype(plan.dtype)
-    fused = fuse_epilogues(graph) if plan.accelerator.fusion == Fusion.EPILOGUE else graph
-    return fused, source.sha256
+    graph = source.finest_graph if plan.dtype is None else source.finest_graph.with_dtype(plan.dtype)
+    return graph, source.sha256
 
 
 def _prove(plan: Plan, graph: Graph | None, effort: float) -> _Proof:
@@ -113,13 +110,14 @@ def _prove(plan: Plan, graph: Graph | None, effort: float) -> _Proof:
     from cosma.accelerator import Fusion
     from cosma.cli.interrupts import Interruption
     from cosma.compiler import Limits, run_compile
+    from cosma.validator.coverage import compare
 
     achieved = plan.traffic.noncompulsory
     claimed = None if "certificate" in plan.not_claimed else plan.certificate.lower_bound
     # The plan's operators are fused already.
     accelerator = plan.accelerator.replace(fusion=Fusion.NONE)
     # A plan of tiles is bounded among the plans of its tiles.
-    network = plan.graph if graph is None or plan.graph.roots else graph
+    network = plan.graph if graph is None or plan.graph.roots else compare(plan.graph, graph).informed(plan.graph)
     try:
         with Interruption() as interruption:
             found = run_compile(

@@ -119,13 +119,15 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
     """Write the joint program with addresses: linear for .mps and .lp, with intervals for CP-SAT's .pb."""
     from cosma.cli.output import note
     from cosma.compiler.compile import read_model
+    from cosma.compiler.fusion import fusion_choices
     from cosma.joint import build_joint, check_joint_size
     from cosma.problem import build_problem
+    from cosma.rewrite import count_as
     from cosma.solvers import export_model
 
     graph = read_model(model, dims).graph
-    problem = build_problem(graph if dtype is None else graph.with_dtype(dtype), accelerator)
-    problem.check_feasible()
+    graph = count_as(graph, dtype).graph
+    problem = build_problem(fusion_choices(graph, accelerator)[0].graph, accelerator)
     check_joint_size(problem)
     program = build_joint(problem, addresses="intervals" if path.suffix in (".pb", ".pbtxt") else "linear").model
     export_model(program, path)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import cosma.door as door
 from cosma.accelerator.files import as_accelerator
+from cosma.compiler.fusion import fusion_choices, run_choices
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
-from cosma.compiler.starts import Start, read_starts
+from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
 from cosma.errors import CosmaWarning, InputError
 from cosma.plan import Plan
 from cosma.problem import build_problem
+from cosma.rewrite import count_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -159,6 +162,7 @@ def run_compile(
     """
     if on_interrupt not in ("raise", "best"):
         raise InputError(f"on_interrupt must be 'raise' or 'best', not {door.shown(on_interrupt)}")
+    began_s = time.monotonic()
     limits = Limits() if limits is None else door.instance(limits, Limits, "limits")
     seed = check_seed(seed)
     accelerator = as_accelerator(accelerator)
@@ -167,14 +171,15 @@ def run_compile(
         if hook is not None and not callable(hook):
             raise InputError(f"{what} must be callable, not {door.shown(hook)}")
     source = read_model(model, dims, bounds)
-    graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
-    problem = build_problem(graph, accelerator)
-    _warn_of_odd_fit(problem)
+    graph = count_as(source.graph, dtype).graph
+    _warn_of_odd_fit(build_problem(graph, accelerator))
     starts = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))
     if starts and strategy not in WITH_STARTS:
         raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
-    given = read_starts(problem, starts, dtype=dtype)
-    problem.check_feasible()
+    loaded = load_starts(starts)
+    choices = fusion_choices(graph, accelerator, [start.plan.graph for start in loaded])
+    problems = [build_problem(choice.graph, accelerator) for choice in choices]
+    given = fit_starts(problems, loaded, dtype=dtype)
     profile = None
     if solver is not None:
         if strategy not in WITH_SOLVER:
@@ -182,27 +187,35 @@ def run_compile(
         from cosma.solvers import load_profile
 
         profile = load_profile(door.text(solver, "solver"))
-    state = CompileRun(problem, limits, seed, sink, interrupted, profile, given)
+    states = [
+        CompileRun(problem, limits, seed, sink, interrupted, profile, tuple(s for k, s in given if k == i))
+        for i, problem in enumerate(problems)
+    ]
+    counts_effort = strategy in WITH_STARTS and strategy != "existing"
     try:
-        state.offer_starts()
-        if not state.proven():
-            chosen.run(state)
+        state = run_choices(states, chosen.run, limits, counts_effort=counts_effort)
     except KeyboardInterrupt:
-        if on_interrupt == "raise" or state.best is None:
+        found = [s for s in states if s.best_report is not None]
+        if on_interrupt == "raise" or not found:
             raise
+        state = min(found, key=lambda s: s.noncompulsory_bytes)
         state.interrupt()
     if state.best is None or state.best_report is None:
         raise KeyboardInterrupt("interrupted before the first plan was found")
     certificate = state.certificate()
+    if len(choices) > 1:
+        certificate = replace(certificate, method=f"{certificate.method}; for the operators fused here")
     settings: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
     if strategy not in ("e1", "e2", "e3", "existing"):
         settings |= {"effort": limits.effort, "gap": limits.gap}
     if profile is not None:
         settings["profile"] = profile.name
     if given:
-        settings["starts"] = [start.sha256 for start in given]
+        settings["starts"] = [start.sha256 for _, start in given]
+    if len(choices) > 1:
+        settings["fused"] = choices[states.index(state)].name
     plan = Plan(
-        graph=problem.graph,
+        graph=state.problem.graph,
         accelerator=accelerator,
         instructions=state.best.instructions,
         traffic=state.best_report.traffic,
@@ -220,8 +233,8 @@ def run_compile(
         found_by=state.best_by,
         stopped_by=_stopped_by(state),
         reproducible=plan.reproducible,
-        seconds=state.elapsed_s(),
-        starts=given,
+        seconds=time.monotonic() - began_s,
+        starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
     )
 

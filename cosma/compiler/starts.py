@@ -59,30 +59,76 @@ class Start:
         return self.order if self.realised is None else self.realised.decisions
 
 
-def read_starts(problem: Problem, given: Sequence[Plan | Path | str], *, dtype: str | None = None) -> tuple[Start, ...]:
-    """Read plans and replay each on a problem's accelerator.
+@dataclass(frozen=True, slots=True)
+class GivenPlan:
+    """A plan to start from as it was given.
 
-    Parameters
+    Attributes
     ----------
-    problem
-        What is being compiled.
-    given
-        Plans, or paths of plan files. Their accelerators do not matter.
-    dtype
-        Element type the network is counted in, for messages.
+    name
+        ``start 1``, ``start 2`` ... in the order given.
+    source
+        The file, or the model's name where a plan was given itself.
+    plan
+        The plan.
+    """
+
+    name: str
+    source: str
+    plan: Plan
+
+
+def load_starts(given: Sequence[Plan | Path | str]) -> tuple[GivenPlan, ...]:
+    """Read plans, or the files of plans; their accelerators do not matter.
 
     Raises
     ------
     InputError
-        If a file cannot be read or is no plan, a plan is for another network (the message says what differs first),
-        or its order is no order of the operators.
+        If a file cannot be read or is no plan.
     """
-    return tuple(_read_start(problem, one, f"start {i}", dtype) for i, one in enumerate(given, 1))
+    found = []
+    for i, one in enumerate(given, 1):
+        name = f"start {i}"
+        plan = one if isinstance(one, Plan) else load_plan(door.path(one, f"{name} (or a Plan)"))
+        found.append(GivenPlan(name, plan.model_name if isinstance(one, Plan) else str(one), plan))
+    return tuple(found)
 
 
-def _read_start(problem: Problem, given: Plan | Path | str, name: str, dtype: str | None) -> Start:
-    plan = given if isinstance(given, Plan) else load_plan(door.path(given, f"{name} (or a Plan)"))
-    source = plan.model_name if isinstance(given, Plan) else str(given)
+def fit_starts(
+    problems: Sequence[Problem], given: Sequence[GivenPlan], *, dtype: str | None = None
+) -> tuple[tuple[int, Start], ...]:
+    """Match plans with the instances they are of, and replay each there.
+
+    Parameters
+    ----------
+    problems
+        What is being compiled: one network, with some choices of operators to fuse.
+    given
+        The plans.
+    dtype
+        Element type the network is counted in, for messages.
+
+    Returns
+    -------
+    tuple
+        The number of the instance and the start, in the order given.
+
+    Raises
+    ------
+    InputError
+        If a plan is for another network (the message says what differs first), or its order is no order of the
+        operators.
+    """
+    found = []
+    for one in given:
+        graph = one.plan.graph
+        index = next((i for i, p in enumerate(problems) if next(_differences(graph, p.graph), None) is None), 0)
+        found.append((index, _read_start(problems[index], one, dtype)))
+    return tuple(found)
+
+
+def _read_start(problem: Problem, given: GivenPlan, dtype: str | None) -> Start:
+    name, source, plan = given.name, given.source, given.plan
     different = next(_differences(plan.graph, problem.graph), None)
     if different is not None:
         raise InputError(

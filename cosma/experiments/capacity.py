@@ -48,8 +48,8 @@ def check_capacity(value: str | int, where: str) -> str:
 def resolve_capacity(capacity: str, graph: Graph, fields: dict[str, Any]) -> int:
     """Find the scratchpad in bytes that a capacity stands for.
 
-    A multiple is of the largest operator working set, with every operand and result resident, under the
-    accelerator's other settings (alignment, weights, in-place, fusion), rounded up to the alignment; what is
+    A multiple is of the smallest feasible capacity with every operand and result resident, under the accelerator's
+    other settings (alignment, weights, in-place, fusion), rounded up to the alignment; what is
     reserved comes on top.
 
     Parameters
@@ -65,11 +65,11 @@ def resolve_capacity(capacity: str, graph: Graph, fields: dict[str, Any]) -> int
     if factor is None:
         return parse_size(capacity)
     from cosma.accelerator import Accelerator, Operands
-    from cosma.problem import build_problem, smallest_feasible_capacity
+    from cosma.rewrite import smallest_capacity
 
     ample = {**fields, "scratchpad": 2**62, "operands": Operands.RESIDENT}
     accelerator: Accelerator = Accelerator(**ample)
-    smallest = smallest_feasible_capacity(build_problem(graph, accelerator))
+    smallest = smallest_capacity(graph, accelerator)
     return max(align_up(ceil(factor * smallest), accelerator.alignment), accelerator.alignment) + accelerator.reserved
 
 

@@ -55,6 +55,12 @@ RANDOM = frozenset(
 #: Operators that draw random numbers in training mode.
 RANDOM_IN_TRAINING = frozenset({"BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Dropout"})
 
+#: Operators that carry elements over unchanged: quantised with one scale before and behind, they read none.
+CARRYING = frozenset(
+    {"DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "MaxPool", "Pad", "Resize", "Slice",
+     "SpaceToDepth", "Split", "Tile", "Transpose"}
+)  # fmt: skip
+
 
 def is_training(part: Part) -> bool:
     """Whether a normalisation or a dropout runs in training mode, as the importer found."""

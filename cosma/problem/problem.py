@@ -17,6 +17,8 @@ from cosma.csr import csr
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Tensor, TensorKind
 from cosma.graph.in_place import in_place_operands
+from cosma.problem.feasible import find_remedies
+from cosma.rewrite.fuse import smallest_capacity
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
+#: Tensors of an operator that a message lists.
+_SHOWN = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Problem:
     """The instance that optimisers see.
@@ -36,7 +42,7 @@ class Problem:
     Attributes
     ----------
     graph, accelerator
-        Where it comes from; fusion is already applied to the graph.
+        Where it comes from; what is to be fused is fused in the graph already.
     operator_names, tensor_names
         Names by number. Operators are numbered in the graph's topological order.
     size_bytes
@@ -149,35 +155,52 @@ class Problem:
 
     def check_feasible(self) -> None:
         """Raise :class:`InfeasibleError` if some operator cannot run at all, saying which and what would help."""
-        if self.streamable:
-            return
-        needs = [self.working_set_bytes(v) for v in range(self.operator_count)]
-        worst = max(range(len(needs)), key=needs.__getitem__, default=None)
-        if worst is None or needs[worst] <= self.capacity_bytes:
-            return
-        names = [*self.operands_of(worst).tolist(), *self.results_of(worst).tolist()]
-        tensors = ", ".join(f"{self.tensor_names[t]} ({format_size(int(self.size_bytes[t]))})" for t in names[:8])
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        smallest = needs[worst] + self.accelerator.reserved
-        tries = [f"--scratchpad {smallest} (the smallest that works)", "--operands streamable"]
-        if not self.accelerator.in_place:
-            tries.append("--in-place")
-        if self.accelerator.fusion == "none":
-            tries.append("--fusion epilogue")
-        if self.accelerator.weights == Weights.SCRATCHPAD:
-            tries.append("--weights stream")
-        raise InfeasibleError(
-            f"does not fit: operator {self.operator_names[worst]!r} ({self.graph.operators[worst].type}) needs "
-            f"{needs[worst]} bytes ({format_size(needs[worst])}) at once, {self.capacity_bytes} bytes "
-            f"({format_size(self.capacity_bytes)}) are available\n"
-            f"  its tensors: {tensors}{more}\n"
-            f"  {sum(need > self.capacity_bytes for need in needs)} of {len(needs)} operators do not fit\n"
-            f"  try: {', or '.join(tries)}"
-        )
+        error = infeasible(self, self.graph)
+        if error is not None:
+            raise error
+
+
+def infeasible(problem: Problem, graph: Graph) -> InfeasibleError | None:
+    """The error of an instance in which some operator does not fit; None where all do.
+
+    Parameters
+    ----------
+    problem
+        The instance.
+    graph
+        The network it was made from, before fusion.
+    """
+    needs = [problem.working_set_bytes(v) for v in range(problem.operator_count)]
+    worst = max(range(len(needs)), key=needs.__getitem__, default=None)
+    if problem.streamable or worst is None or needs[worst] <= problem.capacity_bytes:
+        return None
+    names = [*problem.operands_of(worst).tolist(), *problem.results_of(worst).tolist()]
+    sizes = (f"{problem.tensor_names[t]} ({format_size(int(problem.size_bytes[t]))})" for t in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    name, kind = problem.operator_names[worst], problem.graph.operators[worst].type
+    return InfeasibleError(
+        f"does not fit: operator {name!r} ({kind}) needs {needs[worst]} bytes ({format_size(needs[worst])}) at once, "
+        f"{problem.capacity_bytes} bytes ({format_size(problem.capacity_bytes)}) are available",
+        operator=name,
+        operator_type=kind,
+        needed_bytes=needs[worst],
+        available_bytes=problem.capacity_bytes,
+        smallest_capacity_bytes=smallest_capacity(graph, problem.accelerator),
+        remedies=tuple(find_remedies(graph, problem.accelerator)),
+    ).with_details(
+        [
+            f"  its tensors: {', '.join(sizes)}{more}",
+            f"  {sum(need > problem.capacity_bytes for need in needs)} of {len(needs)} operators do not fit",
+        ]
+    )
 
 
 def smallest_feasible_capacity(problem: Problem) -> int:
-    """Least capacity in bytes at which a plan exists (without what is reserved): 0 if everything may stream."""
+    """Least capacity in bytes at which a plan of this instance exists, without what is reserved.
+
+    It is 0 if everything may stream. Of a network, :func:`cosma.rewrite.smallest_capacity` says it for every choice of
+    operators to fuse.
+    """
     if problem.streamable:
         return 0
     return max((problem.working_set_bytes(v) for v in range(problem.operator_count)), default=0)
@@ -191,14 +214,11 @@ def tightened(problem: Problem, share: float) -> Problem | None:
 
 
 def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
-    """Number a graph's operators and tensors for an accelerator, fusing first where it asks for that.
+    """Number a graph's operators and tensors for an accelerator.
 
-    The result is a function of its arguments alone; work and memory are linear in the graph.
+    Nothing is fused here: which operators to fuse is a choice, see :mod:`cosma.rewrite.fuse`. The result is a function
+    of its arguments alone; work and memory are linear in the graph.
     """
-    if accelerator.fusion == "epilogue":
-        from cosma.graph.fusion import fuse_epilogues
-
-        graph = fuse_epilogues(graph)
     keep_weights = accelerator.weights == Weights.SCRATCHPAD
     tensors = [
         tensor

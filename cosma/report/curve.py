@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from cosma.accelerator import Fusion
 from cosma.compiler import Limits, run_compile
+from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError, InputError
 from cosma.heuristics import ORDERS, peak_live_bytes
-from cosma.problem import build_problem, smallest_feasible_capacity
+from cosma.problem import build_problem
 from cosma.report.figure import Format, load_matplotlib, save_figure
 from cosma.report.style import BOUND, OCCUPANCY, unit_for
+from cosma.rewrite.fuse import smallest_capacity, without_links
 from cosma.text import figure_text
 from cosma.units import align_up, format_size
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.graph import Graph
     from cosma.plan import Plan
+    from cosma.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,9 @@ def make_curve(
             break
     if not known:
         raise InfeasibleError(
-            f"no plan at any capacity within [{low}, {high}]; the smallest feasible one is {smallest}"
+            f"no plan at any capacity within [{low}, {high}]; the smallest feasible one is {smallest}",
+            available_bytes=high,
+            smallest_capacity_bytes=smallest,
         )
     return Curve(
         model=graph.name,
@@ -166,22 +171,32 @@ def make_curve(
 
 def capacity_range(graph: Graph, accelerator: Accelerator) -> tuple[int, int]:
     """Smallest feasible capacity, and one at which some known order spills nothing; less what is reserved."""
-    problem = build_problem(graph, accelerator.replace(scratchpad=2**62))
-    orders = [ORDERS[name](problem) for name in ("given", "depth-first", "memory-greedy")]
-    enough = min(peak_live_bytes(problem, order) for order in orders)
-    smallest = smallest_feasible_capacity(problem)
+    enough = min(
+        peak_live_bytes(problem, ORDERS[name](problem))
+        for problem in _ample(graph, accelerator)
+        for name in ("given", "depth-first", "memory-greedy")
+    )
+    smallest = smallest_capacity(graph, accelerator)
     return max(accelerator.alignment, smallest), max(accelerator.alignment, smallest, enough)
+
+
+def _ample(graph: Graph, accelerator: Accelerator) -> list[Problem]:
+    """The network with room for everything, once for each choice of operators to fuse."""
+    ample = accelerator.replace(scratchpad=2**62)
+    return [build_problem(choice.graph, ample) for choice in fusion_choices(graph, ample)]
 
 
 def _constant(graph: Graph, accelerator: Accelerator) -> int:
     """Non-compulsory bytes at any capacity: streamed weights that several operators read."""
-    return build_problem(graph, accelerator.replace(scratchpad=2**62)).constant_noncompulsory_bytes
+    return min(problem.constant_noncompulsory_bytes for problem in _ample(graph, accelerator))
 
 
 def _nearest(plans: dict[int, Plan], capacity: int) -> list[Plan]:
     """Plans to start from: the best one for less capacity, as it is, and the one for the next more, as an order."""
     smaller = min((c for c in plans if c < capacity), key=lambda c: (plans[c].traffic.total, -c), default=None)
     larger = min((c for c in plans if c > capacity), default=None)
+    if larger is not None and plans[larger].accelerator.fusion != Fusion.NONE:
+        larger = None  # what is fused there may not fit here
     return [plans[c] for c in (smaller, larger) if c is not None]
 
 
@@ -196,9 +211,11 @@ def _measure(
     except InfeasibleError:
         return None
     achieved = result.plan.traffic.noncompulsory
-    bound = result.plan.certificate.lower_bound
+    fusing = accelerator.fusion != Fusion.NONE
+    # Points share bounds and plans, so a bound must hold whatever is fused.
+    bound = 0 if fusing else result.plan.certificate.lower_bound
     if bound < achieved:
-        problem = build_problem(result.plan.graph, accelerator.replace(fusion=Fusion.NONE))
+        problem = build_problem(without_links(graph) if fusing else graph, accelerator)
         bound = max(bound, lower_bound(problem, effort / 5, seed=seed, upper_bound=achieved).value_bytes)
     return Point(accelerator.scratchpad, achieved, min(bound, achieved)), result.plan
 

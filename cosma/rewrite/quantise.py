@@ -12,20 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.graph import Graph, Operator, Region, Tensor, TensorKind
 from cosma.graph.dtypes import is_floating
-from cosma.graph.semantics import is_elementwise, is_random
+from cosma.graph.semantics import CARRYING, is_elementwise, is_random
 from cosma.graph.tensor import joined_type
 from cosma.rewrite.lineage import Lineage, Rewritten
 
 DEQUANTISE, QUANTISE = "DequantizeLinear", "QuantizeLinear"
 #: Operators whose integer kernels yield floating point where nothing quantises their result.
 ACCUMULATING = frozenset({"Conv", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"})
-#: Operators that carry elements over unchanged: with the same scale on both sides they read no scale at all.
-CARRYING = frozenset(
-    {"DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "MaxPool", "Pad", "Resize", "Slice",
-     "SpaceToDepth", "Split", "Tile", "Transpose"}
-)  # fmt: skip
 #: Operators with subgraphs, which read what they capture as it is.
 _OPAQUE = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
@@ -162,7 +157,13 @@ def _join(graph: Graph, group: _Group, own: list[Operator]) -> Operator:
         domain="",
         attributes=(),
         fused=parts,
+        reads=tuple(_read_through(region, through) for region in core.reads),
     )
+
+
+def _read_through(region: Region, through: Mapping[str, Operator]) -> Region:
+    """A region of what is dequantised as the region of what is read instead: element by element the same."""
+    return replace(region, root=through[region.root].inputs[0]) if region.root in through else region
 
 
 def _same_values(graph: Graph, groups: list[_Group], owner: Mapping[str, str]) -> dict[str, str]:
@@ -207,7 +208,11 @@ def _finish(
     """Build the graph: tensors that no operator touches any more are gone, equal ones are one."""
     names = merge.names
     renamed = [
-        replace(o, inputs=tuple(dict.fromkeys(names.get(name, name) for name in o.inputs)))
+        replace(
+            o,
+            inputs=tuple(dict.fromkeys(names.get(name, name) for name in o.inputs)),
+            reads=tuple(region for region in o.reads if region.root not in names),
+        )
         if any(name in names for name in o.inputs) else o
         for o in operators
     ]  # fmt: skip
@@ -230,7 +235,7 @@ def _finish(
     before = {name for o in graph.operators for name in (*o.operands, *o.outputs)}
     tensors = [t for t in graph.tensors.values() if t.name in touched or t.name not in before]
     gone = {name: names.get(name, through.get(name)) for name in before if name not in touched}
-    return Rewritten(Graph(tensors, final, graph.name), Lineage(parts, gone))
+    return Rewritten(Graph(tensors, final, graph.name, graph.roots.values()), Lineage(parts, gone))
 
 
 def _is_float(tensor: Tensor) -> bool:

@@ -9,6 +9,7 @@ import cosma.door as door
 from cosma.errors import PlanInvalidError
 from cosma.graph import Graph
 from cosma.plan.plan import Plan
+from cosma.validator.coverage import Coverage, compare
 from cosma.validator.machine import Machine
 from cosma.validator.needs import Needs
 from cosma.validator.parts import check_parts, check_tiles, unread_regions, whole_graph
@@ -43,8 +44,9 @@ def replay(
     plan
         The plan to replay.
     graph
-        The graph it must cover, where that is to be checked too: the same operators over the same tensors,
-        with fusion and element type applied as the plan says.
+        The graph it must cover, where that is to be checked too, element type applied as the plan says: an operator
+        for each node, or for groups of nodes that the plan's operators stand for as well. Its shapes and attributes
+        then decide what may be overwritten.
     model
         The ONNX file that the graph was read from: what operators depend on of tensors that were cut is then found
         from its nodes.
@@ -54,7 +56,9 @@ def replay(
     door.instance(plan, Plan, "the plan")
     if graph is not None:
         door.instance(graph, Graph, "the graph")
-    report = replay_instructions(plan.graph, plan.accelerator, plan.instructions)
+    coverage = None if graph is None else compare(whole_graph(plan.graph), graph)
+    known = plan.graph if coverage is None else coverage.informed(plan.graph)
+    report = replay_instructions(known, plan.accelerator, plan.instructions)
     found = [*report.violations, *check_parts(plan.graph), *check_tiles(plan.graph)]
     root = 0 if report.violations else None
 
@@ -73,8 +77,8 @@ def replay(
         note(
             Verdict.CERTIFICATE_MISMATCH, f"lower bound {bound} is not within 0 and the plan's own {achieved} bytes"
         )
-    if graph is not None:
-        found.extend(_coverage(replace(plan, graph=whole_graph(plan.graph)), graph, model_sha256, len(found)))
+    if graph is not None and coverage is not None:
+        found.extend(_coverage(plan, graph, coverage, model_sha256, len(found)))
         if plan.graph.roots:
             needs = None if model is None else Needs.of_file(door.path(model, "model"))
             found.extend(unread_regions(plan.graph, graph, needs))
@@ -121,12 +125,14 @@ def invalid(name: str, report: ReplayReport, limit: int = 20) -> PlanInvalidErro
 _MOST_DIFFERENCES = 3
 
 
-def _coverage(plan: Plan, graph: Graph, sha256: str | None, index: int) -> list[Violation]:
+def _coverage(
+    plan: Plan, graph: Graph, coverage: Coverage, sha256: str | None, index: int
+) -> list[Violation]:
     """Compare the plan's graph with the model's; a plan for another model is one root, whatever differs.
 
     ``index`` is where the first violation found here will stand.
     """
-    wrong, matching = _differences(plan, graph)
+    wrong, matching = coverage.differences, coverage.matching
     other_file = sha256 is not None and plan.model_sha256 is not None and sha256 != plan.model_sha256
     if not wrong or (len(wrong) <= _MOST_DIFFERENCES and not other_file):
         return [Violation(Verdict.MODEL_MISMATCH, None, message) for message in wrong]
@@ -140,40 +146,3 @@ def _coverage(plan: Plan, graph: Graph, sha256: str | None, index: int) -> list[
         Violation(Verdict.MODEL_MISMATCH, None, root),
         *(Violation(Verdict.MODEL_MISMATCH, None, message, index) for message in wrong),
     ]
-
-
-def _differences(plan: Plan, graph: Graph) -> tuple[list[str], int]:
-    """What differs between two graphs, and how many operators of the model are in the plan as they are.
-
-    Operators are matched by their results.
-    """
-    wrong: list[str] = []
-    matching = 0
-    theirs = plan.graph.tensors
-    needed = {name for operator in graph.operators for name in (*operator.operands, *operator.outputs)}
-    for name in sorted(needed):
-        tensor = graph.tensors[name]
-        claimed = theirs.get(name)
-        if claimed is None:
-            wrong.append(f"tensor {name!r} of the model is missing")
-        elif (claimed.size_bytes, claimed.kind) != (tensor.size_bytes, tensor.kind):
-            wrong.append(
-                f"tensor {name!r} is a {tensor.kind} of {tensor.size_bytes} bytes in the model, a {claimed.kind} of "
-                f"{claimed.size_bytes} in the plan"
-            )
-        elif claimed.rows != tensor.rows:
-            table = "no row set" if tensor.rows is None else f"rows of {tensor.rows.table!r} by {tensor.rows.indices}"
-            wrong.append(f"tensor {name!r} is {table} in the model; the plan says otherwise")
-    planned = {operator.outputs: operator for operator in plan.graph.operators}
-    for operator in graph.operators:
-        match = planned.pop(operator.outputs, None)
-        if match is None:
-            wrong.append(f"operator {operator.name!r} ({operator.type}) of the model is missing")
-        elif (set(match.inputs), set(match.weights)) != (set(operator.inputs), set(operator.weights)):
-            wrong.append(f"operator {operator.name!r} reads other tensors in the model than in the plan")
-        elif match.type != operator.type:
-            wrong.append(f"operator {operator.name!r} is a {operator.type} in the model, a {match.type} in the plan")
-        else:
-            matching += 1
-    wrong.extend(f"operator {operator.name!r} is not in the model" for operator in planned.values())
-    return wrong, matching

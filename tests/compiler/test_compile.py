@@ -67,7 +67,7 @@ def test_auto_is_never_worse_than_existing_methods() -> None:
 
 
 def test_infeasible_says_what_would_work() -> None:
-    with pytest.raises(InfeasibleError, match="--scratchpad 384"):
+    with pytest.raises(InfeasibleError, match="scratchpad = 384"):
         cosma.compile(diamond(), RESIDENT)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,15 +46,21 @@ def test_what_does_not_fit_is_explained() -> None:
     with pytest.raises(InfeasibleError) as caught:
         build_problem(diamond(), accelerator).check_feasible()
     message = str(caught.value)
-    for part in ("'join' (Add)", "384 bytes", "192 bytes", "b (128 B)", "--scratchpad 448", "streamable", "--in-place"):
+    for part in ("'join' (Add)", "384 bytes", "192 bytes", "b (128 B)", "scratchpad = 448", "streamable",
+                 "in_place = true"):  # fmt: skip
         assert part in message
+    assert "--" not in message
+    error = caught.value
+    assert (error.operator, error.operator_type, error.needed_bytes) == ("join", "Add", 384)
+    assert (error.available_bytes, error.smallest_capacity_bytes) == (192, 384)
+    assert [(r.setting, r.value, r.smallest_scratchpad_bytes, r.enough) for r in error.remedies] == [
+        ("scratchpad", 448, 448, True), ("operands", "streamable", 128, True), ("in_place", True, 320, False),
+        ("fusion", "epilogue", 384, False),
+    ]  # fmt: skip
+    copy = pickle.loads(pickle.dumps(error))  # our own, as between processes
+    assert (str(copy), copy.remedies, copy.operator) == (message, error.remedies, "join")
     assert caught.value.exit_code == 3
     build_problem(diamond(), accelerator.replace(scratchpad=448)).check_feasible()
-
-
-def test_fusion_comes_first() -> None:
-    problem = build_problem(diamond(), Accelerator(scratchpad=1000, fusion="epilogue"))  # type: ignore[arg-type]
-    assert [o.type for o in problem.graph.operators] == ["Conv", "Pool", "Conv", "Relu+Add"]
 
 
 def test_tensors_nobody_touches_are_left_out() -> None:

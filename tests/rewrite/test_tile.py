@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cosma.graph.fusion import fuse_epilogues
 from onnx import TensorProto, helper
 
 import cosma
@@ -16,7 +17,6 @@ from cosma.access.boxes import intersection, whole
 from cosma.access.operator import operator_access
 from cosma.errors import InputError
 from cosma.frontend import LoadedModel
-from cosma.graph.fusion import fuse_epilogues
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling, even_cuts, step_cuts
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 from cosma.graph import Graph, Operator, Tensor, TensorKind
-from cosma.graph.fusion import fuse_epilogues
+from cosma.rewrite.fuse import first_links, fuse
 from tests.random_graphs import instances
 
 
@@ -13,6 +13,10 @@ def build(*operators: Operator, outputs: tuple[str, ...]) -> Graph:
     kinds = dict.fromkeys(names, TensorKind.INPUT)
     kinds |= dict.fromkeys(produced, TensorKind.INTERMEDIATE) | dict.fromkeys(outputs, TensorKind.OUTPUT)
     return Graph([Tensor(name, 64, kind) for name, kind in kinds.items()], operators)
+
+
+def fuse_epilogues(graph: Graph) -> Graph:
+    return fuse(graph, [link.tensor for link in first_links(graph)]).graph
 
 
 def op(name: str, kind: str, inputs: tuple[str, ...], output: str) -> Operator:

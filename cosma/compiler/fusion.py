@@ -1,0 +1,165 @@
+"""Which operators to fuse: a few choices tried with little work, the rest of the work spent on the best of them.
+
+Under ``fusion = epilogue`` any choice of links is legal, none included. So no compile returns a plan that is worse
+than the one it found without fusion, and a network that fits without fusion fits with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cosma.compiler.run import CompileRun
+from cosma.problem import build_problem
+from cosma.problem.problem import infeasible
+from cosma.rewrite.fuse import Link, first_links, fitting, free_links, fuse, late_links, links, smallest_capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cosma.accelerator import Accelerator
+    from cosma.compiler.run import Limits
+    from cosma.graph import Graph
+
+#: Share of the effort for a first look at each choice; at most half of the effort goes there with the five there are.
+TRIAL_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A network with some of its links fused.
+
+    Attributes
+    ----------
+    name
+        How the links were chosen: ``all``, ``late``, ``free``, ``none`` or ``start``.
+    fused
+        Tensors that no longer exist.
+    graph
+        The network.
+    """
+
+    name: str
+    fused: frozenset[str]
+    graph: Graph
+
+
+def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:
+    """Choices of links that let every operator fit, the one that fuses most first.
+
+    Parameters
+    ----------
+    graph
+        The network before fusion, element type applied.
+    accelerator
+        What to plan for; without fusion there is one choice, the network itself.
+    starts
+        Networks of plans to start from: what they fuse is a choice too.
+
+    Raises
+    ------
+    InfeasibleError
+        If some operator fits in no way.
+    """
+    if accelerator.fusion == "none":
+        _check(graph, graph, accelerator)
+        return (Choice("none", frozenset(), graph),)
+    known = {link.tensor: link for link in links(graph)}
+    sets: list[tuple[str, Iterable[Link]]] = [
+        ("all", first_links(graph)),
+        ("late", late_links(graph)),
+        ("free", free_links(graph, accelerator)),
+        ("none", ()),
+    ]
+    sets += [("start", [link for name, link in known.items() if name not in start.tensors]) for start in starts]
+    found: dict[frozenset[str], Choice] = {}
+    for name, chosen in sets:
+        fit = fitting(graph, accelerator, chosen)
+        if fit is not None:
+            key = frozenset(link.tensor for link in fit)
+            if key not in found:
+                found[key] = Choice(name, key, fuse(graph, key).graph if key else graph)
+    if not found:
+        # No choice fits: name the operator that needs most in the choice that needs least.
+        ample = accelerator.replace(scratchpad=smallest_capacity(graph, accelerator) + accelerator.reserved)
+        for chosen in (first_links(graph), late_links(graph)):
+            fit = fitting(graph, ample, chosen)
+            if fit is not None:
+                _check(fuse(graph, {link.tensor for link in fit}).graph, graph, accelerator)
+    return tuple(found.values())
+
+
+def _check(graph: Graph, before: Graph, accelerator: Accelerator) -> None:
+    error = infeasible(build_problem(graph, accelerator), before)
+    if error is not None:
+        raise error
+
+
+def run_choices(
+    states: Sequence[CompileRun], run: Callable[[CompileRun], None], limits: Limits, *, counts_effort: bool
+) -> CompileRun:
+    """Run a strategy on every choice, then go on with the most promising; the run that has the best plan.
+
+    Parameters
+    ----------
+    states
+        One run for each choice, the preferred one first; their limits are set here.
+    run
+        The strategy.
+    limits
+        For all of them together.
+    counts_effort
+        Whether the strategy does more with more effort; others need no second look.
+    """
+    if len(states) == 1:
+        _run(states[0], run, limits)
+        return states[0]
+    least = min(state.problem.constant_noncompulsory_bytes for state in states)
+    tried: list[CompileRun] = []
+    spent_s = 0.0
+    for state in states:
+        share = TRIAL_SHARE if counts_effort else 1.0
+        _run(state, run, _share(limits, share, spent_s))
+        spent_s += state.elapsed_s()
+        tried.append(state)
+        if state.best_report is not None and state.noncompulsory_bytes <= least:
+            return state
+        if state.stopped_early:
+            return _best(tried)
+    best = _best(tried)
+    # A choice that cannot beat what is known is not worth more work; of the others, the best so far is.
+    goal = best.noncompulsory_bytes
+    worth = [s for s in tried if s is best or s.bound_bytes < goal * (1 - limits.gap)]
+    worth = [s for s in worth if not s.proven()]
+    if counts_effort and worth:
+        state = _best(worth)
+        clock_s = state.elapsed_s()
+        clipped, state.timed_out = state.timed_out, False
+        left = _share(limits, 1 - TRIAL_SHARE * len(tried), spent_s)
+        if left.time_limit_s is not None:
+            left = replace(left, time_limit_s=left.time_limit_s + clock_s)
+        _run(state, run, left)
+        state.timed_out = state.timed_out or clipped
+        best = _best(tried)
+    best.timed_out = best.timed_out or any(state.timed_out for state in tried)
+    return best
+
+
+def _run(state: CompileRun, run: Callable[[CompileRun], None], limits: Limits) -> None:
+    state.limits = limits
+    state.offer_starts()
+    if not state.proven():
+        run(state)
+
+
+def _share(limits: Limits, share: float, spent_s: float) -> Limits:
+    """A share of the effort and of the clock, but no more of the clock than is left."""
+    if limits.time_limit_s is None:
+        return replace(limits, effort=limits.effort * share)
+    clock_s = max(0.05, min(limits.time_limit_s * share, limits.time_limit_s - spent_s))
+    return replace(limits, effort=limits.effort * share, time_limit_s=clock_s)
+
+
+def _best(states: Sequence[CompileRun]) -> CompileRun:
+    """The run with the least traffic; of equals the first."""
+    return min(states, key=lambda s: s.noncompulsory_bytes if s.best_report is not None else 1 << 62)
