@@ -30,7 +30,7 @@ def inspect_(
     source = read_model(model, options.parse_sizes(dim, bound))
     graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     align = 64 if alignment is None else parse_size(alignment, "--alignment")
-    facts = describe(graph, align)
+    facts = describe(graph, align) | {"quantisation": describe_quantised(source.graph)}
     if json:
         head = {"model": source.name, "sha256": source.sha256, "dtype": dtype}
         print_json({**head, **facts, "notes": list(source.notes)})
@@ -54,6 +54,7 @@ def inspect_(
     for kind, count in facts["operators_by_type"].items():
         table.add_row(kind, str(count), share(count, facts["operators"]))
     print_table(table)
+    _print_quantisation(facts["quantisation"])
     table = make_table("Largest working sets (activations)", ("operator", "type", "bytes", ""), right=(2, 3))
     for row in facts["largest_working_sets"]:
         table.add_row(row["operator"], row["type"], str(row["bytes"]), format_size(row["bytes"]))
@@ -68,6 +69,39 @@ def inspect_(
         table.show_header = False
         for note in source.notes:
             table.add_row(note)
+        print_table(table)
+
+
+def describe_quantised(graph: Graph) -> dict[str, Any]:
+    """How a graph is quantised, as a record."""
+    from cosma.rewrite.forms import describe_quantisation
+
+    found = describe_quantisation(graph)
+    return {
+        "form": found.form,
+        "integer_operators": found.integer_operators,
+        "conversions": found.conversions,
+        "float_operators": len(found.stays_float),
+        "stays_float": [{"operator": o.operator, "type": o.type, "why": o.why} for o in found.stays_float],
+    }
+
+
+def _print_quantisation(facts: dict[str, Any]) -> None:
+    from cosma.cli.output import make_table, print_table, print_text
+
+    if facts["form"] == "none":
+        print_text("Quantisation: none")
+        return
+    print_text(
+        f"Quantisation: {facts['form']}; {facts['integer_operators']} operators integer, {facts['conversions']} only "
+        f"convert, {facts['float_operators']} in floating point"
+    )
+    if facts["stays_float"]:
+        table = make_table("What stays in floating point", ("operator", "type", "why"), right=())
+        for row in facts["stays_float"][:LARGEST]:
+            table.add_row(row["operator"], row["type"], row["why"])
+        if len(facts["stays_float"]) > LARGEST:
+            table.add_row("...", "", f"and {len(facts['stays_float']) - LARGEST} more; --json lists all")
         print_table(table)
 
 
