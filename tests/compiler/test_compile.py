@@ -76,11 +76,11 @@ def test_infeasible_says_what_would_work() -> None:
     [
         ({"strategy": "magic"}, "strategy 'magic' is unknown"),
         ({"strategy": "given+magic+first-fit"}, "replacement 'magic' is unknown"),
-        ({"effort": -1.0}, "--effort"),
-        ({"effort": float("nan")}, "--effort"),
-        ({"gap": 1.0}, "--gap"),
-        ({"time_limit_s": 0.0}, "--time-limit"),
-        ({"seed": -1}, "--seed"),
+        ({"effort": -1.0}, "effort"),
+        ({"effort": float("nan")}, "effort"),
+        ({"gap": 1.0}, "gap"),
+        ({"time_limit_s": 0.0}, "time limit"),
+        ({"seed": -1}, "seed"),
         ({"dtype": "int8"}, "no element type"),
     ],
 )
