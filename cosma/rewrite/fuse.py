@@ -105,8 +105,8 @@ def free_links(graph: Graph, accelerator: Accelerator) -> tuple[Link, ...]:
     return tuple(free)
 
 
-def fuse(graph: Graph, chosen: Collection[str]) -> Rewritten:
-    """Fuse the links whose tensors are named; see :func:`links`.
+def fuse(graph: Graph, chosen: Collection[str] | None = None) -> Rewritten:
+    """Fuse the links whose tensors are named, by default the first of each follower; see :func:`links`.
 
     Raises
     ------
@@ -114,6 +114,7 @@ def fuse(graph: Graph, chosen: Collection[str]) -> Rewritten:
         If a name is no link, or two of one follower are named.
     """
     known = {link.tensor: link for link in links(graph)}
+    chosen = [link.tensor for link in first_links(graph)] if chosen is None else chosen
     unknown = sorted(set(chosen) - known.keys())
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no link: it has other readers, or its reader is not elementwise over it")

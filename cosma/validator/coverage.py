@@ -30,7 +30,7 @@ class Coverage:
     differences
         What is wrong, one sentence each; none where the plan covers the model.
     matching
-        How many of the plan's operators stand for nodes of the model as they should.
+        How many of the model's operators are in the plan as they should be, alone or in a group.
     graph
         The plan's graph, with what the model says of its tensors and operators: shapes, element types, attributes.
     """
@@ -163,7 +163,7 @@ class _Comparison:
             self.wrong.append(f"operator {operator.name!r} is a {kind} in the model, a {operator.type} in the plan")
         if len(self.wrong) > before:
             return operator
-        self.matching += 1
+        self.matching += len(nodes)
         if single is not None:
             return replace(operator, domain=single.domain, attributes=single.attributes, fused=single.fused)
         return replace(operator, fused=tuple(parts))

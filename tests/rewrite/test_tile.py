@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from cosma.graph.fusion import fuse_epilogues
 from onnx import TensorProto, helper
 
 import cosma
@@ -17,6 +16,7 @@ from cosma.access.boxes import intersection, whole
 from cosma.access.operator import operator_access
 from cosma.errors import InputError
 from cosma.frontend import LoadedModel
+from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling, even_cuts, step_cuts
 
@@ -70,7 +70,7 @@ def random_tiling(loaded: LoadedModel, graph: cosma.Graph, rng: np.random.Genera
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("seed", range(25))
 def test_tiles_cover_results_once_and_read_what_they_need(residual: LoadedModel, seed: int, fused: bool) -> None:
-    graph = fuse_epilogues(residual.graph) if fused else residual.graph
+    graph = fuse(residual.graph).graph if fused else residual.graph
     tiling = random_tiling(residual, graph, np.random.default_rng(seed))
     made = tile(graph, residual.sites, tiling)
     new = made.graph
