@@ -69,7 +69,7 @@ def compile_(
     best plan found so far.
     """
     from cosma.cli.interrupts import Interruption
-    from cosma.cli.output import PLAN, claim_outputs, deliver, note
+    from cosma.cli.output import PLAN, claim_outputs, deliver
     from cosma.compiler import Limits, run_compile
 
     claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
@@ -104,10 +104,6 @@ def compile_(
             interrupted=interruption.happened,
             on_interrupt="best",
         )
-    for assumption in result.assumptions[:MOST_NOTES]:
-        note(assumption)
-    if len(result.assumptions) > MOST_NOTES:
-        note(f"{len(result.assumptions) - MOST_NOTES} more assumptions about sizes: `cosma inspect` lists them")
     if output is not None:
         from cosma.plan.file import plan_to_json
 
@@ -183,12 +179,18 @@ def _print_result(result: CompileResult, *, json: bool) -> None:
             {"plan": start.source, "used": "order" if start.why_not else "plan", "why": start.why_not}
             for start in result.starts
         ]
+    if result.assumptions:
+        summary["assumptions"] = list(result.assumptions)
     for start in result.starts:
         if start.why_not:
             note(f"{start.name} ({start.source}) is not valid here, so only its order is used: {start.why_not}")
     if json:
         print_json(summary)
         return
+    for assumption in result.assumptions[:MOST_NOTES]:
+        note(assumption)
+    if len(result.assumptions) > MOST_NOTES:
+        note(f"{len(result.assumptions) - MOST_NOTES} more assumptions about sizes: `cosma inspect` lists them")
     for table in plan_tables(result.plan):
         print_table(table)
     note(_closing_line(result, result.plan))

@@ -138,6 +138,8 @@ def test_bounds_on_the_command_line(tmp_path: Path) -> None:
     assert cosma("check", "plan.json", "m.onnx").returncode == 0
     done = cosma("compile", "m.onnx", "--scratchpad", "64KiB")
     assert "axis 0 of 'sel' is planned for at most 120" in done.stderr
+    done = cosma("compile", "m.onnx", "--scratchpad", "64KiB", "--json")
+    assert "planned for at most 120" in json.loads(done.stdout)["assumptions"][0]
     done = cosma("inspect", "m.onnx")
     assert "is planned for at most 120" in " ".join(done.stdout.split())
     done = cosma("inspect", "m.onnx", "--bound", "sel")
