@@ -161,9 +161,12 @@ def instance(value: object, kind: type[_Kind], what: str, *, error: _Error = Inp
 
 def items(value: object, what: str, *, error: _Error = InputError) -> Iterable[Any]:
     """Take anything that can be walked through, but no text, bytes or mapping: those are single values."""
-    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
-        raise error(f"{what} must be a sequence, not {shown(value)}")
-    return value
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping):
+        try:
+            return iter(value)
+        except TypeError:  # numpy's arrays of no dimension only look as if one could walk through them
+            pass
+    raise error(f"{what} must be a sequence, not {shown(value)}")
 
 
 def sequence(value: object, kind: type[_Kind], what: str, *, error: _Error = InputError) -> tuple[_Kind, ...]:

@@ -209,7 +209,10 @@ class Graph:
 
     def producer(self, tensor: str) -> str | None:
         """Name of the operator that produces a tensor; None for inputs, weights and what is no tensor here."""
-        return self._producer.get(tensor)
+        try:
+            return self._producer.get(tensor)
+        except TypeError:
+            raise GraphError(f"graph {self.name!r} has no tensor {door.shown(tensor)}") from None
 
     def consumers(self, tensor: str) -> tuple[str, ...]:
         """Names of the operators that read a tensor, in topological order, each once.

@@ -263,7 +263,7 @@ def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = ()
 def live_peak(buffers: Iterable[Buffer]) -> int:
     """Most bytes occupied at one step: a lower bound on the height of every packing."""
     change: dict[int, int] = {}
-    for buffer in buffers:
+    for buffer in door.sequence(buffers, Buffer, "buffers"):
         for part in parts_of(buffer):
             change[part.lower] = change.get(part.lower, 0) + part.high - part.low
             change[part.upper] = change.get(part.upper, 0) - part.high + part.low
