@@ -148,7 +148,7 @@ def one_of(value: object, accepted: Iterable[str], what: str, *, error: _Error =
     """Take one of the texts accepted."""
     known = tuple(accepted)
     if not isinstance(value, str) or value not in known:
-        raise error(f"{what} {shown(value)} is unknown; choose one of {', '.join(known)}")
+        raise error(f"{what} {shown(value)} is unknown; expected one of {', '.join(known)}")
     return str(value)
 
 
@@ -198,6 +198,24 @@ def integers(
         integer(one, f"{what}[{i}]", least=least, most=most, error=error)
         for i, one in enumerate(items(value, what, error=error))
     )
+
+
+def numbers(value: object, what: str, *, error: _Error = InputError) -> tuple[float, ...]:
+    """Take a sequence of finite numbers of at least 0."""
+    return tuple(number(one, f"{what}[{i}]", error=error) for i, one in enumerate(items(value, what, error=error)))
+
+
+def array(value: object, what: str, *, kinds: str = "iu", error: _Error = InputError) -> Any:
+    """Take an array of numpy, or nested lists, of whole numbers (or of numpy's other kinds where said)."""
+    import numpy as np
+
+    try:
+        found = np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        raise error(f"{what} must be an array of numbers, not {shown(value)}") from None
+    if found.dtype.kind not in kinds or found.ndim == 0:
+        raise error(f"{what} must be an array of whole numbers, not {found.dtype} of shape {found.shape}")
+    return found
 
 
 def mapping(value: object, what: str, *, error: _Error = InputError) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Affinity:
     @classmethod
     def from_tokens(cls, tokens: NDArray[np.integer], experts: int | None = None) -> Affinity:
         """Aggregate one array of expert ids, ``[tokens, layers]`` or ``[tokens, layers, k]``."""
-        array = np.asarray(tokens)
+        array = door.array(tokens, "trace: tokens")
         count = _checked_max(array, 0) + 1 if experts is None else experts
         return cls.from_chunks([array], count)
 
@@ -87,6 +88,7 @@ class Affinity:
             If the trace is empty, has one layer, changes shape, names an expert outside ``[0, experts)`` or names
             one expert twice for a token.
         """
+        experts = door.integer(experts, "trace: experts")
         if experts < 1:
             raise InputError(f"trace: {experts} experts per layer; at least 1 is needed")
         counter: _Counter | None = None
@@ -115,11 +117,9 @@ class Affinity:
         InputError
             If the counts are not square per layer pair, negative, fractional or all zero.
         """
-        counts = np.asarray(transitions)
+        counts = door.array(transitions, "counts: transitions", kinds="iuf")
         if counts.ndim != 3 or counts.shape[1] != counts.shape[2] or counts.shape[0] < 1 or counts.shape[1] < 1:
             raise InputError(f"counts: shape {counts.shape}; expected [layers - 1, experts, experts]")
-        if not np.issubdtype(counts.dtype, np.number) or np.issubdtype(counts.dtype, np.complexfloating):
-            raise InputError(f"counts: entries of type {counts.dtype}; expected numbers")
         if not np.all(np.isfinite(counts)) or counts.min() < 0 or np.any(counts != np.floor(counts)):
             raise InputError("counts: every entry must be a whole number and not negative")
         if counts.sum() == 0:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cosma.door as door
 from cosma.placement import semidefinite
+from cosma.placement.affinity import Affinity
 from cosma.placement.threads import one_thread
+from cosma.placement.topology import Topology
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from cosma.placement.affinity import Affinity
-    from cosma.placement.topology import Topology
 
 #: Work (matrix size cubed, summed over eigenvalue problems) a quick and a thorough semidefinite bound may take.
 QUICK_WORK = 3_000_000_000
@@ -54,6 +54,9 @@ class Bound:
 
 def lower_bound(affinity: Affinity, topology: Topology, work: int = QUICK_WORK) -> Bound:
     """Return the best lower bound on the mean cost that ``work`` pays for (0: the degree bound alone)."""
+    door.instance(affinity, Affinity, "affinity")
+    door.instance(topology, Topology, "topology")
+    work = door.integer(work, "work", least=0, most=door.UNLIMITED)
     bounds = [degree_bound(affinity, topology)]
     if work > 0 and topology.is_equal(affinity.experts) and affinity.experts > 1:
         with one_thread():

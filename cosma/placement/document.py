@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.placement.topology import Topology
@@ -117,12 +118,12 @@ class Placement:
 
 def write_placement(path: Path | str, placement: Placement) -> None:
     """Write a placement file, whole or not at all."""
-    write_atomic(path, dump_placement(placement))
+    write_atomic(door.path(path, "placement file"), dump_placement(placement))
 
 
 def dump_placement(placement: Placement) -> str:
     """Return the text of a placement file: equal placements give equal bytes."""
-    record = placement.to_json()
+    record = door.instance(placement, Placement, "the placement").to_json()
     lines = [f"  {json.dumps(key)}: {_value(key, value)}" for key, value in record.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -135,7 +136,7 @@ def read_placement(path: Path | str) -> Placement:
     FormatError
         If it is not one.
     """
-    data = read_bytes(path, "placement")
+    data = read_bytes(door.path(path, "placement file"), "placement")
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import InputError
+from cosma.placement.document import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from cosma.placement.document import Placement
 
 ROUTINGS = ("nearest", "split", "least-loaded")
 #: Tokens of a batch, where nobody says; about what a decoding step of a large deployment holds.
@@ -92,8 +93,9 @@ def score(
     InputError
         If the trace does not fit the placement, or the routing is unknown.
     """
-    if routing not in ROUTINGS:
-        raise InputError(f"routing {routing!r}: expected one of {', '.join(ROUTINGS)}")
+    door.instance(placement, Placement, "the placement")
+    door.one_of(routing, ROUTINGS, "routing")
+    batch_tokens = door.integer(batch_tokens, "batch of tokens")
     if batch_tokens < 1:
         raise InputError(f"a batch of {batch_tokens} tokens: give at least 1")
     counter: _Counter
@@ -104,10 +106,12 @@ def score(
     else:
         counter = _LeastLoaded(placement, batch_tokens)
     first = 0
-    for chunk in chunks:
-        array = np.asarray(chunk)
+    for chunk in door.items(chunks, "tokens"):
+        array = door.array(chunk, "tokens: a chunk")
         if array.ndim == 2:
             array = array[:, :, None]
+        if array.ndim != 3:
+            raise InputError(f"tokens: {array.ndim} dimensions; expected [tokens, layers] or [tokens, layers, k]")
         if array.shape[1] != placement.layers or (array.size and int(array.max()) >= placement.experts):
             raise InputError(
                 f"trace: {array.shape[1]} layers and experts up to {int(array.max())} against a placement of "

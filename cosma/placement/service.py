@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import InputError
 from cosma.placement import baselines, bounds, copy_service, metrics
+from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement, Replicas
 from cosma.placement.patience import patiently
 from cosma.placement.recount import ROUTINGS
 from cosma.placement.threads import one_thread
+from cosma.placement.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from cosma.placement.affinity import Affinity
     from cosma.placement.instance import Instance
     from cosma.placement.search import SearchOptions
-    from cosma.placement.topology import Topology
 
 STRATEGIES = ("auto", "search", "exact", "exflow", "vanilla", "eplb")
 BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WORK}
@@ -86,6 +87,24 @@ class PlaceOptions:
     interrupted: Callable[[], bool] = bool
     progress: Callable[[str, float], None] | None = None
 
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        for name, least in (("seed", 0), ("proposals", None), ("replicas_per_device", 0), ("max_moves", None)):
+            if name in ("seed", "replicas_per_device") or getattr(self, name) is not None:
+                put(self, name, door.integer(getattr(self, name), f"place: {name}", least=least))
+        for name in ("strategy", "balance_scope", "bound", "routing"):
+            door.text(getattr(self, name), f"place: {name}")
+        if self.balance is not None:
+            put(self, "balance", door.number(self.balance, "place: balance"))
+        if self.seconds is not None:
+            put(self, "seconds", door.number(self.seconds, "place: seconds"))
+        if self.current is not None:
+            put(self, "current", door.array(self.current, "place: current"))
+        for name in ("interrupted", "progress"):
+            hook = getattr(self, name)
+            if not callable(hook) and (hook is not None or name == "interrupted"):
+                raise InputError(f"place: {name} must be callable, not {door.shown(hook)}")
+
 
 def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None = None) -> Placement:
     """Place experts on devices.
@@ -100,8 +119,15 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
     InfeasibleError
         If the experts do not fit the devices, or a balance limit cannot be met.
     """
-    options = options or PlaceOptions()
+    options = PlaceOptions() if options is None else door.instance(options, PlaceOptions, "place: options")
+    door.instance(affinity, Affinity, "place: affinity")
+    door.instance(topology, Topology, "place: topology")
     _check_options(options)
+    if options.current is not None and options.current.shape != (affinity.layers, affinity.experts):
+        raise InputError(
+            f"place: current has shape {options.current.shape}; the counts are of {affinity.layers} layers of "
+            f"{affinity.experts} experts"
+        )
     topology.slots(affinity.experts)
     with one_thread():
         return _place(affinity, topology, options)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import FormatError, InfeasibleError, InputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ class Topology:
     capacities: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        put = object.__setattr__
+        paths = tuple(
+            door.integers(path, f"topology: paths[{i}]")
+            for i, path in enumerate(door.items(self.paths, "topology: paths"))
+        )
+        put(self, "paths", paths)
+        costs = door.numbers(self.crossing_costs, "topology: crossing costs")
+        put(self, "crossing_costs", tuple(float(cost) for cost in costs))
+        if self.capacities is not None:
+            put(self, "capacities", door.integers(self.capacities, "topology: capacities", least=0))
         levels = len(self.crossing_costs)
         if not self.paths or levels == 0:
             raise InputError("topology: no devices; give at least one node with one device")
@@ -67,18 +78,13 @@ class Topology:
             raise InputError("topology: two devices have the same path; each device needs a path of its own")
         if list(self.paths) != sorted(self.paths):
             raise InputError("topology: device paths must be in increasing order, so that groups are contiguous")
-        if any(not np.isfinite(cost) or cost < 0 for cost in self.crossing_costs):
-            raise InputError(f"topology: crossing costs {self.crossing_costs} must be finite and not negative")
         if any(inner > outer for outer, inner in pairwise(self.crossing_costs)):
             raise InputError(
                 f"topology: crossing costs {self.crossing_costs} grow inwards; "
                 "an outer crossing must cost at least as much"
             )
-        if self.capacities is not None:
-            if len(self.capacities) != len(self.paths):
-                raise InputError(f"topology: {len(self.capacities)} capacities for {len(self.paths)} devices")
-            if any(capacity < 0 for capacity in self.capacities):
-                raise InputError(f"topology: capacities {self.capacities} must not be negative")
+        if self.capacities is not None and len(self.capacities) != len(self.paths):
+            raise InputError(f"topology: {len(self.capacities)} capacities for {len(self.paths)} devices")
 
     @classmethod
     def grid(
@@ -99,15 +105,12 @@ class Topology:
         capacities: Sequence[int] | None = None,
     ) -> Topology:
         """Build an equal tree, such as ``(2, 4, 8)``: two pods of four nodes of eight devices."""
+        branching = door.integers(branching, "topology: counts of members")
         if any(count < 1 for count in branching):
-            raise InputError(
-                f"topology: {tuple(branching)} has a level without members; every count must be at least 1"
-            )
+            raise InputError(f"topology: {branching} has a level without members; every count must be at least 1")
         _check_number(math.prod(int(count) for count in branching))
         paths = tuple(tuple(int(i) for i in index) for index in np.ndindex(*branching))
-        return cls(
-            paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities))
-        )
+        return cls(paths, crossing_costs, capacities)  # type: ignore[arg-type]  # any sequence is taken
 
     @classmethod
     def uneven(
@@ -117,13 +120,12 @@ class Topology:
         capacities: Sequence[int] | None = None,
     ) -> Topology:
         """Build nodes of unequal size: ``devices_in_node[n]`` devices in node ``n``."""
+        devices_in_node = door.integers(devices_in_node, "topology: devices of nodes")
         if any(count < 1 for count in devices_in_node):
-            raise InputError(f"topology: nodes of {tuple(devices_in_node)} devices; every node needs at least one")
+            raise InputError(f"topology: nodes of {devices_in_node} devices; every node needs at least one")
         _check_number(sum(int(count) for count in devices_in_node))
         paths = tuple((node, device) for node, count in enumerate(devices_in_node) for device in range(count))
-        return cls(
-            paths, tuple(map(float, crossing_costs)), None if capacities is None else tuple(map(int, capacities))
-        )
+        return cls(paths, crossing_costs, capacities)  # type: ignore[arg-type]  # any sequence is taken
 
     @property
     def devices(self) -> int:

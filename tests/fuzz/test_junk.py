@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cosma
-from cosma import packing
+from cosma import packing, placement
 from cosma.accelerator import files as accelerators
 from cosma.compiler import Limits, run_compile
 from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
@@ -27,6 +27,10 @@ GRAPH = diamond()
 PLAN = cosma.compile(GRAPH, cosma.Accelerator(scratchpad=384), effort=0, strategy="e1")
 MODEL = cosma.LoadedModel(GRAPH, "diamond", None)
 BUFFERS = [cosma.Buffer("a", 0, 2, 8), cosma.Buffer("b", 1, 3, 8)]
+
+
+AFFINITY = placement.Affinity.from_tokens(np.array([[0, 1, 2], [1, 2, 3], [3, 0, 0]]))
+TOPOLOGY = placement.Topology.grid(1, 2)
 
 
 def _generator() -> Any:
@@ -41,12 +45,14 @@ RIGHT: list[Any] = [
     cosma.Verdict.OVERLAP, packing.Forbidden(0, 4), packing.Gap(0, 1), [packing.Gap(1, 2)], BUFFERS[0],
     {"a": 0, "b": 8},
     cosma.PlanVisitor(), Path("missing.json"), "missing.onnx", Part("Relu"), Limits(effort=0), cosma.replay(PLAN),
+    AFFINITY, TOPOLOGY, placement.PlaceOptions(strategy="vanilla", bound="none"), np.array([[0, 1], [1, 0]]),
     {"alpha": 0.5}, packing.PackingStatus.PACKED, print,
 ]  # fmt: skip
 WRONG: list[Any] = [
     None, True, np.True_, -1, 2**53, 2**64, 10**5000, 1.5, float("nan"), float("inf"), 1e308, 1j, "", "\ud800", "\0",
-    b"x", [], [[]], {}, {1: 2}, {"x": None}, set(), object(), object, len, np.int64(3), np.float32(0.5), np.array([1, 2]),
-    np.array(7), np.array("x"), np.datetime64("2020-01-01"), Path("."), iter([]), range(3), ["x", 5], [None], "lots",
+    b"x", [], [[]], {}, {1: 2}, {"x": None}, set(), object(), object, len, np.int64(3), np.float32(0.5),
+    np.array([1, 2]), np.array(7), np.array("x"), np.datetime64("2020-01-01"),
+    Path("."), iter([]), range(3), ["x", 5], [None], "lots",
     "-5KiB", "1e999999999", "\x1b[31m", [GRAPH], Exception, NotImplemented, ..., slice(3), memoryview(b"ab"),
 ]  # fmt: skip
 JUNK = st.one_of(
@@ -77,6 +83,14 @@ CALLABLES |= {
     "Graph.operator": GRAPH.operator, "Graph.operator_index": GRAPH.operator_index, "Graph.consumers": GRAPH.consumers,
     "Graph.producer": GRAPH.producer, "Graph.predecessors": GRAPH.predecessors, "Graph.successors": GRAPH.successors,
 }  # fmt: skip
+CALLABLES |= {
+    "PlaceOptions": placement.PlaceOptions, "place": placement.place, "Topology": placement.Topology,
+    "Topology.grid": placement.Topology.grid, "Topology.tree": placement.Topology.tree,
+    "Topology.uneven": placement.Topology.uneven, "Affinity.from_tokens": placement.Affinity.from_tokens,
+    "Affinity.from_counts": placement.Affinity.from_counts, "score": placement.score,
+    "read_placement": placement.read_placement,
+    "lower_bound": placement.lower_bound, "write_placement": placement.write_placement,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALLABLES)
@@ -97,7 +111,10 @@ def test_it_works_or_raises_a_cosma_error(name: str, data: st.DataObject, tmp_pa
             if parameter.kind is parameter.KEYWORD_ONLY:
                 named[parameter.name] = data.draw(JUNK)
             else:
-                positional.append(data.draw(JUNK))
+                junk = data.draw(JUNK)
+                # Python's own look-up of a member compares arrays and writes integers before it asks the enumeration.
+                beyond_us = enumeration and isinstance(junk, np.ndarray | int)
+                positional.append(type(junk).__name__ if beyond_us else junk)
         elif data.draw(st.integers(0, 3)) == 0:
             named[parameter.name] = data.draw(JUNK)
     here = os.getcwd()
