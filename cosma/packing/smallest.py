@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, SupportsIndex
 
 import cosma.door as door
+from cosma.errors import InputError
 from cosma.packing.bounds import quick_conflict
 from cosma.packing.engine import (
     WORK_LIMIT,
@@ -56,6 +57,8 @@ def minimise(
     InputError
         For meaningless arguments.
     """
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress must be callable, not {door.shown(progress)}")
     work_limit = door.integer(work_limit, "work limit", least=0, most=door.UNLIMITED)
     task = make_task(
         buffers, alignment=alignment, forbidden=forbidden, engine=engine, seed=seed, time_limit=time_limit

@@ -73,6 +73,8 @@ class Affinity:
     def from_tokens(cls, tokens: NDArray[np.integer], experts: int | None = None) -> Affinity:
         """Aggregate one array of expert ids, ``[tokens, layers]`` or ``[tokens, layers, k]``."""
         array = door.array(tokens, "trace: tokens")
+        if array.ndim not in (2, 3):
+            raise InputError(f"trace: {array.ndim} dimensions; expected [tokens, layers] or [tokens, layers, k]")
         count = _checked_max(array, 0) + 1 if experts is None else experts
         return cls.from_chunks([array], count)
 

@@ -28,7 +28,7 @@ DEFAULT_COSTS = (2.0, 1.0)
 MOST_DEVICES = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Topology:
     """Devices, the groups they form, the cost of crossing each level and what each device can hold.
 
@@ -85,6 +85,10 @@ class Topology:
             )
         if self.capacities is not None and len(self.capacities) != len(self.paths):
             raise InputError(f"topology: {len(self.capacities)} capacities for {len(self.paths)} devices")
+
+    def __repr__(self) -> str:
+        room = "" if self.capacities is None else f", room for {sum(self.capacities)} experts a layer"
+        return f"Topology({self.devices} devices in {self.nodes} nodes, crossing costs {self.crossing_costs}{room})"
 
     @classmethod
     def grid(

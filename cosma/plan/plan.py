@@ -106,7 +106,7 @@ class Certificate:
     @property
     def gap(self) -> float:
         """(achieved - bound) / achieved; 0 where nothing is achieved beyond the bound."""
-        if self.noncompulsory <= self.lower_bound:
+        if self.noncompulsory <= max(0, self.lower_bound):
             return 0.0
         return (self.noncompulsory - self.lower_bound) / self.noncompulsory
 

@@ -14,7 +14,7 @@ from tests.fuzz.runner import Case, WrongError, run_cases
 #: Seeds of cases that once ended badly, beside those of the first.
 ONCE = {
     models: (1536, 1735, 2725, 4418, 4578, 4787, 6224, 7635, 8440, 11315, 11363, 11431, 15444, 15975, 18107, 19682),
-    plans: (227, 246, 455, 536),
+    plans: (227, 246, 455, 536, 1383),
     tables: (4, 39, 77, 90, 115, 245, 4883, 6038),
 }
 
