@@ -7,7 +7,7 @@ wherever its operands lie.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from cosma.errors import InputError, PlanInvalidError
 from cosma.execute.elements import numpy_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+T = TypeVar("T")
 KernelName = Literal["onnxruntime", "reference"]
 
 
@@ -124,6 +125,16 @@ class Kernels:
         """
         raise NotImplementedError
 
+    def evaluate(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a node whose results may be smaller than planned; the results as they come, by name.
+
+        Raises
+        ------
+        KernelError
+            If the node cannot be run.
+        """
+        raise NotImplementedError
+
     def compute(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a node; its results as new arrays, by the name the node gives them."""
         out = {
@@ -163,16 +174,22 @@ class PreferredKernels(Kernels):
         self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
     ) -> None:
         """Run a node; see :meth:`Kernels.run`."""
+        self._with_either(node, feeds, lambda kernels: kernels.run(node, results, feeds, out))
+
+    def evaluate(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a node; see :meth:`Kernels.evaluate`."""
+        return self._with_either(node, feeds, lambda kernels: kernels.evaluate(node, results, feeds))
+
+    def _with_either(self, node: Node, feeds: Mapping[str, Array], run: Callable[[Kernels], T]) -> T:
         settled = self._settled.get(id(node))
         if settled is not None:
-            settled.run(node, results, feeds, out)
-            return
+            return run(settled)
         try:
-            self._first.run(node, results, feeds, out)
+            found = run(self._first)
             self._settled[id(node)] = self._first
         except KernelError as first:
             try:
-                self._second.run(node, results, feeds, out)
+                found = run(self._second)
             except KernelError as second:
                 names, reasons = f"{first.kernels} nor {second.kernels}", f"{first.reason}; {second.reason}"
                 raise KernelError(node, feeds, f"neither {names}", reasons) from second
@@ -180,6 +197,7 @@ class PreferredKernels(Kernels):
             self._taken_over.append(
                 TakenOver(node.first_output, node.qualified_type, self._second.name, first.reason)
             )
+        return found
 
 
 def write(node: Node, name: str, target: Array, found: Any) -> None:

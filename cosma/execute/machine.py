@@ -12,7 +12,7 @@ from cosma.accelerator import Weights
 from cosma.errors import PlanInvalidError
 from cosma.execute.constants import stand_in
 from cosma.execute.elements import bits_of, is_writable_in_place, numpy_dtype, size_bytes, to_array, to_bytes
-from cosma.execute.kernels import KernelError
+from cosma.execute.kernels import KernelError, ResultMismatchError
 from cosma.execute.memory import POISON, OffChip, Scratchpad
 from cosma.execute.model import parts_of
 from cosma.execute.parts import Cuts
@@ -61,7 +61,7 @@ def feeds_of(step: Step, constants: Constants, held: Mapping[str, Bytes]) -> dic
 
     def array(value: Value) -> Array:
         if value.root in held:
-            return to_array(held[value.root], value.element, value.shape, value.name)
+            return constants.model.read(value, held[value.root])
         if value.source is not None and value.is_computed:
             # A computed constant is made of the stored weights at hand, each time they are read.
             if value.name not in computed:
@@ -73,7 +73,7 @@ def feeds_of(step: Step, constants: Constants, held: Mapping[str, Bytes]) -> dic
             if value.root not in computed:
                 inner = feeds_of(source, constants, held)
                 computed[value.root] = constants.kernels.compute(source.node, source.results, inner)[value.root]
-            return computed[value.root].reshape(value.shape)
+            return computed[value.root].reshape(constants.model.shape_of(value))
         if not value.constant:
             raise PlanInvalidError(f"{step.node} reads {value.root!r}, which its operator does not list as an operand")
         return constants.get(value)
@@ -147,7 +147,7 @@ class PlainRun:
                 return
             if step.node.type.startswith("Sequence") or results[0].root not in held:
                 return
-        out = constants.kernels.compute(step.node, results, feeds_of(step, constants, held))
+        out = self._compute(step, results, constants, feeds_of(step, constants, held))
         made = {v.root: to_bytes(out[v.name if v.name in out else v.root], v.element) for v in results}
         if step.fate is NodeFate.VIEW:
             if digest(made[results[0].root]) != digest(held[results[0].root]):
@@ -157,6 +157,21 @@ class PlainRun:
             data = made[value.root]
             held[value.root] = data
             self.digests[value.root] = digest(data)
+
+
+    def _compute(
+        self, step: Step, results: list[Value], constants: Constants, feeds: dict[str, Array]
+    ) -> dict[str, Array]:
+        model = constants.model
+        if not model.is_bounded:
+            return constants.kernels.compute(step.node, results, feeds)
+        out = constants.kernels.evaluate(step.node, results, feeds)
+        for value in results:
+            name = value.name if value.name in out else value.root
+            if not model.settle_shape(value, out[name].shape):
+                planned = np.empty(value.shape, out[name].dtype)
+                raise ResultMismatchError(step.node, name, planned, out[name])
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +289,7 @@ class PlannedRun:
             return [part for part in parts if not isinstance(part, list)]
         if value.constant:
             return self.constants.get(value)
-        return to_array(self.off_chip_bytes(value.root), value.element, value.shape, value.name)
+        return self.constants.model.read(value, self.off_chip_bytes(value.root))
 
     def off_chip_bytes(self, name: str) -> Bytes:
         """Bytes of a tensor of the model in off-chip memory, put together from its parts where it was cut.
@@ -335,7 +350,7 @@ class PlannedRun:
                 self._compare(index, operator, root, self._cuts.join(root, targets))
 
     def _compare(self, index: int, operator: Operator, name: str, data: Bytes) -> None:
-        if digest(data) != self._expected.get(name):
+        if digest(self.constants.model.bytes_of(self._value(name), data)) != self._expected.get(name):
             self.difference = Difference(index, operator.name, name)
 
     def _in_place(
@@ -403,9 +418,10 @@ class PlannedRun:
                     data = np.empty(self._true_size(value.root), np.uint8)
                 at_hand[value.root] = data
                 if is_writable_in_place(value.element):
-                    array = to_array(data, value.element, value.shape, value.name)
+                    array = self.constants.model.read(value, data)
                 else:
-                    array = np.empty(value.shape, numpy_dtype(value.element, value.name))
+                    shape = self.constants.model.shape_of(value)
+                    array = np.empty(shape, numpy_dtype(value.element, value.name))
                     packed.append((value, array))
                 out[value.name if value.name in step.node.outputs else value.root] = array
             try:
@@ -414,7 +430,8 @@ class PlannedRun:
                 # The same node ran without a plan, so it is what the plan hands it that it cannot work on.
                 raise PlanInvalidError(f"{step.node} fails on the bytes the plan gives it: {error.reason}") from error
             for value, array in packed:
-                at_hand[value.root][:] = to_bytes(array, value.element)
+                data = to_bytes(array, value.element)
+                at_hand[value.root][: len(data)] = data
 
     # -- row sets -----------------------------------------------------------------------------------------
 

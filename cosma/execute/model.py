@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import gt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosma.errors import InputError, ModelLoadError
+from cosma.execute.elements import size_bytes, to_array
 from cosma.files import read_bytes
 from cosma.frontend.attributes import draws_random
 from cosma.frontend.loaded import NodeFate
@@ -14,13 +16,17 @@ from cosma.frontend.loaded import NodeFate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
     from onnx import ModelProto
 
+    from cosma.execute.memory import Bytes
     from cosma.frontend.loaded import LoadedModel
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
     from cosma.frontend.walk import Walk
     from cosma.plan import Plan
+
+    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class Model:
         The file as it is, and its hash.
     row_tables
         Constants of which operators read rows.
+    is_bounded
+        Whether some results are planned for the most they can hold, which is more than they may hold in a run.
+    actual
+        Shapes in this run, by name of the value, where they are smaller than planned.
     """
 
     loaded: LoadedModel
@@ -77,6 +87,8 @@ class Model:
     data: bytes
     sha256: str
     row_tables: frozenset[str] = frozenset()
+    is_bounded: bool = False
+    actual: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _scaled_by: Mapping[str, Step] | None = None
 
     def is_parameter(self, value: Value) -> bool:
@@ -84,6 +96,40 @@ class Model:
         if value.root in self.row_tables:
             return False
         return value.constant and not value.is_computed and value.root not in self.loaded.finest_graph.tensors
+
+    def shape_of(self, value: Value) -> tuple[int, ...]:
+        """Shape that a value has in this run; the planned one unless it turned out smaller."""
+        return self.actual.get(value.name, value.shape)
+
+    def read(self, value: Value, data: Bytes) -> Array:
+        """A value's array over the bytes of the tensor that holds it; see :func:`cosma.execute.elements.to_array`."""
+        return to_array(self.bytes_of(value, data), value.element, self.shape_of(value), value.name)
+
+    def bytes_of(self, value: Value, data: Bytes) -> Bytes:
+        """What a value fills of the bytes planned for it."""
+        return data[: size_bytes(value.element, self.actual[value.name])] if value.name in self.actual else data
+
+    def settle_shape(self, value: Value, shape: tuple[int, ...]) -> bool:
+        """Take the shape that a value turned out to have; False if the planned one does not hold it.
+
+        Raises
+        ------
+        InputError
+            If something that was computed in advance depends on it.
+        """
+        if shape == value.shape:
+            return True
+        if not self.is_bounded or len(shape) != len(value.shape) or any(map(gt, shape, value.shape)):
+            return False
+        for step in self.every_step:
+            # A folded Shape lists no operands: its result does not depend on any content.
+            if step.fate is NodeFate.FOLDED and step.node.type in ("Shape", "Size") and value.name in step.node.inputs:
+                raise InputError(
+                    f"{step.node} reads the shape of {value.name!r}, which has {list(shape)} with these inputs and is "
+                    f"planned for at most {list(value.shape)}; the plan can only be executed where it has that"
+                )
+        self.actual[value.name] = shape
+        return True
 
     @property
     def scaled_by(self) -> Mapping[str, Step]:
@@ -172,8 +218,9 @@ def read_model(path: Path, dims: Mapping[str, int]) -> Model:
     tables = [table for step in steps for table in step.tables]
     row_tables = frozenset({t.operand.root for t in tables} | {rows.table.root for t in tables for rows in t.rows})
     return Model(
-        loaded, inputs, outputs, steps, every, values, walk.opsets, proto.ir_version, data, sha256, row_tables
-    )
+        loaded, inputs, outputs, steps, every, values, walk.opsets, proto.ir_version, data, sha256, row_tables,
+        is_bounded=bool(walk.types.bound or walk.types.assumed),
+    )  # fmt: skip
 
 
 def parts_of(values: Iterable[Value]) -> list[Value]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cosma.errors import SolverUnavailableError
 from cosma.execute.elements import bits_of, is_numpy_type
 from cosma.execute.kernels import KernelError, Kernels, ResultMismatchError, write
@@ -65,6 +67,18 @@ class OrtKernels(Kernels):
             raise KernelError(node, feeds, self.name, plain_reason(error)) from error
         for name, array in zip(made, arrays, strict=True):
             write(node, name, out[name], array)
+
+    def evaluate(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a node; see :meth:`Kernels.evaluate`."""
+        if not all(is_numpy_type(array.dtype) for array in feeds.values()):
+            raise KernelError(node, feeds, self.name, "it takes no such elements from Python")
+        session = self._session(node, results, feeds)
+        made = [entry.name for entry in session.get_outputs()]
+        try:
+            arrays = session.run(made, {entry.name: feeds[entry.name] for entry in session.get_inputs()})
+        except self._errors as error:
+            raise KernelError(node, feeds, self.name, plain_reason(error)) from error
+        return dict(zip(made, map(np.asarray, arrays), strict=True))
 
     def _run_bound(
         self, session: Any, feeds: Mapping[str, Array], out: Mapping[str, Array], types: Mapping[int, int]

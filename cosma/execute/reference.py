@@ -35,6 +35,11 @@ class ReferenceKernels(Kernels):
         self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
     ) -> None:
         """Run a node; see :meth:`Kernels.run`. Results are computed aside and copied to where they belong."""
+        for name, array in self.evaluate(node, results, feeds).items():
+            write(node, name, out[name], array)
+
+    def evaluate(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a node; see :meth:`Kernels.evaluate`."""
         from onnx.reference import ReferenceEvaluator
 
         evaluator = self._ready.get(id(node))
@@ -48,8 +53,7 @@ class ReferenceKernels(Kernels):
             raise
         except Exception as error:  # its operators are Python that raises whatever comes up
             raise KernelError(node, feeds, self.name, reference_reason(error)) from error
-        for name, array in zip(evaluator.output_names, arrays, strict=True):
-            write(node, name, out[name], array)
+        return dict(zip(evaluator.output_names, map(np.asarray, arrays), strict=True))
 
 
 def reference_reason(error: Exception) -> str:

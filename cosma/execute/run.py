@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import PlanInvalidError
-from cosma.execute.elements import is_floating, to_array
+from cosma.execute.elements import is_floating
 from cosma.execute.execution import Execution, execute_plan
 from cosma.execute.kernels import KernelName, TakenOver
 from cosma.execute.machine import Difference, PlainRun, PlannedRun, digest
@@ -207,8 +207,9 @@ def _compare(name: str, plain: PlainRun, planned: PlannedRun, model: Model) -> O
         found = planned.off_chip_bytes(name)
     except PlanInvalidError as error:
         raise PlanInvalidError(f"graph output {name!r} never reached off-chip memory") from error
+    found = model.bytes_of(value, found)
     different = int(np.count_nonzero(expected != found)) if len(found) == len(expected) else len(expected)
-    array = to_array(found, value.element, value.shape, name)
+    array = model.read(value, found)
     floating = is_floating(array.dtype)
     non_finite = float(np.mean(~np.isfinite(array))) if floating and array.size else 0.0
     distinct = len(np.unique(array.reshape(-1)[:65_536].view(f"V{array.dtype.itemsize}"))) if array.size else 0

@@ -64,7 +64,7 @@ def single_node(
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in inputs.items()
         ],
-        [_typed(types.get(name), name) for name in dict.fromkeys(made)],
+        [_typed(None if model.is_bounded else types.get(name), name) for name in dict.fromkeys(made)],
         fixed,
     )
     versions = {"": 1, node.domain: 1, **model.opsets}

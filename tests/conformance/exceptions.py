@@ -92,11 +92,6 @@ NOT_EXECUTED = (
         "Two runs never agree, so a plan cannot be judged by its numbers.",
     ),
     Listed(
-        ("test_unique_sorted_*", "test_unique_not_sorted_without_axis"),
-        "which the plan counts as",
-        "The result is smaller than the most it can be, which is what was planned for.",
-    ),
-    Listed(
         ("test_optional_has_element_empty_optional_input",),
         "the model wants int32",
         "The optional that comes in is empty; a plan is for the tensor that it may hold.",
