@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Categories of characters that are never shown as they are: controls, formats (direction marks, zero width),
 #: surrogates, private use, unassigned, separators of lines and paragraphs.
@@ -38,6 +42,14 @@ def safe_json(text: str) -> str:
 def figure_text(text: str) -> str:
     """Escape for a figure: control characters, and dollar signs, which matplotlib takes for formulas."""
     return plain(text).replace("$", "\\$")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Point to names like one that is not known; empty where there is none."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), 3)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def csv_cell(value: object) -> object:

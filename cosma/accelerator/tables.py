@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import cosma.door as door
 from cosma.errors import AcceleratorError
+from cosma.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -97,7 +98,8 @@ def parse_table(data: bytes, where: str, default_name: str, fields: Collection[s
     origins: dict[str, Origin] = {}
     for key, entry in table.items():
         if key not in fields:
-            raise AcceleratorError(f"{where}: unknown field {key!r}; known are {', '.join(sorted(fields))}")
+            known = ", ".join(sorted(fields))
+            raise AcceleratorError(f"{where}: unknown field {key!r}; known are {known}{did_you_mean(key, fields)}")
         if isinstance(entry, dict):
             values[key], origin = _with_origin(entry, f"{where}: {key}")
             origins[key] = origin

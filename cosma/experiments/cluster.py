@@ -22,6 +22,24 @@ CONNECT_LIMIT_S = 30.0
 _held = threading.local()
 
 
+#: Where everything of a cluster on this machine listens: on the loopback interface alone.
+LOOPBACK = "127.0.0.1"
+
+
+def local_cluster(jobs: int) -> Any:
+    """Start a scheduler and ``jobs`` workers on this machine, none of which can be reached from another."""
+    distributed: Any = import_module("distributed")
+    # Workers have HTTP servers of their own, which by default listen on every interface.
+    return distributed.LocalCluster(
+        n_workers=jobs,
+        threads_per_worker=1,
+        processes=True,
+        host=LOOPBACK,
+        dashboard_address=f"{LOOPBACK}:0",
+        worker_dashboard_address=f"{LOOPBACK}:0",
+    )
+
+
 def run_dask(
     cells: Sequence[Cell], address: str, jobs: int, runner: str = RUNNER
 ) -> Iterator[tuple[Cell, Outcome]]:
@@ -54,7 +72,7 @@ def run_dask(
         raise SolverUnavailableError("--dask needs Dask: pip install 'cosma[batch]'") from error
     cluster: Any = None
     if address == "local":
-        cluster = distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=":0")
+        cluster = local_cluster(jobs)
     try:
         client = distributed.Client(cluster or address, timeout=CONNECT_LIMIT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

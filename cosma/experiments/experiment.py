@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import tomllib
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +19,7 @@ from cosma.experiments.cell import Cell, is_fixed
 from cosma.experiments.grids import GRIDS
 from cosma.experiments.models import ModelFile, ModelSpec, find_models
 from cosma.files import read_bytes
+from cosma.text import did_you_mean
 from cosma.units import parse_size
 
 #: Fields of an accelerator that a plan depends on, in the order grids are expanded.
@@ -152,6 +154,13 @@ class Experiment:
         )
 
 
+_UNKNOWN_FIELD = re.compile("unknown field `(.*?)`")
+#: Keys of all tables of an experiment file.
+_FIELDS = tuple(
+    dict.fromkeys(name for kind in (_File, ModelSpec, StrategySpec, LimitSpec) for name in kind.__struct_fields__)
+)
+
+
 def load_experiment(path: Path | str) -> Experiment:
     """Read an experiment file; paths in it are relative to its folder.
 
@@ -168,7 +177,9 @@ def load_experiment(path: Path | str) -> Experiment:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from error
     except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}; results/README.md describes the format") from error
+        unknown = _UNKNOWN_FIELD.search(str(error))
+        hint = did_you_mean(unknown.group(1), _FIELDS) if unknown else ""
+        raise InputError(f"{path}: {error}{hint or '; results/README.md describes the format'}") from error
     try:
         return _build(file, Path(path), text)
     except InputError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes
+from cosma.text import did_you_mean
 
 #: Back ends by the name a profile uses, with what runs them.
 BACK_ENDS: dict[str, str] = {
@@ -131,7 +132,10 @@ def _read(path: Path) -> Profile:
         raise FormatError(f"solver profile {path}: {error}") from error
     unknown = sorted(set(content) - _KEYS)
     if unknown:
-        raise FormatError(f"solver profile {path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
+        raise FormatError(
+            f"solver profile {path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}"
+            f"{did_you_mean(unknown[0], _KEYS)}"
+        )
     if not isinstance(content.get("back_end"), str):
         raise FormatError(f"solver profile {path}: back_end is missing; choose one of {', '.join(BACK_ENDS)}")
     try:
