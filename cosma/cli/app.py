@@ -132,6 +132,7 @@ def run() -> None:
 
 def _guarded() -> int:
     try:
+        interrupts.guard(True)
         code = _invoke()
         sys.stdout.flush()
         return code
@@ -157,6 +158,8 @@ def _guarded() -> int:
         return _defect(error)
     except Exception as error:
         return _defect(error)
+    finally:
+        interrupts.guard(False)
 
 
 def _invoke() -> int:

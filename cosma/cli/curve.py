@@ -39,9 +39,11 @@ def curve(
 ) -> None:
     """Show how much traffic each capacity costs, with lower bounds, and where more capacity stops paying.
 
-    From the smallest feasible capacity to one at which nothing is spilled. Knees are marked.
+    From the smallest feasible capacity to one at which nothing is spilled. Knees are marked. Ctrl-C ends the work and
+    keeps the points that are finished; without one, the exit code is 130.
     """
-    from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, print_json
+    from cosma.cli.interrupts import Interruption
+    from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, note, print_json
     from cosma.compiler.compile import read_model
     from cosma.report.curve import curve_csv, curve_figure, make_curve
     from cosma.units import parse_size
@@ -55,19 +57,23 @@ def curve(
     )  # fmt: skip
     graph = read_model(model, options.parse_sizes(dim, bound)).graph
     graph = graph if dtype is None else graph.with_dtype(dtype)
-    found = make_curve(
-        graph,
-        chosen,
-        strategy=strategy,
-        effort=effort,
-        points=points,
-        lowest=None if lowest is None else parse_size(lowest, "--from"),
-        highest=None if highest is None else parse_size(highest, "--to"),
-        seed=seed,
-        progress=_progress,
-    )
+    with Interruption(grace_s=0.0):
+        found = make_curve(
+            graph,
+            chosen,
+            strategy=strategy,
+            effort=effort,
+            points=points,
+            lowest=None if lowest is None else parse_size(lowest, "--from"),
+            highest=None if highest is None else parse_size(highest, "--to"),
+            seed=seed,
+            progress=_progress,
+            on_interrupt="best",
+        )
     if sys.stderr.isatty():
         sys.stderr.write("\r" + " " * 40 + "\r")
+    if found.partial:
+        note(f"interrupted: this curve is partial, {len(found.points)} of {points} points")
     if csv is not None:
         deliver(csv, curve_csv(found), "the curve")
     if png is not None:
@@ -95,6 +101,7 @@ def _record(found: Curve) -> dict[str, Any]:
         "compulsory": found.compulsory_bytes,
         "smallest_feasible": found.smallest_bytes,
         "nothing_spilled": found.enough_bytes,
+        "partial": found.partial,
         "points": [asdict(point) for point in found.points],
     }
 

@@ -31,7 +31,8 @@ def explain(
     """
     from dataclasses import asdict
 
-    from cosma.cli.output import print_json
+    from cosma.cli.interrupts import Interruption
+    from cosma.cli.output import note, print_json
     from cosma.cli.plans import load_valid_plan
     from cosma.errors import InputError
     from cosma.report.explain import explain_operator, explain_tensor, levers, next_capacity
@@ -58,9 +59,9 @@ def explain(
             known = [*loaded.graph.tensors, *loaded.schedule]
             raise InputError(f"the plan has neither a tensor nor an operator {name!r}{similar(name, known)}")
         return
-    following = next_capacity(loaded, timeline)
-    tried = levers(loaded, timeline)
     if json:
+        following = next_capacity(loaded, timeline)
+        tried = levers(loaded, timeline)
         print_json(
             {
                 "costliest": [{"tensor": n, "noncompulsory": c} for n, c in timeline.cost.items()],
@@ -72,7 +73,11 @@ def explain(
         )
         return
     _print_plan(loaded, timeline)
-    _print_levers(loaded, timeline)
+    try:
+        with Interruption(grace_s=0.0):
+            _print_levers(loaded, timeline)
+    except KeyboardInterrupt:
+        note("interrupted: what would help was not tried to the end")
 
 
 def _print_plan(plan: Plan, timeline: Timeline) -> None:

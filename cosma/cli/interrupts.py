@@ -8,9 +8,9 @@ process at once. Files are renamed into place whole, so what is written stays.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class _State:
     """What has come so far; one a process."""
 
-    importing = True
+    guarded = False
     keeping: Interruption | None = None
     received = 0
     previous: ClassVar[dict[signal.Signals, Any]] = {}
@@ -39,7 +39,7 @@ class _State:
 
 def listen() -> None:
     """Take over both signals; to be called first, before anything that takes time."""
-    _State.importing, _State.received, _State.ended = True, 0, threading.Event()
+    _State.guarded, _State.received, _State.ended = False, 0, threading.Event()
     if threading.current_thread() is not threading.main_thread():
         return  # only the main thread may
     for number in _SIGNALS:
@@ -49,13 +49,17 @@ def listen() -> None:
 
 
 def started() -> None:
-    """Take note that everything is imported: from now on commands are interrupted, not ended on the spot."""
-    _State.importing = False
+    """Start to listen beside the command, which may be busy in compiled code."""
     if _State.previous:
         _State.pipe = os.pipe()
         os.set_blocking(_State.pipe[1], False)
         signal.set_wakeup_fd(_State.pipe[1], warn_on_full_buffer=False)
         threading.Thread(target=_watch, args=(_State.pipe[0], _State.ended), daemon=True).start()
+
+
+def guard(guarded: bool) -> None:
+    """Say whether an interrupt may be raised: whether there is someone to catch it. If not, it ends the process."""
+    _State.guarded = guarded
 
 
 def finished() -> None:
@@ -74,9 +78,15 @@ class Interruption:
     """Within it, the first signal sets a flag for a search to poll; a search that does not is interrupted soon after.
 
     The body must expect :class:`KeyboardInterrupt` and then return the best it has.
+
+    Parameters
+    ----------
+    grace_s
+        Seconds that the search has to stop by itself; none for a body that polls nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self._grace_s = grace_s
         self._event = threading.Event()
         self._previous: object = None
 
@@ -85,24 +95,28 @@ class Interruption:
         return self._event.is_set()
 
     def __enter__(self) -> Interruption:
-        self._previous = signal.signal(signal.SIGALRM, _raise)
-        _State.keeping = self
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGALRM, _raise)
+            _State.keeping = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        _State.keeping = None
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, self._previous)  # type: ignore[arg-type]  # as it was
+        if _State.keeping is self:
+            _State.keeping = None
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, self._previous)  # type: ignore[arg-type]  # as it was
 
     def request(self) -> None:
         """Ask for an end."""
         self._event.set()
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+        if not self._grace_s:
+            raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, self._grace_s)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if _State.importing:
-        # Not by an exception: it would surface in the middle of some module, as a traceback.
+    if not _State.guarded:
+        # Not by an exception: it would surface as a traceback, in the middle of some module that is imported.
         _leave()
     _State.received += 1
     if _State.received > 1:
@@ -143,9 +157,11 @@ def _next_signal(reader: int) -> bool:
 
 
 def _leave() -> None:
-    from cosma.files import remove_partial
-
-    remove_partial()
-    with contextlib.suppress(OSError):
+    try:
+        # Nothing is imported here: the signal may have come in the middle of an import.
+        remove_partial = getattr(sys.modules.get("cosma.files"), "remove_partial", None)
+        if remove_partial is not None:
+            remove_partial()
         os.write(2, b"interrupted\n")
-    os._exit(INTERRUPTED)
+    finally:
+        os._exit(INTERRUPTED)

@@ -36,12 +36,12 @@ def pack(
 ) -> None:
     """Pack buffers into a scratchpad, or prove that they do not fit.
 
-    Without --output the addresses are printed as CSV. Exit code 3 if infeasible, 1 if undecided at the limit.
+    Without --output the addresses are printed as CSV. Exit code 3 if infeasible, 1 if undecided at the limit. Ctrl-C
+    keeps the lowest packing that --minimise has met; without one, the exit code is 130.
     """
     from cosma.cli.output import CSV, PICTURE, claim_outputs, deliver, note, print_data, print_json
     from cosma.errors import CosmaError, InfeasibleError, InputError
     from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
-    from cosma.packing import minimise as minimise_packing
     from cosma.packing import pack as pack_buffers
     from cosma.packing.csvfile import format_buffers, read_buffers
     from cosma.units import parse_size
@@ -59,10 +59,9 @@ def pack(
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
     loaded = read_buffers(buffers, capacity=limit)
     work = WORK_LIMIT if work_limit is None else work_limit
+    interrupted = False
     if minimise:
-        result = minimise_packing(
-            loaded, alignment=step, engine=engine, work_limit=work, time_limit=time_limit, seed=seed
-        )
+        result, interrupted = _minimise(loaded, step, engine, work, time_limit, seed)
         if limit is not None and result.lower_bound > limit:
             raise InfeasibleError(f"{buffers}: the smallest capacity is at least {result.lower_bound}, not {limit}")
         if limit is not None and result.height is not None and result.height > limit:
@@ -82,6 +81,8 @@ def pack(
         print_json(_report(result))
     elif result.packed and output is None:
         print_data(format_buffers(loaded, result.offsets))
+    if interrupted:
+        note("interrupted: this is the lowest packing so far")
     if result.packed:
         proof = "the lowest possible" if result.optimal else f"lower bound {result.lower_bound}"
         note(f"packed {len(loaded)} buffers in {result.height} bytes ({proof}), by {result.engine}")
@@ -96,6 +97,27 @@ def pack(
             f"{buffers}: undecided in {limit} bytes, {result.reason}; raise --work-limit or --time-limit, or give "
             f"more than {result.lower_bound} bytes"
         )
+
+
+def _minimise(
+    buffers: Sequence[Buffer], alignment: int, engine: str, work_limit: int, time_limit: float | None, seed: int
+) -> tuple[PackingResult, bool]:
+    """Pack as low as the limits allow; on Ctrl-C, the lowest packing met so far, and that it was interrupted."""
+    from cosma.cli.interrupts import Interruption
+    from cosma.packing import minimise
+
+    met: list[PackingResult] = []
+    try:
+        with Interruption(grace_s=0.0):
+            found = minimise(
+                buffers, alignment=alignment, engine=engine, work_limit=work_limit,  # type: ignore[arg-type]  # checked
+                time_limit=time_limit, seed=seed, progress=met.append,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if not met:
+            raise
+        return met[-1], True
+    return found, False
 
 
 def _draw(

@@ -35,6 +35,7 @@ def sweep(
     time and memory; one that fails is a row with its reason. Interrupted or killed at any moment, a sweep loses
     no finished cell: the same command goes on.
     """
+    from cosma.cli.interrupts import INTERRUPTED, Interruption
     from cosma.cli.output import note
     from cosma.errors import InputError
     from cosma.experiments import load_experiment
@@ -51,10 +52,12 @@ def sweep(
         _print_outline(outline, loaded.name, folder, json=json)
         return
     try:
-        result = run(loaded, folder, jobs=jobs, dask=dask, retry=retry, fresh=fresh, quiet=json, note=note)
+        # Ending the processes of cells takes a moment, and must not be cut short.
+        with Interruption(grace_s=0.0):
+            result = run(loaded, folder, jobs=jobs, dask=dask, retry=retry, fresh=fresh, quiet=json, note=note)
     except KeyboardInterrupt:
-        note(f"\ninterrupted; every finished cell is kept in {folder}, and the same command goes on from there")
-        sys.exit(130)
+        note(f"interrupted; every finished cell is kept in {folder}, and the same command goes on from there")
+        sys.exit(INTERRUPTED)
     _print_result(result, folder, json=json)
 
 

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cosma.accelerator import Fusion
 from cosma.compiler import Limits, run_compile
@@ -66,6 +66,8 @@ class Curve:
         By capacity, ascending. Traffic and bound never rise from one to the next.
     smallest_bytes, enough_bytes
         Smallest feasible capacity, and one at which some known order spills nothing.
+    partial
+        Whether an interrupt ended the work before all points were planned.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Curve:
     points: tuple[Point, ...]
     smallest_bytes: int
     enough_bytes: int
+    partial: bool = False
 
 
 def make_curve(
@@ -87,6 +90,7 @@ def make_curve(
     highest: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    on_interrupt: Literal["raise", "best"] = "raise",
 ) -> Curve:
     """Plan a network at many capacities.
 
@@ -110,6 +114,9 @@ def make_curve(
         end, where streaming makes almost any feasible), and one at which the strategy spills nothing.
     progress
         Called with how many points are done, of how many.
+    on_interrupt
+        What a :class:`KeyboardInterrupt` does: ``raise`` hands it on, ``best`` returns the points finished by then
+        (``Curve.partial``). Before there is one, it is raised.
 
     Raises
     ------
@@ -136,23 +143,33 @@ def make_curve(
             if found is not None:
                 known[capacity], plans[capacity] = found
 
-    count = max(2, points // 2)
-    for i in range(count):
-        measure(align_up(round(low * (high / low) ** (i / (count - 1))), align))
-    # Methods that place tensors one by one may need more than what is live: go on until nothing is spilled.
-    top, least = high, _constant(graph, accelerator)
-    while highest is None and len(known) < points and top in known and known[top].noncompulsory_bytes > least:
-        if top >= 4 * high:
-            break
-        top = align_up(top + top // 5, align)
-        measure(top)
-    while len(known) < points:
-        middle = _widest(sorted(known), known, align)
-        if middle is None:
-            break
-        measure(middle)
-        if middle not in known:
-            break
+    def measure_all() -> None:
+        count = max(2, points // 2)
+        for i in range(count):
+            measure(align_up(round(low * (high / low) ** (i / (count - 1))), align))
+        # Methods that place tensors one by one may need more than what is live: go on until nothing is spilled.
+        top, least = high, _constant(graph, accelerator)
+        while highest is None and len(known) < points and top in known and known[top].noncompulsory_bytes > least:
+            if top >= 4 * high:
+                break
+            top = align_up(top + top // 5, align)
+            measure(top)
+        while len(known) < points:
+            middle = _widest(sorted(known), known, align)
+            if middle is None:
+                break
+            measure(middle)
+            if middle not in known:
+                break
+
+    partial = False
+    try:
+        measure_all()
+    except KeyboardInterrupt:
+        known = {capacity: point for capacity, point in known.items() if capacity in plans}
+        if on_interrupt == "raise" or not known:
+            raise
+        partial = True
     if not known:
         raise InfeasibleError(
             f"no plan at any capacity within [{low}, {high}]; the smallest feasible one is {smallest}",
@@ -166,6 +183,7 @@ def make_curve(
         points=mark_knees(_monotone([known[c] for c in sorted(known)])),
         smallest_bytes=smallest + reserved,
         enough_bytes=enough + reserved,
+        partial=partial,
     )
 
 

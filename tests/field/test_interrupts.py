@@ -1,0 +1,251 @@
+"""Ctrl-C and SIGTERM: every command ends soon, keeps what is finished, and says that it is partial."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosma.accelerator import Accelerator
+from cosma.compiler import compile, run_compile
+from cosma.errors import InputError
+from cosma.graph import Graph, Operator, Tensor
+from cosma.graph.json_format import save_graph
+from cosma.report.curve import make_curve
+from tests.planning import diamond
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Where the diamond is not proven optimal at once.
+TIGHT = Accelerator(scratchpad=384, operands="resident", in_place=False)
+#: Seconds that a busy machine may take for anything.
+LONG_S = 90.0
+
+
+def knot(width: int = 14, depth: int = 10) -> Graph:
+    """A network that takes long to plan well: layers of operators that read two of the layer before, at random."""
+    random = np.random.default_rng(7)
+    tensors, operators, before = [Tensor("x", 4096, "input")], [], ["x"]
+    for layer in range(depth):
+        names = [f"t{layer}_{i}" for i in range(width)]
+        for name in names:
+            reads = tuple(dict.fromkeys(random.choice(before, 2).tolist()))
+            kind = "output" if layer == depth - 1 else "intermediate"
+            tensors.append(Tensor(name, int(random.integers(8, 64)) * 64, kind))
+            operators.append(Operator(f"v_{name}", "Mix", reads, (name,)))
+        before = names
+    used = {name for operator in operators for name in operator.inputs}
+    unread = {t.name for t in tensors if t.kind == "intermediate"} - used
+    ends = [Tensor(t.name, t.size_bytes, "output") if t.name in unread else t for t in tensors]
+    return Graph(ends, operators, "knot")
+
+
+class Running:
+    """A command in a process of its own, with its standard error in a file that can be read while it runs."""
+
+    def __init__(self, folder: Path, *arguments: str, code: str = "from cosma.cli import main; main()") -> None:
+        self.errors = folder / "stderr.txt"
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with self.errors.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE,
+                stderr=stream, text=True,
+            )  # fmt: skip
+
+    def until(self, state: Callable[[], bool]) -> None:
+        """Wait until something holds, while the command runs."""
+        begun = time.monotonic()
+        while not state():
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() - begun < LONG_S
+            time.sleep(0.02)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str, str, float]:
+        """Send a signal; exit code, output, messages, and the seconds it took to end."""
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        out, _ = self.process.communicate(timeout=LONG_S)
+        return self.process.returncode, out, self.errors.read_text(), time.monotonic() - begun
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_graph(knot(), tmp_path / "knot.json")
+    return tmp_path
+
+
+def test_while_modules_are_imported_there_is_one_line_or_none(folder: Path) -> None:
+    # A module that takes long to import stands for all of them.
+    (folder / "typer.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(60)\n")
+    code = "import sys; sys.path.insert(0, ''); from cosma.cli import main; main()"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        running = Running(folder, "presets", code=code)
+        running.until((folder / "begun").exists)
+        status, out, errors, _ = running.end(number)
+        assert (status, out, errors) == (130, "", "interrupted\n")
+        (folder / "begun").unlink()
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.03, 0.06, 0.1, 0.15, 0.25, 0.4])
+def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> None:
+    # What comes before, the start of the interpreter itself, is not ours.
+    code = (
+        "import pathlib\nfrom cosma.cli import interrupts, main\ninterrupts.listen()\n"
+        "pathlib.Path('listening').touch()\nmain()"
+    )
+    options = ("--scratchpad", "12KiB", "--effort", "500", "-o", "plan.json")
+    running = Running(folder, "compile", "knot.json", *options, code=code)
+    running.until((folder / "listening").exists)
+    time.sleep(delay_s)
+    status, out, errors, _ = running.end()
+    assert status in (0, 130), errors
+    assert "Traceback" not in errors
+    assert "interrupted" in errors
+    assert errors.count("\n") == 1
+    assert (status == 0) == (folder / "plan.json").exists() == bool(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.Signals) -> None:
+    # The third point waits, so that the interrupt comes while it is planned.
+    code = (
+        "import pathlib, cosma.report.curve as c\nold = c._measure\n"
+        "def slow(*a):\n    n = len(list(pathlib.Path('.').glob('done*')))\n"
+        "    if n == 2:\n        pathlib.Path('waiting').touch()\n        import time; time.sleep(60)\n"
+        "    pathlib.Path(f'done{n}').touch()\n    return old(*a)\n"
+        "c._measure = slow\nfrom cosma.cli import main; main()"
+    )
+    running = Running(folder, "curve", "knot.json", "--strategy", "e2", "--csv", "c.csv", "--json", code=code)
+    running.until((folder / "waiting").exists)
+    status, out, errors, seconds = running.end(number)
+    assert status == 0, errors
+    assert "interrupted: this curve is partial, 2 of 16 points" in errors
+    assert json.loads(out)["partial"] is True
+    assert len((folder / "c.csv").read_text().splitlines()) == 3
+    assert seconds < 20
+
+
+def test_place_keeps_the_best_placement(folder: Path) -> None:
+    trace = np.random.default_rng(3).integers(0, 16, size=(200, 4, 1))
+    np.save(folder / "trace.npy", trace)
+    code = (
+        "import pathlib, time, cosma.placement.search as s\nold, calls = s.anneal, []\n"
+        "def slow(*a, **k):\n    calls.append(1)\n    if len(calls) == 3:\n        pathlib.Path('waiting').touch()\n"
+        "        time.sleep(60)\n    return old(*a, **k)\n"
+        "s.anneal = slow\nfrom cosma.cli import main; main()"
+    )
+    running = Running(
+        folder, "place", "trace.npy", "--nodes", "2", "--devices-per-node", "4", "--work", "10000",
+        "--strategy", "search", "-o", "p.json", code=code,
+    )  # fmt: skip
+    running.until((folder / "waiting").exists)
+    status, _, errors, _ = running.end()
+    assert status == 0, errors
+    assert "this is the best placement so far" in errors
+    record = json.loads((folder / "p.json").read_text())
+    assert record["solver"]["stopped"] == "interrupt"
+
+
+def test_pack_keeps_the_lowest_packing(folder: Path) -> None:
+    random = np.random.default_rng(5)
+    rows = ["id,lower,upper,size"]
+    for i in range(120):
+        start = int(random.integers(0, 60))
+        rows.append(f"b{i},{start},{start + int(random.integers(1, 25))},{int(random.integers(1, 97))}")
+    (folder / "b.csv").write_text("\n".join(rows) + "\n")
+    code = (
+        "import pathlib, time, cosma.packing.smallest as s\n"
+        "def slow(*a):\n    pathlib.Path('searching').touch()\n    time.sleep(60)\n"
+        "s.exact_packing = slow\nfrom cosma.cli import main; main()"
+    )
+    running = Running(folder, "pack", "b.csv", "--minimise", "-o", "out.csv", code=code)
+    running.until((folder / "searching").exists)
+    status, _, errors, _ = running.end()
+    assert status == 0, errors
+    assert "interrupted: this is the lowest packing so far" in errors
+    assert len((folder / "out.csv").read_text().splitlines()) == 121
+
+
+def test_a_second_signal_ends_at_once_and_loses_nothing_written(folder: Path) -> None:
+    (folder / "plan.json").write_text("kept")
+    code = (
+        "import pathlib, time, cosma.compiler.compile as c\n"
+        "def stubborn(*a, **k):\n    pathlib.Path('begun').touch()\n"
+        "    while True:\n        try:\n            time.sleep(60)\n        except KeyboardInterrupt:\n"
+        "            pathlib.Path('ignored').touch()\n"
+        "import cosma.compiler\ncosma.compiler.run_compile = stubborn\nfrom cosma.cli import main; main()"
+    )
+    running = Running(folder, "compile", "knot.json", "--scratchpad", "12KiB", "-o", "plan.json", code=code)
+    running.until((folder / "begun").exists)
+    running.process.send_signal(signal.SIGINT)
+    running.until((folder / "ignored").exists)
+    status, _, errors, seconds = running.end()
+    assert (status, errors) == (130, "interrupted\n")
+    assert seconds < 20
+    assert (folder / "plan.json").read_text() == "kept"
+
+
+def test_a_command_without_results_to_keep_ends_with_130(folder: Path) -> None:
+    code = (
+        "import pathlib, time, cosma.cli.inspect_ as i\n"
+        "def slow(*a):\n    pathlib.Path('begun').touch()\n    time.sleep(60)\n"
+        "i.describe = slow\nfrom cosma.cli import main; main()"
+    )
+    running = Running(folder, "inspect", "knot.json", code=code)
+    running.until((folder / "begun").exists)
+    status, out, errors, _ = running.end(signal.SIGTERM)
+    assert (status, out, errors) == (130, "", "interrupted\n")
+
+
+# -- the library ------------------------------------------------------------------------------------------
+
+
+def raising(after: int) -> Callable[[object], None]:
+    calls = 0
+
+    def sink(_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise KeyboardInterrupt
+
+    return sink
+
+
+def test_the_library_hands_an_interrupt_to_its_caller() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_compile(diamond(), TIGHT, sink=raising(1))
+    result = run_compile(diamond(), TIGHT, sink=raising(1), on_interrupt="best")
+    assert result.stopped_by == "interrupt"
+    assert result.plan.stopped_by == "interrupt"
+    assert not result.reproducible
+    with pytest.raises(InputError, match="on_interrupt must be"):
+        compile(diamond(), TIGHT, on_interrupt="ignore")  # type: ignore[arg-type]
+
+
+def test_an_interrupt_before_the_first_plan_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cosma.compiler.run.CompileRun.offer_starts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_compile(diamond(), TIGHT, on_interrupt="best")
+
+
+def test_a_curve_in_the_library() -> None:
+    def progress(done: int, of: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_curve(knot(6, 4), TIGHT, strategy="e2", effort=0.01, points=8, progress=progress)
+    curve = make_curve(knot(6, 4), TIGHT, strategy="e2", effort=0.01, points=8, progress=progress, on_interrupt="best")
+    assert curve.partial
+    assert len(curve.points) == 2
