@@ -9,7 +9,10 @@ from tests.imports import imports, room
 
 #: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "units", "text", "files", "csr", "process", "parallel", "compiled", "door", "version"),
+    (
+        "clock", "compiled", "csr", "door", "errors", "files", "parallel", "parameters", "process", "text", "units",
+        "version",
+    ),  # fmt: skip
     ("graph", "accelerator"),
     ("access",),
     ("rewrite",),

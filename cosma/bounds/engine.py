@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cosma.bounds.parameters import BoundParameters
 from cosma.bounds.pieces import PieceBounds
 from cosma.bounds.whole import WholeBounds
 
@@ -17,19 +18,7 @@ if TYPE_CHECKING:
 #: Nominal seconds in one unit of ``effort``.
 SECONDS_PER_EFFORT = 5.0
 
-#: Operators of the pieces that a network is cut into, once a good order is known: each size is a try of its own.
-_PIECE_SIZES = (200, 120)
-
-#: Nominal seconds that the whole network has had before it is cut, and that pieces have had before they are judged; and
-#: work of pieces for each second of the whole's: until they are judged, where they give the best bound, and elsewhere.
-_FIRST_WHOLE_WORK, _FIRST_PIECES_WORK = 0.5, 3.0
-_FIRST_SHARE, _LEADING_SHARE, _TRAILING_SHARE = 2.0, 3.0, 0.1
-
-#: Gap to the known plan below which pieces get no trial: what the whole lacks is little, and its own methods find it.
-_WIDE_GAP = 0.15
-
-#: Nominal seconds of one turn with one try.
-_PIECE_SLICE = 0.1
+DEFAULTS = BoundParameters()
 
 
 class BoundEngine(WholeBounds):
@@ -43,8 +32,15 @@ class BoundEngine(WholeBounds):
         Set from outside: an order with little traffic, along which a network is cut into pieces. Without one it is not.
     """
 
-    def __init__(self, problem: Problem, *, seed: int = 0, upper_bound: int | None = None) -> None:
-        super().__init__(problem, seed=seed, upper_bound=upper_bound)
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        upper_bound: int | None = None,
+        parameters: BoundParameters = DEFAULTS,
+    ) -> None:
+        super().__init__(problem, seed=seed, upper_bound=upper_bound, parameters=parameters)
         self.good_order: Sequence[int] | None = None
         self._pieces_work = 0.0
         self._pieces_are_done = False
@@ -73,20 +69,25 @@ class BoundEngine(WholeBounds):
     @property
     def untried(self) -> bool:
         """Whether pieces, which may close a wide gap, have not had work enough yet to be judged by."""
-        wide = self.upper_bound is None or self._value < (1 - _WIDE_GAP) * self.upper_bound
-        return wide and self._may_cut() and not self._pieces_are_done and self._pieces_work < _FIRST_PIECES_WORK
+        wide = self.upper_bound is None or self._value < (1 - self.parameters.wide_gap) * self.upper_bound
+        return (
+            wide
+            and self._may_cut()
+            and not self._pieces_are_done
+            and self._pieces_work < self.parameters.pieces_work_before_judgement
+        )
 
     def _may_cut(self) -> bool:
-        return self.good_order is not None and self.problem.operator_count > _PIECE_SIZES[0]
+        return self.good_order is not None and self.problem.operator_count > self.parameters.piece_sizes[0]
 
     def _pieces_have_a_turn(self) -> bool:
         if self._pieces_are_done or not self._may_cut():
             return False
         if self._pieces_value >= self._value:
-            share = _LEADING_SHARE
+            share = self.parameters.leading_share
         else:
-            share = _FIRST_SHARE if self.untried else _TRAILING_SHARE
-        return self._pieces_work < share * (self._whole_work - _FIRST_WHOLE_WORK)
+            share = self.parameters.untried_share if self.untried else self.parameters.trailing_share
+        return self._pieces_work < share * (self._whole_work - self.parameters.whole_work_before_pieces)
 
     def _pieces(self) -> Slices:
         """Add up the bounds of pieces, cut anew where a better order is known after two turns of each."""
@@ -94,7 +95,8 @@ class BoundEngine(WholeBounds):
         while cut_along != self.good_order and self.good_order is not None:
             cut_along = self.good_order
             tries = [
-                PieceBounds(self.problem, cut_along, seed=self.seed, most_operators=size) for size in _PIECE_SIZES
+                PieceBounds(self.problem, cut_along, seed=self.seed, most_operators=size, parameters=self.parameters)
+                for size in self.parameters.piece_sizes
             ]
             yield 1e-5 * self.problem.operator_count * len(tries)
             turn = 0
@@ -102,16 +104,14 @@ class BoundEngine(WholeBounds):
                 turn += 2
                 for pieces in tries:
                     while pieces.turn < turn and not pieces.exhausted:
-                        spent = pieces.run(_PIECE_SLICE, self._stop)
+                        spent = pieces.run(self.parameters.piece_slice, self._stop)
                         self._pieces_value = max(self._pieces_value, pieces.value_bytes)
                         value = pieces.value_bytes - self.problem.constant_noncompulsory_bytes
                         self._raise_to(value, pieces.method)
                         yield spent
 
 
-def lower_bound(
-    problem: Problem, effort: float = 1.0, *, seed: int = 0, upper_bound: int | None = None
-) -> Bound:
+def lower_bound(problem: Problem, effort: float = 1.0, *, seed: int = 0, upper_bound: int | None = None) -> Bound:
     """Bound the non-compulsory traffic of any valid plan from below, in one call.
 
     Parameters

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.whole import WholeBounds, never
+from cosma.bounds.parameters import BoundParameters
+from cosma.bounds.whole import WholeBounds
+from cosma.clock import never
 from cosma.problem import part_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from cosma.problem import Problem
 
+
+DEFAULTS = BoundParameters()
 
 #: Operators of a piece: more hold more of what binds, and cost more than in proportion.
 OPERATORS_PER_PIECE = 200
@@ -116,6 +120,8 @@ class PieceBounds:
         Seed of the solvers used.
     most_operators, reach_out
         See :func:`cut_into_pieces`.
+    parameters
+        Tuning parameters of the bounds of each piece.
 
     Attributes
     ----------
@@ -125,7 +131,7 @@ class PieceBounds:
 
     def __init__(
         self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = OPERATORS_PER_PIECE,
-        reach_out: bool = True,
+        reach_out: bool = True, parameters: BoundParameters = DEFAULTS,
     ) -> None:  # fmt: skip
         self.problem = problem
         self.turn = 0
@@ -134,7 +140,7 @@ class PieceBounds:
         rank[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count)
         for piece in cut_into_pieces(problem, order, most_operators, reach_out=reach_out):
             upper = _upper_bytes(piece.problem, np.argsort(rank[piece.operators]))
-            self._engines.append(WholeBounds(piece.problem, seed=seed, upper_bound=upper))
+            self._engines.append(WholeBounds(piece.problem, seed=seed, upper_bound=upper, parameters=parameters))
         self._next = 0
 
     @property

@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from cosma.bounds.bound import ASSUMPTIONS, Bound
+from cosma.bounds.parameters import BoundParameters
+from cosma.clock import never
 from cosma.problem import without_oversized
 
 if TYPE_CHECKING:
@@ -21,27 +23,7 @@ if TYPE_CHECKING:
     #: A method in slices: each ``yield`` reports the work (nominal seconds) spent since the last one.
     Slices = Generator[float, None, None]
 
-#: Labels per layer in the first label search; later ones are wider.
-_FIRST_WIDTH = 128
-
-#: Terms of the price program, at most.
-_MOST_PRICED = 25_000
-
-#: Nominal seconds for least peaks where nothing else has proven anything, and in their turn after the others; each
-#: later turn has four times as many.
-_FIRST_PEAK_WORK = 2.5
-_LATER_PEAK_WORK = 1.0
-
-#: Deterministic seconds for a covering program where less was granted.
-_LEAST_COVERING_WORK = 1.0
-
-#: Memory of a label search, at most.
-_MOST_BYTES = 400 << 20
-
-
-def never() -> bool:
-    """Answer False: the ``stop`` of a run that nobody interrupts."""
-    return False
+DEFAULTS = BoundParameters()
 
 
 class WholeBounds:
@@ -59,6 +41,8 @@ class WholeBounds:
     upper_bound
         Non-compulsory traffic of a known plan, in bytes: work stops when the bound meets it, and methods
         that enumerate use it to discard what cannot improve on it.
+    parameters
+        Tuning parameters.
 
     Attributes
     ----------
@@ -75,10 +59,18 @@ class WholeBounds:
         If no plan exists because an operator does not fit.
     """
 
-    def __init__(self, problem: Problem, *, seed: int = 0, upper_bound: int | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        upper_bound: int | None = None,
+        parameters: BoundParameters = DEFAULTS,
+    ) -> None:
         problem.check_feasible()
         self.problem = without_oversized(problem)
         self.seed = seed
+        self.parameters = parameters
         self.upper_bound = upper_bound
         self._value = self.problem.constant_noncompulsory_bytes
         self._method = "no plan moves less than the compulsory traffic"
@@ -166,21 +158,21 @@ class WholeBounds:
         yield from self._forced_liveness(reach, lifetimes, rows, pairs)
         if rows or pairs:
             yield from self._covering(lifetimes, rows, pairs, 0.25)
-        yield from self._labels(None, _FIRST_WIDTH)
+        yield from self._labels(None, self.parameters.first_width)
         self.settled = True
         known = self._value - self.problem.constant_noncompulsory_bytes
         peaks = LeastPeak(self.problem, reach, lifetimes, known)
         slices = peaks.run()
         if not known:
-            yield from self._peaks(peaks, slices, _FIRST_PEAK_WORK)
+            yield from self._peaks(peaks, slices, self.parameters.first_peak_work)
         potential = None
         if rows:
             potential = yield from self._prices(lifetimes, rows)
-        width = 4 * _FIRST_WIDTH
+        width = 4 * self.parameters.first_width
         yield from self._labels(potential, width)
         if rows or pairs:
             yield from self._covering(lifetimes, rows, pairs, 1.0)
-        share = _LATER_PEAK_WORK
+        share = self.parameters.later_peak_work
         if known:
             yield from self._peaks(peaks, slices, share)
         while width * 8 <= self._widest():
@@ -218,15 +210,13 @@ class WholeBounds:
         pairs += builder.pairs({row.operator: row for row in rows})
         yield builder.work - spent + 1e-5 * len(crowded)
 
-    def _covering(
-        self, lifetimes: dict[int, Lifetime], rows: list[Row], pairs: list[Either], limit: float
-    ) -> Slices:
+    def _covering(self, lifetimes: dict[int, Lifetime], rows: list[Row], pairs: list[Either], limit: float) -> Slices:
         from cosma.bounds.covering import CoveringProgram
 
         if self._covered:
             return
         # Solving cannot be cut into slices: one that outlasts what was granted by far would be waited for.
-        limit = min(limit, max(_LEAST_COVERING_WORK, self._granted))
+        limit = min(limit, max(self.parameters.least_covering_work, self._granted))
         program = CoveringProgram(lifetimes, rows, pairs)
         yield 1e-5 * sum(
             len(row.absences) + len(row.loose)
@@ -253,7 +243,7 @@ class WholeBounds:
     def _prices(self, lifetimes: dict[int, Lifetime], rows: list[Row]) -> Generator[float, None, Potential]:
         from cosma.bounds.potential import PriceProgram, potential_of
 
-        program = PriceProgram(lifetimes, _neediest(rows, _MOST_PRICED))
+        program = PriceProgram(lifetimes, _neediest(rows, self.parameters.most_priced_terms))
         prices = program.solve(rounds=6)
         yield 1e-3 * len(program.rows) + 1e-4 * program.items
         potential = potential_of(self.problem, prices)
@@ -281,7 +271,10 @@ class WholeBounds:
     def _widest(self) -> int:
         """Most labels a layer may keep within bounded memory."""
         words = self.problem.operator_count // 32 + 3 * self.problem.tensor_count // 64 + 16
-        return max(_FIRST_WIDTH, min(1 << 17, _MOST_BYTES // (64 * words + 400)))
+        return max(
+            self.parameters.first_width,
+            min(self.parameters.most_width, self.parameters.label_bytes // (64 * words + 400)),
+        )
 
     # -- bookkeeping --------------------------------------------------------------------------------------
 

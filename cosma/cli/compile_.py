@@ -56,6 +56,9 @@ def compile_(
             help="Go on from a plan of the same network, never worse than it where it is valid here; repeat for more.",
         ),
     ] = None,
+    params: Annotated[
+        Path | None, typer.Option("--params", metavar="FILE.toml", help="Change tuning parameters; see the docs.")
+    ] = None,
     export_model: Annotated[
         Path | None,
         typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
@@ -103,6 +106,7 @@ def compile_(
             sink=line,
             interrupted=interruption.happened,
             on_interrupt="best",
+            parameters=params,
         )
     if output is not None:
         from cosma.plan.file import plan_to_json

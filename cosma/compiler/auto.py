@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
-from cosma.compiler.slack import AS_IS_PACKING, search_with_slack
+from cosma.compiler.slack import search_with_slack
 from cosma.parallel import beside
 from cosma.problem import noncompulsory_bytes
 
@@ -21,54 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosma.bounds import BoundEngine
+    from cosma.compiler.parameters import AutoParameters
     from cosma.compiler.run import CompileRun
     from cosma.problem import Decisions
     from cosma.search import Searcher, SearchOutcome
-
-#: Nominal seconds for bounds, and for dynamic programming, before anything is searched.
-FIRST_WORK = 0.4
-#: Share of the effort within which every cheap bound has its turn before anything is searched.
-SETTLE_SHARE = 0.12
-#: Nominal seconds of the first round of search; each round doubles it.
-FIRST_ROUND_WORK = 0.5
-#: Nominal seconds that the best replacement of one order takes per term of its program.
-REPLACEMENT_WORK_PER_TERM = 5e-6
-#: Deterministic seconds of the solver that the best replacement of one order may take at first, later a share of what
-#: was spent so far, and nominal seconds of one.
-REPLACEMENT_WORK = 0.5
-REPLACEMENT_SHARE = 0.08
-REPLACEMENT_RATE = 1.5
-#: Operators of the networks on which the rate of dynamic programming was measured.
-TYPICAL_OPERATORS = 400
-#: Operators above which dynamic programming in plain Python is not begun: setting it up is quadratic.
-MOST_STATE_OPERATORS = 3000
-#: Operators above which a network is long: search shares one order out among its chains, bounds are summed over
-#: pieces, replacement is left to the greedy rule (on annealed orders of 10,000 operators the best one gains under
-#: 0.5 %), and packing waits until the end.
-MOST_OPERATORS_AS_ONE = 3000
-#: How much more work bounds get than search in a round in which search found nothing better while they rise, in any
-#: round while nothing is proven yet, and in any other one while they do not rise.
-PROOF_FACTOR = 1.5
-UNPROVEN_FACTOR = 1.0
-IDLE_PROOF_FACTOR = 0.5
-#: Cores of the machine that nominal seconds speak of: search keeps all of them busy, bounds one.
-CORES = 2
-#: Units of work within which decisions must pack as they are to be a plan at once; for giving up what is in the way, at
-#: the end: at least, and for each operator. Nominal seconds of a unit, and the share of the effort that may go to
-#: packing on the way.
-QUICK_PACKING = 5_000
-LEAST_REPAIR = 20_000
-REPAIR_PER_OPERATOR = 200
-PACKING_WORK_PER_UNIT = 7e-6
-PACKING_SHARE = 0.1
-#: Share of the traffic that packing may lose before effort is kept for search with slack; the share that is kept; and
-#: the share it gets, beyond the effort if need be, where that turns out at the end only.
-MOST_LOST = 0.005
-SLACK_EFFORT = 0.25
-LEAST_SLACK_EFFORT = 0.1
-#: Conflicts to learn for one order whose best replacement has no addresses, and units of work for each packing.
-MOST_CONFLICTS = 12
-CONFLICT_PACKING = 100_000
 
 
 @dataclass(slots=True)
@@ -89,6 +45,11 @@ class _Auto:
     relaxed_by: str = ""
     unpacked: Decisions | None = None
     slack_is_due: bool = False
+
+    @property
+    def parameters(self) -> AutoParameters:
+        """How the effort is shared out."""
+        return self.state.parameters.auto
 
     @property
     def left(self) -> float:
@@ -119,7 +80,7 @@ class _Auto:
             self.relaxed_bytes, self.relaxed, self.relaxed_by = relaxed, decisions, by
         if relaxed < self.state.noncompulsory_bytes:
             with self._packing():
-                self.state.offer_as_is(decisions, by, work_limit=QUICK_PACKING)
+                self.state.offer_as_is(decisions, by, work_limit=self.parameters.immediate_packing)
 
     def finish(self) -> None:
         """Make the best decisions a plan, with the best replacement for their order where there was no time for it."""
@@ -136,15 +97,15 @@ class _Auto:
         """
         state = self.state
         if not state.stop():
-            packing = PACKING_WORK_PER_UNIT * state.packing_units
-            if state.done() or not (last or packing < PACKING_SHARE * self.spent) or self.pack_as_is():
+            packing = self.parameters.packing_work_per_unit * state.packing_units
+            if state.done() or not (last or packing < self.parameters.packing_share * self.spent) or self.pack_as_is():
                 return
-            self._leave_slack(max(LEAST_SLACK_EFFORT * state.limits.effort, self.left) if last else 0.0)
+            self._leave_slack(max(self.parameters.least_slack_share * state.limits.effort, self.left) if last else 0.0)
         if last and self.relaxed is not None and self.relaxed_bytes < state.noncompulsory_bytes:
             state.enter("addresses")
-            at_last = 0 if state.stop() else REPAIR_PER_OPERATOR * state.problem.operator_count
+            at_last = 0 if state.stop() else self.parameters.repair_per_operator * state.problem.operator_count
             with self._packing():
-                state.offer(self.relaxed, self.relaxed_by, work_limit=max(LEAST_REPAIR, at_last))
+                state.offer(self.relaxed, self.relaxed_by, work_limit=max(self.parameters.least_repair, at_last))
 
     def pack_as_is(self) -> bool:
         """Try once to make a plan of the best decisions as they are; True if there is nothing better than the plan."""
@@ -155,7 +116,7 @@ class _Auto:
             return False
         state.enter("addresses")
         with self._packing():
-            packed = state.offer_as_is(decisions, self.relaxed_by, work_limit=AS_IS_PACKING)
+            packed = state.offer_as_is(decisions, self.relaxed_by, work_limit=self.state.parameters.slack.as_is_packing)
         self.unpacked, self.slack_is_due = (None, False) if packed else (decisions, True)
         return packed
 
@@ -163,7 +124,11 @@ class _Auto:
     def reserved(self) -> float:
         """Effort to keep for search with slack: packing has cost traffic so far."""
         lost = self.state.noncompulsory_bytes - self.least_bytes
-        return SLACK_EFFORT * self.state.limits.effort if lost > MOST_LOST * self.least_bytes else 0.0
+        return (
+            self.parameters.slack_share * self.state.limits.effort
+            if lost > self.parameters.tolerated_loss * self.least_bytes
+            else 0.0
+        )
 
     def _leave_slack(self, work: float) -> None:
         """Search with a little less room, which leaves packing some, and raise the bound beside it.
@@ -176,7 +141,7 @@ class _Auto:
         self.slack_is_due = False
         # Bounds that ended early because search met them are where the clock left them: they must rest.
         rest = not work or bounds.bound.exhausted or self.least_bytes <= state.bound_bytes
-        work /= 1.0 if rest else 1 + 1 / CORES
+        work /= 1.0 if rest else 1 + 1 / self.parameters.cores
         bounds.update_upper(self.least_bytes)
         bounds.good_order = self._best_order()
 
@@ -189,7 +154,7 @@ class _Auto:
             search_with_slack(state, self.relaxed.order, work, least_bytes=self.least_bytes, by=self.relaxed_by)
         self.spent += work
         if not rest:
-            self.spent += work / CORES
+            self.spent += work / self.parameters.cores
             self._take_bound()
 
     @contextmanager
@@ -197,24 +162,27 @@ class _Auto:
         """Count the work of packing as spent."""
         units = self.state.packing_units
         yield
-        self.spent += PACKING_WORK_PER_UNIT * (self.state.packing_units - units)
+        self.spent += self.parameters.packing_work_per_unit * (self.state.packing_units - units)
 
     def pack(self) -> None:
         """Where fragmentation cost traffic: learn which residencies have no addresses together, and decide anew."""
         decisions = self.relaxed
         if decisions is None or self.relaxed_bytes >= self.state.noncompulsory_bytes or self.state.done():
             return
-        from cosma.replacement import MOST_REPLACEMENT_TERMS, pack_order, replacement_terms
+        from cosma.replacement import pack_order, replacement_terms
 
-        if self.refining_is_dear or replacement_terms(self.state.problem, decisions.order) > MOST_REPLACEMENT_TERMS:
+        if (
+            self.refining_is_dear
+            or replacement_terms(self.state.problem, decisions.order) > self.state.parameters.replacement.most_terms
+        ):
             return
         self.state.enter("addresses")
         found = pack_order(
             self.state.problem,
             decisions.order,
             first=decisions,
-            most_rounds=MOST_CONFLICTS,
-            packing_work=CONFLICT_PACKING,
+            most_rounds=self.parameters.most_conflicts,
+            packing_work=self.parameters.conflict_packing,
             stop=self.state.stop,
         )
         if found.realised is not None:
@@ -255,7 +223,7 @@ class _Auto:
             outcome = searcher.run(search_work, lambda: proven.is_set() or stop())
             if outcome.noncompulsory_bytes <= self.state.bound_bytes:
                 met.set()
-        self.spent += search_work + prove_work / CORES
+        self.spent += search_work + prove_work / self.parameters.cores
         if not proven.is_set():
             self._take_search(searcher, outcome)
         if not met.is_set():
@@ -272,20 +240,20 @@ class _Auto:
     def settle(self) -> None:
         """Give every cheap bound its turn."""
         while not (self.bounds.settled or self.bounds.bound.exhausted or self.over):
-            if self.spent >= SETTLE_SHARE * self.state.limits.effort:
+            if self.spent >= self.parameters.settle_share * self.state.limits.effort:
                 return
-            self.prove(min(FIRST_WORK, self.left))
+            self.prove(min(self.parameters.opening_work, self.left))
 
     def refine(self, order: Sequence[int], hint: Decisions | None, by: str) -> Decisions | None:
         """Find the best replacement for an order: once, or again with twice the work where that was too little."""
         key = tuple(order)
-        limit = max(REPLACEMENT_WORK, REPLACEMENT_SHARE * self.spent)
+        limit = max(self.parameters.replacement_work, self.parameters.replacement_share * self.spent)
         if limit < 2 * self.refined.get(key, 0.0) or self.state.done():
             return None
-        from cosma.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+        from cosma.replacement import optimal_replacement, replacement_terms
 
         terms = replacement_terms(self.state.problem, key)
-        if terms > MOST_REPLACEMENT_TERMS:
+        if terms > self.state.parameters.replacement.most_terms:
             return None
         self.state.enter("best replacement")
         decisions, _, proven = optimal_replacement(
@@ -293,22 +261,25 @@ class _Auto:
         )
         self.refined[key] = math.inf if proven else limit
         self.refining_is_dear = not proven
-        self.spent += REPLACEMENT_WORK_PER_TERM * terms + (0.0 if proven else REPLACEMENT_RATE * limit)
+        self.spent += self.parameters.replacement_work_per_term * terms + (
+            0.0 if proven else self.parameters.replacement_rate * limit
+        )
         self.offer(decisions, by)
         return decisions
 
     def enumerate(self) -> None:
         """Dynamic programming over states: exact, and quick where few operators are free to move."""
-        if self.over or self.state.problem.operator_count > MOST_STATE_OPERATORS:
+        if self.over or self.state.problem.operator_count > self.state.parameters.states.most_operators:
             return
-        from cosma.compiler.exact import STATES_PER_SECOND
         from cosma.states.search import search_states
 
         self.state.enter("dynamic programming")
-        work = min(FIRST_WORK, self.left)
+        work = min(self.parameters.opening_work, self.left)
         known = self.least_bytes
         # A state is a set of operators and tensors: it costs in proportion to how many there are.
-        rate = STATES_PER_SECOND / max(1.0, self.state.problem.operator_count / TYPICAL_OPERATORS)
+        rate = self.state.parameters.states.states_per_second / max(
+            1.0, self.state.problem.operator_count / self.parameters.typical_operators
+        )
         found = search_states(
             self.state.problem,
             ceiling_bytes=known,
@@ -361,10 +332,12 @@ def run_auto(state: CompileRun) -> None:
     # Replacement is dear: the orders of given plans go first where one of those is still the best, else last.
     given = {start.name: start.order for start in state.starts}
     orders = given | orders if state.best is best_start else orders | given
-    if problem.operator_count > MOST_OPERATORS_AS_ONE:
+    if problem.operator_count > state.parameters.auto.most_operators_as_one:
         run_long(state, [*orders.values(), *starts])
         return
-    auto = _Auto(state, BoundEngine(problem, seed=state.seed, upper_bound=state.noncompulsory_bytes))
+    upper = state.noncompulsory_bytes
+    bounds = BoundEngine(problem, seed=state.seed, upper_bound=upper, parameters=state.parameters.bounds)
+    auto = _Auto(state, bounds)
     auto.settle()
     for name, order in orders.items():
         auto.refine(order, hints.get(name), f"{name} order, best replacement")
@@ -378,11 +351,9 @@ def run_auto(state: CompileRun) -> None:
 
 def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     """Rounds of search and bounds, each longer than the last."""
-    from cosma.search import Searcher
-
-    state = auto.state
-    searcher = Searcher(state.problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
-    work, share = FIRST_ROUND_WORK, PROOF_FACTOR
+    state, parameters = auto.state, auto.parameters
+    searcher = state.searcher(state.problem, starts, lower_bound=lambda: state.bound_bytes)
+    work, share = parameters.first_round_work, parameters.proof_factor
     while not auto.over:
         # What is kept for slack is free again where the best decisions pack as they are.
         left = auto.left - auto.reserved
@@ -391,15 +362,15 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
                 return
             left = auto.left
         before, least, bound = auto.spent, auto.least_bytes, state.bound_bytes
-        searcher.expect(left / (1 + share / CORES))
-        search_work = min(work, left / (1 + share / CORES))
+        searcher.expect(left / (1 + share / parameters.cores))
+        search_work = min(work, left / (1 + share / parameters.cores))
         auto.search_and_prove(searcher, search_work, share * search_work)
         auto.address()
         if auto.spent == before:
             return
         if state.bound_bytes > bound or not auto.bounds.settled or auto.bounds.untried:
-            share = 1.0 if auto.least_bytes < least else PROOF_FACTOR
+            share = 1.0 if auto.least_bytes < least else parameters.proof_factor
         else:
             nothing_proven = state.bound_bytes == state.problem.constant_noncompulsory_bytes
-            share = UNPROVEN_FACTOR if nothing_proven else IDLE_PROOF_FACTOR
+            share = parameters.unproven_factor if nothing_proven else parameters.idle_proof_factor
         work *= 2

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import cosma.door as door
 from cosma.accelerator.files import as_accelerator
+from cosma.clock import Clock
 from cosma.compiler.fusion import fusion_choices, run_choices
+from cosma.compiler.parameters import CompileParameters
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
 from cosma.errors import CosmaWarning, InputError
+from cosma.parameters import changed, read_parameters
 from cosma.plan import Plan
 from cosma.problem import build_problem
 from cosma.rewrite import count_as
@@ -78,6 +81,7 @@ def compile(
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
     on_interrupt: Literal["raise", "best"] = "raise",
+    parameters: CompileParameters | Path | str | None = None,
 ) -> Plan:
     """Plan a network on an accelerator; the plan has been replayed and its traffic counted.
 
@@ -112,6 +116,8 @@ def compile(
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it to the caller, ``best`` ends the run with the best
         plan so far, which then says so (``Plan.stopped_by``). Before there is a plan, it is raised.
+    parameters
+        Tuning parameters of the engines, or the path of a TOML file with some of them; the defaults where None.
 
     Raises
     ------
@@ -137,6 +143,7 @@ def compile(
         solver=solver,
         starts=starts,
         on_interrupt=on_interrupt,
+        parameters=parameters,
     ).plan
 
 
@@ -155,6 +162,7 @@ def run_compile(
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
+    parameters: CompileParameters | Path | str | None = None,
 ) -> CompileResult:
     """Like :func:`compile`, with progress, interruption and an account of how the run ended.
 
@@ -167,6 +175,7 @@ def run_compile(
     seed = check_seed(seed)
     accelerator = as_accelerator(accelerator)
     chosen = find_strategy(door.text(strategy, "strategy"))
+    parameters = _read_parameters(parameters)
     for hook, what in ((sink, "sink"), (interrupted, "interrupted")):
         if hook is not None and not callable(hook):
             raise InputError(f"{what} must be callable, not {door.shown(hook)}")
@@ -188,7 +197,9 @@ def run_compile(
 
         profile = load_profile(door.text(solver, "solver"))
     states = [
-        CompileRun(problem, limits, seed, sink, interrupted, profile, tuple(s for k, s in given if k == i))
+        CompileRun(
+            problem, limits, seed, sink, Clock(None, interrupted), profile, tuple(s for k, s in given if k == i), parameters
+        )
         for i, problem in enumerate(problems)
     ]
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
@@ -214,6 +225,8 @@ def run_compile(
         settings["starts"] = [start.sha256 for _, start in given]
     if len(choices) > 1:
         settings["fused"] = choices[states.index(state)].name
+    if changed(parameters):
+        settings["parameters"] = changed(parameters)
     plan = Plan(
         graph=state.problem.graph,
         accelerator=accelerator,
@@ -226,7 +239,7 @@ def run_compile(
         dtype=dtype,
         dims=source.dims,
         solver=settings,
-        stopped_by="interrupt" if state.stopped_early else "time" if state.timed_out else None,
+        stopped_by="interrupt" if state.clock.interrupted else "time" if state.clock.timed_out else None,
     )
     return CompileResult(
         plan=plan,
@@ -237,6 +250,14 @@ def run_compile(
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
     )
+
+
+def _read_parameters(given: CompileParameters | Path | str | None) -> CompileParameters:
+    if given is None:
+        return CompileParameters()
+    if isinstance(given, str | Path):
+        return read_parameters(given, CompileParameters)
+    return door.instance(given, CompileParameters, "parameters")
 
 
 def check_seed(seed: object) -> int:
@@ -285,8 +306,8 @@ def read_model(
 def _stopped_by(state: CompileRun) -> str:
     if state.certificate().status == "optimal":
         return "proof"
-    if state.stopped_early:
+    if state.clock.interrupted:
         return "interrupt"
-    if state.timed_out:
+    if state.clock.timed_out:
         return "time"
     return "gap" if state.proven() else "work"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cosma.clock import Clock, never
+from cosma.compiler.parameters import CompileParameters
 from cosma.joint import JointConflict, build_joint, joint_size
 from cosma.joint.size import MOST_VARIABLES
 from cosma.lowering import realise, try_realise
@@ -13,7 +14,6 @@ from cosma.problem import noncompulsory_bytes
 from cosma.problem.symmetry import arrange, ordered_pairs, symmetries_of
 from cosma.replacement.addresses import conflicting, pack_order
 from cosma.replacement.solve import (
-    MOST_REPLACEMENT_TERMS,
     optimal_replacement,
     replacement_terms,
 )
@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     from cosma.lowering import Realised
     from cosma.problem import Decisions, Problem
     from cosma.solvers import Profile
-
-#: States that one nominal second of effort pays for.
-STATES_PER_SECOND = 6_000
-#: States looked at before the bounds of :mod:`cosma.bounds` are asked: enough for most networks, and soon over.
-FIRST_STATES = 6_000
-#: Share of the effort for those bounds before the search over states goes on to its limit.
-FIRST_BOUND_SHARE = 0.5
-#: Operators beyond which the search over states is not begun: setting it up is quadratic.
-MOST_STATE_OPERATORS = 3_000
-#: Orders of equal traffic that are tried when addresses do not fit the first.
-MOST_ORDERS = 8
-#: Programs with more operators than this do not learn address conflicts across orders.
-MOST_OPERATORS_FOR_CONFLICTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +72,7 @@ def solve_exact(
     stop: Callable[[], bool] | None = None,
     profile: Profile | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    parameters: CompileParameters | None = None,
 ) -> ExactOutcome:
     """Find a plan and prove it optimal, addresses included.
 
@@ -107,6 +95,8 @@ def solve_exact(
         Back end for the programs; CP-SAT by default.
     on_progress
         Called with (best, bound) in bytes when either moves.
+    parameters
+        Tuning parameters; the defaults where None.
 
     Raises
     ------
@@ -114,7 +104,8 @@ def solve_exact(
         If some operator cannot run at all.
     """
     problem.check_feasible()
-    run = _Run(problem, incumbent, effort, time_limit_s, stop, profile, on_progress)
+    clock = Clock(time_limit_s, stop if stop is not None else never)
+    run = _Run(problem, incumbent, effort, clock, profile, on_progress, parameters or CompileParameters())
     return run.solve()
 
 
@@ -123,34 +114,27 @@ class _Run:
     problem: Problem
     incumbent: Decisions
     effort: float
-    time_limit_s: float | None
-    asked_to_stop: Callable[[], bool] | None
+    clock: Clock
     profile: Profile | None
     on_progress: Callable[[int, int], None] | None
+    parameters: CompileParameters
     best: Realised | None = None
     cost: int = 1 << 62
     bound: int = 0
     method: str = "nothing is moved twice"
     seconds: dict[str, float] = field(default_factory=dict)
-    began_s: float = field(default_factory=time.monotonic)
-    phase_began_s: float = field(default_factory=time.monotonic)
-    timed_out: bool = False
-    interrupted: bool = False
+    phase_began_s: float = 0.0
     engine: BoundEngine | None = None
 
     def stop(self) -> bool:
-        if self.asked_to_stop is not None and self.asked_to_stop():
-            self.interrupted = True
-        if self.time_limit_s is not None and time.monotonic() - self.began_s > self.time_limit_s:
-            self.timed_out = True
-        return self.interrupted or self.timed_out
+        return self.clock.stop()
 
     @property
     def done(self) -> bool:
         return self.cost <= self.bound or self.stop()
 
     def phase(self, name: str) -> None:
-        now = time.monotonic()
+        now = self.clock.elapsed_s()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self.phase_began_s
         self.phase_began_s = now
 
@@ -179,7 +163,9 @@ class _Run:
             self._solve()
         assert self.best is not None
         proven = self.cost <= self.bound
-        stopped = "proof" if proven else "interrupt" if self.interrupted else "time" if self.timed_out else "work"
+        stopped = (
+            "proof" if proven else "interrupt" if self.clock.interrupted else "time" if self.clock.timed_out else "work"
+        )
         return ExactOutcome(
             realised=self.best,
             noncompulsory_bytes=self.cost,
@@ -192,19 +178,19 @@ class _Run:
 
     def _solve(self) -> None:
         relaxed = self.incumbent
-        if replacement_terms(self.problem, relaxed.order) <= MOST_REPLACEMENT_TERMS:
+        if replacement_terms(self.problem, relaxed.order) <= self.parameters.replacement.most_terms:
             relaxed, _, _ = optimal_replacement(
                 self.problem, relaxed.order, hint=relaxed, profile=self.profile, stop=self.stop
             )
             self._pack(relaxed, 0)
         self.phase("replacement of the given order")
-        budget = max(500, int(self.effort * STATES_PER_SECOND))
-        few = min(budget, FIRST_STATES)
+        budget = max(500, int(self.effort * self.parameters.states.states_per_second))
+        few = min(budget, self.parameters.exact.first_states)
         steps: list[tuple[str, Callable[[Decisions], Decisions]]] = [
             ("states", lambda known: self._search_states(known, few)),
-            ("bounds", lambda known: self._bounds(known, FIRST_BOUND_SHARE * self.effort)),
+            ("bounds", lambda known: self._bounds(known, self.parameters.exact.first_bound_share * self.effort)),
             ("states", lambda known: self._search_states(known, budget) if budget > few else known),
-            ("bounds", lambda known: self._bounds(known, (1 - FIRST_BOUND_SHARE) * self.effort)),
+            ("bounds", lambda known: self._bounds(known, (1 - self.parameters.exact.first_bound_share) * self.effort)),
             ("joint program", self._joint),
         ]
         for name, step in steps:
@@ -216,7 +202,7 @@ class _Run:
             self._pack(relaxed, 30)
             self._other_orders(relaxed)
             self.phase("addresses")
-        if not self.done and self.problem.operator_count <= MOST_OPERATORS_FOR_CONFLICTS:
+        if not self.done and self.problem.operator_count <= self.parameters.exact.most_operators_for_conflicts:
             self._joint_with_conflicts()
             self.phase("address conflicts")
 
@@ -235,14 +221,14 @@ class _Run:
 
     def _better(self, order: Sequence[int], relaxed: Decisions) -> Decisions:
         """The best replacement of another order, if it moves less."""
-        if replacement_terms(self.problem, order) > MOST_REPLACEMENT_TERMS:
+        if replacement_terms(self.problem, order) > self.parameters.replacement.most_terms:
             return relaxed
         found, _, _ = optimal_replacement(self.problem, order, profile=self.profile)
         return min(found, relaxed, key=lambda d: noncompulsory_bytes(self.problem, d))
 
     def _search_states(self, relaxed: Decisions, budget: int) -> Decisions:
         """Dynamic programming; returns the best decisions known without addresses."""
-        if self.problem.operator_count > MOST_STATE_OPERATORS:
+        if self.problem.operator_count > self.parameters.states.most_operators:
             return relaxed
         known = noncompulsory_bytes(self.problem, relaxed)
         found = search_states(self.problem, ceiling_bytes=known, most_states=budget, stop=self.stop)
@@ -261,7 +247,7 @@ class _Run:
         from cosma.bounds import BoundEngine
 
         if self.engine is None:
-            self.engine = BoundEngine(self.problem)
+            self.engine = BoundEngine(self.problem, parameters=self.parameters.bounds)
         self.engine.update_upper(noncompulsory_bytes(self.problem, relaxed))
         found = self.engine.run(work, self.stop)
         self.raise_bound(found.value_bytes, found.method)
@@ -281,7 +267,7 @@ class _Run:
             chosen,
             warm_start=warm if not joint.model.violations(warm) else None,
             work_limit=work_units(chosen, self.effort),
-            time_limit_s=self._time_left(),
+            time_limit_s=self.clock.left_s(),
             stop=self.stop,
         )
         if result.bound is not None:
@@ -293,8 +279,10 @@ class _Run:
     def _other_orders(self, relaxed: Decisions) -> None:
         """Orders of the same traffic, for the case that addresses do not fit the first."""
         tried: set[Sequence[int]] = {relaxed.order}
-        budget = max(500, int(self.effort * STATES_PER_SECOND) // MOST_ORDERS)
-        for seed in range(1, MOST_ORDERS):
+        budget = max(
+            500, int(self.effort * self.parameters.states.states_per_second) // self.parameters.exact.most_orders
+        )
+        for seed in range(1, self.parameters.exact.most_orders):
             if self.done or noncompulsory_bytes(self.problem, relaxed) > self.bound:
                 return
             found = search_states(self.problem, most_states=budget, stop=self.stop, seed=seed)
@@ -316,7 +304,7 @@ class _Run:
                 joint.model,
                 chosen,
                 work_limit=work_units(chosen, self.effort),
-                time_limit_s=self._time_left(),
+                time_limit_s=self.clock.left_s(),
                 stop=self.stop,
             )
             work = result.work if result.work is not None else 0.1
@@ -334,8 +322,3 @@ class _Run:
             if involved is None:
                 return
             conflicts.append(JointConflict(involved))
-
-    def _time_left(self) -> float | None:
-        if self.time_limit_s is None:
-            return None
-        return max(0.05, self.time_limit_s - (time.monotonic() - self.began_s))

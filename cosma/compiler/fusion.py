@@ -120,11 +120,11 @@ def run_choices(
     for state in states:
         share = TRIAL_SHARE if counts_effort else 1.0
         _run(state, run, _share(limits, share, spent_s))
-        spent_s += state.elapsed_s()
+        spent_s += state.clock.elapsed_s()
         tried.append(state)
         if state.best_report is not None and state.noncompulsory_bytes <= least:
             return state
-        if state.stopped_early:
+        if state.clock.interrupted:
             return _best(tried)
     best = _best(tried)
     # A choice that cannot beat what is known is not worth more work; of the others, the best so far is.
@@ -133,20 +133,20 @@ def run_choices(
     worth = [s for s in worth if not s.proven()]
     if counts_effort and worth:
         state = _best(worth)
-        clock_s = state.elapsed_s()
-        clipped, state.timed_out = state.timed_out, False
+        clock_s = state.clock.elapsed_s()
+        clipped, state.clock.timed_out = state.clock.timed_out, False
         left = _share(limits, 1 - TRIAL_SHARE * len(tried), spent_s)
         if left.time_limit_s is not None:
             left = replace(left, time_limit_s=left.time_limit_s + clock_s)
         _run(state, run, left)
-        state.timed_out = state.timed_out or clipped
+        state.clock.timed_out = state.clock.timed_out or clipped
         best = _best(tried)
-    best.timed_out = best.timed_out or any(state.timed_out for state in tried)
+    best.clock.timed_out = best.clock.timed_out or any(state.clock.timed_out for state in tried)
     return best
 
 
 def _run(state: CompileRun, run: Callable[[CompileRun], None], limits: Limits) -> None:
-    state.limits = limits
+    state.grant(limits)
     state.offer_starts()
     if not state.proven():
         run(state)

@@ -19,55 +19,44 @@ if TYPE_CHECKING:
     from cosma.problem import Decisions
     from cosma.search import Searcher
 
-#: Shares of the effort that go to each of two turns of search, and to the pieces' bounds; nominal seconds counted for
-#: one of theirs, which keep one core busy and search the other. Every piece is worked on once, however many there are.
-SEARCH_SHARE = 0.35
-BOUND_SHARE = 0.3
-BOUND_RATE = 0.3
-#: Nominal seconds of work on pieces between two looks at whether to stop.
-BOUND_SLICE = 0.1
-#: Shares of the capacity to search with, the first of which packing a sample of so many steps loses less than this.
-CAPACITY_SHARES = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
-SAMPLE_STEPS = 600
-MOST_LOST = 0.2
-#: Where packing the whole loses more than that all the same: shares of what was searched with to search with in turn,
-#: and the share of the effort for each, beyond what is shared out above.
-SLACK_CAPACITY_SHARES = (31 / 32, 15 / 16)
-SLACK_EFFORT_SHARE = 0.1
-
 
 def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> None:
     """Improve on the plan in hand until it is proven or the effort is spent."""
     from cosma.bounds.pieces import PieceBounds
-    from cosma.search import Searcher
 
-    problem, effort = state.problem, state.limits.effort
+    problem, effort, parameters = state.problem, state.limits.effort, state.parameters.long
     state.enter("search")
-    searcher = Searcher(problem, starts, seed=state.seed, lower_bound=lambda: state.bound_bytes)
-    searcher.run(effort * SEARCH_SHARE, state.stop)
+    searcher = state.searcher(problem, starts, lower_bound=lambda: state.bound_bytes)
+    searcher.run(effort * parameters.search_share, state.stop)
     if state.done() or effort <= 0:
         return
-    pieces = PieceBounds(problem, searcher.outcome.decisions.order, seed=state.seed, reach_out=False)
+    pieces = PieceBounds(
+        problem,
+        searcher.outcome.decisions.order,
+        seed=state.seed,
+        reach_out=False,
+        parameters=state.parameters.bounds,
+    )
     state.enter("search and bounds")
 
     def prove(pointless: Event) -> None:
-        left = effort * BOUND_SHARE / BOUND_RATE
+        left = effort * parameters.bound_share / parameters.bound_rate
         while (left > 0 or pieces.turn == 0) and not (pieces.exhausted or pointless.is_set() or state.stop()):
-            left -= pieces.run(BOUND_SLICE, state.stop)
+            left -= pieces.run(parameters.bound_slice, state.stop)
 
     with beside(prove):
         share, searcher = _with_slack(state, searcher)
-        decisions = searcher.run(effort * SEARCH_SHARE, state.stop).decisions
+        decisions = searcher.run(effort * parameters.search_share, state.stop).decisions
     state.raise_bound(pieces.value_bytes, pieces.method)
     state.enter("addresses")
     _pack(state, decisions, "search, packed in sections")
-    for less in SLACK_CAPACITY_SHARES:
+    for less in parameters.slack_capacity_shares:
         tighter = tightened(problem, share * less)
-        enough = state.noncompulsory_bytes <= (1 + MOST_LOST) * noncompulsory_bytes(problem, decisions)
+        enough = state.noncompulsory_bytes <= (1 + parameters.tolerated_loss) * noncompulsory_bytes(problem, decisions)
         if enough or tighter is None or state.done():
             return
-        searcher = Searcher(tighter, [decisions.order], seed=state.seed)
-        with_slack = searcher.run(effort * SLACK_EFFORT_SHARE, state.stop).decisions
+        searcher = state.searcher(tighter, [decisions.order])
+        with_slack = searcher.run(effort * parameters.slack_effort_share, state.stop).decisions
         _pack(state, with_slack, "search with slack, packed in sections")
 
 
@@ -87,18 +76,17 @@ def _with_slack(state: CompileRun, searcher: Searcher) -> tuple[float, Searcher]
     Returns the share of the capacity and the search with it.
     """
     from cosma.lowering import packing_loss
-    from cosma.search import Searcher
 
-    problem, order = state.problem, searcher.outcome.decisions.order
-    begin = max(0, (problem.operator_count - SAMPLE_STEPS) // 2)
-    end = min(problem.operator_count, begin + SAMPLE_STEPS)
+    problem, order, parameters = state.problem, searcher.outcome.decisions.order, state.parameters.long
+    begin = max(0, (problem.operator_count - parameters.sample_steps) // 2)
+    end = min(problem.operator_count, begin + parameters.sample_steps)
     taken = 1.0
-    for share in CAPACITY_SHARES:
+    for share in parameters.capacity_shares:
         tighter = tightened(problem, share)
         if tighter is None:
             break
         if share < 1:
-            taken, searcher = share, Searcher(tighter, [order], seed=state.seed)
-        if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < MOST_LOST:
+            taken, searcher = share, state.searcher(tighter, [order])
+        if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < parameters.tolerated_loss:
             break
     return taken, searcher

@@ -6,11 +6,12 @@ and the best valid one is kept.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import cosma.door as door
+from cosma.clock import Clock
+from cosma.compiler.parameters import CompileParameters
 from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
 from cosma.lowering import PACKING_WORK, realise, try_realise
@@ -19,11 +20,12 @@ from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cosma.compiler.starts import Start
     from cosma.lowering import Realised
     from cosma.problem import Decisions, Problem
+    from cosma.search import Searcher
     from cosma.solvers import Profile
 
 #: What every bound assumes; written beside each.
@@ -100,25 +102,28 @@ class CompileRun:
     limits: Limits
     seed: int = 0
     sink: ProgressSink | None = None
-    interrupted: Callable[[], bool] = bool
+    clock: Clock = field(default_factory=Clock)
     profile: Profile | None = None
     #: Plans given to start from; :meth:`offer_starts` has offered them before a strategy runs.
     starts: tuple[Start, ...] = ()
+    parameters: CompileParameters = field(default_factory=CompileParameters)
     phase: str = "start"
     bound_bytes: int = 0
     bound_method: str = "nothing is moved twice"
     best: Realised | None = None
     best_report: ReplayReport | None = None
     best_by: str = ""
-    timed_out: bool = False
-    stopped_early: bool = False
-    work: dict[str, float] = field(default_factory=dict)
     #: Units of work that packing has taken so far; see :func:`cosma.packing.pack`.
     packing_units: int = 0
-    started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self.grant(self.limits)
         self.bound_bytes = self.problem.constant_noncompulsory_bytes
+
+    def grant(self, limits: Limits) -> None:
+        """Set the limits of what is done from now on; the clock goes on."""
+        self.limits = limits
+        self.clock.limit_s = limits.time_limit_s
 
     # -- plans and bounds ---------------------------------------------------------------------------------
 
@@ -199,7 +204,7 @@ class CompileRun:
 
     def interrupt(self) -> None:
         """Take note that an interrupt ended the run, wherever it came; the best plan is replayed once more."""
-        self.stopped_early = True
+        self.clock.interrupted = True
         if self.best is not None:
             # It may have come between keeping a plan and keeping what its replay counted.
             graph, accelerator = self.problem.graph, self.problem.accelerator
@@ -207,21 +212,30 @@ class CompileRun:
 
     def stop(self) -> bool:
         """Whether to stop at once: interrupted, or out of time. Poll it often."""
-        if self.interrupted():
-            self.stopped_early = True
-        limit = self.limits.time_limit_s
-        if limit is not None and self.elapsed_s() >= limit:
-            self.timed_out = True
-        return self.stopped_early or self.timed_out
+        return self.clock.stop()
 
     def done(self) -> bool:
         """Whether there is nothing more to do: proven, interrupted or out of time."""
         return self.proven() or self.stop()
 
-    def time_left_s(self) -> float | None:
-        """Seconds until the clock ends this compile; None where the user set none."""
-        limit = self.limits.time_limit_s
-        return None if limit is None else max(0.05, limit - self.elapsed_s())
+    def searcher(
+        self,
+        problem: Problem,
+        starts: Sequence[Decisions | Sequence[int]],
+        *,
+        lower_bound: Callable[[], int] | int | None = None,
+    ) -> Searcher:
+        """Begin a search with the seed and the parameters of this compile."""
+        from cosma.search import Searcher
+
+        return Searcher(
+            problem,
+            starts,
+            seed=self.seed,
+            lower_bound=lower_bound,
+            parameters=self.parameters.search,
+            replacement=self.parameters.replacement,
+        )
 
     def enter(self, phase: str) -> None:
         """Name what is being done now."""
@@ -231,13 +245,8 @@ class CompileRun:
     def report(self) -> None:
         """Tell the sink where this compile stands, once there is a plan."""
         if self.sink is not None and self.best_report is not None:
-            self.sink(Progress(self.phase, self.noncompulsory_bytes, self.bound_bytes, self.elapsed_s()))
-
-    def elapsed_s(self) -> float:
-        """Seconds since this compile began."""
-        return time.monotonic() - self.started_s
+            self.sink(Progress(self.phase, self.noncompulsory_bytes, self.bound_bytes, self.clock.elapsed_s()))
 
 
 def _rank(report: ReplayReport) -> tuple[int, int, int]:
     return report.traffic.total, report.transfers, report.peak_bytes
-

@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 
     from cosma.compiler.run import CompileRun
 
-#: Share of the capacity that is left free at first; twice as much where that was too little, half as much where it was
-#: enough, then the middle between the two. Where an operator does not fit then, less is left free, down to the least.
-FIRST_SLACK, LEAST_SLACK = 1 / 64, 1 / 1024
-#: Shares tried, at most, and the nominal seconds of search that make another one worth while.
-MOST_TURNS, TURN_WORK = 3, 0.3
-#: Units of packing work for decisions as they are, and, where something was searched for, for their repair; operators
-#: above which they are not repaired: that much work says little there, and giving up what is left takes seconds.
-AS_IS_PACKING = 50_000
-REPAIR_PACKING = 20_000
-MOST_REPAIRED_OPERATORS = 1_000
-
 
 def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, least_bytes: int, by: str) -> None:
     """Offer what search finds with a little less room; it ends where a plan reaches the least traffic.
@@ -45,18 +34,17 @@ def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, l
     by
         Who found those.
     """
-    from cosma.search import Searcher
-
-    problem, orders, slack = state.problem, [order], FIRST_SLACK
-    while slack > LEAST_SLACK and tightened(problem, 1 - slack) is None:
+    parameters = state.parameters.slack
+    problem, orders, slack = state.problem, [order], parameters.first_slack
+    while slack > parameters.least_slack and tightened(problem, 1 - slack) is None:
         slack /= 2
     too_little, enough = 0.0, math.inf
-    turns = min(MOST_TURNS, 1 + int(work / TURN_WORK))
+    turns = min(parameters.most_turns, 1 + int(work / parameters.turn_work))
     for _ in range(turns):
         tighter = tightened(problem, 1 - slack)
         if tighter is None or state.done() or state.noncompulsory_bytes <= least_bytes:
             return
-        searcher = Searcher(tighter, orders, seed=state.seed, lower_bound=least_bytes)
+        searcher = state.searcher(tighter, orders, lower_bound=least_bytes)
         searcher.expect(work / turns)
         decisions = searcher.run(work / turns, state.stop).decisions
         if state.stop():
@@ -65,9 +53,9 @@ def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, l
         wanted = noncompulsory_bytes(problem, decisions)
         if wanted < state.noncompulsory_bytes:
             name = f"{by}, with slack"
-            packed = state.offer_as_is(decisions, name, work_limit=AS_IS_PACKING)
-            if not packed and work > 0 and problem.operator_count <= MOST_REPAIRED_OPERATORS:
-                state.offer(decisions, name, work_limit=REPAIR_PACKING)
+            packed = state.offer_as_is(decisions, name, work_limit=parameters.as_is_packing)
+            if not packed and work > 0 and problem.operator_count <= parameters.most_repaired_operators:
+                state.offer(decisions, name, work_limit=parameters.repair_packing)
         # Where it packed, or would not have been better if it had, less slack may do.
         if wanted >= state.noncompulsory_bytes:
             enough = slack

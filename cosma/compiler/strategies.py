@@ -75,9 +75,10 @@ def run_exact(state: CompileRun) -> None:
         state.problem,
         state.best.decisions,
         effort=state.limits.effort,
-        time_limit_s=state.time_left_s(),
+        time_limit_s=state.clock.left_s(),
         stop=state.stop,
         profile=state.profile,
+        parameters=state.parameters,
     )
     state.offer(outcome.realised, "exact")
     state.raise_bound(outcome.bound_bytes, outcome.method)
@@ -99,7 +100,7 @@ def run_ilp(state: CompileRun) -> None:
         profile=state.profile,
         start=state.best,
         work_limit=state.limits.effort if counts_work else None,
-        time_limit_s=state.time_left_s(),
+        time_limit_s=state.clock.left_s(),
         stop=state.stop,
     )
     if result.bound is not None:
@@ -127,7 +128,16 @@ def _divide(state: CompileRun, order: Sequence[int] | None, effort: float) -> bo
     """Offer what comes of cutting one order up; whether every part is exact."""
     from cosma.search import divide
 
-    outcome = divide(state.problem, order, effort=effort, seed=state.seed, stop=state.stop)
+    parameters = state.parameters
+    outcome = divide(
+        state.problem,
+        order,
+        effort=effort,
+        seed=state.seed,
+        stop=state.stop,
+        parameters=parameters.divide,
+        replacement=parameters.replacement,
+    )
     exact = sum(part.exact for part in outcome.parts)
     state.offer(outcome.decisions, f"divide and conquer, {exact} of {len(outcome.parts)} parts exact")
     if outcome.exact:

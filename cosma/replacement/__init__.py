@@ -1,14 +1,15 @@
 """The best replacement for a given order: its program, its solution, and one that has addresses."""
 
 from cosma.replacement.addresses import PackedOrder, pack_order
+from cosma.replacement.parameters import ReplacementParameters
 from cosma.replacement.program import Conflict, Replacement, build_replacement
-from cosma.replacement.solve import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+from cosma.replacement.solve import optimal_replacement, replacement_terms
 
 __all__ = [
-    "MOST_REPLACEMENT_TERMS",
     "Conflict",
     "PackedOrder",
     "Replacement",
+    "ReplacementParameters",
     "build_replacement",
     "optimal_replacement",
     "pack_order",

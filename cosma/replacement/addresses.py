@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cosma.lowering import chains_of, try_realise
 from cosma.packing import PackingStatus, pack
 from cosma.problem import touches_of
+from cosma.replacement.parameters import ReplacementParameters
 from cosma.replacement.program import Conflict, build_replacement
 from cosma.solvers import EXACT_PROFILE, Status, solve, work_units
 
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from cosma.problem import Decisions, Problem, Residency
     from cosma.solvers import Profile
 
-#: Units of packing work (see :func:`cosma.packing.pack`) for one packing.
-PACKING_WORK = 200_000
+DEFAULTS = ReplacementParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def pack_order(
     *,
     first: Decisions | None = None,
     most_rounds: int = 100,
-    work_limit: float | None = 5.0,
-    packing_work: int = PACKING_WORK,
+    work_limit: float | None = DEFAULTS.work,
+    packing_work: int = DEFAULTS.packing_units,
     profile: Profile | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PackedOrder:
@@ -108,7 +108,7 @@ def pack_order(
 
 
 def conflicting(
-    problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK
+    problem: Problem, decisions: Decisions, *, work_limit: int = DEFAULTS.packing_units
 ) -> tuple[Residency, ...] | None:
     """Residencies that no packing can hold together; None if the packing engine could not tell."""
     chains = chains_of(problem, decisions)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cosma.errors import InfeasibleError
 from cosma.problem import touches_of
+from cosma.replacement.parameters import ReplacementParameters
 from cosma.replacement.program import build_replacement
 from cosma.solvers import EXACT_PROFILE, Profile, Status, solve, work_units
 
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 
     from cosma.problem import Decisions, Problem
 
-#: Deterministic seconds after which a replacement is left as it is; a few hundred operators take under 0.1.
-DEFAULT_WORK = 5.0
-
-#: Terms (see :func:`replacement_terms`) beyond which building a program takes seconds and solving it is hopeless.
-MOST_REPLACEMENT_TERMS = 400_000
+DEFAULTS = ReplacementParameters()
 
 
 def replacement_terms(problem: Problem, order: Sequence[int]) -> int:
@@ -35,7 +32,7 @@ def optimal_replacement(
     order: Sequence[int],
     *,
     hint: Decisions | None = None,
-    work_limit: float | None = DEFAULT_WORK,
+    work_limit: float | None = DEFAULTS.work,
     profile: Profile | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[Decisions, int, bool]:

@@ -19,6 +19,8 @@ from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.problem.precedence import ancestors, descendants
 from cosma.problem.rules import may_stream_anything
+from cosma.replacement.parameters import ReplacementParameters
+from cosma.search.parameters import DivideParameters
 from cosma.search.searcher import Searcher
 from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
 
@@ -28,14 +30,8 @@ if TYPE_CHECKING:
     from cosma.evaluation.network import Network
     from cosma.problem import Problem
 
-#: Operators (chains count once) in a part.
-MOST_OPERATORS = 14
-
-#: Tensors that may cross a cut at which all states are tried.
-MOST_CROSSING = 2
-
-#: Deterministic solver seconds for one part and one pair of states, at most.
-MOST_PART_WORK = 4.0
+DEFAULTS = DivideParameters()
+REPLACEMENT_DEFAULTS = ReplacementParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,8 @@ def divide(
     effort: float = 10.0,
     seed: int = 0,
     stop: Callable[[], bool] | None = None,
-    most_operators: int = MOST_OPERATORS,
+    parameters: DivideParameters = DEFAULTS,
+    replacement: ReplacementParameters = REPLACEMENT_DEFAULTS,
 ) -> DivideOutcome:
     """Plan part by part; deterministic.
 
@@ -110,8 +107,8 @@ def divide(
         Seed of the solver.
     stop
         Polled between parts; the rest of the order then stays as given.
-    most_operators
-        Operators in a part, chains counting once.
+    parameters, replacement
+        Tuning parameters.
 
     Raises
     ------
@@ -124,8 +121,8 @@ def divide(
     contraction = build_network(problem, contract=not may_stream_anything(problem))
     net = contraction.network
     base = contraction.contract(order if order is not None else ORDERS["peak-minimising"](problem)).tolist()
-    cuts = _cuts(net, base, most_operators)
-    work = min(MOST_PART_WORK, max(0.05, effort / max(1, len(cuts))))
+    cuts = _cuts(net, base, parameters.most_operators)
+    work = min(parameters.most_part_work, max(0.05, effort / max(1, len(cuts))))
     states = [_State((), 0, ())]
     parts: list[Part] = []
     steps = np.concatenate([[0], np.cumsum([len(contraction.members[v]) for v in base])])
@@ -136,28 +133,34 @@ def divide(
             reason = "stopped"
         else:
             every = cut_exact and begins_exact
-            states, reason = _advance(net, base, begin, end, states, every, work, seed)
+            states, reason = _advance(
+                net, base, begin, end, states, parameters.most_crossing if every else None, work, seed
+            )
         if not reason and not (begins_exact and cut_exact):
             reason = "its cuts are not at operators comparable with all others"
         parts.append(Part(int(steps[begin]), int(steps[end]), not reason, reason))
         begin, begins_exact = end, cut_exact
     best = min(states, key=lambda state: state.cost)
     found = contraction.expand(best.order)
-    decisions, proven = _replacement(problem, found, contraction.expand(base), stop)
+    decisions, proven = _replacement(problem, found, contraction.expand(base), replacement, stop)
     exact = proven and all(part.exact for part in parts)
     return DivideOutcome(decisions, noncompulsory_bytes(problem, decisions), tuple(parts), exact)
 
 
 def _replacement(
-    problem: Problem, found: Sequence[int], given: Sequence[int], stop: Callable[[], bool] | None
+    problem: Problem,
+    found: Sequence[int],
+    given: Sequence[int],
+    parameters: ReplacementParameters,
+    stop: Callable[[], bool] | None,
 ) -> tuple[Decisions, bool]:
     """The better of two orders with its best replacement, and whether that of the first is proven.
 
     Very large programs are not built: the greedy rule of the search decides there.
     """
-    from cosma.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+    from cosma.replacement import optimal_replacement, replacement_terms
 
-    if max(replacement_terms(problem, found), replacement_terms(problem, given)) > MOST_REPLACEMENT_TERMS:
+    if max(replacement_terms(problem, found), replacement_terms(problem, given)) > parameters.most_terms:
         return Searcher(problem, (found, given)).outcome.decisions, False
     first, _, proven = optimal_replacement(problem, found, stop=stop)
     second, _, _ = optimal_replacement(problem, given, stop=stop)
@@ -170,16 +173,19 @@ def _advance(
     begin: int,
     end: int,
     states: list[_State],
-    every: bool,
+    most_crossing: int | None,
     work: float,
     seed: int,
 ) -> tuple[list[_State], str]:
-    """Solve one part from every state before it, to every state after it where that is called for."""
+    """Solve one part from every state before it.
+
+    Where at most ``most_crossing`` tensors cross its end, to every state after it; None where its cuts are not exact.
+    """
     after = needed_after(net, base, end)
     inside = after & _made(net, base[:end])
     crossing = sorted(inside)
-    enumerate_ends = every and 0 < len(crossing) <= MOST_CROSSING
-    reason = "" if len(crossing) <= MOST_CROSSING or not every else f"{len(crossing)} tensors cross its end"
+    enumerate_ends = most_crossing is not None and 0 < len(crossing) <= most_crossing
+    reason = "" if most_crossing is None or len(crossing) <= most_crossing else f"{len(crossing)} tensors cross its end"
     found: dict[tuple[tuple[int, bool], ...], _State] = {}
     for state in states:
         ends: Iterator[Mapping[int, bool] | None] = _ends(net, crossing) if enumerate_ends else iter((None,))

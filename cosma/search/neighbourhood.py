@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from cosma.problem import Problem
 
-#: Operators in a stretch (chains count once where they are contracted).
-STRETCH_OPERATORS = 14
-
 
 class Neighbourhood:
     """Solves stretches of an order again, keeping what lies in the scratchpad before and after.
@@ -32,11 +29,14 @@ class Neighbourhood:
         The instance.
     seed
         Seed of the choice of stretches and of the solver.
+    stretch_operators
+        Operators in a stretch; chains count once where they are contracted.
     """
 
-    def __init__(self, problem: Problem, *, seed: int) -> None:
+    def __init__(self, problem: Problem, *, seed: int, stretch_operators: int) -> None:
         self.contraction = build_network(problem, contract=not may_stream_anything(problem))
         self.seed = seed
+        self.stretch_operators = stretch_operators
         self.tried: set[tuple[int, ...]] = set()
         self._rng = np.random.default_rng([seed, 0x57E7])
 
@@ -54,9 +54,9 @@ class Neighbourhood:
         if int(tape.stride[0]) != 1 or len(contracted) < 2 or paid[-1] == 0:
             return None
         centre = int(np.searchsorted(paid, self._rng.integers(0, paid[-1]), side="right"))
-        offset = int(self._rng.integers(0, STRETCH_OPERATORS))
-        begin = max(0, min(centre - offset, len(contracted) - STRETCH_OPERATORS))
-        end = min(len(contracted), begin + STRETCH_OPERATORS)
+        offset = int(self._rng.integers(0, self.stretch_operators))
+        begin = max(0, min(centre - offset, len(contracted) - self.stretch_operators))
+        end = min(len(contracted), begin + self.stretch_operators)
         operators = tuple(contracted[begin:end].tolist())
         if operators in self.tried:
             return None

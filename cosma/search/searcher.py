@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from cosma.clock import never
 from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes
+from cosma.replacement.parameters import ReplacementParameters
 from cosma.search.chain import MILD, PATIENCES, Heat
 from cosma.search.neighbourhood import Neighbourhood
+from cosma.search.parameters import SearchParameters
 from cosma.search.population import CHAINS, Population
 from cosma.search.ranges import Ranges
 
@@ -29,40 +32,8 @@ if TYPE_CHECKING:
 Start: TypeAlias = Sequence[int] | Decisions
 Improvement: TypeAlias = Callable[[Decisions, int], None]
 
-#: Steps simulated in a nominal second of work, on two cores of the reference machine.
-STEPS_PER_SECOND = 14_000_000
-
-#: Steps a chain simulates between two looks at ``stop``.
-SLICE_STEPS = 100_000
-
-#: Steps per operator that each chain simulates in the first round, and the most; each later round doubles them.
-FIRST_ROUND_STEPS_PER_OPERATOR = 1_000
-MOST_FIRST_ROUND_STEPS = 8_000_000
-
-#: Orders given their best replacement after each round, and the nominal seconds one may take.
-REFINED_PER_ROUND = 2
-REFINING_WORK = 0.4
-
-#: Stretches solved exactly after each round, the solver's deterministic seconds for one, and the size of networks
-#: beyond which a stretch is too small a part to matter.
-STRETCHES_PER_ROUND = 3
-STRETCH_WORK = 0.1
-MOST_OPERATORS_FOR_STRETCHES = 5_000
-
-#: Nominal seconds that the best replacement of an order takes per term of its program.
-REFINING_WORK_PER_TERM = 5e-6
-
-#: Decisions are made of the chains' best order after every slice, and less often in proportion to this many operators.
-OPERATORS_PER_COLLECTED_SLICE = 500
-
-#: Longest round of a chain, in slices, unless the work that is expected leaves less than half as much for another.
-MOST_SLICES = 160
-
-#: Search operators above which chains share one order out among them; see `cosma.search.ranges`. Steps per operator
-#: of one round then, all chains together, and the heat of the rounds after the first.
-MOST_OPERATORS_FOR_WHOLE_WALKS = 3_000
-SHARED_ROUND_STEPS_PER_OPERATOR = 400
-SHARED_HEAT = Heat(0.1, 0.005)
+DEFAULTS = SearchParameters()
+REPLACEMENT_DEFAULTS = ReplacementParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +58,6 @@ class SearchOutcome:
     exhausted: bool
 
 
-def never() -> bool:
-    """Answer False: the ``stop`` of a run that nobody interrupts."""
-    return False
-
-
 class Searcher:
     """Looks for an order and residencies with little traffic, as long as it is given work.
 
@@ -111,6 +77,8 @@ class Searcher:
         Called with new best decisions and their non-compulsory traffic, in the calling thread.
     lower_bound
         A lower bound in bytes, or a function that returns the latest one: search ends where it is met.
+    parameters, replacement
+        Tuning parameters.
 
     Raises
     ------
@@ -126,11 +94,15 @@ class Searcher:
         seed: int = 0,
         on_improvement: Improvement | None = None,
         lower_bound: Callable[[], int] | int | None = None,
+        parameters: SearchParameters = DEFAULTS,
+        replacement: ReplacementParameters = REPLACEMENT_DEFAULTS,
     ) -> None:
         problem.check_feasible()
         self.problem = problem
         self.seed = seed
         self.on_improvement = on_improvement
+        self.parameters = parameters
+        self.replacement = replacement
         self._lower_bound = lower_bound
         self._contraction = build_network(problem)
         self._best: Decisions | None = None
@@ -270,19 +242,22 @@ class Searcher:
         if not self._has_freedom():
             return
         yield 1e-6 * self.problem.operator_count
-        if len(self._contraction.members) > MOST_OPERATORS_FOR_WHOLE_WALKS:
+        if len(self._contraction.members) > self.parameters.most_operators_for_whole_walks:
             yield from self._search_ranges()
-        steps = min(MOST_FIRST_ROUND_STEPS, FIRST_ROUND_STEPS_PER_OPERATOR * len(self._contraction.members))
-        slices = max(1, steps // SLICE_STEPS)
-        neighbourhood = Neighbourhood(self.problem, seed=self.seed)
+        steps = min(
+            self.parameters.most_first_round_steps,
+            self.parameters.first_round_steps_per_operator * len(self._contraction.members),
+        )
+        slices = max(1, steps // self.parameters.slice_steps)
+        neighbourhood = Neighbourhood(self.problem, seed=self.seed, stretch_operators=self.parameters.stretch_operators)
         self._population = population = Population(net, [order for _, order in self._orders], seed=self.seed)
         for round_number in range(1_000_000):
             population.begin_round(round_number)
             yield from self._cool(population, slices)
-            for _, order in population.found()[:REFINED_PER_ROUND]:
+            for _, order in population.found()[: self.parameters.refined_per_round]:
                 yield from self._refine(order)
             yield from self._solve_stretches(population, neighbourhood)
-            slices = max(slices, min(MOST_SLICES, slices * 2))
+            slices = max(slices, min(self.parameters.most_slices, slices * 2))
 
     def _cool(self, population: Population, slices: int) -> Generator[float, None, None]:
         """Anneal for so many slices, or, where less than half as many are expected after them, for all there are."""
@@ -297,7 +272,11 @@ class Searcher:
 
     def _slices_expected(self) -> int:
         """Slices for which work is expected; without end where none is said to be left, as more is granted."""
-        left = int((self._expected - self._work_done) * STEPS_PER_SECOND / (CHAINS * SLICE_STEPS))
+        left = int(
+            (self._expected - self._work_done)
+            * self.parameters.steps_per_second
+            / (CHAINS * self.parameters.slice_steps)
+        )
         return left if left > 0 else 1 << 30
 
     def _search_ranges(self) -> Generator[float, None, None]:
@@ -305,9 +284,12 @@ class Searcher:
         net = self._contraction.network
         best = self._orders[0][1]
         self._ranges = Ranges(net, best, seed=self.seed, count=CHAINS)
-        slices = max(1, SHARED_ROUND_STEPS_PER_OPERATOR * len(best) // (CHAINS * SLICE_STEPS))
+        slices = max(
+            1, self.parameters.shared_round_steps_per_operator * len(best) // (CHAINS * self.parameters.slice_steps)
+        )
+        shared_heat = Heat(self.parameters.shared_heat_start, self.parameters.shared_heat_end)
         for round_number in range(1_000_000):
-            self._ranges.begin_round(round_number, self._orders[0][1], SHARED_HEAT if round_number else MILD)
+            self._ranges.begin_round(round_number, self._orders[0][1], shared_heat if round_number else MILD)
             for k in range(slices):
                 yield self._slice(self._ranges, k / slices, (k + 1) / slices)
             self._join()
@@ -325,55 +307,54 @@ class Searcher:
         Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and
         the orders that are tried meanwhile are worth more.
         """
-        from cosma.replacement import MOST_REPLACEMENT_TERMS, optimal_replacement, replacement_terms
+        from cosma.replacement import optimal_replacement, replacement_terms
 
         self._take_order(contracted)
         order = self._contraction.expand(contracted.tolist())
         if order in self._refined or self._refining_is_dear or self._met() or self._stop():
             return
         terms = replacement_terms(self.problem, order)
-        if terms > MOST_REPLACEMENT_TERMS:
+        if terms > self.replacement.most_terms:
             return
-        decisions, _, proven = optimal_replacement(self.problem, order, work_limit=REFINING_WORK, stop=self._stop)
+        decisions, _, proven = optimal_replacement(
+            self.problem, order, work_limit=self.parameters.refining_work, stop=self._stop
+        )
         self._refined.add(order)
         self._refining_is_dear = not proven
         traffic = noncompulsory_bytes(self.problem, decisions)
         self._remember(traffic, contracted)
         self._take(decisions, traffic)
-        yield REFINING_WORK_PER_TERM * terms + (0.0 if proven else REFINING_WORK)
+        yield self.parameters.refining_work_per_term * terms + (0.0 if proven else self.parameters.refining_work)
 
-    def _solve_stretches(
-        self, population: Population, neighbourhood: Neighbourhood
-    ) -> Generator[float, None, None]:
+    def _solve_stretches(self, population: Population, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
         """Solve a few stretches of the best order exactly; chains of later rounds start from what comes out."""
-        if self.problem.operator_count > MOST_OPERATORS_FOR_STRETCHES:
+        if self.problem.operator_count > self.parameters.most_operators_for_stretches:
             return
-        for _ in range(STRETCHES_PER_ROUND):
+        for _ in range(self.parameters.stretches_per_round):
             if self._met() or self._stop():
                 return
             _, best = population.best()
-            better = neighbourhood.improve(self._contraction.expand(best.tolist()), STRETCH_WORK)
-            yield STRETCH_WORK / 2
+            better = neighbourhood.improve(self._contraction.expand(best.tolist()), self.parameters.stretch_work)
+            yield self.parameters.stretch_work / 2
             if better is not None:
                 contracted = self._contraction.contract(better)
                 yield from self._refine(contracted)
                 population.adopt(self._take_order(contracted), contracted)
 
     def _slice(self, chains: Population | Ranges, begin: float, end: float) -> float:
-        steps = chains.run(SLICE_STEPS, begin, end)
+        steps = chains.run(self.parameters.slice_steps, begin, end)
         self._slices_run += 1
-        every = 1 + self.problem.operator_count // OPERATORS_PER_COLLECTED_SLICE
+        every = 1 + self.problem.operator_count // self.parameters.operators_per_collected_slice
         if self._ranges is None and self._slices_run % every == 0:
             self._collect()
-        return steps / STEPS_PER_SECOND
+        return steps / self.parameters.steps_per_second
 
     def _has_freedom(self) -> bool:
         """Whether more than one order exists: some operator is not tied to both its neighbours."""
         order = self._orders[0][1] if self._orders else np.zeros(0, dtype=np.int32)
         net = self._contraction.network
         return any(
-            int(v) not in net.successor[net.successor_start[u] : net.successor_start[u + 1]]
-            for u, v in pairwise(order)
+            int(v) not in net.successor[net.successor_start[u] : net.successor_start[u + 1]] for u, v in pairwise(order)
         )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cosma.bounds import BoundEngine, lower_bound
-from cosma.bounds import engine as engine_module
-from cosma.bounds import whole as whole_module
+from cosma.bounds.parameters import BoundParameters
 from cosma.errors import InfeasibleError
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
@@ -49,17 +48,14 @@ def test_never_above_the_optimum(shape: str, block: int) -> None:
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_never_above_the_optimum_with_pieces(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_PIECE_SIZES", (3, 2))
-    monkeypatch.setattr(engine_module, "_FIRST_WHOLE_WORK", 0.0)
+def test_never_above_the_optimum_with_pieces(block: int) -> None:
     # Wider label searches would prove instances of this size before they are cut.
-    monkeypatch.setattr(whole_module, "_FIRST_WIDTH", 1)
-    monkeypatch.setattr(BoundEngine, "_widest", lambda self: 1)
+    parameters = BoundParameters(piece_sizes=(3, 2), whole_work_before_pieces=0.0, first_width=1, most_width=1)
     compared = cut = 0
     for seed in range(1000 + block * 60, 1060 + block * 60):
         problem = random_problem(seed, SHAPES["mixed"])
         try:
-            engine = BoundEngine(problem, seed=seed)
+            engine = BoundEngine(problem, seed=seed, parameters=parameters)
             optimum = brute_force(problem, most_states=4000).noncompulsory_bytes
         except (InfeasibleError, TooLargeError):
             continue

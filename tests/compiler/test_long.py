@@ -1,31 +1,31 @@
-"""Networks beyond the size that is planned as one: made small here by moving the limits."""
+"""Networks beyond the size that is planned as one: made small here by their parameters."""
 
 from __future__ import annotations
 
 import pytest
 
 from cosma.accelerator import Accelerator
-from cosma.compiler import CompileResult, Limits, auto, long, run_compile
+from cosma.compiler import CompileResult, Limits, long, run_compile
+from cosma.compiler.parameters import AutoParameters, CompileParameters, LongParameters
 from cosma.compiler.run import CompileRun
 from cosma.plan.file import plan_to_json
 from cosma.problem import Decisions, Problem, occupancy_bytes
-from cosma.search import searcher
+from cosma.search.parameters import SearchParameters
 from tests.benchmarks.scale import cells
 
+SHORT = CompileParameters(
+    auto=AutoParameters(most_operators_as_one=100), search=SearchParameters(most_operators_for_whole_walks=100)
+)
+NO_LOSS = CompileParameters(auto=SHORT.auto, search=SHORT.search, long=LongParameters(tolerated_loss=-1.0))
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "MOST_OPERATORS_AS_ONE", 100)
-    monkeypatch.setattr(searcher, "MOST_OPERATORS_FOR_WHOLE_WALKS", 100)
 
-
-def compiled(operands: str) -> CompileResult:
+def compiled(operands: str, parameters: CompileParameters = SHORT) -> CompileResult:
     accelerator = Accelerator(scratchpad=4300 * 1024 if operands == "resident" else 200 * 1024, operands=operands)
-    return run_compile(cells(300), accelerator, limits=Limits(effort=1.0))
+    return run_compile(cells(300), accelerator, limits=Limits(effort=1.0), parameters=parameters)
 
 
 @pytest.mark.parametrize("operands", ["resident", "streamable"])
-def test_it_beats_existing_methods_and_its_bound_holds(short: None, operands: str) -> None:
+def test_it_beats_existing_methods_and_its_bound_holds(operands: str) -> None:
     result = compiled(operands)
     plan = result.plan
     existing = run_compile(plan.graph, plan.accelerator, strategy="existing").plan.traffic.noncompulsory
@@ -37,15 +37,13 @@ def test_it_beats_existing_methods_and_its_bound_holds(short: None, operands: st
         assert plan.certificate.method.startswith("sum over 2 pieces")
 
 
-def test_it_is_reproducible(short: None) -> None:
+def test_it_is_reproducible() -> None:
     first, second = compiled("streamable"), compiled("streamable")
     assert first.reproducible
     assert plan_to_json(first.plan) == plan_to_json(second.plan)
 
 
-def test_where_packing_loses_too_much_it_tries_again_with_slack(
-    short: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_packing_loses_too_much_it_tries_again_with_slack(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no loss allowed, decisions for less and less room are packed."""
     rooms: list[int] = []
     packed: list[tuple[str, int]] = []
@@ -63,8 +61,7 @@ def test_where_packing_loses_too_much_it_tries_again_with_slack(
 
     monkeypatch.setattr(long, "tightened", note_room)
     monkeypatch.setattr(long, "_pack", note_peak)
-    monkeypatch.setattr(long, "MOST_LOST", -1.0)
-    compiled("streamable")
+    compiled("streamable", NO_LOSS)
     assert [by for by, _ in packed] == ["search, packed in sections", *2 * ["search with slack, packed in sections"]]
     at_first, then, at_last = rooms[-3:]
     assert at_first > then > at_last

@@ -9,7 +9,8 @@ import pytest
 
 import cosma
 from cosma.accelerator import Accelerator, Operands
-from cosma.compiler import Limits, auto, run_compile
+from cosma.compiler import Limits, run_compile
+from cosma.compiler.parameters import AutoParameters, CompileParameters
 from cosma.compiler.strategies import STRATEGIES, WITH_STARTS
 from cosma.errors import FormatError, InfeasibleError, InputError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
@@ -79,8 +80,8 @@ def test_no_effort_and_an_interrupt_keep_the_start() -> None:
     assert alone.plan.instructions == start.instructions
 
 
-def test_a_long_network_starts_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "MOST_OPERATORS_AS_ONE", 10)
+def test_a_long_network_starts_too() -> None:
+    long = CompileParameters(auto=AutoParameters(most_operators_as_one=10))
     looked = 0
     for seed in range(6):
         graph, accelerator = random_instance(seed, ROOM)
@@ -89,7 +90,7 @@ def test_a_long_network_starts_too(monkeypatch: pytest.MonkeyPatch) -> None:
             continue
         looked += 1
         for starts in ([start], [start, start]):
-            plan = cosma.compile(graph, accelerator, effort=0.1, starts=starts)
+            plan = cosma.compile(graph, accelerator, effort=0.1, starts=starts, parameters=long)
             assert plan.traffic.noncompulsory <= start.traffic.noncompulsory
             assert cosma.replay(plan).valid
     assert looked >= 2

@@ -13,8 +13,7 @@ from collections import Counter
 from cosma.errors import InfeasibleError
 from cosma.lowering import try_realise
 from cosma.problem import Problem
-from cosma.replacement import optimal_replacement, pack_order
-from cosma.replacement.addresses import PACKING_WORK
+from cosma.replacement import ReplacementParameters, optimal_replacement, pack_order
 from cosma.states import search_states
 from tests.random_graphs import Shape, random_problem
 
@@ -37,7 +36,7 @@ def outcome(problem: Problem) -> str:
     if found.cost_bytes is None:
         return "cut short"
     decisions, bound, _ = optimal_replacement(problem, found.order)
-    if try_realise(problem, decisions, work_limit=PACKING_WORK) is not None:
+    if try_realise(problem, decisions, work_limit=ReplacementParameters().packing_units) is not None:
         return "packs"
     packed = pack_order(problem, found.order, first=decisions)
     if packed.realised is None:

@@ -6,8 +6,8 @@ from cosma.compiler.exact import solve_exact
 from cosma.joint import JointConflict, build_joint, solve_monolith
 from cosma.lowering import try_realise
 from cosma.problem import decisions_from_gaps, noncompulsory_bytes, occupancy_bytes
-from cosma.replacement import build_replacement, optimal_replacement, pack_order
-from cosma.replacement.addresses import PACKING_WORK, as_gaps, conflicting
+from cosma.replacement import ReplacementParameters, build_replacement, optimal_replacement, pack_order
+from cosma.replacement.addresses import as_gaps, conflicting
 from cosma.solvers import Status, load_profile, solve
 from cosma.states import search_states
 from cosma.validator import replay_instructions
@@ -60,7 +60,7 @@ def test_a_conflict_that_the_packing_engine_names_is_learnt(seed: int) -> None:
     assert noncompulsory_bytes(problem, packed.realised.decisions) == bound
     report = replay_instructions(problem.graph, problem.accelerator, packed.realised.instructions)
     assert not report.violations
-    if try_realise(problem, decisions, work_limit=PACKING_WORK) is None:
+    if try_realise(problem, decisions, work_limit=ReplacementParameters().packing_units) is None:
         assert packed.rounds > 0
         involved = conflicting(problem, decisions)
         assert involved is not None
@@ -84,7 +84,7 @@ def test_conflicts_raise_the_bound_where_everything_fits_but_has_no_addresses(se
     everything = decisions_from_gaps(problem, order, lambda _: True)
     assert occupancy_bytes(problem, everything).max() <= problem.capacity_bytes
     assert noncompulsory_bytes(problem, everything) == 0
-    assert try_realise(problem, everything, work_limit=PACKING_WORK) is None
+    assert try_realise(problem, everything, work_limit=ReplacementParameters().packing_units) is None
     packed = pack_order(problem, order, first=everything)
     assert packed.proven
     assert packed.rounds > 0

@@ -3,16 +3,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from cosma.compiler import exact as solve_module
 from cosma.compiler.exact import solve_exact
+from cosma.compiler.parameters import CompileParameters, ExactParameters
 from cosma.errors import InfeasibleError
 from cosma.joint.monolith import solve_monolith
 from cosma.lowering import realise
 from cosma.problem import Decisions, Problem, decisions_from_gaps, noncompulsory_bytes
-from cosma.replacement import optimal_replacement
+from cosma.replacement import ReplacementParameters, optimal_replacement
 from cosma.solvers import load_profile
 from cosma.solvers.profile import NODES_PER_SECOND, work_units
 from cosma.states import search_states
+from cosma.states.parameters import StatesParameters
 from cosma.validator import replay_instructions
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import TINY, Shape, problems, random_order, random_problem
@@ -138,12 +139,13 @@ def test_what_cannot_run_is_refused_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("most_terms", [0, 400_000])
-def test_bounds_step_in_where_states_end_early(monkeypatch: pytest.MonkeyPatch, most_terms: int) -> None:
+def test_bounds_step_in_where_states_end_early(most_terms: int) -> None:
     """With no states to spend, bounds find order and proof; without replacement programs nothing wrong is claimed."""
-    monkeypatch.setattr(solve_module, "FIRST_STATES", 0)
-    monkeypatch.setattr(solve_module, "STATES_PER_SECOND", 0)
-    monkeypatch.setattr(solve_module, "MOST_STATE_OPERATORS", 1)
-    monkeypatch.setattr(solve_module, "MOST_REPLACEMENT_TERMS", most_terms)
+    parameters = CompileParameters(
+        exact=ExactParameters(first_states=0),
+        states=StatesParameters(states_per_second=0, most_operators=1),
+        replacement=ReplacementParameters(most_terms=most_terms),
+    )
     methods = set()
     proven = 0
     for seed in range(16):
@@ -151,7 +153,7 @@ def test_bounds_step_in_where_states_end_early(monkeypatch: pytest.MonkeyPatch, 
         if not feasible(problem):
             continue
         truth = brute_force(problem).noncompulsory_bytes
-        outcome = solve_exact(problem, nothing_kept(problem), effort=2)
+        outcome = solve_exact(problem, nothing_kept(problem), effort=2, parameters=parameters)
         assert truth is not None
         assert outcome.bound_bytes <= truth <= outcome.noncompulsory_bytes
         report = replay_instructions(problem.graph, problem.accelerator, outcome.realised.instructions)

@@ -5,7 +5,9 @@ import pytest
 from cosma.accelerator import Accelerator
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import Problem, build_problem, noncompulsory_bytes, occupancy_bytes
+from cosma.replacement import ReplacementParameters
 from cosma.search import divide
+from cosma.search.parameters import DivideParameters
 from tests.brute_force import TooLargeError, brute_force
 from tests.evaluation.test_kernels import LARGE, feasible
 from tests.random_graphs import Shape, random_problem
@@ -33,11 +35,11 @@ def diamonds(count: int, capacity: int) -> Problem:
 def test_exact_parts_give_the_optimum_of_the_whole() -> None:
     for capacity in (320, 384, 448):
         small = diamonds(2, capacity)
-        found = divide(small, most_operators=4)
+        found = divide(small, parameters=DivideParameters(most_operators=4))
         assert found.exact, found.parts
         assert len(found.parts) == 2
         assert found.noncompulsory_bytes == brute_force(small).noncompulsory_bytes
-    longer = divide(diamonds(6, 320), most_operators=4)
+    longer = divide(diamonds(6, 320), parameters=DivideParameters(most_operators=4))
     assert longer.exact
     # The input of each diamond has to leave: the graph's input at the price of a read, the others with a store.
     assert longer.noncompulsory_bytes == 64 + 5 * 128
@@ -49,7 +51,7 @@ def test_exact_means_optimal_on_random_instances() -> None:
         problem = random_problem(seed)
         if not feasible(problem):
             continue
-        found = divide(problem, most_operators=3)
+        found = divide(problem, parameters=DivideParameters(most_operators=3))
         assert noncompulsory_bytes(problem, found.decisions) == found.noncompulsory_bytes
         try:
             optimum = brute_force(problem, most_states=20_000).noncompulsory_bytes
@@ -68,12 +70,12 @@ def test_heuristic_parts_say_so_and_plans_are_valid() -> None:
         problem = random_problem(seed, Shape(operators=30, most_units=12))
         if not feasible(problem):
             continue
-        found = divide(problem, effort=2.0, most_operators=8)
+        found = divide(problem, effort=2.0, parameters=DivideParameters(most_operators=8))
         assert int(occupancy_bytes(problem, found.decisions).max(initial=0)) <= problem.capacity_bytes
         assert found.parts[0].start == 0
         assert found.parts[-1].end == problem.operator_count
         assert all(part.exact == (not part.reason) for part in found.parts)
-        assert found == divide(problem, effort=2.0, most_operators=8)
+        assert found == divide(problem, effort=2.0, parameters=DivideParameters(most_operators=8))
         inexact += not found.exact
     assert inexact > 0
 
@@ -89,10 +91,10 @@ def test_stop_leaves_the_rest_as_given() -> None:
 def test_large_replacements_are_left_to_the_greedy_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit no program is built, the plan still fits, and nothing is called exact."""
     problem = diamonds(6, 320)
-    best = divide(problem, most_operators=4)
-    monkeypatch.setattr("cosma.replacement.MOST_REPLACEMENT_TERMS", 10)
+    best = divide(problem, parameters=DivideParameters(most_operators=4))
+    few = ReplacementParameters(most_terms=10)
     monkeypatch.setattr("cosma.replacement.optimal_replacement", None)  # must not be called
-    found = divide(problem, most_operators=4)
+    found = divide(problem, parameters=DivideParameters(most_operators=4), replacement=few)
     assert found.noncompulsory_bytes == noncompulsory_bytes(problem, found.decisions) >= best.noncompulsory_bytes
     assert occupancy_bytes(problem, found.decisions).max() <= problem.capacity_bytes
     assert not found.exact

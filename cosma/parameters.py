@@ -1,0 +1,69 @@
+"""Tuning parameters as records: one per engine, with defaults, units and the source of every value.
+
+A record is a frozen struct. Its docstring lists the fields in the numpy way; each entry ends with the source of the
+default in brackets: the page of the documentation that measured it, or ``[not measured]``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from cosma.errors import FormatError
+from cosma.files import read_bytes
+
+#: Work, in nominal seconds on the reference machine.
+NominalSeconds = Annotated[float, msgspec.Meta(ge=0)]
+#: A share of a whole.
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+#: A ratio that may exceed one.
+Factor = Annotated[float, msgspec.Meta(ge=0)]
+#: A number of things.
+Count = Annotated[int, msgspec.Meta(ge=0)]
+#: A number of things that cannot be none.
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+#: Units of packing work; see :func:`cosma.packing.pack`.
+PackingUnits = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every record of parameters is."""
+
+
+Record = TypeVar("Record", bound=Parameters)
+
+
+def read_parameters(path: Path | str, kind: type[Record]) -> Record:
+    """Read a record from a TOML file; what the file leaves out keeps its default.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    FormatError
+        If it is no TOML, names something unknown, or a value is out of range.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(read_bytes(path, "parameters").decode("utf-8"))
+        return msgspec.convert(content, kind)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise FormatError(f"parameters {path}: {error}") from error
+
+
+def changed(record: Parameters) -> dict[str, Any]:
+    """The fields of a record that differ from their defaults, nested records likewise."""
+    found: dict[str, Any] = {}
+    default = type(record)()
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if isinstance(value, Parameters):
+            inner = changed(value)
+            if inner:
+                found[name] = inner
+        elif value != getattr(default, name):
+            found[name] = value
+    return found

@@ -1,0 +1,20 @@
+"""Tuning parameters of dynamic programming over states."""
+
+from __future__ import annotations
+
+from cosma.parameters import Count, Parameters
+
+
+class StatesParameters(Parameters, frozen=True):
+    """What dynamic programming over states costs, and where it is worth while.
+
+    Attributes
+    ----------
+    states_per_second
+        States that one nominal second pays for. [not measured]
+    most_operators
+        Operators above which it is not begun: setting it up is quadratic. [not measured]
+    """
+
+    states_per_second: Count = 6_000
+    most_operators: Count = 3_000
