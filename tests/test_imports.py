@@ -10,9 +10,9 @@ from tests.imports import imports, room
 #: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "clock", "compiled", "csr", "door", "errors", "files", "parallel", "parameters", "process", "text", "units",
-        "version",
-    ),  # fmt: skip
+        "clock", "compiled", "cp_sat", "csr", "door", "errors", "files", "parallel", "parameters", "process", "text",
+        "units", "version",
+    ),
     ("graph", "accelerator"),
     ("access",),
     ("rewrite",),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from ortools.sat.python import cp_model
 
+from cosma.cp_sat import new_solver, next_integer, solve, work_done
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -63,28 +65,14 @@ class CoveringProgram:
 
     def solve(self, limit: float, *, seed: int = 0, stop: Callable[[], bool] | None = None) -> CoveringResult:
         """Bound the program from below within a deterministic time (seconds), on one thread."""
-        solver = cp_model.CpSolver()
-        solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = seed & 0x7FFFFFFF
-        solver.parameters.max_deterministic_time = limit
+        solver = new_solver(seed=seed, work_limit=limit)
         solver.parameters.linearization_level = 2
-        watcher = None
-        if stop is not None:
-            watcher = _Watcher(stop)
-
-            def look(_bound: float) -> None:
-                if stop():
-                    solver.stop_search()
-
-            solver.best_bound_callback = look
-        status = solver.solve(self.model, watcher)
+        status, _ = solve(solver, self.model, stop)
         if status in (cp_model.INFEASIBLE, cp_model.MODEL_INVALID):
             raise AssertionError("everything may be absent, so the covering program has a solution")
         proven = status == cp_model.OPTIMAL
         bound = solver.objective_value if proven else solver.best_objective_bound
-        work = float(solver.response_proto.deterministic_time)
-        return CoveringResult(max(0, -int(-(bound - 1e-6) // 1)) * self.granule, proven, work)
+        return CoveringResult(max(0, next_integer(bound)) * self.granule, proven, work_done(solver))
 
     def _add(self, row: Row, condition: cp_model.LiteralT | None = None) -> None:
         terms: list[tuple[cp_model.IntVar, int]] = [(self._absence(a), space) for a, space in row.absences]
@@ -142,15 +130,3 @@ class CoveringProgram:
                     self._cost.append((self._stored[tensor], life.store_bytes))
                 self.model.add_implication(variable, self._stored[tensor])
         return self._dropped[key]
-
-
-class _Watcher(cp_model.CpSolverSolutionCallback):
-    """Ends a solve soon after it is asked to stop; it looks at each solution, and at each better bound."""
-
-    def __init__(self, stop: Callable[[], bool]) -> None:
-        super().__init__()
-        self._stop = stop
-
-    def on_solution_callback(self) -> None:
-        if self._stop():
-            self.stop_search()

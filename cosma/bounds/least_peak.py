@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.bounds.parameters import PeakParameters
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.segments import segments_of
 
@@ -26,25 +27,7 @@ if TYPE_CHECKING:
 
     Slices = Generator[float, None, None]
 
-#: Operators in a segment, at most: what a state costs grows with their square.
-_MOST_OPERATORS = 3000
-
-#: Distinct prices at which a segment is looked at, at most.
-_MOST_LEVELS = 6
-
-#: Units in which absent bytes are counted, at most: larger ones round up, which keeps the bound true.
-_MOST_UNITS = 4096
-
-#: Tensors that take less than this share of the capacity are left out, first of the coarse question and then of the
-#: fine one: there are many small ones, and they hardly count.
-_SHARES = (1 / 24, 1 / 256)
-
-#: Slices of a search forwards for each of one backwards, which joins in where the first is not done soon.
-_FORWARDS = 3
-
-#: Nominal seconds for each question before the others have their turn; each round more.
-_FIRST_SHARE = 0.05
-_NEXT_SHARE = 4
+DEFAULTS = PeakParameters()
 
 
 class LeastPeak:
@@ -66,11 +49,17 @@ class LeastPeak:
     """
 
     def __init__(
-        self, problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime], known_bytes: int = 0
+        self,
+        problem: Problem,
+        reach: Reach,
+        lifetimes: dict[int, Lifetime],
+        known_bytes: int = 0,
+        parameters: PeakParameters = DEFAULTS,
     ) -> None:
         self.problem = problem
-        segments = [w for w in segments_of(problem, reach, lifetimes) if w.end - w.first <= _MOST_OPERATORS]
-        self._climbs = [_Climb(problem, reach, segment) for segment in segments]
+        self.parameters = parameters
+        segments = [w for w in segments_of(problem, reach, lifetimes) if w.end - w.first <= parameters.most_operators]
+        self._climbs = [_Climb(problem, reach, segment, parameters) for segment in segments]
         if len(segments) == 1:
             # Of several segments, each may be worth less than what is known, and all of them more.
             self._climbs[0].value_bytes = known_bytes
@@ -92,7 +81,7 @@ class LeastPeak:
 
     def run(self) -> Slices:
         """Work on all segments in turn until every question has an answer, yielding the work done."""
-        share = _FIRST_SHARE
+        share = self.parameters.first_turn
         open_ = [(climb, climb.run()) for climb in self._climbs]
         while open_:
             for climb, slices in list(open_):
@@ -104,21 +93,22 @@ class LeastPeak:
                         break
                     left -= work
                     yield work
-            share *= _NEXT_SHARE
+            share *= self.parameters.turn_growth
 
 
-def _thinned(levels: Sequence[int]) -> list[int]:
-    """At most so many of the levels, the first and the last among them."""
-    if len(levels) <= _MOST_LEVELS:
+def _thinned(levels: Sequence[int], most: int) -> list[int]:
+    """At most so many of the levels, the first and, with two or more, the last among them."""
+    if len(levels) <= most:
         return list(levels)
-    return [levels[i * (len(levels) - 1) // (_MOST_LEVELS - 1)] for i in range(_MOST_LEVELS)]
+    return [levels[i * (len(levels) - 1) // max(1, most - 1)] for i in range(most)]
 
 
 class _Climb:
     """Ever higher bounds on one segment: more tensors absent at once, then only dearer ones counted."""
 
-    def __init__(self, problem: Problem, reach: Reach, segment: Segment) -> None:
+    def __init__(self, problem: Problem, reach: Reach, segment: Segment, parameters: PeakParameters) -> None:
         self.problem = problem
+        self.parameters = parameters
         self.reach = reach
         self.segment = segment
         self.value_bytes = 0
@@ -127,7 +117,7 @@ class _Climb:
     def run(self) -> Slices:
         """Ask coarse questions, then fine ones, yielding the work done."""
         asked: list[int] = []
-        for share in _SHARES:
+        for share in self.parameters.least_shares:
             least = self.problem.capacity_bytes * share
             counted = [t for t in self.segment.price if self.problem.space_bytes[t] >= least]
             if counted != asked:
@@ -139,13 +129,15 @@ class _Climb:
     def _climb(self, counted: Sequence[int]) -> Slices:
         """Ask, for dearer and dearer tensors, how far beyond the capacity the least peak lies."""
         space, price = self.problem.space_bytes, self.segment.price
-        levels = _thinned(sorted({p for t in counted if (p := price[t]) is not None}))
+        prices = sorted({p for t in counted if (p := price[t]) is not None})
+        levels = _thinned(prices, self.parameters.most_levels)
         for level in levels:
             tensors = [t for t in counted if (p := price[t]) is None or p >= level]
             optional = [t for t in tensors if price[t] is not None]
             excess, worth = worth_of_excess(
                 np.array([space[t] for t in optional], dtype=np.int64),
                 np.array([price[t] for t in optional], dtype=np.int64),
+                most_units=self.parameters.most_units,
             )
             first = int(np.searchsorted(worth, self.value_bytes, side="right"))
             # No order keeps the peak down to the excess below ``low``; some order does at ``high``, or nobody knows.
@@ -167,7 +159,15 @@ class _Climb:
     def _fits(self, tensors: Sequence[int], most_bytes: int) -> Generator[float, None, PeakSearch | None]:
         """Go on from both ends in turn until one search has the answer; None if memory does not suffice."""
         searches = [
-            PeakSearch(self.problem, self.reach, self.segment, tensors, most_bytes, backwards=backwards)
+            PeakSearch(
+                self.problem,
+                self.reach,
+                self.segment,
+                tensors,
+                most_bytes,
+                backwards=backwards,
+                parameters=self.parameters,
+            )
             for backwards in (False, True)
         ]
         runs = [search.run() for search in searches]
@@ -175,7 +175,7 @@ class _Climb:
         while runs:
             turn += 1
             for search, slices in zip(list(searches), list(runs), strict=True):
-                if search.backwards and turn % _FORWARDS and len(runs) > 1:
+                if search.backwards and turn % self.parameters.forwards and len(runs) > 1:
                     continue
                 work = next(slices, None)
                 if work is not None:
@@ -188,13 +188,17 @@ class _Climb:
         return None
 
 
-def worth_of_excess(space: NDArray[np.int64], price: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def worth_of_excess(
+    space: NDArray[np.int64], price: NDArray[np.int64], *, most_units: int = DEFAULTS.most_units
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What it costs at least when more than so many bytes of some tensors are absent: a knapsack cover.
 
     Parameters
     ----------
     space, price
         What each tensor takes and what its absence costs, in bytes. ``int64[tensors]``.
+    most_units
+        Units in which spaces are counted, at most.
 
     Returns
     -------
@@ -205,7 +209,7 @@ def worth_of_excess(space: NDArray[np.int64], price: NDArray[np.int64]) -> tuple
     total = int(space.sum())
     if total == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    unit = max(int(np.gcd.reduce(space)), -(-total // _MOST_UNITS))
+    unit = max(int(np.gcd.reduce(space)), -(-total // most_units))
     units = -(-space // unit)
     never = np.int64(1 << 62)
     # least[k]: price of absences of at least ``k`` units.

@@ -5,6 +5,52 @@ from __future__ import annotations
 from cosma.parameters import Count, Factor, NominalSeconds, Parameters, Positive, Share
 
 
+class PeakParameters(Parameters, frozen=True):
+    """How least peaks over all orders are looked for.
+
+    Attributes
+    ----------
+    most_operators
+        Operators of a segment, at most: a state costs in proportion to their square. [not measured]
+    most_levels
+        Distinct prices at which a segment is looked at, at most. [not measured]
+    most_units
+        Units in which absent bytes are counted, at most; rounding up keeps the bound true. [not measured]
+    least_shares
+        Tensors below these shares of the capacity are left out of the coarse question and of the fine one.
+        [not measured]
+    forwards
+        Slices of a forward search for each slice of the backward search. [not measured]
+    first_turn
+        Work on one question before the others have their turn. [not measured]
+    turn_growth
+        Factor by which each later turn is longer. [not measured]
+    work_per_look
+        Work counted for one step of the inner loops. [not measured]
+    work_per_state
+        Work counted for one state. [not measured]
+    looks_per_slice
+        Steps of the inner loops in a slice. [not measured]
+    first_room
+        States that a table has room for at first. [not measured]
+    table_bytes
+        Memory of one search, at most. [not measured]
+    """
+
+    most_operators: Count = 3_000
+    most_levels: Positive = 6
+    most_units: Positive = 4_096
+    least_shares: tuple[Share, ...] = (1 / 24, 1 / 256)
+    forwards: Positive = 3
+    first_turn: NominalSeconds = 0.05
+    turn_growth: Factor = 4.0
+    work_per_look: NominalSeconds = 3e-9
+    work_per_state: NominalSeconds = 2e-6
+    looks_per_slice: Positive = 5_000_000
+    first_room: Positive = 4_096
+    table_bytes: Positive = 200 << 20
+
+
 class BoundParameters(Parameters, frozen=True):
     """How the methods of the bounds share their work.
 
@@ -37,6 +83,8 @@ class BoundParameters(Parameters, frozen=True):
         elsewhere. [docs/bounds.md states them; not measured]
     wide_gap
         Gap to the known plan below which pieces get no trial. [not measured]
+    peaks
+        See :class:`PeakParameters`. [see there]
     """
 
     first_width: Positive = 128
@@ -54,3 +102,4 @@ class BoundParameters(Parameters, frozen=True):
     leading_share: Factor = 3.0
     trailing_share: Factor = 0.1
     wide_gap: Share = 0.15
+    peaks: PeakParameters = PeakParameters()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.bounds.parameters import PeakParameters
 from cosma.problem.precedence import members
 
 if TYPE_CHECKING:
@@ -26,16 +27,7 @@ if TYPE_CHECKING:
     #: What the kernel reads: masks, kinds, blocked, tensors, operators, links.
     _Tables = tuple[Words, Ints, Words, Ints, Ints, Ints]
 
-#: Nominal seconds of a step of the inner loops, and of a state.
-_WORK_PER_LOOK = 3e-9
-_WORK_PER_STATE = 2e-6
-
-#: Steps of the inner loops in a slice.
-_LOOKS_PER_SLICE = 5_000_000
-
-#: States for which there is room at first, and memory of a search at most.
-_FIRST_ROOM = 4096
-_MOST_BYTES = 200 << 20
+DEFAULTS = PeakParameters()
 
 
 class PeakSearch:
@@ -51,6 +43,8 @@ class PeakSearch:
         The peak allowed.
     backwards
         Go from the segment's end to its beginning, which is as good, and sometimes quicker.
+    parameters
+        Tuning parameters.
 
     Attributes
     ----------
@@ -62,8 +56,9 @@ class PeakSearch:
 
     def __init__(
         self, problem: Problem, reach: Reach, segment: Segment, tensors: Sequence[int], most_bytes: int, *,
-        backwards: bool = False,
+        backwards: bool = False, parameters: PeakParameters = DEFAULTS,
     ) -> None:  # fmt: skip
+        self.parameters = parameters
         self.problem = problem
         self.segment = segment
         self.most_bytes = most_bytes
@@ -83,7 +78,7 @@ class PeakSearch:
         tables = self._tables()
         masks, kinds, _, tensors, _, _ = tables
         words, children = masks.shape[1], len(kinds) + 2
-        states = _States(max(_FIRST_ROOM, 2 * children), words)
+        states = _States(max(self.parameters.first_room, 2 * children), words, self.parameters.table_bytes)
         states.notes[0, 0] = tensors[tensors[:, 1] != 0, 0].sum()
         rest = np.zeros((children, words), dtype=np.uint64)
         moves = np.zeros((children, 3), dtype=np.int64)
@@ -93,9 +88,10 @@ class PeakSearch:
             looks, made = int(tally[LOOKS]), int(tally[MADE])
             outcome = explore(
                 self.most_bytes, *tables, states.sets, states.notes, states.heads, states.stack, rest, moves, seen,
-                tally, _LOOKS_PER_SLICE,
+                tally, self.parameters.looks_per_slice,
             )  # fmt: skip
-            yield _WORK_PER_LOOK * (int(tally[LOOKS]) - looks) + _WORK_PER_STATE * (int(tally[MADE]) - made)
+            looked, made = int(tally[LOOKS]) - looks, int(tally[MADE]) - made
+            yield self.parameters.work_per_look * looked + self.parameters.work_per_state * made
             full = int(tally[MADE]) + children >= len(states.sets)
             if outcome == CUT_SHORT and full and not states.grow(int(tally[MADE])):
                 return
@@ -202,7 +198,8 @@ class PeakSearch:
 class _States:
     """Tables of the states reached, and the stack of those to go on from."""
 
-    def __init__(self, room: int, words: int) -> None:
+    def __init__(self, room: int, words: int, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self.sets = np.zeros((room, words), dtype=np.uint64)
         self.notes = np.zeros((room, 5), dtype=np.int64)
         self.stack = np.zeros(room, dtype=np.int64)
@@ -213,9 +210,9 @@ class _States:
         from cosma.bounds.peak_kernels import KEY, NEXT
 
         room, words = self.sets.shape
-        if 2 * room * 8 * (words + 8) > _MOST_BYTES:
+        if 2 * room * 8 * (words + 8) > self._most_bytes:
             return False
-        larger = _States(2 * room, words)
+        larger = _States(2 * room, words, self._most_bytes)
         larger.sets[:room], larger.notes[:room], larger.stack[:room] = self.sets, self.notes, self.stack
         # The first state is never looked up, and 0 stands for none.
         slots = larger.notes[1:made, KEY] & (len(larger.heads) - 1)

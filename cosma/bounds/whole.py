@@ -161,7 +161,7 @@ class WholeBounds:
         yield from self._labels(None, self.parameters.first_width)
         self.settled = True
         known = self._value - self.problem.constant_noncompulsory_bytes
-        peaks = LeastPeak(self.problem, reach, lifetimes, known)
+        peaks = LeastPeak(self.problem, reach, lifetimes, known, self.parameters.peaks)
         slices = peaks.run()
         if not known:
             yield from self._peaks(peaks, slices, self.parameters.first_peak_work)

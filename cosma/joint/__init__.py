@@ -1,7 +1,8 @@
 """Order and residency in one program, with addresses or without: COSMA's formulation."""
 
+from cosma.joint.build import build_joint
 from cosma.joint.monolith import solve_monolith
-from cosma.joint.program import Joint, JointConflict, build_joint
+from cosma.joint.program import Joint, JointConflict
 from cosma.joint.size import check_joint_size, joint_size
 
 __all__ = ["Joint", "JointConflict", "build_joint", "check_joint_size", "joint_size", "solve_monolith"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.joint.program import build_joint
+from cosma.joint.build import build_joint
 from cosma.joint.size import check_joint_size
 from cosma.lowering import Realised
 from cosma.lowering.emit import emit

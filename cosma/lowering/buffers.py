@@ -1,4 +1,4 @@
-"""Residencies as buffers to pack: a chain of in-place takeovers is one buffer that shrinks."""
+"""Residencies as buffers to pack: a slot of in-place takeovers is one buffer that shrinks."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Chains:
+class Slots:
     """What must be packed for some decisions.
 
     Attributes
     ----------
     buffers
-        One per chain of residencies that share an address; its id is the decimal index into ``members``.
+        One per slot of residencies that share an address; its id is the decimal index into ``members``.
     members
-        Indices of the residencies of each chain, in order of time.
+        Indices of the residencies of each slot, in order of time.
     """
 
     buffers: tuple[Buffer, ...]
     members: tuple[tuple[int, ...], ...]
 
 
-def chains_of(problem: Problem, decisions: Decisions) -> Chains:
-    """Group residencies into chains and shape each as a buffer over steps.
+def slots_of(problem: Problem, decisions: Decisions) -> Slots:
+    """Group residencies into slots and shape each as a buffer over steps.
 
     The operand that is taken over at step ``s`` occupies its full space through step ``s``; from ``s + 1`` on
     only the result's space is taken.
     """
     residencies = decisions.residencies
     ending = {(r.tensor, r.end): i for i, r in enumerate(residencies)}
-    chain_of: dict[int, list[int]] = {}
-    chains: list[list[int]] = []
+    slot_of: dict[int, list[int]] = {}
+    slots: list[list[int]] = []
     for i, residency in enumerate(residencies):  # sorted by start, so an operand comes before its result
         if residency.in_place_of is None:
-            chain = [i]
-            chains.append(chain)
+            slot = [i]
+            slots.append(slot)
         else:
-            chain = chain_of[ending[residency.in_place_of, residency.start + 1]]
-            chain.append(i)
-        chain_of[i] = chain
+            slot = slot_of[ending[residency.in_place_of, residency.start + 1]]
+            slot.append(i)
+        slot_of[i] = slot
     buffers = []
-    for number, chain in enumerate(chains):
-        first = residencies[chain[0]]
+    for number, slot in enumerate(slots):
+        first = residencies[slot[0]]
         size = int(problem.space_bytes[first.tensor])
         gaps = []
-        for i in chain[1:]:
+        for i in slot[1:]:
             residency = residencies[i]
             space = int(problem.space_bytes[residency.tensor])
             if space < size and residency.start + 1 < residency.end:
                 gaps.append(Gap(residency.start + 1, residency.end, (0, space)))
-        last = residencies[chain[-1]]
+        last = residencies[slot[-1]]
         buffers.append(Buffer(str(number), first.start, last.end, size, gaps=tuple(gaps)))
-    return Chains(tuple(buffers), tuple(tuple(chain) for chain in chains))
+    return Slots(tuple(buffers), tuple(tuple(slot) for slot in slots))

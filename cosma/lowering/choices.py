@@ -13,7 +13,7 @@ from cosma.problem.rules import arrival_bytes, departure_bytes, may_stream, stor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cosma.lowering.buffers import Chains
+    from cosma.lowering.buffers import Slots
     from cosma.problem import Decisions, Problem, Residency
 
 
@@ -104,28 +104,28 @@ class GapForm:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Chains that are in each other's way in the steps ``[lower, upper)``."""
+    """Slots that are in each other's way in the steps ``[lower, upper)``."""
 
     lower: int
     upper: int
-    chains: set[int]
+    slots: set[int]
 
 
 def undoable(
     problem: Problem,
     form: GapForm,
     decisions: Decisions,
-    chains: Chains,
+    slots: Slots,
     place: Place,
     occupancy: NDArray[np.int64],
 ) -> list[Choice]:
-    """List the choices among the chains of a place that can be undone there, cheapest first.
+    """List the choices among the slots of a place that can be undone there, cheapest first.
 
     A takeover is undone only where its result fits beside the operand, so that no step ever exceeds the
     capacity.
     """
     found: list[Choice] = []
-    for i in (i for number in sorted(place.chains) for i in chains.members[number]):
+    for i in (i for number in sorted(place.slots) for i in slots.members[number]):
         r = decisions.residencies[i]
         if r.start >= place.upper or r.end <= place.lower:
             continue

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.lowering.buffers import chains_of
+from cosma.lowering.buffers import slots_of
 from cosma.lowering.emit import emit
 from cosma.lowering.repair import Repair
 from cosma.packing import pack
 from cosma.problem import occupancy_bytes
 
 if TYPE_CHECKING:
-    from cosma.lowering.buffers import Chains
+    from cosma.lowering.buffers import Slots
     from cosma.packing import PackingResult
     from cosma.plan.instructions import Instruction
     from cosma.problem import Decisions, Problem
@@ -47,11 +47,11 @@ class Realised:
 
 def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK) -> Realised | None:
     """Pack decisions exactly as they are; None if no packing was found within the work limit."""
-    chains = chains_of(problem, decisions)
-    result = _pack(problem, chains, work_limit)
+    slots = slots_of(problem, decisions)
+    result = _pack(problem, slots, work_limit)
     if not result.packed:
         return None
-    return _finish(problem, decisions, chains, result.offsets, 0, result.work.get("units", 0))
+    return _finish(problem, decisions, slots, result.offsets, 0, result.work.get("units", 0))
 
 
 def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK) -> Realised:
@@ -74,24 +74,24 @@ def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING
     ValueError
         If the decisions exceed the capacity at some step even before addresses are considered.
     """
-    chains = chains_of(problem, decisions)
-    result = _pack(problem, chains, work_limit // FIRST_SHARE)
+    slots = slots_of(problem, decisions)
+    result = _pack(problem, slots, work_limit // FIRST_SHARE)
     units = result.work.get("units", 0)
     if result.packed:
-        return _finish(problem, decisions, chains, result.offsets, 0, units)
+        return _finish(problem, decisions, slots, result.offsets, 0, units)
     occupancy = occupancy_bytes(problem, decisions)
     if int(occupancy.max()) > problem.capacity_bytes:
         step = int(occupancy.argmax())
         raise ValueError(f"step {step} holds {int(occupancy.max())} of {problem.capacity_bytes} bytes")
-    repair = Repair(problem, decisions, chains, result.placed, max(0, work_limit - units))
+    repair = Repair(problem, decisions, slots, result.placed, max(0, work_limit - units))
     repair.run()
     units = max(work_limit, units) - repair.left
-    return _finish(problem, repair.decisions, repair.chains, repair.offsets, len(repair.undone), units)
+    return _finish(problem, repair.decisions, repair.slots, repair.offsets, len(repair.undone), units)
 
 
-def _pack(problem: Problem, chains: Chains, work_limit: int) -> PackingResult:
+def _pack(problem: Problem, slots: Slots, work_limit: int) -> PackingResult:
     return pack(
-        chains.buffers,
+        slots.buffers,
         problem.capacity_bytes,
         alignment=problem.accelerator.alignment,
         work_limit=work_limit,
@@ -100,10 +100,10 @@ def _pack(problem: Problem, chains: Chains, work_limit: int) -> PackingResult:
 
 
 def _finish(
-    problem: Problem, decisions: Decisions, chains: Chains, offsets: dict[str, int], repairs: int, work_units: int
+    problem: Problem, decisions: Decisions, slots: Slots, offsets: dict[str, int], repairs: int, work_units: int
 ) -> Realised:
     addresses = [0] * len(decisions.residencies)
-    for number, chain in enumerate(chains.members):
-        for i in chain:
+    for number, slot in enumerate(slots.members):
+        for i in slot:
             addresses[i] = offsets[str(number)]
     return Realised(decisions, emit(problem, decisions, addresses), repairs, work_units)

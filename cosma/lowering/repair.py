@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.lowering.buffers import Chains, chains_of
+from cosma.lowering.buffers import Slots, slots_of
 from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
 from cosma.packing.improve import WIDENINGS, improve
 from cosma.problem import occupancy_bytes
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
     from cosma.problem import Decisions, Problem
 
-_State: TypeAlias = "tuple[GapForm, Decisions, Chains, NDArray[np.int64]]"
+_State: TypeAlias = "tuple[GapForm, Decisions, Slots, NDArray[np.int64]]"
 
 #: Choices tried one by one before the cheapest is undone for good.
 TRIES = 8
-#: Units of work to pack one stretch again, for all its widenings together: what is left is shared out among the chains
+#: Units of work to pack one stretch again, for all its widenings together: what is left is shared out among the slots
 #: that are stuck, and the choices tried for each, but nobody gets less or more than this.
 LEAST_FIT_UNITS, MOST_FIT_UNITS = 400, 2_000
-#: Chains alive together with one beyond which what lies nearby is not packed again.
+#: Slots alive together with one beyond which what lies nearby is not packed again.
 MOST_FITTED = 64
-#: What lives this many times as long as a chain that is looked at stays where it is.
+#: What lives this many times as long as a slot that is looked at stays where it is.
 LONGER = 8
-#: Units of work it takes to look at a chain that is in the way.
+#: Units of work it takes to look at a slot that is in the way.
 UNITS_PER_ROOM = 4
 #: What costs less than the capacity divided by this leaves without further ado once the work is spent.
 SMALL_SHARE = 64
@@ -47,55 +47,55 @@ UNITS_PER_BUFFER = 4
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """An address for a chain, what emptying the place there costs, and the chains that are in the way."""
+    """An address for a slot, what emptying the place there costs, and the slots that are in the way."""
 
     cost_bytes: float
     address: int
-    chains: tuple[int, ...]
+    slots: tuple[int, ...]
 
 
 class Repair:
-    """Decisions on their way to a packing: what they are now, where their chains lie, and what was given up.
+    """Decisions on their way to a packing: what they are now, where their slots lie, and what was given up.
 
     Parameters
     ----------
-    problem, decisions, chains
+    problem, decisions, slots
         What to pack; every step is within the capacity.
     placed
-        Addresses of most chains, by name; they overlap nowhere and lie within the capacity.
+        Addresses of most slots, by name; they overlap nowhere and lie within the capacity.
     work_limit
         Units of packing work; where they are spent, what is cheapest is undone without trying anything smaller.
     """
 
     def __init__(
-        self, problem: Problem, decisions: Decisions, chains: Chains, placed: dict[str, int], work_limit: int
+        self, problem: Problem, decisions: Decisions, slots: Slots, placed: dict[str, int], work_limit: int
     ) -> None:
         self.problem = problem
         self.form = GapForm.of(problem, decisions)
         self.decisions = decisions
-        self.chains = chains
+        self.slots = slots
         self.left = work_limit
         self.undone: list[Choice] = []
-        self._lay([placed.get(buffer.id, -1) for buffer in chains.buffers])
+        self._lay([placed.get(buffer.id, -1) for buffer in slots.buffers])
 
     def run(self) -> None:
-        """Give up choices until every chain has an address, then take back what still fits."""
+        """Give up choices until every slot has an address, then take back what still fits."""
         while (stuck := self._first_stuck()) is not None:
             self._free(stuck)
         self._restore()
 
     @property
     def offsets(self) -> dict[str, int]:
-        """Addresses by name, once all chains have one."""
-        return {buffer.id: int(at) for buffer, at in zip(self.chains.buffers, self._address, strict=True)}
+        """Addresses by name, once all slots have one."""
+        return {buffer.id: int(at) for buffer, at in zip(self.slots.buffers, self._address, strict=True)}
 
     def _first_stuck(self) -> int | None:
         stuck = np.flatnonzero(self._address < 0).tolist()
         return min(stuck, key=lambda k: (self._lower[k], k), default=None)
 
     def _lay(self, addresses: Sequence[int]) -> None:
-        """Take note of where the chains lie (-1: nowhere yet), how large they are and when they live."""
-        buffers = self.chains.buffers
+        """Take note of where the slots lie (-1: nowhere yet), how large they are and when they live."""
+        buffers = self.slots.buffers
         self._address = np.array(addresses, dtype=np.int64)
         self._size = np.array([buffer.size for buffer in buffers], dtype=np.int64)
         self._lower = np.array([buffer.lower for buffer in buffers], dtype=np.int64)
@@ -103,15 +103,15 @@ class Repair:
         self._occupancy = occupancy_bytes(self.problem, self.decisions)
 
     def _save(self) -> _State:
-        return self.form, self.decisions, self.chains, self._address.copy()
+        return self.form, self.decisions, self.slots, self._address.copy()
 
     def _back_to(self, state: _State) -> None:
-        self.form, self.decisions, self.chains, address = state
+        self.form, self.decisions, self.slots, address = state
         self._lay(address.tolist())
 
     def _free(self, stuck: int) -> None:
-        """Find a place for one chain, undoing choices until all that was alive with it has one."""
-        lower, upper = self.chains.buffers[stuck].lower, self.chains.buffers[stuck].upper
+        """Find a place for one slot, undoing choices until all that was alive with it has one."""
+        lower, upper = self.slots.buffers[stuck].lower, self.slots.buffers[stuck].upper
         while not self._fit(self._stuck_within(lower, upper)):
             remaining = self._stuck_within(lower, upper)
             if self.left <= 0:
@@ -129,7 +129,7 @@ class Repair:
                 self._undo_or_stack(own[:1], at)
 
     def _free_quickly(self, stuck: Sequence[int]) -> None:
-        """Undo what is cheapest for one chain, or one choice of each: changing over takes as long as all else."""
+        """Undo what is cheapest for one slot, or one choice of each: changing over takes as long as all else."""
         firsts: list[Choice] = []
         for at in stuck:
             own = self._own_choices(at)
@@ -146,13 +146,13 @@ class Repair:
         self._adopt(self.form.without(*choices))
 
     def _own_choices(self, number: int) -> list[Choice]:
-        """What can be undone of a chain itself, takeovers aside, cheapest first."""
-        mine = np.zeros(len(self.chains.buffers), dtype=np.bool_)
+        """What can be undone of a slot itself, takeovers aside, cheapest first."""
+        mine = np.zeros(len(self.slots.buffers), dtype=np.bool_)
         mine[number] = True
         return [choice for choice in self._choices(number, mine) if choice.takeover < 0]
 
     def _undo_or_stack(self, choices: Sequence[Choice], at: int) -> None:
-        """Undo choices; without any, whatever is kept around a chain, and if nothing is, lay its step out anew."""
+        """Undo choices; without any, whatever is kept around a slot, and if nothing is, lay its step out anew."""
         around = [] if choices else self._choices(at, self._alive_with(at))
         # Each takeover fits alone at its step, two at one step might not: they go last, one at a time.
         choices = choices or [choice for choice in around if choice.takeover < 0] or around[:1]
@@ -166,12 +166,12 @@ class Repair:
         self._address[alive] = top - self._size[alive]
 
     def _clear(self, at: int, room: _Room) -> bool:
-        """Put a chain into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""
+        """Put a slot into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""
         before = self._address.copy()
-        mine = self.chains.buffers[at]
+        mine = self.slots.buffers[at]
         self._address[at] = room.address
         leaving: list[Choice] = []
-        for number in sorted(room.chains, key=lambda number: (-self._size[number], number)):
+        for number in sorted(room.slots, key=lambda number: (-self._size[number], number)):
             gaps = self._free_gaps(number)
             if gaps:
                 self._address[number] = gaps[0][0]
@@ -187,12 +187,12 @@ class Repair:
         return True
 
     def _rooms(self, stuck: int, most_bytes: float) -> list[_Room]:
-        """Addresses where a chain fits once others have moved or left, cheapest first; none dearer than so much."""
-        mine = self.chains.buffers[stuck]
+        """Addresses where a slot fits once others have moved or left, cheapest first; none dearer than so much."""
+        mine = self.slots.buffers[stuck]
         alive = np.flatnonzero(self._alive_with(stuck) & (self._address >= 0))
         low, high = self._address[alive], self._address[alive] + self._size[alive]
         costs = [self._cost_of_leaving(k, mine.lower, mine.upper) for k in alive.tolist()]
-        # Where a chain could lie instead is looked up only for those that leave too dear.
+        # Where a slot could lie instead is looked up only for those that leave too dear.
         gaps: dict[int, list[tuple[int, int]]] = {}
         found = []
         for begin in np.unique(np.concatenate([[0], high, (low - mine.size).clip(0)])).tolist():
@@ -207,7 +207,7 @@ class Repair:
                 k = int(alive[i])
                 if costs[i] and k not in gaps:
                     gaps[k] = self._free_gaps(k)
-                size = self.chains.buffers[k].size
+                size = self.slots.buffers[k].size
                 if costs[i] and not any(
                     min(top, begin) - bottom >= size or top - max(bottom, end) >= size for bottom, top in gaps[k]
                 ):
@@ -215,10 +215,10 @@ class Repair:
             if cost <= most_bytes and cost < math.inf:
                 found.append(_Room(cost, begin, tuple(int(alive[i]) for i in inside)))
         self.left -= UNITS_PER_ROOM * (len(alive) + len(gaps))
-        return sorted(found, key=lambda room: (room.cost_bytes, len(room.chains), room.address))
+        return sorted(found, key=lambda room: (room.cost_bytes, len(room.slots), room.address))
 
     def _free_gaps(self, number: int) -> list[tuple[int, int]]:
-        """Address ranges in which a chain could lie: no other one touches them while it is alive."""
+        """Address ranges in which a slot could lie: no other one touches them while it is alive."""
         others = self._alive_with(number) & (self._address >= 0)
         others[number] = False
         low = self._address[others]
@@ -233,9 +233,9 @@ class Repair:
         return math.inf if choices is None else sum(choice.cost_bytes for choice in choices)
 
     def _ways_out(self, number: int, lower: int, upper: int) -> list[Choice] | None:
-        """What to undo so that a chain is not there in ``[lower, upper)``; None if it must be."""
+        """What to undo so that a slot is not there in ``[lower, upper)``; None if it must be."""
         found = []
-        for i in self.chains.members[number]:
+        for i in self.slots.members[number]:
             r = self.decisions.residencies[i]
             if r.start < upper and r.end > lower:
                 choice = leave(self.problem, self.form, r, max(r.start, lower), min(r.end, upper))
@@ -273,18 +273,18 @@ class Repair:
         return found
 
     def _alive_with(self, number: int) -> NDArray[np.bool_]:
-        """Chains alive at some step at which a chain is, itself among them."""
+        """Slots alive at some step at which a slot is, itself among them."""
         alive: NDArray[np.bool_] = (self._lower < self._upper[number]) & (self._upper > self._lower[number])
         return alive
 
-    def _choices(self, at: int, chains: NDArray[np.bool_]) -> list[Choice]:
-        """What can be undone of some chains while one of them is alive, cheapest first."""
-        place = Place(int(self._lower[at]), int(self._upper[at]), set(np.flatnonzero(chains).tolist()))
-        return undoable(self.problem, self.form, self.decisions, self.chains, place, self._occupancy)
+    def _choices(self, at: int, slots: NDArray[np.bool_]) -> list[Choice]:
+        """What can be undone of some slots while one of them is alive, cheapest first."""
+        place = Place(int(self._lower[at]), int(self._upper[at]), set(np.flatnonzero(slots).tolist()))
+        return undoable(self.problem, self.form, self.decisions, self.slots, place, self._occupancy)
 
     def _fit(self, stuck: Sequence[int]) -> bool:
-        """Give chains addresses, moving what lies nearby; say whether all of them found one."""
-        buffers = self.chains.buffers
+        """Give slots addresses, moving what lies nearby; say whether all of them found one."""
+        buffers = self.slots.buffers
         shares = TRIES * max(1, int((self._address < 0).sum()))
         for k in sorted(stuck, key=lambda k: (-self._size[k], k)):
             self._address[k] = next((low for low, _ in self._free_gaps(k)), -1)
@@ -321,20 +321,20 @@ class Repair:
         return True
 
     def _adopt(self, form: GapForm) -> None:
-        """Go over to other choices; chains that occupy no more than before stay where they are."""
+        """Go over to other choices; slots that occupy no more than before stay where they are."""
         old: dict[int, list[tuple[int, int, bool, int]]] = {}
-        for number, chain in enumerate(self.chains.members):
-            for i in chain:
+        for number, slot in enumerate(self.slots.members):
+            for i in slot:
                 r = self.decisions.residencies[i]
                 old.setdefault(r.tensor, []).append((r.start, r.end, r.in_place_of is None, int(self._address[number])))
         self.form = form
         self.decisions = form.decisions(self.problem)
-        self.chains = chains_of(self.problem, self.decisions)
-        self.left -= UNITS_PER_BUFFER * len(self.chains.buffers)
+        self.slots = slots_of(self.problem, self.decisions)
+        self.left -= UNITS_PER_BUFFER * len(self.slots.buffers)
         addresses = []
-        for chain in self.chains.members:
+        for slot in self.slots.members:
             places = set()
-            for i in chain:
+            for i in slot:
                 r = self.decisions.residencies[i]
                 # A result that was written in place has its operand's address: it cannot lie there beside it.
                 places.add(next(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import gcd, lcm
 from typing import TYPE_CHECKING
 
+from cosma.cp_sat import new_solver, solve, work_done
 from cosma.errors import SolverUnavailableError
 from cosma.packing.buffers import parts_of
 from cosma.packing.sections import walls_of
@@ -99,18 +100,15 @@ def solve_cpsat(
     model.add_no_overlap_2d(times, spans)
     if minimise:
         model.minimize(height)
-    solver = cp_model.CpSolver()
-    solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = seed & 0x7FFFFFFF
+    solver = new_solver(
+        seed=seed,
+        work_limit=None if work_limit_ms is None else work_limit_ms / 1000,
+        time_limit_s=None if deadline is None else max(0.01, deadline - time.monotonic()),
+    )
     solver.parameters.use_timetabling_in_no_overlap_2d = True
     solver.parameters.use_energetic_reasoning_in_no_overlap_2d = True
-    if work_limit_ms is not None:
-        solver.parameters.max_deterministic_time = work_limit_ms / 1000
-    if deadline is not None:
-        solver.parameters.max_time_in_seconds = max(0.01, deadline - time.monotonic())
-    status = solver.solve(model)
-    work = int(solver.response_proto.deterministic_time * 1000)
+    status, _ = solve(solver, model)
+    work = int(work_done(solver) * 1000)
     if status == cp_model.INFEASIBLE:
         return CpSatAnswer(None, True, False, capacity + 1, work)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):

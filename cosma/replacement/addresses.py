@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.lowering import chains_of, try_realise
+from cosma.lowering import slots_of, try_realise
 from cosma.packing import PackingStatus, pack
 from cosma.problem import touches_of
 from cosma.replacement.parameters import ReplacementParameters
@@ -111,13 +111,13 @@ def conflicting(
     problem: Problem, decisions: Decisions, *, work_limit: int = DEFAULTS.packing_units
 ) -> tuple[Residency, ...] | None:
     """Residencies that no packing can hold together; None if the packing engine could not tell."""
-    chains = chains_of(problem, decisions)
+    slots = slots_of(problem, decisions)
     result = pack(
-        chains.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment, work_limit=work_limit
+        slots.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment, work_limit=work_limit
     )
     if result.status is not PackingStatus.INFEASIBLE or not result.conflict:
         return None
-    members = sorted(i for number in result.conflict for i in chains.members[int(number)])
+    members = sorted(i for number in result.conflict for i in slots.members[int(number)])
     return tuple(decisions.residencies[i] for i in members)
 
 

@@ -1,9 +1,9 @@
 """Compiled annealing over orders (numba).
 
-Every move of annealing reorders a stretch ``[low, high]`` of the order and keeps it topological:
+Every move of annealing reorders a range ``[low, high]`` of the order and keeps it topological:
 
-* *hoist*: an operator moves to ``low`` and takes along whatever it depends on inside the stretch;
-* *sink*: an operator moves to ``high`` and takes along whatever depends on it inside the stretch;
+* *hoist*: an operator moves to ``low`` and takes along whatever it depends on inside the range;
+* *sink*: an operator moves to ``high`` and takes along whatever depends on it inside the range;
 * *shift*: a block of operators that run one after the other, often a single one, moves anywhere between its last
   predecessor and its first successor.
 """
@@ -267,7 +267,7 @@ def anneal(
     scale
         Bytes that one byte-step of live bytes above the capacity counts.
     reach
-        How many steps before a changed stretch the replay may start to reconsider what was given up there.
+        How many steps before a changed range the replay may start to reconsider what was given up there.
     moves
         Shares of shift, and of shift and hoist, among the moves; the rest sinks. Share of shifts that take a block of
         several operators.

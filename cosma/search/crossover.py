@@ -1,8 +1,8 @@
-"""Crossover of orders: where two orders have run the same operators so far, the stretches between are exchanged.
+"""Crossover of orders: where two orders have run the same operators so far, the ranges between are exchanged.
 
 Walks over the same network find good orders for different parts of it. Between two steps at which two orders have run
-the same set of operators, either one's stretch is a valid continuation for the other, so what one walk found there
-can be tried in the other alone: with ``k`` such stretches, two orders hold ``2**k``.
+the same set of operators, either one's range is a valid continuation for the other, so what one walk found there
+can be tried in the other alone: with ``k`` such ranges, two orders hold ``2**k``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.search.chain import RULES, Chain
+from cosma.search.annealer import RULES, Annealer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cosma.evaluation.tape import Tape
 
 
-def differing_stretches(order: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Shortest stretches ``[first, beyond)`` in which two orders run the same operators, but not in the same order.
+def differing_ranges(order: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Shortest ranges ``[first, beyond)`` in which two orders run the same operators, but not in the same order.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def differing_stretches(order: NDArray[np.int32], other: NDArray[np.int32]) -> l
 
 
 class Elite:
-    """The best order known by one rule of replacement, pieced together from what every chain finds.
+    """The best order known by one rule of replacement, pieced together from what every annealer finds.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ class Elite:
     order
         Topological order of search operators to begin with.
     patience
-        Power of the waiting time in the rule's score, as one of the chains goes by.
+        Power of the waiting time in the rule's score, as one of the annealers goes by.
     """
 
     def __init__(self, net: Network, order: NDArray[np.int32], *, patience: float) -> None:
-        rule = [chains for chains, _, _ in RULES].index(patience)
-        self._judge = Chain(net, order, seed=0, rank=0, rule=rule)
+        rule = [annealers for annealers, _, _ in RULES].index(patience)
+        self._judge = Annealer(net, order, seed=0, rank=0, rule=rule)
 
     @property
     def cost(self) -> int:
@@ -69,18 +69,18 @@ class Elite:
         """The order."""
         return self._judge.best_order()
 
-    def learn(self, chain: Chain) -> int:
-        """Take from a chain's order whatever makes this one better; returns the steps simulated.
+    def learn(self, annealer: Annealer) -> int:
+        """Take from a annealer's order whatever makes this one better; returns the steps simulated.
 
-        Stretches that are cheaper in the chain's order are tried one by one, and the chain's best order as a whole.
+        Ranges that are cheaper in the annealer's order are tried one by one, then the annealer's best order.
         """
         simulated = 0
-        if chain.best_cost < self.cost:
-            simulated += self._try(chain.best_order())
-        tape, known = chain.tape, self._judge.tape
+        if annealer.best_cost < self.cost:
+            simulated += self._try(annealer.best_order())
+        tape, known = annealer.tape, self._judge.tape
         theirs, ours = _prefix_sums(tape), _prefix_sums(known)
         order = tape.order.copy()
-        for first, beyond in differing_stretches(self.order, order):
+        for first, beyond in differing_ranges(self.order, order):
             if tuple(theirs[:, beyond] - theirs[:, first]) < tuple(ours[:, beyond] - ours[:, first]):
                 trial = self.order
                 trial[first:beyond] = order[first:beyond]

@@ -2,7 +2,7 @@
 
 An order is cut into parts of a few operators. A cut behind an operator that is comparable (ancestor or descendant)
 with all others is *exact*: every order passes through it, so dynamic programming over what may lie in the scratchpad
-there loses nothing. Longer stretches without such an operator are cut where the fewest bytes are live; these
+there loses nothing. Longer subproblems without such an operator are cut where the fewest bytes are live; these
 cuts are heuristic, because another order might interleave what lies on both sides.
 """
 
@@ -22,7 +22,7 @@ from cosma.problem.rules import may_stream_anything
 from cosma.replacement.parameters import ReplacementParameters
 from cosma.search.parameters import DivideParameters
 from cosma.search.searcher import Searcher
-from cosma.search.window import Stretch, Unsolved, needed_after, solve_stretch
+from cosma.search.window import Subproblem, Unsolved, needed_after, solve_subproblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,8 +190,8 @@ def _advance(
     for state in states:
         ends: Iterator[Mapping[int, bool] | None] = _ends(net, crossing) if enumerate_ends else iter((None,))
         for held_after in ends:
-            stretch = Stretch(tuple(base[begin:end]), dict(state.held), after, held_after)
-            result = solve_stretch(net, stretch, work_limit=work, seed=seed)
+            subproblem = Subproblem(tuple(base[begin:end]), dict(state.held), after, held_after)
+            result = solve_subproblem(net, subproblem, work_limit=work, seed=seed)
             if result is Unsolved.NONE_EXISTS:
                 continue
             if isinstance(result, Unsolved):

@@ -1,4 +1,4 @@
-"""Large-neighbourhood search: stretches of the best order where bytes are paid, solved again exactly."""
+"""Large-neighbourhood search: subproblems of the best order where bytes are paid, solved again exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cosma.evaluation.evaluate import new_tape
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
 from cosma.problem.rules import may_stream_anything
-from cosma.search.window import Stretch, StretchResult, needed_after, solve_stretch
+from cosma.search.window import Subproblem, SubproblemResult, needed_after, solve_subproblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Neighbourhood:
-    """Solves stretches of an order again, keeping what lies in the scratchpad before and after.
+    """Solves subproblems of an order again, keeping what lies in the scratchpad before and after.
 
     Under ``streamable`` it works on single operators: what is inside a chain may then be streamed.
 
@@ -28,22 +28,22 @@ class Neighbourhood:
     problem
         The instance.
     seed
-        Seed of the choice of stretches and of the solver.
-    stretch_operators
-        Operators in a stretch; chains count once where they are contracted.
+        Seed of the choice of subproblems and of the solver.
+    subproblem_operators
+        Operators in a subproblem; chains count once where they are contracted.
     """
 
-    def __init__(self, problem: Problem, *, seed: int, stretch_operators: int) -> None:
+    def __init__(self, problem: Problem, *, seed: int, subproblem_operators: int) -> None:
         self.contraction = build_network(problem, contract=not may_stream_anything(problem))
         self.seed = seed
-        self.stretch_operators = stretch_operators
+        self.subproblem_operators = subproblem_operators
         self.tried: set[tuple[int, ...]] = set()
         self._rng = np.random.default_rng([seed, 0x57E7])
 
     def improve(self, order: Sequence[int], work_limit: float) -> tuple[int, ...] | None:
-        """Pick a stretch by the bytes paid there and solve it; returns a better order of operators, if it found one.
+        """Pick a subproblem by the bytes paid there and solve it; returns a better order of operators, if it found one.
 
-        Better means cheaper in the stretch with all the rest unchanged, as exact replacement can have it; the greedy
+        Better means cheaper in the subproblem with all the rest unchanged, as exact replacement can have it; the greedy
         rule may not see it.
         """
         net = self.contraction.network
@@ -54,9 +54,9 @@ class Neighbourhood:
         if int(tape.stride[0]) != 1 or len(contracted) < 2 or paid[-1] == 0:
             return None
         centre = int(np.searchsorted(paid, self._rng.integers(0, paid[-1]), side="right"))
-        offset = int(self._rng.integers(0, self.stretch_operators))
-        begin = max(0, min(centre - offset, len(contracted) - self.stretch_operators))
-        end = min(len(contracted), begin + self.stretch_operators)
+        offset = int(self._rng.integers(0, self.subproblem_operators))
+        begin = max(0, min(centre - offset, len(contracted) - self.subproblem_operators))
+        end = min(len(contracted), begin + self.subproblem_operators)
         operators = tuple(contracted[begin:end].tolist())
         if operators in self.tried:
             return None
@@ -65,14 +65,14 @@ class Neighbourhood:
         ceiling = int(tape.step_cost[begin:end].sum())
         held = _held(tape.row[begin], int(tape.count[begin]))
         held_after = _held(tape.row[end], int(tape.count[end])) if end < len(contracted) else {}
-        result = solve_stretch(
+        result = solve_subproblem(
             net,
-            Stretch(operators, held, after, held_after),
+            Subproblem(operators, held, after, held_after),
             work_limit=work_limit,
             seed=self.seed,
             ceiling=ceiling,
         )
-        if not isinstance(result, StretchResult):
+        if not isinstance(result, SubproblemResult):
             return None
         contracted[begin:end] = result.order
         return self.contraction.expand(contracted.tolist())

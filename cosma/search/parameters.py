@@ -6,41 +6,41 @@ from cosma.parameters import Count, Factor, NominalSeconds, Parameters, Positive
 
 
 class SearchParameters(Parameters, frozen=True):
-    """How annealing, replacement and exact stretches take turns.
+    """How annealing, replacement and exact subproblems take turns.
 
     Attributes
     ----------
     steps_per_second
         Steps simulated in a nominal second, on two cores of the reference machine. [not measured]
     slice_steps
-        Steps that a chain simulates between two looks at whether to stop. [not measured]
+        Steps that an annealer simulates between two looks at whether to stop. [not measured]
     first_round_steps_per_operator
-        Steps per operator that each chain simulates in the first round; later rounds double them. [not measured]
+        Steps per operator that each annealer simulates in the first round; later rounds double them. [not measured]
     most_first_round_steps
-        Steps of a chain in the first round, at most. [not measured]
+        Steps of an annealer in the first round, at most. [not measured]
     most_slices
-        Slices of a chain in one round, at most. [not measured]
+        Slices of an annealer in one round, at most. [not measured]
     refined_per_round
         Orders that get their best replacement after each round. [not measured]
     refining_work
         Work limit of one replacement. [not measured]
     refining_work_per_term
         Work counted per term of a replacement program. [not measured]
-    stretches_per_round
-        Stretches solved exactly after each round. [not measured]
-    stretch_work
-        Work limit of one stretch. [not measured]
-    stretch_operators
-        Operators in a stretch; a contracted chain counts once. [not measured]
-    most_operators_for_stretches
-        Operators above which no stretch is solved: one is too small a part to matter. [not measured]
+    subproblems_per_round
+        Subproblemes solved exactly after each round. [not measured]
+    subproblem_work
+        Work limit of one subproblem. [not measured]
+    subproblem_operators
+        Operators in a subproblem; a contracted chain counts once. [not measured]
+    most_operators_for_subproblems
+        Operators above which no subproblem is solved: one is too small a part to matter. [not measured]
     operators_per_collected_slice
         Decisions are made of the best order after every slice, and less often in proportion to so many operators.
         [not measured]
     most_operators_for_whole_walks
-        Search operators above which chains share one order out among themselves. [not measured]
+        Search operators above which annealers share one order out among themselves. [not measured]
     shared_round_steps_per_operator
-        Steps per operator of one round then, all chains together. [not measured]
+        Steps per operator of one round then, all annealers together. [not measured]
     shared_heat_start, shared_heat_end
         Temperatures of the rounds after the first then, in units of the typical tensor. [not measured]
     """
@@ -53,10 +53,10 @@ class SearchParameters(Parameters, frozen=True):
     refined_per_round: Count = 2
     refining_work: NominalSeconds = 0.4
     refining_work_per_term: NominalSeconds = 5e-6
-    stretches_per_round: Count = 3
-    stretch_work: NominalSeconds = 0.1
-    stretch_operators: Positive = 14
-    most_operators_for_stretches: Count = 5_000
+    subproblems_per_round: Count = 3
+    subproblem_work: NominalSeconds = 0.1
+    subproblem_operators: Positive = 14
+    most_operators_for_subproblems: Count = 5_000
     operators_per_collected_slice: Positive = 500
     most_operators_for_whole_walks: Count = 3_000
     shared_round_steps_per_operator: Positive = 400

@@ -1,11 +1,11 @@
-"""A population of annealing chains that work on whole orders, with what they have found together."""
+"""A population of annealing annealers that work on whole orders, with what they have found together."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cosma.parallel import run_all
-from cosma.search.chain import HOT, MILD, PATIENCES, Chain
+from cosma.search.annealer import HOT, MILD, PATIENCES, Annealer
 from cosma.search.crossover import Elite
 
 if TYPE_CHECKING:
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from cosma.evaluation.network import Network
 
-#: Annealing chains. Their number is fixed, so that results do not depend on the number of cores.
-CHAINS = 4
+#: Annealing annealers. Their number is fixed, so that results do not depend on the number of cores.
+ANNEALERS = 4
 
 
 class Population:
-    """Chains, and for each rule of replacement the best order pieced together from what they find.
+    """Annealers, and for each rule of replacement the best order pieced together from what they find.
 
-    In every round, half of the chains go on from the best order at mild heat, and the others begin so hot that they
+    In every round, half of the annealers go on from the best order at mild heat, and the others begin so hot that they
     forget where. The halves change places from round to round: what is found afresh is pieced together with what was
     known.
 
@@ -34,37 +34,37 @@ class Population:
     net
         Instance.
     starts
-        Topological orders to begin from; chains take them in turn.
+        Topological orders to begin from; annealers take them in turn.
     seed
         Seed of the random numbers.
     """
 
     def __init__(self, net: Network, starts: Sequence[NDArray[np.int32]], *, seed: int) -> None:
         self._starts = starts
-        self._chains = [Chain(net, starts[c % len(starts)], seed=seed, rank=c) for c in range(CHAINS)]
+        self._annealers = [Annealer(net, starts[c % len(starts)], seed=seed, rank=c) for c in range(ANNEALERS)]
         self._elites = {patience: Elite(net, starts[0], patience=patience) for patience in PATIENCES}
         self._adopted: list[tuple[int, NDArray[np.int32]]] = []
 
     def begin_round(self, number: int) -> None:
-        """Give every chain its start and its heat."""
+        """Give every annealer its start and its heat."""
         self._adopted = [self.best()]
         _, best = self._adopted[0]
-        for c, chain in enumerate(self._chains):
+        for c, annealer in enumerate(self._annealers):
             if (number + c) % 2:
-                chain.heat = MILD
-                chain.restart(best)
+                annealer.heat = MILD
+                annealer.restart(best)
             else:
-                chain.heat = HOT
-                chain.restart(self._starts[(number * CHAINS + c) % len(self._starts)])
+                annealer.heat = HOT
+                annealer.restart(self._starts[(number * ANNEALERS + c) % len(self._starts)])
 
     def run(self, steps: int, begin: float, end: float) -> int:
-        """Let every chain simulate so many steps between two shares of the round, and learn from each other.
+        """Let every annealer simulate so many steps between two shares of the round, and learn from each other.
 
         Returns the steps simulated in all.
         """
-        run_all([lambda chain=chain: chain.run(steps, begin, end) for chain in self._chains])  # type: ignore[misc]
-        learnt = sum(elite.learn(chain) for elite in self._elites.values() for chain in self._chains)
-        return CHAINS * steps + learnt
+        run_all([lambda annealer=annealer: annealer.run(steps, begin, end) for annealer in self._annealers])  # type: ignore[misc]
+        learnt = sum(elite.learn(annealer) for elite in self._elites.values() for annealer in self._annealers)
+        return ANNEALERS * steps + learnt
 
     def adopt(self, cost: int, order: NDArray[np.int32]) -> None:
         """Take note of an order found elsewhere, if it is the best."""
@@ -74,10 +74,10 @@ class Population:
     def found(self) -> list[tuple[int, NDArray[np.int32]]]:
         """Costs and orders known, the cheapest first.
 
-        A chain carries decisions over from order to order: its best may cost less than the rule alone would.
+        A annealer carries decisions over from order to order: its best may cost less than the rule alone would.
         """
         found = [(elite.cost, elite.order) for elite in self._elites.values()]
-        found += [(chain.best_cost, chain.best_order()) for chain in self._chains]
+        found += [(annealer.best_cost, annealer.best_order()) for annealer in self._annealers]
         return sorted([*found, *self._adopted], key=lambda pair: pair[0])
 
     def best(self) -> tuple[int, NDArray[np.int32]]:

@@ -1,8 +1,8 @@
-"""Annealing for long orders: chains work on ranges of one order that do not overlap, and what they find is joined.
+"""Annealing for long orders: annealers work on ranges of one order that do not overlap, and what they find is joined.
 
-Chains that each anneal the whole order repeat one another's work; that pays where there is work enough for every
-operator many times over. Beyond some thousands of operators it is better spent once: each chain reorders the steps of
-its own range, the orders of all ranges are joined, and the next round moves the borders.
+Annealers that each anneal the whole order repeat one another's work; that pays where there is work enough for every
+operator many times over. Beyond some thousands of operators it is better spent once: each annealer reorders the steps
+of its own range, the orders of all ranges are joined, and the next round moves the borders.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.parallel import run_all
-from cosma.search.chain import Chain, Heat
+from cosma.search.annealer import Annealer, Heat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Ranges:
-    """Chains side by side along one order.
+    """Annealers side by side along one order.
 
     Parameters
     ----------
@@ -32,31 +32,31 @@ class Ranges:
     seed
         Seed of the random numbers.
     count
-        How many chains. They all go by the first rule, so that their costs mean the same.
+        How many annealers. They all go by the first rule, so that their costs mean the same.
     """
 
     def __init__(self, net: Network, order: NDArray[np.int32], *, seed: int, count: int) -> None:
         self.steps = len(order)
-        self.chains = [Chain(net, order, seed=seed, rank=rank, rule=0) for rank in range(count)]
-        self._judge = Chain(net, order, seed=seed, rank=count, rule=0)
+        self.annealers = [Annealer(net, order, seed=seed, rank=rank, rule=0) for rank in range(count)]
+        self._judge = Annealer(net, order, seed=seed, rank=count, rule=0)
 
     def begin_round(self, number: int, order: NDArray[np.int32], heat: Heat) -> None:
-        """Divide an order among the chains; in every other round the borders lie half a range earlier."""
-        count, back = len(self.chains), number % 2 / 2
+        """Divide an order among the annealers; in every other round the borders lie half a range earlier."""
+        count, back = len(self.annealers), number % 2 / 2
         inner = [round(self.steps * (k - back) / count) for k in range(1, count)]
         cuts = [0, *inner, self.steps]
-        for chain, first, beyond in zip(self.chains, cuts, cuts[1:], strict=False):
-            chain.restart(order)
-            chain.span = (first, beyond)
-            chain.heat = heat
+        for annealer, first, beyond in zip(self.annealers, cuts, cuts[1:], strict=False):
+            annealer.restart(order)
+            annealer.span = (first, beyond)
+            annealer.heat = heat
 
     def run(self, steps: int, begin: float, end: float) -> int:
-        """Let every chain simulate so many steps between two shares of the round; returns how many in all."""
-        run_all([lambda chain=chain: chain.run(steps, begin, end) for chain in self.chains])  # type: ignore[misc]
-        return steps * len(self.chains)
+        """Let every annealer simulate so many steps between two shares of the round; returns how many in all."""
+        run_all([lambda annealer=annealer: annealer.run(steps, begin, end) for annealer in self.annealers])  # type: ignore[misc]
+        return steps * len(self.annealers)
 
     def joined(self) -> tuple[NDArray[np.int32], int]:
         """The best order of each range, joined, and its cost in bytes without the problem's constant."""
-        order = np.concatenate([chain.best_order()[slice(*chain.span)] for chain in self.chains])
+        order = np.concatenate([annealer.best_order()[slice(*annealer.span)] for annealer in self.annealers])
         self._judge.restart(order)
         return order, self._judge.best_cost

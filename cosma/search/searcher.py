@@ -1,4 +1,4 @@
-"""Search over orders and residency: annealing chains in rounds, resumable and reproducible."""
+"""Search over orders and residency: annealers in rounds, resumable and reproducible."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
 from cosma.problem import Decisions, noncompulsory_bytes
 from cosma.replacement.parameters import ReplacementParameters
-from cosma.search.chain import MILD, PATIENCES, Heat
+from cosma.search.annealer import MILD, PATIENCES, Heat
 from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.parameters import SearchParameters
-from cosma.search.population import CHAINS, Population
+from cosma.search.population import ANNEALERS, Population
 from cosma.search.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Searcher:
         return SearchOutcome(self._best, self._best_bytes, self._work_done, self._exhausted or self._met())
 
     def offer(self, start: Start) -> None:
-        """Tell the search of an order or of decisions found elsewhere; chains go on from the best ones known."""
+        """Tell the search of an order or of decisions found elsewhere; annealers go on from the best ones known."""
         decisions = start if isinstance(start, Decisions) else None
         order = start.order if isinstance(start, Decisions) else start
         if decisions is not None:
@@ -185,7 +185,7 @@ class Searcher:
         else:
             self._orders.append((traffic_bytes, contracted.copy()))
         self._orders.sort(key=lambda pair: pair[0])
-        del self._orders[4 * CHAINS :]
+        del self._orders[4 * ANNEALERS :]
 
     def _met(self) -> bool:
         bound = self._lower_bound() if callable(self._lower_bound) else self._lower_bound
@@ -226,7 +226,7 @@ class Searcher:
         return self.outcome
 
     def _collect(self) -> None:
-        """Turn the best order that any chain knows into decisions, if it may beat the best ones."""
+        """Turn the best order that any annealer knows into decisions, if it may beat the best ones."""
         if self._ranges is not None:
             self._join()
         elif self._population is not None:
@@ -249,14 +249,16 @@ class Searcher:
             self.parameters.first_round_steps_per_operator * len(self._contraction.members),
         )
         slices = max(1, steps // self.parameters.slice_steps)
-        neighbourhood = Neighbourhood(self.problem, seed=self.seed, stretch_operators=self.parameters.stretch_operators)
+        neighbourhood = Neighbourhood(
+            self.problem, seed=self.seed, subproblem_operators=self.parameters.subproblem_operators
+        )
         self._population = population = Population(net, [order for _, order in self._orders], seed=self.seed)
         for round_number in range(1_000_000):
             population.begin_round(round_number)
             yield from self._cool(population, slices)
             for _, order in population.found()[: self.parameters.refined_per_round]:
                 yield from self._refine(order)
-            yield from self._solve_stretches(population, neighbourhood)
+            yield from self._solve_subproblems(population, neighbourhood)
             slices = max(slices, min(self.parameters.most_slices, slices * 2))
 
     def _cool(self, population: Population, slices: int) -> Generator[float, None, None]:
@@ -275,17 +277,17 @@ class Searcher:
         left = int(
             (self._expected - self._work_done)
             * self.parameters.steps_per_second
-            / (CHAINS * self.parameters.slice_steps)
+            / (ANNEALERS * self.parameters.slice_steps)
         )
         return left if left > 0 else 1 << 30
 
     def _search_ranges(self) -> Generator[float, None, None]:
-        """Rounds of annealing along one long order, each chain on its own range; never ends."""
+        """Rounds of annealing along one long order, each annealer on its own range; never ends."""
         net = self._contraction.network
         best = self._orders[0][1]
-        self._ranges = Ranges(net, best, seed=self.seed, count=CHAINS)
+        self._ranges = Ranges(net, best, seed=self.seed, count=ANNEALERS)
         slices = max(
-            1, self.parameters.shared_round_steps_per_operator * len(best) // (CHAINS * self.parameters.slice_steps)
+            1, self.parameters.shared_round_steps_per_operator * len(best) // (ANNEALERS * self.parameters.slice_steps)
         )
         shared_heat = Heat(self.parameters.shared_heat_start, self.parameters.shared_heat_end)
         for round_number in range(1_000_000):
@@ -326,23 +328,23 @@ class Searcher:
         self._take(decisions, traffic)
         yield self.parameters.refining_work_per_term * terms + (0.0 if proven else self.parameters.refining_work)
 
-    def _solve_stretches(self, population: Population, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
-        """Solve a few stretches of the best order exactly; chains of later rounds start from what comes out."""
-        if self.problem.operator_count > self.parameters.most_operators_for_stretches:
+    def _solve_subproblems(self, population: Population, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
+        """Solve a few subproblems of the best order exactly; annealers of later rounds start from what comes out."""
+        if self.problem.operator_count > self.parameters.most_operators_for_subproblems:
             return
-        for _ in range(self.parameters.stretches_per_round):
+        for _ in range(self.parameters.subproblems_per_round):
             if self._met() or self._stop():
                 return
             _, best = population.best()
-            better = neighbourhood.improve(self._contraction.expand(best.tolist()), self.parameters.stretch_work)
-            yield self.parameters.stretch_work / 2
+            better = neighbourhood.improve(self._contraction.expand(best.tolist()), self.parameters.subproblem_work)
+            yield self.parameters.subproblem_work / 2
             if better is not None:
                 contracted = self._contraction.contract(better)
                 yield from self._refine(contracted)
                 population.adopt(self._take_order(contracted), contracted)
 
-    def _slice(self, chains: Population | Ranges, begin: float, end: float) -> float:
-        steps = chains.run(self.parameters.slice_steps, begin, end)
+    def _slice(self, annealers: Population | Ranges, begin: float, end: float) -> float:
+        steps = annealers.run(self.parameters.slice_steps, begin, end)
         self._slices_run += 1
         every = 1 + self.problem.operator_count // self.parameters.operators_per_collected_slice
         if self._ranges is None and self._slices_run % every == 0:

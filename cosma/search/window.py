@@ -1,7 +1,7 @@
-"""A stretch of an order solved exactly by CP-SAT: the order of its operators and what lies in the scratchpad.
+"""A subproblem of an order solved exactly by CP-SAT: the order of its operators and what lies in the scratchpad.
 
-Costs are counted as in the replay: what is off-chip before the stretch and still needed has its next read paid
-already; what is needed after it and off-chip then pays for that read. So costs of adjacent stretches add up.
+Costs are counted as in the replay: what is off-chip before the subproblem and still needed has its next read paid
+already; what is needed after it and off-chip then pays for that read. So costs of adjacent subproblems add up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from cosma.cp_sat import new_solver, solve
 from cosma.problem.precedence import ancestors, descendants
 
 if TYPE_CHECKING:
@@ -17,23 +18,23 @@ if TYPE_CHECKING:
 
     from cosma.evaluation.network import Network
 
-#: Deterministic seconds for one stretch.
+#: Deterministic seconds for one subproblem.
 DEFAULT_WORK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Subproblem:
     """What is to be solved.
 
     Attributes
     ----------
     operators
-        Search operators of the stretch, in a topological order. The stretch must be convex: no path leaves it and
+        Search operators of the subproblem, in a topological order. The subproblem must be convex: no path leaves it and
         comes back.
     held
         Tensors in the scratchpad before it -> whether they have an off-chip copy.
     needed_after
-        Tensors that an operator after the stretch reads.
+        Tensors that an operator after the subproblem reads.
     held_after
         Tensors that must be in the scratchpad after it -> whether they must have an off-chip copy then;
         None leaves that open, at the price of reading them again.
@@ -46,15 +47,15 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class StretchResult:
+class SubproblemResult:
     """The best found.
 
     Attributes
     ----------
     order
-        Operators of the stretch in order.
+        Operators of the subproblem in order.
     cost, bound
-        Bytes paid in the stretch, and what no way of running it goes below.
+        Bytes paid in the subproblem, and what no way of running it goes below.
     held
         Tensors in the scratchpad after it that are still needed -> whether they have an off-chip copy.
     """
@@ -66,12 +67,12 @@ class StretchResult:
 
     @property
     def proven(self) -> bool:
-        """Whether no way of running the stretch is cheaper."""
+        """Whether no way of running the subproblem is cheaper."""
         return self.cost == self.bound
 
 
 class Unsolved(Enum):
-    """Why a stretch has no result."""
+    """Why a subproblem has no result."""
 
     #: Nothing meets the conditions.
     NONE_EXISTS = "none exists"
@@ -79,16 +80,16 @@ class Unsolved(Enum):
     LIMIT = "work limit"
 
 
-def solve_stretch(
-    net: Network, stretch: Stretch, *, work_limit: float = DEFAULT_WORK, seed: int = 0, ceiling: int | None = None
-) -> StretchResult | Unsolved:
-    """Solve a stretch with CP-SAT; deterministic.
+def solve_subproblem(
+    net: Network, subproblem: Subproblem, *, work_limit: float = DEFAULT_WORK, seed: int = 0, ceiling: int | None = None
+) -> SubproblemResult | Unsolved:
+    """Solve a subproblem with CP-SAT; deterministic.
 
     Parameters
     ----------
     net
         The instance; under ``streamable`` its chains must not be contracted.
-    stretch
+    subproblem
         What is to be solved.
     work_limit
         Deterministic seconds.
@@ -99,23 +100,19 @@ def solve_stretch(
 
     Returns
     -------
-    StretchResult or Unsolved
+    SubproblemResult or Unsolved
         The best found, or why there is none.
     """
     from ortools.sat.python import cp_model
 
-    program = _Program(net, stretch)
+    program = _Program(net, subproblem)
     model = program.model
     if ceiling is not None:
         model.add(program.cost <= ceiling - 1)
     model.minimize(program.cost)
-    solver = cp_model.CpSolver()
-    solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = seed
-    solver.parameters.max_deterministic_time = work_limit
+    solver = new_solver(seed=seed, work_limit=work_limit)
     solver.parameters.linearization_level = 2
-    status = solver.solve(model)
+    status, _ = solve(solver, model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Unsolved.NONE_EXISTS if status == cp_model.INFEASIBLE else Unsolved.LIMIT
     return program.read(solver)
@@ -124,7 +121,7 @@ def solve_stretch(
 @dataclass(slots=True)
 class _Program:
     net: Network
-    stretch: Stretch
+    subproblem: Subproblem
     model: Any = field(init=False)
     cost: Any = field(init=False)
     at: dict[tuple[int, int], Any] = field(init=False, default_factory=dict)
@@ -146,7 +143,7 @@ class _Program:
 
     @property
     def steps(self) -> int:
-        return len(self.stretch.operators)
+        return len(self.subproblem.operators)
 
     def _row(self, start: Any, values: Any, i: int) -> list[int]:
         return [int(x) for x in values[start[i] : start[i + 1]]]
@@ -154,7 +151,7 @@ class _Program:
     def _positions(self) -> None:
         """One position per operator, inside the window that its ancestors and descendants leave."""
         net = self.net
-        place = {v: i for i, v in enumerate(self.stretch.operators)}
+        place = {v: i for i, v in enumerate(self.subproblem.operators)}
         above = [
             [place[u] for u in self._row(net.predecessor_start, net.predecessor, v) if u in place] for v in place
         ]
@@ -166,7 +163,7 @@ class _Program:
             self.model.add_exactly_one([x for (u, _), x in self.at.items() if u == v])
         for i in range(self.steps):
             self.model.add_exactly_one([x for (_, j), x in self.at.items() if j == i])
-        for v in self.stretch.operators:
+        for v in self.subproblem.operators:
             for u in self._row(net.predecessor_start, net.predecessor, v):
                 if u in place:
                     for i in range(self.steps):
@@ -178,63 +175,70 @@ class _Program:
 
     def _tensors(self) -> None:
         net = self.net
-        for v in self.stretch.operators:
+        for v in self.subproblem.operators:
             for t in self._row(net.result_start, net.result, v):
                 self.producer[t] = v
                 self.readers.setdefault(t, [])
             for t in self._row(net.operand_start, net.operand, v):
                 self.readers.setdefault(t, []).append(v)
-        for t in sorted(self.stretch.held):
+        for t in sorted(self.subproblem.held):
             self.readers.setdefault(t, [])
 
     def _residency(self) -> None:
-        """``inside[t, i]`` for steps ``-1 .. steps``: before, during and after the stretch."""
-        model, net, last = self.model, self.net, self.steps
-        streamable = bool(net.streamable[0])
+        """``inside[t, i]`` for steps ``-1 .. steps``: before, during and after the subproblem."""
         for t, readers in self.readers.items():
-            for i in range(-1, last + 1):
-                self.inside[t, i] = model.new_bool_var("")
-            model.add(self.inside[t, -1] == int(t in self.stretch.held))
-            after = self.stretch.held_after
+            for i in range(-1, self.steps + 1):
+                self.inside[t, i] = self.model.new_bool_var("")
+            self.model.add(self.inside[t, -1] == int(t in self.subproblem.held))
+            after = self.subproblem.held_after
             if after is not None:
-                model.add(self.inside[t, last] == int(t in after))
-            born = self.producer.get(t)
-            dirty = not net.clean[t] and not self.stretch.held.get(t, born is None)
-            if dirty:
-                self.stored[t] = model.new_bool_var("")
+                self.model.add(self.inside[t, self.steps] == int(t in after))
+            if not self.net.clean[t] and not self.subproblem.held.get(t, t not in self.producer):
+                self.stored[t] = self.model.new_bool_var("")
                 if after is not None and after.get(t, False):
-                    model.add(self.stored[t] == 1)
-            for i in range(last + 1):
-                birth = self.at.get((born, i), 0) if born is not None else 0
-                if born is not None:
-                    model.add(self.inside[t, i] <= self._by(born, i))
-                    if not streamable and i < last:
-                        model.add(self.inside[t, i] >= birth)
-                loaded = model.new_bool_var("")
-                model.add(loaded >= self.inside[t, i] - self.inside[t, i - 1] - birth)
-                self.read_again[t, i] = loaded
-                if dirty:
-                    model.add(self.stored[t] >= loaded)
-                    if streamable and i < last and born is not None:
-                        model.add(self.stored[t] >= birth - self.inside[t, i])
+                    self.model.add(self.stored[t] == 1)
+            for i in range(self.steps + 1):
+                self._step_of(t, i)
             for v in readers:
-                for i in range(last):
-                    if (v, i) not in self.at:
-                        continue
-                    if not streamable:
-                        model.add(self.inside[t, i] >= self.at[v, i])
-                        continue
-                    streamed = model.new_bool_var("")
-                    model.add(streamed >= self.at[v, i] - self.inside[t, i])
-                    self.read_again[t, last + 1 + i + self.steps * (v + 1)] = streamed
-                    if dirty:
-                        model.add(self.stored[t] >= streamed)
+                self._reads_of(t, v)
+
+    def _step_of(self, t: int, i: int) -> None:
+        """Birth and loads of a tensor at a step."""
+        model, born = self.model, self.producer.get(t)
+        streamable, ended = bool(self.net.streamable[0]), i == self.steps
+        birth = self.at.get((born, i), 0) if born is not None else 0
+        if born is not None:
+            model.add(self.inside[t, i] <= self._by(born, i))
+            if not streamable and not ended:
+                model.add(self.inside[t, i] >= birth)
+        loaded = model.new_bool_var("")
+        model.add(loaded >= self.inside[t, i] - self.inside[t, i - 1] - birth)
+        self.read_again[t, i] = loaded
+        if t in self.stored:
+            model.add(self.stored[t] >= loaded)
+            if streamable and not ended and born is not None:
+                model.add(self.stored[t] >= birth - self.inside[t, i])
+
+    def _reads_of(self, t: int, v: int) -> None:
+        """A tensor is inside, or streamed, where an operator reads it."""
+        model, last = self.model, self.steps
+        for i in range(last):
+            if (v, i) not in self.at:
+                continue
+            if not self.net.streamable[0]:
+                model.add(self.inside[t, i] >= self.at[v, i])
+                continue
+            streamed = model.new_bool_var("")
+            model.add(streamed >= self.at[v, i] - self.inside[t, i])
+            self.read_again[t, last + 1 + i + self.steps * (v + 1)] = streamed
+            if t in self.stored:
+                model.add(self.stored[t] >= streamed)
 
     def _capacity(self) -> None:
         net, model = self.net, self.model
         capacity = int(net.capacity[0])
         shared: dict[int, list[Any]] = {i: [] for i in range(self.steps)}
-        for v in self.stretch.operators:
+        for v in self.subproblem.operators:
             result = int(net.pair_result[v])
             if result < 0:
                 continue
@@ -266,9 +270,9 @@ class _Program:
                 terms.append(int(net.store[t]) * x)
         for t in self.readers:
             size = int(net.size[t])
-            after = t in self.stretch.needed_after
+            after = t in self.subproblem.needed_after
             unread = not self.readers[t] and not after
-            if t not in self.producer and t not in self.stretch.held:
+            if t not in self.producer and t not in self.subproblem.held:
                 terms.append(-size)  # the next read of what is off-chip before is paid already
             if after:
                 terms.append(size * (1 - self.inside[t, self.steps]))
@@ -281,18 +285,18 @@ class _Program:
                         self.model.add(self.stored[t] >= self.at[self.producer[t], i] - self.inside[t, i])
         self.cost = sum(terms)
 
-    def read(self, solver: Any) -> StretchResult:
+    def read(self, solver: Any) -> SubproblemResult:
         order = [0] * self.steps
         for (v, i), x in self.at.items():
             if solver.value(x):
                 order[i] = v
         held = {}
         for t in self.readers:
-            if t in self.stretch.needed_after and solver.value(self.inside[t, self.steps]):
+            if t in self.subproblem.needed_after and solver.value(self.inside[t, self.steps]):
                 held[t] = bool(solver.value(self.stored[t])) if t in self.stored else True
         cost = int(solver.value(self.cost)) if not isinstance(self.cost, int) else self.cost
         bound = min(cost, -int(-solver.best_objective_bound // 1))
-        return StretchResult(tuple(order), cost, bound, held)
+        return SubproblemResult(tuple(order), cost, bound, held)
 
 
 def needed_after(net: Network, order: Sequence[int], end: int) -> frozenset[int]:

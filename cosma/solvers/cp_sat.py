@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosma.cp_sat import new_solver, next_integer, solve, work_done
 from cosma.solvers.model import INFINITE
 from cosma.solvers.result import SolverResult, Status, Stop
 
@@ -16,36 +16,26 @@ if TYPE_CHECKING:
     from cosma.solvers.model import Model
     from cosma.solvers.request import Request
 
-_POLL_S = 0.05
 _LIMIT = 1 << 62
 
 
 def run(model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
     """Solve a model with CP-SAT; see :func:`cosma.solvers.solve`."""
-    from ortools.sat.python import cp_model
-
     program = to_cp_model(model)
     if request.warm_start is not None:
         hint = program.proto.solution_hint
         hint.vars.extend(range(model.variable_count))
         hint.values.extend(request.warm_start.tolist())
-    solver = cp_model.CpSolver()
-    solver.parameters.catch_sigint_signal = False  # Ctrl-C is ours: it must not lose the plan
+    solver = new_solver(
+        threads=request.profile.threads,
+        seed=request.profile.seed,
+        work_limit=request.work_limit,
+        time_limit_s=request.time_limit_s,
+    )
     lines: list[str] = []
     _set_parameters(solver, request, lines)
-    asked = threading.Event()
-    over = threading.Event()
-    watcher = None
-    if stop is not None:
-        watcher = threading.Thread(target=_watch, args=(solver, stop, asked, over), daemon=True)
-        watcher.start()
-    try:
-        status = solver.solve(program)
-    finally:
-        over.set()
-        if watcher is not None:
-            watcher.join()
-    return _read(model, request, solver, status, "\n".join(lines), asked.is_set())
+    status, interrupted = solve(solver, program, stop)
+    return _read(model, request, solver, status, "\n".join(lines), interrupted)
 
 
 def to_cp_model(model: Model) -> Any:
@@ -92,13 +82,7 @@ def _set_parameters(solver: Any, request: Request, lines: list[str]) -> None:
     from cosma.errors import InputError
 
     parameters = solver.parameters
-    parameters.num_workers = request.profile.threads
-    parameters.random_seed = request.profile.seed & 0x7FFFFFFF
     parameters.relative_gap_limit = request.profile.gap
-    if request.time_limit_s is not None:
-        parameters.max_time_in_seconds = request.time_limit_s
-    if request.work_limit is not None:
-        parameters.max_deterministic_time = request.work_limit
     if request.log:
         parameters.log_search_progress = True
         parameters.log_to_stdout = False
@@ -110,19 +94,11 @@ def _set_parameters(solver: Any, request: Request, lines: list[str]) -> None:
             raise InputError(f"solver profile {request.profile.name!r}: CP-SAT option {name!r}: {error}") from error
 
 
-def _watch(solver: Any, stop: Callable[[], bool], asked: threading.Event, over: threading.Event) -> None:
-    while not over.wait(_POLL_S):
-        if stop():
-            asked.set()
-            # A search that has not begun yet cannot be stopped, so ask until it is over.
-            solver.stop_search()
-
-
 def _read(model: Model, request: Request, solver: Any, status: Any, log: str, interrupted: bool) -> SolverResult:
     from ortools.sat.python import cp_model
 
     response = solver.response_proto
-    work = float(response.deterministic_time)
+    work = work_done(solver)
     if status == cp_model.INFEASIBLE:
         return SolverResult(Status.INFEASIBLE, Stop.PROOF, work=work, log=log)
     if status == cp_model.MODEL_INVALID:
@@ -140,7 +116,7 @@ def _read(model: Model, request: Request, solver: Any, status: Any, log: str, in
         # The scaled objective is a sum of integers: the next integer above the bound bounds it too.
         scaled = float(response.best_objective_bound)
         if abs(scaled) < 2**53:
-            bound = -int(-(scaled - 1e-6) // 1) * granule + model.offset
+            bound = next_integer(scaled) * granule + model.offset
     if status == cp_model.OPTIMAL:
         stopped = Stop.PROOF if bound is None or values is None or bound >= model.value(values) else Stop.GAP
     elif interrupted:

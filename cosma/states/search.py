@@ -19,34 +19,19 @@ has no copy yet), so that a cheaper state never owes more later. Three facts kee
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.problem.rules import arrival_bytes, departure_bytes, may_stream, store_bytes, streams_out_for_free
 from cosma.problem.symmetry import symmetries_of
 from cosma.states.charges import charges_of
+from cosma.states.moves import Moves, State
+from cosma.states.swap import Swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from cosma.problem import Problem
-    from cosma.problem.symmetry import Symmetry
-
-
-class State(NamedTuple):
-    """Cost so far, tensors inside, those of them with an off-chip copy, bytes used, how it came about.
-
-    ``operator`` is named as in ``parent``; after it ran, all was renamed by the swaps numbered ``renamed``, in turn.
-    """
-
-    cost: int
-    inside: int
-    copied: int
-    used: int
-    operator: int
-    parent: State | None
-    renamed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +87,8 @@ def search_states(
     symmetric
         Whether to look for branches that can trade places, and to treat states that differ by such a swap as one.
     """
-    swaps = [_Swap(symmetry) for symmetry in symmetries_of(problem)] if symmetric else []
+    swaps = [Swap(symmetry) for symmetry in symmetries_of(problem)] if symmetric else []
     return _Search(problem, ceiling_bytes, most_states, seed, stop, swaps).run()
-
-
-class _Swap:
-    """A symmetry in bit sets."""
-
-    def __init__(self, symmetry: Symmetry) -> None:
-        self.operators = symmetry.operators
-        self._rows = [
-            (sum(1 << x for x in moved), [(1 << x, 1 << y) for x, y in moved.items()])
-            for moved in (symmetry.operators, symmetry.tensors)
-        ]
-
-    def _renamed(self, mask: int, row: int) -> int:
-        moved, pairs = self._rows[row]
-        part = mask & moved
-        if part in (0, moved):
-            return mask
-        return (mask ^ part) | sum(y for x, y in pairs if part & x)
-
-    def of_operators(self, done: int) -> int:
-        """Rename a set of operators."""
-        return self._renamed(done, 0)
-
-    def of_tensors(self, tensors: int) -> int:
-        """Rename a set of tensors."""
-        return self._renamed(tensors, 1)
 
 
 class _LimitReachedError(Exception):
@@ -144,25 +103,16 @@ class _Search:
         most_states: int,
         seed: int,
         stop: Callable[[], bool] | None,
-        swaps: Sequence[_Swap],
+        swaps: Sequence[Swap],
     ) -> None:
         self.problem = problem
         self.constant = problem.constant_noncompulsory_bytes
         self.ceiling = None if ceiling is None else ceiling - self.constant
         self.most_states = most_states
         self.stop = stop
-        self.room = problem.capacity_bytes
-        self.size: list[int] = problem.size_bytes.tolist()
-        self.space: list[int] = problem.space_bytes.tolist()
         count = problem.operator_count
-        self.readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
-        self.operands = [[t for t in problem.operands_of(v).tolist() if self.size[t]] for v in range(count)]
-        self.results = [[t for t in problem.results_of(v).tolist() if self.size[t]] for v in range(count)]
-        self.operand_mask = [sum(1 << t for t in row) for row in self.operands]
-        self.pairs = [problem.pairs_of(v) for v in range(count)]
+        self.moves = Moves(problem)
         self.before = [sum(1 << u for u in problem.predecessors_of(v).tolist()) for v in range(count)]
-        self.arrival: list[int] = arrival_bytes(problem).tolist()
-        self.store: list[int] = store_bytes(problem).tolist()
         self.born_after: dict[int, int] = {}
         self.produced = [sum(1 << t for t in problem.results_of(v).tolist()) for v in range(count)]
         self.charges = [(1 << c.operator, c.tensors, c.cost_bytes) for c in charges_of(problem)]
@@ -170,9 +120,7 @@ class _Search:
         self.expanded = 0
         self.tried = 0
         # Operators are looked at in this order, which decides between equally good ones.
-        self.preference = (
-            np.random.default_rng(seed).permutation(count).tolist() if seed else list(range(count))
-        )
+        self.preference = np.random.default_rng(seed).permutation(count).tolist() if seed else list(range(count))
 
     def run(self) -> StatesResult:
         count = self.problem.operator_count
@@ -194,7 +142,7 @@ class _Search:
                     name, renamed = self._renamed(done, promising)
                     layer.setdefault(name, []).extend(renamed)
             for done, states in layer.items():
-                layer[done] = self._undominated(states)
+                layer[done] = self.moves.undominated(states)
             if not layer:
                 assert self.ceiling is not None, "every operator fits, so some state follows"
                 return StatesResult(self.ceiling + self.constant, None, (), True, self.expanded)
@@ -249,11 +197,7 @@ class _Search:
         return state._replace(inside=inside, copied=copied, renamed=tuple(steps)) if steps else state
 
     def _ready(self, done: int) -> list[int]:
-        return [
-            v
-            for v in self.preference
-            if not done >> v & 1 and not self.before[v] & ~done
-        ]
+        return [v for v in self.preference if not done >> v & 1 and not self.before[v] & ~done]
 
     def _expand(self, done: int, ready: list[int], state: State, following: dict[int, list[State]]) -> None:
         self.expanded += 1
@@ -262,13 +206,13 @@ class _Search:
         ):
             raise _LimitReachedError
         for v in ready:
-            free = self._free_move(done, v, state)
+            free = self.moves.free_move(done, v, state)
             if free is not None:
                 following.setdefault(done | 1 << v, []).append(free)
                 return
         for v in ready:
             row = following.setdefault(done | 1 << v, [])
-            for after in self._ways(done, v, state):
+            for after in self.moves.ways(done, v, state):
                 self.tried += 1
                 if self.ceiling is None or after.cost < self.ceiling:
                     row.append(after)
@@ -302,165 +246,3 @@ class _Search:
                 rest ^= low
             self.born_after = {done: known}
         return known
-
-    # -- single moves -------------------------------------------------------------------------------------
-
-    def _loss(self, t: int, copied: int) -> int:
-        """Cost of losing a tensor that is still needed: its next read, and its store unless it has a copy."""
-        return departure_bytes(self.arrival[t], self.store[t], copied=bool(copied >> t & 1))
-
-    def _free_move(self, done: int, v: int, state: State) -> State | None:
-        """Run an operator that gives nothing up and leaves the scratchpad no fuller, if it is one."""
-        reads = self.operand_mask[v]
-        if reads & ~state.inside:
-            return None
-        after = done | 1 << v
-        dying = [t for t in self.operands[v] if not self.readers[t] & ~after]
-        alive = [t for t in self.results[v] if self.readers[t] & ~after]
-        if len(alive) > 1:
-            return None
-        if alive:
-            r = alive[0]
-            loss = self._loss(r, 0)
-            if not any(self.space[r] <= self.space[u] and loss <= self._loss(u, state.copied) for u in dying):
-                return None
-        written = self._must_be_written(v, after)
-        need = state.used + sum(self.space[t] for t in written)
-        need -= max((self.space[r] for r, u in self.pairs[v] if r in written and u in dying), default=0)
-        if need > self.room:
-            return None
-        gone = sum(1 << t for t in dying)
-        inside = (state.inside & ~gone) | sum(1 << t for t in alive)
-        used = state.used - sum(self.space[t] for t in dying) + sum(self.space[t] for t in alive)
-        return State(state.cost, inside, state.copied & inside, used, v, state)
-
-    def _must_be_written(self, v: int, after: int) -> list[int]:
-        """Results that need space to cost nothing: all, but for outputs nobody reads where those may stream."""
-        return [
-            t
-            for t in self.results[v]
-            if not streams_out_for_free(self.problem, v, t, read_later=bool(self.readers[t] & ~after))
-        ]
-
-    def _ways(self, done: int, v: int, state: State) -> Iterator[State]:
-        """All ways worth trying to run an operator: what is inside meanwhile, and what is left inside after."""
-        after = done | 1 << v
-        results = self._must_be_written(v, after)
-        others = [t for t in range(state.inside.bit_length()) if (state.inside & ~self.operand_mask[v]) >> t & 1]
-        touched = [*self.operands[v], *results]
-        optional = others + [t for t in touched if may_stream(self.problem, v, t)]
-        need = sum(self.space[t] for t in others) + sum(self.space[t] for t in touched)
-        plain = None
-        for overlay in [None, *self.pairs[v]]:
-            excess = need - self.room
-            if overlay is not None:
-                if overlay[0] not in results:
-                    continue
-                excess -= self.space[overlay[0]]
-                if plain is not None and plain <= 0 and self.readers[overlay[1]] & ~after:
-                    continue  # fits without overwriting what is still needed
-            else:
-                plain = excess
-            keepable = [t for t in optional if overlay is None or t not in overlay]
-            for excluded in self._minimal(keepable, excess):
-                yield self._outcome(v, after, state, set(excluded), overlay, others)
-
-    def _minimal(self, optional: list[int], excess: int) -> Iterator[list[int]]:
-        """Minimal sets of tensors whose spaces sum to at least ``excess``."""
-        if excess <= 0:
-            yield []
-            return
-        row = sorted((t for t in optional if self.space[t]), key=lambda t: (-self.space[t], t))
-        rest = [0]
-        for t in reversed(row):
-            rest.append(rest[-1] + self.space[t])
-        rest.reverse()
-        chosen: list[int] = []
-
-        # From large to small: the last one chosen is the smallest, and a set is minimal if it is needed.
-        def extend(k: int, left: int) -> Iterator[list[int]]:
-            if left <= 0:
-                yield list(chosen)
-                return
-            for j in range(k, len(row)):
-                if rest[j] < left:
-                    return
-                chosen.append(row[j])
-                yield from extend(j + 1, left - self.space[row[j]])
-                chosen.pop()
-
-        yield from extend(0, excess)
-
-    def _outcome(
-        self,
-        v: int,
-        after: int,
-        state: State,
-        excluded: set[int],
-        overlay: tuple[int, int] | None,
-        others: list[int],
-    ) -> State:
-        cost, copied, inside, used = state.cost, state.copied, 0, 0
-        for t in others:
-            if t in excluded:
-                cost += self._loss(t, copied)
-            else:
-                inside |= 1 << t
-                used += self.space[t]
-        for t in self.operands[v]:
-            needed = bool(self.readers[t] & ~after)
-            was_inside = bool(state.inside >> t & 1)
-            if self.store[t] and not was_inside:
-                copied |= 1 << t
-            if t in excluded and was_inside:
-                # Given up before this operator streams it: this read is paid, and the next one too.
-                cost += self._loss(t, copied)
-                if self.store[t]:
-                    copied |= 1 << t
-            if not needed:
-                continue
-            if t in excluded or (overlay is not None and t == overlay[1]):
-                cost += self._loss(t, copied)
-            else:
-                inside |= 1 << t
-                used += self.space[t]
-        for t in self.results[v]:
-            needed = bool(self.readers[t] & ~after)
-            if t in excluded:
-                # Streamed out: the store, and the next read if there is one.
-                cost += departure_bytes(self.arrival[t], self.store[t], copied=False, read_again=needed)
-            elif needed:
-                inside |= 1 << t
-                used += self.space[t]
-        return State(cost, inside, copied & inside, used, v, state)
-
-    # -- dominance ----------------------------------------------------------------------------------------
-
-    def _undominated(self, states: list[State]) -> list[State]:
-        """Drop states that another can turn into for no more than they cost."""
-        if len(states) == 1:
-            return states
-        kept: list[State] = []
-        for state in sorted(states, key=lambda s: (s.cost, -s.used, s.inside, s.copied)):
-            if not any(self._reaches(better, state) for better in kept):
-                kept.append(state)
-        return kept
-
-    def _reaches(self, one: State, other: State) -> bool:
-        """Whether ``one`` can become ``other``: it gives up what is too much, and loads what it has paid for."""
-        slack = other.cost - one.cost
-        surplus = one.inside & ~other.inside
-        while surplus:
-            low = surplus & -surplus
-            slack -= self._loss(low.bit_length() - 1, one.copied)
-            if slack < 0:
-                return False
-            surplus ^= low
-        uncopied = one.inside & other.inside & other.copied & ~one.copied
-        while uncopied:
-            low = uncopied & -uncopied
-            slack -= self.store[low.bit_length() - 1]
-            if slack < 0:
-                return False
-            uncopied ^= low
-        return True

@@ -10,9 +10,9 @@ import pytest
 
 from cosma.accelerator import Accelerator
 from cosma.bounds import BoundEngine
-from cosma.bounds import least_peak as least_peak_module
 from cosma.bounds.least_peak import LeastPeak, worth_of_excess
 from cosma.bounds.lifetimes import lifetimes_of
+from cosma.bounds.parameters import PeakParameters
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.segments import segments_of
 from cosma.errors import InfeasibleError
@@ -114,7 +114,7 @@ def test_order_found_is_one_and_has_the_peak() -> None:
     assert found > 50
 
 
-def test_tables_grow_without_losing_a_state(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_grow_without_losing_a_state() -> None:
     """The same answer, and as much work but for the states, from tables that start too small."""
     problem = towers(6)
     reach = reach_of(problem)
@@ -122,9 +122,9 @@ def test_tables_grow_without_losing_a_state(monkeypatch: pytest.MonkeyPatch) -> 
     tensors = list(segment.touched)
     answers = []
     for room in (1, 4096):
-        monkeypatch.setattr("cosma.bounds.peak_search._FIRST_ROOM", room)
+        parameters = PeakParameters(first_room=room)
         for most_bytes in range(64, 64 * 20, 64):
-            search = PeakSearch(problem, reach, segment, tensors, most_bytes)
+            search = PeakSearch(problem, reach, segment, tensors, most_bytes, parameters=parameters)
             answers.append((room, most_bytes, round(sum(search.run()), 12), search.impossible, search.order))
     half = len(answers) // 2
     assert [a[1:] for a in answers[:half]] == [a[1:] for a in answers[half:]]
@@ -145,15 +145,14 @@ def towers(count: int) -> Problem:
 
 
 @pytest.mark.parametrize("most_units", [4096, 7])
-def test_worth_of_excess_is_the_cheapest_cover(most_units: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(least_peak_module, "_MOST_UNITS", most_units)
+def test_worth_of_excess_is_the_cheapest_cover(most_units: int) -> None:
     rng = np.random.default_rng(5)
     exact = 0
     for _ in range(300):
         count = int(rng.integers(1, 7))
         space = rng.integers(1, 9, count) * 64
         price = rng.integers(0, 20, count)
-        excess, worth = worth_of_excess(space, price)
+        excess, worth = worth_of_excess(space, price, most_units=most_units)
         for absent in range(0, int(space.sum()), 64):
             covers = [set_ for k in range(count + 1) for set_ in combinations(range(count), k)]
             cheapest = min(sum(price[list(set_)]) for set_ in covers if sum(space[list(set_)]) > absent)

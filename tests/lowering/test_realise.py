@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cosma.accelerator import Accelerator, Operands
 from cosma.graph import Graph, Operator, Tensor, TensorKind
-from cosma.lowering import chains_of, realise, try_realise
+from cosma.lowering import realise, slots_of, try_realise
 from cosma.lowering.choices import GapForm
 from cosma.lowering.realise import PACKING_WORK
 from cosma.packing import Gap
@@ -35,7 +35,7 @@ def test_a_chain_is_one_buffer_that_shrinks() -> None:
         ],
     )
     problem = build_problem(graph, Accelerator(scratchpad=256, operands=Operands.RESIDENT))
-    chains = chains_of(problem, decisions_from_gaps(problem, range(3), lambda gap: True))
+    chains = slots_of(problem, decisions_from_gaps(problem, range(3), lambda gap: True))
     (buffer,) = chains.buffers
     assert (buffer.lower, buffer.upper, buffer.size, buffer.gaps) == (0, 3, 256, (Gap(2, 3, (0, 64)),))
     assert chains.members == ((0, 1, 2, 3),)

@@ -5,7 +5,7 @@ import pytest
 
 from cosma.accelerator import Accelerator
 from cosma.graph import Graph, Operator, Tensor, TensorKind
-from cosma.lowering import chains_of, realise
+from cosma.lowering import realise, slots_of
 from cosma.lowering.emit import emit
 from cosma.lowering.repair import Repair
 from cosma.packing import pack
@@ -15,7 +15,7 @@ from tests.random_graphs import Shape, random_order, random_problem
 
 
 def crowd(seed: int, *, steps: int = 40, granules: int = 40, operands: str = "resident") -> Problem:
-    """A chain of operators that share tensors of many sizes, which fill the scratchpad at nearly every step."""
+    """A slot of operators that share tensors of many sizes, which fill the scratchpad at nearly every step."""
     rng = np.random.default_rng(seed)
     links = ["x", *(f"z{i}" for i in range(steps - 1)), "y"]
     read: list[list[str]] = [[] for _ in range(steps)]
@@ -43,8 +43,8 @@ def crowd(seed: int, *, steps: int = 40, granules: int = 40, operands: str = "re
 def replayed(problem: Problem, repair: Repair) -> ReplayReport:
     """Replay what a repair came to."""
     addresses = [0] * len(repair.decisions.residencies)
-    for number, chain in enumerate(repair.chains.members):
-        for i in chain:
+    for number, slot in enumerate(repair.slots.members):
+        for i in slot:
             addresses[i] = repair.offsets[str(number)]
     return replay_instructions(problem.graph, problem.accelerator, emit(problem, repair.decisions, addresses))
 
@@ -93,11 +93,11 @@ def test_chains_without_addresses_find_some(share: float) -> None:
             decisions = decisions_from_gaps(problem, order, keep, touches=touches)
         if int(occupancy_bytes(problem, decisions).max(initial=0)) > problem.capacity_bytes:
             continue
-        chains = chains_of(problem, decisions)
-        packed = pack(chains.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment)
+        slots = slots_of(problem, decisions)
+        packed = pack(slots.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment)
         assert packed.packed
         placed = {name: offset for name, offset in packed.offsets.items() if rng.random() < share}
-        repair = Repair(problem, decisions, chains, placed, 2_000)
+        repair = Repair(problem, decisions, slots, placed, 2_000)
         repair.run()
         report = replayed(problem, repair)
         assert report.valid, (seed, report.violations[0])
@@ -116,19 +116,19 @@ def test_more_than_can_be_moved_about_at_one_step(work_limit: int) -> None:
     operators.append(Operator("all", "Op", tuple(f"t{i}" for i in range(100)), ("y",)))
     problem = build_problem(Graph(tensors, operators), Accelerator(scratchpad=sum(sizes), operands="resident"))
     decisions = decisions_from_gaps(problem, range(problem.operator_count), lambda gap: False)
-    chains = chains_of(problem, decisions)
-    together = [k for k, buffer in enumerate(chains.buffers) if buffer.lower == 100 and buffer.size]
+    slots = slots_of(problem, decisions)
+    together = [k for k, buffer in enumerate(slots.buffers) if buffer.lower == 100 and buffer.size]
     assert len(together) == 100
-    placed = {buffer.id: 0 for buffer in chains.buffers}
+    placed = {buffer.id: 0 for buffer in slots.buffers}
     address = 64
     for k in together:
         placed[str(k)] = address
-        address += chains.buffers[k].size + (64 if address < 1_000 else 0)
-    stuck = [k for k in together if placed[str(k)] + chains.buffers[k].size > problem.capacity_bytes]
+        address += slots.buffers[k].size + (64 if address < 1_000 else 0)
+    stuck = [k for k in together if placed[str(k)] + slots.buffers[k].size > problem.capacity_bytes]
     assert stuck
     for k in stuck:
         del placed[str(k)]
-    repair = Repair(problem, decisions, chains, placed, work_limit)
+    repair = Repair(problem, decisions, slots, placed, work_limit)
     repair.run()
     report = replayed(problem, repair)
     assert report.valid, report.violations[0]

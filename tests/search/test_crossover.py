@@ -7,8 +7,8 @@ import pytest
 
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
-from cosma.search.chain import RULES, Chain
-from cosma.search.crossover import Elite, differing_stretches
+from cosma.search.annealer import RULES, Annealer
+from cosma.search.crossover import Elite, differing_ranges
 from tests.evaluation.test_kernels import feasible
 from tests.random_graphs import Shape, random_order, random_problem
 
@@ -16,20 +16,20 @@ WIDE = Shape(operators=60, most_units=12)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_stretches_are_where_orders_differ_and_no_longer_than_need_be(seed: int) -> None:
+def test_ranges_are_where_orders_differ_and_no_longer_than_need_be(seed: int) -> None:
     problem = random_problem(seed, WIDE)
     one, other = (np.array(random_order(problem, s), dtype=np.int32) for s in (seed, seed + 1))
-    stretches = differing_stretches(one, other)
-    inside = {step for first, beyond in stretches for step in range(first, beyond)}
+    ranges = differing_ranges(one, other)
+    inside = {step for first, beyond in ranges for step in range(first, beyond)}
     cuts = [k for k in range(len(one) + 1) if set(one[:k].tolist()) == set(other[:k].tolist())]
     assert all(one[step] == other[step] for step in range(len(one)) if step not in inside)
-    assert [(a, b) for a, b in pairwise(cuts) if b - a > 1] == stretches
+    assert [(a, b) for a, b in pairwise(cuts) if b - a > 1] == ranges
 
 
-def test_an_order_has_no_stretches_with_itself() -> None:
+def test_an_order_has_no_ranges_with_itself() -> None:
     order = np.arange(12, dtype=np.int32)
-    assert differing_stretches(order, order) == []
-    assert differing_stretches(order, order[::-1].copy()) == [(0, 12)]
+    assert differing_ranges(order, order) == []
+    assert differing_ranges(order, order[::-1].copy()) == [(0, 12)]
 
 
 def test_what_two_walks_found_apart_comes_together() -> None:
@@ -40,13 +40,13 @@ def test_what_two_walks_found_apart_comes_together() -> None:
             continue
         net = build_network(problem).network
         start = np.arange(len(net.operand_start) - 1, dtype=np.int32)
-        chains = [Chain(net, start, seed=seed, rank=rank) for rank in range(2)]
-        for chain in chains:
-            chain.run(20_000, 0.0, 1.0)
+        annealers = [Annealer(net, start, seed=seed, rank=rank) for rank in range(2)]
+        for annealer in annealers:
+            annealer.run(20_000, 0.0, 1.0)
         elite = Elite(net, start, patience=RULES[0][0])
-        for chain in chains:
+        for annealer in annealers:
             before = elite.cost
-            assert elite.learn(chain) % len(start) == 0
+            assert elite.learn(annealer) % len(start) == 0
             assert elite.cost <= before
         order = elite.order
         assert sorted(order.tolist()) == start.tolist()
@@ -55,5 +55,5 @@ def test_what_two_walks_found_apart_comes_together() -> None:
             for u in net.predecessor[net.predecessor_start[v] : net.predecessor_start[v + 1]].tolist():
                 assert position[u] < position[v]
         assert cost_bytes(new_tape(net, order, patience=RULES[0][0])) == elite.cost
-        together += elite.cost < chains[0].best_cost
+        together += elite.cost < annealers[0].best_cost
     assert together > 3

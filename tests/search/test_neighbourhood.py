@@ -10,13 +10,13 @@ from tests.search.test_searcher import is_topological
 MEDIUM = Shape(operators=16, most_units=12)
 
 
-def test_a_better_stretch_is_a_better_plan() -> None:
+def test_a_better_subproblem_is_a_better_plan() -> None:
     improved = 0
     for seed in range(12):
         problem = random_problem(seed, MEDIUM)
         if not feasible(problem):
             continue
-        neighbourhood = Neighbourhood(problem, seed=seed, stretch_operators=14)
+        neighbourhood = Neighbourhood(problem, seed=seed, subproblem_operators=14)
         order = tuple(random_order(problem, seed))
         before = neighbourhood.contraction.expand(neighbourhood.contraction.contract(order).tolist())
         better = neighbourhood.improve(order, 0.3)
@@ -29,8 +29,8 @@ def test_a_better_stretch_is_a_better_plan() -> None:
     assert improved > 1
 
 
-def test_same_seed_same_stretch() -> None:
+def test_same_seed_same_subproblem() -> None:
     problem = random_problem(3, MEDIUM)
     order = random_order(problem, 0)
-    first, second = (Neighbourhood(problem, seed=1, stretch_operators=14) for _ in range(2))
+    first, second = (Neighbourhood(problem, seed=1, subproblem_operators=14) for _ in range(2))
     assert first.improve(order, 0.3) == second.improve(order, 0.3)

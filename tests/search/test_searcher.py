@@ -11,7 +11,7 @@ from cosma.problem import Decisions, noncompulsory_bytes, occupancy_bytes
 from cosma.search import Searcher, search
 from cosma.search import population as population_module
 from cosma.search import searcher as searcher_module
-from cosma.search.chain import HOT, MILD
+from cosma.search.annealer import HOT, MILD
 from tests.brute_force import TooLargeError, brute_force
 from tests.evaluation.test_kernels import LARGE, feasible
 from tests.random_graphs import Shape, random_order, random_problem

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from cosma.evaluation.network import build_network
-from cosma.search.window import Stretch, StretchResult, Unsolved, needed_after, solve_stretch
+from cosma.search.window import Subproblem, SubproblemResult, Unsolved, needed_after, solve_subproblem
 from tests.brute_force import TooLargeError, brute_force
 from tests.evaluation.test_kernels import feasible
 from tests.random_graphs import random_problem
 
 
-def test_a_stretch_over_everything_is_the_optimum() -> None:
+def test_a_subproblem_over_everything_is_the_optimum() -> None:
     compared = 0
     for seed in range(60):
         problem = random_problem(seed)
@@ -19,8 +19,8 @@ def test_a_stretch_over_everything_is_the_optimum() -> None:
             continue
         net = build_network(problem, contract=not problem.streamable).network
         operators = tuple(range(len(net.pair_result)))
-        found = solve_stretch(net, Stretch(operators, {}, frozenset()), work_limit=20.0)
-        assert isinstance(found, StretchResult)
+        found = solve_subproblem(net, Subproblem(operators, {}, frozenset()), work_limit=20.0)
+        assert isinstance(found, SubproblemResult)
         assert found.proven
         assert found.cost + problem.constant_noncompulsory_bytes == optimum, seed
         compared += 1
@@ -42,10 +42,12 @@ def test_costs_of_two_halves_are_at_least_the_optimum_and_often_meet_it() -> Non
             optimum = brute_force(problem, most_states=20_000).noncompulsory_bytes
         except TooLargeError:
             continue
-        first = solve_stretch(net, Stretch(tuple(order[:half]), {}, needed_after(net, order, half)), work_limit=20.0)
-        assert isinstance(first, StretchResult)
-        second = solve_stretch(net, Stretch(tuple(order[half:]), first.held, frozenset()), work_limit=20.0)
-        assert isinstance(second, StretchResult)
+        first = solve_subproblem(
+            net, Subproblem(tuple(order[:half]), {}, needed_after(net, order, half)), work_limit=20.0
+        )
+        assert isinstance(first, SubproblemResult)
+        second = solve_subproblem(net, Subproblem(tuple(order[half:]), first.held, frozenset()), work_limit=20.0)
+        assert isinstance(second, SubproblemResult)
         total = first.cost + second.cost + problem.constant_noncompulsory_bytes
         assert total >= optimum, seed
         compared += 1
@@ -57,11 +59,11 @@ def test_costs_of_two_halves_are_at_least_the_optimum_and_often_meet_it() -> Non
 def test_says_when_nothing_is_below_the_ceiling() -> None:
     problem = random_problem(1)
     net = build_network(problem, contract=not problem.streamable).network
-    stretch = Stretch(tuple(range(len(net.pair_result))), {}, frozenset())
-    best = solve_stretch(net, stretch, work_limit=20.0)
-    assert isinstance(best, StretchResult)
-    assert solve_stretch(net, stretch, work_limit=20.0, ceiling=best.cost) is Unsolved.NONE_EXISTS
-    again = solve_stretch(net, stretch, work_limit=20.0, ceiling=best.cost + 1)
-    assert isinstance(again, StretchResult)
+    subproblem = Subproblem(tuple(range(len(net.pair_result))), {}, frozenset())
+    best = solve_subproblem(net, subproblem, work_limit=20.0)
+    assert isinstance(best, SubproblemResult)
+    assert solve_subproblem(net, subproblem, work_limit=20.0, ceiling=best.cost) is Unsolved.NONE_EXISTS
+    again = solve_subproblem(net, subproblem, work_limit=20.0, ceiling=best.cost + 1)
+    assert isinstance(again, SubproblemResult)
     assert again.cost == best.cost
-    assert solve_stretch(net, stretch, work_limit=0.0) is Unsolved.LIMIT
+    assert solve_subproblem(net, subproblem, work_limit=0.0) is Unsolved.LIMIT

@@ -14,7 +14,7 @@ from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import Network, build_network
 from cosma.frontend import load_onnx
 from cosma.problem import build_problem, noncompulsory_bytes, occupancy_bytes
-from cosma.search.chain import PATIENCES
+from cosma.search.annealer import PATIENCES
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"
 #: Chains, in-place pairs, scalars beside large tensors, and steps where several tensors must make room at once.

@@ -1,4 +1,4 @@
-"""One annealing chain: an order under change, its own random numbers, its own temperature."""
+"""One annealing annealer: an order under change, its own random numbers, its own temperature."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 #: Shares of shift and hoist (cumulative) among the moves, the rest of which sinks; share of shifts that take a block.
 MOVES = np.array([0.5, 0.75, 0.4])
 
-#: Per chain, in turn: power of the waiting time in the score of a victim; how many steps before a changed stretch
+#: Per annealer, in turn: power of the waiting time in the score of a victim; how many steps before a changed range
 #: a replay may start; and bytes that one byte above the capacity for one step counts, which tells orders of equal
-#: traffic apart. Chains differ because no one rule is best on every network.
+#: traffic apart. Annealers differ because no one rule is best on every network.
 RULES = ((1.0, 16, 0.002), (1.5, 4, 0.02), (1.0, 32, 0.03), (2.0, 16, 0.02))
 
 #: The powers above, each once.
@@ -40,7 +40,7 @@ class Heat(NamedTuple):
 HOT, MILD = Heat(1.0, 0.02), Heat(0.3, 0.005)
 
 
-class Chain:
+class Annealer:
     """Anneals over orders in slices.
 
     Parameters
@@ -50,7 +50,7 @@ class Chain:
     order
         Topological order of search operators to start from.
     seed, rank
-        Seed of the random numbers, and the number of this chain among its siblings.
+        Seed of the random numbers, and the number of this annealer among its siblings.
     rule
         Which of `RULES` to go by; by default siblings take turns.
     """
@@ -85,11 +85,11 @@ class Chain:
 
     @property
     def best_cost(self) -> int:
-        """Bytes of the best order of this chain, without the problem's constant."""
+        """Bytes of the best order of this annealer, without the problem's constant."""
         return int(self.walk.total[2])
 
     def best_order(self) -> NDArray[np.int32]:
-        """The best order of this chain."""
+        """The best order of this annealer."""
         return self.walk.best.copy()
 
     def restart(self, order: NDArray[np.int32]) -> None:
