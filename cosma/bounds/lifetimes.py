@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.problem.liveness import alive_untouched
 from cosma.problem.rules import arrival_bytes, may_stream, store_bytes
 
 if TYPE_CHECKING:
@@ -89,36 +90,13 @@ def lifetimes_of(problem: Problem, reach: Reach) -> dict[int, Lifetime]:
                 found[t] = Lifetime(t, size, space, store[t], 0, producer, (), 0, (), 0, 0, 0, True)
             continue
         chain = _chain(consumers, reach)
-        sure, possible = _alive(producer, consumers, reach)
+        sure, possible = alive_untouched(producer, consumers, reach)
         mask, readers = sum(1 << v for v in chain), sum(1 << v for v in consumers)
         found[t] = Lifetime(
             t, size, space, arrival[t], store[t], producer,
             tuple(consumers), readers, chain, mask, sure, possible, False,
         )  # fmt: skip
     return found
-
-
-def _alive(producer: int, consumers: Sequence[int], reach: Reach) -> tuple[int, int]:
-    """Operators during which a tensor is alive without being touched: in every order, in some order."""
-    touched = 0
-    some_read_after = 0  # in every order some consumer follows
-    all_read_before = -1  # in every order all consumers precede (or are) the operator
-    some_read_before = 0
-    all_read_after = -1
-    for c in consumers:
-        touched |= 1 << c
-        some_read_after |= reach.before[c]
-        all_read_before &= reach.after[c] | 1 << c
-        some_read_before |= reach.after[c]
-        all_read_after &= reach.before[c] | 1 << c
-    if producer >= 0:
-        touched |= 1 << producer
-        born, unborn = reach.after[producer], reach.before[producer]
-    else:
-        born, unborn = some_read_before, all_read_after
-    sure = born & some_read_after & ~touched
-    possible = reach.everything & ~(unborn | all_read_before | touched)
-    return sure, possible
 
 
 def _chain(consumers: Sequence[int], reach: Reach) -> tuple[int, ...]:

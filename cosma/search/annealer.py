@@ -1,4 +1,4 @@
-"""One annealing annealer: an order under change, its own random numbers, its own temperature."""
+"""One annealer: an order under change, its own random numbers, its own temperature."""
 
 from __future__ import annotations
 

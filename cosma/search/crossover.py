@@ -56,7 +56,7 @@ class Elite:
     """
 
     def __init__(self, net: Network, order: NDArray[np.int32], *, patience: float) -> None:
-        rule = [annealers for annealers, _, _ in RULES].index(patience)
+        rule = [known for known, _, _ in RULES].index(patience)
         self._judge = Annealer(net, order, seed=0, rank=0, rule=rule)
 
     @property
@@ -70,7 +70,7 @@ class Elite:
         return self._judge.best_order()
 
     def learn(self, annealer: Annealer) -> int:
-        """Take from a annealer's order whatever makes this one better; returns the steps simulated.
+        """Take from an annealer's order whatever makes this one better; returns the steps simulated.
 
         Ranges that are cheaper in the annealer's order are tried one by one, then the annealer's best order.
         """

@@ -1,4 +1,4 @@
-"""A population of annealing annealers that work on whole orders, with what they have found together."""
+"""A population of annealers that work on whole orders, with what they have found together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cosma.evaluation.network import Network
 
-#: Annealing annealers. Their number is fixed, so that results do not depend on the number of cores.
+#: Annealers. Their number is fixed, so that results do not depend on the number of cores.
 ANNEALERS = 4
 
 

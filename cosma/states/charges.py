@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.problem.precedence import windows_of
+from cosma.problem.liveness import alive_untouched
+from cosma.problem.precedence import reach_of
 from cosma.problem.rules import (
     arrival_bytes,
     departure_bytes,
@@ -24,9 +25,8 @@ from cosma.problem.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cosma.problem import Problem
+    from cosma.problem.precedence import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,6 @@ class Charge:
 
 def charges_of(problem: Problem) -> list[Charge]:
     """Collect rows over disjoint tensors, dear ones first. Deterministic."""
-    windows = windows_of(problem)
     count = problem.operator_count
     readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
     owed = [
@@ -51,7 +50,7 @@ def charges_of(problem: Problem) -> list[Charge]:
     ]
     # Until their first read, the absence of these costs nothing.
     free_to_leave = set(np.flatnonzero(first_arrival_is_compulsory(problem)).tolist())
-    across = _alive_across(problem, windows.before, windows.after)
+    across = _alive_across(problem, reach_of(problem))
     wanted: list[tuple[int, int, int, list[int]]] = []
     for v in range(count):
         need, candidates = _deficit(problem, across[v], v, readers)
@@ -72,23 +71,18 @@ def charges_of(problem: Problem) -> list[Charge]:
     return found
 
 
-def _alive_across(problem: Problem, before: Sequence[int], after: Sequence[int]) -> list[list[int]]:
+def _alive_across(problem: Problem, reach: Reach) -> list[list[int]]:
     """Tensors that every order makes before and reads after each operator, by operator, in ascending order."""
     found: list[list[int]] = [[] for _ in range(problem.operator_count)]
     for t in range(problem.tensor_count):
         producer = int(problem.producer[t])
         if producer < 0 or not problem.size_bytes[t]:
             continue
-        ahead = 0
-        for reader in problem.consumers_of(t).tolist():
-            ahead |= before[reader]
-        between = after[producer] & ahead
-        for reader in problem.consumers_of(t).tolist():
-            between &= ~(1 << reader)
-        while between:
-            least = between & -between
+        sure, _ = alive_untouched(producer, problem.consumers_of(t).tolist(), reach)
+        while sure:
+            least = sure & -sure
             found[least.bit_length() - 1].append(t)
-            between ^= least
+            sure ^= least
     return found
 
 

@@ -152,7 +152,7 @@ def test_rounds_double_where_nothing_is_expected(monkeypatch: pytest.MonkeyPatch
     assert all(later == 2 * earlier for earlier, later in pairwise(lengths[:-1]))
 
 
-def test_half_of_the_chains_begin_afresh_and_half_go_on_from_the_best() -> None:
+def test_half_of_the_annealers_begin_afresh_and_half_go_on_from_the_best() -> None:
     problem = random_problem(3, Shape(operators=60, most_units=12))
     net = build_network(problem).network
     start = np.arange(len(net.operand_start) - 1, dtype=np.int32)
@@ -162,9 +162,9 @@ def test_half_of_the_chains_begin_afresh_and_half_go_on_from_the_best() -> None:
     before, best = population.best()
     for number, fresh in ((1, {1, 3}), (2, {0, 2}), (3, {1, 3})):
         population.begin_round(number)
-        for c, chain in enumerate(population._chains):
-            assert chain.heat == (HOT if c in fresh else MILD)
-            assert chain.tape.order.tolist() == (start if c in fresh else best).tolist()
+        for c, annealer in enumerate(population._annealers):
+            assert annealer.heat == (HOT if c in fresh else MILD)
+            assert annealer.tape.order.tolist() == (start if c in fresh else best).tolist()
         assert population.best()[0] == before
 
 
