@@ -65,7 +65,9 @@ def _pack(state: CompileRun, decisions: Decisions, by: str) -> None:
     from cosma.lowering import realise_in_sections
 
     if noncompulsory_bytes(state.problem, decisions) < state.noncompulsory_bytes:
-        realised = realise_in_sections(state.problem, decisions, stop=state.stop)
+        realised = realise_in_sections(
+            state.problem, decisions, stop=state.stop, parameters=state.parameters.lowering
+        )
         if realised is not None:
             state.offer(realised, by)
 
@@ -87,6 +89,8 @@ def _with_slack(state: CompileRun, searcher: Searcher) -> tuple[float, Searcher]
             break
         if share < 1:
             taken, searcher = share, state.searcher(tighter, [order])
-        if state.stop() or packing_loss(problem, searcher.outcome.decisions, begin, end) < parameters.tolerated_loss:
+        if state.stop() or packing_loss(
+            problem, searcher.outcome.decisions, begin, end, parameters=state.parameters.lowering
+        ) < parameters.tolerated_loss:
             break
     return taken, searcher

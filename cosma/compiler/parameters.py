@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cosma.bounds.parameters import BoundParameters
+from cosma.lowering.parameters import LoweringParameters
 from cosma.parameters import Count, Factor, NominalSeconds, PackingUnits, Parameters, Positive, Share
 from cosma.replacement.parameters import ReplacementParameters
 from cosma.search.parameters import DivideParameters, SearchParameters
@@ -188,3 +189,4 @@ class CompileParameters(Parameters, frozen=True):
     search: SearchParameters = SearchParameters()
     divide: DivideParameters = DivideParameters()
     bounds: BoundParameters = BoundParameters()
+    lowering: LoweringParameters = LoweringParameters()

@@ -14,7 +14,7 @@ from cosma.clock import Clock
 from cosma.compiler.parameters import CompileParameters
 from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
-from cosma.lowering import PACKING_WORK, realise, try_realise
+from cosma.lowering import realise, try_realise
 from cosma.plan import Certificate
 from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
@@ -127,10 +127,10 @@ class CompileRun:
 
     # -- plans and bounds ---------------------------------------------------------------------------------
 
-    def offer(self, candidate: Decisions | Realised, by: str, *, work_limit: int = PACKING_WORK) -> bool:
+    def offer(self, candidate: Decisions | Realised, by: str, *, work_limit: int | None = None) -> bool:
         """Replay a candidate and keep it if it is better; ties by transfers, then by peak.
 
-        Decisions are packed first, with at most so many units of work, and give up what has no address. Returns
+        Decisions are packed first, within the limit where one is given, and give up what has no address. Returns
         whether the candidate is now the best.
 
         Raises
@@ -146,7 +146,9 @@ class CompileRun:
             # Decisions that hold more than the capacity at some step are no plan: the one in hand stands.
             if int(occupancy_bytes(self.problem, candidate).max(initial=0)) > self.problem.capacity_bytes:
                 return False
-            realised = realise(self.problem, candidate, work_limit=work_limit)
+            realised = realise(
+                self.problem, candidate, work_limit=work_limit, parameters=self.parameters.lowering
+            )
             self.packing_units += realised.work_units
         return self._keep(realised, by)
 

@@ -2,11 +2,12 @@
 
 from cosma.lowering.buffers import slots_of
 from cosma.lowering.lift import lift, lift_order, lift_realised
-from cosma.lowering.realise import PACKING_WORK, Realised, realise, try_realise
+from cosma.lowering.parameters import LoweringParameters
+from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.lowering.sections import packing_loss, realise_in_sections
 
 __all__ = [
-    "PACKING_WORK",
+    "LoweringParameters",
     "Realised",
     "lift",
     "lift_order",

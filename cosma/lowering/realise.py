@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosma.lowering.buffers import slots_of
 from cosma.lowering.emit import emit
+from cosma.lowering.parameters import LoweringParameters
 from cosma.lowering.repair import Repair
 from cosma.packing import pack
 from cosma.problem import occupancy_bytes
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from cosma.plan.instructions import Instruction
     from cosma.problem import Decisions, Problem
 
-#: Units of packing work (5 to 10 microseconds each) spent on the given decisions before residency is given up.
-PACKING_WORK = 100_000
-#: Packing the given decisions as they are may spend the work limit divided by this where repair can follow.
-FIRST_SHARE = 4
+DEFAULTS = LoweringParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Realised:
     work_units: int = 0
 
 
-def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK) -> Realised | None:
+def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = DEFAULTS.packing_units) -> Realised | None:
     """Pack decisions exactly as they are; None if no packing was found within the work limit."""
     slots = slots_of(problem, decisions)
     result = _pack(problem, slots, work_limit)
@@ -54,7 +52,13 @@ def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = PAC
     return _finish(problem, decisions, slots, result.offsets, 0, result.work.get("units", 0))
 
 
-def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING_WORK) -> Realised:
+def realise(
+    problem: Problem,
+    decisions: Decisions,
+    *,
+    work_limit: int | None = None,
+    parameters: LoweringParameters = DEFAULTS,
+) -> Realised:
     """Pack decisions, giving up the cheapest choices where they conflict until a packing exists.
 
     Only where something found no address does anything give way, see :mod:`cosma.lowering.repair`. Ends always: with
@@ -68,14 +72,17 @@ def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING
     work_limit
         Units of packing work (see :func:`cosma.packing.pack`) for the decisions as they are, at most a part of it,
         and for repairs; when it is spent, what is cheapest is given up without trying anything smaller.
+    parameters
+        Tuning parameters; they hold the limit where none is given.
 
     Raises
     ------
     ValueError
         If the decisions exceed the capacity at some step even before addresses are considered.
     """
+    work_limit = parameters.packing_units if work_limit is None else work_limit
     slots = slots_of(problem, decisions)
-    result = _pack(problem, slots, work_limit // FIRST_SHARE)
+    result = _pack(problem, slots, int(work_limit * parameters.as_is_share))
     units = result.work.get("units", 0)
     if result.packed:
         return _finish(problem, decisions, slots, result.offsets, 0, units)
@@ -83,7 +90,7 @@ def realise(problem: Problem, decisions: Decisions, *, work_limit: int = PACKING
     if int(occupancy.max()) > problem.capacity_bytes:
         step = int(occupancy.argmax())
         raise ValueError(f"step {step} holds {int(occupancy.max())} of {problem.capacity_bytes} bytes")
-    repair = Repair(problem, decisions, slots, result.placed, max(0, work_limit - units))
+    repair = Repair(problem, decisions, slots, result.placed, max(0, work_limit - units), parameters)
     repair.run()
     units = max(work_limit, units) - repair.left
     return _finish(problem, repair.decisions, repair.slots, repair.offsets, len(repair.undone), units)

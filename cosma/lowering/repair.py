@@ -16,6 +16,7 @@ import numpy as np
 
 from cosma.lowering.buffers import Slots, slots_of
 from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
+from cosma.lowering.parameters import LoweringParameters
 from cosma.packing.improve import WIDENINGS, improve
 from cosma.problem import occupancy_bytes
 
@@ -27,22 +28,6 @@ if TYPE_CHECKING:
     from cosma.problem import Decisions, Problem
 
 _State: TypeAlias = "tuple[GapForm, Decisions, Slots, NDArray[np.int64]]"
-
-#: Choices tried one by one before the cheapest is undone for good.
-TRIES = 8
-#: Units of work to pack one stretch again, for all its widenings together: what is left is shared out among the slots
-#: that are stuck, and the choices tried for each, but nobody gets less or more than this.
-LEAST_FIT_UNITS, MOST_FIT_UNITS = 400, 2_000
-#: Slots alive together with one beyond which what lies nearby is not packed again.
-MOST_FITTED = 64
-#: What lives this many times as long as a slot that is looked at stays where it is.
-LONGER = 8
-#: Units of work it takes to look at a slot that is in the way.
-UNITS_PER_ROOM = 4
-#: What costs less than the capacity divided by this leaves without further ado once the work is spent.
-SMALL_SHARE = 64
-#: Units of work it takes to turn choices into one buffer to pack, and to look at it when a stretch is packed.
-UNITS_PER_BUFFER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +50,21 @@ class Repair:
         Addresses of most slots, by name; they overlap nowhere and lie within the capacity.
     work_limit
         Units of packing work; where they are spent, what is cheapest is undone without trying anything smaller.
+    parameters
+        Tuning parameters.
     """
 
     def __init__(
-        self, problem: Problem, decisions: Decisions, slots: Slots, placed: dict[str, int], work_limit: int
+        self,
+        problem: Problem,
+        decisions: Decisions,
+        slots: Slots,
+        placed: dict[str, int],
+        work_limit: int,
+        parameters: LoweringParameters,
     ) -> None:
         self.problem = problem
+        self.parameters = parameters
         self.form = GapForm.of(problem, decisions)
         self.decisions = decisions
         self.slots = slots
@@ -123,7 +117,7 @@ class Repair:
             least = rooms[0].cost_bytes if rooms else own[0].cost_bytes if own else 0
             # Something smaller nearby may be enough, if the rest moves.
             near = [choice for choice in self._choices(at, self._alive_with(at)) if choice.cost_bytes < least]
-            if any(self._attempt(choice, lower, upper) for choice in near[:TRIES]):
+            if any(self._attempt(choice, lower, upper) for choice in near[:self.parameters.tries]):
                 return
             if not any(self._clear(at, room) for room in rooms):
                 self._undo_or_stack(own[:1], at)
@@ -135,7 +129,7 @@ class Repair:
             own = self._own_choices(at)
             most = own[0].cost_bytes if own else math.inf
             # One that costs little leaves at once: to look for room for it takes longer than it is worth.
-            dear = most * SMALL_SHARE > self.problem.capacity_bytes
+            dear = most * self.parameters.small_divisor > self.problem.capacity_bytes
             if dear and any(self._clear(at, room) for room in self._rooms(at, most)):
                 return
             firsts += own[:1]
@@ -214,7 +208,7 @@ class Repair:
                     cost += costs[i]
             if cost <= most_bytes and cost < math.inf:
                 found.append(_Room(cost, begin, tuple(int(alive[i]) for i in inside)))
-        self.left -= UNITS_PER_ROOM * (len(alive) + len(gaps))
+        self.left -= self.parameters.units_per_slot_examined * (len(alive) + len(gaps))
         return sorted(found, key=lambda room: (room.cost_bytes, len(room.slots), room.address))
 
     def _free_gaps(self, number: int) -> list[tuple[int, int]]:
@@ -285,16 +279,16 @@ class Repair:
     def _fit(self, stuck: Sequence[int]) -> bool:
         """Give slots addresses, moving what lies nearby; say whether all of them found one."""
         buffers = self.slots.buffers
-        shares = TRIES * max(1, int((self._address < 0).sum()))
+        shares = self.parameters.tries * max(1, int((self._address < 0).sum()))
         for k in sorted(stuck, key=lambda k: (-self._size[k], k)):
             self._address[k] = next((low for low, _ in self._free_gaps(k)), -1)
             if self._address[k] >= 0:
                 continue
             alive = self._alive_with(k) & (self._address >= 0)
-            if int(alive.sum()) > MOST_FITTED:
+            if int(alive.sum()) > self.parameters.most_fitted:
                 return False
             # Whatever lives much longer stays where it is, so that the stretch is short.
-            span = LONGER * int(self._upper[k] - self._lower[k]) + 1
+            span = self.parameters.long_lived * int(self._upper[k] - self._lower[k]) + 1
             staying = alive & (self._upper - self._lower > span)
             moving = alive & ~staying
             begin = self._lower[moving].min(initial=self._lower[k])
@@ -310,10 +304,12 @@ class Repair:
                 [*self._address[names].tolist(), self.problem.capacity_bytes],
                 self.problem.capacity_bytes,
                 alignment=self.problem.accelerator.alignment,
-                work_limit=min(max(self.left // shares, LEAST_FIT_UNITS), MOST_FIT_UNITS),
+                work_limit=min(
+                    max(self.left // shares, self.parameters.least_fit_units), self.parameters.most_fit_units
+                ),
                 searches=WIDENINGS,
             )
-            self.left -= found.units + UNITS_PER_BUFFER * len(names)
+            self.left -= found.units + self.parameters.units_per_buffer * len(names)
             if found.stuck:
                 return False
             for i, name in enumerate([*names, k]):
@@ -330,7 +326,7 @@ class Repair:
         self.form = form
         self.decisions = form.decisions(self.problem)
         self.slots = slots_of(self.problem, self.decisions)
-        self.left -= UNITS_PER_BUFFER * len(self.slots.buffers)
+        self.left -= self.parameters.units_per_buffer * len(self.slots.buffers)
         addresses = []
         for slot in self.slots.members:
             places = set()

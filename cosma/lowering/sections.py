@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.lowering.choices import GapForm
+from cosma.lowering.parameters import LoweringParameters
 from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.problem import Decisions, Residency, noncompulsory_bytes, part_of, touches_of
 from cosma.problem.rules import arrival_bytes, store_bytes
@@ -27,19 +28,15 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
 
-#: Steps of a section that is repaired rather than cut.
-SECTION_STEPS = 300
-#: Units of packing work per step: to see whether a section packs as it is, and to pack and repair a short one.
-TRY_UNITS_PER_STEP = 5
-UNITS_PER_STEP = 50
+DEFAULTS = LoweringParameters()
 
 
 def realise_in_sections(
     problem: Problem,
     decisions: Decisions,
     *,
-    section_steps: int = SECTION_STEPS,
     stop: Callable[[], bool] = bool,
+    parameters: LoweringParameters = DEFAULTS,
 ) -> Realised | None:
     """Pack decisions for a long order, cutting it into sections where it cannot be packed as it is.
 
@@ -49,10 +46,10 @@ def realise_in_sections(
     ----------
     problem, decisions
         What to pack; decisions must hold each step within the capacity.
-    section_steps
-        Steps of a section that is repaired rather than cut.
     stop
         Polled between sections; None comes back once it returns True.
+    parameters
+        Tuning parameters.
     """
     form = GapForm.of(problem, decisions)
     instructions: list[Instruction] = []
@@ -65,14 +62,15 @@ def realise_in_sections(
         begin, end = todo.pop()
         section = _Section(problem, form, begin, end)
         steps = end - begin
-        found = try_realise(section.part, section.decisions, work_limit=TRY_UNITS_PER_STEP * steps)
-        if found is None and steps > section_steps:
+        found = try_realise(section.part, section.decisions, work_limit=parameters.as_is_units_per_step * steps)
+        if found is None and steps > parameters.section_steps:
             cut = _cheapest_cut(problem, form, begin, end)
             todo += [(cut, end), (begin, cut)]
             repairs += 1
             continue
         if found is None:
-            found = realise(section.part, section.decisions, work_limit=UNITS_PER_STEP * steps)
+            limit = parameters.units_per_step * steps
+            found = realise(section.part, section.decisions, work_limit=limit, parameters=parameters)
         repairs += found.repairs
         instructions += found.instructions
         residencies += section.whole(found.decisions)
@@ -80,10 +78,12 @@ def realise_in_sections(
     return Realised(Decisions(decisions.order, tuple(residencies)), tuple(instructions), repairs)
 
 
-def packing_loss(problem: Problem, decisions: Decisions, begin: int, end: int) -> float:
+def packing_loss(
+    problem: Problem, decisions: Decisions, begin: int, end: int, *, parameters: LoweringParameters = DEFAULTS
+) -> float:
     """Share by which packing raises the traffic of the steps ``[begin, end)``, taken by themselves."""
     section = _Section(problem, GapForm.of(problem, decisions), begin, end)
-    found = realise_in_sections(section.part, section.decisions)
+    found = realise_in_sections(section.part, section.decisions, parameters=parameters)
     assert found is not None
     wanted = noncompulsory_bytes(section.part, section.decisions)
     lost = noncompulsory_bytes(section.part, found.decisions) - wanted

@@ -9,7 +9,7 @@ from cosma.accelerator import Accelerator, Operands
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.lowering import realise, slots_of, try_realise
 from cosma.lowering.choices import GapForm
-from cosma.lowering.realise import PACKING_WORK
+from cosma.lowering.parameters import LoweringParameters
 from cosma.packing import Gap
 from cosma.problem import (
     Decisions,
@@ -24,6 +24,8 @@ from cosma.validator import replay_instructions
 from tests.planning import diamond
 from tests.random_graphs import problems, random_order
 
+LIMIT = LoweringParameters().packing_units
+
 
 def test_a_chain_is_one_buffer_that_shrinks() -> None:
     graph = Graph(
@@ -35,10 +37,10 @@ def test_a_chain_is_one_buffer_that_shrinks() -> None:
         ],
     )
     problem = build_problem(graph, Accelerator(scratchpad=256, operands=Operands.RESIDENT))
-    chains = slots_of(problem, decisions_from_gaps(problem, range(3), lambda gap: True))
-    (buffer,) = chains.buffers
+    slots = slots_of(problem, decisions_from_gaps(problem, range(3), lambda gap: True))
+    (buffer,) = slots.buffers
     assert (buffer.lower, buffer.upper, buffer.size, buffer.gaps) == (0, 3, 256, (Gap(2, 3, (0, 64)),))
-    assert chains.members == ((0, 1, 2, 3),)
+    assert slots.members == ((0, 1, 2, 3),)
 
 
 def fits(problem: Problem, seed: int, bits: int) -> Decisions | None:
@@ -101,7 +103,7 @@ def test_fragmentation_is_repaired() -> None:
     assert report.traffic.noncompulsory == 2 * 64  # the smallest tensor is stored and loaded again
 
 
-@pytest.mark.parametrize(("work_limit", "most"), [(PACKING_WORK, 6), (20, 30)])
+@pytest.mark.parametrize(("work_limit", "most"), [(LIMIT, 6), (20, 30)])
 def test_many_places_are_repaired(work_limit: int, most: int) -> None:
     copies = 6
     problem = build_problem(tangle(copies), Accelerator(scratchpad=5 * 64, operands=Operands.RESIDENT))
@@ -111,7 +113,7 @@ def test_many_places_are_repaired(work_limit: int, most: int) -> None:
     assert report.valid
     assert copies <= realised.repairs <= most
     assert copies * 2 * 64 <= report.traffic.noncompulsory == noncompulsory_bytes(problem, realised.decisions)
-    if work_limit == PACKING_WORK:
+    if work_limit == LIMIT:
         assert report.traffic.noncompulsory == copies * 2 * 64  # each place loses its smallest tensor, no more
     assert realise(problem, decisions, work_limit=work_limit) == realised
 
