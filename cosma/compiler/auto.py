@@ -34,16 +34,17 @@ class _Auto:
     state: CompileRun
     bounds: BoundEngine
     spent: float = 0.0
-    #: Nominal seconds that were granted to the replacement of each order; infinite once it is proven.
+    #: Solver limit granted to the replacement of each order; infinite once it is proven.
     refined: dict[tuple[int, ...], float] = field(default_factory=dict)
-    #: Whether the solver did not come to an end with the last of them: then search goes by the greedy rule alone.
+    #: True once a replacement solve hit its limit; search then uses the greedy rule only.
     refining_is_dear: bool = False
-    #: The best decisions, addresses aside, and whose they are; the last ones that did not pack as they are, and whether
-    #: less room was not tried for them yet.
+    #: The best decisions without addresses, their traffic, and the method that found them.
     relaxed: Decisions | None = None
     relaxed_bytes: int = 1 << 62
     relaxed_by: str = ""
+    #: The last decisions that did not pack as they are.
     unpacked: Decisions | None = None
+    #: True while search with headroom has not been tried for them.
     slack_is_due: bool = False
 
     @property
@@ -91,9 +92,9 @@ class _Auto:
         self.pack()
 
     def address(self, *, last: bool = False) -> None:
-        """Where the best decisions are no plan yet: pack them, with less room, or, at last, without what is in the way.
+        """Make the best decisions a plan: as they are, with headroom, or, at last, after repair.
 
-        On the way, only if packing was not too dear so far.
+        Before the end this happens only while packing has taken little of the effort.
         """
         state = self.state
         if not state.stop():
@@ -201,8 +202,8 @@ class _Auto:
     def search_and_prove(self, searcher: Searcher, search_work: float, prove_work: float) -> None:
         """Look for better orders and raise the bound at the same time; neither knows what the other finds meanwhile.
 
-        Where one makes the other pointless, that one is ended early, and what it has by then, which depends on the
-        clock, is ignored: nothing better could have come of it.
+        Where one makes the other pointless, the other is ended early. Its result then depends on the clock and is
+        ignored: nothing better could have come of it.
         """
         known, stop = self.least_bytes, self.state.stop
         if self.over or known <= self.state.bound_bytes:
