@@ -43,6 +43,7 @@ CIRCLES: frozenset[frozenset[str]] = frozenset(
         "execute.kernels execute.ort execute.reference",
         "frontend.completion frontend.control_flow frontend.sequences frontend.subgraphs frontend.walk",
         "packing.arrays packing.firstfit",
+        "placement.copy_service placement.service",
     )
 )
 
