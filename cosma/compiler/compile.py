@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.problem import Problem
+    from cosma.solvers import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +190,17 @@ def run_compile(
     choices = fusion_choices(graph, accelerator, [start.plan.graph for start in loaded])
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
-    profile = None
-    if solver is not None:
-        if strategy not in WITH_SOLVER:
-            raise InputError(f"a solver is for the strategies {', '.join(WITH_SOLVER)}; {strategy} takes none")
-        from cosma.solvers import load_profile
-
-        profile = load_profile(door.text(solver, "solver"))
+    profile = None if solver is None else _read_profile(solver, strategy)
     states = [
         CompileRun(
-            problem, limits, seed, sink, Clock(None, interrupted), profile, tuple(s for k, s in given if k == i), parameters
+            problem=problem,
+            limits=limits,
+            seed=seed,
+            sink=sink,
+            clock=Clock(asked_to_stop=interrupted),
+            profile=profile,
+            starts=tuple(start for k, start in given if k == i),
+            parameters=parameters,
         )
         for i, problem in enumerate(problems)
     ]
@@ -216,11 +218,7 @@ def run_compile(
     certificate = state.certificate()
     if len(choices) > 1:
         certificate = replace(certificate, method=f"{certificate.method}; for the operators fused here")
-    settings: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
-    if strategy not in ("e1", "e2", "e3", "existing"):
-        settings |= {"effort": limits.effort, "gap": limits.gap}
-    if profile is not None:
-        settings["profile"] = profile.name
+    settings = _settings(state, strategy, seed, limits)
     if given:
         settings["starts"] = [start.sha256 for _, start in given]
     if len(choices) > 1:
@@ -250,6 +248,24 @@ def run_compile(
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
     )
+
+
+def _settings(state: CompileRun, strategy: str, seed: int, limits: Limits) -> dict[str, Any]:
+    """How a plan came to be, as its file says it."""
+    settings: dict[str, Any] = {"strategy": strategy, "seed": seed, "found_by": state.best_by}
+    if strategy not in ("e1", "e2", "e3", "existing"):
+        settings |= {"effort": limits.effort, "gap": limits.gap}
+    if state.profile is not None:
+        settings["profile"] = state.profile.name
+    return settings
+
+
+def _read_profile(solver: str, strategy: str) -> Profile:
+    if strategy not in WITH_SOLVER:
+        raise InputError(f"a solver is for the strategies {', '.join(WITH_SOLVER)}; {strategy} takes none")
+    from cosma.solvers import load_profile
+
+    return load_profile(door.text(solver, "solver"))
 
 
 def _read_parameters(given: CompileParameters | Path | str | None) -> CompileParameters:
