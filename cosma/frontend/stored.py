@@ -3,7 +3,7 @@
 A constant that is generated (``Expand``, ``Tile``, ``ConstantOfShape``, ``Range``, a mask) counts what it is generated
 from, and nothing where only shapes and attributes decide it. A constant that is computed to something smaller
 (a ``Slice`` of a weight, a ``Cast`` to a narrower type) counts the result. A dequantized constant always counts its
-quantized form: that is what integer kernels read.
+quantized form: that is what integer kernels read. A bias of 32-bit integers counts without its scale.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from cosma.graph.dtypes import size_of
 if TYPE_CHECKING:
     from cosma.frontend.evaluate import Evaluator
     from cosma.frontend.nodes import Node
+
+
+#: ONNX's number of the type that biases are quantised to. They have the scale of the product that they are added to, so
+#: an integer kernel adds them as they are and reads no scale of theirs.
+_INT32 = 6
 
 
 def data_operands(node: Node, operands: Iterable[Value | None], opset: int) -> list[Value]:
@@ -42,6 +47,10 @@ def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: M
     holders
         Every value by name.
     """
+    sources = list(sources)
+    dequantised = node.type == "DequantizeLinear" and node.domain in ("", "com.microsoft")
+    if dequantised and sources and sources[0].element == _INT32:
+        del sources[1:]
     stored = tuple(dict.fromkeys(name for source in sources for name in source.stored))
     own = stored_bytes(value.shape, value.element)
     sizes = [stored_bytes(holders[name].shape, holders[name].element) for name in stored if name in holders]
@@ -49,7 +58,7 @@ def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: M
     if own is None or len(known) < len(stored):
         value.stored = (value.root,)
         return
-    if sum(known) < own or not sum(known) or (node.type == "DequantizeLinear" and not node.domain):
+    if sum(known) < own or not sum(known) or dequantised:
         value.stored = stored
         return
     value.stored = (value.root,)

@@ -188,6 +188,8 @@ def test_convolution_with_bias_and_activation(
     stored = {name: loaded.graph.tensors[name].dtype for name in loaded.graph.operators[0].weights}
     assert stored["w_q"] == "int8"
     assert stored.get("b_q", "int32") == "int32"
+    assert ("b_q" in stored) == bias
+    assert "b_s" not in stored  # the bias has the scale of the product, as in QLinearConv
 
 
 @pytest.mark.parametrize("kind", ["MatMul", "Gemm"])

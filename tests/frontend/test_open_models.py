@@ -172,15 +172,15 @@ def check_operands(path: Path, loaded: LoadedModel) -> None:
     graph = onnx.load(path, load_external_data=False).graph
     by_output = {name: node for node in graph.node for name in node.output}
     views = {node.output for node in loaded.nodes if node.fate is NodeFate.VIEW}
-    produced = {o for operator in loaded.graph.operators for o in operator.outputs}
-    inputs = {tensor.name for tensor in loaded.graph.of_kind(TensorKind.INPUT)}
+    produced = {o for operator in loaded.finest_graph.operators for o in operator.outputs}
+    inputs = {tensor.name for tensor in loaded.finest_graph.of_kind(TensorKind.INPUT)}
 
     def root(name: str) -> str:
         while name in views and name not in produced:
             name = by_output[name].input[0]
         return name
 
-    for operator in loaded.graph.operators:
+    for operator in loaded.finest_graph.operators:
         node = by_output[operator.covers[0]]
         reads = dict.fromkeys(root(name) for name in node.input if name)
         assert operator.inputs == tuple(name for name in reads if name in produced or name in inputs)
