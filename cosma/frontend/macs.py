@@ -84,7 +84,7 @@ def _einsum(node: Node, operands: list[Shape]) -> int | None:
 
 def _attention(node: Node, query: Shape, key: Shape, value: Shape | None, result: Shape) -> int | None:
     """Scores and their product with the values: batch x heads x queries x keys x (key width + value width)."""
-    if value is None:
+    if value is None or len(key) != len(query) or not result:
         return None
     if len(query) == 4:
         batch, heads, queries, width = query

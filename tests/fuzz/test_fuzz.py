@@ -13,10 +13,12 @@ from tests.fuzz.runner import Case, WrongError, run_cases
 
 #: Seeds of cases that once ended badly, beside those of the first.
 ONCE = {
-    models: (1536, 1735, 2725, 4418, 4578, 4787, 6224, 7635, 8440, 11315, 11363, 11431, 15444, 15975, 18107, 19682),
+    models: (
+        1536, 1735, 2725, 4418, 4578, 4787, 6224, 7635, 8440, 11315, 11363, 11431, 15444, 15975, 18107, 19682, 49513,
+    ),
     plans: (227, 246, 455, 536, 1383),
     tables: (4, 39, 77, 90, 115, 245, 4883, 6038),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("module", "count"), [(models, 250), (plans, 400), (tables, 300)])
