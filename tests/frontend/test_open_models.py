@@ -168,7 +168,10 @@ def test_every_raw_node_that_must_run_is_covered(path: Path) -> None:
 
 
 def check_operands(path: Path, loaded: LoadedModel) -> None:
-    """Check every operand edge against the file: an operator reads what its node reads, through views."""
+    """Check every operand edge against the file: an operator reads what its node reads, through views.
+
+    Quantised groups are taken apart: one operator stands for each node.
+    """
     graph = onnx.load(path, load_external_data=False).graph
     by_output = {name: node for node in graph.node for name in node.output}
     views = {node.output for node in loaded.nodes if node.fate is NodeFate.VIEW}
