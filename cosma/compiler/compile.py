@@ -14,6 +14,7 @@ from cosma.accelerator.files import as_accelerator
 from cosma.clock import Clock
 from cosma.compiler.fusion import fusion_choices, run_choices
 from cosma.compiler.parameters import CompileParameters
+from cosma.compiler.parts import plan_choices
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
     from cosma.accelerator import Accelerator
     from cosma.accelerator.files import Preset
+    from cosma.compiler.fusion import Choice
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
+    from cosma.plan import Certificate
     from cosma.problem import Problem
     from cosma.solvers import Profile
 
@@ -187,7 +190,10 @@ def run_compile(
     if starts and strategy not in WITH_STARTS:
         raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
     loaded = load_starts(starts)
-    choices = fusion_choices(graph, accelerator, [start.plan.graph for start in loaded])
+    counts_effort = strategy in WITH_STARTS and strategy != "existing"
+    # The existing methods know no parts, and stay what they are compared as.
+    offer = plan_choices if counts_effort else fusion_choices
+    choices = offer(graph, accelerator, [start.plan.graph for start in loaded])
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
     profile = None if solver is None else _read_profile(solver, strategy)
@@ -204,7 +210,6 @@ def run_compile(
         )
         for i, problem in enumerate(problems)
     ]
-    counts_effort = strategy in WITH_STARTS and strategy != "existing"
     try:
         state = run_choices(states, chosen.run, limits, counts_effort=counts_effort)
     except KeyboardInterrupt:
@@ -216,8 +221,7 @@ def run_compile(
     if state.best is None or state.best_report is None:
         raise KeyboardInterrupt("interrupted before the first plan was found")
     certificate = state.certificate()
-    if len(choices) > 1:
-        certificate = replace(certificate, method=f"{certificate.method}; for the operators fused here")
+    certificate = _scoped(certificate, state.problem.graph, choices, accelerator)
     settings = _settings(state, strategy, seed, limits)
     if given:
         settings["starts"] = [start.sha256 for _, start in given]
@@ -274,6 +278,18 @@ def _read_parameters(given: CompileParameters | Path | str | None) -> CompilePar
     if isinstance(given, str | Path):
         return read_parameters(given, CompileParameters)
     return door.instance(given, CompileParameters, "parameters")
+
+
+def _scoped(
+    certificate: Certificate, graph: Graph, choices: Sequence[Choice], accelerator: Accelerator
+) -> Certificate:
+    """Say for which of the choices a bound holds, where there were several."""
+    method = certificate.method
+    if accelerator.fusion != "none" and len(choices) > 1:
+        method += "; for the operators fused here"
+    if any(choice.graph.roots for choice in choices):
+        method += f"; for {'tensors cut as here' if graph.roots else 'whole tensors'}"
+    return replace(certificate, method=method)
 
 
 def check_seed(seed: object) -> int:
