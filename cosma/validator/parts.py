@@ -177,13 +177,16 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
     needs
         What the ONNX nodes themselves depend on, where the file is given.
     """
-    by_results = {operator.outputs: operator for operator in whole_graph(model).operators}
+    by_results = {operator.outputs: operator for operator in model.operators}
+    by_covers = {operator.covers[0]: operator for operator in model.operators if operator.covers}
     parts = parts_by_root(planned)
     found = []
     for operator, whole in zip(planned.operators, _same_order(planned), strict=True):
         if operator.tile is not None:
             continue
-        theirs = by_results.get(whole.outputs)
+        theirs = [by_covers[node] for node in operator.covers if node in by_covers]
+        if not theirs and whole.outputs in by_results:
+            theirs = [by_results[whole.outputs]]
         for name in whole.inputs:
             if name not in parts:
                 continue
@@ -207,16 +210,17 @@ def _same_order(planned: Graph) -> list[Operator]:
 
 
 def _needed(
-    name: str, shape: tuple[int, ...], operator: Operator, theirs: Operator | None, needs: Needs | None
+    name: str, shape: tuple[int, ...], operator: Operator, theirs: list[Operator], needs: Needs | None
 ) -> Bools:
     """Elements of a root that an operator depends on: by its ONNX nodes, else by the model's graph, else all."""
     mask = needs.of(name, shape, operator.covers) if needs is not None else None
     if mask is not None:
         return mask
-    stated = [region for region in theirs.reads if region.root == name] if theirs is not None else []
-    if not stated or not all(region.is_within(shape) for region in stated):
+    readers = [one for one in theirs if name in one.inputs]
+    boxes = [[region for region in one.reads if region.root == name] for one in readers]
+    if not boxes or not all(row and all(region.is_within(shape) for region in row) for row in boxes):
         return np.ones(shape, dtype=np.bool_)
-    return _fill(shape, stated)
+    return _fill(shape, [region for row in boxes for region in row])
 
 
 def _mask(shape: tuple[int, ...], parts: list[Tensor]) -> Bools:
