@@ -125,6 +125,9 @@ def run() -> None:
     interrupts.started()
     try:
         code = _guarded()
+    except KeyboardInterrupt:
+        # Between the end of the command and the end of the guard.
+        code = interrupts.INTERRUPTED
     finally:
         interrupts.finished()
     sys.exit(code)
