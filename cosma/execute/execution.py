@@ -102,7 +102,7 @@ def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str
             raise InputError(
                 f"input {name!r} is {array.dtype}{list(array.shape)}, the model wants {dtype}{list(wanted.shape)}"
             )
-        found[name] = np.ascontiguousarray(array)
+        found[name] = np.ascontiguousarray(array).reshape(array.shape)  # a scalar would come out with one axis
     return found
 
 

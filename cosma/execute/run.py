@@ -159,9 +159,15 @@ def run_plan(
     if done.scale > 1 or plan.dtype is not None:
         counted = _in_plan_bytes(plan, planned)
     equal = planned.difference is None and all(check.different_bytes == 0 for check in checks)
+    if not whole:
+        reading = SecondReading("not compared", "", "it was not asked for")
+    elif not equal:
+        reading = SecondReading("not compared", "", "the plan's numbers differ from those of the run without a plan")
+    else:
+        reading = second_reading(done, kernels)
     return RunReport(
         equal=equal,
-        whole=_second_reading(done, kernels, asked=whole, equal=equal),
+        whole=reading,
         outputs=checks,
         difference=planned.difference,
         traffic=counted,
@@ -178,11 +184,8 @@ def run_plan(
     )
 
 
-def _second_reading(done: Execution, kernels: KernelName | None, *, asked: bool, equal: bool) -> SecondReading:
-    if not asked:
-        return SecondReading("not compared", "", "it was not asked for")
-    if not equal:
-        return SecondReading("not compared", "", "the plan's numbers differ from those of the run without a plan")
+def second_reading(done: Execution, kernels: KernelName | None = None) -> SecondReading:
+    """What the untouched model, run as a whole, says of the outputs that an execution left."""
     constants = done.planned.constants
     return read_again(
         constants.model.data, constants, done.inputs, done.outputs, done.plain.digests, digest, kernels

@@ -159,7 +159,7 @@ class _Reader:
         from onnx import numpy_helper
 
         content = self._constants.content_of(tensor, name)
-        filled = numpy_helper.from_array(np.ascontiguousarray(content), tensor.name)
+        filled = numpy_helper.from_array(np.asarray(content, order="C"), tensor.name)
         filled.data_type = tensor.data_type
         tensor.CopyFrom(filled)
 
@@ -195,7 +195,7 @@ class _OnnxRuntime(_Reader):
             if not is_numpy_type(content.dtype) or content.nbytes <= SMALL:
                 self._fill(tensor, _readable(tensor.name))
             else:
-                self._beside[tensor.name] = np.ascontiguousarray(content)
+                self._beside[tensor.name] = np.asarray(content, order="C")
                 _mark_external(tensor)
             changed = True
         for name, tensor in _tensors(self.proto.graph.node):
@@ -217,7 +217,8 @@ class _OnnxRuntime(_Reader):
             arrays = session.run(names, {entry.name: inputs.get(entry.name) for entry in session.get_inputs()})
         except ort_errors() as error:
             raise _UnableError(f"{self.name} cannot run the model as a whole: {plain_reason(error)}") from error
-        return dict(zip(names, arrays, strict=True))
+        types = {entry.name: entry.type for entry in session.get_outputs()}
+        return {name: _typed(array, types[name]) for name, array in zip(names, arrays, strict=True)}
 
 
 class _Reference(_Reader):
@@ -251,6 +252,16 @@ class _Reference(_Reader):
         except Exception as error:  # its operators are Python that raises whatever comes up
             raise _UnableError(f"{self.name} cannot run the model as a whole: {reference_reason(error)}") from error
         return dict(zip(names, arrays, strict=True))
+
+
+def _typed(array: Any, kind: str) -> Any:
+    """What ONNX Runtime yields in its own type: it hands out 8-bit floating-point numbers as plain bytes."""
+    from onnx import TensorProto, helper
+
+    if not kind.startswith("tensor(float8"):
+        return array
+    element = TensorProto.DataType.Value(kind.removeprefix("tensor(").removesuffix(")").upper())
+    return array.view(helper.tensor_dtype_to_np_dtype(element))
 
 
 def _has_content(tensor: TensorProto) -> bool:

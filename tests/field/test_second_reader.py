@@ -310,3 +310,33 @@ def test_a_shape_that_lies_in_another_file_reaches_the_second_reader(tmp_path: P
     assert report.whole.verdict == "equal"
     assert report.whole.reader.startswith("onnxruntime")
     assert report.invented_weights == 0
+
+
+# -- types that a runtime hands out otherwise -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """
+        <ir_version: 9, opset_import: ["" : 19]>
+        net (float[3,5] x) => (float8e4m3fn[3,5] y) { y = Cast <to = 17> (x) }
+        """,
+        """
+        <ir_version: 9, opset_import: ["" : 19]>
+        net (float x, float z) => (float y) { y = Add (x, z) }
+        """,
+    ],
+    ids=["8-bit floating-point numbers", "scalars"],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_types_and_scalars_are_taken_for_what_they_are(tmp_path: Path, text: str, given: bool) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(parser.parse_model(text).SerializeToString())
+    inputs = None
+    if given:
+        shape = (3, 5) if "3,5" in text else ()
+        inputs = {name: np.full(shape, 3, np.float32) for name in ("x", "z")[: 2 if not shape else 1]}
+    report = executed(path, inputs=inputs)
+    assert report.whole.verdict == "equal"
+    assert report.whole.reader.startswith("onnxruntime")
