@@ -11,7 +11,7 @@ import typer
 from cosma.cli import options
 
 if TYPE_CHECKING:
-    from cosma.report.curve import Curve
+    from cosma.studies.curve import Curve
 
 
 def curve(
@@ -45,7 +45,8 @@ def curve(
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, note, print_json
     from cosma.compiler.compile import read_model
-    from cosma.report.curve import curve_csv, curve_figure, make_curve
+    from cosma.studies.curve import make_curve
+    from cosma.studies.curve_views import curve_csv, curve_figure
     from cosma.units import parse_size
 
     claim_outputs({"--csv": (csv, CSV), "--png": (png, PNG), "--svg": (svg, SVG)}, json=json)
@@ -108,7 +109,7 @@ def _record(found: Curve) -> dict[str, Any]:
 
 def _print(found: Curve) -> None:
     from cosma.cli.output import make_table, print_lines, print_table, print_text, share
-    from cosma.report.curve import curve_text
+    from cosma.studies.curve_views import curve_text
     from cosma.units import format_size
 
     columns = ("scratchpad", "bytes", "non-compulsory", "lower bound", "gap", "")

@@ -11,8 +11,8 @@ from cosma.cli import options
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
+    from cosma.plan.timeline import Timeline
     from cosma.report.explain import Absence, OperatorStory, TensorStory
-    from cosma.report.timeline import Timeline
 
 #: Tensors and holders shown.
 TENSORS, HOLDERS = 8, 6
@@ -35,8 +35,9 @@ def explain(
     from cosma.cli.output import note, print_json
     from cosma.cli.plans import load_valid_plan
     from cosma.errors import InputError
-    from cosma.report.explain import explain_operator, explain_tensor, levers, next_capacity
-    from cosma.report.timeline import timeline_of
+    from cosma.plan.timeline import timeline_of
+    from cosma.report.explain import explain_operator, explain_tensor, next_capacity
+    from cosma.studies.levers import levers
 
     loaded = load_valid_plan(plan)
     timeline = timeline_of(loaded)
@@ -117,7 +118,8 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
 
 def _print_levers(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import make_table, print_table, print_text, share
-    from cosma.report.explain import QUICK, levers, next_capacity
+    from cosma.report.explain import next_capacity
+    from cosma.studies.levers import QUICK, levers
     from cosma.units import format_size
 
     if not timeline.cost:

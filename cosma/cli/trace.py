@@ -49,7 +49,7 @@ def trace(
     """
     from cosma.cli.output import PLAN, claim_outputs, deliver, make_table, note, print_json, print_table, share
     from cosma.cli.plans import load_valid_plan
-    from cosma.report.costs import estimate, read_times
+    from cosma.plan.costs import estimate, read_times
     from cosma.report.trace import trace_json
 
     claim_outputs({"--output": (output, PLAN)}, json=json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosma.export.names import named_plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
-from cosma.report.timeline import timeline_of
+from cosma.plan.timeline import timeline_of
 from cosma.text import csv_cell
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import cosma.door as door
 from cosma.errors import InputError
 from cosma.export.names import named_plan
-from cosma.report.timeline import Stay, timeline_of
+from cosma.plan.timeline import Stay, timeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosma.errors import InputError
+from cosma.plan.timeline import timeline_of
 from cosma.report.facts import CUT_SHORT
-from cosma.report.timeline import timeline_of
 from cosma.units import format_size
 from cosma.validator import replay_instructions
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cosma.plan import Plan
-    from cosma.report.timeline import Timeline
+    from cosma.plan.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)

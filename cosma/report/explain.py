@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cosma.accelerator import Fusion, Operands, Weights
-from cosma.errors import InfeasibleError, InputError
-from cosma.report.timeline import Stay, Timeline, timeline_of
+from cosma.accelerator import Weights
+from cosma.errors import InputError
+from cosma.plan.timeline import Stay, Timeline, timeline_of
 from cosma.units import align_up
 
 if TYPE_CHECKING:
-    from cosma.accelerator import Accelerator
     from cosma.plan import Plan
 
 
@@ -112,23 +111,6 @@ class OperatorStory:
     touched: tuple[tuple[str, int, str], ...]
     kept: tuple[Holder, ...]
     moved: tuple[tuple[str, str, int, bool], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lever:
-    """Something that could be changed, and what a quick method makes of it.
-
-    Attributes
-    ----------
-    change
-        What is changed.
-    before, after
-        Non-compulsory bytes by the same quick method; ``after`` is None where the change leaves no plan.
-    """
-
-    change: str
-    before: int
-    after: int | None
 
 
 def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> TensorStory:
@@ -267,48 +249,6 @@ def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, st
     return plan.accelerator.capacity_bytes + best[0], best[2], -best[1]
 
 
-#: The quick method that levers are compared by.
-QUICK = "e2"
-
-
-def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
-    """Try what could be changed, each change alone, with the quick method: an indication, not a proof."""
-    accelerator = plan.accelerator
-    options: list[tuple[str, Accelerator]] = []
-    if not accelerator.in_place:
-        options.append(("allow in-place results (--in-place)", accelerator.replace(in_place=True)))
-    if accelerator.fusion == Fusion.NONE:
-        options.append(("fuse elementwise epilogues (--fusion epilogue)", accelerator.replace(fusion=Fusion.EPILOGUE)))
-    if accelerator.operands == Operands.RESIDENT:
-        options.append(
-            ("stream operands and results (--operands streamable)", accelerator.replace(operands=Operands.STREAMABLE))
-        )
-    if accelerator.weights == Weights.SCRATCHPAD:
-        options.append(("stream the weights (--weights stream)", accelerator.replace(weights=Weights.STREAM)))
-    else:
-        options.append(
-            ("keep weights in the scratchpad (--weights scratchpad)", accelerator.replace(weights=Weights.SCRATCHPAD))
-        )
-    following = next_capacity(plan, timeline)
-    if following is not None:
-        larger = align_up(following[0], accelerator.alignment) + accelerator.reserved
-        options.append((f"the next capacity that lets one more tensor stay (--scratchpad {larger})",
-                        accelerator.replace(scratchpad=larger)))  # fmt: skip
-    options.append((f"twice the scratchpad (--scratchpad {2 * accelerator.scratchpad})",
-                    accelerator.replace(scratchpad=2 * accelerator.scratchpad)))  # fmt: skip
-    before = _quick(plan, accelerator)
-    if before is None:
-        return []
-    return [Lever(change, before, _quick(plan, other)) for change, other in options]
-
-
-def _quick(plan: Plan, accelerator: Accelerator) -> int | None:
-    from cosma.compiler import run_compile
-
-    try:
-        return run_compile(plan.graph, accelerator, strategy=QUICK).plan.traffic.noncompulsory
-    except InfeasibleError:
-        return None
 
 
 def similar(name: str, known: list[str]) -> str:

@@ -8,7 +8,7 @@ from cosma.units import format_size
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
-    from cosma.report.timeline import Timeline
+    from cosma.plan.timeline import Timeline
     from cosma.validator import ReplayReport
 
 #: Rows of the table of costly tensors.

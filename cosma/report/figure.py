@@ -7,9 +7,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosma.errors import SolverUnavailableError
+from cosma.plan.timeline import Origin, Timeline, timeline_of
 from cosma.report.facts import warnings_of
 from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, is_spilled, unit_for
-from cosma.report.timeline import Origin, Timeline, timeline_of
 from cosma.text import figure_text
 from cosma.units import format_size
 from cosma.validator import examine

@@ -8,6 +8,7 @@ from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import SolverUnavailableError
+from cosma.plan.timeline import Origin, Stay, Timeline, timeline_of
 from cosma.report.facts import (
     assumptions,
     certificate_sentence,
@@ -17,7 +18,6 @@ from cosma.report.facts import (
     warnings_of,
 )
 from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, WORDS, is_spilled, unit_for
-from cosma.report.timeline import Origin, Stay, Timeline, timeline_of
 from cosma.units import format_size
 from cosma.validator import examine
 from cosma.version import __version__

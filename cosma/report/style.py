@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosma.report.timeline import Ending, Origin, Stay
+from cosma.plan.timeline import Ending, Origin, Stay
 
 #: Fill by how a tensor came to lie in the scratchpad.
 FILL = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cosma.plan.timeline import Timeline, timeline_of
 from cosma.report.facts import assumptions, certificate_sentence, cost_rows, summary_rows, warnings_of
 from cosma.report.style import LETTER, is_spilled
-from cosma.report.timeline import Timeline, timeline_of
 from cosma.text import plain
 from cosma.units import format_size
 from cosma.validator import examine

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
-    from cosma.report.costs import Estimate
+    from cosma.plan.costs import Estimate
 
 _THREADS = {"compute": 1, "dma": 2}
 

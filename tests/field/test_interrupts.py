@@ -19,7 +19,7 @@ from cosma.compiler import compile, run_compile
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
 from cosma.graph.json_format import save_graph
-from cosma.report.curve import make_curve
+from cosma.studies.curve import make_curve
 from tests.planning import diamond
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> No
 def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.Signals) -> None:
     # The third point waits, so that the interrupt comes while it is planned.
     code = (
-        "import pathlib, cosma.report.curve as c\nold = c._measure\n"
+        "import pathlib, cosma.studies.curve as c\nold = c._measure\n"
         "def slow(*a):\n    n = len(list(pathlib.Path('.').glob('done*')))\n"
         "    if n == 2:\n        pathlib.Path('waiting').touch()\n        import time; time.sleep(60)\n"
         "    pathlib.Path(f'done{n}').touch()\n    return old(*a)\n"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cosma import Accelerator, Graph, InputError, Operator, Plan, Tensor, TensorKind, compile, replay, save_plan
-from cosma.report.explain import explain_operator, explain_tensor, levers, next_capacity
+from cosma.report.explain import explain_operator, explain_tensor, next_capacity
+from cosma.studies.levers import levers
 
 KIB = 1024
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from cosma import Accelerator, Graph, Operator, Plan, Tensor, TensorKind, compile, load_plan, save_plan
-from cosma.report import timeline_of
+from cosma.plan.timeline import Ending, Origin, timeline_of
 from cosma.report.text import render_text
-from cosma.report.timeline import Ending, Origin
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = "</script><script>document.title='broken'</script><b>&\"'{{TITLE}}"

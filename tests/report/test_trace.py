@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, compile, save_plan
-from cosma.report.costs import estimate, read_times
+from cosma.plan.costs import estimate, read_times
 from cosma.report.trace import trace_json
 
 FIGURES = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import log
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cosma.accelerator import Fusion
 from cosma.compiler import Limits, run_compile
@@ -15,11 +14,8 @@ from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError, InputError
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem
-from cosma.report.figure import Format, load_matplotlib, save_figure
-from cosma.report.style import BOUND, OCCUPANCY, unit_for
 from cosma.rewrite.fuse import smallest_capacity, without_links
-from cosma.text import figure_text
-from cosma.units import align_up, format_size
+from cosma.units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,42 +127,12 @@ def make_curve(
     low = align_up(max(smallest, min(enough, high) // 256) if lowest is None else lowest, align)
     if not low <= high:
         raise InputError(f"the range of capacities [{low}, {high}] is empty; give other ends")
-    known: dict[int, Point] = {}
-    plans: dict[int, Plan] = {}
-
-    def measure(capacity: int) -> None:
-        if capacity not in known:
-            progress(len(known), points)
-            chosen = accelerator.replace(scratchpad=capacity + reserved)
-            starts = _nearest(plans, capacity) if strategy in WITH_STARTS else []
-            found = _measure(graph, chosen, strategy, effort, seed, starts)
-            if found is not None:
-                known[capacity], plans[capacity] = found
-
-    def measure_all() -> None:
-        count = max(2, points // 2)
-        for i in range(count):
-            measure(align_up(round(low * (high / low) ** (i / (count - 1))), align))
-        # Methods that place tensors one by one may need more than what is live: go on until nothing is spilled.
-        top, least = high, _constant(graph, accelerator)
-        while highest is None and len(known) < points and top in known and known[top].noncompulsory_bytes > least:
-            if top >= 4 * high:
-                break
-            top = align_up(top + top // 5, align)
-            measure(top)
-        while len(known) < points:
-            middle = _widest(sorted(known), known, align)
-            if middle is None:
-                break
-            measure(middle)
-            if middle not in known:
-                break
-
-    partial = False
+    sweep = _Sweep(graph, accelerator, strategy, effort, seed, points, progress)
+    partial, known = False, sweep.known
     try:
-        measure_all()
+        sweep.run(low, high, open_ended=highest is None)
     except KeyboardInterrupt:
-        known = {capacity: point for capacity, point in known.items() if capacity in plans}
+        known = {capacity: point for capacity, point in sweep.known.items() if capacity in sweep.plans}
         if on_interrupt == "raise" or not known:
             raise
         partial = True
@@ -185,6 +151,56 @@ def make_curve(
         enough_bytes=enough + reserved,
         partial=partial,
     )
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """Points planned so far, and how they are planned."""
+
+    graph: Graph
+    accelerator: Accelerator
+    strategy: str
+    effort: float
+    seed: int
+    wanted: int
+    progress: Callable[[int, int], None]
+    known: dict[int, Point] = field(default_factory=dict)
+    plans: dict[int, Plan] = field(default_factory=dict)
+
+    def measure(self, capacity: int) -> None:
+        """Plan at one capacity, unless that is done."""
+        if capacity in self.known:
+            return
+        self.progress(len(self.known), self.wanted)
+        chosen = self.accelerator.replace(scratchpad=capacity + self.accelerator.reserved)
+        starts = _nearest(self.plans, capacity) if self.strategy in WITH_STARTS else []
+        found = _measure(self.graph, chosen, self.strategy, self.effort, self.seed, starts)
+        if found is not None:
+            self.known[capacity], self.plans[capacity] = found
+
+    def run(self, low: int, high: int, *, open_ended: bool) -> None:
+        """Spread points between two ends, then halve where the traffic falls most."""
+        align, count = self.accelerator.alignment, max(2, self.wanted // 2)
+        for i in range(count):
+            self.measure(align_up(round(low * (high / low) ** (i / (count - 1))), align))
+        if open_ended:
+            self._raise_end(high)
+        while len(self.known) < self.wanted:
+            middle = _widest(sorted(self.known), self.known, align)
+            if middle is None:
+                break
+            self.measure(middle)
+            if middle not in self.known:
+                break
+
+    def _raise_end(self, high: int) -> None:
+        """Go on until nothing is spilled: methods that place tensors one by one may need more than what is live."""
+        top, least = high, _constant(self.graph, self.accelerator)
+        while len(self.known) < self.wanted and top in self.known and self.known[top].noncompulsory_bytes > least:
+            if top >= 4 * high:
+                break
+            top = align_up(top + top // 5, self.accelerator.alignment)
+            self.measure(top)
 
 
 def capacity_range(graph: Graph, accelerator: Accelerator) -> tuple[int, int]:
@@ -290,62 +306,3 @@ def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Poi
                 stack += [(a, at), (at, b)]
         knees.add(next(i for i, value in enumerate(y) if value == y[-1]))
     return tuple(replace(p, knee=i in knees) for i, p in enumerate(points))
-
-
-def curve_csv(curve: Curve) -> str:
-    """Write a curve as CSV; sizes in bytes."""
-    lines = ["capacity,noncompulsory,lower_bound,total,gap,knee"]
-    for p in curve.points:
-        gap = (p.noncompulsory_bytes - p.bound_bytes) / p.noncompulsory_bytes if p.noncompulsory_bytes else 0.0
-        total = curve.compulsory_bytes + p.noncompulsory_bytes
-        lines.append(
-            f"{p.capacity_bytes},{p.noncompulsory_bytes},{p.bound_bytes},{total},{gap:.6f},{'yes' if p.knee else 'no'}"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
-    """Draw a curve: plans as steps, bounds as the lower edge of what is unknown, knees marked."""
-    figure = load_matplotlib()(figsize=(8.0, 4.6), layout="constrained")
-    axes: Any = figure.subplots()
-    capacities = [p.capacity_bytes for p in curve.points]
-    factor_x, unit_x = unit_for(capacities[-1])
-    factor_y, unit_y = unit_for(max(p.noncompulsory_bytes for p in curve.points) or curve.compulsory_bytes)
-    x = [c / factor_x for c in capacities]
-    achieved = [p.noncompulsory_bytes / factor_y for p in curve.points]
-    bound = [p.bound_bytes / factor_y for p in curve.points]
-    axes.step(x, achieved, where="post", color=OCCUPANCY, label="plan", linewidth=1.8)
-    axes.plot(x, achieved, "o", color=OCCUPANCY, markersize=3.5)
-    # Between two capacities the bound of the larger one holds.
-    axes.step(x, bound, where="pre", color=BOUND, label="lower bound", linewidth=1.4, linestyle="--")
-    knees = [i for i, p in enumerate(curve.points) if p.knee]
-    axes.plot([x[i] for i in knees], [achieved[i] for i in knees], "D", color="#D55E00", markersize=7, label="knee")
-    for i in knees:
-        axes.annotate(
-            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(-5, 8), ha="right",
-            fontsize=8,
-        )  # fmt: skip
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"scratchpad ({unit_x})")
-    axes.set_ylabel(f"non-compulsory traffic ({unit_y})")
-    title = f"{figure_text(curve.model)}: compulsory {format_size(curve.compulsory_bytes)}"
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return save_figure(figure, kind, dpi)
-
-
-def curve_text(curve: Curve, width: int = 60) -> str:
-    """Draw a curve with letters: one line a capacity, ``|`` the bound, ``*`` the plan, ``<`` a knee."""
-    most = max((p.noncompulsory_bytes for p in curve.points), default=0) or 1
-    stream = io.StringIO()
-    for p in curve.points:
-        at = round(p.noncompulsory_bytes / most * (width - 1))
-        low = round(p.bound_bytes / most * (width - 1))
-        row = ["-" if low < i < at else " " for i in range(width)]
-        row[low], row[at] = "|", "*"
-        mark = f"  < knee, {format_size(p.noncompulsory_bytes)}" if p.knee else ""
-        stream.write(f"{format_size(p.capacity_bytes):>12} {''.join(row)}{mark}\n")
-    return stream.getvalue()

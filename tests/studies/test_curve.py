@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-import cosma.report.curve as curve_module
+import cosma.studies.curve as curve_module
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, save_graph
 from cosma.compiler import CompileResult
-from cosma.report.curve import Point, curve_csv, curve_figure, curve_text, make_curve, mark_knees
+from cosma.studies.curve import Point, make_curve, mark_knees
+from cosma.studies.curve_views import curve_csv, curve_figure, curve_text
 
 KIB = 1024
 

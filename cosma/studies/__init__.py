@@ -1,0 +1,1 @@
+"""Studies: questions whose answer takes more than one compile."""
