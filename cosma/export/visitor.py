@@ -13,6 +13,7 @@ from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 
 if TYPE_CHECKING:
     from cosma.graph import Operator, Tensor
+    from cosma.plan.instructions import Instruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,54 +81,71 @@ def visit(plan: Plan, visitor: PlanVisitor) -> None:
     for method in ("begin", "load", "allocate", "execute", "store", "free", "end"):
         if not callable(getattr(visitor, method, None)):
             raise InputError(f"the visitor {door.shown(visitor)} has no method {method!r}; derive it from PlanVisitor")
-    tensors = plan.graph.tensors
-    address: dict[str, int] = {}
-    takes: dict[str, str | None] = {}
-    streams_weights = plan.accelerator.weights == Weights.STREAM
-
-    def where(name: str, index: int) -> int:
-        if name not in address:
-            raise PlanInvalidError(f"instruction {index}: tensor {name!r} is not in the scratchpad; replay the plan")
-        return address[name]
-
-    def tensor_of(name: str, index: int) -> Tensor:
-        if name not in tensors:
-            raise PlanInvalidError(f"instruction {index}: the plan has no tensor {name!r}")
-        return tensors[name]
-
-    def operator_of(name: str, index: int) -> Operator:
-        try:
-            return plan.graph.operator(name)
-        except GraphError:
-            raise PlanInvalidError(f"instruction {index}: the plan has no operator {name!r}") from None
-
+    walk = _Walk(plan, visitor)
     visitor.begin(plan)
     for index, instruction in enumerate(plan.instructions):
+        try:
+            walk.step(instruction)
+        except _UnresolvedError as error:
+            raise PlanInvalidError(f"instruction {index}: {error}") from None
+    visitor.end(plan)
+
+
+class _UnresolvedError(Exception):
+    """A name in an instruction stands for nothing."""
+
+
+class _Walk:
+    """Where tensors lie at an instruction, and what it resolves to."""
+
+    def __init__(self, plan: Plan, visitor: PlanVisitor) -> None:
+        self.plan = plan
+        self.visitor = visitor
+        self.address: dict[str, int] = {}
+        self.takes: dict[str, str | None] = {}
+        self.streams_weights = plan.accelerator.weights == Weights.STREAM
+
+    def step(self, instruction: Instruction) -> None:
+        """Resolve one instruction and hand it to the visitor."""
         match instruction:
             case Load(name, at):
-                address[name] = at
-                visitor.load(tensor_of(name, index), at)
+                self.address[name] = at
+                self.visitor.load(self._tensor(name), at)
             case Allocate(name, at, operand):
-                address[name], takes[name] = at, operand
-                visitor.allocate(tensor_of(name, index), at, operand)
+                self.address[name], self.takes[name] = at, operand
+                self.visitor.allocate(self._tensor(name), at, operand)
             case Execute(name, streamed):
-                operator = operator_of(name, index)
-                through = {*streamed, *(operator.weights if streams_weights else ())}
-
-                def place(tensor: str, through: set[str] = through, index: int = index) -> Place:
-                    at = None if tensor in through else where(tensor, index)
-                    return Place(tensors[tensor], at, takes.get(tensor))
-
-                operands = tuple(place(tensor) for tensor in operator.operands)
-                results = tuple(place(tensor) for tensor in operator.outputs)
-                visitor.execute(operator, operands, results)
-                for tensor in operator.outputs:
-                    operand = takes.pop(tensor, None)
-                    if operand is not None:
-                        address.pop(operand, None)
+                self._execute(name, streamed)
             case Store(name):
-                visitor.store(tensor_of(name, index), where(name, index))
+                self.visitor.store(self._tensor(name), self._where(name))
             case Free(name):
-                visitor.free(tensor_of(name, index), where(name, index))
-                del address[name]
-    visitor.end(plan)
+                self.visitor.free(self._tensor(name), self._where(name))
+                del self.address[name]
+
+    def _execute(self, name: str, streamed: tuple[str, ...]) -> None:
+        try:
+            operator = self.plan.graph.operator(name)
+        except GraphError:
+            raise _UnresolvedError(f"the plan has no operator {name!r}") from None
+        through = {*streamed, *(operator.weights if self.streams_weights else ())}
+        operands = tuple(self._place(tensor, through) for tensor in operator.operands)
+        results = tuple(self._place(tensor, through) for tensor in operator.outputs)
+        self.visitor.execute(operator, operands, results)
+        for tensor in operator.outputs:
+            taken = self.takes.pop(tensor, None)
+            if taken is not None:
+                self.address.pop(taken, None)
+
+    def _place(self, tensor: str, through: set[str]) -> Place:
+        at = None if tensor in through else self._where(tensor)
+        return Place(self.plan.graph.tensors[tensor], at, self.takes.get(tensor))
+
+    def _where(self, name: str) -> int:
+        if name not in self.address:
+            raise _UnresolvedError(f"tensor {name!r} is not in the scratchpad; replay the plan")
+        return self.address[name]
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self.plan.graph.tensors:
+            raise _UnresolvedError(f"the plan has no tensor {name!r}")
+        return self.plan.graph.tensors[name]
