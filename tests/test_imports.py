@@ -38,9 +38,7 @@ UPWARD: frozenset[tuple[str, str]] = frozenset()
 CIRCLES: frozenset[frozenset[str]] = frozenset(
     frozenset(f"cosma.{name}" for name in circle.split())
     for circle in (
-        "execute.kernels execute.ort execute.reference",
         "frontend.completion frontend.control_flow frontend.sequences frontend.subgraphs frontend.walk",
-        "packing.arrays packing.firstfit",
         "placement.copy_service placement.service",
     )
 )

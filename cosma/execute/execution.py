@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import InputError
+from cosma.execute.chosen import make_kernels
 from cosma.execute.constants import Constants, index_bounds
 from cosma.execute.elements import numpy_dtype, random_array
-from cosma.execute.kernels import KernelName, make_kernels
+from cosma.execute.kernels import KernelName
 from cosma.execute.machine import PlainRun, PlannedRun
 from cosma.execute.model import Model, read_model
 

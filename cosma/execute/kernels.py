@@ -217,27 +217,3 @@ def write(node: Node, name: str, target: Array, found: Any) -> None:
 def describe(array: Array) -> str:
     """Element type and shape of an array."""
     return f"{array.dtype.name}[{','.join(map(str, array.shape))}]"
-
-
-def make_kernels(name: KernelName | None, model: Model) -> Kernels:
-    """Choose kernels by name; without one, ONNX Runtime where it has a kernel, else the reference evaluator.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If ONNX Runtime is asked for and not installed.
-    InputError
-        If the name is unknown.
-    """
-    from importlib.util import find_spec
-
-    from cosma.execute.ort import OrtKernels
-    from cosma.execute.reference import ReferenceKernels
-
-    if name == "reference" or (name is None and not find_spec("onnxruntime")):
-        return ReferenceKernels(model)
-    if name == "onnxruntime":
-        return OrtKernels(model)
-    if name is not None:
-        raise InputError(f"kernels are 'onnxruntime' or 'reference', not {name!r}")
-    return PreferredKernels(model, OrtKernels(model), ReferenceKernels(model))

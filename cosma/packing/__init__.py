@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from cosma.packing.arrays import pack_arrays
 from cosma.packing.buffers import Buffer, Forbidden, Gap, live_peak, parts_of
 from cosma.packing.engine import ENGINES, WORK_LIMIT, pack
+from cosma.packing.plain import pack_arrays
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.smallest import minimise
 from cosma.packing.verify import Violation, verify

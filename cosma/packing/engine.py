@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import cosma.door as door
 from cosma.errors import InputError
-from cosma.packing.arrays import flatten, run_heuristics
+from cosma.packing.arrays import flatten
 from cosma.packing.bounds import quick_conflict
 from cosma.packing.buffers import Buffer, Forbidden, check_buffers, live_peak, tallest
 from cosma.packing.conflict import shrink
@@ -185,13 +185,15 @@ def make_task(
 
 def heuristic_packing(task: _Task, capacity: int) -> PackingResult:
     """Pack with first fit; when nothing fits, the ``unknown`` answer still holds the lowest packing met."""
+    from cosma.packing.firstfit import heuristics
+
     bound = max(live_peak(task.buffers), tallest(task.buffers))
     kept = _keep_hints(task, capacity)
     instance = flatten(kept, task.alignment, task.forbidden)
-    offsets, height, tried = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
+    offsets, height, tried = heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
     if height > capacity and any(buffer.hint is not None for buffer in task.buffers):
         instance = flatten(task.buffers, task.alignment, task.forbidden)
-        offsets, height, again = run_heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
+        offsets, height, again = heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
         tried = _sum(tried, again)
     status = PackingStatus.PACKED if height <= capacity else PackingStatus.UNKNOWN
     named = {buffer.id: int(offset) for buffer, offset in zip(task.buffers, offsets, strict=False)}
