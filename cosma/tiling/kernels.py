@@ -1,0 +1,228 @@
+"""Compiled loops of the choice of segments (numba; imported only where tilings are chosen)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosma.compiled import helper, kernel
+
+Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+#: States of a boundary between segments: what crosses it lies off-chip, in the scratchpad, or only the newest does.
+SPILLED, RESIDENT, NEWEST = 0, 1, 2
+STATES = 3
+FAR = np.int64(1) << np.int64(60)
+
+
+@helper
+def _held(state: int, t: int, boundary: int, maker: Int64s) -> bool:
+    """Whether a tensor that crosses a boundary lies in the scratchpad there."""
+    if state == RESIDENT:
+        return True
+    if state == NEWEST:
+        return maker[t] == boundary - 1
+    return False
+
+
+@kernel
+def segment_cost(
+    i: int, j: int, stripes: int, before: int, after: int, capacity: int,
+    size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
+    in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
+    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, first: Int64s, last: Int64s,
+    load: Int64s, kept: Bools, mark: Int64s,
+) -> Any:  # fmt: skip
+    """Estimate what operators ``[i, j)`` cost when they run stripe by stripe.
+
+    ``need``, ``first``, ``last`` and ``mark`` are scratch by tensor, ``load`` by operator; ``kept[v]`` comes back as
+    whether operator v's weights stay resident.
+
+    Returns
+    -------
+    int64
+        Bytes moved beyond the compulsory; ``FAR`` where it does not fit.
+    """
+    for v in range(i, j):
+        load[v] = 0
+        kept[v] = stripes == 1
+        if stripes > 1 and height[v] < stripes:
+            return FAR
+    cost = np.int64(0)
+    touched = np.int64(0)
+    # Rows that readers within the segment need of each tensor, and where it is used.
+    for v in range(i, j):
+        advance = -(-height[v] // stripes)
+        for k in range(result_start[v], result_start[v + 1]):
+            t = result[k]
+            mark[touched] = t
+            touched += 1
+            first[t], last[t], need[t] = v, v, advance
+        for k in range(start[v], start[v + 1]):
+            t = tensor[k]
+            inside = maker[t] >= i
+            if stripes > 1 and stride[k] == 0 and rows[t] > 1:
+                if inside:
+                    return FAR
+                wanted = rows[t]  # every stripe needs all of it
+            else:
+                wanted = min(rows[t], (advance - 1) * stride[k] + window[k])
+            if stripes == 1:
+                wanted = rows[t]
+            if not inside and (first[t] < i or first[t] >= j or mark[first[t]] < 0):
+                pass
+            if not inside:
+                seen = False
+                for m in range(touched):
+                    if mark[m] == t:
+                        seen = True
+                        break
+                if not seen:
+                    mark[touched] = t
+                    touched += 1
+                    first[t], need[t] = v, 0
+            last[t] = v
+            need[t] = max(need[t], wanted)
+    base = np.int64(0)
+    for m in range(touched):
+        t = mark[m]
+        row = -(-size[t] // rows[t])
+        inside = maker[t] >= i
+        leaves = last_use[t] >= j or (is_output[t] and inside)
+        stays = leaves and last_use[t] >= j and _held(after, t, j, maker)
+        came = (not inside) and (not is_input[t]) and _held(before, t, i, maker)
+        if stays or came:
+            base_from = i if (came or stripes > 1) else first[t]
+            until = j - 1 if (stays or stripes > 1) else last[t]
+            load[base_from] += size[t]
+            if until + 1 < j:
+                load[until + 1] -= size[t]
+        else:
+            whole = need[t] * row if need[t] < rows[t] else size[t]
+            ahead = -(-rows[t] // stripes)
+            halo = max(np.int64(0), need[t] - ahead) * row if stripes > 1 else np.int64(0)
+            if stripes > 1 and need[t] >= rows[t]:
+                halo = size[t]
+            base += halo
+            load[first[t]] += whole - halo
+            if last[t] + 1 < j:
+                load[last[t] + 1] -= whole - halo
+        # What it moves.
+        if inside:
+            if leaves and not stays and not is_output[t]:
+                cost += size[t]
+        elif is_input[t]:
+            if first_use[t] < i:
+                cost += size[t]
+        elif not came:
+            cost += size[t]
+        elif last_use[t] >= j and not stays:
+            cost += size[t]
+    # What crosses the whole segment unused.
+    for t in range(len(size)):
+        if maker[t] < i and last_use[t] >= j and not is_input[t]:
+            used = False
+            for m in range(touched):
+                if mark[m] == t:
+                    used = True
+                    break
+            if used:
+                continue
+            came, stays = _held(before, t, i, maker), _held(after, t, j, maker)
+            if came and stays:
+                base += size[t]
+            elif came:
+                cost += size[t]
+                load[i] += size[t]
+                if i + 1 < j:
+                    load[i + 1] -= size[t]
+            elif stays:
+                cost += size[t]
+                load[j - 1] += size[t]
+    for v in range(i + 1, j):
+        load[v] += load[v - 1]
+    peak = np.int64(0)
+    for v in range(i, j):
+        load[v] += base
+        if in_place[v]:
+            load[v] -= size[result[result_start[v]]] // stripes if stripes > 1 else size[result[result_start[v]]]
+        buffer = -(-weight[v] // max(np.int64(1), min(channels[v], np.int64(16))))
+        if stripes == 1:
+            peak = max(peak, load[v] + buffer)
+        else:
+            peak = max(peak, load[v] + buffer)
+    if peak > capacity:
+        return FAR
+    if stripes == 1:
+        return cost
+    # Weights: kept for all stripes as far as they fit, the largest first; the others are read again for each stripe.
+    room = capacity - peak
+    order = np.argsort(-weight[i:j])
+    for index in order:
+        v = i + index
+        if weight[v] == 0 or weight[v] <= room:
+            kept[v] = True
+            room -= weight[v]
+        else:
+            cost += (stripes - 1) * weight[v]
+    return cost
+
+
+@kernel
+def best_segments(
+    ladder: Int64s, longest: int, capacity: int,
+    size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
+    in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
+    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s,
+) -> Any:  # fmt: skip
+    """Cut the order into segments with the least estimated traffic, by dynamic programming over boundaries and states.
+
+    Returns
+    -------
+    (int64[segments, 3], cost)
+        Begin, end and stripes of each segment in order; no segments and ``FAR`` where nothing fits.
+    """
+    count = len(height)
+    tensors = len(size)
+    need, first, last = np.zeros(tensors, np.int64), np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
+    mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
+    load, kept = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    best = np.full((count + 1, STATES), FAR, np.int64)
+    back = np.zeros((count + 1, STATES, 3), np.int64)
+    best[0, SPILLED] = 0
+    for i in range(count):
+        for before in range(STATES):
+            if best[i, before] >= FAR:
+                continue
+            for j in range(i + 1, min(count, i + longest) + 1):
+                fits = False
+                for n in range(len(ladder)):
+                    stripes = ladder[n]
+                    for after in range(STATES if j < count else 1):
+                        cost = segment_cost(
+                            i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
+                            weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
+                            last_use, need, first, last, load, kept, mark,
+                        )  # fmt: skip
+                        if cost >= FAR:
+                            continue
+                        fits = True
+                        if best[i, before] + cost < best[j, after]:
+                            best[j, after] = best[i, before] + cost
+                            back[j, after, 0], back[j, after, 1], back[j, after, 2] = i, before, stripes
+                if not fits and j > i + 8:
+                    break
+    segments = np.zeros((count, 3), np.int64)
+    if best[count, SPILLED] >= FAR:
+        return segments[:0], FAR
+    found = 0
+    j, state = count, SPILLED
+    while j > 0:
+        i, before, stripes = back[j, state, 0], back[j, state, 1], back[j, state, 2]
+        segments[found, 0], segments[found, 1], segments[found, 2] = i, j, stripes
+        found += 1
+        j, state = i, before
+    return segments[:found][::-1].copy(), best[count, SPILLED]
