@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cosma.packing import Buffer, PackingResult, pack
     from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
     from cosma.plan.file import load_plan, save_plan
+    from cosma.rewrite.tiling import Tiling
     from cosma.validator import ReplayReport, Verdict, Violation
     from cosma.validator.replay import replay
 
@@ -54,6 +55,7 @@ _HOME = {
     "find_accelerator": "cosma.accelerator.files",
     # planning
     "compile": "cosma.compiler",
+    "Tiling": "cosma.rewrite.tiling",
     # plans
     "Plan": "cosma.plan",
     "Traffic": "cosma.plan",
@@ -104,6 +106,7 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "Weights",
     "Fusion",
     "find_accelerator",
+    "Tiling",
     "compile",
     "Plan",
     "Traffic",

@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("access",),
     ("rewrite",),
     ("frontend", "plan", "packing", "solvers"),
-    ("validator", "placement", "problem", "caching"),
+    ("validator", "placement", "problem", "caching", "tiling"),
     ("report", "export", "execute"),
     ("lowering", "evaluation"),
     ("heuristics", "replacement", "states", "joint"),

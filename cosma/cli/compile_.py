@@ -59,6 +59,12 @@ def compile_(
     params: Annotated[
         Path | None, typer.Option("--params", metavar="FILE.toml", help="Change tuning parameters; see the docs.")
     ] = None,
+    tiling: Annotated[
+        str,
+        typer.Option(
+            "--tiling", metavar="none|auto|RULE|FILE.toml", help="Cut operators into tiles; RULE: rows=8, stripes=4."
+        ),
+    ] = "none",
     export_model: Annotated[
         Path | None,
         typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
@@ -103,6 +109,7 @@ def compile_(
             dims=options.parse_sizes(dim, bound),
             solver=solver,
             starts=start or (),
+            tiling=tiling,
             sink=line,
             interrupted=interruption.happened,
             on_interrupt="best",

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import cosma.door as door
 from cosma.accelerator.files import as_accelerator
 from cosma.clock import Clock
-from cosma.compiler.fusion import fusion_choices, run_choices
+from cosma.compiler.fusion import run_choices
 from cosma.compiler.parameters import CompileParameters
-from cosma.compiler.parts import plan_choices
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
+from cosma.compiler.tilings import tiling_choices
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.plan import Plan
 from cosma.problem import build_problem
 from cosma.rewrite import count_as
+from cosma.rewrite.tiling import Tiling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,7 @@ def compile(
     bounds: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
+    tiling: Tiling | Path | str | None = None,
     on_interrupt: Literal["raise", "best"] = "raise",
     parameters: CompileParameters | Path | str | None = None,
 ) -> Plan:
@@ -117,6 +119,9 @@ def compile(
         Plans of the same network, or paths of their files, for the strategies of :data:`WITH_STARTS`. A plan that is
         valid on ``accelerator`` (made for a smaller scratchpad, say) is offered as it is, so the result is never
         worse, and search goes on from it. Of any other, the order alone is used; :func:`run_compile` says why.
+    tiling
+        How operators are cut into tiles: ``none``, ``auto``, a rule (``rows=8``, ``stripes=4``, ``channels=2``), the
+        path of a TOML file, or a :class:`cosma.Tiling`.
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it to the caller, ``best`` ends the run with the best
         plan so far, which then says so (``Plan.stopped_by``). Before there is a plan, it is raised.
@@ -146,6 +151,7 @@ def compile(
         bounds=bounds,
         solver=solver,
         starts=starts,
+        tiling=tiling,
         on_interrupt=on_interrupt,
         parameters=parameters,
     ).plan
@@ -163,6 +169,7 @@ def run_compile(
     bounds: Mapping[str, SupportsIndex] | None = None,
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
+    tiling: Tiling | Path | str | None = None,
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
@@ -191,9 +198,9 @@ def run_compile(
         raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
     loaded = load_starts(starts)
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
-    # The existing methods know no parts, and stay what they are compared as.
-    offer = plan_choices if counts_effort else fusion_choices
-    choices = offer(graph, accelerator, [start.plan.graph for start in loaded])
+    choices = tiling_choices(
+        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort
+    )
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
     profile = None if solver is None else _read_profile(solver, strategy)
@@ -229,6 +236,8 @@ def run_compile(
         settings["fused"] = choices[states.index(state)].name
     if changed(parameters):
         settings["parameters"] = changed(parameters)
+    if tiling is not None and tiling != "none":
+        settings["tiling"] = "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
     plan = Plan(
         graph=state.problem.graph,
         accelerator=accelerator,
@@ -285,6 +294,10 @@ def _scoped(
 ) -> Certificate:
     """Say for which of the choices a bound holds, where there were several."""
     method = certificate.method
+    if any(operator.tile is not None for operator in graph.operators):
+        # A plan that moves nothing twice is the best of all tilings; any other bound is for the tiles chosen.
+        scope = "any tiling" if certificate.noncompulsory == 0 else "these tiles alone"
+        return replace(certificate, method=method.replace("no tiling", scope))
     if accelerator.fusion != "none" and len(choices) > 1:
         method += "; for the operators fused here"
     if any(choice.graph.roots for choice in choices):

@@ -54,6 +54,7 @@ class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[str, Any] = {}
     fused: tuple[_PartRecord, ...] = ()
     reads: tuple[_RegionRecord, ...] = ()
+    tile: _RegionRecord | None = None
 
 
 class _GraphRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,6 +78,7 @@ def graph_to_json(graph: Graph) -> str:
                 o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs, o.domain, dict(o.attributes),
                 tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
                 tuple(_RegionRecord(r.root, r.start, r.stop) for r in o.reads),
+                None if o.tile is None else _RegionRecord(o.tile.root, o.tile.start, o.tile.stop),
             )
             for o in graph.operators
         ),
@@ -113,6 +115,7 @@ def _operator(record: _OperatorRecord, where: str) -> Operator:
         record.domain, _attributes(record.attributes, f"{where}: operator {record.name!r}"),
         tuple(Part(p.type, p.domain, _attributes(p.attributes, where)) for p in record.fused),
         tuple(Region(r.root, r.start, r.stop) for r in record.reads),
+        None if record.tile is None else Region(record.tile.root, record.tile.start, record.tile.stop),
     )  # fmt: skip
 
 

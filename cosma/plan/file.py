@@ -71,6 +71,12 @@ class _Root(msgspec.Struct, frozen=True):
     kind: TensorKind
 
 
+class _Tile(msgspec.Struct, frozen=True):
+    of: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
 class _Operator(msgspec.Struct, frozen=True):
     name: str
     type: str
@@ -78,6 +84,7 @@ class _Operator(msgspec.Struct, frozen=True):
     outputs: tuple[str, ...]
     weights: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
+    tile: _Tile | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -148,9 +155,7 @@ def plan_to_json(plan: Plan) -> str:
     rows: dict[str, list[Any]] = {
         "tensors": [_tensor_record(t) for t in plan.graph.tensors.values()],
         **({"roots": [_Root(r.name, r.size_bytes, r.shape or (), r.kind) for r in roots]} if roots else {}),
-        "operators": [
-            _Operator(o.name, o.type, o.inputs, o.outputs, o.weights, o.covers) for o in plan.graph.operators
-        ],
+        "operators": [_operator_record(o) for o in plan.graph.operators],
         "instructions": [_record(instruction) for instruction in plan.instructions],
     }
     traffic, certificate = plan.traffic, plan.certificate
@@ -212,7 +217,7 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
     traffic, certificate = _claims(record, where)
     graph = Graph(
         (_tensor(t, record.version) for t in record.tensors),
-        (_operator(o) for o in record.operators),
+        (_operator(o, record.version) for o in record.operators),
         record.model.name,
         (Tensor(r.name, r.bytes, r.kind, shape=r.shape) for r in record.roots if record.version > 1),
     )
@@ -290,13 +295,23 @@ def _place_of(whole: Any, wanted: object) -> str | None:
     return None
 
 
-def _operator(record: _Operator) -> Operator:
+def _operator_record(operator: Operator) -> _Operator:
+    box = operator.tile
+    tile = msgspec.UNSET if box is None else _Tile(box.root, box.start, box.stop)
+    return _Operator(
+        operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile
+    )
+
+
+def _operator(record: _Operator, version: int) -> Operator:
     """Operator of a record. The format knows parts only as types joined with ``+``; this is where they are read."""
     names = record.type.split("+")
     parts = tuple(map(Part, names)) if len(names) > 1 else ()
     return Operator(
-        record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, fused=parts
-    )
+        record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, fused=parts,
+        tile=Region(record.tile.of, record.tile.start, record.tile.stop)
+        if isinstance(record.tile, _Tile) and version > 1 else None,
+    )  # fmt: skip
 
 
 def _tensor_record(tensor: Tensor) -> _Tensor:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 #: Most operators of one segment.
 LONGEST_SEGMENT = 64
+#: Shares of the capacity that the estimate may fill.
+SHARES = (0.95, 0.85, 0.7, 0.55, 0.4)
 
 
 def choose_tilings(
-    graph: Graph, sites: Mapping[str, NodeSite], capacity_bytes: int, shares: tuple[float, ...] = (0.95, 0.85, 0.7)
+    graph: Graph, sites: Mapping[str, NodeSite], capacity_bytes: int, shares: tuple[float, ...] = SHARES
 ) -> list[Tiling]:
     """Choose tilings by dynamic programming over segments of the order given, one for each share of the capacity.
 

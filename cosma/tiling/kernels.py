@@ -19,7 +19,7 @@ FAR = np.int64(1) << np.int64(60)
 
 
 @helper
-def _held(state: int, t: int, boundary: int, maker: Int64s) -> bool:
+def _held(state: int, t: int, boundary: int, maker: Int64s) -> Any:
     """Whether a tensor that crosses a boundary lies in the scratchpad there."""
     if state == RESIDENT:
         return True
@@ -117,9 +117,7 @@ def segment_cost(
         elif is_input[t]:
             if first_use[t] < i:
                 cost += size[t]
-        elif not came:
-            cost += size[t]
-        elif last_use[t] >= j and not stays:
+        elif not came or (last_use[t] >= j and not stays):
             cost += size[t]
     # What crosses the whole segment unused.
     for t in range(len(size)):

@@ -1,0 +1,145 @@
+"""Tilings given by the user: a rule for every operator, or a file with cuts by operator."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from cosma.access import NodeSite
+from cosma.access.operator import operator_access
+from cosma.errors import FormatError, InputError
+from cosma.files import read_bytes
+from cosma.graph import Graph
+from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, step_cuts
+from cosma.tiling.rows import channel_axis, row_axis
+
+#: Rules: rows of each tile; tiles along the rows; tiles along the channels that weights belong to.
+RULES = ("rows", "stripes", "channels")
+
+
+def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, int]) -> Tiling:
+    """Cut every operator that can be cut by one rule; the others stay whole.
+
+    Parameters
+    ----------
+    graph, sites
+        The network.
+    rule
+        Of :data:`RULES`: ``rows`` in each tile, or ``stripes`` along the rows, and ``channels``: tiles along the axis
+        that weights belong to.
+    """
+    cuts = {}
+    for operator in graph.operators:
+        access = operator_access(graph, sites, operator)
+        shape, allowed = access.shapes.get(access.result, ()), access.cuts()
+        found: list[Cuts] = [()] * len(shape)
+        axis = row_axis(len(shape))
+        if len(shape) > 1 and allowed[axis]:
+            if "rows" in rule:
+                found[axis] = step_cuts(shape[axis], rule["rows"])
+            elif "stripes" in rule:
+                found[axis] = even_cuts(shape[axis], rule["stripes"])
+        channel = channel_axis(access)
+        if "channels" in rule and channel is not None and channel != axis:
+            found[channel] = even_cuts(shape[channel], rule["channels"])
+        if any(found):
+            cuts[operator.name] = tuple(found)
+    return Tiling(cuts)
+
+
+def parse_rule(text: str) -> dict[str, int] | None:
+    """Read ``rows=8``, ``stripes=4`` or ``stripes=4,channels=2``; None where the text is no rule.
+
+    Raises
+    ------
+    InputError
+        If it looks like a rule and is none.
+    """
+    if "=" not in text:
+        return None
+    rule: dict[str, int] = {}
+    for entry in text.split(","):
+        name, _, value = entry.partition("=")
+        name = name.strip()
+        if name not in RULES or not value.strip().isascii() or not value.strip().isdigit() or int(value) < 1:
+            raise InputError(f"tiling {text!r}: write rows=N or stripes=N, channels=N, with whole numbers above 0")
+        if name in rule:
+            raise InputError(f"tiling {text!r}: {name} is given twice")
+        rule[name] = int(value)
+    if "rows" in rule and "stripes" in rule:
+        raise InputError(f"tiling {text!r}: rows and stripes both cut rows; give one")
+    return rule
+
+
+def read_tiling(path: Path, graph: Graph) -> Tiling:
+    """Read cuts by operator from a TOML file.
+
+    ``[[cut]]`` tables: ``operator`` (a name, or a pattern with ``*``), ``axis``, and ``at`` (positions), ``tiles`` (how
+    many) or ``step`` (elements in each). ``segments`` may list lists of operators whose tiles are interleaved.
+
+    Raises
+    ------
+    FormatError
+        If the file is no such file; the message says where.
+    InputError
+        If an operator is unknown or an axis does not exist.
+    """
+    try:
+        record = tomllib.loads(read_bytes(path, "tiling").decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"tiling {path}: not a TOML file ({error})") from error
+    unknown = sorted(set(record) - {"cut", "segments"})
+    if unknown:
+        raise FormatError(f"tiling {path}: unknown key {unknown[0]!r}; it holds [[cut]] tables and segments")
+    cuts: dict[str, list[Cuts]] = {}
+    for i, entry in enumerate(_list(record.get("cut", []), f"tiling {path}: cut")):
+        where = f"tiling {path}: cut {i + 1}"
+        names = [o.name for o in graph.operators if fnmatchcase(o.name, _text(entry, "operator", where))]
+        if not names:
+            raise InputError(f"{where}: no operator is named {entry['operator']!r}")
+        for name in names:
+            shape = graph.tensors[graph.operator(name).outputs[0]].shape or ()
+            axis = _number(entry, "axis", where)
+            if not -len(shape) <= axis < len(shape):
+                raise InputError(f"{where}: operator {name!r} has {len(shape)} axes, not axis {axis}")
+            row = cuts.setdefault(name, [()] * len(shape))
+            row[axis] = _positions(entry, shape[axis], where)
+    segments = tuple(
+        tuple(str(name) for name in _list(names, f"tiling {path}: segments"))
+        for names in _list(record.get("segments", []), f"tiling {path}: segments")
+    )
+    return Tiling({name: tuple(axes) for name, axes in cuts.items()}, segments)
+
+
+def _positions(entry: Mapping[str, Any], size: int, where: str) -> Cuts:
+    given = [key for key in ("at", "tiles", "step") if key in entry]
+    if len(given) != 1 or set(entry) - {"operator", "axis", *given}:
+        raise FormatError(f"{where}: give operator, axis, and one of at, tiles or step")
+    if given == ["at"]:
+        return tuple(int(p) for p in _list(entry["at"], where) if isinstance(p, int))
+    number = _number(entry, given[0], where)
+    if number < 1:
+        raise FormatError(f"{where}: {given[0]} must be above 0, not {number}")
+    return even_cuts(size, number) if given == ["tiles"] else step_cuts(size, number)
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(f"{where} must be a list")
+    return value
+
+
+def _text(entry: object, key: str, where: str) -> str:
+    if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
+        raise FormatError(f"{where}: {key} must be a text")
+    return str(entry[key])
+
+
+def _number(entry: Mapping[str, Any], key: str, where: str) -> int:
+    value = entry.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FormatError(f"{where}: {key} must be a whole number")
+    return value

@@ -1,0 +1,136 @@
+"""Tilings given and chosen, from a model to a plan that is checked against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import cosma
+from cosma.errors import FormatError, InputError
+from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """Three convolutions over maps of 32 KiB (float32), a pooled head; whole maps need 64 KiB, stripes far less."""
+    weights = [
+        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in (("w1", (8, 4, 3, 3)), ("w2", (8, 8, 3, 3)), ("w3", (4, 8, 1, 1)))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"], name="r1"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], name="c2", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["d"], name="r2"),
+        helper.make_node("Conv", ["d", "w3"], ["e"], name="c3"),
+        helper.make_node("GlobalAveragePool", ["e"], ["y"], name="gap"),
+    ]
+    graph = helper.make_graph(
+        nodes, "wide", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 32, 32])],
+        [onnx.ValueInfoProto(name="y")], weights,
+    )  # fmt: skip
+    path = tmp_path / "wide.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+MACHINE = cosma.Accelerator(scratchpad="24KiB", operands="resident", weights="scratchpad", fusion="epilogue")
+
+
+def test_stripes_fit_where_whole_maps_do_not(wide: Path) -> None:
+    with pytest.raises(cosma.InfeasibleError):
+        cosma.compile(wide, MACHINE, effort=0.5)
+    plan = cosma.compile(wide, MACHINE, effort=0.5, tiling="auto")
+    loaded = cosma.load_onnx(wide)
+    assert plan.traffic.noncompulsory < 32 * 1024 / 10
+    roomy = cosma.compile(wide, MACHINE.replace(scratchpad="32KiB"), effort=0.5, tiling="auto")
+    assert (roomy.traffic.noncompulsory, roomy.certificate.status) == (0, "optimal")
+    assert "any tiling" in roomy.certificate.method
+    assert any(operator.tile is not None for operator in plan.graph.operators)
+    assert cosma.replay(plan, loaded.finest_graph, model=wide).valid
+
+
+def test_plans_of_tiles_are_kept_in_files(wide: Path, tmp_path: Path) -> None:
+    plan = cosma.compile(wide, MACHINE, effort=0.1, tiling="stripes=8", strategy="existing")
+    path = tmp_path / "plan.json"
+    cosma.save_plan(plan, path)
+    again = cosma.load_plan(path)
+    assert '"version":2' in path.read_text().replace(" ", "")
+    assert [o.tile for o in again.graph.operators] == [o.tile for o in plan.graph.operators]
+    assert cosma.replay(again, cosma.load_onnx(wide).finest_graph, model=wide).valid
+
+
+def test_auto_is_no_worse_than_no_tiling(wide: Path) -> None:
+    for size in ("36KiB", "40KiB", "48KiB", "80KiB"):
+        machine = MACHINE.replace(scratchpad=size)
+        tiled = cosma.compile(wide, machine, effort=0.5, tiling="auto").traffic.noncompulsory
+        try:
+            whole = cosma.compile(wide, machine, effort=0.5).traffic.noncompulsory
+        except cosma.InfeasibleError:
+            continue
+        assert tiled <= whole
+
+
+def test_same_bytes_twice(wide: Path) -> None:
+    from cosma.plan.file import plan_to_json
+
+    plans = [cosma.compile(wide, MACHINE, effort=0.3, tiling="auto") for _ in range(2)]
+    assert plan_to_json(plans[0]) == plan_to_json(plans[1])
+
+
+def test_rules_cut_what_can_be_cut(wide: Path) -> None:
+    loaded = cosma.load_onnx(wide)
+    tiling = rule_tiling(loaded.graph, loaded.sites, {"rows": 8})
+    assert tiling.cuts["c1"] == ((), (), (8, 16, 24), ())
+    assert "gap" not in tiling.cuts
+    channels = rule_tiling(loaded.graph, loaded.sites, {"channels": 2})
+    assert channels.cuts["c2"] == ((), (4,), (), ())
+
+
+def test_files_name_operators_axes_and_positions(wide: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tiling.toml"
+    path.write_text(
+        'segments = [["c1", "r1"], ["c2"]]\n'
+        '[[cut]]\noperator = "c*"\naxis = 2\ntiles = 4\n'
+        '[[cut]]\noperator = "c2"\naxis = 1\nat = [2, 6]\n'
+    )
+    tiling = read_tiling(path, cosma.load_onnx(wide).graph)
+    assert tiling.cuts["c1"] == ((), (), (8, 16, 24), ())
+    assert tiling.cuts["c2"] == ((), (2, 6), (8, 16, 24), ())
+    assert tiling.segments == (("c1", "r1"), ("c2",))
+    plan = cosma.compile(wide, MACHINE.replace(scratchpad="64KiB", fusion="none"), tiling=path, effort=0.1)
+    assert sum(o.tile is not None for o in plan.graph.operators) == 4 + 12 + 4
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[[cut]]\noperator = "nobody"\naxis = 2\ntiles = 2', "no operator is named 'nobody'"),
+        ('[[cut]]\noperator = "c1"\naxis = 7\ntiles = 2', "4 axes, not axis 7"),
+        ('[[cut]]\noperator = "c1"\naxis = 2', "one of at, tiles or step"),
+        ('[[cut]]\noperator = "c1"\naxis = 2\ntiles = 0', "above 0"),
+        ("cuts = 3", "unknown key 'cuts'"),
+        ("[[cut]", "not a TOML file"),
+        ("[[cut]]\naxis = 1", "operator must be a text"),
+    ],
+)
+def test_wrong_files_are_refused(wide: Path, tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "tiling.toml"
+    path.write_text(text)
+    with pytest.raises((InputError, FormatError), match=says):
+        read_tiling(path, cosma.load_onnx(wide).graph)
+
+
+@pytest.mark.parametrize("text", ["rows=0", "rows=x", "lines=4", "rows=2,rows=3", "rows=2,stripes=3", "rows="])
+def test_wrong_rules_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="tiling"):
+        parse_rule(text)
+
+
+def test_graphs_without_nodes_cannot_be_cut(wide: Path) -> None:
+    with pytest.raises(InputError, match="ONNX"):
+        cosma.compile(cosma.load_onnx(wide).graph, MACHINE, tiling="auto")
