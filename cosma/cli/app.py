@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "compare": "compare",
     "pack": "pack",
     "place": "place",
+    "place-front": "place_front",
+    "place-windows": "place_windows",
     "trace-info": "trace_info",
     "cache": "cache",
 }

@@ -127,7 +127,7 @@ def place(
     for line in found.notes:
         note(f"note: {line}")
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
-    topology = _topology(nodes, devices_per_node, levels, uneven, costs, capacities)
+    topology = topology_of(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
     dense = sorted({*routing.parse_layers(dense_layers), *found.dense})
     said: list[str] = []
@@ -138,7 +138,7 @@ def place(
     if score is not None:
         placement = _given(score, topology, read(score))
     else:
-        topology = _needed(topology)
+        topology = needed(topology)
         in_force = None if current is None else place_report.in_force(read(current))
         with Interruption() as interruption, progress_line(quiet=json) as shown:
             wanted = PlaceOptions(
@@ -181,7 +181,8 @@ def _text(placement: Placement, form: str, load: Any, dense: Sequence[int]) -> s
     return export(placement, form, load=load, dense=dense)
 
 
-def _numbers(text: str | None, option: str, kind: type[Any]) -> list[Any] | None:
+def numbers(text: str | None, option: str, kind: type[Any]) -> list[Any] | None:
+    """Read numbers separated by commas; None where the option was not given."""
     from cosma.errors import InputError
 
     if text is None:
@@ -192,7 +193,7 @@ def _numbers(text: str | None, option: str, kind: type[Any]) -> list[Any] | None
         raise InputError(f"{option} {text!r}: write numbers separated by commas") from error
 
 
-def _topology(
+def topology_of(
     nodes: int | None,
     devices_per_node: int | None,
     levels: str | None,
@@ -208,12 +209,12 @@ def _topology(
     grid = nodes is not None or devices_per_node is not None
     if sum((grid, levels is not None, uneven is not None)) > 1:
         raise InputError("give the devices once: --nodes and --devices-per-node, or --levels, or --uneven")
-    held = _numbers(capacities, "--capacities", int)
-    prices = _numbers(costs, "--costs", float)
+    held = numbers(capacities, "--capacities", int)
+    prices = numbers(costs, "--costs", float)
     if uneven is not None:
-        return Topology.uneven(_numbers(uneven, "--uneven", int) or [], prices or DEFAULT_COSTS, held)
+        return Topology.uneven(numbers(uneven, "--uneven", int) or [], prices or DEFAULT_COSTS, held)
     if levels is not None:
-        branching = _numbers(levels, "--levels", int) or []
+        branching = numbers(levels, "--levels", int) or []
         return Topology.tree(branching, prices or [float(n) for n in range(len(branching), 0, -1)], held)
     if grid:
         if nodes is None or devices_per_node is None:
@@ -222,7 +223,8 @@ def _topology(
     return None
 
 
-def _needed(topology: Topology | None) -> Topology:
+def needed(topology: Topology | None) -> Topology:
+    """Refuse to go on without devices."""
     from cosma.errors import InputError
 
     if topology is None:

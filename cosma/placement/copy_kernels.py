@@ -169,12 +169,12 @@ def carry(
 
 @kernel
 def anneal_copies(
-    place: Ints, device_of: Ints, held: Bytes, count: Ints, cost: Floats, field: Floats, load: Floats,
+    place: Ints, best: Ints, device_of: Ints, held: Bytes, count: Ints, cost: Floats, field: Floats, load: Floats,
     device_load: Floats, link_start: Ints, link_to: Ints, link_count: Floats, price: float, floor: Floats,
     fresh: Floats, least: Ints, current: Bytes, budget: int, sweeps: int, hot: float, cold: float,
     state: NDArray[np.uint64],
 ) -> float:  # fmt: skip
-    """Anneal the copies of all layers; the best found is left in ``place`` (the other arrays belong to the last).
+    """Anneal the copies of all layers; ``best`` gets the best placement seen, all other arrays belong to the last one.
 
     A visit above ``floor[l]`` on a device of layer l costs ``price``. A copy costs ``fresh`` where it lies. No expert
     comes to have fewer than ``least`` copies. ``current``
@@ -185,7 +185,9 @@ def anneal_copies(
     layers, places = place.shape
     experts = load.shape[1]
     devices = cost.shape[0]
-    best = place.copy()
+    for at in range(layers):
+        for slot in range(places):
+            best[at, slot] = place[at, slot]
     change = np.empty(devices)
     then = np.empty(devices)
     total = 0.0
@@ -276,8 +278,8 @@ def anneal_copies(
                 best_total = total
                 unsaved = True
         temperature *= ratio
-    if not unsaved:
+    if unsaved:
         for at in range(layers):
             for slot in range(places):
-                place[at, slot] = best[at, slot]
+                best[at, slot] = place[at, slot]
     return best_total

@@ -36,19 +36,17 @@ if TYPE_CHECKING:
 SCOPES = ("each", "mean")
 #: Temperatures in mean traffic of an expert times mean cost (``CopyProblem.scale``). Of 0.2 to 2.0, 1.0 gave the best
 #: placements of gpt_12x64_top1_s5 from both starts, and 0.1 where no limit counts and the start is good.
-_HOT, _WARM, _COLD = 1.0, 0.1, 0.002
+HOT, WARM, COLD = 1.0, 0.1, 0.002
 #: Heats and prices (first, last) of the runs within a limit, each from both starts, in order of trial.
 _RUNS = ((1.0, (0.5, 32.0)), (0.5, (0.2, 64.0)))
 #: Share of the work of each of those runs, of mending what is left, and of going on from the best.
 _RUN_SHARE, _MEND_SHARE, _ON_SHARE = 0.15, 0.03, 0.14
 #: Slack between the limit asked for and the one searched for, so that rounding cannot break it.
-_SLACK = 1e-7
+SLACK = 1e-7
 #: Slices of an annealing, between which the price rises and the run can be stopped.
 _SLICES = 16
 #: Prices of a visit above the mean between which a limit on the mean over layers is bisected, and how often.
 _MEAN_PRICES, _MEAN_STEPS = (0.02, 16.0), 8
-#: Prices of a copy that is not in force, in mean traffic of an expert times mean cost, for a budget of moves.
-_MOVE_PRICES = (1.0, 0.3, 0.1, 0.03, 0.01)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +97,9 @@ def anneal(
     sweeps = max(_SLICES, int(proposals) // place.size)
     scale = problem.scale()
     edges = np.linspace(0, sweeps, _SLICES + 1).astype(int)
-    ratio = (_COLD / hot) ** (1.0 / max(1, sweeps - 1))
-    place = place.copy()
+    ratio = (COLD / hot) ** (1.0 / max(1, sweeps - 1))
+    place, kept, least_value = place.copy(), place.copy(), np.inf
+    last_price = unit * prices[1]
     for number in range(_SLICES):
         if options.interrupted():
             break
@@ -110,20 +109,33 @@ def anneal(
         price = unit * prices[0] * (prices[1] / prices[0]) ** (number / (_SLICES - 1)) if prices[0] > 0 else 0.0
         held = held_of(problem, place)
         shares = shares_of(held)
+        best = place.copy()
         try:
             anneal_copies(
-                place, problem.device_of, held.astype(np.uint8), held.sum(axis=2), problem.cost,
+                place, best, problem.device_of, held.astype(np.uint8), held.sum(axis=2), problem.cost,
                 field_of(problem, shares), problem.load, np.einsum("le,led->ld", problem.load, shares),
                 problem.links.start, problem.links.to, problem.links.count, price, floor, problem.fresh, least,
                 problem.current, problem.budget, end - begin, scale * hot * ratio**begin,
                 scale * hot * ratio ** max(begin, end - 1), state,
             )  # fmt: skip
         except KeyboardInterrupt:
-            # The kernel leaves a whole placement, the best it saw; only a caller who polls wants it.
+            # The kernel has come to its end before; only a caller who polls wants what it found.
             if not options.interrupted():
                 raise
-            break
-    return place
+        value = _value(problem, best, last_price, floor)
+        if value < least_value:
+            kept, least_value = best, value
+    return kept
+
+
+def _value(problem: CopyProblem, place: NDArray[np.int64], price: float, floor: NDArray[np.float64]) -> float:
+    """Return the objective: crossings, prices of copies, and visits above the floor at their price."""
+    held = held_of(problem, place)
+    total = crossing_cost(problem, held) * problem.affinity.steps + float((problem.fresh * held).sum())
+    if price > 0.0:
+        load = np.einsum("le,led->ld", problem.load, shares_of(held))
+        total += price * float(np.maximum(load - floor[:, None], 0.0).sum())
+    return total
 
 
 def place_copies(
@@ -157,7 +169,7 @@ def place_copies(
         free = np.full(layers, np.inf)
         found = anneal(
             problem, places_of(problem, start), options, limit=free, prices=(0.0, 0.0), proposals=options.proposals,
-            hot=_WARM, state=state, what="copies",
+            hot=WARM, state=state, what="copies",
         )  # fmt: skip
         held = held_of(problem, found)
         return held if crossing_cost(problem, held) <= crossing_cost(problem, start) else start
@@ -186,7 +198,7 @@ def _within(
     state: NDArray[np.uint64],
 ) -> NDArray[np.bool_] | None:
     """Return the cheapest placement found in which every layer keeps its limit, or None."""
-    asked = np.maximum(1.0, limit * (1.0 - _SLACK))
+    asked = np.maximum(1.0, limit * (1.0 - SLACK))
     what = f"copies within {float(limit.mean()):.4g}"
     best: NDArray[np.bool_] | None = None
     least = np.inf
@@ -214,7 +226,7 @@ def _within(
         # Balance first: a steep price from an even start.
         place = places_of(problem, with_least(problem, starts[-1], asked))
         place = anneal(
-            problem, place, options, limit=asked, prices=(16.0, 256.0), proposals=2 * _RUN_SHARE * work, hot=_HOT / 2,
+            problem, place, options, limit=asked, prices=(16.0, 256.0), proposals=2 * _RUN_SHARE * work, hot=HOT / 2,
             state=state, what=what,
         )  # fmt: skip
         keep(_mended(problem, place, asked, options, _MEND_SHARE * work, state, what))
@@ -247,7 +259,7 @@ def _mean_within(
         price = float(np.sqrt(low * high))
         start = anneal(
             problem, start, options, limit=np.ones(layers), prices=(price, price), proposals=work / _MEAN_STEPS,
-            hot=_HOT / 4 if step < _MEAN_STEPS // 2 else _WARM, state=state, least=one,
+            hot=HOT / 4 if step < _MEAN_STEPS // 2 else WARM, state=state, least=one,
             what=f"copies within {limit:.4g} on average",
         )  # fmt: skip
         held = held_of(problem, start)
@@ -273,77 +285,6 @@ def _mended(
     return anneal(
         problem, place, options, limit=asked, prices=(64.0, 64.0), proposals=proposals, hot=0.05, state=state, what=what
     )
-
-
-def place_near(
-    problem: CopyProblem,
-    current: NDArray[np.bool_],
-    budget: int,
-    limit: float | None,
-    options: CopyOptions,
-) -> NDArray[np.bool_]:
-    """Search for copies of least expected cost of which at most ``budget`` lie where there is none now.
-
-    A falling price on such copies finds which moves are worth making; a last search under the hard budget uses it up.
-    With a limit on the imbalance of each layer, the placement in force is left where it breaks it.
-
-    Raises
-    ------
-    InputError
-        If the budget is negative.
-    InfeasibleError
-        If no placement that keeps both limits was found.
-    """
-    if budget < 0:
-        raise InputError(f"re-placement: a budget of {budget} moves; give 0 or more")
-    layers = problem.load.shape[0]
-    if limit is not None:
-        check_limit(problem, limit, "each")
-    wanted = np.full(layers, np.inf if limit is None else limit)
-    asked = wanted * (1.0 - _SLACK) if limit is not None else wanted
-    prices = (0.0, 0.0) if limit is None else (4.0, 64.0)
-    state = np.array([options.seed], dtype=np.uint64)
-    share = options.proposals / (len(_MOVE_PRICES) + 5)
-    one = np.ones(problem.load.shape, dtype=np.int64)
-    best: NDArray[np.bool_] | None = None
-    least = np.inf
-
-    def keep(held: NDArray[np.bool_]) -> None:
-        nonlocal best, least
-        fits = bool((imbalances(problem, held) <= wanted).all()) and copies_moved(current, held) <= budget
-        cost = crossing_cost(problem, held)
-        if fits and cost < least:
-            best, least = held, cost
-
-    keep(current)
-    start = current if limit is None else with_least(problem, current, asked)
-    for price in _MOVE_PRICES if budget else ():
-        priced = problem.near(current, price=price * problem.scale())
-        place = anneal(
-            priced, places_of(problem, start), options, limit=asked, prices=prices, proposals=share, hot=_WARM,
-            state=state, what="moves",
-        )  # fmt: skip
-        keep(held_of(problem, place))
-    if budget:
-        limited = problem.near(current, budget=budget)
-        for heat in (_HOT, _WARM, _WARM / 4):
-            for origin in [current] if heat == _HOT else [best if best is not None else start, current]:
-                place = anneal(
-                    limited, places_of(problem, origin), options, limit=asked, prices=prices, proposals=share,
-                    hot=heat, state=state, what="moves", least=one,
-                )  # fmt: skip
-                keep(held_of(problem, place))
-    if best is None:
-        raise InfeasibleError(
-            f"re-placement: no placement within {limit} (each layer) that moves at most {budget} copies was found; "
-            "raise the budget or the limit"
-        )
-    return best
-
-
-def copies_moved(current: NDArray[np.bool_], held: NDArray[np.bool_]) -> int:
-    """Return how many copies lie on a device that does not hold the expert now: weights that have to be sent."""
-    return int((held & ~current).sum())
 
 
 def check_limit(problem: CopyProblem, limit: float, scope: str) -> None:

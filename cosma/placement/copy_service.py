@@ -55,7 +55,7 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     """
     from cosma.placement.copies import as_replicas, crossing_cost, split_summary
     from cosma.placement.copy_bounds import copies_bound, exact_split
-    from cosma.placement.copy_search import copies_moved
+    from cosma.placement.copy_moves import copies_moved
     from cosma.placement.service import BOUNDS, limits_of
 
     problem, held, method = _copies(affinity, topology, options)
@@ -100,7 +100,8 @@ def _copies(
 ) -> tuple[CopyProblem, NDArray[np.bool_], str]:
     """Search for copies that share evenly."""
     from cosma.placement.copies import CopyProblem
-    from cosma.placement.copy_search import CopyOptions, place_copies, place_near
+    from cosma.placement.copy_moves import place_near
+    from cosma.placement.copy_search import CopyOptions, place_copies
     from cosma.placement.eplb import eplb_placement
     from cosma.placement.instance import Instance
     from cosma.placement.meanfield import grown_starts

@@ -13,9 +13,12 @@ from cosma.files import write_atomic
 from cosma.placement.metrics import device_load, mean_cost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from cosma.placement.affinity import Affinity
+    from cosma.placement.front import FrontPoint
     from cosma.placement.topology import Topology
 
 
@@ -45,11 +48,7 @@ def heat_map(
     """
     if not 0 <= layer < affinity.layers - 1:
         raise InputError(f"heat map: layer {layer} has no next layer; choose one of 0 to {affinity.layers - 2}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SolverUnavailableError("heat map: matplotlib is not installed; pip install 'cosma[report]'") from error
-    figure = Figure(figsize=(11, 9), layout="constrained")
+    figure = _figure((11, 9), "heat map")
     axes = figure.subplots(2, 2)
     peak = max(float(device_load(affinity, topology, homes).max()) for homes in (before, after))
     for column, (name, homes) in enumerate((("before", before), ("after", after))):
@@ -58,9 +57,52 @@ def heat_map(
         image = axes[1, column].imshow(device_load(affinity, topology, homes), aspect="auto", vmin=0, vmax=peak)
         axes[1, column].set(title=f"{name}: load, mean cost {cost:.4f}", xlabel="device", ylabel="layer")
         figure.colorbar(image, ax=axes[1, column], label="visits")
+    _save(figure, path, "heat map")
+
+
+def front_figure(path: Path | str, points: Sequence[FrontPoint], title: str) -> None:
+    """Write a figure of crossings against imbalance, a line for each number of replicas per device.
+
+    Raises
+    ------
+    InputError
+        If the file's ending is none of ``KINDS``.
+    SolverUnavailableError
+        If matplotlib is not installed.
+    """
+    figure = _figure((8, 5.5), "front")
+    axis = figure.subplots()
+    for number in sorted({point.replicas_per_device for point in points}):
+        own = [p for p in points if p.replicas_per_device == number and p.strategy == "ours"]
+        own.sort(key=lambda point: point.worst_imbalance)
+        (line,) = axis.plot(
+            [p.worst_imbalance for p in own], [p.mean_cost for p in own], "o-", label=f"{number} replicas per device"
+        )
+        for point in points:
+            if point.strategy == "eplb" and point.replicas_per_device == number:
+                axis.plot(
+                    [point.worst_imbalance], [point.mean_cost], "x", color=line.get_color(),
+                    label=f"EPLB, {number} replicas per device",
+                )  # fmt: skip
+    axis.set(title=title, xlabel="load of the fullest device over the mean, worst layer", ylabel="mean cost of a step")
+    axis.grid(alpha=0.3)
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    _save(figure, path, "front")
+
+
+def _figure(size: tuple[float, float], what: str) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SolverUnavailableError(f"{what}: matplotlib is not installed; pip install 'cosma[report]'") from error
+    return Figure(figsize=size, layout="constrained")
+
+
+def _save(figure: Any, path: Path | str, what: str) -> None:
     kind = Path(path).suffix.lower().removeprefix(".") or "png"
     if kind not in KINDS:
-        raise InputError(f"heat map {path}: unknown ending {kind!r}; use {', '.join(KINDS)}")
+        raise InputError(f"{what} {path}: unknown ending {kind!r}; use {', '.join(KINDS)}")
     stream = io.BytesIO()
     # Without a date two runs write the same bytes.
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}

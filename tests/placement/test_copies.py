@@ -28,7 +28,8 @@ from cosma.placement.copies import (
 )
 from cosma.placement.copy_bounds import copies_bound, copy_degree_bound, exact_split, layer_ways
 from cosma.placement.copy_kernels import anneal_copies
-from cosma.placement.copy_search import CopyOptions, copies_moved, place_copies, place_near
+from cosma.placement.copy_moves import copies_moved, place_near, place_priced
+from cosma.placement.copy_search import CopyOptions, place_copies
 from cosma.placement.document import Placement
 from cosma.placement.eplb import eplb_placement
 from cosma.placement.fluid import fluid_shares
@@ -85,12 +86,12 @@ def test_kernel_equals_its_plain_twin(budget: int, price: float) -> None:
             least, current, budget, 6, 19.37, 0.513, seed,
         )  # fmt: skip
         shares = shares_of(held)
-        found = place_now.copy()
+        last, found = place_now.copy(), place_now.copy()
         change = anneal_copies(
-            found, problem.device_of, held.astype(np.uint8), held.sum(axis=2), problem.cost, field_of(problem, shares),
-            problem.load, np.einsum("le,led->ld", problem.load, shares), problem.links.start, problem.links.to,
-            problem.links.count, price, floor, fresh, least, current.astype(np.uint8), budget, 6, 19.37, 0.513,
-            np.array([seed], dtype=np.uint64),
+            last, found, problem.device_of, held.astype(np.uint8), held.sum(axis=2), problem.cost,
+            field_of(problem, shares), problem.load, np.einsum("le,led->ld", problem.load, shares),
+            problem.links.start, problem.links.to, problem.links.count, price, floor, fresh, least,
+            current.astype(np.uint8), budget, 6, 19.37, 0.513, np.array([seed], dtype=np.uint64),
         )  # fmt: skip
         assert (found == wanted).all()
         before, after = (
@@ -455,6 +456,26 @@ def test_budget_of_copies_against_brute_force(budget: int, limit: float | None) 
         assert crossing_cost(problem, held) >= min(costs) - 1e-9
         best += crossing_cost(problem, held) <= min(costs) + 1e-9
     assert best >= tried - 1
+
+
+@pytest.mark.parametrize("price", [0.0, 1.0, 4.0, 50.0])
+def test_priced_moves_against_brute_force(price: float) -> None:
+    best = 0
+    for seed in range(8):
+        affinity = Affinity.from_tokens(tokens_of(seed, tokens=40, layers=2, experts=3), 3)
+        problem = CopyProblem.build(affinity, Topology.grid(1, 2), 1)
+        ways = all_ways(3, 2, 3)
+        random = np.random.default_rng(seed)
+        current = np.stack([ways[int(random.integers(len(ways)))] for _ in range(2)])
+
+        def total(held: np.ndarray, problem: CopyProblem = problem, current: np.ndarray = current) -> float:
+            return crossing_cost(problem, held) * problem.affinity.steps + price * copies_moved(current, held)
+
+        least = min(total(np.stack(pair)) for pair in product(ways, repeat=2))
+        ours = total(place_priced(problem, current, price, None, CopyOptions(proposals=18_000)))
+        assert ours >= least - 1e-9
+        best += ours <= least + 1e-9
+    assert best >= 7
 
 
 def test_budget_with_copies_through_the_door() -> None:

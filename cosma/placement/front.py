@@ -1,0 +1,165 @@
+"""Crossings against imbalance, for several numbers of copies: what a limit on balance costs, and what memory buys.
+
+Every point is a placement under ``split`` routing, found by ``service.place`` within one limit on every layer. A
+placement that keeps a tight limit keeps all looser ones, so a looser limit never costs more.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import InfeasibleError, InputError
+from cosma.placement.copies import split_summary
+from cosma.placement.eplb import eplb_placement
+from cosma.placement.replication import as_held
+from cosma.placement.service import PlaceOptions, place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.document import Placement
+    from cosma.placement.topology import Topology
+
+LIMITS = (1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrontPoint:
+    """One placement of a front.
+
+    Attributes
+    ----------
+    strategy
+        ``ours`` or ``eplb``.
+    replicas_per_device
+        Room for copies.
+    limit
+        Limit asked for; None for none.
+    mean_cost, imbalance, worst_imbalance
+        What the placement has on the counts, as expectations.
+    lower_bound
+        On the mean cost of any placement with that room within that limit.
+    copies
+        Copies in all layers, homes included.
+    placement
+        The placement itself.
+    """
+
+    strategy: str
+    replicas_per_device: int
+    limit: float | None
+    mean_cost: float
+    imbalance: float
+    worst_imbalance: float
+    lower_bound: float
+    copies: int
+    placement: Placement
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures, for a table."""
+        return {
+            "strategy": self.strategy,
+            "replicas_per_device": self.replicas_per_device,
+            "limit": "" if self.limit is None else self.limit,
+            "mean_cost": round(self.mean_cost, 6),
+            "imbalance": round(self.imbalance, 6),
+            "worst_imbalance": round(self.worst_imbalance, 6),
+            "lower_bound": round(self.lower_bound, 6),
+            "copies": self.copies,
+        }
+
+
+def front(
+    affinity: Affinity,
+    topology: Topology,
+    replicas: Sequence[int] = (0, 1, 2),
+    limits: Sequence[float] = LIMITS,
+    options: PlaceOptions | None = None,
+    missed: list[str] | None = None,
+) -> list[FrontPoint]:
+    """Return placements for every number of replicas and every limit that can be kept, tight limits first.
+
+    Parameters
+    ----------
+    affinity, topology
+        The problem.
+    replicas
+        Replicas per device, each at least 0.
+    limits
+        Limits on every layer's max-over-mean load; none at all comes last by itself.
+    options
+        Seed, work of each placement, bound, interrupt and progress; routing is ``split``.
+    missed
+        Gets a line for every limit that no placement was found for, or can keep.
+
+    Raises
+    ------
+    InputError
+        If a number of replicas or a limit is impossible, or nothing is known of affinity.
+    """
+    if not affinity.has_affinity:
+        raise InputError("counts of load say nothing of crossings; a front needs a trace or transitions")
+    if any(not limit >= 1.0 for limit in limits) or any(number < 0 for number in replicas):
+        raise InputError(f"front: limits {tuple(limits)} from 1 and replicas {tuple(replicas)} from 0 are possible")
+    base = replace(options or PlaceOptions(bound="none"), routing="split", balance_scope="each", balance=None)
+    found: list[FrontPoint] = []
+    for number in replicas:
+        best: FrontPoint | None = None
+        for limit in [*sorted(set(limits)), None]:
+            if base.interrupted() and found:
+                return found
+            wanted = replace(base, replicas_per_device=number, balance=limit)
+            try:
+                point = _point(affinity, topology, place(affinity, topology, wanted), number, limit)
+            except InfeasibleError as error:
+                if missed is not None:
+                    missed.append(f"{number} replicas per device, limit {limit}: {error}")
+                continue
+            if best is not None and best.mean_cost < point.mean_cost:
+                point = replace(best, limit=limit, lower_bound=point.lower_bound)
+            best = point
+            found.append(point)
+        try:
+            found.append(_eplb(affinity, topology, number))
+        except InputError:
+            continue
+    return found
+
+
+def _point(
+    affinity: Affinity, topology: Topology, placement: Placement, replicas: int, limit: float | None
+) -> FrontPoint:
+    return _measured(affinity, topology, placement, "ours", replicas, limit, placement.certificate["lower_bound"])
+
+
+def _eplb(affinity: Affinity, topology: Topology, replicas: int) -> FrontPoint:
+    return _measured(affinity, topology, eplb_placement(affinity, topology, replicas), "eplb", replicas, None, np.nan)
+
+
+def _measured(
+    affinity: Affinity, topology: Topology, placement: Placement, strategy: str, replicas: int, limit: float | None,
+    bound: float,
+) -> FrontPoint:  # fmt: skip
+    held = as_held(placement.copies(), topology.devices)
+    measured = split_summary(affinity, topology, held)
+    return FrontPoint(
+        strategy, replicas, limit, float(measured["mean_cost"]), float(measured["imbalance"]),
+        float(measured["worst_imbalance"]), float(bound), int(held.sum()), placement,
+    )  # fmt: skip
+
+
+def front_csv(points: Sequence[FrontPoint]) -> str:
+    """Return a front as CSV."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(points[0].row()), lineterminator="\n")
+    writer.writeheader()
+    for point in points:
+        row = point.row()
+        writer.writerow(row | ({"lower_bound": ""} if np.isnan(point.lower_bound) else {}))
+    return out.getvalue()

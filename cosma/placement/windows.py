@@ -1,0 +1,224 @@
+"""Load that changes: a trace in windows, and what re-placing on a schedule gains against what moving experts costs.
+
+Before every window but the first a strategy may place anew by what the window before it showed, and is then judged on
+the window's own tokens. Weights of every copy that comes to a device that did not hold it have to be sent.
+
+- ``static``: placed by the first window, never changed;
+- ``near``: re-placed from what is in force, under a budget of moves, or at a price per move;
+- ``scratch``: placed anew, whatever that moves;
+- ``eplb``: EPLB anew, whatever that moves.
+
+The first window is where all have learnt; it is not judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import InfeasibleError, InputError
+from cosma.placement.copies import CopyProblem, as_replicas
+from cosma.placement.copy_moves import copies_moved, place_near, place_priced
+from cosma.placement.copy_search import CopyOptions
+from cosma.placement.document import Placement
+from cosma.placement.eplb import eplb_placement
+from cosma.placement.recount import score
+from cosma.placement.replication import as_held
+from cosma.placement.service import PlaceOptions, place
+from cosma.placement.traces import read_affinity, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.topology import Topology
+    from cosma.placement.traces import Trace
+
+STRATEGIES = ("static", "near", "scratch", "eplb")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovePrice:
+    """What moving costs.
+
+    Attributes
+    ----------
+    expert_bytes
+        Weights of one expert; 0 where nobody said, so that only numbers of moves are reported.
+    activation_bytes
+        What one token sends when it crosses; a crossing of cost c counts c times as much.
+    max_moves
+        Copies that ``near`` may move before each window; None to weigh moves by bytes.
+    """
+
+    expert_bytes: int = 0
+    activation_bytes: int = 0
+    max_moves: int | None = None
+
+    @property
+    def crossings_per_move(self) -> float:
+        """Crossings of cost 1 that send as many bytes as moving one expert."""
+        return self.expert_bytes / self.activation_bytes if self.activation_bytes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowScore:
+    """One strategy in one window.
+
+    Attributes
+    ----------
+    window, strategy
+        Which.
+    mean_cost, imbalance, worst_imbalance
+        On the window's own tokens.
+    moved
+        Copies sent before the window.
+    crossing_bytes, moved_bytes
+        Bytes sent by crossing tokens and by moves; 0 where sizes are not known.
+    kept_limit
+        Whether a placement within the limit was found; where not, the one in force stayed.
+    """
+
+    window: int
+    strategy: str
+    mean_cost: float
+    imbalance: float
+    worst_imbalance: float
+    moved: int
+    crossing_bytes: float
+    moved_bytes: int
+    kept_limit: bool = True
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures, for a table."""
+        return {
+            "window": self.window, "strategy": self.strategy, "mean_cost": round(self.mean_cost, 6),
+            "imbalance": round(self.imbalance, 6), "worst_imbalance": round(self.worst_imbalance, 6),
+            "moved": self.moved, "crossing_bytes": round(self.crossing_bytes), "moved_bytes": self.moved_bytes,
+            "kept_limit": self.kept_limit,
+        }  # fmt: skip
+
+
+def compare(
+    trace: Trace,
+    topology: Topology,
+    windows: int,
+    price: MovePrice,
+    options: PlaceOptions | None = None,
+    experts: int | None = None,
+    strategies: Sequence[str] = STRATEGIES,
+) -> list[WindowScore]:
+    """Compare strategies over the windows of a trace.
+
+    Parameters
+    ----------
+    trace
+        The trace, or a range of it.
+    topology
+        The devices.
+    windows
+        Windows of equal length, at least 2.
+    price
+        What moving costs, or how much may be moved.
+    options
+        Replicas, limit on balance, routing (``split`` or ``least-loaded``), seed and work of every placement.
+    experts
+        Experts per layer, where the trace may miss some.
+    strategies
+        Which of ``STRATEGIES``.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two windows, or an unknown strategy.
+    """
+    if windows < 2:
+        raise InputError(f"{windows} windows: give at least 2; the first is learnt from, the others are judged")
+    unknown = [name for name in strategies if name not in STRATEGIES]
+    if unknown:
+        raise InputError(f"strategy {unknown[0]!r}: expected one of {', '.join(STRATEGIES)}")
+    if price.max_moves is None and not price.crossings_per_move:
+        raise InputError("re-placing needs a budget of moves, or the size of an expert and of an activation")
+    base = replace(options or PlaceOptions(), bound="none", current=None, max_moves=None)
+    base = base if base.routing != "nearest" else replace(base, routing="split")
+    parts = trace.windows(windows)
+    count = experts if experts is not None else survey(trace).experts
+    counts = [read_affinity(part, count) for part in parts]
+    found: list[WindowScore] = []
+    for strategy in strategies:
+        held = _placed(counts[0], topology, "eplb" if strategy == "eplb" else "scratch", base)
+        for number in range(1, windows):
+            if base.interrupted() and found:
+                return found
+            before = held
+            kept = True
+            if strategy != "static" and number > 1:
+                try:
+                    held = _again(counts[number - 1], topology, strategy, held, price, base)
+                except InfeasibleError:
+                    kept = False
+            counted = score(_placement(topology, held), parts[number].chunks(), base.routing)
+            moved = copies_moved(before, held)
+            found.append(
+                WindowScore(
+                    number, strategy, counted.mean_cost, counted.imbalance, counted.worst_imbalance, moved,
+                    counted.mean_cost * counted.transitions * price.activation_bytes, moved * price.expert_bytes, kept,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _placed(affinity: Affinity, topology: Topology, strategy: str, options: PlaceOptions) -> NDArray[np.bool_]:
+    if strategy == "eplb":
+        return as_held(eplb_placement(affinity, topology, options.replicas_per_device).copies(), topology.devices)
+    return as_held(place(affinity, topology, options).copies(), topology.devices)
+
+
+def _again(
+    affinity: Affinity,
+    topology: Topology,
+    strategy: str,
+    held: NDArray[np.bool_],
+    price: MovePrice,
+    options: PlaceOptions,
+) -> NDArray[np.bool_]:
+    """Return what a strategy puts in force after a window."""
+    if strategy != "near":
+        return _placed(affinity, topology, strategy, options)
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
+    how = CopyOptions(
+        seed=options.seed, proposals=options.proposals or 4_000_000, interrupted=options.interrupted,
+        progress=options.progress,
+    )  # fmt: skip
+    if price.max_moves is not None:
+        return place_near(problem, held, price.max_moves, options.balance, how)
+    return place_priced(problem, held, price.crossings_per_move, options.balance, how)
+
+
+def _placement(topology: Topology, held: NDArray[np.bool_]) -> Placement:
+    replicas = as_replicas(held)
+    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    return Placement(topology, homes, replicas)
+
+
+def totals(scores: Sequence[WindowScore]) -> list[dict[str, Any]]:
+    """Return, per strategy, means over windows and sums of moves and bytes, in order of first appearance."""
+    rows = []
+    for strategy in dict.fromkeys(one.strategy for one in scores):
+        own = [one for one in scores if one.strategy == strategy]
+        crossing, moved = sum(one.crossing_bytes for one in own), sum(one.moved_bytes for one in own)
+        rows.append(
+            {
+                "strategy": strategy, "windows": len(own),
+                "mean_cost": float(np.mean([one.mean_cost for one in own])),
+                "imbalance": float(np.mean([one.imbalance for one in own])),
+                "worst_imbalance": max(one.worst_imbalance for one in own),
+                "moved": sum(one.moved for one in own), "crossing_bytes": round(crossing), "moved_bytes": moved,
+                "bytes": round(crossing + moved),
+            }
+        )  # fmt: skip
+    return rows
