@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cosma.placement.topology import Topology
 
 #: Sweeps over all places that a search for copies may take, and experts x devices beyond which it gets fewer.
-_COPY_SWEEPS, _COPY_TOUCHED, _MOST_COPY_WORK = 20_000, 1024, 40_000_000
+_COPY_SWEEPS, _COPY_TOUCHED, _MOST_COPY_WORK = 20_000, 1600, 40_000_000
 #: Sweeps of the start that is grown for a search for copies within a limit.
 _GROWN_SWEEPS = 60
 
@@ -171,7 +171,7 @@ def _copy_work(affinity: Affinity, topology: Topology, options: PlaceOptions) ->
     places = affinity.layers * affinity.experts
     # A change touches every device of every expert of two layers; where that is much, sweeps have to be few.
     touched = affinity.experts * topology.devices
-    return int(min(_MOST_COPY_WORK, max(_COPY_SWEEPS * places, 1) * min(1.0, _COPY_TOUCHED / touched)))
+    return max(1, int(min(_MOST_COPY_WORK, _COPY_SWEEPS * places) * min(1.0, _COPY_TOUCHED / touched)))
 
 
 def _homes_now(options: PlaceOptions) -> NDArray[np.integer] | None:

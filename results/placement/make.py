@@ -2,7 +2,8 @@
 
 Reads the routing traces of ``--traces`` (default ``../shared/traces`` beside the project) and writes one CSV per
 table here. Everything but the columns of CPU seconds
-is the same in every run. Tables: targets, generated, exflow, balance, replication, headline, scale.
+is the same in every run. Tables: targets, generated, exflow, balance, replication, headline, scale, copies, fronts,
+windows.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from cosma.errors import InfeasibleError
 from cosma.placement import Affinity, Placement, Topology, open_trace, read_affinity, score
 from cosma.placement.baselines import eplb, eplb_replicated, vanilla
 from cosma.placement.bounds import lower_bound
+from cosma.placement.eplb import eplb_placement
+from cosma.placement.front import front
 from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.service import PlaceOptions, place
+from cosma.placement.windows import MovePrice, compare, totals
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -238,9 +243,89 @@ def scale_row(name: str, affinity: Affinity, nodes: int, per_node: int) -> Row:
     }
 
 
+#: Work of each placement of the table of copies, which has many.
+COPIES_PROPOSALS = 4_000_000
+#: All traces, smallest first, and clusters of the table of copies.
+ALL_TRACES = (
+    "gpt_12x8_top1_s1", "synth_32x8_mixtral_like_top1", "gpt_8x16_top2_s2", "synth_24x16_top1_a50",
+    "gpt_12x64_top1_s5", "synth_32x64_top1_a60", "synth_58x256_top1_a50", "synth_58x256_top8_a50",
+)  # fmt: skip
+
+
+def copies(folder: Path) -> Iterator[Row]:
+    """Copies that share load, within limits on every layer of the profile, beside EPLB; judged on held-out tokens."""
+    for name in ALL_TRACES:
+        affinity = load(folder, name)
+        for nodes, per_node in ((2, 4), (4, 4)):
+            topology = Topology.grid(nodes, per_node)
+            for replicas in (0, 1, 2):
+                if int(topology.slots(affinity.experts).max()) + replicas > affinity.experts:
+                    continue
+                row: Row = {"trace": name, "cluster": f"{nodes}x{per_node}", "replicas": replicas}
+                yield copies_row(folder, row | {"limit": "", "placement": "eplb"}, affinity, topology, None)
+                for limit in (1.05, 1.2):
+                    yield copies_row(folder, row | {"limit": limit, "placement": "ours"}, affinity, topology, limit)
+
+
+def copies_row(folder: Path, row: Row, affinity: Affinity, topology: Topology, limit: float | None) -> Row:
+    """Return one row of the table of copies; a limit that cannot be kept leaves its figures out."""
+    begin = time.process_time()
+    names = ("mean_cost", "imbalance", "worst_imbalance")
+    empty = {f"{part}_{name}": "" for part in ("profile", "eval_in") for name in names}
+    bound = ""
+    try:
+        if limit is None:
+            placed = eplb_placement(affinity, topology, row["replicas"])
+        else:
+            options = PlaceOptions(
+                bound="none", routing="split", replicas_per_device=row["replicas"], balance=limit,
+                proposals=COPIES_PROPOSALS,
+            )  # fmt: skip
+            placed = place(affinity, topology, options)
+            bound = f"{placed.certificate['lower_bound']:.4f}"
+    except InfeasibleError as error:
+        reason = "proven impossible" if "no placement can keep" in str(error) else "not found"
+        return row | empty | {"bound": "", "cpu_s": f"{time.process_time() - begin:.1f}", "note": reason}
+    seconds = time.process_time() - begin
+    for part in ("profile", "eval_in"):
+        counted = score(placed, open_trace(folder / f"{row['trace']}.npz", part).chunks(), "split")
+        row |= {f"{part}_{name}": f"{getattr(counted, name):.4f}" for name in names}
+    return row | {"bound": bound, "cpu_s": f"{seconds:.1f}", "note": ""}
+
+
+def fronts(folder: Path) -> Iterator[Row]:
+    """Crossings against imbalance at 0, 1 and 2 replicas per device; also writes the figure."""
+    from cosma.placement.plots import front_figure
+
+    for name in ("gpt_8x16_top2_s2", "gpt_12x64_top1_s5"):
+        topology = Topology.grid(2, 4)
+        options = PlaceOptions(bound="none", proposals=COPIES_PROPOSALS)
+        points = front(load(folder, name), topology, options=options)
+        front_figure(HERE / f"front_{name}.svg", points, f"{name}, 2 x 4 devices")
+        for point in points:
+            yield {"trace": name, "cluster": "2x4"} | point.row()
+
+
+def windows(folder: Path) -> Iterator[Row]:
+    """Placements over six windows; an expert weighs as much as 100 crossing tokens send, or moves have a budget."""
+    for name in ("gpt_8x16_top2_s2", "gpt_12x64_top1_s5"):
+        trace = open_trace(folder / f"{name}.npz", "profile")
+        for label, price in (
+            ("an expert as 100 activations", MovePrice(expert_bytes=12_800, activation_bytes=128)),
+            ("at most 30 moves", MovePrice(expert_bytes=12_800, activation_bytes=128, max_moves=30)),
+        ):
+            options = PlaceOptions(replicas_per_device=1, balance=1.1, proposals=COPIES_PROPOSALS // 2)
+            scores = compare(trace, Topology.grid(2, 4), 6, price, options, load(folder, name).experts)
+            for row in totals(scores):
+                rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+                yield {"trace": name, "moves": label} | rounded
+
+
 TABLES: dict[str, Callable[[Path], Iterator[Row]]] = {
-    table.__name__: table for table in (targets, generated, exflow, balance, replication, headline, scale)
-}
+    table.__name__: table for table in (
+        targets, generated, exflow, balance, replication, headline, scale, copies, fronts, windows,
+    )
+}  # fmt: skip
 
 
 def main() -> None:
