@@ -126,6 +126,8 @@ def place(
     found = survey(whole, experts)
     for line in found.notes:
         note(f"note: {line}")
+    if found.kind.startswith("load"):
+        note("note: these are counts of load, not a trace: load alone is balanced, crossings are unknown")
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
     topology = topology_of(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
@@ -157,7 +159,9 @@ def place(
     room = replicas_per_device if score is None else None
     report = place_report.report(placement, affinity, parts, room, routing_rule, batch_tokens)
     report["notes"] = [*found.notes, *said]
-    if hidden is not None:
+    if hidden is not None and not affinity.has_affinity:
+        note("note: counts of load say nothing of crossings, so communication is not estimated")
+    elif hidden is not None:
         report["estimates"] = place_report.estimates(placement, affinity, hidden, dtype)
     if heat_map is not None:
         place_report.draw(heat_map, placement, affinity)

@@ -116,7 +116,7 @@ def _each_layer(
     layer = int(ratio.argmax())
     raise InfeasibleError(
         f"balance: no placement with every layer within {limit} of the mean load was found; layer {layer} came down to "
-        f"{ratio[layer]:.4f}. Raise --balance, limit the mean over layers instead (--balance-scope mean), or replicate"
+        f"{ratio[layer]:.4f}. Raise the limit, limit the mean over layers instead, or replicate"
     )
 
 
@@ -162,7 +162,7 @@ def _bisected(
         if not _fits(instance, home, limit, "mean"):
             raise InfeasibleError(
                 f"balance: no placement with mean imbalance {limit} was found; the best has "
-                f"{imbalances(instance, home).mean():.4f}. Raise --balance or replicate"
+                f"{imbalances(instance, home).mean():.4f}. Raise the limit or replicate"
             )
         best = home
     return best
@@ -190,13 +190,13 @@ def _refuse_impossible(instance: Instance, limit: float, scope: str) -> None:
         expert = int(instance.load[layer].argmax())
         raise InfeasibleError(
             f"balance: in layer {layer} expert {expert} alone carries {least[layer]:.3f} times the mean device load, "
-            f"so a limit of {limit} on every layer cannot hold; raise --balance to at least that, limit the mean over "
-            "layers (--balance-scope mean), or replicate the expert (--replicas-per-device)"
+            f"so a limit of {limit} on every layer cannot hold; raise it to at least that, limit the mean over "
+            "layers, or replicate the expert and let copies share load (routing split)"
         )
     if scope == "mean" and float(least.mean()) > limit + 1e-9:
         raise InfeasibleError(
             f"balance: the heaviest experts alone make a mean imbalance of {least.mean():.3f}; "
-            f"a limit of {limit} cannot hold; raise --balance or replicate (--replicas-per-device)"
+            f"a limit of {limit} cannot hold; raise it, or replicate and let copies share load (routing split)"
         )
 
 

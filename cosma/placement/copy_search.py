@@ -7,7 +7,7 @@ many copies as that takes from the start, and never fewer: single changes would 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -144,6 +144,7 @@ def place_copies(
     limit: float | None,
     scope: str,
     options: CopyOptions,
+    known: Sequence[NDArray[np.bool_]] = (),
 ) -> NDArray[np.bool_]:
     """Search for the copies of least expected cost within a limit on imbalance.
 
@@ -157,6 +158,8 @@ def place_copies(
         Largest max-over-mean load, of ``each`` layer or of the ``mean`` over layers; None for no limit.
     options
         Work limit and seed.
+    known
+        Placements to go on from where they are the best: the result costs no more than those that keep the limit.
 
     Raises
     ------
@@ -176,10 +179,12 @@ def place_copies(
     check_limit(problem, limit, scope)
     even = as_held(eplb_replicated(problem.affinity, problem.topology, problem.replicas_per_device), start.shape[2])
     work = options.proposals / (2 if scope == "mean" else 1)
-    best = _within(problem, [start, even], np.full(layers, limit), options, work, state)
+    best = _within(problem, [start, even], np.full(layers, limit), options, work, state, known)
     if scope == "mean":
         best = _mean_within(problem, [start, even], best, limit, options, work, state)
     if best is None:
+        if options.interrupted():
+            raise KeyboardInterrupt
         reached = imbalances(problem, even)
         raise InfeasibleError(
             f"balance: no placement within {limit} ({scope} layer) was found; raise the limit, the work, or the "
@@ -196,6 +201,7 @@ def _within(
     options: CopyOptions,
     work: float,
     state: NDArray[np.uint64],
+    known: Sequence[NDArray[np.bool_]] = (),
 ) -> NDArray[np.bool_] | None:
     """Return the cheapest placement found in which every layer keeps its limit, or None."""
     asked = np.maximum(1.0, limit * (1.0 - SLACK))
@@ -211,7 +217,7 @@ def _within(
             if cost < least:
                 best, least = held, cost
 
-    for start in starts:
+    for start in (*starts, *known):
         keep(places_of(problem, start))
     for hot, prices in _RUNS:
         for start in starts:

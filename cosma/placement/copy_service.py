@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.errors import InputError
+from cosma.errors import InfeasibleError, InputError
 from cosma.placement import baselines, bounds
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cosma.placement.affinity import Affinity
     from cosma.placement.copies import CopyProblem
+    from cosma.placement.copy_search import CopyOptions
     from cosma.placement.service import PlaceOptions
     from cosma.placement.topology import Topology
 
@@ -137,8 +138,25 @@ def _copies(
 
     homes = patiently(start_homes, in_order, options.interrupted)
     start = _current_copies(homes[:, : affinity.experts], topology)
-    held = place_copies(problem, start, options.balance, options.balance_scope, how)
+    known = _with_less_room(affinity, topology, options, start, how)
+    held = place_copies(problem, start, options.balance, options.balance_scope, how, known)
     return problem, held, "search for copies that share load"
+
+
+def _with_less_room(
+    affinity: Affinity, topology: Topology, options: PlaceOptions, start: NDArray[np.bool_], how: CopyOptions
+) -> list[NDArray[np.bool_]]:
+    """Return a placement found with one replica less per device: more room makes searches wider, not better."""
+    from cosma.placement.copies import CopyProblem
+    from cosma.placement.copy_search import place_copies
+
+    if options.replicas_per_device < 2 or options.balance is None:
+        return []
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device - 1)
+    try:
+        return [place_copies(problem, start, options.balance, options.balance_scope, how)]
+    except InfeasibleError:
+        return []
 
 
 def _current_copies(current: NDArray[Any], topology: Topology) -> NDArray[np.bool_]:

@@ -328,7 +328,7 @@ def _from_exflow(text: str, topology: Topology, experts: int | None, where: str)
     if not rows or [cell.strip() for cell in rows[0]] != ["Expert", "Node"]:
         raise FormatError(f"{where}: neither JSON nor ExFlow's CSV (header Expert,Node)")
     if experts is None:
-        raise InputError(f"{where}: ExFlow's CSV numbers experts globally; give --experts (per layer) or a trace")
+        raise InputError(f"{where}: ExFlow's CSV numbers experts globally; give the experts per layer, or a trace")
     homes: dict[int, int] = {}
     for number, row in enumerate(rows[1:], start=2):
         if not row:

@@ -275,6 +275,6 @@ def _equal(affinity: Affinity, topology: Topology) -> tuple[int, int]:
     if not topology.is_equal(affinity.experts):
         raise InputError(
             f"exflow: {affinity.experts} experts on {topology.devices} devices are not equal shares of equal nodes, "
-            "which its program needs; use --strategy search"
+            "which its program needs; use the strategy search"
         )
     return topology.devices // topology.devices_per_node, topology.devices_per_node

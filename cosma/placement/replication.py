@@ -236,7 +236,8 @@ def replicate_balanced(
     if best is None:
         raise InfeasibleError(
             f"balance: with {replicas_per_device} replicas per device the best imbalance found is {least:.3f} "
-            f"({scope} layer), over the limit of {limit}; raise --balance or --replicas-per-device"
+            f"({scope} layer), over the limit of {limit}. The nearest copy serves, which leaves little to balance: let "
+            "copies share load (routing split or least-loaded), or raise the limit or the replicas per device"
         )
     return best[1]
 

@@ -10,9 +10,10 @@ import numpy as np
 
 import cosma.door as door
 from cosma.errors import InputError
-from cosma.placement import baselines, bounds, copy_service, metrics
+from cosma.placement import baselines, bounds, copy_service, load_service, metrics
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement
+from cosma.placement.copy_bounds import copies_bound
 from cosma.placement.document import Placement, Replicas
 from cosma.placement.patience import patiently
 from cosma.placement.recount import ROUTINGS
@@ -31,8 +32,6 @@ STRATEGIES = ("auto", "search", "exact", "exflow", "vanilla", "eplb")
 BOUNDS = {"none": 0, "quick": bounds.QUICK_WORK, "thorough": bounds.THOROUGH_WORK}
 #: Experts over all layers up to which the search also makes starts of its own.
 _SMALL_MODEL = 600
-#: Sweeps over all experts of placing by load alone.
-_LOAD_SWEEPS = 4000
 #: Layers x experts x devices beyond which annealing is kept short.
 _LARGE_SHARES = 300_000
 #: The same beyond which annealing is shortened further.
@@ -135,7 +134,7 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
 
 def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
     if not affinity.has_affinity:
-        return _place_load(affinity, topology, options)
+        return load_service.place_by_load(affinity, topology, options)
     if copy_service.shares_evenly(options):
         return copy_service.place_shared(affinity, topology, options)
     homes, method, optimal = patiently(
@@ -169,73 +168,6 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
     placement = Placement(topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver)
     check_placement(placement, options.replicas_per_device)
     return placement
-
-
-def _place_load(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
-    """Place by load alone: what a table of counts allows."""
-    from cosma.placement.copies import split_summary
-    from cosma.placement.eplb import eplb_placement
-    from cosma.placement.load_only import least_imbalance
-    from cosma.placement.replication import as_held
-
-    if options.strategy not in {"auto", "search", "vanilla", "eplb"} or options.max_moves is not None:
-        raise InputError(
-            "counts of load say nothing of which expert follows which: they can be placed by load alone "
-            "(strategy auto, vanilla or eplb), without a budget of moves"
-        )
-    replicas: Replicas | None = None
-    if options.strategy in {"vanilla", "eplb"} and not options.replicas_per_device:
-        homes, method, _ = _homes(affinity, topology, options)
-    elif options.strategy == "eplb":
-        placed = eplb_placement(affinity, topology, options.replicas_per_device)
-        homes, replicas, method = placed.devices, placed.replicas, "EPLB"
-    else:
-        homes, replicas = _evened(affinity, topology, options)
-        method = "packing by load, then exchanges and copies"
-    measured = split_summary(
-        affinity, topology, as_held(Placement(topology, homes, replicas).copies(), topology.devices)
-    )
-    least = float(least_imbalance(affinity, topology, options.replicas_per_device).mean())
-    reached = float(measured["imbalance"])
-    proven = reached <= least * (1 + 1e-9)
-    certificate = {
-        "status": "optimal" if proven else "feasible", "of": "imbalance", "lower_bound": min(least, reached),
-        "gap": 0.0 if proven else (reached - least) / reached, "method": "load of one copy",
-    }  # fmt: skip
-    solver = {"strategy": options.strategy, "method": method, "seed": options.seed}
-    placement = Placement(topology, homes, replicas, measured, certificate, solver)
-    check_placement(placement, options.replicas_per_device)
-    return placement
-
-
-def _evened(
-    affinity: Affinity, topology: Topology, options: PlaceOptions
-) -> tuple[NDArray[np.int64], Replicas | None]:
-    """Return homes, and copies where there is room for them, of as little imbalance as annealing finds."""
-    from cosma.placement.copies import CopyProblem, as_replicas, held_of, imbalances, places_of
-    from cosma.placement.copy_search import CopyOptions, anneal
-    from cosma.placement.load_only import even_homes
-    from cosma.placement.replication import as_held
-
-    homes = even_homes(affinity, topology)
-    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
-    start = as_held(baselines.eplb_replicated(affinity, topology, options.replicas_per_device), topology.devices)
-    if not options.replicas_per_device:
-        start = homes[:, :, None] == np.arange(topology.devices)[None, None, :]
-    how = CopyOptions(seed=options.seed, interrupted=options.interrupted, progress=options.progress)
-    found = anneal(
-        problem, places_of(problem, start), how, limit=np.ones(affinity.layers), prices=(1.0, 1.0),
-        proposals=options.proposals or _LOAD_SWEEPS * affinity.load.size, hot=0.3,
-        state=np.array([options.seed], dtype=np.uint64), least=np.ones(affinity.load.shape, dtype=np.int64),
-        what="load",
-    )  # fmt: skip
-    # Annealing looks at all loads above the mean, not at the largest alone; each layer keeps the better of both.
-    held = held_of(problem, found)
-    better = imbalances(problem, held) < imbalances(problem, start)
-    held = np.where(better[:, None, None], held, start)
-    replicas = as_replicas(held)
-    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
-    return homes, replicas if options.replicas_per_device else None
 
 
 def limits_of(options: PlaceOptions) -> dict[str, Any]:
@@ -376,7 +308,7 @@ def _replicated_metrics(affinity: Affinity, topology: Topology, replicas: Replic
 
 def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, optimal: bool) -> bounds.Bound:
     if options.replicas_per_device:
-        return bounds.pair_budget_bound(affinity, topology, options.replicas_per_device)
+        return copies_bound(affinity, topology, options.replicas_per_device, options.routing)
     if optimal:
         return bounds.Bound(cost, "dynamic programming over partitions")
     from cosma.placement import exact

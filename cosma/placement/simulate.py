@@ -103,7 +103,7 @@ def _estimate(
     matrices: list[NDArray[np.float64]], affinity: Affinity, topology: Topology, links: Links, rounds: int
 ) -> Estimate:
     if links.dtype not in DTYPE_BYTES:
-        raise InputError(f"--dtype {links.dtype}: expected one of {', '.join(DTYPE_BYTES)}")
+        raise InputError(f"dtype {links.dtype!r}: expected one of {', '.join(DTYPE_BYTES)}")
     if len(links.latency_s) != topology.levels or len(links.bandwidth_bytes_per_s) != topology.levels:
         raise InputError(
             f"links: {len(links.latency_s)} latencies and {len(links.bandwidth_bytes_per_s)} bandwidths for "

@@ -243,8 +243,8 @@ def scale_row(name: str, affinity: Affinity, nodes: int, per_node: int) -> Row:
     }
 
 
-#: Work of each placement of the table of copies, which has many.
-COPIES_PROPOSALS = 4_000_000
+#: Work of each placement of the table of copies, which has many, and of the largest models there.
+COPIES_PROPOSALS, LARGE_COPIES_PROPOSALS = 4_000_000, 1_000_000
 #: All traces, smallest first, and clusters of the table of copies.
 ALL_TRACES = (
     "gpt_12x8_top1_s1", "synth_32x8_mixtral_like_top1", "gpt_8x16_top2_s2", "synth_24x16_top1_a50",
@@ -279,7 +279,7 @@ def copies_row(folder: Path, row: Row, affinity: Affinity, topology: Topology, l
         else:
             options = PlaceOptions(
                 bound="none", routing="split", replicas_per_device=row["replicas"], balance=limit,
-                proposals=COPIES_PROPOSALS,
+                proposals=COPIES_PROPOSALS if affinity.experts < 256 else LARGE_COPIES_PROPOSALS,
             )  # fmt: skip
             placed = place(affinity, topology, options)
             bound = f"{placed.certificate['lower_bound']:.4f}"
