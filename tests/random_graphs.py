@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cosma.accelerator import Accelerator
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.problem import Problem, build_problem
+from cosma.problem.rules import working_set_bytes
 
 #: ``draw(low, high)`` returns an integer in ``[low, high]``.
 Draw = Callable[[int, int], int]
@@ -187,7 +188,7 @@ def _build_graph(draw: Draw, shape: Shape) -> Graph:
 
 def _draw_capacity(draw: Draw, problem: Problem) -> int:
     """Draw a capacity: around the largest working set mostly, up to everything at once, or hopelessly small."""
-    largest = max((problem.working_set_bytes(v) for v in range(problem.operator_count)), default=0)
+    largest = max((working_set_bytes(problem, v) for v in range(problem.operator_count)), default=0)
     everything = int(problem.space_bytes.sum())
     match draw(0, 7):
         case 0:

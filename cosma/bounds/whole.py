@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.bounds.bound import ASSUMPTIONS, Bound
 from cosma.bounds.parameters import BoundParameters
 from cosma.clock import never
-from cosma.problem import without_oversized
+from cosma.problem import check_feasible, without_oversized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -67,7 +67,7 @@ class WholeBounds:
         upper_bound: int | None = None,
         parameters: BoundParameters = DEFAULTS,
     ) -> None:
-        problem.check_feasible()
+        check_feasible(problem)
         self.problem = without_oversized(problem)
         self.seed = seed
         self.parameters = parameters

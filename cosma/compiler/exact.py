@@ -10,7 +10,7 @@ from cosma.compiler.parameters import CompileParameters
 from cosma.joint import JointConflict, build_joint, joint_size
 from cosma.joint.size import MOST_VARIABLES
 from cosma.lowering import realise, try_realise
-from cosma.problem import noncompulsory_bytes
+from cosma.problem import check_feasible, noncompulsory_bytes
 from cosma.problem.symmetry import arrange, ordered_pairs, symmetries_of
 from cosma.replacement.addresses import conflicting, pack_order
 from cosma.replacement.solve import (
@@ -103,7 +103,7 @@ def solve_exact(
     InfeasibleError
         If some operator cannot run at all.
     """
-    problem.check_feasible()
+    check_feasible(problem)
     clock = Clock(time_limit_s, stop if stop is not None else never)
     run = _Run(problem, incumbent, effort, clock, profile, on_progress, parameters or CompileParameters())
     return run.solve()

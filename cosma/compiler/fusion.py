@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosma.compiler.run import CompileRun
 from cosma.problem import build_problem
-from cosma.problem.problem import infeasible
+from cosma.problem.feasibility import infeasible
 from cosma.rewrite.fuse import Link, first_links, fitting, free_links, fuse, late_links, links, smallest_capacity
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.errors import InfeasibleError
 from cosma.problem import build_problem
-from cosma.problem.problem import infeasible
+from cosma.problem.feasibility import infeasible
 from cosma.rewrite.parts import cut_selections
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def simulate(
     Parameters
     ----------
     problem
-        A feasible instance (see :meth:`Problem.check_feasible`).
+        A feasible instance (see :func:`cosma.problem.check_feasible`).
     order
         Topological order of operator numbers.
     replacement, address_policy

@@ -8,6 +8,7 @@ from cosma.joint.build import build_joint
 from cosma.joint.size import check_joint_size
 from cosma.lowering import Realised
 from cosma.lowering.emit import emit
+from cosma.problem import check_feasible
 from cosma.problem.symmetry import arrange, ordered_pairs, symmetries_of
 from cosma.solvers import EXACT_PROFILE, solve
 
@@ -57,7 +58,7 @@ def solve_monolith(
     InfeasibleError
         If some operator cannot run at all.
     """
-    problem.check_feasible()
+    check_feasible(problem)
     check_joint_size(problem)
     chosen = profile if profile is not None else EXACT_PROFILE
     addresses: Addresses = "intervals" if chosen.back_end == "cp-sat" else "linear"

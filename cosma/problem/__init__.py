@@ -1,5 +1,6 @@
 """The instance as arrays, and what optimisers decide about it."""
 
+from cosma.problem.build import build_problem
 from cosma.problem.decisions import (
     Decisions,
     Residency,
@@ -10,8 +11,9 @@ from cosma.problem.decisions import (
     touches_of,
     with_takeovers,
 )
+from cosma.problem.feasibility import check_feasible, smallest_feasible_capacity, tightened
 from cosma.problem.part import part_of, without_oversized
-from cosma.problem.problem import Problem, build_problem, smallest_feasible_capacity, tightened
+from cosma.problem.problem import Problem
 
 __all__ = [
     "Decisions",
@@ -19,6 +21,7 @@ __all__ = [
     "Residency",
     "Touches",
     "build_problem",
+    "check_feasible",
     "decisions_from_gaps",
     "noncompulsory_bytes",
     "occupancy_bytes",

@@ -92,3 +92,24 @@ def takeover_bytes(problem: Problem, operator: int) -> int:
     operators have one result, so the best pair is the best set of pairs.
     """
     return max((int(problem.space_bytes[result]) for result, _ in problem.pairs_of(operator)), default=0)
+
+
+def working_set_bytes(problem: Problem, operator: int) -> int:
+    """Space of all that an operator touches, less the best takeover: what it needs where nothing may stream."""
+    touched = [*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist()]
+    return int(problem.space_bytes[touched].sum()) - takeover_bytes(problem, operator)
+
+
+def need_bytes(problem: Problem, operator: int) -> int:
+    """Least space with which an operator can run.
+
+    It is all that it touches and may not stream, less the best takeover among that.
+    """
+    touched = [*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist()]
+    held = {t for t in touched if not may_stream(problem, operator, t)}
+    saved = (
+        int(problem.space_bytes[result])
+        for result, operand in problem.pairs_of(operator)
+        if result in held and operand in held
+    )
+    return int(problem.space_bytes[sorted(held)].sum()) - max(saved, default=0)

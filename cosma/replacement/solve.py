@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.errors import InfeasibleError
-from cosma.problem import touches_of
+from cosma.problem import check_feasible, touches_of
 from cosma.replacement.parameters import ReplacementParameters
 from cosma.replacement.program import build_replacement
 from cosma.solvers import EXACT_PROFILE, Profile, Status, solve, work_units
@@ -74,7 +74,7 @@ def optimal_replacement(
     chosen = profile if profile is not None else EXACT_PROFILE
     result = solve(model, chosen, warm_start=warm, work_limit=work_units(chosen, work_limit), stop=stop)
     if result.status is Status.INFEASIBLE:
-        problem.check_feasible()
+        check_feasible(problem)
         raise InfeasibleError("no replacement fits this order into the capacity")
     floor = model.offset + int(model.objective.clip(max=0) @ model.upper)
     bound = max(floor, result.bound if result.bound is not None else floor)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cosma.csr import rows_of
 from cosma.evaluation.network import build_network
-from cosma.problem import Decisions, noncompulsory_bytes
+from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
 from cosma.problem.precedence import ancestors, descendants
 from cosma.problem.rules import may_stream_anything
 from cosma.replacement.parameters import ReplacementParameters
@@ -117,7 +117,7 @@ def divide(
     """
     from cosma.heuristics import ORDERS
 
-    problem.check_feasible()
+    check_feasible(problem)
     contraction = build_network(problem, contract=not may_stream_anything(problem))
     net = contraction.network
     base = contraction.contract(order if order is not None else ORDERS["peak-minimising"](problem)).tolist()

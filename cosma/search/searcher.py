@@ -13,7 +13,7 @@ from cosma.clock import never
 from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
-from cosma.problem import Decisions, noncompulsory_bytes
+from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
 from cosma.replacement.parameters import ReplacementParameters
 from cosma.search.annealer import MILD, PATIENCES, Heat
 from cosma.search.neighbourhood import Neighbourhood
@@ -97,7 +97,7 @@ class Searcher:
         parameters: SearchParameters = DEFAULTS,
         replacement: ReplacementParameters = REPLACEMENT_DEFAULTS,
     ) -> None:
-        problem.check_feasible()
+        check_feasible(problem)
         self.problem = problem
         self.seed = seed
         self.on_improvement = on_improvement

@@ -75,7 +75,7 @@ def search_states(
     Parameters
     ----------
     problem
-        The instance; every operator fits (see :meth:`Problem.check_feasible`).
+        The instance; every operator fits (see :func:`cosma.problem.check_feasible`).
     ceiling_bytes
         Traffic of a known plan: only what is better is searched for.
     most_states

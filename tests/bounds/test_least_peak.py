@@ -17,7 +17,7 @@ from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.segments import segments_of
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
-from cosma.problem import build_problem
+from cosma.problem import build_problem, check_feasible
 from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_problem
@@ -173,7 +173,7 @@ def test_never_above_the_optimum_and_often_the_optimum() -> None:
     for seed in range(400):
         problem = random_problem(seed)
         try:
-            problem.check_feasible()
+            check_feasible(problem)
             optimum = brute_force(problem).noncompulsory_bytes - problem.constant_noncompulsory_bytes
         except (InfeasibleError, TooLargeError):
             continue

@@ -6,6 +6,7 @@ import pytest
 
 from cosma.bounds.pieces import PieceBounds, cut_into_pieces
 from cosma.errors import InfeasibleError
+from cosma.problem import check_feasible
 from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
@@ -18,7 +19,7 @@ def test_never_above_the_optimum(most_operators: int, reach_out: bool) -> None:
     for seed in range(150):
         problem = random_problem(seed, Shape(operators=6))
         try:
-            problem.check_feasible()
+            check_feasible(problem)
             optimum = brute_force(problem, most_states=4000).noncompulsory_bytes
         except (InfeasibleError, TooLargeError):
             continue

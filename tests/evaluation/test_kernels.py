@@ -10,6 +10,7 @@ from cosma.evaluation.network import Network, build_network
 from cosma.evaluation.plain import replay_plainly
 from cosma.evaluation.tape import Tape, adopt
 from cosma.problem import Problem, noncompulsory_bytes, occupancy_bytes
+from cosma.problem.rules import working_set_bytes
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 
@@ -26,7 +27,7 @@ def replay_and_adopt(net: Network, tape: Tape, settled: int) -> tuple[int, int]:
 
 def feasible(problem: Problem) -> bool:
     return problem.streamable or all(
-        problem.working_set_bytes(v) <= problem.capacity_bytes for v in range(problem.operator_count)
+        working_set_bytes(problem, v) <= problem.capacity_bytes for v in range(problem.operator_count)
     )
 
 

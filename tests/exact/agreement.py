@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cosma.compiler.exact import solve_exact
 from cosma.errors import InfeasibleError
 from cosma.joint import build_joint
-from cosma.problem import decisions_from_gaps
+from cosma.problem import check_feasible, decisions_from_gaps
 from cosma.problem.symmetry import ordered_pairs
 from cosma.solvers import load_profile, solve
 from cosma.states import search_states
@@ -69,7 +69,7 @@ def outcomes(problem: Problem, watch: Stopwatch, *, ordered: bool) -> dict[str, 
         # Infeasible is an answer, no answer is not: -2 agrees with nothing.
         found[back_end] = result.objective if result.status in ("optimal", "infeasible") else -2
     try:
-        problem.check_feasible()
+        check_feasible(problem)
     except InfeasibleError:
         return found | {"states": None, "replayed plan": None}
     start = decisions_from_gaps(problem, range(problem.operator_count), lambda _: False)

@@ -12,7 +12,7 @@ from collections import Counter
 
 from cosma.errors import InfeasibleError
 from cosma.lowering import try_realise
-from cosma.problem import Problem
+from cosma.problem import Problem, check_feasible
 from cosma.replacement import ReplacementParameters, optimal_replacement, pack_order
 from cosma.states import search_states
 from tests.random_graphs import Shape, random_problem
@@ -29,7 +29,7 @@ def shape_of(operators: int, units: int) -> Shape:
 def outcome(problem: Problem) -> str:
     """What became of one instance."""
     try:
-        problem.check_feasible()
+        check_feasible(problem)
     except InfeasibleError:
         return "infeasible"
     found = search_states(problem, most_states=MOST_STATES)

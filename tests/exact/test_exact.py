@@ -8,7 +8,7 @@ from cosma.compiler.parameters import CompileParameters, ExactParameters
 from cosma.errors import InfeasibleError
 from cosma.joint.monolith import solve_monolith
 from cosma.lowering import realise
-from cosma.problem import Decisions, Problem, decisions_from_gaps, noncompulsory_bytes
+from cosma.problem import Decisions, Problem, check_feasible, decisions_from_gaps, noncompulsory_bytes
 from cosma.replacement import ReplacementParameters, optimal_replacement
 from cosma.solvers import load_profile
 from cosma.solvers.profile import NODES_PER_SECOND, work_units
@@ -25,7 +25,7 @@ def nothing_kept(problem: Problem) -> Decisions:
 
 def feasible(problem: Problem) -> bool:
     try:
-        problem.check_feasible()
+        check_feasible(problem)
     except InfeasibleError:
         return False
     return True

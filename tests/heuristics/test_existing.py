@@ -10,7 +10,14 @@ from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.heuristics import EXISTING, ORDERS, Method, parse_method, peak_live_bytes, run_method
 from cosma.heuristics.addresses import ADDRESS_POLICIES, FitArena, make_arena
 from cosma.heuristics.replacement import REPLACEMENTS
-from cosma.problem import Problem, build_problem, decisions_from_gaps, noncompulsory_bytes, occupancy_bytes
+from cosma.problem import (
+    Problem,
+    build_problem,
+    check_feasible,
+    decisions_from_gaps,
+    noncompulsory_bytes,
+    occupancy_bytes,
+)
 from cosma.validator import replay_instructions
 from tests.random_graphs import problems
 
@@ -45,7 +52,7 @@ def test_every_composition_is_valid_in_every_mode(
     replacement: str, addresses: str, problem: Problem, order: str
 ) -> None:
     try:
-        problem.check_feasible()
+        check_feasible(problem)
     except InfeasibleError:
         assume(False)
     realised = run_method(problem, Method(order, replacement, addresses))

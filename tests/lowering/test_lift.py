@@ -24,6 +24,7 @@ from cosma.problem import (
     occupancy_bytes,
     touches_of,
 )
+from cosma.problem.rules import working_set_bytes
 from cosma.validator import ReplayReport, replay_instructions
 from tests.planning import diamond
 from tests.random_graphs import problems, random_order
@@ -212,7 +213,7 @@ def test_zoo_plans_lift_to_their_traffic(name: str, mode: dict[str, object]) -> 
         pytest.skip(f"{path} is not here")
     graph = load_onnx(path).graph
     problem = build_problem(graph, Accelerator(scratchpad="1GiB", **mode))
-    needed = max(problem.working_set_bytes(v) for v in range(problem.operator_count))
+    needed = max(working_set_bytes(problem, v) for v in range(problem.operator_count))
     plan = run_compile(graph, Accelerator(scratchpad=needed * 5 // 4, **mode), strategy="existing").plan
     problem = build_problem(graph, plan.accelerator)
     lifted = lift(problem, plan.instructions)

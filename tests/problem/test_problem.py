@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from cosma.accelerator import Accelerator, Operands, Weights
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
-from cosma.problem import build_problem, smallest_feasible_capacity
+from cosma.problem import build_problem, check_feasible, smallest_feasible_capacity
+from cosma.problem.rules import working_set_bytes
 from tests.planning import diamond
 from tests.random_graphs import instances
 
@@ -35,7 +36,7 @@ def test_kept_weights_are_tensors() -> None:
 
 def test_working_sets_count_the_best_takeover() -> None:
     problem = build_problem(diamond(), Accelerator(scratchpad=1000, operands=Operands.RESIDENT))
-    assert [problem.working_set_bytes(v) for v in range(5)] == [192, 128, 192, 192, 256]
+    assert [working_set_bytes(problem, v) for v in range(5)] == [192, 128, 192, 192, 256]
     assert smallest_feasible_capacity(problem) == 256
     off = build_problem(diamond(), Accelerator(scratchpad=1000, operands=Operands.RESIDENT, in_place=False))
     assert smallest_feasible_capacity(off) == 384
@@ -44,7 +45,7 @@ def test_working_sets_count_the_best_takeover() -> None:
 def test_what_does_not_fit_is_explained() -> None:
     accelerator = Accelerator(scratchpad=256, reserved=64, operands=Operands.RESIDENT, in_place=False)
     with pytest.raises(InfeasibleError) as caught:
-        build_problem(diamond(), accelerator).check_feasible()
+        check_feasible(build_problem(diamond(), accelerator))
     message = str(caught.value)
     for part in ("'join' (Add)", "384 bytes", "192 bytes", "b (128 B)", "scratchpad = 448", "streamable",
                  "in_place = true"):  # fmt: skip
@@ -60,7 +61,7 @@ def test_what_does_not_fit_is_explained() -> None:
     copy = pickle.loads(pickle.dumps(error))  # our own, as between processes
     assert (str(copy), copy.remedies, copy.operator) == (message, error.remedies, "join")
     assert caught.value.exit_code == 3
-    build_problem(diamond(), accelerator.replace(scratchpad=448)).check_feasible()
+    check_feasible(build_problem(diamond(), accelerator.replace(scratchpad=448)))
 
 
 def test_tensors_nobody_touches_are_left_out() -> None:

@@ -12,9 +12,11 @@ from cosma.problem.rules import (
     first_arrival_is_compulsory,
     may_stream,
     may_stream_anything,
+    need_bytes,
     store_bytes,
     streams_out_for_free,
     takeover_bytes,
+    working_set_bytes,
 )
 from tests.planning import diamond
 from tests.random_graphs import random_problem
@@ -59,7 +61,7 @@ def test_an_output_nobody_reads_streams_out_for_free() -> None:
     assert not streams_out_for_free(RESIDENT, V["join"], T["y"], read_later=False)
 
 
-def test_a_takeover_saves_its_result() -> None:
+def test_a_takeover_saves_its_result_and_a_step_needs_the_rest() -> None:
     assert takeover_bytes(RESIDENT, V["join"]) == 128
     assert takeover_bytes(RESIDENT, V["stem"]) == 0
     for seed in range(30):
@@ -67,4 +69,6 @@ def test_a_takeover_saves_its_result() -> None:
         for v in range(problem.operator_count):
             touched = [*problem.operands_of(v).tolist(), *problem.results_of(v).tolist()]
             most = int(problem.space_bytes[touched].sum())
-            assert problem.working_set_bytes(v) == most - takeover_bytes(problem, v)
+            assert working_set_bytes(problem, v) == most - takeover_bytes(problem, v)
+            needed = 0 if may_stream_anything(problem) else working_set_bytes(problem, v)
+            assert need_bytes(problem, v) == needed

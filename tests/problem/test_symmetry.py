@@ -12,7 +12,14 @@ from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.joint import build_joint
 from cosma.joint.monolith import warm_start
 from cosma.lowering import realise
-from cosma.problem import Problem, build_problem, decisions_from_gaps, noncompulsory_bytes, occupancy_bytes
+from cosma.problem import (
+    Problem,
+    build_problem,
+    check_feasible,
+    decisions_from_gaps,
+    noncompulsory_bytes,
+    occupancy_bytes,
+)
 from cosma.problem.precedence import windows_of
 from cosma.problem.symmetry import Symmetry, arrange, ordered_pairs, symmetries_of
 from cosma.replacement import optimal_replacement
@@ -50,7 +57,7 @@ def branches(count: int, length: int, *, spoilt: bool = False, nested: bool = Fa
 
 def feasible(problem: Problem) -> bool:
     try:
-        problem.check_feasible()
+        check_feasible(problem)
     except InfeasibleError:
         return False
     return True

@@ -14,6 +14,7 @@ from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import Network, build_network
 from cosma.frontend import load_onnx
 from cosma.problem import build_problem, noncompulsory_bytes, occupancy_bytes
+from cosma.problem.rules import working_set_bytes
 from cosma.search.annealer import PATIENCES
 
 ZOO = Path(__file__).parents[2] / "models" / "zoo"
@@ -33,8 +34,8 @@ NETWORKS = (
 def test_greedy_decisions_fit_and_cost_what_the_replay_says(name: str, share: float) -> None:
     graph = load_onnx(ZOO / f"{name}.onnx").graph
     largest = build_problem(graph, Accelerator(scratchpad=1 << 40))
-    working_set_bytes = max(largest.working_set_bytes(v) for v in range(largest.operator_count))
-    problem = build_problem(graph, Accelerator(scratchpad=int(working_set_bytes * share)))
+    largest_bytes = max(working_set_bytes(largest, v) for v in range(largest.operator_count))
+    problem = build_problem(graph, Accelerator(scratchpad=int(largest_bytes * share)))
     contraction = build_network(problem)
     rng = random.Random(name)
     for _ in range(4):

@@ -1,0 +1,99 @@
+"""From a graph and an accelerator to an instance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.accelerator import Accelerator, Operands, Weights
+from cosma.csr import csr
+from cosma.graph import Graph, Tensor, TensorKind
+from cosma.graph.in_place import in_place_operands
+from cosma.problem.problem import Problem
+from cosma.units import align_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
+    """Number a graph's operators and tensors for an accelerator.
+
+    Nothing is fused here: which operators to fuse is a choice, see :mod:`cosma.rewrite.fuse`. The result is a function
+    of its arguments alone; work and memory are linear in the graph.
+    """
+    keep_weights = accelerator.weights == Weights.SCRATCHPAD
+    tensors = [
+        tensor
+        for tensor in graph.tensors.values()
+        if (keep_weights or tensor.kind is not TensorKind.WEIGHT)
+        and (graph.consumers(tensor.name) or graph.producer(tensor.name) is not None)
+    ]
+    number = {tensor.name: i for i, tensor in enumerate(tensors)}
+    index = graph.operator_index
+    operands = [[number[name] for name in o.operands if name in number] for o in graph.operators]
+    results = [[number[name] for name in o.outputs] for o in graph.operators]
+    consumers = [[index(name) for name in graph.consumers(t.name)] for t in tensors]
+    producer = np.full(len(tensors), -1, dtype=np.int32)
+    for v, row in enumerate(results):
+        producer[row] = v
+    predecessors = [sorted({int(producer[t]) for t in row if producer[t] >= 0}) for row in operands]
+    successors = [sorted({v for t in row for v in consumers[t]}) for row in results]
+    pairs = _in_place_pairs(graph, tensors, number, operands) if accelerator.in_place else [[] for _ in operands]
+    size = np.array([t.size_bytes for t in tensors], dtype=np.int64)
+    operand_start, operand = csr(operands)
+    result_start, result = csr(results)
+    consumer_start, consumer = csr(consumers)
+    predecessor_start, predecessor = csr(predecessors)
+    successor_start, successor = csr(successors)
+    pair_start, pair_result = csr([[r for r, _ in row] for row in pairs])
+    _, pair_operand = csr([[o for _, o in row] for row in pairs])
+    return Problem(
+        graph=graph,
+        accelerator=accelerator,
+        operator_names=tuple(o.name for o in graph.operators),
+        tensor_names=tuple(t.name for t in tensors),
+        size_bytes=size,
+        space_bytes=np.array([align_up(t.size_bytes, accelerator.alignment) for t in tensors], dtype=np.int64),
+        starts_off_chip=np.array([t.starts_off_chip for t in tensors], dtype=np.bool_),
+        must_store=np.array([t.kind is TensorKind.OUTPUT for t in tensors], dtype=np.bool_),
+        producer=producer,
+        operand_start=operand_start,
+        operand=operand,
+        result_start=result_start,
+        result=result,
+        consumer_start=consumer_start,
+        consumer=consumer,
+        predecessor_start=predecessor_start,
+        predecessor=predecessor,
+        successor_start=successor_start,
+        successor=successor,
+        pair_start=pair_start,
+        pair_result=pair_result,
+        pair_operand=pair_operand,
+        capacity_bytes=accelerator.capacity_bytes // accelerator.alignment * accelerator.alignment,
+        streamable=accelerator.operands == Operands.STREAMABLE,
+        constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
+    )
+
+
+def _in_place_pairs(
+    graph: Graph, tensors: Sequence[Tensor], number: dict[str, int], operands: list[list[int]]
+) -> list[list[tuple[int, int]]]:
+    """(result, operand) pairs per operator. Constants may be overwritten too: they keep their off-chip copy."""
+    return [
+        [
+            (number[name], number[operand.name])
+            for name in operator.outputs
+            for operand in in_place_operands(operator, graph.tensors[name], [tensors[t] for t in row])
+        ]
+        for operator, row in zip(graph.operators, operands, strict=True)
+    ]
+
+
+def _repeated_weight_bytes(graph: Graph) -> int:
+    return sum(
+        max(0, len(graph.consumers(weight.name)) - 1) * weight.size_bytes for weight in graph.of_kind(TensorKind.WEIGHT)
+    )
+
