@@ -217,18 +217,7 @@ def run_compile(
         )
         for i, problem in enumerate(problems)
     ]
-    try:
-        state = run_choices(states, chosen.run, limits, counts_effort=counts_effort)
-    except KeyboardInterrupt:
-        found = [s for s in states if s.best_report is not None]
-        if on_interrupt == "raise" or not found:
-            raise
-        state = min(found, key=lambda s: s.noncompulsory_bytes)
-        state.interrupt()
-    if state.best is None or state.best_report is None:
-        raise KeyboardInterrupt("interrupted before the first plan was found")
-    certificate = state.certificate()
-    certificate = _scoped(certificate, state.problem.graph, choices, accelerator)
+    state = _run(states, chosen.run, limits, counts_effort=counts_effort, keep=on_interrupt == "best")
     settings = _settings(state, strategy, seed, limits)
     if given:
         settings["starts"] = [start.sha256 for _, start in given]
@@ -238,7 +227,52 @@ def run_compile(
         settings["parameters"] = changed(parameters)
     if tiling is not None and tiling != "none":
         settings["tiling"] = "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
-    plan = Plan(
+    certificate = _scoped(state.certificate(), state.problem.graph, choices, accelerator)
+    plan = _plan(state, source, accelerator, certificate, dtype, settings)
+    return CompileResult(
+        plan=plan,
+        found_by=state.best_by,
+        stopped_by=_stopped_by(state),
+        reproducible=plan.reproducible,
+        seconds=time.monotonic() - began_s,
+        starts=tuple(start for _, start in given),
+        assumptions=source.assumptions,
+    )
+
+
+def _run(
+    states: Sequence[CompileRun],
+    strategy: Callable[[CompileRun], None],
+    limits: Limits,
+    *,
+    counts_effort: bool,
+    keep: bool,
+) -> CompileRun:
+    """Run a strategy on all choices; the run with the best plan, be it at an interrupt where plans are kept then."""
+    try:
+        state = run_choices(states, strategy, limits, counts_effort=counts_effort)
+    except KeyboardInterrupt:
+        found = [s for s in states if s.best_report is not None]
+        if not keep or not found:
+            raise
+        state = min(found, key=lambda s: s.noncompulsory_bytes)
+        state.interrupt()
+    if state.best is None:
+        raise KeyboardInterrupt("interrupted before the first plan was found")
+    return state
+
+
+def _plan(
+    state: CompileRun,
+    source: LoadedModel,
+    accelerator: Accelerator,
+    certificate: Certificate,
+    dtype: str | None,
+    settings: dict[str, Any],
+) -> Plan:
+    assert state.best is not None
+    assert state.best_report is not None
+    return Plan(
         graph=state.problem.graph,
         accelerator=accelerator,
         instructions=state.best.instructions,
@@ -251,15 +285,6 @@ def run_compile(
         dims=source.dims,
         solver=settings,
         stopped_by="interrupt" if state.clock.interrupted else "time" if state.clock.timed_out else None,
-    )
-    return CompileResult(
-        plan=plan,
-        found_by=state.best_by,
-        stopped_by=_stopped_by(state),
-        reproducible=plan.reproducible,
-        seconds=time.monotonic() - began_s,
-        starts=tuple(start for _, start in given),
-        assumptions=source.assumptions,
     )
 
 
