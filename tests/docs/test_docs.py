@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cosma
 from cosma import load_plan, replay
 from cosma.export.schema import plan_schema_json
 
@@ -29,6 +30,20 @@ def test_builds_without_warnings(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "html" / "tutorial.html").exists()
     assert (tmp_path / "html" / "plan.schema.json").exists()
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_modules_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    root = DOCS.parent
+    files = re.findall(r"`(cosma/[\w/]+\.py)`", text)
+    assert [name for name in files if not (root / name).is_file()] == []
+    for name in re.findall(r"`(cosma(?:\.[a-z_]+)+)`", text):
+        path = root / name.replace(".", "/")
+        # A name may end in a function of a module.
+        found = (path, path.with_suffix(".py"), path.parent, path.parent.with_suffix(".py"))
+        known = name.removeprefix("cosma.") in cosma.__all__
+        assert known or any(each.exists() and each != root / "cosma" for each in found), name
 
 
 def test_schema_is_the_readers() -> None:
