@@ -21,6 +21,8 @@ NominalSeconds = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 #: A ratio that may exceed one.
 Factor = Annotated[float, msgspec.Meta(ge=0)]
+#: A ratio or a rate that something is divided by.
+Rate = Annotated[float, msgspec.Meta(gt=0)]
 #: A number of things.
 Count = Annotated[int, msgspec.Meta(ge=0)]
 #: A number of things that cannot be none.

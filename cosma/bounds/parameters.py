@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosma.parameters import Count, Factor, NominalSeconds, Parameters, Positive, Share
+from cosma.parameters import Count, Factor, NominalSeconds, Parameters, Positive, Rate, Share
 
 
 class PeakParameters(Parameters, frozen=True):
@@ -51,6 +51,30 @@ class PeakParameters(Parameters, frozen=True):
     table_bytes: Positive = 200 << 20
 
 
+class RowParameters(Parameters, frozen=True):
+    """How rows of forced liveness are built.
+
+    Attributes
+    ----------
+    most_in_pairs
+        Operators among which pairs are looked for, those of the largest results first. [not measured]
+    most_pairs
+        Pairs of operators, at most. [not measured]
+    most_members
+        Tensors listed over all rows together, at most: memory stays bounded. [not measured]
+    cells_per_second, members_per_second, arcs_per_second
+        What a nominal second pays for: looks at (tensor, operator), members of rows, arcs of minimum cuts.
+        [not measured]
+    """
+
+    most_in_pairs: Count = 64
+    most_pairs: Count = 64
+    most_members: Count = 2_000_000
+    cells_per_second: Rate = 4e8
+    members_per_second: Rate = 2e6
+    arcs_per_second: Rate = 8e5
+
+
 class BoundParameters(Parameters, frozen=True):
     """How the methods of the bounds share their work.
 
@@ -83,6 +107,10 @@ class BoundParameters(Parameters, frozen=True):
         elsewhere. [docs/bounds.md states them; not measured]
     wide_gap
         Gap to the known plan below which pieces get no trial. [not measured]
+    first_work_per_piece
+        Work on each piece at first; each later turn doubles it. [not measured]
+    rows
+        See :class:`RowParameters`. [see there]
     peaks
         See :class:`PeakParameters`. [see there]
     """
@@ -102,4 +130,6 @@ class BoundParameters(Parameters, frozen=True):
     leading_share: Factor = 3.0
     trailing_share: Factor = 0.1
     wide_gap: Share = 0.15
+    first_work_per_piece: NominalSeconds = 0.1
+    rows: RowParameters = RowParameters()
     peaks: PeakParameters = PeakParameters()

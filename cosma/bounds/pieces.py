@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 
 DEFAULTS = BoundParameters()
 
-#: Operators of a piece: more hold more of what binds, and cost more than in proportion.
-OPERATORS_PER_PIECE = 200
-#: Nominal seconds of work on each piece at first; each later turn doubles it.
-FIRST_WORK_PER_PIECE = 0.1
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -130,10 +125,11 @@ class PieceBounds:
     """
 
     def __init__(
-        self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = OPERATORS_PER_PIECE,
+        self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = DEFAULTS.piece_sizes[0],
         reach_out: bool = True, parameters: BoundParameters = DEFAULTS,
     ) -> None:  # fmt: skip
         self.problem = problem
+        self.parameters = parameters
         self.turn = 0
         self._engines = []
         rank = np.empty(problem.operator_count, dtype=np.int64)
@@ -174,7 +170,7 @@ class PieceBounds:
             engine = self._engines[self._next]
             if not engine.bound.exhausted:
                 before = engine.work_done
-                engine.run(FIRST_WORK_PER_PIECE * 2**self.turn, stop)
+                engine.run(self.parameters.first_work_per_piece * 2**self.turn, stop)
                 spent += engine.work_done - before
             self._next += 1
             if self._next == len(self._engines):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.bounds.flow import minimum_cut
+from cosma.bounds.parameters import RowParameters
 from cosma.problem.precedence import flags, members
 from cosma.problem.rules import may_stream
 
@@ -27,16 +28,7 @@ if TYPE_CHECKING:
 #: Stretches ``[first, last]`` (both included), one of which has a gap without the tensor.
 Stretch = tuple[int, int]
 
-_CELLS_PER_SECOND = 4e8
-_MEMBERS_PER_SECOND = 2e6
-_ARCS_PER_SECOND = 8e5
-
-#: Operators among which pairs are looked for, those of the largest results first, and pairs, at most.
-_MOST_IN_PAIRS = 64
-_MOST_PAIRS = 64
-
-#: Tensors listed over all rows together, at most: memory stays bounded.
-_MOST_MEMBERS = 2_000_000
+DEFAULTS = RowParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +90,19 @@ class RowBuilder:
     ----------
     problem, reach, lifetimes
         The instance and what is known of all its orders.
+    parameters
+        Tuning parameters.
     """
 
-    def __init__(self, problem: Problem, reach: Reach, lifetimes: dict[int, Lifetime]) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        reach: Reach,
+        lifetimes: dict[int, Lifetime],
+        parameters: RowParameters = DEFAULTS,
+    ) -> None:
         self.problem = problem
+        self.parameters = parameters
         self.reach = reach
         self.lifetimes = lifetimes
         self.work = 0.0
@@ -121,11 +122,11 @@ class RowBuilder:
                 where = flags(life.possible, count).view(bool)
                 most[where] += life.space_bytes
                 alive[where] += 1
-        self.work += len(self.lifetimes) * count / _CELLS_PER_SECOND
+        self.work += len(self.lifetimes) * count / self.parameters.cells_per_second
         over = np.flatnonzero(most > problem.capacity_bytes)
         # Where thousands of tensors may be alive at each of thousands of operators, the most crowded must do.
         over = over[np.argsort(-most[over], kind="stable")]
-        over = over[np.cumsum(alive[over]) <= _MOST_MEMBERS]
+        over = over[np.cumsum(alive[over]) <= self.parameters.most_members]
         chosen = np.zeros(count, dtype=bool)
         chosen[over] = True
         wanted = sum(1 << int(v) for v in over)
@@ -141,7 +142,7 @@ class RowBuilder:
                 if loose:
                     for v in members(loose, count).tolist():
                         self._loose[v].append(life.tensor)
-                self.work += possible.bit_count() / _MEMBERS_PER_SECOND
+                self.work += possible.bit_count() / self.parameters.members_per_second
         return [int(v) for v in over]
 
     def build(self, operator: int, given: Reach | None = None) -> Row | None:
@@ -167,7 +168,7 @@ class RowBuilder:
             need += life.space_bytes
             absences.append((Absence(t, (life.stretches(reach, operator),)), life.space_bytes))
         most = need + sum(self.lifetimes[t].space_bytes for t in loose)
-        self.work += (len(sure) + len(loose)) / _MEMBERS_PER_SECOND
+        self.work += (len(sure) + len(loose)) / self.parameters.members_per_second
         if most <= 0:
             return None
         loose_bytes = self._least_alive(operator, loose, reach) if loose else 0
@@ -199,11 +200,12 @@ class RowBuilder:
         for v in self._sure:
             made[v] = sum(int(problem.space_bytes[t]) for t in problem.results_of(v) if len(problem.consumers_of(t)))
             whole[v] = made[v] + sum(int(problem.space_bytes[t]) for t in problem.operands_of(v))
-        large = sorted((v for v in made if made[v]), key=lambda v: (-made[v] - whole[v], v))[:_MOST_IN_PAIRS]
+        large = sorted((v for v in made if made[v]), key=lambda v: (-made[v] - whole[v], v))
+        large = large[: self.parameters.most_in_pairs]
         found: list[Either] = []
         for i, v in enumerate(large):
             for w in large[i + 1 :]:
-                if len(found) == _MOST_PAIRS:
+                if len(found) == self.parameters.most_pairs:
                     return found
                 unordered = self.reach.unordered(v) >> w & 1
                 if not unordered or made[v] + whole[w] <= capacity or made[w] + whole[v] <= capacity:
@@ -318,6 +320,6 @@ class RowBuilder:
                 count += 1
                 arcs.extend((end, node[c], infinite) for c in life.consumers if c in node)
             arcs.append((begin, end, life.space_bytes // unit))
-        self.work += 3e-4 + len(arcs) / _ARCS_PER_SECOND
+        self.work += 3e-4 + len(arcs) / self.parameters.arcs_per_second
         return minimum_cut(count, arcs) * unit
 

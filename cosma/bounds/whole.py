@@ -190,7 +190,7 @@ class WholeBounds:
         from cosma.bounds.greedy import disjoint_rows
         from cosma.bounds.rows import RowBuilder
 
-        builder = RowBuilder(self.problem, reach, lifetimes)
+        builder = RowBuilder(self.problem, reach, lifetimes, self.parameters.rows)
         crowded = builder.crowded()
         spent = 0.0
         for operator in crowded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosma.bounds.parameters import BoundParameters
 from cosma.lowering.parameters import LoweringParameters
-from cosma.parameters import Count, Factor, NominalSeconds, PackingUnits, Parameters, Positive, Share
+from cosma.parameters import Count, Factor, NominalSeconds, PackingUnits, Parameters, Positive, Rate, Share
 from cosma.replacement.parameters import ReplacementParameters
 from cosma.search.parameters import DivideParameters, SearchParameters
 from cosma.states.parameters import StatesParameters
@@ -147,7 +147,7 @@ class LongParameters(Parameters, frozen=True):
 
     search_share: Share = 0.35
     bound_share: Share = 0.3
-    bound_rate: Factor = 0.3
+    bound_rate: Rate = 0.3
     bound_slice: NominalSeconds = 0.1
     capacity_shares: tuple[Share, ...] = (1.0, 15 / 16, 7 / 8, 13 / 16, 3 / 4)
     sample_steps: Positive = 600

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosma.parameters import Count, Parameters
+from cosma.parameters import Count, Parameters, Positive
 
 
 class StatesParameters(Parameters, frozen=True):
@@ -16,5 +16,5 @@ class StatesParameters(Parameters, frozen=True):
         Operators above which it is not begun: setting it up is quadratic. [not measured]
     """
 
-    states_per_second: Count = 6_000
+    states_per_second: Positive = 6_000
     most_operators: Count = 3_000
