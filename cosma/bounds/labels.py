@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 _INFINITE = float(2**62)
 
-#: Covers of one operator from one label, at most; the rest is given up.
+#: Covers of one operator from one label, at most. Giving up the others limits the bound, never its truth.
 MOST_COVERS = 4096
 
-#: A layer has room for this many times its width while it is made.
+#: Room of a layer under construction, as a multiple of its width.
 _ROOM = 4
 
 

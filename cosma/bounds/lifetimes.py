@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cosma.problem import Problem
     from cosma.problem.precedence import Reach
 
-#: More consumers than this, and the chain of touches is found greedily.
+#: Consumers above which the chain of touches is found greedily.
 _EXACT_CHAIN = 48
 
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from cosma.bounds.rows import Absence, Row
     from cosma.problem import Problem
 
-#: What prices are lowered by at a time until they are feasible beyond rounding.
+#: Factor by which prices are lowered, again and again, until they are feasible beyond rounding.
 _SHRINK = 1 - 1e-7
 
-#: Branchings in one knapsack, at most; its relaxation serves beyond.
+#: Branchings in one knapsack, at most. Beyond them its relaxation serves.
 _MOST_BRANCHINGS = 60
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cosma.evaluation.network import Contraction, Network
     from cosma.problem import Problem
 
-#: Power of the waiting time in the score of a victim; 1 is Belady's rule in spirit, 0 looks at cost alone.
+#: Power of the waiting time in the score of an eviction candidate. 1 follows Belady's rule, 0 looks at cost alone.
 DEFAULT_PATIENCE = 1.0
 
 _ROW_BYTES = 32 << 20
