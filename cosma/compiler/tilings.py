@@ -11,7 +11,7 @@ from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.parts import plan_choices
 from cosma.errors import InfeasibleError, InputError
 from cosma.problem import build_problem
-from cosma.problem.problem import infeasible
+from cosma.problem.feasibility import infeasible
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
