@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cosma.door as door
 from cosma.accelerator.accelerator import FIELDS, Accelerator
@@ -36,11 +36,14 @@ class Preset:
         One sentence on what it models and what it leaves out.
     origins
         Source and confidence per field, for the fields that state them.
+    unpublished
+        Why a field is left out, for fields that nobody publishes.
     """
 
     accelerator: Accelerator
     description: str
     origins: dict[str, Origin]
+    unpublished: dict[str, str] = field(default_factory=dict)
 
 
 def load_preset(path: os.PathLike[str] | str) -> Preset:
@@ -121,6 +124,6 @@ def _is_size(text: str) -> bool:
 
 def _made(table: Table, where: str) -> Preset:
     try:
-        return Preset(Accelerator(**table.values), table.description, table.origins)
+        return Preset(Accelerator(**table.values), table.description, table.origins, table.unpublished)
     except AcceleratorError as error:
         raise AcceleratorError(f"{where}: {error}") from error

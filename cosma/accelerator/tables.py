@@ -3,6 +3,8 @@
 A number in a file is either plain (``scratchpad = "512KiB"``) or a table that says where it comes from::
 
     scratchpad = { value = "512KiB", source = "NVDLA TargetConfig", confidence = "source-code" }
+
+A table ``[unpublished]`` gives, for fields that the file leaves out, the reason why nobody states them.
 """
 
 from __future__ import annotations
@@ -51,11 +53,14 @@ class Table:
         One sentence on what it models and what it leaves out.
     origins
         Source and confidence per field, for the fields that state them.
+    unpublished
+        Why a field is left out, for fields that nobody publishes.
     """
 
     values: dict[str, Any]
     description: str
     origins: dict[str, Origin]
+    unpublished: dict[str, str]
 
 
 def preset_names() -> tuple[str, ...]:
@@ -94,6 +99,7 @@ def parse_table(data: bytes, where: str, default_name: str, fields: Collection[s
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AcceleratorError(f"{where}: not a TOML file: {error}") from error
     description = table.pop("description", "")
+    unpublished = _unpublished(table.pop("unpublished", {}), table, fields, where)
     values: dict[str, Any] = {"name": default_name}
     origins: dict[str, Origin] = {}
     for key, entry in table.items():
@@ -107,7 +113,18 @@ def parse_table(data: bytes, where: str, default_name: str, fields: Collection[s
             values[key] = entry
     if "scratchpad" not in values:
         raise AcceleratorError(f"{where}: 'scratchpad' is missing; there is no default capacity")
-    return Table(values, str(description), origins)
+    return Table(values, str(description), origins, unpublished)
+
+
+def _unpublished(given: Any, table: dict[str, Any], fields: Collection[str], where: str) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(reason, str) for reason in given.values()):
+        raise AcceleratorError(f"{where}: 'unpublished' must be a table of fields and reasons")
+    for key in given:
+        if key not in fields:
+            raise AcceleratorError(f"{where}: unpublished: unknown field {key!r}{did_you_mean(key, fields)}")
+        if key in table:
+            raise AcceleratorError(f"{where}: {key!r} has a value and is unpublished as well; keep one of the two")
+    return dict(given)
 
 
 def _with_origin(entry: dict[str, Any], where: str) -> tuple[Any, Origin]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cosma.cli import options
+
+if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
+
+#: Fields that estimates of time need.
+FIGURES = ("bandwidth_bytes_per_s", "dma_latency_s", "clock_hz", "macs_per_cycle")
 
 
 def presets(json: options.Json = False) -> None:
     """List the accelerators, strategies and solver profiles that come with cosma."""
     from cosma.accelerator.files import preset, preset_names
-    from cosma.cli.output import make_table, print_json, print_table
+    from cosma.cli.output import make_table, print_json, print_table, print_text
     from cosma.compiler.strategies import STRATEGIES
     from cosma.solvers import list_profiles, load_profile
     from cosma.units import format_size
@@ -24,7 +32,9 @@ def presets(json: options.Json = False) -> None:
                         "description": p.description,
                         "scratchpad": p.accelerator.scratchpad,
                         "alignment": p.accelerator.alignment,
+                        **{name: getattr(p.accelerator, name) for name in FIGURES},
                         "origins": {k: {"source": o.source, "confidence": o.confidence} for k, o in p.origins.items()},
+                        "unpublished": p.unpublished,
                     }
                     for p in accelerators
                 ],
@@ -35,18 +45,20 @@ def presets(json: options.Json = False) -> None:
             }
         )
         return
-    columns = ("name", "scratchpad", "align", "trust", "what it is")
-    table = make_table("Accelerators (--accelerator)", columns, right=(1, 2))
+    columns = ("name", "scratchpad", "align", "off-chip", "clock", "MACs/cycle", "trust", "what it is")
+    table = make_table("Accelerators (--accelerator)", columns, right=(1, 2, 3, 4, 5))
     for p in accelerators:
         trust = p.origins["scratchpad"].confidence if "scratchpad" in p.origins else ""
         table.add_row(
             str(p.accelerator.name),
             format_size(p.accelerator.scratchpad),
             str(p.accelerator.alignment),
+            *_figures(p.accelerator),
             trust,
             p.description,
         )
     print_table(table)
+    print_text("A dash is a number that nobody publishes; --json says why, and gives the source of every other.")
     table = make_table("Strategies (--strategy)", ("name", "what it does"))
     for s in STRATEGIES.values():
         table.add_row(s.name, s.summary)
@@ -55,3 +67,12 @@ def presets(json: options.Json = False) -> None:
     for profile in profiles:
         table.add_row(profile.name, profile.back_end, profile.about)
     print_table(table)
+
+
+def _figures(accelerator: Accelerator) -> tuple[str, str, str]:
+    bandwidth, clock, macs = accelerator.bandwidth_bytes_per_s, accelerator.clock_hz, accelerator.macs_per_cycle
+    return (
+        "-" if bandwidth is None else f"{bandwidth / 1e9:g} GB/s",
+        "-" if clock is None else f"{clock / 1e6:g} MHz",
+        "-" if macs is None else f"{macs:g}",
+    )

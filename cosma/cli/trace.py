@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cosma.cli import options
+from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.plan import Plan
+    from cosma.plan.costs import Estimate
 
 
 def trace(
@@ -39,6 +41,12 @@ def trace(
     costs: Annotated[
         Path | None, typer.Option("--costs", metavar="FILE.csv", help="Times: operator,seconds (or microseconds).")
     ] = None,
+    operators: Annotated[
+        Path | None, typer.Option("--operators", metavar="FILE.csv", help="Write a row for each operator.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE.csv", help="Write one row for the whole plan.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Estimate a plan's time and energy, and write a trace for Perfetto (ui.perfetto.dev) or Chrome.
@@ -47,19 +55,26 @@ def trace(
     (see the documentation), not measurements. Bandwidth, clock and multiply-accumulates per cycle come from the
     accelerator, the options go before it.
     """
-    from cosma.cli.output import PLAN, claim_outputs, deliver, make_table, note, print_json, print_table, share
+    from cosma.cli.output import CSV, PLAN, claim_outputs, deliver, note, print_json
     from cosma.cli.plans import load_valid_plan
     from cosma.plan.costs import estimate, read_times
+    from cosma.report.operators import operators_csv, summary_csv
     from cosma.report.trace import trace_json
 
-    claim_outputs({"--output": (output, PLAN)}, json=json)
+    outputs = {"--output": (output, PLAN), "--operators": (operators, CSV), "--summary": (summary, CSV)}
+    claim_outputs(outputs, json=json)
     loaded = load_valid_plan(plan)
     chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
+    _check_figures(chosen, accelerator, costs is not None)
     macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
     found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
     if output is not None:
         deliver(output, trace_json(loaded, found), "the trace")
         note("open it at ui.perfetto.dev or chrome://tracing")
+    if operators is not None:
+        deliver(operators, operators_csv(loaded, found, chosen, macs), "the table")
+    if summary is not None:
+        deliver(summary, summary_csv(loaded, found, chosen, macs), "the summary")
     if json:
         print_json(
             {
@@ -67,22 +82,37 @@ def trace(
                 "total_s": found.total_s,
                 "compute_s": found.compute_s,
                 "dma_s": found.dma_s,
+                "arithmetic_s": found.arithmetic_s,
+                "streaming_s": found.streaming_s,
+                "waiting_s": found.waiting_s,
                 "energy_j": found.energy_j,
                 "operators_timed_by_bytes": len(found.guessed),
             }
         )
         return
-    table = make_table(f"{loaded.model_name}: an estimate, not a measurement", ("", "", ""), right=(1,))
+    _print(loaded, chosen, found, with_model=model is not None)
+
+
+def _print(plan: Plan, chosen: Accelerator, found: Estimate, *, with_model: bool) -> None:
+    from cosma.cli.output import make_table, note, print_table, share
+
+    table = make_table(f"{plan.model_name}: an estimate, not a measurement", ("", "", ""), right=(1,))
     table.show_header = False
     together = "transfers overlap with operators" if chosen.overlap else "one thing after the other"
     table.add_row("time", seconds(found.total_s), together)
-    table.add_row("  operators busy", seconds(found.compute_s), share(found.compute_s, found.total_s))
-    table.add_row("  DMA busy", seconds(found.dma_s), share(found.dma_s, found.total_s))
+    for name, value, what in (
+        ("arithmetic", found.arithmetic_s, "of the time; multiplying and adding"),
+        ("streaming", found.streaming_s, "operators are held up by what they stream"),
+        ("waiting", found.waiting_s, "nothing to run until loads or stores are done"),
+    ):
+        table.add_row(f"  {name}", seconds(value), f"{share(value, found.total_s)} {what}")
+    busy = f"{share(found.dma_s, found.total_s)} of the time, beside the above where transfers overlap"
+    table.add_row("DMA busy", seconds(found.dma_s), busy)
     energy = "-" if found.energy_j is None else f"{1e3 * found.energy_j:.4g} mJ"
     table.add_row("energy", energy, "" if found.energy_j is not None else "the accelerator states none")
     print_table(table)
     if found.guessed:
-        hint = "" if model is not None else "; --model gives multiply-accumulates"
+        hint = "" if with_model else "; --model gives multiply-accumulates"
         note(f"note: the time of {len(found.guessed)} operators is estimated from their bytes{hint}")
 
 
@@ -112,6 +142,7 @@ def _accelerator(
 
         figures = find_accelerator(name).accelerator
         chosen = chosen.replace(
+            name=figures.name,
             bandwidth_bytes_per_s=figures.bandwidth_bytes_per_s,
             dma_latency_s=figures.dma_latency_s,
             clock_hz=figures.clock_hz,
@@ -132,15 +163,42 @@ def _accelerator(
     return chosen.replace(**{key: value for key, value in given.items() if value is not None})
 
 
+#: Options that state what an estimate cannot do without.
+_FIGURES = {"bandwidth_bytes_per_s": "--bandwidth", "clock_hz": "--clock", "macs_per_cycle": "--macs-per-cycle"}
+
+
+def _check_figures(chosen: Accelerator, name: str | None, timed: bool) -> None:
+    """Say what is missing for an estimate, and why a preset leaves it out."""
+    needed = ["bandwidth_bytes_per_s", *([] if timed else ["clock_hz", "macs_per_cycle"])]
+    missing = [field for field in needed if getattr(chosen, field) is None]
+    if not missing:
+        return
+    options_ = " and ".join(_FIGURES[field] for field in missing)
+    if name is None:
+        raise InputError(
+            f"an estimate needs {', '.join(missing)}, which a plan file does not hold: give --accelerator with a "
+            f"preset or file that states them, or {options_}"
+        )
+    from cosma.accelerator.files import find_accelerator
+
+    reasons = find_accelerator(name).unpublished
+    why = "; ".join(f"{field}: {reasons[field]}" for field in missing if field in reasons)
+    said = f" ({why})" if why else ""
+    raise InputError(f"accelerator {name} states no {' and no '.join(missing)}{said}; give {options_}")
+
+
 def _macs(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
     """Multiply-accumulates of the plan's operators, summed over the nodes each covers."""
     from cosma.compiler.compile import read_model
+    from cosma.plan.tiles import tile_shares
 
     graph = read_model(model, dims).graph
     by_result = {operator.outputs[0]: operator.macs for operator in graph.operators}
     found: dict[str, int] = {}
+    shares = tile_shares(plan.graph)
     for operator in plan.graph.operators:
         known = [by_result[name] for name in (operator.covers or operator.outputs) if by_result.get(name) is not None]
         if known:
-            found[operator.name] = sum(macs for macs in known if macs is not None)
+            whole = sum(macs for macs in known if macs is not None)
+            found[operator.name] = round(whole * shares[operator.name])
     return found

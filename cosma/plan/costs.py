@@ -55,6 +55,9 @@ class Event:
         Bytes moved; 0 for an execution.
     instruction
         Index in the plan.
+    arithmetic_s
+        Of an execution, what it would take with everything at hand; the rest of its time it is held up by what it
+        streams. 0 for a transfer.
     """
 
     engine: Literal["dma", "compute"]
@@ -64,6 +67,7 @@ class Event:
     end_s: float
     size_bytes: int
     instruction: int
+    arithmetic_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,10 @@ class Estimate:
     occupancy
         Bytes taken from each point in time on: (seconds, bytes), ascending.
     total_s, compute_s, dma_s
-        Makespan, and how long each engine is busy.
+        Makespan, and how long each engine is busy. An operator keeps its engine busy while what it streams holds it up.
+    arithmetic_s, streaming_s, waiting_s
+        The makespan as the compute engine spends it: multiplying and adding; held up by what operators stream; with
+        nothing to do, because loads or stores are not done. They sum to ``total_s``.
     energy_j
         Joules; None where the accelerator states no energies.
     guessed
@@ -89,6 +96,9 @@ class Estimate:
     total_s: float
     compute_s: float
     dma_s: float
+    arithmetic_s: float
+    streaming_s: float
+    waiting_s: float
     energy_j: float | None
     guessed: tuple[str, ...]
 
@@ -100,8 +110,7 @@ class _Simulation:
         bandwidth = accelerator.bandwidth_bytes_per_s
         if not bandwidth:
             raise InputError(
-                "a time axis needs the accelerator's off-chip bandwidth: give --accelerator with a preset or file that "
-                "states bandwidth_bytes_per_s, or --bandwidth"
+                "a time axis needs the accelerator's off-chip bandwidth (bandwidth_bytes_per_s), which is not stated"
             )
         self.plan, self.accelerator, self.macs, self.times_s = plan, accelerator, macs, times_s
         self.bandwidth = bandwidth
@@ -195,8 +204,8 @@ class _Simulation:
             return self.times_s[name]
         if not self.rate:
             raise InputError(
-                f"no time for operator {name!r}: the accelerator states no clock_hz and macs_per_cycle; give --clock "
-                "and --macs-per-cycle, an accelerator that has them, or --costs with a time for every operator"
+                f"no time for operator {name!r}: the accelerator does not state both clock_hz and macs_per_cycle, and "
+                "no time of the operator's own is given"
             )
         if name in self.macs:
             return self.macs[name] / self.rate
@@ -227,7 +236,7 @@ class _Simulation:
             for tensor in through:
                 begin = max(begin, self.move("stream", tensor, begin, index))
             end = begin + needed
-        self.events.append(Event("compute", "execute", name, begin, end, 0, index))
+        self.events.append(Event("compute", "execute", name, begin, end, 0, index, needed))
         self.free_at["compute"] = end
         for tensor in (*operator.operands, *operator.outputs):
             self.last[tensor] = max(self.last.get(tensor, 0.0), end)
@@ -280,12 +289,21 @@ def estimate(
     if per_byte is not None:
         done = sum(known.get(o.name, 0) for o in plan.graph.operators)
         energy = 1e-12 * (moved * per_byte + done * (per_mac or 0.0))
+    total = max((event.end_s for event in events), default=0.0)
+    compute = sum(e.end_s - e.start_s for e in events if e.engine == "compute")
+    arithmetic = sum(e.arithmetic_s for e in events)
+    streaming = max(0.0, compute - arithmetic)
+    if not accelerator.overlap:
+        streaming = sum(e.end_s - e.start_s for e in events if e.kind == "stream")
     return Estimate(
         events=events,
         occupancy=_levels(simulation.changes),
-        total_s=max((event.end_s for event in events), default=0.0),
-        compute_s=sum(e.end_s - e.start_s for e in events if e.engine == "compute"),
+        total_s=total,
+        compute_s=compute,
         dma_s=sum(e.end_s - e.start_s for e in events if e.engine == "dma"),
+        arithmetic_s=arithmetic,
+        streaming_s=streaming,
+        waiting_s=max(0.0, total - arithmetic - streaming),
         energy_j=energy,
         guessed=tuple(simulation.guessed),
     )

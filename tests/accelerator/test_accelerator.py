@@ -47,6 +47,19 @@ def test_every_preset_says_where_its_numbers_come_from() -> None:
         assert all(o.source and o.confidence in CONFIDENCES for o in found.origins.values())
 
 
+def test_presets_state_what_estimates_need_or_say_that_nobody_publishes_it() -> None:
+    complete = 0
+    for name in preset_names():
+        found = preset(name)
+        for needed in ("bandwidth_bytes_per_s", "clock_hz", "macs_per_cycle"):
+            stated = getattr(found.accelerator, needed) is not None
+            assert stated == (needed in found.origins), (name, needed)
+            assert stated != bool(found.unpublished.get(needed)), (name, needed)
+        assert found.accelerator.macs_per_cycle
+        complete += not found.unpublished
+    assert complete >= 6
+
+
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('description = "Mine."\nscratchpad = "1MiB"\nfusion = "epilogue"\n')
@@ -64,6 +77,9 @@ def test_files(tmp_path: Path) -> None:
         ("scratchpad = { value = 64 }", "needs exactly value, source and confidence"),
         ('scratchpad = { value = 64, source = "x", confidence = "sure" }', "confidence must be"),
         ("scratchpad = 64\nreserved = 100", "leave nothing"),
+        ("scratchpad = 64\n[unpublished]\nclock = 'secret'", "unpublished: unknown field 'clock'"),
+        ("scratchpad = 64\nclock_hz = 1e9\n[unpublished]\nclock_hz = 'secret'", "has a value and is unpublished"),
+        ("scratchpad = 64\nunpublished = 3", "table of fields and reasons"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_name(tmp_path: Path, text: str, message: str) -> None:

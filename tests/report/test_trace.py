@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, compile, save_plan
+from cosma.graph import Region
 from cosma.plan.costs import estimate, read_times
+from cosma.plan.tiles import fused_groups, tile_shares
+from cosma.report.operators import operator_costs, operators_csv, summary_csv
 from cosma.report.trace import trace_json
 
 FIGURES = {
@@ -80,6 +86,13 @@ def test_invariants(overlap: bool, mode: dict[str, str]) -> None:
     assert sum(event.size_bytes for event in found.events) == plan.traffic.total
     assert max(found.compute_s, found.dma_s) <= found.total_s + 1e-12
     assert found.total_s <= found.compute_s + found.dma_s + 1e-12
+    assert found.arithmetic_s + found.streaming_s + found.waiting_s == pytest.approx(found.total_s)
+    costs = operator_costs(plan, found)
+    assert [cost.operator for cost in costs] == list(plan.schedule)
+    for kind in ("arithmetic_s", "streaming_s"):
+        assert sum(getattr(cost, kind) for cost in costs) == pytest.approx(getattr(found, kind))
+    assert sum(c.off_chip_read_bytes + c.off_chip_written_bytes for c in costs) == plan.traffic.total
+    assert max(cost.scratchpad_bytes for cost in costs) == plan.peak_bytes
     if not overlap:
         assert found.total_s == pytest.approx(found.compute_s + found.dma_s)
     assert min(size for _, size in found.occupancy) >= 0
@@ -89,6 +102,70 @@ def test_invariants(overlap: bool, mode: dict[str, str]) -> None:
     for operator in plan.graph.operators:
         for before in plan.graph.predecessors(operator.name):
             assert done[before] <= begun[operator.name] + 1e-15
+
+
+def test_time_is_told_apart() -> None:
+    plan = compile(pair(), Accelerator(scratchpad="8KiB", operands="resident", **FIGURES), strategy="e1")
+    found = estimate(plan, times_s={"first": 0.002, "second": 0.003})
+    # 2 ms load; the first holds the engine for the 5 ms of its weight and computes for 2; 1.5 ms store at the end
+    assert (found.arithmetic_s, found.streaming_s) == (pytest.approx(0.005), pytest.approx(0.003))
+    assert found.waiting_s == pytest.approx(0.0035)
+    first, second = operator_costs(plan, found)
+    assert (first.bound_by, second.bound_by) == ("streaming", "arithmetic")
+    assert (first.off_chip_read_bytes, first.off_chip_written_bytes) == (5000, 0)
+    assert (second.off_chip_read_bytes, second.off_chip_written_bytes) == (0, 500)
+    assert (second.scratchpad_read_bytes, second.scratchpad_written_bytes) == (2000, 500)
+
+
+def test_tables_for_spreadsheets() -> None:
+    plan = compile(pair(), Accelerator(scratchpad="8KiB", name="mine", operands="resident", **FIGURES), strategy="e1")
+    found = estimate(plan)
+    rows = list(csv.DictReader(io.StringIO(operators_csv(plan, found, plan.accelerator))))
+    assert [row["macs"] for row in rows] == ["6000", "3000"]
+    assert [int(row["cycles"]) for row in rows] == [2000 + 6000, 3000]
+    assert [row["utilisation"] for row in rows] == ["0.75", "1"]
+    (total,) = csv.DictReader(io.StringIO(summary_csv(plan, found, plan.accelerator)))
+    assert total["accelerator"] == "mine"
+    assert int(total["traffic_bytes"]) == plan.traffic.total
+    assert (total["macs"], total["cycles"]) == ("9000", "12500")
+
+
+def tiled() -> Graph:
+    """Two convolutions over rows, each in two tiles that take turns, and an operator behind them."""
+    def part(root: str, first: int, last: int) -> Tensor:
+        box = Region(root, (0, first), (4, last))
+        return Tensor(f"{root}{first}", 4 * (last - first), shape=box.shape, region=box)
+
+    whole = [Tensor(name, 24, shape=(4, 6)) for name in ("a", "b")]
+    tensors = [Tensor("x", 24, TensorKind.INPUT), Tensor("y", 24, TensorKind.OUTPUT)]
+    tensors += [part(root, *rows) for root in ("a", "b") for rows in ((0, 2), (2, 6))]
+    operators = []
+    for first, last in ((0, 2), (2, 6)):
+        for name, operand, root in (("one", "x", "a"), ("two", f"a{first}", "b")):
+            box = Region(name, (0, first), (4, last))
+            operators.append(Operator(f"{name}{first}", "Conv", (operand,), (f"{root}{first}",), tile=box))
+    operators.append(Operator("end", "Concat", ("b0", "b2"), ("y",)))
+    return Graph(tensors, operators, "tiled", roots=whole)
+
+
+def test_tiles_are_told_by_their_operators() -> None:
+    graph = tiled()
+    shares = tile_shares(graph)
+    assert [shares[name] for name in ("one0", "one2", "end")] == [Fraction(1, 3), Fraction(2, 3), 1]
+    (group,) = fused_groups(graph, ("one0", "two0", "one2", "two2", "end"))
+    assert (group.start, group.end, group.operators, group.tiles) == (0, 4, ("one", "two"), 4)
+    assert not fused_groups(graph, ("one0", "one2", "two0", "two2", "end"))
+    plan = compile(graph, Accelerator(scratchpad=64, alignment=1, **FIGURES), strategy="e1")
+    found = estimate(plan)
+    events = json.loads(trace_json(plan, found))["traceEvents"]
+    tiles = [event for event in events if event.get("cat") == "execute" and "tile" in event["args"]]
+    assert {event["name"] for event in tiles} == {"Conv one", "Conv two"}
+    assert [event["args"]["tile"] for event in tiles if event["args"]["of"] == "one"] == [
+        [[0, 4], [0, 2]], [[0, 4], [2, 6]],
+    ]  # fmt: skip
+    groups = [event["name"] for event in events if event.get("cat") == "group"]
+    assert groups == ["one .. two (2 operators, 4 tiles)"]
+    assert [cost.of for cost in operator_costs(plan, found)] == ["one", "two", "one", "two", "end"]
 
 
 def test_trace_is_what_viewers_read() -> None:
@@ -142,3 +219,14 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "an estimate, not a measurement" in said.out
     assert "estimated from their bytes" in said.err
     assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    chosen = {"bandwidth": None, "latency": None, "clock": None, "macs_per_cycle": None, "model": None,
+              "overlap": None, "costs": None}  # fmt: skip
+    trace(tmp_path / "p.json", None, accelerator="ethos-u65-mid", operators=tmp_path / "o.csv",
+          summary=tmp_path / "s.csv", **chosen)  # fmt: skip
+    assert "arithmetic" in capsys.readouterr().out
+    assert (tmp_path / "o.csv").read_text().count("\n") == 3
+    assert "ethos-u65-mid" in (tmp_path / "s.csv").read_text().splitlines()[1]
+    with pytest.raises(InputError, match=r"the integrator chooses the clock.*--bandwidth and --clock$"):
+        trace(tmp_path / "p.json", None, accelerator="nvdla-full", **chosen)
+    with pytest.raises(InputError, match="which a plan file does not hold"):
+        trace(tmp_path / "p.json", None, accelerator=None, **chosen)

@@ -1,0 +1,86 @@
+"""Tiles of a plan by the operators they were cut from, and which operators run interleaved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.graph import Graph, Operator, Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FusedGroup:
+    """A stretch of a schedule in which tiles of several operators take turns.
+
+    Attributes
+    ----------
+    start, end
+        Steps ``[start, end)``.
+    operators
+        The untiled operators, by their first tile.
+    tiles
+        How many steps are tiles.
+    """
+
+    start: int
+    end: int
+    operators: tuple[str, ...]
+    tiles: int
+
+
+def untiled_name(operator: Operator) -> str:
+    """Name of the operator that a tile was cut from; an operator that is no tile is its own."""
+    return operator.name if operator.tile is None else operator.tile.root
+
+
+def root_name(tensor: Tensor) -> str:
+    """Name of the tensor that a part belongs to; a whole tensor is its own."""
+    return tensor.name if tensor.region is None else tensor.region.root
+
+
+def tile_shares(graph: Graph) -> dict[str, Fraction]:
+    """Tell for each operator which share of its untiled operator it computes: 1 where it is no tile.
+
+    Tiles of one operator share out its result; tiles over the same box (a cut along a reduced axis) share it evenly.
+    """
+    volumes = {
+        operator.name: prod(stop - start for start, stop in zip(operator.tile.start, operator.tile.stop, strict=True))
+        for operator in graph.operators
+        if operator.tile is not None
+    }
+    whole: dict[str, int] = {}
+    for operator in graph.operators:
+        if operator.tile is not None:
+            whole[operator.tile.root] = whole.get(operator.tile.root, 0) + volumes[operator.name]
+    return {
+        operator.name: Fraction(1)
+        if operator.tile is None or not whole[operator.tile.root]
+        else Fraction(volumes[operator.name], whole[operator.tile.root])
+        for operator in graph.operators
+    }
+
+
+def fused_groups(graph: Graph, schedule: Sequence[str]) -> tuple[FusedGroup, ...]:
+    """Find the stretches of a schedule in which operators run interleaved, tile by tile.
+
+    Two operators belong together where one begins before the last tile of the other has run.
+    """
+    owners = [untiled_name(graph.operator(name)) for name in schedule]
+    last = {owner: step for step, owner in enumerate(owners)}
+    tiled = {untiled_name(operator) for operator in graph.operators if operator.tile is not None}
+    groups: list[FusedGroup] = []
+    start = end = 0
+    for step, owner in enumerate(owners):
+        if step >= end:
+            start = step
+        end = max(end, last[owner] + 1)
+        if step + 1 == end:
+            members = tuple(dict.fromkeys(owners[start:end]))
+            if len(members) > 1:
+                groups.append(FusedGroup(start, end, members, sum(o in tiled for o in owners[start:end])))
+    return tuple(groups)

@@ -1,0 +1,206 @@
+"""What each operator of a plan moves, computes and waits for: rows for spreadsheets, and one row for the whole plan."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.plan.tiles import untiled_name
+from cosma.plan.timeline import timeline_of
+from cosma.text import csv_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cosma.accelerator import Accelerator
+    from cosma.plan import Plan
+    from cosma.plan.costs import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCost:
+    """One step of a plan.
+
+    Attributes
+    ----------
+    step, operator, type
+        Which.
+    of
+        The operator it is a tile of; its own name otherwise.
+    off_chip_read_bytes, off_chip_written_bytes
+        Loads and stores of the step, and what the operator streams.
+    scratchpad_read_bytes, scratchpad_written_bytes
+        Operands and results that lie in the scratchpad, each once.
+    noncompulsory_bytes
+        Part of the off-chip bytes that no plan would have to move.
+    scratchpad_bytes
+        Space taken in the scratchpad while it runs.
+    macs
+        Multiply-accumulates, where known.
+    start_s, end_s
+        When it runs.
+    arithmetic_s, streaming_s, waiting_s
+        What it computes; how long what it streams holds it up; how long the compute engine had nothing to do before.
+    bound_by
+        The largest of the three: ``arithmetic``, ``streaming`` or ``waiting`` (for loads and stores).
+    """
+
+    step: int
+    operator: str
+    type: str
+    of: str
+    off_chip_read_bytes: int
+    off_chip_written_bytes: int
+    scratchpad_read_bytes: int
+    scratchpad_written_bytes: int
+    noncompulsory_bytes: int
+    scratchpad_bytes: int
+    macs: int | None
+    start_s: float
+    end_s: float
+    arithmetic_s: float
+    streaming_s: float
+    waiting_s: float
+    bound_by: str
+
+
+def operator_costs(plan: Plan, estimate: Estimate, macs: Mapping[str, int] | None = None) -> tuple[OperatorCost, ...]:
+    """List what each operator costs, in the order of the schedule.
+
+    Parameters
+    ----------
+    plan
+        A valid plan.
+    estimate
+        Of this plan.
+    macs
+        Multiply-accumulates by operator; those of the plan's graph by default.
+    """
+    timeline = timeline_of(plan)
+    read, written = [0] * len(timeline.steps), [0] * len(timeline.steps)
+    streamed_by: list[set[str]] = [set() for _ in timeline.steps]
+    for transfer in timeline.transfers:
+        if transfer.step < len(read):
+            column = read if transfer.kind in ("load", "stream in") else written
+            column[transfer.step] += transfer.size_bytes
+            if transfer.kind.startswith("stream"):
+                streamed_by[transfer.step].add(transfer.tensor)
+    runs = {event.name: event for event in estimate.events if event.kind == "execute"}
+    streams: dict[int, float] = {}  # when the first stream of an execution begins
+    for event in estimate.events:
+        if event.kind == "stream":
+            streams[event.instruction] = min(streams.get(event.instruction, event.start_s), event.start_s)
+    rows = []
+    free = 0.0
+    for i, step in enumerate(timeline.steps):
+        operator, run = plan.graph.operator(step.operator), runs[step.operator]
+        # Where nothing overlaps, an operator's streams come before it.
+        begin = min(run.start_s, streams.get(run.instruction, run.start_s))
+        held = max(0.0, run.end_s - begin - run.arithmetic_s)
+        waited = max(0.0, begin - free)
+        free = run.end_s
+        sizes = {t: plan.graph.tensors[t].size_bytes for t in (*operator.operands, *operator.outputs)}
+        here = {t: size for t, size in sizes.items() if t not in streamed_by[i]}
+        causes = {"arithmetic": run.arithmetic_s, "streaming": held, "waiting": waited}
+        rows.append(
+            OperatorCost(
+                step=i,
+                operator=step.operator,
+                type=step.type,
+                of=untiled_name(operator),
+                off_chip_read_bytes=read[i],
+                off_chip_written_bytes=written[i],
+                scratchpad_read_bytes=sum(here.get(t, 0) for t in operator.operands),
+                scratchpad_written_bytes=sum(here.get(t, 0) for t in operator.outputs),
+                noncompulsory_bytes=step.noncompulsory,
+                scratchpad_bytes=step.occupied_bytes,
+                macs=operator.macs if macs is None else macs.get(step.operator, operator.macs),
+                start_s=run.start_s,
+                end_s=run.end_s,
+                arithmetic_s=run.arithmetic_s,
+                streaming_s=held,
+                waiting_s=waited,
+                bound_by=max(causes, key=lambda name: causes[name]),
+            )
+        )
+    return tuple(rows)
+
+
+def operators_csv(
+    plan: Plan, estimate: Estimate, accelerator: Accelerator, macs: Mapping[str, int] | None = None
+) -> str:
+    """Write a row for each operator: bytes by memory, multiply-accumulates, time, what bounds it.
+
+    Cycles stand beside seconds where the accelerator states a clock; ``utilisation`` is multiply-accumulates done over
+    those that the operator's whole time had room for.
+    """
+    clock, per_cycle = accelerator.clock_hz, accelerator.macs_per_cycle
+    header = [
+        "step", "operator", "of", "type", "off_chip_read_bytes", "off_chip_written_bytes", "noncompulsory_bytes",
+        "scratchpad_read_bytes", "scratchpad_written_bytes", "scratchpad_in_use_bytes", "scratchpad_in_use_share",
+        "macs", "cycles", "arithmetic_cycles", "streaming_cycles", "waiting_cycles", "seconds", "share_of_time",
+        "utilisation", "bound_by",
+    ]  # fmt: skip
+    rows: list[list[object]] = [list(header)]
+    for cost in operator_costs(plan, estimate, macs):
+        spent = cost.arithmetic_s + cost.streaming_s + cost.waiting_s
+        times = (spent, cost.arithmetic_s, cost.streaming_s, cost.waiting_s)
+        cycles: list[object] = ["" if not clock else round(value * clock) for value in times]
+        room = spent * (clock or 0.0) * (per_cycle or 0.0)
+        rows.append(
+            [
+                cost.step, cost.operator, cost.of, cost.type, cost.off_chip_read_bytes, cost.off_chip_written_bytes,
+                cost.noncompulsory_bytes, cost.scratchpad_read_bytes, cost.scratchpad_written_bytes,
+                cost.scratchpad_bytes, _ratio(cost.scratchpad_bytes, plan.accelerator.capacity_bytes),
+                "" if cost.macs is None else cost.macs, *cycles, f"{spent:.9g}", _ratio(spent, estimate.total_s),
+                "" if cost.macs is None or not room else _ratio(cost.macs, room), cost.bound_by,
+            ]
+        )  # fmt: skip
+    return _csv(rows)
+
+
+def summary_csv(plan: Plan, estimate: Estimate, accelerator: Accelerator, macs: Mapping[str, int] | None = None) -> str:
+    """Write a header and one row for the whole plan, to be appended to a file that tracks regressions."""
+    known = [o.macs if macs is None else macs.get(o.name, o.macs) for o in plan.graph.operators]
+    done = sum(value for value in known if value is not None)
+    traffic, clock = plan.traffic, accelerator.clock_hz
+    claimed = "certificate" in plan.not_claimed
+    row: dict[str, object] = {
+        "model": plan.model_name,
+        "model_sha256": plan.model_sha256 or "",
+        "accelerator": accelerator.name or "",
+        "scratchpad_bytes": plan.accelerator.scratchpad,
+        "operators": len(plan.graph.operators),
+        "traffic_bytes": traffic.total,
+        "compulsory_bytes": traffic.compulsory,
+        "noncompulsory_bytes": traffic.noncompulsory,
+        "loaded_bytes": traffic.loaded,
+        "stored_bytes": traffic.stored,
+        "streamed_bytes": traffic.streamed,
+        "lower_bound_bytes": "" if claimed else plan.certificate.lower_bound,
+        "status": "" if claimed else plan.certificate.status,
+        "peak_bytes": plan.peak_bytes,
+        "macs": done,
+        "operators_timed_by_bytes": len(estimate.guessed),
+        "cycles": "" if not clock else round(estimate.total_s * clock),
+        "seconds": f"{estimate.total_s:.9g}",
+        "arithmetic_seconds": f"{estimate.arithmetic_s:.9g}",
+        "streaming_seconds": f"{estimate.streaming_s:.9g}",
+        "waiting_seconds": f"{estimate.waiting_s:.9g}",
+        "energy_joules": "" if estimate.energy_j is None else f"{estimate.energy_j:.9g}",
+        "strategy": plan.solver.get("strategy", ""),
+        "seed": plan.solver.get("seed", ""),
+    }
+    return _csv([list(row), list(row.values())])
+
+
+def _ratio(part: float, whole: float) -> str:
+    return f"{part / whole:.6g}" if whole else "0"
+
+
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
+    return stream.getvalue()
