@@ -69,8 +69,7 @@ def place_front(
     if figure is not None and points:
         front_figure(figure, points, f"{trace.stem}, {topology.nodes} x {topology.devices_per_node} devices")
     if json:
-        print_json([{**row, "lower_bound": None if row["lower_bound"] != row["lower_bound"] else row["lower_bound"]}
-                    for row in rows])  # fmt: skip
+        print_json(rows)
         return
     _print(rows)
 
@@ -81,7 +80,7 @@ def _print(rows: list[dict[str, object]]) -> None:
     columns = ["replicas", "placement", "limit", "mean cost", "lower bound", "imbalance", "worst layer", "copies"]
     table = make_table(None, columns, right=range(2, 8))
     for row in rows:
-        bound = "-" if row["lower_bound"] != row["lower_bound"] else f"{row['lower_bound']:.4f}"
+        bound = "-" if row["lower_bound"] is None else f"{row['lower_bound']:.4f}"
         table.add_row(
             str(row["replicas_per_device"]), str(row["strategy"]), str(row["limit"] or "-"), f"{row['mean_cost']:.4f}",
             bound, f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}", str(row["copies"]),

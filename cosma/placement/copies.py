@@ -34,6 +34,8 @@ class CopyProblem:
     ----------
     device_of
         Device of every place.
+    pairs
+        ``[layers - 1, experts, experts]`` transitions.
     fresh
         ``[layers, experts, devices]``: price of a copy that lies there.
     current, budget
@@ -44,6 +46,7 @@ class CopyProblem:
     topology: Topology
     device_of: NDArray[np.int64]
     cost: NDArray[np.float64]
+    pairs: NDArray[np.float64]
     links: Links
     load: NDArray[np.float64]
     fresh: NDArray[np.float64]
@@ -69,9 +72,10 @@ class CopyProblem:
                 f"{affinity.experts} experts; at most {most} fit"
             )
         shape = (affinity.layers, affinity.experts, topology.devices)
+        pairs = affinity.transitions.astype(np.float64)
         return cls(
-            affinity, topology, np.repeat(np.arange(topology.devices), slots), topology.cost_matrix(),
-            compressed_links(affinity.transitions.astype(np.float64), affinity.layers, affinity.experts),
+            affinity, topology, np.repeat(np.arange(topology.devices), slots), topology.cost_matrix(), pairs,
+            compressed_links(pairs, affinity.layers, affinity.experts),
             affinity.load.astype(np.float64), np.zeros(shape), np.ones(shape, dtype=np.uint8),
         )  # fmt: skip
 
@@ -137,8 +141,7 @@ def shares_of(held: NDArray[np.bool_]) -> NDArray[np.float64]:
 def field_of(problem: CopyProblem, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what every expert's visits would cost on every device, others staying put."""
     field = np.zeros_like(shares)
-    for layer, counts in enumerate(problem.affinity.transitions):
-        pairs = counts.astype(np.float64)
+    for layer, pairs in enumerate(problem.pairs):
         field[layer] += pairs @ (shares[layer + 1] @ problem.cost.T)
         field[layer + 1] += pairs.T @ (shares[layer] @ problem.cost)
     return field
@@ -148,8 +151,8 @@ def crossing_cost(problem: CopyProblem, held: NDArray[np.bool_]) -> float:
     """Return the expected mean cost of a transition."""
     shares = shares_of(held)
     total = sum(
-        float(np.einsum("ef,ed,df->", counts.astype(np.float64), shares[layer] @ problem.cost, shares[layer + 1].T))
-        for layer, counts in enumerate(problem.affinity.transitions)
+        float(((pairs @ shares[layer + 1]) * (shares[layer] @ problem.cost)).sum())
+        for layer, pairs in enumerate(problem.pairs)
     )
     return total / max(1, problem.affinity.steps)
 

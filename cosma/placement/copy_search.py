@@ -39,6 +39,9 @@ SCOPES = ("each", "mean")
 HOT, WARM, COLD = 1.0, 0.1, 0.002
 #: Heats and prices (first, last) of the runs within a limit, each from both starts, in order of trial.
 _RUNS = ((1.0, (0.5, 32.0)), (0.5, (0.2, 64.0)))
+#: Experts x devices beyond which heats are a tenth of these: much has to be renewed for every change that is accepted,
+#: and on synth_58x256_top8_a50 heats from 0.01 to 0.1 end alike.
+_WIDE = 4000
 #: Share of the work of each of those runs, of mending what is left, and of going on from the best.
 _RUN_SHARE, _MEND_SHARE, _ON_SHARE = 0.15, 0.03, 0.14
 #: Slack between the limit asked for and the one searched for, so that rounding cannot break it.
@@ -219,12 +222,13 @@ def _within(
 
     for start in (*starts, *known):
         keep(places_of(problem, start))
+    wide = problem.affinity.experts * problem.topology.devices > _WIDE
     for hot, prices in _RUNS:
         for start in starts:
             place = places_of(problem, with_least(problem, start, asked))
             place = anneal(
-                problem, place, options, limit=asked, prices=prices, proposals=_RUN_SHARE * work, hot=hot, state=state,
-                what=what,
+                problem, place, options, limit=asked, prices=prices, proposals=_RUN_SHARE * work,
+                hot=hot / 10 if wide else hot, state=state, what=what,
             )  # fmt: skip
             keep(place)
             keep(_mended(problem, place, asked, options, _MEND_SHARE * work, state, what))

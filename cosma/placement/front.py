@@ -70,7 +70,7 @@ class FrontPoint:
             "mean_cost": round(self.mean_cost, 6),
             "imbalance": round(self.imbalance, 6),
             "worst_imbalance": round(self.worst_imbalance, 6),
-            "lower_bound": round(self.lower_bound, 6),
+            "lower_bound": None if np.isnan(self.lower_bound) else round(self.lower_bound, 6),
             "copies": self.copies,
         }
 
@@ -160,6 +160,5 @@ def front_csv(points: Sequence[FrontPoint]) -> str:
     writer = csv.DictWriter(out, list(points[0].row()), lineterminator="\n")
     writer.writeheader()
     for point in points:
-        row = point.row()
-        writer.writerow(row | ({"lower_bound": ""} if np.isnan(point.lower_bound) else {}))
+        writer.writerow(point.row())
     return out.getvalue()
