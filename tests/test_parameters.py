@@ -11,9 +11,9 @@ import pytest
 import cosma
 from cosma.accelerator import Accelerator
 from cosma.compiler import run_compile
-from cosma.compiler.parameters import AutoParameters, CompileParameters
 from cosma.errors import CosmaError, InputError
 from cosma.parameters import Parameters, changed, read_parameters
+from cosma.parameters.compiler import AutoParameters, CompileParameters
 from tests.planning import diamond
 
 if TYPE_CHECKING:

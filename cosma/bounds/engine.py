@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.bounds.parameters import BoundParameters
 from cosma.bounds.pieces import PieceBounds
 from cosma.bounds.whole import WholeBounds
+from cosma.parameters.bounds import BoundParameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

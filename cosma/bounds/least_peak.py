@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.parameters import PeakParameters
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.segments import segments_of
+from cosma.parameters.bounds import PeakParameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

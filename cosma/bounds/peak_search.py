@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.parameters import PeakParameters
+from cosma.parameters.bounds import PeakParameters
 from cosma.problem.precedence import members
 
 if TYPE_CHECKING:

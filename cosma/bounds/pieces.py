@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.bounds.parameters import BoundParameters
 from cosma.bounds.whole import WholeBounds
 from cosma.clock import never
+from cosma.parameters.bounds import BoundParameters
 from cosma.problem import part_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.bounds.flow import minimum_cut
-from cosma.bounds.parameters import RowParameters
+from cosma.parameters.bounds import RowParameters
 from cosma.problem.precedence import flags, members
 from cosma.problem.rules import may_stream
 

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from cosma.bounds.bound import ASSUMPTIONS, Bound
-from cosma.bounds.parameters import BoundParameters
 from cosma.clock import never
+from cosma.parameters.bounds import BoundParameters
 from cosma.problem import check_feasible, without_oversized
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cosma.bounds import BoundEngine
-    from cosma.compiler.parameters import AutoParameters
     from cosma.compiler.run import CompileRun
+    from cosma.parameters.compiler import AutoParameters
     from cosma.problem import Decisions
     from cosma.search import Searcher, SearchOutcome
 

@@ -13,13 +13,13 @@ import cosma.door as door
 from cosma.accelerator.files import as_accelerator
 from cosma.clock import Clock
 from cosma.compiler.fusion import run_choices
-from cosma.compiler.parameters import CompileParameters
 from cosma.compiler.run import CompileRun, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
 from cosma.compiler.tilings import tiling_choices
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
+from cosma.parameters.compiler import CompileParameters
 from cosma.plan import Plan
 from cosma.problem import build_problem
 from cosma.rewrite import count_as

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cosma.clock import Clock, never
-from cosma.compiler.parameters import CompileParameters
 from cosma.joint import JointConflict, build_joint, joint_size
 from cosma.joint.size import MOST_VARIABLES
 from cosma.lowering import realise, try_realise
+from cosma.parameters.compiler import CompileParameters
 from cosma.problem import check_feasible, noncompulsory_bytes
 from cosma.problem.symmetry import arrange, ordered_pairs, symmetries_of
 from cosma.replacement.addresses import conflicting, pack_order

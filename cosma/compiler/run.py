@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import cosma.door as door
 from cosma.clock import Clock
-from cosma.compiler.parameters import CompileParameters
 from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
 from cosma.lowering import realise, try_realise
+from cosma.parameters.compiler import CompileParameters
 from cosma.plan import Certificate
 from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions

@@ -2,9 +2,9 @@
 
 from cosma.lowering.buffers import slots_of
 from cosma.lowering.lift import lift, lift_order, lift_realised
-from cosma.lowering.parameters import LoweringParameters
 from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.lowering.sections import packing_loss, realise_in_sections
+from cosma.parameters.lowering import LoweringParameters
 
 __all__ = [
     "LoweringParameters",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from cosma.lowering.buffers import slots_of
 from cosma.lowering.emit import emit
-from cosma.lowering.parameters import LoweringParameters
 from cosma.lowering.repair import Repair
 from cosma.packing import pack
+from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import occupancy_bytes
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 
 from cosma.lowering.buffers import Slots, slots_of
 from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
-from cosma.lowering.parameters import LoweringParameters
 from cosma.packing.improve import WIDENINGS, improve
+from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import occupancy_bytes
 
 if TYPE_CHECKING:

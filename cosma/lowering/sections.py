@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.lowering.choices import GapForm
-from cosma.lowering.parameters import LoweringParameters
 from cosma.lowering.realise import Realised, realise, try_realise
+from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import Decisions, Residency, noncompulsory_bytes, part_of, touches_of
 from cosma.problem.rules import arrival_bytes, store_bytes
 

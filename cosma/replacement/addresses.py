@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cosma.lowering import slots_of, try_realise
 from cosma.packing import PackingStatus, pack
+from cosma.parameters.replacement import ReplacementParameters
 from cosma.problem import touches_of
-from cosma.replacement.parameters import ReplacementParameters
 from cosma.replacement.program import Conflict, build_replacement
 from cosma.solvers import EXACT_PROFILE, Status, solve, work_units
 

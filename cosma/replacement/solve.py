@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.errors import InfeasibleError
+from cosma.parameters.replacement import ReplacementParameters
 from cosma.problem import check_feasible, touches_of
-from cosma.replacement.parameters import ReplacementParameters
 from cosma.replacement.program import build_replacement
 from cosma.solvers import EXACT_PROFILE, Profile, Status, solve, work_units
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from cosma.csr import rows_of
 from cosma.evaluation.network import build_network
+from cosma.parameters.replacement import ReplacementParameters
+from cosma.parameters.search import DivideParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
 from cosma.problem.precedence import ancestors, descendants
 from cosma.problem.rules import may_stream_anything
-from cosma.replacement.parameters import ReplacementParameters
-from cosma.search.parameters import DivideParameters
 from cosma.search.searcher import Searcher
 from cosma.search.window import Subproblem, Unsolved, needed_after, solve_subproblem
 

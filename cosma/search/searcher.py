@@ -13,11 +13,11 @@ from cosma.clock import never
 from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
+from cosma.parameters.replacement import ReplacementParameters
+from cosma.parameters.search import SearchParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
-from cosma.replacement.parameters import ReplacementParameters
 from cosma.search.annealer import MILD, PATIENCES, Heat
 from cosma.search.neighbourhood import Neighbourhood
-from cosma.search.parameters import SearchParameters
 from cosma.search.population import ANNEALERS, Population
 from cosma.search.ranges import Ranges
 

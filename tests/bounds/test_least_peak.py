@@ -12,11 +12,11 @@ from cosma.accelerator import Accelerator
 from cosma.bounds import BoundEngine
 from cosma.bounds.least_peak import LeastPeak, worth_of_excess
 from cosma.bounds.lifetimes import lifetimes_of
-from cosma.bounds.parameters import PeakParameters
 from cosma.bounds.peak_search import PeakSearch
 from cosma.bounds.segments import segments_of
 from cosma.errors import InfeasibleError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.parameters.bounds import PeakParameters
 from cosma.problem import build_problem, check_feasible
 from cosma.problem.precedence import reach_of
 from tests.brute_force import TooLargeError, brute_force

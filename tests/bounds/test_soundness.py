@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cosma.bounds import BoundEngine, lower_bound
-from cosma.bounds.parameters import BoundParameters
 from cosma.errors import InfeasibleError
+from cosma.parameters.bounds import BoundParameters
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import Shape, random_order, random_problem
 

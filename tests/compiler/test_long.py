@@ -6,11 +6,11 @@ import pytest
 
 from cosma.accelerator import Accelerator
 from cosma.compiler import CompileResult, Limits, long, run_compile
-from cosma.compiler.parameters import AutoParameters, CompileParameters, LongParameters
 from cosma.compiler.run import CompileRun
+from cosma.parameters.compiler import AutoParameters, CompileParameters, LongParameters
+from cosma.parameters.search import SearchParameters
 from cosma.plan.file import plan_to_json
 from cosma.problem import Decisions, Problem, occupancy_bytes
-from cosma.search.parameters import SearchParameters
 from tests.benchmarks.scale import cells
 
 SHORT = CompileParameters(

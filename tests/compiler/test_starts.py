@@ -10,10 +10,10 @@ import pytest
 import cosma
 from cosma.accelerator import Accelerator, Operands
 from cosma.compiler import Limits, run_compile
-from cosma.compiler.parameters import AutoParameters, CompileParameters
 from cosma.compiler.strategies import STRATEGIES, WITH_STARTS
 from cosma.errors import FormatError, InfeasibleError, InputError
 from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.parameters.compiler import AutoParameters, CompileParameters
 from cosma.plan import Plan
 from cosma.plan.file import plan_to_json, save_plan
 from cosma.plan.instructions import Execute

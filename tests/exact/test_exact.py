@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given, settings
 
 from cosma.compiler.exact import solve_exact
-from cosma.compiler.parameters import CompileParameters, ExactParameters
 from cosma.errors import InfeasibleError
 from cosma.joint.monolith import solve_monolith
 from cosma.lowering import realise
+from cosma.parameters.compiler import CompileParameters, ExactParameters
+from cosma.parameters.states import StatesParameters
 from cosma.problem import Decisions, Problem, check_feasible, decisions_from_gaps, noncompulsory_bytes
 from cosma.replacement import ReplacementParameters, optimal_replacement
 from cosma.solvers import load_profile
 from cosma.solvers.profile import NODES_PER_SECOND, work_units
 from cosma.states import search_states
-from cosma.states.parameters import StatesParameters
 from cosma.validator import replay_instructions
 from tests.brute_force import TooLargeError, brute_force
 from tests.random_graphs import TINY, Shape, problems, random_order, random_problem

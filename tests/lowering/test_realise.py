@@ -9,8 +9,8 @@ from cosma.accelerator import Accelerator, Operands
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 from cosma.lowering import realise, slots_of, try_realise
 from cosma.lowering.choices import GapForm
-from cosma.lowering.parameters import LoweringParameters
 from cosma.packing import Gap
+from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import (
     Decisions,
     Problem,

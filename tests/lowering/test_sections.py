@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cosma.lowering import packing_loss, realise_in_sections
-from cosma.lowering.parameters import LoweringParameters
+from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import Decisions, Problem, decisions_from_gaps, noncompulsory_bytes, occupancy_bytes, touches_of
 from cosma.search import search
 from cosma.validator import replay_instructions

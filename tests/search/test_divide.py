@@ -4,10 +4,10 @@ import pytest
 
 from cosma.accelerator import Accelerator
 from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.parameters.search import DivideParameters
 from cosma.problem import Problem, build_problem, noncompulsory_bytes, occupancy_bytes
 from cosma.replacement import ReplacementParameters
 from cosma.search import divide
-from cosma.search.parameters import DivideParameters
 from tests.brute_force import TooLargeError, brute_force
 from tests.evaluation.test_kernels import LARGE, feasible
 from tests.random_graphs import Shape, random_problem

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cosma.bounds.parameters import BoundParameters
-from cosma.lowering.parameters import LoweringParameters
 from cosma.parameters import Count, Factor, NominalSeconds, PackingUnits, Parameters, Positive, Rate, Share
-from cosma.replacement.parameters import ReplacementParameters
-from cosma.search.parameters import DivideParameters, SearchParameters
-from cosma.states.parameters import StatesParameters
+from cosma.parameters.bounds import BoundParameters
+from cosma.parameters.lowering import LoweringParameters
+from cosma.parameters.replacement import ReplacementParameters
+from cosma.parameters.search import DivideParameters, SearchParameters
+from cosma.parameters.states import StatesParameters
 
 
 class AutoParameters(Parameters, frozen=True):
