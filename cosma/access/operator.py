@@ -9,6 +9,26 @@ from cosma.access.boxes import Box, hull, through_reshape, whole
 from cosma.access.site import Argument, Barrier, NodeSite, Shape
 from cosma.access.table import access_of
 from cosma.graph import Graph, Operator
+from cosma.graph.dtypes import width_bits
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRegion:
+    """What one node computes for a region of its operator's result.
+
+    Attributes
+    ----------
+    node
+        The node.
+    region
+        Region of its first result.
+    reads
+        Region of each operand by position, in the shape that the node sees; None where nothing of it is read.
+    """
+
+    node: NodeSite
+    region: Box
+    reads: tuple[Box | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +77,27 @@ class OperatorAccess:
         """Region of each tensor that a region of the result depends on; tensors that are not read are left out."""
         if not self.chain:
             return {name: whole(self.shapes[name]) for name in self.operator.operands if name in self.shapes}
+        return self._trace(box)[1]
+
+    def walk(self, box: Box) -> list[NodeRegion]:
+        """What each node computes for a region of the result, in the order they compute; nothing for a barrier."""
+        return self._trace(box)[0]
+
+    def _trace(self, box: Box) -> tuple[list[NodeRegion], dict[str, Box]]:
         wanted: dict[str, list[Box]] = {self.result: [box]}
         found: dict[str, list[Box]] = {}
+        regions: list[NodeRegion] = []
         for node in reversed(self.chain):
             boxes = [b for name in node.results if name for b in wanted.get(name, [])]
             if not boxes:
                 continue
             region = hull(boxes)
-            for argument, read in zip(node.operands, access_of(node.site).reads(node.site, region), strict=False):
+            reads = access_of(node.site).reads(node.site, region)
+            regions.append(NodeRegion(node, region, reads))
+            for argument, read in zip(node.operands, reads, strict=False):
                 if argument is not None and read is not None:
                     self._note(argument, read, wanted, found)
-        return {name: hull(boxes) for name, boxes in found.items()}
+        return regions[::-1], {name: hull(boxes) for name, boxes in found.items()}
 
     def _note(
         self, argument: Argument, read: Box, wanted: dict[str, list[Box]], found: dict[str, list[Box]]
@@ -110,6 +140,8 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
     known = [sites[name] for name in operator.covers if name in sites]
     if not known or not complete:
         return barrier
+    if not all(can_be_cut(graph, name) for name in operator.outputs):
+        return barrier
     if len(operator.outputs) > 1 and any(shapes[name] != shapes[operator.outputs[0]] for name in operator.outputs):
         return barrier
     makers = {name: node for node in sites.values() for name in node.results if name} if _reads_inside(
@@ -128,6 +160,15 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
     if operator.outputs[0] not in {name for node in chain for name in node.results}:
         return barrier
     return OperatorAccess(operator, chain, shapes)
+
+
+def can_be_cut(graph: Graph, name: str) -> bool:
+    """Whether a tensor may consist of parts: of whole bytes, and no indices that select rows of a table."""
+    tensor = graph.tensors[name]
+    if tensor.dtype is None or width_bits(tensor.dtype) < 8 or not tensor.size_bytes or tensor.rows is not None:
+        return False
+    weights = (graph.tensors[w] for reader in graph.consumers(name) for w in graph.operator(reader).weights)
+    return not any(weight.rows is not None and name in weight.rows.indices for weight in weights)
 
 
 def _reads_inside(known: list[NodeSite], operator: Operator) -> bool:
@@ -151,4 +192,21 @@ def _with_dequantisers(
             if maker is not None and maker.site.part.type == "DequantizeLinear":
                 front.append(maker)
                 held.update(maker.results)
-    return (*front, *chain)
+    return _sorted([*front, *chain])
+
+
+def _sorted(nodes: list[NodeSite]) -> tuple[NodeSite, ...]:
+    """Nodes in an order in which they compute: an operator need not list those that dequantise before their readers."""
+    makers = {name: node for node in nodes for name in node.results if name}
+    placed: dict[int, NodeSite] = {}
+    for last in nodes:
+        waiting = [last]
+        while waiting:
+            node = waiting[-1]
+            before = [makers[a.value] for a in node.operands if a is not None and a.value in makers]
+            open_makers = [maker for maker in before if id(maker) not in placed and maker not in waiting]
+            if open_makers:
+                waiting += open_makers
+            else:
+                placed.setdefault(id(waiting.pop()), node)
+    return tuple(placed.values())

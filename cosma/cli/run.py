@@ -11,6 +11,7 @@ from cosma.cli import options
 
 if TYPE_CHECKING:
     from cosma.execute import RunReport
+    from cosma.execute.compare import Comparison
     from cosma.execute.whole import SecondReading
     from cosma.plan import Plan
 
@@ -83,6 +84,12 @@ def run(
         raise PlanInvalidError(
             f"{plan}: executed, and {report.traffic.total} bytes were copied where the plan says {loaded.traffic.total}"
         )
+    wrong = next((output for output in report.untiled if not output.is_equal), None)
+    if wrong is not None:
+        raise PlanInvalidError(
+            f"{plan}: executed as planned, but tiles yield another {wrong.name!r} than the operators uncut "
+            f"({_how_far(wrong)}): some tile does not read all that it needs; `cosma check` with the model may say which"
+        )
     if report.whole.verdict == "different":
         raise PlanInvalidError(f"{plan}: executed as planned, but {_contradiction(report.whole)}")
 
@@ -124,14 +131,18 @@ def run_record(report: RunReport) -> dict[str, Any]:
 def _contradiction(whole: SecondReading) -> str:
     """How the model as a whole contradicts the plan's results, in one line."""
     wrong = next(output for output in whole.outputs if not output.is_equal)
-    what = wrong.remark or (
-        f"{wrong.beyond} of {wrong.elements} elements differ, by up to {wrong.largest:.3g} where {wrong.allowed:.3g} "
-        "is rounding"
-    )
+    what = _how_far(wrong)
     first = "" if whole.first_difference is None else f"; the first tensor that differs is {whole.first_difference!r}"
     return (
         f"the whole model run by {whole.reader} yields another {wrong.name!r} ({what}){first}: the plan was made from "
         "a wrong reading of the model, or the kernels disagree"
+    )
+
+
+def _how_far(output: Comparison) -> str:
+    return output.remark or (
+        f"{output.beyond} of {output.elements} elements differ, by up to {output.largest:.3g} where "
+        f"{output.allowed:.3g} is rounding"
     )
 
 
@@ -166,7 +177,13 @@ def _print(report: RunReport, plan: Plan) -> None:
         rows.append(("reference kernels", str(len(report.taken_over)), f"nodes that it cannot run: {which}{others}"))
     if report.broken_views:
         rows.append(("not views after all", str(len(report.broken_views)), ", ".join(report.broken_views[:5])))
-    rows.append(("verdict", "equal" if report.equal else "DIFFERENT", "bit for bit, against the run without a plan"))
+    against = "the same tiles run without a plan" if report.untiled else "the run without a plan"
+    rows.append(("verdict", "equal" if report.equal else "DIFFERENT", f"bit for bit, against {against}"))
+    if report.untiled:
+        largest = max(output.largest for output in report.untiled)
+        fine = all(output.is_equal for output in report.untiled)
+        remark = f"within rounding, against the operators uncut; largest difference {largest:.3g}"
+        rows.append(("tiles", "equal" if fine else "DIFFERENT", remark))
     whole = report.whole
     remark = whole.reason
     if whole.verdict != "not compared":

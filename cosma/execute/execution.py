@@ -15,8 +15,11 @@ from cosma.execute.chosen import make_kernels
 from cosma.execute.constants import Constants, index_bounds
 from cosma.execute.elements import numpy_dtype, random_array
 from cosma.execute.kernels import KernelName
-from cosma.execute.machine import PlainRun, PlannedRun
+from cosma.execute.machine import PlannedRun
 from cosma.execute.model import Model, read_model
+from cosma.execute.operators import Operators
+from cosma.execute.plain import PlainRun
+from cosma.execute.tiled import TiledRun
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +41,8 @@ class Execution:
         The run without a plan.
     planned
         The run of the plan; its off-chip memory holds the graph outputs.
+    tiled
+        The plan's tiles run without its memory, where it has tiles.
     scale
         Real bytes for each byte of the plan.
     """
@@ -46,6 +51,7 @@ class Execution:
     plain: PlainRun
     planned: PlannedRun
     scale: int
+    tiled: TiledRun | None = None
 
     @property
     def outputs(self) -> dict[str, Array | list[Array]]:
@@ -75,9 +81,11 @@ def execute_plan(
     feeds = {name: array for name, array in everything.items() if ready.inputs[name].used}
     scale = _scale(plan, ready)
     plain = PlainRun.of(ready, constants, feeds)
-    planned = PlannedRun(plan, steps, constants, feeds, plain.digests, scale)
+    operators = Operators(plan, steps, constants, feeds, lambda tiles: make_kernels(kernels, tiles))
+    tiled = TiledRun.of(operators) if operators.has_tiles else None
+    planned = PlannedRun(plan, operators, plain.digests if tiled is None else tiled.digests, scale)
     planned.run(plan.instructions)
-    return Execution(everything, plain, planned, scale)
+    return Execution(everything, plain, planned, scale, tiled)
 
 
 def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str, Array]:

@@ -148,7 +148,8 @@ class Model:
         Raises
         ------
         InputError
-            If the plan's operators do not cover every node that computes something exactly once.
+            If the plan's operators do not cover every node that computes something exactly once. The tiles of one
+            operator cover its nodes together.
         """
         computing = {s.node.first_output: s for s in self.steps if s.fate is NodeFate.OPERATOR}
         order = {name: i for i, name in enumerate(computing)}
@@ -161,13 +162,13 @@ class Model:
                     f"operator {operator.name!r} of the plan covers no node of this model that computes anything; "
                     "the plan was made for another model, or without its 'covers' lists"
                 )
+            owner = operator.name if operator.tile is None else operator.tile.root
             for name in own:
-                if name in claimed:
+                if claimed.setdefault(name, owner) != owner:
                     raise InputError(
-                        f"node {name!r} is covered twice, by {claimed[name]!r} and {operator.name!r}; each node "
+                        f"node {name!r} is covered twice, by {claimed[name]!r} and {owner!r}; each node "
                         "of the model must be executed once"
                     )
-                claimed[name] = operator.name
             found[operator.name] = tuple(computing[name] for name in own)
         missing = [name for name in computing if name not in claimed]
         if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,15 @@ from cosma.execute.elements import bits_of, size_bytes, to_array, to_bytes
 from cosma.execute.memory import POISON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from cosma.execute.elements import Bytes
     from cosma.frontend.values import Value
     from cosma.graph import Graph, Region
+
+    Array = NDArray[Any]
 
 
 class Cuts:
@@ -78,6 +82,26 @@ class Cuts:
         for name in self._parts[root]:
             if name in targets:
                 targets[name][:] = to_bytes(np.ascontiguousarray(whole[self._regions[name].slices]), value.element)
+
+    def join_region(self, root: str, box: Sequence[tuple[int, int]], held: Mapping[str, Bytes]) -> Array:
+        """A region of a root from the parts at hand, poison where none of them lies."""
+        value = self._roots[root]
+        shape = tuple(stop - start for start, stop in box)
+        found = to_array(np.full(size_bytes(value.element, shape), POISON, np.uint8), value.element, shape, root)
+        for name in self._parts[root]:
+            if name not in held:
+                continue
+            region = self._regions[name]
+            both = [
+                (max(a, start), min(b, stop))
+                for a, b, (start, stop) in zip(region.start, region.stop, box, strict=True)
+            ]
+            if any(a >= b for a, b in both):
+                continue
+            part = to_array(held[name], value.element, region.shape, name)
+            into = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(both, box, strict=True))
+            found[into] = part[tuple(slice(a - s, b - s) for (a, b), s in zip(both, region.start, strict=True))]
+        return found
 
     def join(self, root: str, held: Mapping[str, Bytes]) -> Bytes:
         """A root's bytes from the parts at hand, poison where none of them lies."""

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import PlanInvalidError
+from cosma.execute.compare import Comparison, compare
 from cosma.execute.elements import is_floating
 from cosma.execute.execution import Execution, execute_plan
 from cosma.execute.kernels import KernelName, TakenOver
-from cosma.execute.machine import Difference, PlainRun, PlannedRun, digest
+from cosma.execute.machine import Difference, PlannedRun
 from cosma.execute.model import Model
+from cosma.execute.plain import digest
 from cosma.execute.whole import SecondReading, read_again
 from cosma.plan.plan import Traffic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cosma.execute.memory import Bytes
     from cosma.plan import Plan
 
     Array = NDArray[Any]
@@ -57,6 +60,9 @@ class RunReport:
     equal
         Whether every result of every operator, and every graph output in off-chip memory, is bit for bit that of
         the plain run.
+    untiled
+        For a plan of tiles, its outputs against those of the same nodes run whole; empty for any other. ``equal`` is
+        against the same tiles without a plan then.
     whole
         The same outputs against those of the untouched model, run as a whole by another reader.
     outputs
@@ -98,11 +104,17 @@ class RunReport:
     nodes: int
     invented_weights: int
     broken_views: tuple[str, ...]
+    untiled: tuple[Comparison, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against the plan: its bits, its traffic and the second reading."""
-        return self.equal and self.traffic_as_planned and self.whole.verdict != "different"
+        """Whether nothing speaks against the plan: its bits, its traffic, its tiles and the second reading."""
+        return (
+            self.equal
+            and self.traffic_as_planned
+            and all(output.is_equal for output in self.untiled)
+            and self.whole.verdict != "different"
+        )
 
 
 def run_plan(
@@ -153,7 +165,8 @@ def run_plan(
     """
     done = execute_plan(plan, model, inputs=inputs, dims=dims, kernels=kernels, seed=seed)
     plain, planned, constants = done.plain, done.planned, done.planned.constants
-    checks = tuple(_compare(name, plain, planned, constants.model) for name in plain.outputs)
+    expected = plain.outputs if done.tiled is None else done.tiled.outputs
+    checks = tuple(_compare(name, data, planned, constants.model) for name, data in expected.items())
     off_chip = planned.off_chip
     counted = Traffic(off_chip.loaded, off_chip.stored, off_chip.streamed, plan.traffic.compulsory)
     if done.scale > 1 or plan.dtype is not None:
@@ -176,11 +189,12 @@ def run_plan(
         scale=done.scale,
         highest_bytes=planned.highest // done.scale,
         kernels=constants.kernels.name,
-        taken_over=constants.kernels.taken_over,
+        taken_over=planned.taken_over,
         operators=len(plan.graph.operators),
-        nodes=sum(len(row) for row in planned.steps.values()),
+        nodes=len({step.node.first_output for row in planned.steps.values() for step in row}),
         invented_weights=len(constants.invented),
         broken_views=tuple(plain.broken_views),
+        untiled=_against_untiled(done),
     )
 
 
@@ -203,9 +217,19 @@ def _in_plan_bytes(plan: Plan, planned: PlannedRun) -> Traffic:
     return Traffic(by_kind["loaded"], by_kind["stored"], by_kind["streamed"], plan.traffic.compulsory)
 
 
-def _compare(name: str, plain: PlainRun, planned: PlannedRun, model: Model) -> OutputCheck:
+def _against_untiled(done: Execution) -> tuple[Comparison, ...]:
+    """Outputs of tiles against those of the same nodes run whole."""
+    if done.tiled is None:
+        return ()
+    model = done.planned.constants.model
+    return tuple(
+        compare(name, model.read(model.values[name], found), model.read(model.values[name], done.plain.outputs[name]))
+        for name, found in done.tiled.outputs.items()
+    )
+
+
+def _compare(name: str, expected: Bytes, planned: PlannedRun, model: Model) -> OutputCheck:
     value = model.values[name]
-    expected = plain.outputs[name]
     try:
         found = planned.off_chip_bytes(name)
     except PlanInvalidError as error:

@@ -15,10 +15,10 @@ from math import prod
 
 from cosma.access import Box, NodeSite, whole
 from cosma.access.boxes import box_shape
-from cosma.access.operator import OperatorAccess, operator_access
+from cosma.access.operator import OperatorAccess, can_be_cut, operator_access
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Region, Tensor
-from cosma.graph.dtypes import size_of, width_bits
+from cosma.graph.dtypes import size_of
 from cosma.rewrite.lineage import Lineage, Rewritten
 from cosma.rewrite.tiling import Tiling
 
@@ -134,7 +134,7 @@ def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
 
     def note(name: str, box: Box) -> None:
         tensor = graph.tensors[name]
-        if tensor.shape is None or tensor.region is not None or not _can_be_cut(tensor):
+        if tensor.shape is None or tensor.region is not None or not can_be_cut(graph, name):
             return
         axes = edges.setdefault(name, [{0, size} for size in tensor.shape])
         for axis, span in zip(axes, box, strict=True):
@@ -147,10 +147,6 @@ def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
         for name, box in one.reads.items():
             note(name, box)
     return {name: _Grid([sorted(axis) for axis in axes]) for name, axes in edges.items()}
-
-
-def _can_be_cut(tensor: Tensor) -> bool:
-    return tensor.dtype is not None and width_bits(tensor.dtype) >= 8 and tensor.size_bytes > 0 and tensor.rows is None
 
 
 def _result_box(one: _Tile, name: str) -> Box:

@@ -1,0 +1,227 @@
+"""A plan's operators as computations on bytes: nodes in turn, whole or for the region of a tile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.errors import PlanInvalidError
+from cosma.execute.elements import is_writable_in_place, numpy_dtype, size_bytes, to_array, to_bytes
+from cosma.execute.kernels import KernelError
+from cosma.execute.model import parts_of
+from cosma.execute.parts import Cuts
+from cosma.execute.plain import Operands
+from cosma.execute.rows import select_rows, table_of_rows
+from cosma.execute.tiles import Tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cosma.execute.constants import Constants
+    from cosma.execute.kernels import Kernels, TakenOver
+    from cosma.execute.memory import Bytes
+    from cosma.execute.model import Model
+    from cosma.frontend.records import Step
+    from cosma.frontend.values import Value
+    from cosma.graph import Operator
+    from cosma.plan import Plan
+
+    Array = NDArray[Any]
+
+
+class Operators:
+    """Computes a plan's operators from the bytes of their operands, wherever these lie.
+
+    Parameters
+    ----------
+    plan
+        Whose operators.
+    steps
+        Nodes of each operator.
+    constants
+        Content of constants, and the kernels of whole nodes.
+    inputs
+        The graph's inputs.
+    tile_kernels
+        Makes the kernels of nodes that are computed for a region.
+
+    Attributes
+    ----------
+    plan, steps, constants
+        As given.
+    cuts
+        The tensors that were cut.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        steps: Mapping[str, tuple[Step, ...]],
+        constants: Constants,
+        inputs: Mapping[str, Array],
+        tile_kernels: Callable[[Model], Kernels],
+    ) -> None:
+        self.plan, self.steps, self.constants, self._inputs = plan, steps, constants, inputs
+        graph, known = plan.graph, constants.model.values
+        self._weights = list(dict.fromkeys(weight for operator in graph.operators for weight in operator.weights))
+        self._values = {value.root: value for v in steps.values() for s in v for value in parts_of(s.results)}
+        given = [name for name in (*inputs, *self._weights) if name in graph.tensors]
+        self._values |= {name: known[name] for name in given if graph.tensors[name].region is None}
+        self._values |= {name: known[name] for name in graph.roots if name in known}
+        self.cuts = Cuts(graph, self._values)
+        self._values |= self.cuts.values
+        self._rows = {rows.name: rows for v in steps.values() for s in v for table in s.tables for rows in table.rows}
+        self.has_tiles = any(operator.tile is not None for operator in graph.operators)
+        self._tiles = Tiles(plan, constants, self.cuts, tile_kernels) if self.has_tiles else None
+
+    @property
+    def taken_over(self) -> tuple[TakenOver, ...]:
+        """Nodes that other kernels than the preferred ones have run, each once."""
+        found = self.constants.kernels.taken_over + (() if self._tiles is None else self._tiles.taken_over)
+        return tuple({one.node: one for one in reversed(found)}.values())[::-1]
+
+    def value(self, name: str) -> Value:
+        """What the model says of a tensor; a part has its own shape.
+
+        Raises
+        ------
+        PlanInvalidError
+            If it is not in the model.
+        """
+        if name not in self._values:
+            raise PlanInvalidError(f"tensor {name!r} is not in the model")
+        return self._values[name]
+
+    def true_size(self, name: str) -> int:
+        """Bytes that a tensor really has."""
+        value = self.value(name)
+        return size_bytes(value.element, value.shape)
+
+    # -- contents -----------------------------------------------------------------------------------------
+
+    def contents(self) -> dict[str, Bytes]:
+        """Inputs and weights, as parts where they were cut."""
+        found: dict[str, Bytes] = {}
+        for name, array in self._inputs.items():
+            self._put(name, to_bytes(array, self.constants.model.values[name].element), found)
+        for weight in self._weights:
+            region = self.cuts.region(weight)
+            name = weight if region is None else region.root
+            if weight not in found and weight not in self._rows:
+                value = self.value(name)
+                self._put(name, to_bytes(self.constants.get(value), value.element), found)
+        return found
+
+    def _put(self, name: str, data: Bytes, found: dict[str, Bytes]) -> None:
+        if not self.cuts.is_root(name):
+            found[name] = data
+            return
+        parts = {part: np.empty(self.true_size(part), np.uint8) for part in self.cuts.parts(name)}
+        self.cuts.split(name, data, parts)
+        found.update(parts)
+
+    def selected(self, name: str, at_hand: Callable[[str], Bytes]) -> Bytes | None:
+        """Bytes of a row set as the indices are now; None for any other tensor."""
+        rows = self._rows.get(name)
+        if rows is None:
+            return None
+        return select_rows(rows, self.constants.get(rows.table), self._indices(at_hand))
+
+    def _indices(self, at_hand: Callable[[str], Bytes]) -> Callable[[Value], Array]:
+        """Yield indices, which are in the scratchpad or off-chip."""
+
+        def content(index: Value) -> Array:
+            if index.constant:
+                return self.constants.get(index)
+            names = self.cuts.parts(index.root) if self.cuts.is_root(index.root) else [index.root]
+            held = {name: at_hand(name) for name in names}
+            data = self.cuts.join(index.root, held) if self.cuts.is_root(index.root) else held[index.root]
+            return to_array(data, index.element, index.shape, index.name)
+
+        return content
+
+    # -- computation --------------------------------------------------------------------------------------
+
+    def compute(
+        self,
+        operator: Operator,
+        held: Mapping[str, Bytes],
+        targets: Mapping[str, Bytes],
+        at_hand: Callable[[str], Bytes],
+    ) -> None:
+        """Compute an operator, or the region of one that a tile stands for.
+
+        Parameters
+        ----------
+        operator
+            One of the plan's.
+        held
+            Bytes of its operands.
+        targets
+            Bytes of its results, to be written.
+        at_hand
+            Yields the bytes of a tensor of indices, which an operator may read that looks up rows.
+        """
+        indices = self._indices(at_hand)
+        if operator.tile is not None:
+            assert self._tiles is not None
+            region = self._tiles.compute(operator, self.steps[operator.name], held, indices)
+            if region is not None:
+                self._write(operator, region, targets)
+                return
+        # Parts are put together, with poison for those that the operator does not read.
+        joined = dict(held)
+        joined.update((root, self.cuts.join(root, held)) for root in self.cuts.roots(held))
+        cut = {root: np.empty(self.true_size(root), np.uint8) for root in self.cuts.roots(targets)}
+        self._run_nodes(operator, joined, {**targets, **cut}, indices)
+        for root, data in cut.items():
+            self.cuts.split(root, data, targets)
+
+    def _write(self, operator: Operator, region: Mapping[str, Array], targets: Mapping[str, Bytes]) -> None:
+        """Write the region that a tile computed to the parts of the results."""
+        assert operator.tile is not None
+        start = operator.tile.start
+        for name, target in targets.items():
+            part = self.cuts.region(name)
+            if part is None or part.overlap(operator.tile) != part.count:
+                raise PlanInvalidError(f"tile {operator.name!r} writes {name!r}, which does not lie in its region")
+            inside = tuple(slice(a - s, b - s) for a, b, s in zip(part.start, part.stop, start, strict=True))
+            target[:] = to_bytes(np.ascontiguousarray(region[part.root][inside]), self.value(name).element)
+
+    def _run_nodes(
+        self,
+        operator: Operator,
+        at_hand: dict[str, Bytes],
+        targets: Mapping[str, Bytes],
+        indices: Callable[[Value], Array],
+    ) -> None:
+        for step in self.steps[operator.name]:
+            for rows in (rows for table in step.tables for rows in table.rows):
+                at_hand[rows.table.root] = table_of_rows(rows, at_hand[rows.name], indices)
+            results = parts_of(step.results)
+            feeds = Operands(self.constants, at_hand).feeds(step)
+            out: dict[str, Array] = {}
+            packed: list[tuple[Value, Array]] = []
+            for value in results:
+                data = targets.get(value.root)
+                if data is None:  # within a fused operator; it never exists in any memory
+                    data = np.empty(self.true_size(value.root), np.uint8)
+                at_hand[value.root] = data
+                if is_writable_in_place(value.element):
+                    array = self.constants.model.read(value, data)
+                else:
+                    shape = self.constants.model.shape_of(value)
+                    array = np.empty(shape, numpy_dtype(value.element, value.name))
+                    packed.append((value, array))
+                out[value.name if value.name in step.node.outputs else value.root] = array
+            try:
+                self.constants.kernels.run(step.node, results, feeds, out)
+            except KernelError as error:
+                # The same node ran without a plan, so it is what the plan hands it that it cannot work on.
+                raise PlanInvalidError(f"{step.node} fails on the bytes the plan gives it: {error.reason}") from error
+            for value, array in packed:
+                data = to_bytes(array, value.element)
+                at_hand[value.root][: len(data)] = data

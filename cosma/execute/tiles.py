@@ -1,0 +1,363 @@
+"""Tiles computed: the nodes of an operator on regions of their operands, with the kernels of the whole operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.access.boxes import Box, box_shape, element_count, moved, slices, through_reshape, whole
+from cosma.access.operator import NodeRegion, OperatorAccess, operator_access
+from cosma.access.table import access_of
+from cosma.errors import InputError, PlanInvalidError
+from cosma.execute.elements import numpy_dtype, size_bytes, to_array
+from cosma.execute.kernels import KernelError, describe
+from cosma.execute.memory import POISON
+from cosma.execute.model import parts_of
+from cosma.execute.plain import Operands
+from cosma.execute.rows import table_of_rows
+from cosma.frontend.nodes import Node
+from cosma.frontend.parameters import type_only_positions
+from cosma.frontend.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cosma.access.site import TileNode
+    from cosma.execute.constants import Constants
+    from cosma.execute.kernels import Kernels, TakenOver
+    from cosma.execute.memory import Bytes
+    from cosma.execute.model import Model
+    from cosma.execute.parts import Cuts
+    from cosma.frontend.records import Step
+    from cosma.graph import Operator
+    from cosma.plan import Plan
+
+    Array = NDArray[Any]
+    #: Region of a tensor, and its content.
+    Held = tuple[Box, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """A node as it computes regions of one shape, its name in the model, and the results it then has."""
+
+    name: str
+    node: Node
+    results: tuple[Value, ...]
+
+
+class Tiles:
+    """Computes tiles of a plan's operators.
+
+    Tiles that differ in place alone share a kernel. What no kernel computes from slices is computed by the whole node,
+    on operands that are poison wherever the tile does not read them.
+
+    Parameters
+    ----------
+    plan
+        Whose tiles.
+    constants
+        Content of constants.
+    cuts
+        The tensors that were cut.
+    make_kernels
+        Makes the kernels for the variants of nodes.
+    """
+
+    def __init__(
+        self, plan: Plan, constants: Constants, cuts: Cuts, make_kernels: Callable[[Model], Kernels]
+    ) -> None:
+        model = constants.model
+        self._constants, self._cuts = constants, cuts
+        self._step_of = {step.node.first_output: step for step in model.steps}
+        self._name_of = {id(node): name for name, node in model.loaded.sites.items()}
+        self._operators = _untiled(plan)
+        self._access: dict[str, OperatorAccess] = {}
+        self._variants: dict[tuple[object, ...], _Variant] = {}
+        # Operands of variants have names of their own, and results whatever shape the kernel gives them.
+        self._own_values: dict[str, Value] = {}
+        self.kernels = make_kernels(replace(model, values=self._own_values, is_bounded=True, actual={}))
+
+    @property
+    def taken_over(self) -> tuple[TakenOver, ...]:
+        """Nodes that other kernels than the preferred ones have run for tiles, by their names in the model."""
+        name_of = {variant.node.first_output: variant.name for variant in self._variants.values()}
+        return tuple(replace(one, node=name_of[one.node]) for one in self.kernels.taken_over)
+
+    def compute(
+        self,
+        operator: Operator,
+        steps: Sequence[Step],
+        held: Mapping[str, Bytes],
+        indices: Callable[[Value], Array],
+    ) -> dict[str, Array] | None:
+        """Region of each result that a tile computes; None for a tile of an operator that no rule covers.
+
+        Parameters
+        ----------
+        operator
+            The tile.
+        steps
+            Nodes that it covers.
+        held
+            Bytes of its operands.
+        indices
+            Yields indices of rows.
+        """
+        assert operator.tile is not None
+        access = self._access_of(operator.tile.root)
+        box: Box = tuple(zip(operator.tile.start, operator.tile.stop, strict=True))
+        shape = access.shapes.get(access.result)
+        if not access.chain:
+            return None
+        if shape is None or not operator.tile.is_within(shape):
+            raise PlanInvalidError(f"tile {operator.name!r} does not lie within the result of {access.operator.name!r}")
+        model = self._constants.model
+        if any(value.name in model.actual for step in steps for value in (*step.reads, *step.results)):
+            raise InputError(
+                f"tile {operator.name!r}: a tensor is smaller with these inputs than planned; tiles are regions of the "
+                "planned size"
+            )
+        run = _TileRun(self, access, held, indices)
+        for part in access.walk(box):
+            run.node(part)
+        return {name: run.region(name, box) for name in access.operator.outputs}
+
+    def _access_of(self, root: str) -> OperatorAccess:
+        if root not in self._access:
+            loaded = self._constants.model.loaded
+            self._access[root] = operator_access(loaded.finest_graph, loaded.sites, self._operators[root])
+        return self._access[root]
+
+    def step_of(self, part: NodeRegion) -> Step:
+        """The node of the model."""
+        return self._step_of[self._name_of[id(part.node)]]
+
+    def evaluate(
+        self, step: Step, how: TileNode | None, arrays: Sequence[Array | None], fixed: Sequence[bool]
+    ) -> list[Array | None]:
+        """Run a node on slices; its results by position.
+
+        Parameters
+        ----------
+        step
+            The node.
+        how
+            What is different for the region; None to run it as it is.
+        arrays
+            Operands by position.
+        fixed
+            Which of them are parameters.
+        """
+        variant = self._variant(step, how, arrays, fixed)
+        names = variant.node.inputs
+        feeds = {name: array for name, array in zip(names, arrays, strict=True) if name and array is not None}
+        try:
+            found = self.kernels.evaluate(variant.node, variant.results, feeds)
+        except KernelError as error:
+            raise PlanInvalidError(f"{step.node} fails on the region of a tile: {error.reason}") from error
+        return [found.get(name) if name else None for name in variant.node.outputs]
+
+    def _variant(
+        self, step: Step, how: TileNode | None, arrays: Sequence[Array | None], fixed: Sequence[bool]
+    ) -> _Variant:
+        """The node with the attributes of a region; one for all regions that need the same of it."""
+        from onnx import helper
+
+        attributes = dict(how.attributes) if how is not None else {}
+        shapes = tuple(
+            None if a is None else (a.dtype.str, a.shape, a.tobytes() if parameter else b"")
+            for a, parameter in zip(arrays, fixed, strict=True)
+        )
+        key = (step.node.first_output, tuple(sorted(attributes.items())), shapes)
+        if key not in self._variants:
+            node, number = step.node, len(self._variants)
+            inputs = tuple("" if a is None else f"{number}\x01{i}" for i, a in enumerate(arrays))
+            outputs = tuple(f"{number}\x02{i}" if name else "" for i, name in enumerate(node.outputs))
+            stated = {name: value for name, value in node.attributes.items() if name not in attributes}
+            stated |= {
+                name: helper.make_attribute(name, value) for name, value in attributes.items() if value is not None
+            }
+            made = replace(node, inputs=inputs, outputs=outputs, attributes=stated)
+            for name, parameter, array in zip(inputs, fixed, arrays, strict=True):
+                if parameter and array is not None:
+                    element = helper.np_dtype_to_tensor_dtype(array.dtype)
+                    self._own_values[name] = Value(name, element, array.shape, name, constant=True)
+            held = {value.name: value for value in parts_of(step.results)} | {v.root: v for v in parts_of(step.results)}
+            results = tuple(
+                replace(held[old], name=new, root=new)
+                for old, new in zip(node.outputs, outputs, strict=True) if old in held
+            )  # fmt: skip
+            self._variants[key] = _Variant(node.first_output, made, results)
+        return self._variants[key]
+
+    def stored(self, name: str, box: Box, held: Mapping[str, Bytes]) -> Array:
+        """A region of a tensor from the bytes at hand, poison where nothing is."""
+        if self._cuts.is_root(name):
+            return self._cuts.join_region(name, box, held)
+        if name not in held:
+            raise PlanInvalidError(f"tensor {name!r} is read, which the operator does not list as an operand")
+        value = self._constants.model.values[name]
+        return to_array(held[name], value.element, value.shape, name)[slices(box)]
+
+    def is_parameter(self, value: Value) -> bool:
+        """Whether a value is part of its operator, not a weight."""
+        return self._constants.model.is_parameter(value)
+
+    def constant(
+        self, step: Step, value: Value, held: Mapping[str, Bytes], indices: Callable[[Value], Array]
+    ) -> Array:
+        """All of a constant that is computed from stored ones, looked up by rows, or a parameter."""
+        names = {*held, *self._cuts.roots(held)}
+        at_hand = {
+            name: self._cuts.join(name, held) if self._cuts.is_root(name) else held[name]
+            for name in {value.root, *value.stored} if name in names
+        }  # fmt: skip
+        for rows in (rows for table in step.tables for rows in table.rows):
+            if rows.table.root == value.root:
+                at_hand[value.root] = table_of_rows(rows, held[rows.name], indices)
+        return Operands(self._constants, at_hand).array(value, step)
+
+
+class _TileRun:
+    """One tile: regions of the values within its operator."""
+
+    def __init__(
+        self,
+        tiles: Tiles,
+        access: OperatorAccess,
+        held: Mapping[str, Bytes],
+        indices: Callable[[Value], Array],
+    ) -> None:
+        self._tiles, self._access, self._held, self._indices = tiles, access, held, indices
+        self._made: dict[str, Held] = {}
+        self._shapes = {
+            name: shape
+            for node in access.chain
+            for name, shape in zip(node.results, node.site.results, strict=False) if name and shape is not None
+        }  # fmt: skip
+
+    def region(self, name: str, box: Box) -> Array:
+        """A region of a result."""
+        start, array = self._made[name]
+        return array[slices(moved(box, [a for a, _ in start]))]
+
+    def node(self, part: NodeRegion) -> None:
+        """Compute a node's region."""
+        step = self._tiles.step_of(part)
+        how = access_of(part.node.site).tile(part.node.site, part.region)
+        contents = how.contents if how is not None else {}
+        arrays: list[Array | None] = []
+        fixed: list[bool] = []
+        joins = step.node.type == "Concat"
+        for i in range(max(len(step.node.inputs), *(i + 1 for i in contents), 0)):
+            array, parameter = self._operand(part, step, i, how)
+            if array is None and joins:
+                continue  # Concat of those operands that the region lies in
+            arrays.append(array)
+            fixed.append(parameter)
+        found = self._tiles.evaluate(step, how, arrays, fixed)
+        for name, array, shape in zip(part.node.results, found, part.node.site.results, strict=False):
+            if name and array is not None and shape is not None:
+                region = part.region if shape == part.node.site.result else whole(shape)
+                self._made[name] = region, _cropped(step, array, region, shape, how)
+
+    def _operand(
+        self, part: NodeRegion, step: Step, position: int, how: TileNode | None
+    ) -> tuple[Array | None, bool]:
+        """Operand of a node by position, and whether it is a parameter."""
+        value = step.operands[position] if position < len(step.operands) else None
+        if how is not None and position in how.contents:
+            return _parameter(step, position, how.contents[position]), True
+        if value is None:
+            return None, False
+        argument = part.node.operands[position]
+        read = part.reads[position] if position < len(part.reads) else None
+        if argument is None:
+            raise PlanInvalidError(f"{step.node} reads a sequence, which no tile does")
+        if how is not None and read is None:
+            return None, False
+        asked = read if how is not None and read is not None else whole(argument.shape)
+        if position in type_only_positions(step.node):
+            return np.zeros(box_shape(asked), numpy_dtype(value.element, value.name)), False
+        looked_up = any(table.operand.root == value.root for table in step.tables)
+        plain = argument.stored == (argument.value,) and argument.value in self._access.shapes and not looked_up
+        if argument.constant and not plain:
+            array = self._tiles.constant(step, value, self._held, self._indices)
+            return np.ascontiguousarray(array.reshape(argument.shape)[slices(asked)]), self._tiles.is_parameter(value)
+        return self._viewed(argument.value, argument.shape, value, asked), False
+
+    def _viewed(self, name: str, shape: tuple[int, ...], value: Value, box: Box) -> Array:
+        """Region of a value in the shape that a node sees it in."""
+        own = self._shapes.get(name) if name in self._made else self._access.shapes.get(name)
+        if own is None:
+            raise PlanInvalidError(f"{name!r} is read, which the operator does not list as an operand")
+        inner = through_reshape(box, shape, own)
+        if element_count(inner) == element_count(box):
+            # Elements of a box in both shapes stand in the same order.
+            return np.ascontiguousarray(self._read(name, own, inner, value)).reshape(box_shape(box))
+        return np.ascontiguousarray(self._read(name, own, whole(own), value).reshape(shape)[slices(box)])
+
+    def _read(self, name: str, shape: tuple[int, ...], box: Box, value: Value) -> Array:
+        if name not in self._made:
+            return self._tiles.stored(name, box, self._held)
+        region, array = self._made[name]
+        if all(a <= start and stop <= b for (a, b), (start, stop) in zip(region, box, strict=True)):
+            return array[slices(moved(box, [a for a, _ in region]))]
+        data = np.full(size_bytes(value.element, shape), POISON, np.uint8)
+        full = to_array(data, value.element, shape, name)
+        full[slices(region)] = array
+        return full[slices(box)]
+
+
+def _cropped(step: Step, array: Array, region: Box, shape: tuple[int, ...], how: TileNode | None) -> Array:
+    """The region itself, of what a kernel yields."""
+    wanted = box_shape(region)
+    if how is None:
+        if array.shape == shape:
+            return array[slices(region)]
+    elif how.crop:
+        inside = tuple(slice(start, start + size) for start, size in zip(how.crop, wanted, strict=True))
+        if array[inside].shape == wanted:
+            return array[inside]
+    elif array.shape == wanted:
+        return array
+    raise PlanInvalidError(f"{step.node} yields {describe(array)} for a region of {list(wanted)}")
+
+
+def _parameter(step: Step, position: int, content: Sequence[float]) -> Array:
+    """Content of a parameter, of the type that it or those before it have."""
+    known = [step.operands[i] for i in range(min(position, len(step.operands) - 1), 0, -1)]
+    value = next((one for one in known if one is not None and one.constant), None)
+    dtype = np.dtype(np.int64) if value is None else numpy_dtype(value.element, value.name)
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        content = [min(max(int(c), limits.min), limits.max) for c in content]
+    return np.array(content, dtype)
+
+
+def _untiled(plan: Plan) -> dict[str, Operator]:
+    """Operators that tiles are of, over whole tensors."""
+    root_of = {t.name: t.region.root for t in plan.graph.tensors.values() if t.region is not None}
+    found: dict[str, Operator] = {}
+
+    def merged(*names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(root_of.get(name, name) for row in names for name in row))
+
+    for one in plan.graph.operators:
+        if one.tile is None:
+            continue
+        first = found.get(one.tile.root, one)
+        found[one.tile.root] = replace(
+            first,
+            name=one.tile.root,
+            tile=None,
+            inputs=merged(first.inputs, one.inputs),
+            outputs=merged(first.outputs, one.outputs),
+            weights=merged(first.weights, one.weights),
+        )
+    return found

@@ -1,0 +1,57 @@
+"""Tiles executed: the numbers of the operators uncut, and the bits of the same tiles without a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cosma
+from cosma.access.operator import operator_access
+from cosma.execute import run_plan
+from cosma.frontend import LoadedModel
+from cosma.graph import Graph
+from cosma.plan import Plan
+from cosma.rewrite.fuse import fuse
+from cosma.rewrite.tiling import Tiling
+from tests.execute.networks import FAMILIES
+
+pytest.importorskip("onnxruntime")
+
+
+def random_tiling(loaded: LoadedModel, graph: Graph, rng: np.random.Generator) -> Tiling:
+    """Cuts at random places along axes that can be cut, few enough to be quick."""
+    cuts = {}
+    for operator in graph.operators:
+        access = operator_access(graph, loaded.sites, operator)
+        shape = access.shapes[access.result]
+        axes = []
+        for size, allowed in zip(shape, access.cuts(), strict=True):
+            some = allowed and size > 1 and rng.random() < 0.45
+            axes.append(tuple(sorted({int(p) for p in rng.integers(1, size, int(rng.integers(1, 3)))})) if some else ())
+        cuts[operator.name] = tuple(axes)
+    return Tiling(cuts)
+
+
+def tiled_plan(model: Path, seed: int, fused: bool) -> Plan:
+    loaded = cosma.load_onnx(model)
+    graph = fuse(loaded.graph).graph if fused else loaded.graph
+    tiling = random_tiling(loaded, graph, np.random.default_rng(seed))
+    accelerator = cosma.Accelerator(scratchpad="96KiB", weights="scratchpad", fusion="epilogue" if fused else "none")
+    return cosma.compile(loaded, accelerator, strategy="e2", tiling=tiling)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("seed", "fused"), [(0, False), (1, True), (2, True)])
+def test_tiles_give_the_numbers_of_the_operators(family: str, seed: int, fused: bool, tmp_path: Path) -> None:
+    model = FAMILIES[family](tmp_path / "net.onnx")
+    plan = tiled_plan(model, seed, fused)
+    assert sum(operator.tile is not None for operator in plan.graph.operators) > 10
+    report = run_plan(plan, model, seed=seed)
+    assert report.equal, report.difference
+    assert report.passed, (report.untiled, report.whole)
+    assert report.whole.verdict == "equal"
+    assert not report.taken_over
+    if family == "quantised":
+        assert all(output.largest == 0 for output in report.untiled)
