@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -201,3 +202,43 @@ def test_cuts_are_even_or_by_step() -> None:
     assert even_cuts(5, 1) == ()
     assert step_cuts(10, 4) == (4, 8)
     assert step_cuts(8, 8) == ()
+
+
+def test_operators_may_list_what_dequantises_after_its_reader(tmp_path: Path) -> None:
+    """A fused operator covers its first node first; what it reads is found in the order that nodes compute."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="d"),
+        helper.make_node("Conv", ["d", "w1"], ["c"], name="c", pads=[1, 1, 1, 1]),
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["y"], name="y"),
+    ]
+    scale = onnx.numpy_helper.from_array(np.float32(0.1), "s")
+    zero = onnx.numpy_helper.from_array(np.int8(0), "z")
+    loaded = network(tmp_path, nodes, [scale, zero, weight("w1", 8, 3, 3, 3)], [1, 3, 16, 16])
+    conv = next(o for o in loaded.graph.operators if "Conv" in o.type)
+    for covers in (conv.covers, conv.covers[::-1]):
+        changed = [replace(o, covers=covers) if o is conv else o for o in loaded.graph.operators]
+        graph = cosma.Graph(loaded.graph.tensors.values(), changed)
+        made = tile(graph, loaded.sites, Tiling({conv.name: ((), (), (8,), ())})).graph
+        tiles = [o for o in made.operators if o.tile is not None]
+        assert [o.inputs for o in tiles] == [
+            ("q[:, :, 0:7, :]", "q[:, :, 7:9, :]"), ("q[:, :, 7:9, :]", "q[:, :, 9:16, :]")
+        ]  # fmt: skip
+
+
+def test_what_cannot_be_parts_stays_whole(tmp_path: Path) -> None:
+    """Indices that select rows of a table are one tensor, and so is what is packed."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], name="i", to=TensorProto.INT64),
+        helper.make_node("Gather", ["t", "i"], ["g"], name="g"),
+        helper.make_node("Relu", ["g"], ["y"], name="y"),
+    ]
+    loaded = network(tmp_path, nodes, [weight("t", 5000, 16)], [1, 16])
+    assert any(tensor.rows is not None for tensor in loaded.graph.tensors.values())
+    with pytest.raises(InputError, match="barrier"):
+        tile(loaded.graph, loaded.sites, Tiling({"i": ((), (8,))}))
+    made = tile(loaded.graph, loaded.sites, Tiling({n: ((), (8,), ()) for n in ("g", "y")})).graph
+    assert [o.inputs for o in made.operators if o.name.startswith("g[")] == [("i",)] * 2
+    plan = cosma.compile(loaded, cosma.Accelerator(scratchpad="64KiB"), strategy="e2",
+                         tiling=Tiling({n: ((), (8,), ()) for n in ("g", "y")}))  # fmt: skip
+    assert cosma.replay(plan).valid
