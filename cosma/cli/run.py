@@ -88,7 +88,7 @@ def run(
     if wrong is not None:
         raise PlanInvalidError(
             f"{plan}: executed as planned, but tiles yield another {wrong.name!r} than the operators uncut "
-            f"({_how_far(wrong)}): some tile does not read all that it needs; `cosma check` with the model may say which"
+            f"({_how_far(wrong)}): some tile does not read all that it needs; `cosma check` with the model says which"
         )
     if report.whole.verdict == "different":
         raise PlanInvalidError(f"{plan}: executed as planned, but {_contradiction(report.whole)}")

@@ -237,8 +237,8 @@ def test_what_cannot_be_parts_stays_whole(tmp_path: Path) -> None:
     assert any(tensor.rows is not None for tensor in loaded.graph.tensors.values())
     with pytest.raises(InputError, match="barrier"):
         tile(loaded.graph, loaded.sites, Tiling({"i": ((), (8,))}))
-    made = tile(loaded.graph, loaded.sites, Tiling({n: ((), (8,), ()) for n in ("g", "y")})).graph
+    made = tile(loaded.graph, loaded.sites, Tiling(dict.fromkeys(("g", "y"), ((), (8,), ())))).graph
     assert [o.inputs for o in made.operators if o.name.startswith("g[")] == [("i",)] * 2
     plan = cosma.compile(loaded, cosma.Accelerator(scratchpad="64KiB"), strategy="e2",
-                         tiling=Tiling({n: ((), (8,), ()) for n in ("g", "y")}))  # fmt: skip
+                         tiling=Tiling(dict.fromkeys(("g", "y"), ((), (8,), ()))))  # fmt: skip
     assert cosma.replay(plan).valid
