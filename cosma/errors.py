@@ -86,7 +86,7 @@ class Remedy:
     Attributes
     ----------
     setting, value
-        Field of the accelerator and what to set it to.
+        Field of the accelerator, or ``tiling`` of :func:`cosma.compile`, and what to set it to.
     smallest_scratchpad_bytes
         Smallest scratchpad that works with it.
     enough

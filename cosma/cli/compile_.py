@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +12,7 @@ from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
-    from cosma.compiler import CompileResult, Progress
-    from cosma.plan import Plan
+    from cosma.compiler import CompileResult
 
 
 #: Endings of files that hold a program for another solver.
@@ -37,13 +35,23 @@ def compile_(
     dim: options.Dim = None,
     bound: options.Bound = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="See `cosma presets`; or ORDER+REPLACEMENT+ADDRESSES.")
+        str, typer.Option(
+            "--strategy",
+            metavar="NAME",
+            help="auto, exact, divide, ilp, existing, e1, e2, e3 (`cosma presets` explains them), or "
+            "ORDER+REPLACEMENT+ADDRESSES.",
+        ),
     ] = "auto",
     effort: Annotated[
-        float, typer.Option("--effort", metavar="S", help="Work to spend, in nominal seconds; repeatable.")
+        float, typer.Option(
+            "--effort", metavar="S", min=0.0,
+            help="Work to spend, about so many seconds; counted in steps, so that the same effort gives the same plan.",
+        ),
     ] = 10.0,
     time_limit: options.TimeLimit = None,
-    gap: Annotated[float, typer.Option("--gap", help="Stop at this proven gap; 0.01 is one per cent.")] = 0.0,
+    gap: Annotated[
+        float, typer.Option("--gap", metavar="SHARE", help="Stop at this proven gap; 0.01 is one per cent.")
+    ] = 0.0,
     seed: options.Seed = 0,
     solver: Annotated[
         str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")
@@ -62,7 +70,9 @@ def compile_(
     tiling: Annotated[
         str,
         typer.Option(
-            "--tiling", metavar="none|auto|RULE|FILE.toml", help="Cut operators into tiles; RULE: rows=8, stripes=4."
+            "--tiling",
+            metavar="none|auto|RULE|FILE.toml",
+            help="Cut operators into tiles by a rule (rows=8, stripes=4), by a file, or as suits the capacity (auto).",
         ),
     ] = "none",
     export_model: Annotated[
@@ -71,6 +81,9 @@ def compile_(
     ] = None,
     output: options.Output = None,
     json: options.Json = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also say which method found the plan and which the bound.")
+    ] = False,
 ) -> None:
     """Plan a model onto an accelerator and say what it costs.
 
@@ -78,8 +91,10 @@ def compile_(
     best plan found so far.
     """
     from cosma.cli.interrupts import Interruption
-    from cosma.cli.output import PLAN, claim_outputs, deliver
+    from cosma.cli.output import PLAN, claim_outputs, deliver, note
+    from cosma.cli.progress import ProgressLine
     from cosma.compiler import Limits, run_compile
+    from cosma.files import is_standard_output
 
     claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
     chosen = options.make_accelerator(
@@ -98,7 +113,7 @@ def compile_(
         _export(model, chosen, export_model, dtype=dtype, dims=options.parse_sizes(dim, bound))
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
-    with Interruption() as interruption, _ProgressLine(quiet=json) as line:
+    with Interruption() as interruption, ProgressLine(quiet=json) as line:
         result = run_compile(
             model,
             chosen,
@@ -119,7 +134,12 @@ def compile_(
         from cosma.plan.file import plan_to_json
 
         deliver(output, plan_to_json(result.plan), "the plan", announce=False)
-    _print_result(result, json=json)
+    _print_result(result, json=json, verbose=verbose)
+    if output is not None and not json and not is_standard_output(output):
+        note(f"wrote {output}")
+    if not json:
+        for line_ in _what_next(result, output=output, tiling=tiling, cuttable=model.suffix != ".json"):
+            note(line_)
 
 
 def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | None, dims: dict[str, int]) -> None:
@@ -144,37 +164,7 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
     )
 
 
-class _ProgressLine:
-    """One line on a terminal's stderr that is overwritten as the compile goes on; nothing elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-        self._width = 0
-
-    def __enter__(self) -> _ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-
-    def __call__(self, progress: Progress) -> None:
-        if not self._shown:
-            return
-        from cosma.cli.output import share
-        from cosma.units import format_size
-
-        achieved, bound = progress.noncompulsory_bytes, progress.bound_bytes
-        text = (
-            f"{progress.seconds:6.1f} s  {progress.phase}: non-compulsory {format_size(achieved)}, "
-            f"bound {format_size(bound)}, gap {share(achieved - bound, achieved) if achieved else '0.0 %'}"
-        )
-        sys.stderr.write("\r" + text.ljust(self._width))
-        sys.stderr.flush()
-        self._width = len(text)
-
-
-def _print_result(result: CompileResult, *, json: bool) -> None:
+def _print_result(result: CompileResult, *, json: bool, verbose: bool) -> None:
     from cosma.cli.output import note, print_json, print_table
     from cosma.cli.tables import plan_summary, plan_tables
 
@@ -184,6 +174,10 @@ def _print_result(result: CompileResult, *, json: bool) -> None:
         "stopped_by": result.stopped_by,
         "reproducible": result.reproducible,
         "seconds": round(result.seconds, 3),
+        "existing": {
+            name: {"total": traffic.total, "noncompulsory": traffic.noncompulsory}
+            for name, traffic in result.existing.items()
+        },
     }
     if result.starts:
         summary["starts"] = [
@@ -202,17 +196,74 @@ def _print_result(result: CompileResult, *, json: bool) -> None:
         note(assumption)
     if len(result.assumptions) > MOST_NOTES:
         note(f"{len(result.assumptions) - MOST_NOTES} more assumptions about sizes: `cosma inspect` lists them")
-    for table in plan_tables(result.plan):
+    for table in plan_tables(result.plan, existing=existing_rows(result), verbose=verbose):
         print_table(table)
-    note(_closing_line(result, result.plan))
+    note(closing_line(result, verbose=verbose))
 
 
-def _closing_line(result: CompileResult, plan: Plan) -> str:
+def existing_rows(result: CompileResult) -> list[tuple[str, str, str]]:
+    """How much the plan moves beside existing methods, for the table of a plan; empty where nothing was compared."""
+    from cosma.heuristics import EXISTING
+
+    plan = result.plan
+    if plan.solver.get("strategy") in EXISTING:
+        return []
+    if not result.existing:
+        if any(operator.tile is not None for operator in plan.graph.operators):
+            return [("existing methods", "no plan", "uncut, the network does not fit")]
+        return []
+    best = min(result.existing, key=lambda name: result.existing[name].total)
+    labels = {"  order as given, LRU": "e1"} | ({} if best == "e1" else {"  best existing method": best})
+    return [
+        _existing_row(label, name, result.existing[name].total, plan.traffic.total, best=name == best)
+        for label, name in labels.items()
+        if name in result.existing
+    ]
+
+
+def _existing_row(label: str, name: str, total: int, mine: int, *, best: bool) -> tuple[str, str, str]:
+    from cosma.compiler.strategies import STRATEGIES
+    from cosma.units import format_size
+
+    if mine < total:
+        gain = f"this plan moves {100 * (1 - mine / total):.1f} % less"
+    else:
+        gain = "as much as this plan" if mine == total else "less than this plan"
+    which = "" if not best else "; no existing method moves less" if name == "e1" else f" ({STRATEGIES[name].summary})"
+    return (label, format_size(total), gain + which)
+
+
+def closing_line(result: CompileResult, *, verbose: bool = False) -> str:
+    """Say why a compile stopped."""
     how = {
-        "proof": "proven optimal",
-        "gap": "the gap asked for is reached",
-        "work": "the effort is spent; more may help: --effort",
-        "time": "the time limit is reached; this plan is not reproducible",
+        "proof": "proven optimal: no valid plan of these operators moves less",
+        "gap": "stopped at the gap asked for",
+        "work": "stopped because the effort is spent",
+        "time": "stopped at the time limit; this plan is not reproducible",
         "interrupt": "interrupted; this is the best plan so far, and not reproducible",
     }[result.stopped_by]
-    return f"{how} ({result.seconds:.1f} s, found by {result.found_by})"
+    found = f", found by {result.found_by}" if verbose else ""
+    return f"{how} ({result.seconds:.1f} s{found})"
+
+
+def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cuttable: bool) -> list[str]:
+    """What would help, and what to look at; only advice that applies."""
+    from cosma.files import is_standard_output
+
+    plan = result.plan
+    lines: list[str] = []
+    helps: list[str] = []
+    if plan.traffic.noncompulsory:
+        if plan.certificate.status != "optimal":
+            helps.append(f"--effort {max(1.0, 4 * float(plan.solver.get('effort', 2.5))):g}")
+        if tiling == "none" and cuttable:
+            helps.append("--tiling auto, which cuts operators into tiles")
+        helps.append("a larger --scratchpad: `cosma curve` shows what each size saves")
+        lines.append(f"may move less: {'; '.join(helps)}")
+    if output is not None and not is_standard_output(output):
+        import shlex
+
+        name = shlex.quote(str(output))
+        why = f"; `cosma explain {name}` says why tensors left" if plan.traffic.noncompulsory else ""
+        lines.append(f"look at it: cosma report {name} -o report.html{why}")
+    return lines

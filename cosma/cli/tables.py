@@ -9,9 +9,11 @@ from cosma.plan.instructions import Execute, Load, Store
 from cosma.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
-    from cosma.plan import Plan
+    from cosma.plan import Certificate, Plan
 
 #: Rows of the table of costly tensors.
 COSTLIEST = 5
@@ -57,8 +59,20 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_tables(plan: Plan) -> list[Table]:
-    """A plan as tables that are read at a glance."""
+def plan_tables(
+    plan: Plan, *, existing: Sequence[tuple[str, str, str]] = (), verbose: bool = True
+) -> list[Table]:
+    """A plan as tables that are read at a glance.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    existing
+        Rows on other methods, shown below the traffic.
+    verbose
+        Whether to name the method of the bound, not only what it assumes.
+    """
     from cosma.report.facts import CUT_SHORT
 
     traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
@@ -82,7 +96,8 @@ def plan_tables(plan: Plan) -> list[Table]:
             "",
             " / ".join(format_size(x) for x in (traffic.loaded, traffic.stored, traffic.streamed)),
         ),
-        ("lower bound", format_size(certificate.lower_bound), certificate.method),
+        *existing,
+        ("lower bound", format_size(certificate.lower_bound), certificate.method if verbose else _scope(certificate)),
         ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %"),
     ]
     if plan.stopped_by is not None:
@@ -101,6 +116,12 @@ def plan_tables(plan: Plan) -> list[Table]:
             worst.add_row(name, format_size(size), format_size(cost), share(cost, traffic.noncompulsory))
         tables.append(worst)
     return tables
+
+
+def _scope(certificate: Certificate) -> str:
+    """What a bound holds for, without the method that found it."""
+    assumed = certificate.method.partition("; assumes ")[2]
+    return f"for plans with {assumed}" if assumed else ""
 
 
 def tensor_traffic(plan: Plan) -> dict[str, int]:

@@ -33,7 +33,6 @@ class _Auto:
 
     state: CompileRun
     bounds: BoundEngine
-    spent: float = 0.0
     #: Solver limit granted to the replacement of each order; infinite once it is proven.
     refined: dict[tuple[int, ...], float] = field(default_factory=dict)
     #: True once a replacement solve hit its limit; search then uses the greedy rule only.
@@ -51,6 +50,15 @@ class _Auto:
     def parameters(self) -> AutoParameters:
         """How the effort is shared out."""
         return self.state.parameters.auto
+
+    @property
+    def spent(self) -> float:
+        """Effort spent so far."""
+        return self.state.spent
+
+    @spent.setter
+    def spent(self, work: float) -> None:
+        self.state.spent = work
 
     @property
     def left(self) -> float:
@@ -325,7 +333,7 @@ def run_auto(state: CompileRun) -> None:
     for name, method in EXISTING.items():
         orders[method.order] = order = ORDERS[method.order](problem)
         realised = run_method(problem, method, order)
-        state.offer(realised, name)
+        state.offer_existing(realised, name)
         starts.append(realised.decisions)
         if state.done():
             return

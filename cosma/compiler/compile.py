@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import cosma.door as door
 from cosma.accelerator.files import as_accelerator
 from cosma.clock import Clock
+from cosma.compiler.existing import existing_traffic
 from cosma.compiler.fusion import run_choices
-from cosma.compiler.run import CompileRun, Limits, ProgressSink
+from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
 from cosma.compiler.tilings import tiling_choices
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.parameters.compiler import CompileParameters
-from cosma.plan import Plan
+from cosma.plan import Plan, Traffic
 from cosma.problem import build_problem
 from cosma.rewrite import count_as
 from cosma.rewrite.tiling import Tiling
@@ -60,6 +61,9 @@ class CompileResult:
         such a plan was used.
     assumptions
         What the sizes of the model's tensors rest on that the model does not say, one sentence each.
+    existing
+        Traffic of the existing methods on the network with whole operators and tensors, by name: those that were
+        tried, or none where the network does not fit so.
     """
 
     plan: Plan
@@ -69,6 +73,7 @@ class CompileResult:
     seconds: float
     starts: tuple[Start, ...] = ()
     assumptions: tuple[str, ...] = ()
+    existing: Mapping[str, Traffic] = field(default_factory=dict)
 
 
 def compile(
@@ -201,6 +206,7 @@ def run_compile(
     choices = tiling_choices(
         source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort
     )
+    ledger = Ledger(limits.effort)
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
     profile = None if solver is None else _read_profile(solver, strategy)
@@ -214,6 +220,7 @@ def run_compile(
             profile=profile,
             starts=tuple(start for k, start in given if k == i),
             parameters=parameters,
+            ledger=ledger,
         )
         for i, problem in enumerate(problems)
     ]
@@ -237,6 +244,7 @@ def run_compile(
         seconds=time.monotonic() - began_s,
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
+        existing=existing_traffic(states, graph, accelerator) if counts_effort or strategy == "existing" else {},
     )
 
 

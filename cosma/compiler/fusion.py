@@ -147,9 +147,13 @@ def run_choices(
 
 def _run(state: CompileRun, run: Callable[[CompileRun], None], limits: Limits) -> None:
     state.grant(limits)
+    state.spent = 0.0
     state.offer_starts()
     if not state.proven():
         run(state)
+    if state.ledger is not None:
+        state.ledger.closed += state.spent
+        state.spent = 0.0
 
 
 def _share(limits: Limits, share: float, spent_s: float) -> Limits:

@@ -15,7 +15,7 @@ from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
 from cosma.lowering import realise, try_realise
 from cosma.parameters.compiler import CompileParameters
-from cosma.plan import Certificate
+from cosma.plan import Certificate, Traffic
 from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
 
@@ -48,12 +48,16 @@ class Progress:
         Best plan and best bound so far.
     seconds
         Since the compile began.
+    spent, effort
+        Work spent by the methods that have reported, and what may be spent in all, both in nominal seconds.
     """
 
     phase: str
     noncompulsory_bytes: int
     bound_bytes: int
     seconds: float
+    spent: float = 0.0
+    effort: float = 0.0
 
 
 class ProgressSink(Protocol):
@@ -95,6 +99,22 @@ class Limits:
 
 
 @dataclass(slots=True)
+class Ledger:
+    """The work of a compile that plans several graphs in turn.
+
+    Attributes
+    ----------
+    effort
+        What may be spent in all, in nominal seconds.
+    closed
+        What runs that ended have spent.
+    """
+
+    effort: float
+    closed: float = 0.0
+
+
+@dataclass(slots=True)
 class CompileRun:
     """State shared by the strategies of one compile."""
 
@@ -115,6 +135,12 @@ class CompileRun:
     best_by: str = ""
     #: Units of work that packing has taken so far; see :func:`cosma.packing.pack`.
     packing_units: int = 0
+    #: Work spent since the limits were granted, in nominal seconds.
+    spent: float = 0.0
+    #: What all runs of the compile have spent; None for a run of its own.
+    ledger: Ledger | None = None
+    #: Traffic of the existing methods that were tried, by name.
+    existing: dict[str, Traffic] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.grant(self.limits)
@@ -159,6 +185,15 @@ class CompileRun:
         realised = try_realise(self.problem, decisions, work_limit=work_limit)
         self.packing_units += work_limit if realised is None else realised.work_units
         return realised is not None and self._keep(realised, by)
+
+    def offer_existing(self, realised: Realised, name: str) -> bool:
+        """Offer the plan of an existing method, and keep its traffic for the comparison."""
+        better = self._keep(realised, name)
+        report = self.best_report
+        if not better or report is None:
+            report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
+        self.existing[name] = report.traffic
+        return better
 
     def offer_starts(self) -> None:
         """Offer the plans given to start from; one that is not valid here is planned anew along its order."""
@@ -247,7 +282,10 @@ class CompileRun:
     def report(self) -> None:
         """Tell the sink where this compile stands, once there is a plan."""
         if self.sink is not None and self.best_report is not None:
-            self.sink(Progress(self.phase, self.noncompulsory_bytes, self.bound_bytes, self.clock.elapsed_s()))
+            ledger = Ledger(self.limits.effort) if self.ledger is None else self.ledger
+            spent = min(ledger.effort, ledger.closed + self.spent)
+            bytes_ = self.noncompulsory_bytes, self.bound_bytes
+            self.sink(Progress(self.phase, *bytes_, self.clock.elapsed_s(), spent, ledger.effort))
 
 
 def _rank(report: ReplayReport) -> tuple[int, int, int]:

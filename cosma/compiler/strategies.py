@@ -40,7 +40,7 @@ def _existing(name: str) -> Run:
     def run(state: CompileRun) -> None:
         from cosma.heuristics import EXISTING, run_method
 
-        state.offer(run_method(state.problem, EXISTING[name]), name)
+        state.offer_existing(run_method(state.problem, EXISTING[name]), name)
 
     return run
 
@@ -51,7 +51,7 @@ def run_existing(state: CompileRun) -> None:
 
     state.enter("existing methods")
     for name, method in EXISTING.items():
-        state.offer(run_method(state.problem, method, ORDERS[method.order](state.problem)), name)
+        state.offer_existing(run_method(state.problem, method, ORDERS[method.order](state.problem)), name)
         if state.done():
             return
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import cosma.door as door
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.parts import plan_choices
-from cosma.errors import InfeasibleError, InputError
-from cosma.problem import build_problem
+from cosma.errors import InfeasibleError, InputError, Remedy
+from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
@@ -64,7 +64,11 @@ def tiling_choices(
         If no choice fits.
     """
     if tiling is None or tiling == "none":
-        return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
+        try:
+            return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
+        except InfeasibleError as error:
+            error.remedies += _tiling_remedies(source, graph, accelerator)
+            raise
     if not source.sites:
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES), starts)
@@ -72,6 +76,23 @@ def tiling_choices(
         return _chosen(source, untiled, graph, accelerator, starts)
     made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
     return _fitting(made, graph, accelerator)
+
+
+def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Remedy, ...]:
+    """Say whether tiles let a network fit which does not: the boldest tiling that does, if any."""
+    from cosma.tiling import choose_tilings
+
+    if not source.sites:
+        return ()
+    untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES))[0]
+    for tiling in choose_tilings(untiled.graph, source.sites, accelerator.capacity_bytes):
+        if not any(any(axes) for axes in tiling.cuts.values()):
+            continue
+        problem = build_problem(_tiled(source, untiled, tiling).graph, accelerator)
+        least = smallest_feasible_capacity(problem)
+        if problem.operator_count <= MOST_TILES and least <= problem.capacity_bytes:
+            return (Remedy("tiling", "auto", least + accelerator.reserved, enough=True),)
+    return ()
 
 
 def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str) -> Tiling:

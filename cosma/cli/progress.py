@@ -1,0 +1,143 @@
+"""What a terminal shows while a command works: one line that is overwritten, and a note on kernels."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cosma.compiler import Progress
+
+#: Seconds between two ticks of the line.
+TICK_S = 0.5
+#: What is said once when the first kernel is compiled.
+COMPILING = "compiling cosma's kernels for this machine, once; about twenty seconds"
+
+
+class ProgressLine:
+    """One line on a terminal's stderr that is overwritten as a compile goes on; nothing elsewhere.
+
+    Parameters
+    ----------
+    quiet
+        Whether to show nothing at all, not even the note on kernels.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._shown = not quiet and sys.stderr.isatty()
+        self._width = 0
+        self._last: tuple[Progress, float] | None = None
+        self._compiling = self._told = False
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._ticker: threading.Thread | None = None
+        self._listener: Any = None
+
+    def __enter__(self) -> ProgressLine:
+        if not self._quiet:
+            self._listen()
+        if self._shown:
+            self._ticker = threading.Thread(target=self._tick, daemon=True)
+            self._ticker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._ticker is not None:
+            self._ticker.join()
+        if self._listener is not None:
+            _events().unregister("numba:compile", self._listener)
+        self._clear()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of where the compile stands."""
+        if self._shown:
+            import time
+
+            self._last = progress, time.monotonic()
+            self._draw()
+
+    def _listen(self) -> None:
+        """Hear of kernels that are compiled, not of those read from the cache."""
+        def starts(_: Any, event: Any) -> None:
+            self._compile(True)
+
+        def ends(_: Any, event: Any) -> None:
+            self._compile(False)
+
+        events = _events()
+        self._listener = type("Listener", (events.Listener,), {"on_start": starts, "on_end": ends})()
+        events.register("numba:compile", self._listener)
+
+    def _compile(self, begins: bool) -> None:
+        self._compiling = begins
+        if begins and not self._told:
+            self._told = True
+            if not self._shown:
+                sys.stderr.write(COMPILING + "\n")
+        if self._shown:
+            self._draw()
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_S):
+            self._draw()
+
+    def _draw(self) -> None:
+        import shutil
+        import time
+
+        if self._last is None:
+            text = COMPILING if self._compiling else ""
+        else:
+            progress, since = self._last
+            text = progress_text(progress, progress.seconds + time.monotonic() - since, compiling=self._compiling)
+        # A line that is wrapped cannot be overwritten.
+        text = text[: max(20, shutil.get_terminal_size(fallback=(100, 24)).columns - 1)]
+        with self._lock:
+            if text or self._width:
+                sys.stderr.write("\r" + text.ljust(self._width))
+                sys.stderr.flush()
+                self._width = len(text)
+
+    def _clear(self) -> None:
+        with self._lock:
+            if self._width:
+                sys.stderr.write("\r" + " " * self._width + "\r")
+                sys.stderr.flush()
+                self._width = 0
+
+
+def _events() -> Any:
+    from importlib import import_module
+
+    return import_module("numba.core.event")
+
+
+def progress_text(progress: Progress, seconds: float, *, compiling: bool = False) -> str:
+    """Where a compile stands, in one line.
+
+    Parameters
+    ----------
+    progress
+        What was reported last.
+    seconds
+        Since the compile began.
+    compiling
+        Whether kernels are being compiled just now.
+    """
+    from cosma.cli.output import share
+    from cosma.units import format_size
+
+    achieved, bound = progress.noncompulsory_bytes, progress.bound_bytes
+    doing = f"{progress.phase}, compiling kernels once" if compiling else progress.phase
+    gap = share(achieved - bound, achieved) if achieved else "0.0 %"
+    return (
+        f"{seconds:5.1f} s, effort {progress.spent:.1f} of {progress.effort:g}, {doing}: "
+        f"non-compulsory {format_size(achieved)}, bound {format_size(bound)}, gap {gap}"
+    )

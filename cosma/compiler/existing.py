@@ -1,0 +1,58 @@
+"""What existing methods move on the same network: the yardstick beside every plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.compiler.fusion import fusion_choices
+from cosma.compiler.run import CompileRun, Limits
+from cosma.compiler.strategies import run_existing
+from cosma.errors import InfeasibleError
+from cosma.problem import build_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.accelerator import Accelerator
+    from cosma.graph import Graph
+    from cosma.plan import Traffic
+
+
+def existing_traffic(states: Sequence[CompileRun], graph: Graph, accelerator: Accelerator) -> dict[str, Traffic]:
+    """Traffic of the existing methods by name, with whole operators and whole tensors, in the best fusion tried.
+
+    Parameters
+    ----------
+    states
+        The runs of a compile; what they tried is not run again.
+    graph
+        The network before fusion, element type applied.
+    accelerator
+        What is planned for.
+
+    Returns
+    -------
+    dict
+        Empty where the network does not fit uncut. A method is absent where an earlier one was proven optimal.
+    """
+    found: dict[str, Traffic] = {}
+    whole = [state for state in states if not _is_cut(state.problem.graph)]
+    if not any(state.existing for state in whole):
+        if any(state.clock.ended_early for state in states):
+            return {}
+        try:
+            choices = fusion_choices(graph, accelerator)
+        except InfeasibleError:
+            return {}
+        whole = [CompileRun(problem=build_problem(choice.graph, accelerator), limits=Limits()) for choice in choices]
+        for state in whole:
+            run_existing(state)
+    for state in whole:
+        for name, traffic in state.existing.items():
+            if name not in found or traffic.total < found[name].total:
+                found[name] = traffic
+    return found
+
+
+def _is_cut(graph: Graph) -> bool:
+    return bool(graph.roots) or any(operator.tile is not None for operator in graph.operators)
