@@ -86,6 +86,7 @@ def _diff_placements(before: Path, after: Path, *, json: bool) -> None:
 
 def _print(found: PlanDifference) -> None:
     from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.report.diff import COUNTS
     from cosma.units import format_size
 
     if found.accelerators:
@@ -94,9 +95,8 @@ def _print(found: PlanDifference) -> None:
             table.add_row(*row)
         print_table(table)
     table = make_table("In numbers", ("", "before", "after", "change"), right=(1, 2, 3))
-    counted = ("loads", "stores", "streams", "in-place results", "stays")
     for name, old, new in found.numbers:
-        write = str if name in counted else format_size
+        write = str if name in COUNTS else format_size
         sign = "+" if new > old else "-"
         change = "" if new == old else f"{sign}{write(abs(new - old))} ({share(abs(new - old), old)})"
         table.add_row(name, write(old), write(new), change)

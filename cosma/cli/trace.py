@@ -11,6 +11,8 @@ from cosma.cli import options
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cosma.accelerator import Accelerator
     from cosma.plan import Plan
     from cosma.plan.costs import Estimate
@@ -60,13 +62,22 @@ def trace(
     from cosma.plan.costs import estimate, read_times
     from cosma.report.operators import operators_csv, summary_csv
     from cosma.report.trace import trace_json
+    from cosma.units import parse_size
 
     outputs = {"--output": (output, PLAN), "--operators": (operators, CSV), "--summary": (summary, CSV)}
     claim_outputs(outputs, json=json)
     loaded = load_valid_plan(plan)
-    chosen = _accelerator(loaded, accelerator, bandwidth, latency, clock, macs_per_cycle, overlap)
-    _check_figures(chosen, accelerator, costs is not None)
-    macs = None if model is None else _macs(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
+    given = {
+        "bandwidth_bytes_per_s": None
+        if bandwidth is None
+        else float(parse_size(bandwidth.removesuffix("/s"), "--bandwidth")),
+        "dma_latency_s": latency,
+        "clock_hz": clock,
+        "macs_per_cycle": macs_per_cycle,
+        "overlap": overlap,
+    }
+    chosen = estimated_by(loaded, accelerator, given, timed=costs is not None)
+    macs = None if model is None else macs_of(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
     found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
     if output is not None:
         deliver(output, trace_json(loaded, found), "the trace")
@@ -124,18 +135,16 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.4g} ns"
 
 
-def _accelerator(
-    plan: Plan,
-    name: str | None,
-    bandwidth: str | None,
-    latency: float | None,
-    clock: float | None,
-    macs_per_cycle: float | None,
-    overlap: bool | None,
+def estimated_by(
+    plan: Plan, name: str | None, given: Mapping[str, object] | None = None, *, timed: bool = False
 ) -> Accelerator:
-    """The plan's accelerator with the figures of a preset and of the options."""
-    from cosma.units import parse_size
+    """Take the plan's accelerator with the figures of a preset or file, and of options before them.
 
+    Raises
+    ------
+    InputError
+        If a figure is missing that an estimate needs; ``timed`` is whether operators have times of their own.
+    """
     chosen = plan.accelerator
     if name is not None:
         from cosma.accelerator.files import find_accelerator
@@ -151,16 +160,9 @@ def _accelerator(
             energy_pj_per_byte=figures.energy_pj_per_byte,
             energy_pj_per_mac=figures.energy_pj_per_mac,
         )
-    given = {
-        "bandwidth_bytes_per_s": None
-        if bandwidth is None
-        else float(parse_size(bandwidth.removesuffix("/s"), "--bandwidth")),
-        "dma_latency_s": latency,
-        "clock_hz": clock,
-        "macs_per_cycle": macs_per_cycle,
-        "overlap": overlap,
-    }
-    return chosen.replace(**{key: value for key, value in given.items() if value is not None})
+    chosen = chosen.replace(**{key: value for key, value in (given or {}).items() if value is not None})
+    _check_figures(chosen, name, timed)
+    return chosen
 
 
 #: Options that state what an estimate cannot do without.
@@ -187,7 +189,7 @@ def _check_figures(chosen: Accelerator, name: str | None, timed: bool) -> None:
     raise InputError(f"accelerator {name} states no {' and no '.join(missing)}{said}; give {options_}")
 
 
-def _macs(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
+def macs_of(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
     """Multiply-accumulates of the plan's operators, summed over the nodes each covers."""
     from cosma.compiler.compile import read_model
     from cosma.plan.tiles import tile_shares

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from cosma.plan.timeline import Timeline
 
 
+#: Numbers of a difference that are counts; the others are bytes.
+COUNTS = ("loads", "stores", "streams", "in-place results", "stays")
+
+
 @dataclass(frozen=True, slots=True)
 class TensorChange:
     """One tensor whose traffic differs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosma.units import format_size
@@ -13,6 +14,25 @@ if TYPE_CHECKING:
 
 #: Rows of the table of costly tensors.
 COSTLIEST = 25
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingPlan:
+    """What an existing method makes of a plan's graph.
+
+    Attributes
+    ----------
+    name, summary
+        Which method, and what it does.
+    total_bytes, noncompulsory_bytes, peak_bytes
+        Traffic and peak use of its plan; None where it finds none.
+    """
+
+    name: str
+    summary: str
+    total_bytes: int | None
+    noncompulsory_bytes: int | None
+    peak_bytes: int | None
 
 
 def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:

@@ -33,6 +33,17 @@ LETTER = {Origin.PRODUCED: "#", Origin.TAKEOVER: "=", Origin.LOADED: "+", Origin
 OCCUPANCY, CAPACITY, BOUND = "#0072B2", "#000000", "#009E73"
 
 
+def hues(count: int) -> list[str]:
+    """Colours for operators in the order of a schedule, neighbours far apart: steps of the golden angle."""
+    from colorsys import hls_to_rgb
+
+    found = []
+    for i in range(count):
+        red, green, blue = hls_to_rgb((0.58 + 0.381966 * i) % 1.0, 0.38 + 0.12 * (i % 3 == 1), 0.55)
+        found.append(f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}")
+    return found
+
+
 def is_spilled(stay: Stay) -> bool:
     """Whether a stay ends although the tensor is read again."""
     return stay.ending is Ending.SPILLED

@@ -39,7 +39,9 @@ def browser() -> Any:
 
 @pytest.fixture(scope="module")
 def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from cosma.plan.costs import estimate
     from cosma.report.html import render_html
+    from cosma.studies.existing import existing_plans
 
     size = 8192
     names = ["<i>first</i>", *(f"relu_{i}" for i in range(30))]
@@ -48,19 +50,21 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     operators = [Operator("stem", "Conv", ("x",), (names[0],))]
     operators += [Operator(f"op{i}", "Conv", (a,), (b,)) for i, (a, b) in enumerate(pairwise(names))]
     operators.append(Operator("end", "Add", (names[-1], names[0]), ("y",)))
-    plan = compile(Graph(tensors, operators, "chain"), Accelerator(scratchpad="25KiB"), strategy="e2")
+    plan = compile(Graph(tensors, operators, "chain"), Accelerator(scratchpad="17KiB"), strategy="e2")
     path = tmp_path_factory.mktemp("browser") / "report.html"
-    path.write_text(render_html(plan), encoding="utf-8")
+    figures = plan.accelerator.replace(bandwidth_bytes_per_s=1e9, clock_hz=1e9, macs_per_cycle=64.0)
+    page = render_html(plan, existing=existing_plans(plan), estimate=estimate(plan, figures))
+    path.write_text(page, encoding="utf-8")
     browser.get(path.as_uri())
     _until(browser, "return document.body.dataset.ready === 'yes' && Bokeh.documents[0].is_idle")
     time.sleep(0.5)
     return browser
 
 
-def _until(browser: Any, script: str, seconds: float = 30) -> Any:
+def _until(browser: Any, script: str, *given: str, seconds: float = 30) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = browser.execute_script(script)
+        found = browser.execute_script(script, *given)
         if found:
             return found
         time.sleep(0.1)
@@ -154,3 +158,101 @@ def test_figures_are_drawn(page: Any) -> None:
 def test_page_is_usable_when_printed_to_a_path_with_spaces(page: Any, tmp_path: Path) -> None:
     assert page.title == "chain - cosma"
     assert page.execute_script("return document.querySelectorAll('#schedule tr').length") == 33
+
+
+STORY = "const t = document.getElementById('story').innerText; return t.includes(arguments[0]) ? t : '';"
+
+NAMES = """
+const source = Bokeh.documents[0].get_model_by_name('map').renderers.at(-1).data_source;
+return source.data.text;
+"""
+
+
+def test_names_stand_where_there_is_room(page: Any) -> None:
+    """Zoomed out a step is 30 pixels wide: names upright; zoomed in they are whole."""
+    shown = _until(page, NAMES)
+    assert all(len(text) <= len("<i>first</i>") for text in shown)
+    page.execute_script("const r = Bokeh.documents[0].get_model_by_name('steps'); r.start = 10; r.end = 16;")
+    _until(page, NAMES.replace("return source.data.text", "return source.data.text.includes('relu_12')"))
+    page.execute_script("document.getElementById('whole').click()")
+
+
+def _click(page: Any, x: float, y: float) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+    builder = ActionBuilder(page)
+    builder.pointer_action.move_to_location(int(x), int(y)).click()
+    builder.perform()
+    ActionChains(page).reset_actions()
+
+
+def test_a_click_tells_the_story(page: Any) -> None:
+    page.execute_script("window.scrollTo(0, 0); document.getElementById('figures').scrollIntoView();")
+    time.sleep(0.3)
+    _click(page, *page.execute_script(WHERE, "relu_7"))
+    text = _until(page, STORY, "relu_7")
+    assert "intermediate of 8,192 B" in text
+    assert "Made by op7 at step 8." in text
+    assert "op8 at step 9" in text
+    page.execute_script("[...document.querySelectorAll('#story a')].find(a => a.textContent === 'op8').click()")
+    text = _until(page, STORY, "Conv, step 9")
+    assert text.startswith("op8")
+    assert "relu_7, 8 KiB, at " in text
+    page.execute_script("document.querySelectorAll('#tensors tr')[1].click()")
+    text = _until(page, STORY, "<i>first")
+    assert "Not kept from step 1 to 31" in text
+    assert "7168 B short; 24 KiB would do." in text
+    assert "Who had the space then:" in text
+    page.execute_script("document.getElementById('whole').click()")
+
+
+def test_estimated_time_is_an_axis(page: Any) -> None:
+    choose = "const a = document.getElementById('axis'); a.value = arguments[0]; a.dispatchEvent(new Event('change'));"
+    read = "const r = Bokeh.documents[0].get_model_by_name('steps'); return [r.start, r.end];"
+    page.execute_script(choose, "time")
+    start, end = page.execute_script(read)
+    # x is read, 30 Conv stages of 16 KiB at 64 bytes a nanosecond, and what is spilled and stored: under a millisecond
+    assert start == 0
+    assert 0.01 < end < 1.0
+    lefts = page.execute_script("return views[0].data.time")
+    assert lefts == sorted(lefts)
+    assert end == pytest.approx(1e3 * lefts[-1])
+    page.execute_script(choose, "steps")
+    assert page.execute_script(read) == [0, 32]
+
+
+def test_dark_and_light(page: Any) -> None:
+    look = "return [getComputedStyle(document.body).backgroundColor, Bokeh.documents[0].get_model_by_name('map')" \
+        ".background_fill_color];"
+    light = page.execute_script(look)
+    page.execute_script("document.getElementById('theme').click()")
+    dark = page.execute_script(look)
+    assert light == ["rgb(255, 255, 255)", "#ffffff"]
+    assert dark == ["rgb(23, 25, 28)", "#17191c"]
+    page.execute_script("document.getElementById('theme').click()")
+    assert page.execute_script(look) == light
+
+
+def test_tables_are_offered_as_csv(page: Any) -> None:
+    """Numbers whole, no cell a formula."""
+    buttons = page.execute_script("return [...document.querySelectorAll('button[title]')].length")
+    assert buttons == page.execute_script("return document.querySelectorAll('table[data-csv]').length") == 3
+    cells = page.execute_script(
+        "const c = document.querySelector('#operators tr:nth-child(2)').cells; return [...c].map(csvCell);"
+    )
+    assert cells[:5] == ["0", "stem", "Conv", "8192", "8192"]
+    made = "const td = document.createElement('td'); td.textContent = arguments[0]; return csvCell(td);"
+    assert page.execute_script(made, "=1+2") == "'=1+2"
+    assert page.execute_script(made, 'a "b", c') == '"a ""b"", c"'
+    assert page.execute_script(made, "-3") == "-3"
+
+
+def test_a_phone_needs_no_sideways_scrolling(page: Any) -> None:
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    page.refresh()
+    _until(page, "return document.body.dataset.ready === 'yes' && Bokeh.documents[0].is_idle")
+    time.sleep(0.3)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -159,3 +159,44 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     report(path, None, None, None, text=False, width=90)
     assert "Memory map" in capsys.readouterr().out
     assert load_plan(path).model_name == NASTY
+
+
+def test_page_with_two_plans_existing_methods_and_time(tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    import json
+
+    from cosma.cli.report import report
+    from cosma.errors import InputError
+
+    for name, mode in (("a", MODES[1]), ("b", MODES[3])):
+        save_plan(compile(ladder(), Accelerator(**mode), strategy="e1"), tmp_path / f"{name}.json")
+    target = tmp_path / "r.html"
+    report(tmp_path / "a.json", target, None, None, text=False, width=100, compare=tmp_path / "b.json",
+           accelerator="ethos-u65-mid")  # fmt: skip
+    page = target.read_text()
+    assert len(page) < 3_000_000
+    views = json.loads(re.search(r"const views = (.*);\n", page).group(1))
+    assert len(views) == 2
+    for view in views:
+        times = view["data"]["time"]
+        assert len(times) == len(view["data"]["steps"]) + 1
+        assert times == sorted(times)
+    plan = load_plan(tmp_path / "a.json")
+    streamed = [row for row in views[0]["data"]["transfers"] if row[1] >= 2]
+    sizes = [tensor[1] for tensor in views[0]["data"]["tensors"]]
+    assert sum(sizes[row[0]] for row in streamed) == plan.traffic.streamed
+    row = re.search(r"<td>e1: .*?</tr>", page).group(0)
+    assert f'data-value="{plan.traffic.noncompulsory}"' in row
+    assert "<td>total traffic</td>" in page
+    with pytest.raises(InputError, match="give -o"):
+        report(tmp_path / "a.json", None, None, None, text=True, width=100, compare=tmp_path / "b.json")
+
+
+def test_existing_methods_are_what_they_give_alone() -> None:
+    from cosma.studies.existing import existing_plans
+
+    plan = compile(ladder(), Accelerator(scratchpad="17KiB"), strategy="e2")
+    found = {row.name: row for row in existing_plans(plan)}
+    assert list(found) == ["e1", "e2", "e3"]
+    assert found["e2"].noncompulsory_bytes == plan.traffic.noncompulsory
+    assert found["e2"].peak_bytes == plan.peak_bytes
