@@ -204,8 +204,9 @@ def run_compile(
     loaded = load_starts(starts)
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
     choices = tiling_choices(
-        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort
-    )
+        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort,
+        effort=limits.effort, seed=seed,
+    )  # fmt: skip
     ledger = Ledger(limits.effort)
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)

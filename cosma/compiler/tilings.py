@@ -26,17 +26,21 @@ if TYPE_CHECKING:
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator.
 UNIFORM_STRIPES = (2, 4, 8, 16)
+#: Share of the capacity that the greedy rule may fill where tilings are compared; not measured.
+PACKED_SHARE = 0.97
+#: Changes of a tiling tried for each nominal second of effort; not measured.
+CHANGES = 4
 #: Tilings that are planned with care, of those that a quick plan ranks; not measured.
 TRIALS = 2
 #: Most tiles of a graph that is ranked; not measured.
-MOST_TILES = 4000
+MOST_TILES = 3000
 #: What is planned for when only the shape of the graph matters: everything fits.
 _AMPLE_BYTES = 1 << 50
 
 
 def tiling_choices(
     source: LoadedModel, graph: Graph, accelerator: Accelerator, tiling: Tiling | Path | str | None,
-    starts: Sequence[Graph] = (), *, parts: bool = True,
+    starts: Sequence[Graph] = (), *, parts: bool = True, effort: float = 0.0, seed: int = 0,
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Graphs to plan under a tiling: with ``auto``, the untiled ones where they fit, and a few tilings.
 
@@ -55,6 +59,8 @@ def tiling_choices(
     parts
         Whether untiled tensors may be cut where operators select from them. The existing methods know no parts, and
         stay what they are compared as.
+    effort, seed
+        For ``auto``: how many changes of the tiling are tried, in nominal seconds, and at random from where.
 
     Raises
     ------
@@ -73,7 +79,7 @@ def tiling_choices(
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES), starts)
     if tiling == "auto":
-        return _chosen(source, untiled, graph, accelerator, starts)
+        return _chosen(source, untiled, graph, accelerator, starts, parts=parts, effort=effort, seed=seed)
     made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
     return _fitting(made, graph, accelerator)
 
@@ -109,46 +115,52 @@ def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") 
 
 
 def _chosen(
-    source: LoadedModel, untiled: tuple[Choice, ...], graph: Graph, accelerator: Accelerator, starts: Sequence[Graph]
-) -> tuple[Choice, ...]:
+    source: LoadedModel, untiled: tuple[Choice, ...], graph: Graph, accelerator: Accelerator, starts: Sequence[Graph],
+    *, parts: bool, effort: float, seed: int,
+) -> tuple[Choice, ...]:  # fmt: skip
     """Untiled choices where they fit, then the tilings that a quick plan finds best."""
-    from cosma.tiling import choose_tilings
+    from cosma.tiling import Segment, Segmentation, build_rows, choose_segments, improve, tiling_of
 
     try:
-        whole, refused = fusion_choices(graph, accelerator, starts)[:1], None
+        whole, refused = (plan_choices if parts else fusion_choices)(graph, accelerator, starts)[:1], None
     except InfeasibleError as error:
         whole, refused = (), error
     base = untiled[0].graph
-    tilings = choose_tilings(base, source.sites, accelerator.capacity_bytes)
-    tilings += [rule_tiling(base, source.sites, {"stripes": n}) for n in UNIFORM_STRIPES]
-    ranked: list[tuple[int, int, Choice]] = []
-    for i, tiling in enumerate(tilings):
-        if not any(any(axes) for axes in tiling.cuts.values()):
-            continue
-        choice = _tiled(source, untiled[0], tiling, f"tiling {i + 1}")
-        if len(choice.graph.operators) > MOST_TILES:
-            continue
-        problem = build_problem(choice.graph, accelerator)
-        if infeasible(problem, base) is None:
-            ranked.append((_quick_traffic(problem), i, choice))
-    ranked.sort(key=lambda entry: entry[:2])
-    found = (*(choice for _, _, choice in ranked[:TRIALS]), *whole)
-    if ranked and ranked[0][0] == 0:
-        return found[:1]
-    if not found:
-        assert refused is not None
+    capacity = accelerator.capacity_bytes
+    rows = build_rows(base, source.sites)
+
+    def choice(segments: Segmentation) -> Choice:
+        return _tiled(source, untiled[0], tiling_of(rows, segments, capacity), "tiled")
+
+    def judge(segments: Segmentation) -> tuple[int, int] | None:
+        graph = choice(segments).graph
+        if len(graph.operators) > MOST_TILES:
+            return None
+        problem = build_problem(graph, accelerator)
+        return None if infeasible(problem, base) is not None else (_quick_traffic(problem), len(graph.operators))
+
+    uniform = [(Segment(0, rows.operator_count, n),) for n in UNIFORM_STRIPES]
+    segmentations = improve(
+        [*choose_segments(rows, capacity), *uniform], rows.height.tolist(), judge, int(CHANGES * effort), seed
+    )
+    cut = [choice(segments) for segments in segmentations[:TRIALS]]
+    if segmentations and judge(segmentations[0]) == (0, len(cut[0].graph.operators)):
+        return tuple(cut[:1])
+    if not cut and refused is not None:
         raise refused
-    return found
+    return (*cut, *whole)
 
 
 def _quick_traffic(problem: Problem) -> int:
-    """Traffic of the order of tiles as it is, with Belady's replacement."""
-    from cosma.heuristics.existing import Method, run_method
-    from cosma.validator import replay_instructions
+    """Traffic of the order of tiles as it is under the greedy rule of replacement, with a little room for addresses."""
+    from cosma.evaluation.evaluate import new_tape
+    from cosma.evaluation.network import build_network
+    from cosma.problem import tightened
 
-    realised = run_method(problem, Method("given", "belady", "best-fit"))
-    report = replay_instructions(problem.graph, problem.accelerator, realised.instructions)
-    return report.traffic.noncompulsory
+    roomy = tightened(problem, PACKED_SHARE) or problem
+    contraction = build_network(roomy)
+    tape = new_tape(contraction.network, contraction.contract(range(roomy.operator_count)))
+    return int(tape.step_cost.sum())
 
 
 def _fitting(made: list[Choice], graph: Graph, accelerator: Accelerator) -> tuple[Choice, ...]:

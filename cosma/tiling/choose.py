@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cosma.rewrite.tiling import Cuts, Tiling, even_cuts
-from cosma.tiling.rows import RowGraph, build_rows, channel_axis, row_axis
-
-if TYPE_CHECKING:
-    from cosma.access import NodeSite
-    from cosma.graph import Graph
+from cosma.tiling.rows import RowGraph, channel_axis, row_axis
 
 #: Stripes tried for a segment.
 LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 #: Most operators of one segment.
 LONGEST_SEGMENT = 64
 #: Shares of the capacity that the estimate may fill.
-SHARES = (0.95, 0.85, 0.7, 0.55, 0.4)
+SHARES = (0.95, 0.85, 0.75, 0.65, 0.55, 0.45, 0.35, 0.25)
+#: Share of the capacity that the weights of one tile take at the most, to start from.
+WEIGHT_SHARE = 0.125
 
 
-def choose_tilings(
-    graph: Graph, sites: Mapping[str, NodeSite], capacity_bytes: int, shares: tuple[float, ...] = SHARES
-) -> list[Tiling]:
-    """Choose tilings by dynamic programming over segments of the order given, one for each share of the capacity.
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """Operators that run stripe by stripe.
+
+    Attributes
+    ----------
+    begin, end
+        Operators, half-open, by number.
+    stripes
+        How many.
+    weight_share
+        Share of the capacity that the weights of one tile may take; larger ones are cut along their channels.
+    """
+
+    begin: int
+    end: int
+    stripes: int
+    weight_share: float = WEIGHT_SHARE
+
+
+Segmentation = tuple[Segment, ...]
+
+
+def choose_segments(rows: RowGraph, capacity_bytes: int, shares: Sequence[float] = SHARES) -> list[Segmentation]:
+    """Cut the order given into segments by dynamic programming, once for each share of the capacity.
 
     The estimate sums what is live and knows no addresses, so that a share below one leaves room for them.
 
     Returns
     -------
     list
-        Different tilings, the boldest first; those of networks that need no cut are empty.
+        Different segmentations, the boldest first.
     """
-    found: list[Tiling] = []
-    rows = build_rows(graph, sites)
+    found: list[Segmentation] = []
     for share in shares:
-        tiling = _choose(rows, int(capacity_bytes * share))
-        if tiling is not None and tiling not in found:
-            found.append(tiling)
+        segments = _choose(rows, int(capacity_bytes * share))
+        if segments is not None and segments not in found:
+            found.append(segments)
     return found
 
 
-def _choose(rows: RowGraph, capacity: int) -> Tiling | None:
+def tiling_of(rows: RowGraph, segments: Segmentation, capacity_bytes: int) -> Tiling:
+    """Cuts of every operator of a segmentation."""
+    cuts: dict[str, tuple[Cuts, ...]] = {}
+    for segment in segments:
+        cuts |= _cut_segment(rows, segment, capacity_bytes)
+    groups = tuple(tuple(rows.access[v].operator.name for v in range(s.begin, s.end)) for s in segments)
+    return Tiling(cuts, groups)
+
+
+def _choose(rows: RowGraph, capacity: int) -> Segmentation | None:
     from cosma.tiling.kernels import FAR, best_segments
 
     maker, first_use, last_use = _lifetimes(rows)
@@ -54,12 +81,7 @@ def _choose(rows: RowGraph, capacity: int) -> Tiling | None:
     )  # fmt: skip
     if cost >= FAR:
         return None
-    cuts: dict[str, tuple[Cuts, ...]] = {}
-    groups = []
-    for begin, end, stripes in segments.tolist():
-        groups.append(tuple(rows.access[v].operator.name for v in range(begin, end)))
-        cuts |= _cut_segment(rows, begin, end, stripes, capacity)
-    return Tiling(cuts, tuple(groups))
+    return tuple(Segment(begin, end, stripes) for begin, end, stripes in segments.tolist())
 
 
 def _lifetimes(rows: RowGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -74,11 +96,10 @@ def _lifetimes(rows: RowGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return maker, first, last
 
 
-def _cut_segment(
-    rows: RowGraph, begin: int, end: int, stripes: int, capacity: int
-) -> dict[str, tuple[Cuts, ...]]:
+def _cut_segment(rows: RowGraph, segment: Segment, capacity: int) -> dict[str, tuple[Cuts, ...]]:
     """Cut a segment's operators so that each stripe computes just the rows that the stripe of its readers lacks."""
-    edges: dict[int, list[int]] = {}
+    begin, end, stripes = segment.begin, segment.end, segment.stripes
+    most_weights = max(1, int(capacity * segment.weight_share))
     wanted: dict[int, list[int]] = {}  # by tensor: last row, exclusive, that readers within need for each stripe
     found: dict[str, tuple[Cuts, ...]] = {}
     for v in range(end - 1, begin - 1, -1):
@@ -94,12 +115,11 @@ def _cut_segment(
                 [max(column) for column in zip(*needs, strict=True)] if needs else [*even_cuts(height, stripes), height]
             )
             row_cuts = tuple(sorted({stop for stop in stops if 0 < stop < height}))
-            edges[v] = stops
             for name, boxes in _needs(rows, v, stops, axis).items():
                 t = rows.tensor_names.index(name)
                 wanted[t] = [max(a, b) for a, b in zip(wanted.get(t, boxes), boxes, strict=True)]
         channel = channel_axis(one)
-        pieces = _weight_pieces(rows, v, stripes, capacity)
+        pieces = _weight_pieces(rows, v, most_weights)
         cuts: list[Cuts] = [()] * len(shape)
         if row_cuts:
             cuts[axis] = row_cuts
@@ -123,8 +143,7 @@ def _needs(rows: RowGraph, v: int, stops: list[int], axis: int) -> dict[str, lis
     return {name: ends for name, ends in found.items() if len(ends) == len(stops)}
 
 
-def _weight_pieces(rows: RowGraph, v: int, stripes: int, capacity: int) -> int:
-    """Into how many pieces weights are cut so that one takes at most an eighth of the room."""
+def _weight_pieces(rows: RowGraph, v: int, most: int) -> int:
+    """Into how many pieces an operator is cut so that the weights of one take at most ``most`` bytes."""
     weight = int(rows.weight_bytes[v])
-    most = max(1, capacity // 8)
-    return min(int(rows.channels[v]), -(-weight // most), 16) if weight > most else 1
+    return min(int(rows.channels[v]), -(-weight // most)) if weight > most else 1
