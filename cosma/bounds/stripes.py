@@ -1,11 +1,11 @@
 """A lower bound for every tiling along rows and channels: sets of rows of which some row must run first.
 
-Take a set S of rows of one operator that needs all channels of its operands. Whichever tile of S runs first, everything
-that all of S depends on has been computed, and what S or its descendants still read is alive. Of these bytes at most the
-capacity is in the scratchpad; the rest lies off-chip, was written there, and is read again. Let x be the share of each row
-of each tensor that is ever written and read again: each set gives one inequality, and a linear program the least cost
-that satisfies all. Taller stripes and channels cut in groups run the same rows in some order, so the bound holds for
-them. Weights, workspaces and alignment are left out, which only weakens it.
+Take a set S of rows of one operator that needs all channels of its operands. When the first tile of S runs, everything
+that all of S depends on has been computed. What of it S or its descendants still read is alive. At most the capacity of
+these bytes is in the scratchpad; the rest was written off-chip and is read again. Let x be the share of each row of each
+tensor that is ever written and read again. Each set gives one inequality. A linear program gives the least cost that
+satisfies all. Taller stripes and channels cut in groups run the same rows in some order, so the bound holds for them.
+Weights, workspaces and alignment are left out, which only weakens it.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _rows_read(box: Box | None, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _needs_all_channels(one: OperatorAccess, rows: RowGraph) -> bool:
-    """Whether each single channel of the result needs its operands' rows whole, as convolutions over all channels do."""
+    """Whether each channel of the result needs its operands' rows whole, as convolutions over all channels do."""
     shape = one.shapes.get(one.result, ())
     allowed = one.cuts()
     if not one.chain:

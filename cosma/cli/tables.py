@@ -98,6 +98,11 @@ def plan_tables(
         ),
         *existing,
         ("lower bound", format_size(certificate.lower_bound), certificate.method if verbose else _scope(certificate)),
+        *(
+            ("  of any tiling", format_size(scoped.lower_bound), scoped.method)
+            for scoped in certificate.bounds
+            if scoped.scope == "rows"
+        ),
         ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %"),
     ]
     if plan.stopped_by is not None:

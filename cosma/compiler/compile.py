@@ -17,7 +17,7 @@ from cosma.compiler.fusion import run_choices
 from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
-from cosma.compiler.tilings import tiling_choices
+from cosma.compiler.tilings import bounded, tiling_choices
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.parameters.compiler import CompileParameters
@@ -236,6 +236,7 @@ def run_compile(
     if tiling is not None and tiling != "none":
         settings["tiling"] = "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
     certificate = _scoped(state.certificate(), state.problem.graph, choices, accelerator)
+    certificate = bounded(certificate, choices[states.index(state)], source, accelerator)
     plan = _plan(state, source, accelerator, certificate, dtype, settings)
     return CompileResult(
         plan=plan,

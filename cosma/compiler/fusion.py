@@ -37,11 +37,14 @@ class Choice:
         Tensors that no longer exist.
     graph
         The network.
+    untiled
+        For a network of tiles, the network that was cut.
     """
 
     name: str
     fused: frozenset[str]
     graph: Graph
+    untiled: Graph | None = None
 
 
 def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:

@@ -10,6 +10,7 @@ import cosma.door as door
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.parts import plan_choices
 from cosma.errors import InfeasibleError, InputError, Remedy
+from cosma.plan.plan import ScopedBound
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.tile import tile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
+    from cosma.plan import Certificate
     from cosma.problem import Problem
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator.
@@ -111,7 +113,8 @@ def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str) -> Ti
 
 
 def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") -> Choice:
-    return replace(choice, name=name or choice.name, graph=tile(choice.graph, source.sites, tiling).graph)
+    graph = tile(choice.graph, source.sites, tiling).graph
+    return replace(choice, name=name or choice.name, graph=graph, untiled=choice.graph)
 
 
 def _chosen(
@@ -161,6 +164,21 @@ def _quick_traffic(problem: Problem) -> int:
     contraction = build_network(roomy)
     tape = new_tape(contraction.network, contraction.contract(range(roomy.operator_count)))
     return int(tape.step_cost.sum())
+
+
+def bounded(certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator) -> Certificate:
+    """Add to the certificate of a plan of tiles what holds for every tiling."""
+    if choice.untiled is None:
+        return certificate
+    from cosma.bounds.stripes import stripe_bound
+
+    achieved = certificate.noncompulsory
+    found = 0 if achieved == 0 else stripe_bound(choice.untiled, source.sites, accelerator.capacity_bytes)
+    bounds = (
+        ScopedBound("tiling", certificate.lower_bound, certificate.method),
+        ScopedBound("rows", min(found, achieved), "sets of rows of which one must run first; weights left out"),
+    )
+    return replace(certificate, bounds=bounds)
 
 
 def _fitting(made: list[Choice], graph: Graph, accelerator: Accelerator) -> tuple[Choice, ...]:

@@ -19,7 +19,7 @@ from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph import Graph, Operator, Part, Region, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
-from cosma.plan.plan import Certificate, Plan, Traffic
+from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
 from cosma.text import safe_json
 
 if TYPE_CHECKING:
@@ -105,11 +105,18 @@ class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
     streamed: int
 
 
+class _Bound(msgspec.Struct, frozen=True):
+    scope: Literal["tiling", "rows"]
+    lower_bound: int
+    method: str
+
+
 class _Certificate(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["optimal", "feasible"] | None = None
     lower_bound: int
     gap: float | None = None
     method: str = "not stated"
+    bounds: tuple[_Bound, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -168,6 +175,7 @@ def plan_to_json(plan: Plan) -> str:
         "certificate": _Certificate(
             status=certificate.status, lower_bound=certificate.lower_bound, gap=certificate.gap,
             method=certificate.method,
+            bounds=tuple(_Bound(b.scope, b.lower_bound, b.method) for b in certificate.bounds) or msgspec.UNSET,
         ),
     }  # fmt: skip
     tail = {key: value for key, value in claims.items() if key not in plan.not_claimed} | {"solver": plan.solver}
@@ -251,7 +259,9 @@ def _claims(record: _Plan, where: str) -> tuple[Traffic, Certificate]:
     stated = record.certificate
     if stated is None:
         return traffic, Certificate(0, traffic.noncompulsory, "none is claimed", claimed=True)
-    certificate = Certificate(stated.lower_bound, traffic.noncompulsory, stated.method, claimed=True)
+    scoped = () if stated.bounds is msgspec.UNSET else stated.bounds
+    bounds = tuple(ScopedBound(b.scope, b.lower_bound, b.method) for b in scoped)
+    certificate = Certificate(stated.lower_bound, traffic.noncompulsory, stated.method, claimed=True, bounds=bounds)
     follows = stated.gap is None or math.isclose(stated.gap, certificate.gap, abs_tol=1e-6)
     if claimed is not None and not (follows and stated.status in (None, certificate.status)):
         raise FormatError(

@@ -66,6 +66,26 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class ScopedBound:
+    """A lower bound and the plans that it holds for.
+
+    Attributes
+    ----------
+    scope
+        ``tiling``: plans of this graph of tiles. ``rows``: plans of every tiling along rows and channels, in any order,
+        of the operators fused here.
+    lower_bound
+        Non-compulsory bytes.
+    method
+        How it was found.
+    """
+
+    scope: Literal["tiling", "rows"]
+    lower_bound: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """How far from optimal a plan can be.
 
@@ -79,18 +99,22 @@ class Certificate:
         How the bound was found, and what it assumes.
     claimed
         Whether it was read from a file, so that nothing here has verified the bound.
+    bounds
+        For a plan of tiles, bounds by scope.
     """
 
     lower_bound: int
     noncompulsory: int
     method: str
     claimed: bool = field(default=False, compare=False)
+    bounds: tuple[ScopedBound, ...] = ()
 
     if TYPE_CHECKING:  # as above
 
         def __init__(
-            self, lower_bound: SupportsIndex, noncompulsory: SupportsIndex, method: str, claimed: bool = ...
-        ) -> None: ...
+            self, lower_bound: SupportsIndex, noncompulsory: SupportsIndex, method: str, claimed: bool = ...,
+            bounds: tuple[ScopedBound, ...] = ...,
+        ) -> None: ...  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("lower_bound", "noncompulsory"):

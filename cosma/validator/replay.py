@@ -73,6 +73,12 @@ def replay(
     if "peak" not in plan.not_claimed and plan.peak_bytes != report.peak_bytes:
         note(Verdict.PEAK_MISMATCH, f"peak: {plan.peak_bytes} bytes claimed, {report.peak_bytes} replayed")
     bound, achieved = plan.certificate.lower_bound, report.traffic.noncompulsory
+    for scoped in plan.certificate.bounds if "certificate" not in plan.not_claimed else ():
+        if not 0 <= scoped.lower_bound <= achieved:
+            note(
+                Verdict.CERTIFICATE_MISMATCH,
+                f"lower bound {scoped.lower_bound} ({scoped.scope}) is not within 0 and the plan's {achieved} bytes",
+            )
     if "certificate" not in plan.not_claimed and not 0 <= bound <= achieved:
         note(
             Verdict.CERTIFICATE_MISMATCH, f"lower bound {bound} is not within 0 and the plan's own {achieved} bytes"
