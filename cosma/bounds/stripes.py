@@ -1,11 +1,11 @@
 """A lower bound for every tiling along rows and channels: sets of rows of which some row must run first.
 
 Take a set S of rows of one operator that needs all channels of its operands. When the first tile of S runs, everything
-that all of S depends on has been computed. What of it S or its descendants still read is alive. At most the capacity of
-these bytes is in the scratchpad; the rest was written off-chip and is read again. Let x be the share of each row of each
-tensor that is ever written and read again. Each set gives one inequality. A linear program gives the least cost that
-satisfies all. Taller stripes and channels cut in groups run the same rows in some order, so the bound holds for them.
-Weights, workspaces and alignment are left out, which only weakens it.
+that all of S depends on has been computed. What of it S or its descendants still read is alive. At most the capacity
+of these bytes is in the scratchpad; the rest was written off-chip and is read again. Let x be the share of each row of
+each tensor that is ever written and read again. Each set gives one inequality. A linear program gives the least cost
+that satisfies all. Taller stripes and channels cut in groups run the same rows in some order, so the bound holds for
+them. Weights, workspaces and alignment are left out, which only weakens it.
 """
 
 from __future__ import annotations
