@@ -33,7 +33,7 @@ PACKED_SHARE = 0.97
 #: Changes of a tiling tried for each nominal second of effort; not measured.
 CHANGES = 4
 #: Tilings that are planned with care, of those that a quick plan ranks; not measured.
-TRIALS = 2
+TRIALS = 1
 #: Most tiles of a graph that is ranked; not measured.
 MOST_TILES = 3000
 #: What is planned for when only the shape of the graph matters: everything fits.
@@ -88,12 +88,14 @@ def tiling_choices(
 
 def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Remedy, ...]:
     """Say whether tiles let a network fit which does not: the boldest tiling that does, if any."""
-    from cosma.tiling import choose_tilings
+    from cosma.tiling import build_rows, choose_segments, tiling_of
 
     if not source.sites:
         return ()
     untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES))[0]
-    for tiling in choose_tilings(untiled.graph, source.sites, accelerator.capacity_bytes):
+    rows, capacity = build_rows(untiled.graph, source.sites), accelerator.capacity_bytes
+    for segments in choose_segments(rows, capacity):
+        tiling = tiling_of(rows, segments, capacity)
         if not any(any(axes) for axes in tiling.cuts.values()):
             continue
         problem = build_problem(_tiled(source, untiled, tiling).graph, accelerator)
@@ -140,7 +142,8 @@ def _chosen(
         if len(graph.operators) > MOST_TILES:
             return None
         problem = build_problem(graph, accelerator)
-        return None if infeasible(problem, base) is not None else (_quick_traffic(problem), len(graph.operators))
+        fits = smallest_feasible_capacity(problem) <= problem.capacity_bytes
+        return (_quick_traffic(problem), len(graph.operators)) if fits else None
 
     uniform = [(Segment(0, rows.operator_count, n),) for n in UNIFORM_STRIPES]
     segmentations = improve(
