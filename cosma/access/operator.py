@@ -105,7 +105,7 @@ class OperatorAccess:
         if argument.constant:
             for name in argument.stored:
                 if name in self.shapes:
-                    same = self.shapes[name] == argument.shape
+                    same = argument.aligned and self.shapes[name] == argument.shape
                     found.setdefault(name, []).append(read if same else whole(self.shapes[name]))
             return
         if argument.value in self.shapes and argument.value in self.operator.inputs:

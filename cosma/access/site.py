@@ -81,15 +81,19 @@ class Argument:
     shape
         Shape as the node sees it: that of a view of the tensor, perhaps.
     stored
-        For a constant, the weights that it is read from; one of the same shape is read at the same region.
+        For a constant, the weights that it is read from.
     constant
         Whether it is a constant.
+    aligned
+        Whether each element of a constant comes from the element at its place of a stored one of its shape, as in
+        dequantising; a transposed one does not.
     """
 
     value: str
     shape: Shape
     stored: tuple[str, ...] = ()
     constant: bool = False
+    aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

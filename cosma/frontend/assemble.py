@@ -235,7 +235,8 @@ def _site(step: Step, opset: int) -> NodeSite:
             continue
         table = tables.get(id(value))
         stored = value.stored if table is None else (*(rows.name for rows in table.rows), *table.whole)
-        operands.append(Argument(value.root, value.shape, stored if value.constant else (), value.constant))
+        aligned = value.constant and table is None and _is_aligned(value)
+        operands.append(Argument(value.root, value.shape, stored if value.constant else (), value.constant, aligned))
     results = {value.name: value for value in step.results}
     shapes = tuple(results[name].shape if name in results else None for name in step.node.outputs)
     site = Site(
@@ -247,6 +248,22 @@ def _site(step: Step, opset: int) -> NodeSite:
     )
     names = tuple(results[name].root if name in results else "" for name in step.node.outputs)
     return NodeSite(site, tuple(operands), names)
+
+
+def _is_aligned(value: Value) -> bool:
+    """Whether each element of a constant comes from the element at its place of what is stored."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if not one.is_computed or one.source is None:
+            if one.stored not in ((), (one.root,)):
+                return False
+            continue
+        node, operands, _ = one.source
+        if node.type not in ("Cast", "DequantizeLinear", "Identity") or node.domain not in ("", "com.microsoft"):
+            return False
+        waiting += [operand for operand in operands if operand is not None and operand.stored]
+    return True
 
 
 def _tensors(

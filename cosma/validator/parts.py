@@ -183,7 +183,7 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
     found = []
     for operator, whole in zip(planned.operators, _same_order(planned), strict=True):
         if operator.tile is not None:
-            continue
+            continue  # judged by its region, not as a whole: see unread_by_tiles
         theirs = [by_covers[node] for node in operator.covers if node in by_covers]
         if not theirs and whole.outputs in by_results:
             theirs = [by_results[whole.outputs]]

@@ -13,6 +13,7 @@ from cosma.validator.coverage import Coverage, compare
 from cosma.validator.machine import Machine
 from cosma.validator.needs import Needs
 from cosma.validator.parts import check_parts, check_tiles, unread_regions, whole_graph
+from cosma.validator.tiles import unread_by_tiles
 from cosma.validator.verdicts import ReplayReport, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def replay(
         then decide what may be overwritten.
     model
         The ONNX file that the graph was read from: what operators depend on of tensors that were cut is then found
-        from its nodes.
+        from its nodes, and what tiles depend on of anything.
     model_sha256
         Hash of the file that the graph was read from, to tell a plan for another model.
     """
@@ -86,8 +87,11 @@ def replay(
     if graph is not None and coverage is not None:
         found.extend(_coverage(plan, graph, coverage, model_sha256, len(found)))
         if plan.graph.roots:
-            needs = None if model is None else Needs.of_file(door.path(model, "model"))
+            shapes = {name: tensor.shape for name, tensor in graph.tensors.items() if tensor.shape is not None}
+            needs = None if model is None else Needs.of_file(door.path(model, "model"), shapes)
             found.extend(unread_regions(plan.graph, graph, needs))
+            if model is not None:
+                found.extend(unread_by_tiles(plan.graph, needs))
     return ReplayReport(tuple(found), report.traffic, report.peak_bytes, report.transfers)
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import cosma.validator
 
 PLANNERS = (
+    "access",
+    "rewrite",
+    "tiling",
     "problem",
     "lowering",
     "heuristics",

@@ -1,0 +1,263 @@
+"""What tiles must read: regions followed back from the results of a tile through the ONNX nodes of its operator.
+
+The nodes come from the model's file, the rules from :mod:`cosma.validator.regions`. Where there is no rule, a tile must
+read everything that its operator reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosma.validator.needs import Needs, is_view
+from cosma.validator.place import Box, NoRuleError, Place, Shape, all_of, hull_of, size_of
+from cosma.validator.regions import wanted
+from cosma.validator.verdicts import Verdict, Violation
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+    from cosma.graph import Graph, Operator, Region, Tensor
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Elements of a tensor: a box, or their places in row-major order where they are no box."""
+
+    box: Box
+    places: Array | None = None
+
+
+def unread_by_tiles(planned: Graph, needs: Needs | None) -> list[Violation]:
+    """Find tiles that do not read all that their region depends on.
+
+    Parameters
+    ----------
+    planned
+        The plan's graph.
+    needs
+        The model's file; None where it cannot be looked at, so that every tile must read everything.
+    """
+    operators: dict[str, list[Operator]] = {}
+    for operator in planned.operators:
+        if operator.tile is not None:
+            operators.setdefault(operator.tile.root, []).append(operator)
+    found: list[Violation] = []
+    judge = _Judge(planned, needs)
+    for tiles in operators.values():
+        found += judge.check(tiles)
+    return found
+
+
+class _Judge:
+    def __init__(self, planned: Graph, needs: Needs | None) -> None:
+        self._planned, self._needs = planned, needs
+        self._root_of = {t.name: t.region.root for t in planned.tensors.values() if t.region is not None}
+        self._known = {**planned.tensors, **planned.roots}
+        self._places: dict[str, Place] = {}
+
+    def check(self, tiles: list[Operator]) -> list[Violation]:
+        """What the tiles of one operator leave unread."""
+        given = {self._root_of.get(name, name) for tile in tiles for name in tile.operands}
+        found = []
+        for tile in tiles:
+            read = self._read(tile)
+            for name, need in self._all_needed(tile, given):
+                lack = self._lacking(name, need, read)
+                if lack:
+                    message = f"tile {tile.name!r} depends on {lack} elements of {name!r} that no part it reads holds"
+                    found.append(Violation(Verdict.REGION_UNREAD, None, message))
+        return found
+
+    def _read(self, tile: Operator) -> Mapping[str, list[Tensor]]:
+        read: dict[str, list[Tensor]] = {}
+        for name in tile.operands:
+            read.setdefault(self._root_of.get(name, name), []).append(self._planned.tensors[name])
+        return read
+
+    def _all_needed(self, tile: Operator, given: set[str]) -> Iterable[tuple[str, _Need]]:
+        try:
+            walk = _Walk(self, given)
+            for name in tile.outputs:
+                region = self._planned.tensors[name].region
+                if region is None:
+                    raise NoRuleError
+            for root in dict.fromkeys(self._root_of[name] for name in tile.outputs):
+                assert tile.tile is not None
+                walk.follow(root, tuple(zip(tile.tile.start, tile.tile.stop, strict=True)))
+            return walk.found
+        except NoRuleError:
+            return [(name, self.everything(name)) for name in sorted(given)]
+
+    def everything(self, name: str) -> _Need:
+        """All of a tensor."""
+        shape = self._shape_of(name)
+        return _Need(all_of(shape) if shape is not None else ())
+
+    def _shape_of(self, name: str) -> Shape | None:
+        tensor = self._known[name]
+        if tensor.shape is not None:
+            return tensor.shape
+        return None if self._needs is None else self._needs.shapes.get(name)
+
+    def _lacking(self, name: str, need: _Need, read: Mapping[str, list[Tensor]]) -> int:
+        """How many elements that are needed no part holds that is read."""
+        parts = [tensor.region for tensor in read.get(name, ()) if tensor.region is not None]
+        count = size_of(need.box) if need.places is None else len(need.places)
+        if name not in self._planned.roots:
+            return 0 if read.get(name) else max(1, count)
+        shape = self._planned.roots[name].shape or ()
+        if need.places is not None:
+            mask = np.zeros(shape, dtype=np.bool_)
+            for region in parts:
+                if region.is_within(shape):
+                    mask[region.slices] = True
+            return int(count - mask.reshape(-1)[need.places].sum())
+        # Parts are disjoint, or that is a violation of its own.
+        return max(0, count - sum(_shared(need.box, region) for region in parts))
+
+    # -- the model ----------------------------------------------------------------------------------------
+
+    def maker(self, name: str) -> NodeProto | None:
+        """The node that yields a value."""
+        if self._needs is None:
+            raise NoRuleError
+        return self._needs.maker(name)
+
+    def shape(self, name: str) -> Shape:
+        """Shape of a value, views included."""
+        found = None if self._needs is None else self._needs.shape(name)
+        if found is None:
+            raise NoRuleError
+        return found
+
+    def place(self, node: NodeProto) -> Place:
+        """A node with the shapes around it."""
+        key = next((name for name in node.output if name), "")
+        if key not in self._places:
+            self._places[key] = self._make_place(node)
+        return self._places[key]
+
+    def _make_place(self, node: NodeProto) -> Place:
+        from onnx import helper
+
+        needs = self._needs
+        if needs is None or any(a.HasField("g") or a.graphs for a in node.attribute):
+            raise NoRuleError
+        opset = next((e.version for e in needs.model.opset_import if e.domain in ("", "ai.onnx")), 1)
+        return Place(
+            node,
+            {a.name: helper.get_attribute_value(a) for a in node.attribute},
+            tuple(needs.shape(name) if name else None for name in node.input),
+            tuple(needs.shape(name) if name else None for name in node.output),
+            lambda i: needs.constant(node.input[i]) if node.input[i] else None,
+            lambda: needs.moved(node),
+            opset,
+        )
+
+    def leaves(self, name: str) -> set[str] | None:
+        """What a constant is computed from; None if it is no constant."""
+        return None if self._needs is None else self._needs.leaves(name)
+
+    def weights(self, name: str, given: set[str]) -> list[str]:
+        """Sets of rows that stand for a table."""
+        return [
+            other for other in given
+            if (rows := self._known[other].rows) is not None and rows.table == name
+        ]  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One tile: regions from its results back to the operands of its operator."""
+
+    judge: _Judge
+    given: set[str]
+    found: list[tuple[str, _Need]] = field(default_factory=list)
+    _seen: set[tuple[str, Box]] = field(default_factory=set)
+
+    def follow(self, result: str, box: Box) -> None:
+        """Add what a region of a result depends on.
+
+        Raises
+        ------
+        NoRuleError
+            If that is not known.
+        """
+        if self.judge.maker(result) is None:
+            raise NoRuleError
+        waiting = [(result, box)]
+        while waiting:
+            name, region = waiting.pop()
+            if (name, region) in self._seen:
+                continue
+            self._seen.add((name, region))
+            node = self.judge.maker(name)
+            if node is None:
+                continue  # a parameter; whether the plan lists every operand is for another check
+            try:
+                place = self.judge.place(node)
+                operands = wanted(place, list(node.output).index(name), region)
+            except NoRuleError:
+                self._note_leaves(name)
+                continue
+            for position, needed in operands:
+                found = self._through_views(node.input[position], place.shape(position), needed)
+                if found is not None:
+                    waiting.append(found)
+
+    def _through_views(self, name: str, shape: Shape, box: Box) -> tuple[str, Box] | None:
+        """What a region of an operand is a region of: noted, if the operator reads it, else to be followed."""
+        places: Array | None = None
+        while True:
+            rows = [] if name in self.given else self.judge.weights(name, self.given)
+            for one in rows:
+                self.found.append((one, self.judge.everything(one)))
+            if name in self.given:
+                self._note(name, shape, box, places)
+                return None
+            node = self.judge.maker(name)
+            if rows or node is None or not is_view(node):
+                return None if rows else (name, box)
+            if places is None:
+                places = _places(box, shape)
+            shape = self.judge.shape(node.input[0])
+            name, box = node.input[0], hull_of(places, shape)
+
+    def _note_leaves(self, name: str) -> None:
+        """Need all that a constant is computed from."""
+        leaves = self.judge.leaves(name)
+        if leaves is None:
+            raise NoRuleError
+        for leaf in leaves:
+            for one in [leaf] if leaf in self.given else self.judge.weights(leaf, self.given):
+                self.found.append((one, self.judge.everything(one)))
+
+    def _note(self, name: str, shape: Shape, box: Box, places: Array | None) -> None:
+        exact = places is None or size_of(box) == len(places)
+        self.found.append((name, _Need(box, None if exact else places)))
+
+
+def _places(box: Box, shape: Shape) -> Array:
+    """Places, in row-major order, of the elements of a box."""
+    found = np.zeros((1,) * len(shape), dtype=np.int64)
+    for axis, (start, stop) in enumerate(box):
+        along = np.arange(start, stop, dtype=np.int64) * prod(shape[axis + 1 :])
+        found = found + along.reshape((-1,) + (1,) * (len(shape) - axis - 1))
+    return found.reshape(-1)
+
+
+def _shared(box: Box, region: Region) -> int:
+    """Number of elements of a box that lie in a part."""
+    if len(box) != len(region.start):
+        return 0
+    return prod(
+        max(0, min(stop, b) - max(start, a))
+        for (start, stop), a, b in zip(box, region.start, region.stop, strict=True)
+    )
