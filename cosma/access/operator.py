@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from cosma.access.boxes import Box, hull, through_reshape, whole
 from cosma.access.site import Argument, Barrier, NodeSite, Shape
@@ -43,11 +44,14 @@ class OperatorAccess:
         Its nodes in the order they compute, those that dequantise its operands included; empty for a barrier.
     shapes
         Shape of every tensor that it touches.
+    barrier
+        Why nothing is known of what a region depends on; empty where the chain says it.
     """
 
     operator: Operator
     chain: tuple[NodeSite, ...]
     shapes: Mapping[str, Shape]
+    barrier: str = ""
 
     @property
     def result(self) -> str:
@@ -68,6 +72,35 @@ class OperatorAccess:
                 return (False,) * len(shape)
             found = [a and b for a, b in zip(found, rule.cuts(node.site), strict=True)]
         return tuple(found)
+
+    def why_whole(self) -> str:
+        """Why the operator cannot be cut along any axis longer than one; empty where it can, or where all is small."""
+        shape = self.shapes.get(self.result, ())
+        if all(prod(size) <= 1 for size in self.shapes.values()) and self.shapes:
+            return ""
+        if self.barrier:
+            return self.barrier
+        if max(shape, default=1) <= 1:
+            return "its result is one element"
+        if any(allowed and size > 1 for allowed, size in zip(self.cuts(), shape, strict=True)):
+            return ""
+        for node in self.chain:
+            if isinstance(access_of(node.site), Barrier):
+                return f"no rule of access covers {node.site.part.type}"
+            if not self._inner(node) and node.site.results[0] != shape:
+                return f"{node.site.part.type} within it yields another shape"
+        return "every element depends on all of an operand"
+
+    def reads_whole(self) -> dict[str, tuple[int, ...]]:
+        """For each operand, the axes longer than one along which a single element of the result reads all of it."""
+        shape = self.shapes.get(self.result, ())
+        middle = tuple((size // 2, size // 2 + 1) for size in shape)
+        reads = self.reads(middle if 0 not in shape else whole(shape))
+        found = {}
+        for name, box in reads.items():
+            full = whole(self.shapes[name])
+            found[name] = tuple(i for i, span in enumerate(box) if span == full[i] and span[1] > 1)
+        return found
 
     def _inner(self, node: NodeSite) -> bool:
         """Whether a node stands before the first that gives the operator its shape: it dequantises."""
@@ -135,15 +168,19 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
         for name in (*operator.operands, *operator.outputs)
         if (shape := graph.tensors[name].shape) is not None
     }
-    barrier = OperatorAccess(operator, (), shapes)
+
+    def barrier(why: str) -> OperatorAccess:
+        return OperatorAccess(operator, (), shapes, why)
+
     complete = len(shapes) == len(operator.operands) + len(operator.outputs)
     known = [sites[name] for name in operator.covers if name in sites]
     if not known or not complete:
-        return barrier
-    if not all(can_be_cut(graph, name) for name in operator.outputs):
-        return barrier
+        return barrier("its nodes are not known" if complete else "a tensor that it reads or yields has no known shape")
+    whole_result = next((name for name in operator.outputs if not can_be_cut(graph, name)), None)
+    if whole_result is not None:
+        return barrier(f"its result {whole_result!r} cannot be parts: packed elements, or indices that select rows")
     if len(operator.outputs) > 1 and any(shapes[name] != shapes[operator.outputs[0]] for name in operator.outputs):
-        return barrier
+        return barrier("its results have different shapes")
     makers = {name: node for node in sites.values() for name in node.results if name} if _reads_inside(
         known, operator
     ) else {}
@@ -156,9 +193,9 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
             if argument.constant:
                 continue
             if argument.value not in readable:
-                return barrier
+                return barrier(f"it reads {argument.value!r}, which only another operator knows")
     if operator.outputs[0] not in {name for node in chain for name in node.results}:
-        return barrier
+        return barrier("none of its nodes yields its result")
     return OperatorAccess(operator, chain, shapes)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cosma.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cosma.access import NodeSite
     from cosma.graph import Graph
 
 #: Rows of the table of largest working sets.
@@ -31,6 +34,7 @@ def inspect_(
     graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     align = 64 if alignment is None else parse_size(alignment, "--alignment")
     facts = describe(graph, align) | {"quantisation": describe_quantised(source.graph)}
+    facts["tiling"] = describe_tiling(graph, source.sites)
     if json:
         head = {"model": source.name, "sha256": source.sha256, "dtype": dtype}
         print_json({**head, **facts, "notes": list(source.notes)})
@@ -55,6 +59,7 @@ def inspect_(
         table.add_row(kind, str(count), share(count, facts["operators"]))
     print_table(table)
     _print_quantisation(facts["quantisation"])
+    _print_tiling(facts["tiling"])
     table = make_table("Largest working sets (activations)", ("operator", "type", "bytes", ""), right=(2, 3))
     for row in facts["largest_working_sets"]:
         table.add_row(row["operator"], row["type"], str(row["bytes"]), format_size(row["bytes"]))
@@ -102,6 +107,75 @@ def _print_quantisation(facts: dict[str, Any]) -> None:
             table.add_row(row["operator"], row["type"], row["why"])
         if len(facts["stays_float"]) > LARGEST:
             table.add_row("...", "", f"and {len(facts['stays_float']) - LARGEST} more; --json lists all")
+        print_table(table)
+
+
+def describe_tiling(graph: Graph, sites: Mapping[str, NodeSite]) -> dict[str, Any] | None:
+    """What of a graph can be cut into tiles, as a record; None where its nodes are not known.
+
+    An operator that cannot be cut along any axis is a barrier. One that reads an axis of an activation whole for each
+    element of its result stops what is cut along that axis.
+    """
+    from cosma.access.operator import operator_access
+
+    if not sites:
+        return None
+    operators: list[dict[str, Any]] = []
+    for operator in graph.operators:
+        access = operator_access(graph, sites, operator)
+        shape = access.shapes.get(access.result, ())
+        axes = [i for i, (allowed, size) in enumerate(zip(access.cuts(), shape, strict=True)) if allowed and size > 1]
+        operators.append(
+            {"operator": operator.name, "type": operator.type, "shape": list(shape), "axes": axes,
+             "reads_whole": {name: list(found) for name, found in access.reads_whole().items() if found},
+             "why": access.why_whole()}
+        )  # fmt: skip
+    by_type: dict[str, dict[str, Any]] = {}
+    for row in operators:
+        found = by_type.setdefault(row["type"], {"operators": 0, "barriers": 0, "axes": {}, "reads_whole": {}})
+        found["operators"] += 1
+        found["barriers"] += bool(row["why"])
+        activations = set(graph.operator(row["operator"]).inputs)
+        needed = {axis for name, axes in row["reads_whole"].items() if name in activations for axis in axes}
+        for key, axes in (("axes", row["axes"]), ("reads_whole", sorted(needed))):
+            for axis in axes:
+                found[key][str(axis)] = found[key].get(str(axis), 0) + 1
+    for found in by_type.values():
+        for key in ("axes", "reads_whole"):
+            found[key] = dict(sorted(found[key].items(), key=lambda entry: int(entry[0])))
+    return {
+        "by_type": dict(sorted(by_type.items(), key=lambda item: (-item[1]["operators"], item[0]))),
+        "barriers": [
+            {"operator": row["operator"], "type": row["type"], "why": row["why"]} for row in operators if row["why"]
+        ],
+        "operators": [{key: row[key] for key in ("operator", "shape", "axes", "reads_whole")} for row in operators],
+    }
+
+
+def _print_tiling(facts: dict[str, Any] | None) -> None:
+    from cosma.cli.output import make_table, print_table, print_text
+
+    if facts is None:
+        print_text("Tiles: a graph without a model's nodes is not cut")
+        return
+    columns = ("type", "count", "cut along (axes of the result)", "read whole (axes of an operand)", "barriers")
+    table = make_table("What can be cut into tiles", columns, right=(1, 4))
+    for kind, found in facts["by_type"].items():
+        cut, read = (
+            ", ".join(
+                axis if count == found["operators"] else f"{axis} (of {count})" for axis, count in found[key].items()
+            )
+            for key in ("axes", "reads_whole")
+        )
+        table.add_row(kind, str(found["operators"]), cut or "none", read, str(found["barriers"] or ""))
+    print_table(table)
+    barriers = facts["barriers"]
+    if barriers:
+        table = make_table("Barriers: operators that read and write everything", ("operator", "type", "why"), right=())
+        for row in barriers[:LARGEST]:
+            table.add_row(row["operator"], row["type"], row["why"])
+        if len(barriers) > LARGEST:
+            table.add_row("...", "", f"and {len(barriers) - LARGEST} more; --json lists all")
         print_table(table)
 
 
