@@ -16,7 +16,6 @@ import typer
 from cosma.cli import interrupts, output
 from cosma.errors import CosmaError, CosmaWarning, InfeasibleError, InputError, Remedy, UnboundDimensionError
 from cosma.text import plain
-from cosma.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +52,7 @@ app = typer.Typer(
     name="cosma",
     help="Plan neural networks onto accelerators with a small software-managed scratchpad, with proof.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -64,7 +63,9 @@ for _command, _module in COMMANDS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"cosma {__version__}")  # noqa: T201  # the answer itself
+        from cosma.cli.versions import version_lines
+
+        print("\n".join(version_lines()))  # noqa: T201  # the answer itself
         raise typer.Exit
 
 
@@ -72,7 +73,10 @@ def _print_version(wanted: bool) -> None:
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line messages.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the versions that matter, for bug reports."
+        ),
     ] = False,
 ) -> None:
     if debug:
@@ -170,6 +174,9 @@ def _guarded() -> int:
 def _invoke() -> int:
     """Run the command that was asked for; an error in how it was asked for is printed here."""
     command = typer.main.get_command(app)
+    if "_COSMA_COMPLETE" in os.environ:
+        # A shell asks what may come next, through the command's own `main`.
+        command(prog_name="cosma")
     try:
         # Not by the command's own `main`, which turns a closed pipe and Ctrl-C into exit codes of its own.
         with command.make_context("cosma", sys.argv[1:]) as context:

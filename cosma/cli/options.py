@@ -12,6 +12,14 @@ from cosma.errors import InputError
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
 
+
+
+def _preset_names() -> list[str]:
+    from cosma.accelerator.files import preset_names
+
+    return list(preset_names())
+
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file, or a graph in .json.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Dim = Annotated[
@@ -24,24 +32,74 @@ Bound = Annotated[
     ),
 ]
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="Count every floating-point tensor as this type, e.g. int8.")
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="Count every floating-point tensor as this type: int8, float16 ...",
+        show_default="as in the model",
+    ),
 ]
 Scratchpad = Annotated[str | None, typer.Option("--scratchpad", metavar="SIZE", help="Capacity, e.g. 512KiB.")]
 AcceleratorName = Annotated[
-    str | None, typer.Option("--accelerator", metavar="NAME|FILE.toml", help="A preset or a file.")
+    str | None,
+    typer.Option(
+        "--accelerator",
+        metavar="NAME|FILE.toml",
+        help="A preset (`cosma presets` lists them) or a file.",
+        autocompletion=_preset_names,
+    ),
 ]
-Alignment = Annotated[str | None, typer.Option("--alignment", metavar="SIZE", help="Alignment of addresses.")]
+Alignment = Annotated[
+    str | None,
+    typer.Option(
+        "--alignment", metavar="SIZE", help="Alignment of addresses.", show_default="64, or the preset's"
+    ),
+]
 OperandsMode = Annotated[
-    str | None, typer.Option("--operands", help="resident, or streamable: operators may also read and write off-chip.")
+    str | None,
+    typer.Option(
+        "--operands",
+        metavar="resident|streamable",
+        help="Whether operators may also read and write off-chip.",
+        show_default="streamable, or the preset's",
+        autocompletion=lambda: ["resident", "streamable"],
+    ),
 ]
 WeightsMode = Annotated[
-    str | None, typer.Option("--weights", help="stream past the scratchpad, or kept in the scratchpad.")
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="stream|scratchpad",
+        help="Whether weights stream past the scratchpad, or lie in it while they are used.",
+        show_default="stream, or the preset's",
+        autocompletion=lambda: ["stream", "scratchpad"],
+    ),
 ]
-Reserved = Annotated[str | None, typer.Option("--reserved", metavar="SIZE", help="Bytes at the top that are not ours.")]
+Reserved = Annotated[
+    str | None,
+    typer.Option(
+        "--reserved", metavar="SIZE", help="Bytes at the top that are not ours.", show_default="0, or the preset's"
+    ),
+]
 InPlace = Annotated[
-    bool | None, typer.Option("--in-place/--no-in-place", help="Whether results may overwrite dying operands.")
+    bool | None,
+    typer.Option(
+        "--in-place/--no-in-place",
+        help="Whether results may overwrite dying operands.",
+        show_default="in-place, or the preset's",
+    ),
 ]
-FusionMode = Annotated[str | None, typer.Option("--fusion", help="none, or epilogue.")]
+FusionMode = Annotated[
+    str | None,
+    typer.Option(
+        "--fusion",
+        metavar="none|epilogue",
+        help="Whether elementwise operators may be fused into the operator before them.",
+        show_default="none, or the preset's",
+        autocompletion=lambda: ["none", "epilogue"],
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result here.")]
 TimeLimit = Annotated[
     float | None, typer.Option("--time-limit", metavar="S", help="Clock limit in seconds; makes runs unrepeatable.")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PLAN, CSV, PNG, SVG = (".json",), (".csv",), (".png",), (".svg",)
 HTML, HEADER, BINARY = (".html", ".htm"), (".h", ".hpp", ".hh", ".inc"), (".bin",)
 PICTURE, HEAT_MAP = (".svg", ".png"), (".png", ".svg", ".pdf")
+#: Columns of tables that go to no terminal.
+WIDE = 160
 _taken = False
 
 
@@ -181,10 +183,19 @@ def print_table(table: Table) -> None:
         )
     else:
         console = Console(
-            file=drawn, highlight=False, markup=False, emoji=False, width=160, no_color=True, force_terminal=False
-        )
+            file=drawn, highlight=False, markup=False, emoji=False, width=_columns(), no_color=True,
+            force_terminal=False,
+        )  # fmt: skip
     console.print(table)
     stream.write(drawn.getvalue())
+
+
+def _columns() -> int:
+    """Width without a terminal: what ``COLUMNS`` says, else wide enough for every table."""
+    import os
+
+    given = os.environ.get("COLUMNS", "")
+    return max(20, int(given)) if given.isascii() and given.isdigit() and int(given) else WIDE
 
 
 def share(part: float, whole: float) -> str:

@@ -1,0 +1,68 @@
+"""Help, completion, versions, and tables as wide as asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cosma.version import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def cosma(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cosma", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_versions_that_a_report_of_a_defect_needs() -> None:
+    done = cosma("--version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"cosma {__version__}"
+    for name in ("python: ", "numba ", "onnx ", "ortools ", "pulp ", "onnxruntime "):
+        assert name in done.stdout
+
+
+def test_help_says_defaults_and_choices() -> None:
+    text = re.sub(r"\s+", " ", cosma("compile", "--help", COLUMNS="80").stdout)
+    for words in (
+        "--operands resident|streamable", "default: (streamable, or the preset's)",
+        "--weights stream|scratchpad", "--fusion none|epilogue", "default: (64, or the preset's)",
+        "default: 10.0", "default: auto", "auto, exact, divide, ilp, existing",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.parametrize("columns", [52, 60])
+def test_help_fits_a_narrow_terminal(columns: int) -> None:
+    done = cosma("compile", "--help", COLUMNS=str(columns))
+    # A name that is longer than the line is not broken.
+    wide = [line for line in done.stdout.splitlines() if len(line) > columns and " " in line.strip()]
+    assert all(line.strip().startswith("-") for line in wide), wide
+
+
+def test_a_pipe_is_as_wide_as_columns_says() -> None:
+    narrow, wide = (cosma("presets", COLUMNS=str(n)).stdout.splitlines() for n in (100, 400))
+    assert max(map(len, narrow)) <= 100
+    assert 100 < max(map(len, wide)) <= 400
+    unset = cosma("presets", COLUMNS="wide").stdout.splitlines()
+    assert 100 < max(map(len, unset)) <= 160
+
+
+def test_a_shell_completes_commands_options_and_values() -> None:
+    def completed(words: str, at: int) -> set[str]:
+        done = cosma(_COSMA_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(at))
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.split())
+
+    assert completed("cosma comp", 1) == {"compile", "compare"}
+    assert "--scratchpad" in completed("cosma compile --s", 2)
+    assert completed("cosma compile x.onnx --operands ", 4) == {"resident", "streamable"}
+    assert "ethos-u65-mid" in completed("cosma compile x.onnx --accelerator ethos", 4)
