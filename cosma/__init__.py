@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from cosma.export import PlanVisitor, visit
     from cosma.frontend import LoadedModel, load_onnx
-    from cosma.graph import Graph, Operator, Tensor, TensorKind
+    from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
     from cosma.graph.json_format import load_graph, save_graph
     from cosma.packing import Buffer, PackingResult, pack
     from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
@@ -42,6 +42,7 @@ _HOME = {
     # the problem
     "Graph": "cosma.graph",
     "Operator": "cosma.graph",
+    "Mode": "cosma.graph",
     "Tensor": "cosma.graph",
     "TensorKind": "cosma.graph",
     "load_graph": "cosma.graph.json_format",
@@ -95,6 +96,7 @@ _HOME = {
 __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "Graph",
     "Operator",
+    "Mode",
     "Tensor",
     "TensorKind",
     "load_graph",

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
-from cosma.problem import Problem
+from cosma.accelerator import Accelerator
+from cosma.graph import Graph
+from cosma.problem import Problem, build_problem
 
 #: A state: (operators run, tensors in the scratchpad, tensors with an off-chip copy, their addresses or ()).
 State = tuple[int, int, int, tuple[tuple[int, int], ...]]
@@ -65,10 +67,32 @@ def brute_force(
     return _Search(problem, order, addresses, prune).run(most_states)
 
 
+def brute_force_modes(
+    graph: Graph, accelerator: Accelerator, *, order: tuple[int, ...] | None = None, addresses: bool = False
+) -> Optimum:
+    """Search all plans under ``operands = stationary``: each operator may run in any of its modes."""
+    problem = build_problem(graph, accelerator.replace(operands="streamable"))
+    number = {name: t for t, name in enumerate(problem.tensor_names)}
+    alignment = accelerator.alignment
+    modes = [
+        [
+            (
+                sum(1 << number[t] for t in mode.may_stream if t in number),
+                -(-mode.workspace_bytes // alignment) * alignment,
+            )
+            for mode in operator.modes
+        ]
+        or [(0, 0)]
+        for operator in graph.operators
+    ]
+    return _Search(problem, order, addresses, True, modes).run(200_000)
+
+
 class _Search:
     def __init__(
-        self, problem: Problem, order: tuple[int, ...] | list[int] | None, addresses: bool, prune: bool
-    ) -> None:
+        self, problem: Problem, order: tuple[int, ...] | list[int] | None, addresses: bool, prune: bool,
+        modes: list[list[tuple[int, int]]] | None = None,
+    ) -> None:  # fmt: skip
         self.problem = problem
         self.addresses = addresses
         self.order = order
@@ -85,7 +109,10 @@ class _Search:
         ]
         self.pairs = [problem.pairs_of(v) for v in range(problem.operator_count)]
         self.outputs = problem.must_store.tolist()
-        self.granule = gcd(*[s for s in self.space if s], 0) or 1
+        whole = -1 if problem.streamable else 0
+        #: By operator: (what may be streamed together, workspace in bytes) of each way to run it.
+        self.modes = modes if modes is not None else [[(whole, 0)]] * problem.operator_count
+        self.granule = gcd(*[s for s in self.space if s], *[w for row in self.modes for _, w in row if w], 0) or 1
         self.sum_of = lru_cache(maxsize=None)(self._sum_of)
         self._bytes = lru_cache(maxsize=None)(self._bytes_of)
         self.initial = sum(1 << t for t in self.tensors if problem.starts_off_chip[t])
@@ -139,27 +166,36 @@ class _Search:
 
     def execute(self, state: State, v: int) -> Iterator[tuple[int, State]]:
         """All ways worth trying to run one operator: bytes moved and the state after."""
+        for streams, workspace in self.modes[v]:
+            yield from self.execute_in(state, v, streams, workspace)
+
+    def execute_in(self, state: State, v: int, streams: int, workspace: int) -> Iterator[tuple[int, State]]:
+        """The same in one mode."""
         inside, copied = state[1:3]
         reads = self.operands[v]
-        room = self.problem.capacity_bytes
+        room = self.problem.capacity_bytes - workspace
         for kept in _subsets(inside):
             given_up = inside & ~kept
-            if given_up & reads and not self.problem.streamable:
+            if given_up & reads & ~streams:
                 continue
             storing = self._to_store(given_up, state[0], copied)
             missing = reads & ~kept
             if missing & ~(copied | storing):
                 continue
-            for loaded in _subsets(missing) if self.problem.streamable else (missing,):
+            for loaded in _subsets(missing) if streams else (missing,):
+                if missing & ~loaded & ~streams:
+                    continue
                 used = self.sum_of(kept | loaded)
                 if used > room:
                     continue
                 outside = given_up | (missing & ~loaded)
-                for written in _subsets(self.results[v]) if self.problem.streamable else (self.results[v],):
+                for written in _subsets(self.results[v]) if streams else (self.results[v],):
+                    if self.results[v] & ~written & ~streams:
+                        continue
                     for takeover in self.takeovers(v, kept | loaded, written):
                         left = room - used - self.sum_of(written & ~sum(1 << t for t in takeover))
                         if left >= 0 and not self.wasteful(left, v, outside, written, takeover):
-                            yield from self.outcomes(state, v, kept, loaded, written, takeover)
+                            yield from self.outcomes(state, v, kept, loaded, written, takeover, workspace)
 
     def wasteful(self, left: int, v: int, outside: int, written: int, takeover: dict[int, int]) -> bool:
         """Whether something was given up, streamed or overwritten although it fits beside the rest."""
@@ -171,7 +207,7 @@ class _Search:
         )
 
     def outcomes(
-        self, state: State, v: int, kept: int, loaded: int, written: int, takeover: dict[int, int]
+        self, state: State, v: int, kept: int, loaded: int, written: int, takeover: dict[int, int], workspace: int
     ) -> Iterator[tuple[int, State]]:
         """Bytes moved and the state after one way to run an operator, for each choice of addresses."""
         done, inside, copied, places = state
@@ -193,6 +229,11 @@ class _Search:
         entering = [t for t in self.tensors if (loaded | written) >> t & 1 and t not in takeover]
         for at in self.placements(held, entering):
             if self.prune and any(self._free(at, a, a + self.space[t]) for t, a in gone):
+                continue
+            if workspace and not any(
+                self._free(at, a, a + workspace)
+                for a in range(0, self.problem.capacity_bytes - workspace + 1, self.granule)
+            ):
                 continue
             for t, u in takeover.items():
                 at[t] = at[u]

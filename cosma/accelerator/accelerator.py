@@ -18,6 +18,8 @@ class Operands(door.Choice):
     RESIDENT = "resident"
     #: An operator may also read an operand straight from, or write a result straight to, off-chip memory.
     STREAMABLE = "streamable"
+    #: As streamable, in the ways alone that the operator's modes allow (see :mod:`cosma.access.modes`).
+    STATIONARY = "stationary"
 
 
 class Weights(door.Choice):

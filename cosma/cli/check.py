@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cosma.cli import options
+from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from cosma.graph import Graph
@@ -44,7 +45,8 @@ def check(
     graph, sha256 = (None, None) if model is None else _graph_of(model, loaded, dim, bound)
     report = replay(loaded, graph, model=model, model_sha256=sha256)
     valid = counted(loaded, report)
-    proof = _prove(valid, graph, effort) if prove and report.valid else None
+    sizes = options.parse_sizes(dim, bound)
+    proof = _prove(valid, graph, effort, model, sizes) if prove and report.valid else None
     if json:
         print_json(_record(loaded, report, proof))
     elif report.valid:
@@ -105,9 +107,11 @@ def _graph_of(
     return graph, source.sha256
 
 
-def _prove(plan: Plan, graph: Graph | None, effort: float) -> _Proof:
+def _prove(
+    plan: Plan, graph: Graph | None, effort: float, model: Path | None, dims: dict[str, int]
+) -> _Proof:
     """Bound the plan's traffic, and look for a plan that moves less: it would refute a bound that is too high."""
-    from cosma.accelerator import Fusion
+    from cosma.accelerator import Fusion, Operands
     from cosma.cli.interrupts import Interruption
     from cosma.compiler import Limits, run_compile
     from cosma.validator.coverage import compare
@@ -118,6 +122,8 @@ def _prove(plan: Plan, graph: Graph | None, effort: float) -> _Proof:
     accelerator = plan.accelerator.replace(fusion=Fusion.NONE)
     # A plan of tiles is bounded among the plans of its tiles.
     network = plan.graph if graph is None or plan.graph.roots else compare(plan.graph, graph).informed(plan.graph)
+    if plan.accelerator.operands == Operands.STATIONARY:
+        network = _with_all_modes(network, plan, model, dims)
     try:
         with Interruption() as interruption:
             found = run_compile(
@@ -129,6 +135,24 @@ def _prove(plan: Plan, graph: Graph | None, effort: float) -> _Proof:
     certificate, best = found.plan.certificate, found.plan.traffic.noncompulsory
     interrupted = found.stopped_by == "interrupt"
     return _Proof(certificate.lower_bound, certificate.method, achieved, claimed, min(best, achieved), interrupted)
+
+
+def _with_all_modes(network: Graph, plan: Plan, model: Path | None, dims: dict[str, int]) -> Graph:
+    """The plan's network with every mode of its operators: a bound among the modes it chose would say too much."""
+    from cosma.access.modes import with_modes
+    from cosma.compiler.compile import read_model
+    from cosma.graph import Graph
+
+    if model is None:
+        raise InputError(
+            "--prove of a plan with operands = stationary needs the model: it says in which ways operators can run"
+        )
+    bare = Graph(
+        network.tensors.values(), (replace(o, modes=()) for o in network.operators), network.name,
+        network.roots.values(),
+    )  # fmt: skip
+    sites = read_model(model, plan.sizes(dims)).sites
+    return with_modes(bare, sites, keep_weights=plan.accelerator.weights == "scratchpad")
 
 
 def _lines(plan: Plan, report: ReplayReport, model: Path | None, proof: _Proof | None) -> list[str]:

@@ -110,6 +110,11 @@ def compile_(
     if export_model is not None:
         if start:
             raise InputError("--export-model writes the program and solves nothing: it takes no --start")
+        if chosen.operands == "stationary":
+            raise InputError(
+                "--export-model writes a program with one mode for each operator, and operands = stationary leaves a "
+                "choice; export it for operands = streamable or resident"
+            )
         _export(model, chosen, export_model, dtype=dtype, dims=options.parse_sizes(dim, bound))
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)

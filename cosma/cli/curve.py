@@ -56,8 +56,13 @@ def curve(
         accelerator, scratchpad=stand_in, alignment=alignment, operands=operands, weights=weights,
         reserved=reserved, in_place=in_place, fusion=fusion,
     )  # fmt: skip
-    graph = read_model(model, options.parse_sizes(dim, bound)).graph
+    source = read_model(model, options.parse_sizes(dim, bound))
+    graph = source.graph
     graph = graph if dtype is None else graph.with_dtype(dtype)
+    if chosen.operands == "stationary":
+        from cosma.access.modes import with_modes
+
+        graph = with_modes(graph, source.sites, keep_weights=chosen.weights == "scratchpad")
     with Interruption(grace_s=0.0):
         found = make_curve(
             graph,

@@ -33,7 +33,7 @@ def inspect_(
     source = read_model(model, options.parse_sizes(dim, bound))
     graph = source.graph if dtype is None else source.graph.with_dtype(dtype)
     align = 64 if alignment is None else parse_size(alignment, "--alignment")
-    facts = describe(graph, align) | {"quantisation": describe_quantised(source.graph)}
+    facts = describe(graph, align, source.sites) | {"quantisation": describe_quantised(source.graph)}
     facts["tiling"] = describe_tiling(graph, source.sites)
     if json:
         head = {"model": source.name, "sha256": source.sha256, "dtype": dtype}
@@ -179,7 +179,7 @@ def _print_tiling(facts: dict[str, Any] | None) -> None:
         print_table(table)
 
 
-def describe(graph: Graph, alignment: int) -> dict[str, Any]:
+def describe(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> dict[str, Any]:
     """A graph's numbers as a record; sizes in bytes."""
     from cosma.graph import TensorKind
 
@@ -202,29 +202,32 @@ def describe(graph: Graph, alignment: int) -> dict[str, Any]:
         "largest_working_sets": [
             {"operator": o.name, "type": o.type, "bytes": size} for size, _, o in working_sets[:LARGEST]
         ],
-        "capacities": list(_capacities(graph, alignment)),
+        "capacities": list(_capacities(graph, alignment, sites)),
     }
 
 
-def _capacities(graph: Graph, alignment: int) -> list[dict[str, Any]]:
+def _capacities(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> list[dict[str, Any]]:
     """Smallest feasible capacity per mode, and one above which nothing is ever spilled."""
     from cosma.accelerator import Accelerator, Operands, Weights
+    from cosma.access.modes import with_modes
     from cosma.heuristics import ORDERS, peak_live_bytes
-    from cosma.problem import build_problem, smallest_feasible_capacity
+    from cosma.problem import build_problem
+    from cosma.rewrite.fuse import smallest_capacity
 
     rows = []
     for weights in Weights:
+        network = with_modes(graph, sites, keep_weights=weights == Weights.SCRATCHPAD)
         for operands in Operands:
             for in_place in (True, False):
                 accelerator = Accelerator(
                     scratchpad=2**62, alignment=alignment, operands=operands, weights=weights, in_place=in_place
                 )
-                problem = build_problem(graph, accelerator)
+                problem = build_problem(network, accelerator)
                 orders = (ORDERS[name](problem) for name in ("given", "depth-first", "memory-greedy"))
                 rows.append(
                     {
                         "mode": f"operands {operands}, weights {weights}, {'in-place' if in_place else 'no in-place'}",
-                        "smallest_feasible": smallest_feasible_capacity(problem),
+                        "smallest_feasible": smallest_capacity(network, accelerator),
                         "nothing_spilled": min(peak_live_bytes(problem, order) for order in orders),
                     }
                 )

@@ -60,10 +60,10 @@ OperandsMode = Annotated[
     str | None,
     typer.Option(
         "--operands",
-        metavar="resident|streamable",
-        help="Whether operators may also read and write off-chip.",
+        metavar="resident|streamable|stationary",
+        help="Whether operators may also read and write off-chip: never, at will, or in ways a machine can.",
         show_default="streamable, or the preset's",
-        autocompletion=lambda: ["resident", "streamable"],
+        autocompletion=lambda: ["resident", "streamable", "stationary"],
     ),
 ]
 WeightsMode = Annotated[

@@ -290,7 +290,7 @@ class _Auto:
             1.0, self.state.problem.operator_count / self.parameters.typical_operators
         )
         found = search_states(
-            self.state.problem,
+            self.state.bounded,
             ceiling_bytes=known,
             most_states=max(50, int(work * rate)),
             stop=self.state.stop,
@@ -345,7 +345,7 @@ def run_auto(state: CompileRun) -> None:
         run_long(state, [*orders.values(), *starts])
         return
     upper = state.noncompulsory_bytes
-    bounds = BoundEngine(problem, seed=state.seed, upper_bound=upper, parameters=state.parameters.bounds)
+    bounds = BoundEngine(state.bounded, seed=state.seed, upper_bound=upper, parameters=state.parameters.bounds)
     auto = _Auto(state, bounds)
     auto.settle()
     for name, order in orders.items():

@@ -214,6 +214,7 @@ def run_compile(
     states = [
         CompileRun(
             problem=problem,
+            relaxation=_relaxation(choices[i], accelerator),
             limits=limits,
             seed=seed,
             sink=sink,
@@ -296,6 +297,11 @@ def _plan(
         solver=settings,
         stopped_by="interrupt" if state.clock.interrupted else "time" if state.clock.timed_out else None,
     )
+
+
+def _relaxation(choice: Choice, accelerator: Accelerator) -> Problem | None:
+    """The instance in which every operator may run in any of its modes, where one was chosen for it."""
+    return None if choice.relaxed is None else build_problem(choice.relaxed, accelerator)
 
 
 def _settings(state: CompileRun, strategy: str, seed: int, limits: Limits) -> dict[str, Any]:

@@ -39,12 +39,15 @@ class Choice:
         The network.
     untiled
         For a network of tiles, the network that was cut.
+    relaxed
+        Under ``operands = stationary``, the network with all modes of every operator, where ``graph`` has chosen some.
     """
 
     name: str
     fused: frozenset[str]
     graph: Graph
     untiled: Graph | None = None
+    relaxed: Graph | None = None
 
 
 def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:

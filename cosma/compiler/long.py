@@ -31,7 +31,7 @@ def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> 
     if state.done() or effort <= 0:
         return
     pieces = PieceBounds(
-        problem,
+        state.bounded,
         searcher.outcome.decisions.order,
         seed=state.seed,
         reach_out=False,

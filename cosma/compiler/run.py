@@ -127,6 +127,8 @@ class CompileRun:
     #: Plans given to start from; :meth:`offer_starts` has offered them before a strategy runs.
     starts: tuple[Start, ...] = ()
     parameters: CompileParameters = field(default_factory=CompileParameters)
+    #: What bounds are for, where the problem is a restriction: any mode of every operator.
+    relaxation: Problem | None = None
     phase: str = "start"
     bound_bytes: int = 0
     bound_method: str = "nothing is moved twice"
@@ -150,6 +152,11 @@ class CompileRun:
         """Set the limits of what is done from now on; the clock goes on."""
         self.limits = limits
         self.clock.limit_s = limits.time_limit_s
+
+    @property
+    def bounded(self) -> Problem:
+        """Instance whose bounds hold for every plan; its operators have the same numbers."""
+        return self.problem if self.relaxation is None else self.relaxation
 
     # -- plans and bounds ---------------------------------------------------------------------------------
 
@@ -230,7 +237,8 @@ class CompileRun:
     def certificate(self) -> Certificate:
         """What is proven about the best plan."""
         achieved = self.noncompulsory_bytes
-        method = f"{self.bound_method}; assumes alignment {self.problem.accelerator.alignment}, {ASSUMPTIONS}"
+        modes = "" if self.relaxation is None else ", every operator in any of its modes"
+        method = f"{self.bound_method}{modes}; assumes alignment {self.problem.accelerator.alignment}, {ASSUMPTIONS}"
         return Certificate(min(self.bound_bytes, achieved), achieved, method)
 
     # -- stopping -----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from cosma.compiler.run import CompileRun
+    from cosma.problem import Problem
 
 Run: TypeAlias = Callable[["CompileRun"], None]
 
@@ -81,7 +82,30 @@ def run_exact(state: CompileRun) -> None:
         parameters=state.parameters,
     )
     state.offer(outcome.realised, "exact")
-    state.raise_bound(outcome.bound_bytes, outcome.method)
+    if state.relaxation is None:
+        state.raise_bound(outcome.bound_bytes, outcome.method)
+    else:
+        _bound_any_mode(state, state.relaxation)
+
+
+def _bound_any_mode(state: CompileRun, relaxation: Problem) -> None:
+    """Bound plans in any modes, where the plan at hand is the best in the modes chosen."""
+    if state.done():
+        return
+    from cosma.bounds import BoundEngine
+    from cosma.states.search import search_states
+
+    state.enter("bounds")
+    known = state.noncompulsory_bytes
+    if relaxation.operator_count <= state.parameters.states.most_operators:
+        budget = max(500, int(state.limits.effort * state.parameters.states.states_per_second))
+        found = search_states(relaxation, ceiling_bytes=known, most_states=budget, stop=state.stop)
+        least = known if found.complete and found.cost_bytes is None else found.bound_bytes
+        state.raise_bound(least, "dynamic programming over states, without addresses")
+    if not state.done():
+        bounds = BoundEngine(relaxation, seed=state.seed, upper_bound=known, parameters=state.parameters.bounds)
+        bound = bounds.run(state.limits.effort, state.stop)
+        state.raise_bound(bound.value_bytes, bound.method)
 
 
 def run_ilp(state: CompileRun) -> None:
@@ -103,10 +127,20 @@ def run_ilp(state: CompileRun) -> None:
         time_limit_s=state.clock.left_s(),
         stop=state.stop,
     )
-    if result.bound is not None:
+    if result.bound is not None and state.relaxation is None:
         state.raise_bound(result.bound, f"joint program with addresses, {name}")
     if found is not None:
         state.offer(found, "joint program")
+    if state.relaxation is not None and not state.done():
+        _, result = solve_monolith(
+            state.relaxation,
+            profile=state.profile,
+            work_limit=state.limits.effort if counts_work else None,
+            time_limit_s=state.clock.left_s(),
+            stop=state.stop,
+        )
+        if result.bound is not None:
+            state.raise_bound(result.bound, f"joint program with addresses, {name}")
 
 
 def run_divide(state: CompileRun) -> None:
@@ -140,9 +174,9 @@ def _divide(state: CompileRun, order: Sequence[int] | None, effort: float) -> bo
     )
     exact = sum(part.exact for part in outcome.parts)
     state.offer(outcome.decisions, f"divide and conquer, {exact} of {len(outcome.parts)} parts exact")
-    if outcome.exact:
+    if outcome.exact and state.relaxation is None:
         state.raise_bound(outcome.noncompulsory_bytes, "divide and conquer, every part exact, without addresses")
-    return outcome.exact
+    return outcome.exact and state.relaxation is None
 
 
 STRATEGIES: dict[str, Strategy] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cosma.door as door
+from cosma.accelerator import Operands
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.parts import plan_choices
 from cosma.errors import InfeasibleError, InputError, Remedy
@@ -71,6 +72,12 @@ def tiling_choices(
     InfeasibleError
         If no choice fits.
     """
+    if accelerator.operands == Operands.STATIONARY:
+        from cosma.compiler.modes import refuse_tiling, stationary_choices
+
+        if tiling is not None and tiling != "none":
+            refuse_tiling()
+        return stationary_choices(source, graph, accelerator, starts)
     if tiling is None or tiling == "none":
         try:
             return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)

@@ -25,6 +25,9 @@ def contract_chains(problem: Problem) -> tuple[tuple[int, ...], ...]:
     tuple of tuples
         Every operator once; groups sorted by their first operator, members in execution order.
     """
+    if problem.held:
+        # The proof above lets any result and operand stream, or none.
+        return tuple((v,) for v in range(problem.operator_count))
     follower: dict[int, int] = {}
     followed: set[int] = set()
     for v in range(problem.operator_count):

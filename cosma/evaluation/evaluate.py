@@ -60,6 +60,7 @@ def new_tape(net: Network, order: Sequence[int] | NDArray[np.int32], *, patience
         np.zeros(m, dtype=np.uint8),
         np.zeros(m, dtype=np.int32),
         np.zeros(m + 1, dtype=np.int64),
+        np.zeros(m, dtype=np.int64),
         np.zeros(m + 1, dtype=np.int32),
         np.zeros(m + 1, dtype=np.int64),
         np.maximum(steps + spread, 1.0) ** -patience,

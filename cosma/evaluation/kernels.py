@@ -49,9 +49,9 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
     stride = tape.stride[0]
     width = tape.row.shape[1]
     capacity = net.capacity[0]
-    streamable = net.streamable[0] == 1
     steps_at = net.size.shape[0]
     stored, next_use, pin, slot, held = tape.stored, tape.next_use, tape.pin, tape.slot, tape.held
+    fixed = tape.fixed
     consumer_start, consumer, position = net.consumer_start, net.consumer, tape.position
     space, tensor_key = net.space, tape.tensor_key
     count = np.int64(tape.count[begin // stride])
@@ -107,14 +107,16 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
                 live += space[t]
             if following == n:
                 dying += space[t]
+            streams = net.operand_streams[k] == 1
+            fixed[t] = 0 if streams else mark
             if slot[t] >= 0:
                 pin[t] = mark
-            elif not streamable or following < n:
+            elif not streams or following < n:
                 count = add_held(held, slot, count, t)
                 stored[t] = 1
                 key ^= tensor_key[2 * t + 1]
                 occupied += space[t]
-                pin[t] = 0 if streamable else mark
+                pin[t] = 0 if streams else mark
         for k in range(net.result_start[v], net.result_start[v + 1]):
             t = np.int64(net.result[k])
             following, _ = next_use_after(consumer_start, consumer, position, n, t, i)
@@ -122,12 +124,14 @@ def simulate(net: Network, tape: Tape, begin: int, settled: int, slack: float, n
             live += space[t]
             if following == n:
                 dying += space[t]
-            if not streamable or following < n or net.store[t] > 0 or net.chain_cost[v] > 0:
+            streams = net.result_streams[k] == 1
+            fixed[t] = 0 if streams else mark
+            if not streams or following < n or net.store[t] > 0 or net.chain_cost[v] > 0:
                 count = add_held(held, slot, count, t)
                 stored[t] = 0
                 key ^= tensor_key[2 * t]
                 occupied += space[t]
-                pin[t] = -mark if streamable else mark
+                pin[t] = -mark if streams else mark
         pair = np.int64(net.pair_result[v])
         saved = np.int64(0)
         live_saved = np.int64(0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from cosma.csr import csr
 from cosma.evaluation.contract import contract_chains
-from cosma.problem.rules import first_arrival_is_compulsory, may_stream_anything, store_bytes
+from cosma.problem.rules import first_arrival_is_compulsory, may_stream, may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,6 +56,8 @@ class Network(NamedTuple):
         One value: bytes available.
     streamable
         One value: 1 if operands and results may bypass the scratchpad.
+    operand_streams, result_streams
+        Beside ``operand`` and ``result``: 1 where that operator may stream it.
     """
 
     operand_start: Int32s
@@ -78,6 +80,8 @@ class Network(NamedTuple):
     chain_cost: Int64s
     capacity: Int64s
     streamable: Int64s
+    operand_streams: Bytes8
+    result_streams: Bytes8
 
 
 class Contraction(NamedTuple):
@@ -120,7 +124,7 @@ def build_network(problem: Problem, *, contract: bool = True) -> Contraction:
     for s, row in enumerate(members):
         group[list(row)] = s
     inner = {t for row in members for t in _inside(problem, row)}
-    kept = [t for t in range(problem.tensor_count) if problem.size_bytes[t] > 0 and t not in inner]
+    kept = [t for t in range(problem.tensor_count) if problem.space_bytes[t] > 0 and t not in inner]
     number = {t: i for i, t in enumerate(kept)}
     operands = [[number[t] for t in problem.operands_of(row[0]).tolist() if t in number] for row in members]
     results = [[number[t] for t in problem.results_of(row[-1]).tolist() if t in number] for row in members]
@@ -143,8 +147,19 @@ def build_network(problem: Problem, *, contract: bool = True) -> Contraction:
         np.array([2 * int(problem.size_bytes[_inside(problem, row)].sum()) for row in members], dtype=np.int64),
         np.array([problem.capacity_bytes], dtype=np.int64),
         np.array([int(may_stream_anything(problem))], dtype=np.int64),
+        _streams(problem, [row[0] for row in members], operands, kept),
+        _streams(problem, [row[-1] for row in members], results, kept),
     )
     return Contraction(network, members, np.array(kept, dtype=np.int32))
+
+
+def _streams(problem: Problem, operators: list[int], touched: list[list[int]], kept: list[int]) -> Bytes8:
+    if not problem.held:
+        return np.full(sum(map(len, touched)), int(may_stream_anything(problem)), dtype=np.uint8)
+    return np.array(
+        [may_stream(problem, v, kept[t]) for v, row in zip(operators, touched, strict=True) for t in row],
+        dtype=np.uint8,
+    )
 
 
 def _pairs(

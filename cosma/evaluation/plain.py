@@ -65,7 +65,11 @@ class _Step:
         self.results = _row(net.result_start, net.result, self.v)
         self.pair = int(net.pair_result[self.v])
         self.partners = _row(net.pair_start, net.pair_operand, self.v)
-        self.streamable = bool(net.streamable[0])
+        self.spread = int(net.streamable[0])
+        self.fixed = {
+            *_fixed(net.operand_start, net.operand, net.operand_streams, self.v),
+            *_fixed(net.result_start, net.result, net.result_streams, self.v),
+        }
         self.pinned: set[int] = set()
         self.leaving: set[int] = set()
 
@@ -79,16 +83,16 @@ class _Step:
             if t in held:
                 held[t].next_use = following
                 self.pinned.add(t)
-            elif not self.streamable or following < self.n:
+            elif t in self.fixed or following < self.n:
                 held[t] = _Held(following, True)
-                if not self.streamable:
+                if t in self.fixed:
                     self.pinned.add(t)
         for t in self.results:
             following = self.next_use(t)
             wanted = following < self.n or self.net.store[t] > 0 or self.net.chain_cost[self.v] > 0
-            if not self.streamable or wanted:
+            if t in self.fixed or wanted:
                 held[t] = _Held(following, False)
-                if not self.streamable:
+                if t in self.fixed:
                     self.pinned.add(t)
 
     def saved(self, held: dict[int, _Held]) -> int:
@@ -101,7 +105,7 @@ class _Step:
     def victims(self, held: dict[int, _Held], over: int, saved: int) -> list[tuple[float, int, str, int]]:
         """(score, tensor, kind, price) of whatever could give way."""
         net, found = self.net, []
-        spread = int(self.streamable)
+        spread = self.spread
 
         def offer(tensor: int, kind: str, price: int, wait: int, gain: int) -> None:
             score = price * float(max(wait + spread, 1)) ** -1.0 / min(gain, over)
@@ -117,7 +121,7 @@ class _Step:
                     continue
                 if not saved and self.pair in held and again and t in self.partners:
                     offer(t, "pair", size + store, wait, int(net.space[self.pair]))
-                if self.streamable:
+                if t not in self.fixed:
                     offer(t, "in use", size + store + (size if again else 0), 0, space)
                 continue
             if t in self.results and net.chain_cost[self.v] > 0:
@@ -206,6 +210,12 @@ def _let_in_late(step: _Step, held: dict[int, _Held], found: PlainReplay) -> int
         found.dropped.add((t, int(step.order[following])))
         paid += size + int(net.store[t])
     return paid
+
+
+def _fixed(
+    start: NDArray[np.int32], values: NDArray[np.int32], streams: NDArray[np.uint8], i: int
+) -> list[int]:
+    return [int(values[k]) for k in range(int(start[i]), int(start[i + 1])) if not streams[k]]
 
 
 def _row(start: NDArray[np.int32], values: NDArray[np.int32], i: int) -> list[int]:

@@ -20,7 +20,8 @@ class Tape(NamedTuple):
     ``row[i // stride]`` holds the tensors in the scratchpad before step ``i`` (twice the number, plus 1 where an
     off-chip copy exists), for ``i`` a multiple of ``stride``; ``step_cost[i]`` and ``step_excess[i]`` are the
     bytes paid at step ``i`` and the live bytes above the capacity there; ``key[i]`` hashes the state before it.
-    ``trial_*`` is the same for the order under trial. ``pin[tensors]`` counts the steps simulated so far.
+    ``trial_*`` is the same for the order under trial. ``pin[tensors]`` counts the steps simulated so far;
+    ``fixed`` is that count for what the step at hand may not stream.
     ``offer*`` lists what could be given up at the step at hand.
     """
 
@@ -44,6 +45,7 @@ class Tape(NamedTuple):
     stored: NDArray[np.uint8]
     next_use: NDArray[np.int32]
     pin: NDArray[np.int64]
+    fixed: NDArray[np.int64]
     victim: NDArray[np.int32]
     victim_price: NDArray[np.int64]
     weight: NDArray[np.float64]

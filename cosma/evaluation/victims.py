@@ -27,7 +27,6 @@ def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, 
     A tensor may be listed twice: as ``PAIR`` and as ``IN_USE``.
     """
     n = tape.order.shape[0]
-    streamable = net.streamable[0] == 1
     offers = np.int64(0)
     for k in range(count):
         t = np.int64(tape.held[k])
@@ -45,7 +44,7 @@ def list_offers(net: Network, tape: Tape, operator: int, step: int, count: int, 
                         tape.offer_space[offers] = net.space[net.pair_result[operator]]
                         tape.offer_score[offers] = price * tape.weight[following - step]
                         offers += 1
-            if not streamable:
+            if tape.fixed[t] == mark:
                 continue
             if following < n:
                 price += net.size[t]

@@ -117,7 +117,8 @@ class PlannedRun:
                 self._takes[name] = operand
                 if operand is None:
                     self.scratchpad.poison(self._address[name], self._space(name))
-            case Execute(name, streamed):
+            case Execute(name, streamed, workspace):
+                self._scratch(name, workspace)
                 self._execute(self._plan.graph.operator(name), set(streamed), index)
             case Store(name):
                 self.off_chip.store(name, self._bytes(name))
@@ -151,6 +152,16 @@ class PlannedRun:
         if not self._cuts.is_root(name):
             return self.off_chip.read(name)
         return self._cuts.join(name, {part: self.off_chip.read(part) for part in self._cuts.parts(name)})
+
+    def _scratch(self, name: str, workspace: int | None) -> None:
+        """Write over an operator's scratch space before it runs: whatever lay there is lost."""
+        size = max((mode.workspace_bytes for mode in self._plan.graph.operator(name).modes), default=0)
+        if workspace is None or not size:
+            return
+        start = workspace * self._scale
+        space = align_up(size, self._plan.accelerator.alignment) * self._scale
+        self.scratchpad.poison(start, space)
+        self.highest = max(self.highest, start + space)
 
     # -- operators ----------------------------------------------------------------------------------------
 

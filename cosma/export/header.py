@@ -9,6 +9,7 @@ import cosma.door as door
 from cosma.errors import InputError
 from cosma.export.names import named_plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.plan.timeline import scratch_bytes
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ typedef struct cosma_operator {
   cosma_list inputs;  /* activations */
   cosma_list weights; /* constants */
   cosma_list outputs;
+  uint64_t workspace; /* bytes of scratch space while it runs */
 } cosma_operator;
 
 typedef struct cosma_instruction {
   uint32_t what;
   uint32_t subject;     /* index of the tensor, or of the operator for COSMA_EXECUTE */
-  uint64_t address;     /* in bytes; COSMA_LOAD and COSMA_ALLOCATE */
+  uint64_t address;     /* in bytes; COSMA_LOAD and COSMA_ALLOCATE, and of the workspace for COSMA_EXECUTE */
   uint32_t in_place_of; /* index of a tensor, or COSMA_NONE; COSMA_ALLOCATE */
   cosma_list streamed;  /* COSMA_EXECUTE */
 } cosma_instruction;
@@ -141,7 +143,8 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
             region_rows.append(f"{{{i}u, {_string(region.root)}, {len(bounds)}u, {len(region.start)}u}}")
             bounds += (*region.start, *region.stop)
     operator_rows = [
-        f"{{{_string(o.name)}, {_string(o.type)}, {run(o.inputs)}, {run(o.weights)}, {run(o.outputs)}}}"
+        f"{{{_string(o.name)}, {_string(o.type)}, {run(o.inputs)}, {run(o.weights)}, {run(o.outputs)}, "
+        f"{scratch_bytes(o, plan.accelerator)}u}}"
         for o in operators
     ]
     rows: list[str] = []
@@ -153,8 +156,8 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
                 rows.append(
                     _row("ALLOCATE", tensor_index[tensor], address, None if operand is None else tensor_index[operand])
                 )
-            case Execute(operator, streamed):
-                rows.append(_row("EXECUTE", operator_index[operator], streamed=run(streamed)))
+            case Execute(operator, streamed, workspace):
+                rows.append(_row("EXECUTE", operator_index[operator], workspace or 0, streamed=run(streamed)))
             case Store(tensor):
                 rows.append(_row("STORE", tensor_index[tensor]))
             case Free(tensor):
@@ -175,7 +178,7 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         TYPES,
         _table(f"static const cosma_tensor {name}_tensors", tensor_rows, '{"", 0u, 0u, 0u}'),
         _table(
-            f"static const cosma_operator {name}_operators", operator_rows, '{"", "", {0u, 0u}, {0u, 0u}, {0u, 0u}}'
+            f"static const cosma_operator {name}_operators", operator_rows, '{"", "", {0u, 0u}, {0u, 0u}, {0u, 0u}, 0u}'
         ),
         _table(f"static const uint32_t {name}_indices", [f"{i}u" for i in indices], "0u"),
         _table(f"static const cosma_instruction {name}_instructions", rows, _row("FREE", 0)),

@@ -18,7 +18,7 @@ _SIZE = {"type": "integer", "minimum": 0}
 #: What each key of the file means; shown by editors that know JSON schema.
 _MEANING = {
     "format": "always 'cosma-plan'",
-    "version": "of the format; 2 where tensors were cut into parts",
+    "version": "of the format; 2 where tensors were cut into parts or operators have modes",
     "dtype": "every floating-point tensor is counted as if its elements had this type (a what-if)",
     "dims": "sizes that the model's dynamic dimensions were bound to, by symbol",
     "stopped_by": "what cut the run short, a clock (time) or an interrupt; absent where nothing did",
@@ -29,7 +29,8 @@ _MEANING = {
     "roots": "version 2: tensors that were cut into parts; their parts are among the tensors, each with the box "
     "that it holds (region)",
     "operators": "every operator: activations read (inputs), constants read (weights), results (outputs), and the "
-    "first output name of every ONNX node it stands for (covers)",
+    "first output name of every ONNX node it stands for (covers); version 2: the way it runs (mode), what it may then "
+    "stream (may_stream) and bytes of scratch space (workspace), whose address is with its execute",
     "instructions": "what to do, in order",
     "traffic": "off-chip bytes as replayed; total = loaded + stored + streamed = compulsory + noncompulsory",
     "peak": "most bytes in the scratchpad at any instant, each tensor rounded up to the alignment",
@@ -87,7 +88,7 @@ def _instructions() -> list[dict[str, Any]]:
     return [
         one("load", {"tensor": _TEXT, "address": _SIZE}),
         one("allocate", {"tensor": _TEXT, "address": _SIZE}, {"in_place_of": {"type": ["string", "null"]}}),
-        one("execute", {"operator": _TEXT}, {"streamed": {"type": "array", "items": _TEXT}}),
+        one("execute", {"operator": _TEXT}, {"streamed": {"type": "array", "items": _TEXT}, "workspace": _SIZE}),
         one("store", {"tensor": _TEXT}),
         one("free", {"tensor": _TEXT}),
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosma.export.names import named_plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
-from cosma.plan.timeline import timeline_of
+from cosma.plan.timeline import scratch_bytes, timeline_of
 from cosma.text import csv_cell
 
 if TYPE_CHECKING:
@@ -35,8 +35,10 @@ def instructions_csv(plan: Plan) -> str:
             case Allocate(name, address, operand):
                 size = plan.graph.tensors[name].size_bytes
                 rows.append((index, step, "allocate", name, size, address, operand or "", ""))
-            case Execute(name, streamed):
-                rows.append((index, step, "execute", name, "", "", "", " ".join(_escape(n) for n in streamed)))
+            case Execute(name, streamed, workspace):
+                scratch = scratch_bytes(plan.graph.operator(name), plan.accelerator) if workspace is not None else ""
+                place = "" if workspace is None else workspace
+                rows.append((index, step, "execute", name, scratch, place, "", " ".join(map(_escape, streamed))))
                 step += 1
             case Store(name):
                 size = plan.graph.tensors[name].size_bytes

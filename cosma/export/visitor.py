@@ -10,6 +10,7 @@ from cosma.accelerator import Weights
 from cosma.errors import GraphError, InputError, PlanInvalidError
 from cosma.plan import Plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.plan.timeline import scratch_bytes
 
 if TYPE_CHECKING:
     from cosma.graph import Operator, Tensor
@@ -50,6 +51,9 @@ class PlanVisitor:
     def execute(self, operator: Operator, operands: tuple[Place, ...], results: tuple[Place, ...]) -> None:
         """Run an operator; ``operands`` lists activations, then weights, in the operator's order."""
 
+    def workspace(self, operator: Operator, address: int, size_bytes: int) -> None:
+        """Take note of the scratch space of the operator that executes next; only where it needs any."""
+
     def store(self, tensor: Tensor, address: int) -> None:
         """Copy a tensor from an address to off-chip memory."""
 
@@ -78,7 +82,10 @@ def visit(plan: Plan, visitor: PlanVisitor) -> None:
         If the visitor lacks a method.
     """
     door.instance(plan, Plan, "the plan")
-    for method in ("begin", "load", "allocate", "execute", "store", "free", "end"):
+    needed = ["begin", "load", "allocate", "execute", "store", "free", "end"]
+    if any(isinstance(i, Execute) and i.workspace is not None for i in plan.instructions):
+        needed.append("workspace")
+    for method in needed:
         if not callable(getattr(visitor, method, None)):
             raise InputError(f"the visitor {door.shown(visitor)} has no method {method!r}; derive it from PlanVisitor")
     walk = _Walk(plan, visitor)
@@ -114,15 +121,15 @@ class _Walk:
             case Allocate(name, at, operand):
                 self.address[name], self.takes[name] = at, operand
                 self.visitor.allocate(self._tensor(name), at, operand)
-            case Execute(name, streamed):
-                self._execute(name, streamed)
+            case Execute(name, streamed, workspace):
+                self._execute(name, streamed, workspace)
             case Store(name):
                 self.visitor.store(self._tensor(name), self._where(name))
             case Free(name):
                 self.visitor.free(self._tensor(name), self._where(name))
                 del self.address[name]
 
-    def _execute(self, name: str, streamed: tuple[str, ...]) -> None:
+    def _execute(self, name: str, streamed: tuple[str, ...], workspace: int | None) -> None:
         try:
             operator = self.plan.graph.operator(name)
         except GraphError:
@@ -130,6 +137,8 @@ class _Walk:
         through = {*streamed, *(operator.weights if self.streams_weights else ())}
         operands = tuple(self._place(tensor, through) for tensor in operator.operands)
         results = tuple(self._place(tensor, through) for tensor in operator.outputs)
+        if workspace is not None:
+            self.visitor.workspace(operator, workspace, scratch_bytes(operator, self.plan.accelerator))
         self.visitor.execute(operator, operands, results)
         for tensor in operator.outputs:
             taken = self.takes.pop(tensor, None)

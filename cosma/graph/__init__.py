@@ -1,7 +1,8 @@
 """The data: tensors, operators and the graph they form."""
 
 from cosma.graph.graph import Graph
+from cosma.graph.mode import Mode
 from cosma.graph.region import Region
 from cosma.graph.tensor import Operator, Part, Rows, Tensor, TensorKind
 
-__all__ = ["Graph", "Operator", "Part", "Region", "Rows", "Tensor", "TensorKind"]
+__all__ = ["Graph", "Mode", "Operator", "Part", "Region", "Rows", "Tensor", "TensorKind"]

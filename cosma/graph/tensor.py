@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import cosma.door as door
 from cosma.errors import GraphError
+from cosma.graph.mode import Mode
 from cosma.graph.region import Region
 
 
@@ -208,6 +209,9 @@ class Operator:
         on all.
     tile
         For a tile, its region of the result of the untiled operator that the region's root names.
+    modes
+        Ways to run it where ``operands = stationary``, of which a plan's operators have one; without any, nothing is
+        streamed.
 
     Raises
     ------
@@ -227,6 +231,7 @@ class Operator:
     fused: tuple[Part, ...] = ()
     reads: tuple[Region, ...] = ()
     tile: Region | None = None
+    modes: tuple[Mode, ...] = ()
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -244,6 +249,7 @@ class Operator:
             fused: Iterable[Part] = ...,
             reads: Iterable[Region] = ...,
             tile: Region | None = ...,
+            modes: Iterable[Mode] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -261,6 +267,7 @@ class Operator:
         put(self, "reads", door.sequence(self.reads, Region, f"{where}: reads", error=GraphError))
         if self.tile is not None:
             door.instance(self.tile, Region, f"{where}: tile", error=GraphError)
+        put(self, "modes", door.sequence(self.modes, Mode, f"{where}: modes", error=GraphError))
         put(self, "fused", door.sequence(self.fused, Part, f"{where}: fused", error=GraphError))
         if self.macs is not None:
             put(self, "macs", door.integer(self.macs, f"{where}: macs", least=0, most=door.UNLIMITED, error=GraphError))

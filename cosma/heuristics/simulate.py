@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.heuristics.addresses import make_arena
 from cosma.heuristics.replacement import NEVER, REPLACEMENTS, Resident
 from cosma.problem import Decisions, Residency, touches_of
-from cosma.problem.rules import may_stream_anything, store_bytes
+from cosma.problem.rules import may_stream, may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,16 +164,46 @@ class _Simulation:
     def stream_step(self, step: int, operator: int, operands: list[int], results: list[int]) -> bool:
         """Keep what is needed again and fits; stream the rest."""
         pinned = {*operands, *results}
+        held = self.held_by(operator)
+        if held and not self.hold(step, operator, operands, results, held):
+            return False
         for t in operands:
             if t not in self.resident and self.next_touch(t) != NEVER:
                 address = self.make_room(t, step, pinned, may_bypass=True)
                 if address is not None:
                     self.admit(t, step, address, loaded=True)
         for t in results:
+            if t in self.resident:
+                continue
             if self.next_touch(t) != NEVER and not self.take_over(t, step, operator):
                 address = self.make_room(t, step, pinned, may_bypass=True)
                 if address is not None:
                     self.admit(t, step, address, loaded=False)
+        return True
+
+    def held_by(self, operator: int) -> set[int]:
+        """What an operator touches and may not stream."""
+        problem = self.problem
+        if not problem.held:
+            return set()
+        touched = (*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist())
+        return {t for t in touched if not may_stream(problem, operator, t)}
+
+    def hold(self, step: int, operator: int, operands: list[int], results: list[int], held: set[int]) -> bool:
+        """Bring in what may not stream; False if that does not fit beside what may, or for fragmentation."""
+        for t in operands:
+            if t in held and t not in self.resident:
+                address = self.make_room(t, step, {*operands, *results}, may_bypass=False)
+                if address is None:
+                    return False
+                self.admit(t, step, address, loaded=True)
+        for t in results:
+            if t not in held or self.take_over(t, step, operator):
+                continue
+            address = self.make_room(t, step, {*operands, *results}, may_bypass=False)
+            if address is None:
+                return False
+            self.admit(t, step, address, loaded=False)
         return True
 
     def take_over(self, result: int, step: int, operator: int) -> bool:
@@ -192,7 +222,7 @@ class _Simulation:
         self.admit(result, step, old.address, loaded=False, in_place_of=operand)
 
     def start_over(self, step: int, operator: int, operands: list[int], results: list[int]) -> None:
-        """Empty the scratchpad and lay out one operator's working set without gaps.
+        """Empty the scratchpad and lay out without gaps what an operator may not stream.
 
         What was placed in this very step is forgotten: its residency would have no step. The takeover that
         saves most is made even where the operand is needed later, since it has an off-chip copy then.
@@ -207,7 +237,10 @@ class _Simulation:
         for t in list(self.resident):
             self.leave(t, step)
         self.arena = make_arena(self.address_policy, self.problem.capacity_bytes)
-        pairs = self.problem.pairs_of(operator)
+        if self.streams:
+            held = self.held_by(operator)
+            operands, results = [t for t in operands if t in held], [t for t in results if t in held]
+        pairs = [(r, u) for r, u in self.problem.pairs_of(operator) if r in results and u in operands]
         best = max(pairs, key=lambda pair: self.space[pair[0]], default=None)
         for t in operands:
             address = self.arena.allocate(self.space[t])

@@ -35,7 +35,7 @@ class JointBuilder:
         self.tensors = [
             t
             for t in range(problem.tensor_count)
-            if self.size[t] and (problem.producer[t] >= 0 or len(problem.consumers_of(t)))
+            if self.space[t] and (problem.producer[t] >= 0 or len(problem.consumers_of(t)))
         ]
         self.at: dict[tuple[int, int], int] = {}
         self.inside: dict[tuple[int, int], int] = {}

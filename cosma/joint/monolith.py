@@ -77,7 +77,7 @@ def solve_monolith(
         return None, result
     decisions = joint.decisions(result.values)
     places = [
-        int(result.values[joint.address[r.tensor, r.start]]) * joint.unit if problem.size_bytes[r.tensor] else 0
+        int(result.values[joint.address[r.tensor, r.start]]) * joint.unit if problem.space_bytes[r.tensor] else 0
         for r in decisions.residencies
     ]
     return Realised(decisions, emit(problem, decisions, places), 0), result
@@ -92,10 +92,14 @@ def warm_start(joint: Joint, plan: Realised, symmetries: Sequence[Symmetry] = ()
 
     problem = joint.problem
     number = {name: t for t, name in enumerate(problem.tensor_names)}
+    operators = {name: v for v, name in enumerate(problem.operator_names)}
     step = 0
     found: dict[tuple[int, int], int] = {}
     for instruction in plan.instructions:
         if isinstance(instruction, Execute):
+            v = operators[instruction.operator]
+            if instruction.workspace is not None and v in problem.workspace:
+                found[problem.workspace[v], step] = instruction.workspace
             step += 1
         elif isinstance(instruction, Load | Allocate):
             found[number[instruction.tensor], step] = instruction.address

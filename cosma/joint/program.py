@@ -80,7 +80,7 @@ class Joint:
         alone = []
         for t in range(problem.tensor_count):
             first, last = int(touches.start[t]), int(touches.start[t + 1]) - 1
-            if problem.size_bytes[t] == 0:
+            if problem.space_bytes[t] == 0:
                 continue
             for g in range(first, last + 1):
                 begin = int(touches.step[g])
@@ -113,7 +113,7 @@ class Joint:
         for v, i in position.items():
             values[self.at[v, i]] = 1
         for r in decisions.residencies:
-            if problem.size_bytes[r.tensor] == 0:
+            if problem.space_bytes[r.tensor] == 0:
                 continue
             for i in range(r.start, r.end):
                 values[self.inside[r.tensor, i]] = 1
@@ -124,7 +124,7 @@ class Joint:
             if r.in_place_of is not None:
                 values[self.takeover[r.tensor, r.in_place_of, r.start]] = 1
         for t in range(problem.tensor_count):
-            if problem.size_bytes[t] == 0:
+            if problem.space_bytes[t] == 0:
                 continue
             for v in problem.consumers_of(t).tolist():
                 i = position[v]

@@ -46,18 +46,23 @@ def emit(problem: Problem, decisions: Decisions, addresses: Sequence[int]) -> tu
             else:
                 produced.append((residency, addresses[i]))
             resident.add(residency.tensor)
+        scratch = problem.workspace.get(operator)
+        workspace = next((address for residency, address in produced if residency.tensor == scratch), None)
         for residency, address in produced:
+            if residency.tensor == scratch:
+                continue
             operand = residency.in_place_of
             out.append(Allocate(names[residency.tensor], address, None if operand is None else names[operand]))
         touched = [*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist()]
         streamed = tuple(names[t] for t in touched if t not in resident)
-        out.append(Execute(problem.operator_names[operator], streamed))
+        out.append(Execute(problem.operator_names[operator], streamed, workspace))
         for residency, _ in produced:
             if residency.in_place_of is not None:
                 resident.discard(residency.in_place_of)
         out.extend(Store(names[residency.tensor]) for residency, _ in produced if residency.tensor in needs_store)
         for residency in ending[step + 1]:
-            out.append(Free(names[residency.tensor]))
+            if residency.tensor != scratch:
+                out.append(Free(names[residency.tensor]))
             resident.discard(residency.tensor)
     return tuple(out)
 

@@ -113,6 +113,7 @@ def _lift(problem: Problem, instructions: Sequence[Instruction]) -> tuple[Decisi
 def _stays(problem: Problem, instructions: Sequence[Instruction]) -> list[_Stay]:
     """Every stay of every tensor of the problem; what happens between two steps belongs to the later one."""
     number = {name: t for t, name in enumerate(problem.tensor_names)}
+    scratch = {problem.operator_names[v]: t for v, t in problem.workspace.items()}
     open_: dict[int, _Stay] = {}
     closed: list[_Stay] = []
     awaiting: list[_Stay] = []
@@ -132,7 +133,9 @@ def _stays(problem: Problem, instructions: Sequence[Instruction]) -> list[_Stay]
                 stay = _Stay(number[name], address, step, step, False, taken)
                 open_[stay.tensor] = stay
                 awaiting.append(stay)
-            case Execute():
+            case Execute(name, _, workspace):
+                if workspace is not None and name in scratch:
+                    closed.append(_Stay(scratch[name], workspace, step, step + 1, False, None))
                 step += 1
                 for stay in awaiting:
                     if stay.in_place_of is not None:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 from cosma.accelerator import Weights
 from cosma.errors import InputError
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.plan.timeline import scratch_bytes
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -141,8 +142,11 @@ class _Simulation:
                     else:
                         self.address[name] = address
                         self.ready[name] = 0.0
-                case Execute(name, streamed):
-                    self.execute(name, streamed, taken, index)
+                case Execute(name, streamed, workspace):
+                    ready = 0.0 if workspace is None else self.take(workspace, self.scratch(name))
+                    end = self.execute(name, streamed, taken, index, ready)
+                    if workspace is not None:
+                        self.give_up(workspace, self.scratch(name), end)
                     taken = {}
                 case Store(name):
                     end = self.move("store", name, self.ready.get(name, 0.0), index)
@@ -155,7 +159,16 @@ class _Simulation:
     def place(self, name: str, address: int) -> float:
         """Take space; returns when it is free. Space counts as taken from then on."""
         self.address[name] = address
-        end = address + self.space(name)
+        self.last[name] = begin = self.take(address, self.space(name))
+        return begin
+
+    def scratch(self, operator: str) -> int:
+        """Bytes of an operator's scratch space."""
+        return scratch_bytes(self.plan.graph.operator(operator), self.accelerator)
+
+    def take(self, address: int, space_bytes: int) -> float:
+        """Take an address range; returns when it is free."""
+        end = address + space_bytes
         begin = 0.0
         kept = []
         for low, high, at in self.released:
@@ -168,9 +181,13 @@ class _Simulation:
             else:
                 kept.append((low, high, at))
         self.released = kept
-        self.changes.append((begin, self.space(name)))
-        self.last[name] = begin
+        self.changes.append((begin, space_bytes))
         return begin
+
+    def give_up(self, address: int, space_bytes: int, at: float) -> None:
+        """Give up an address range that was taken, from a time on."""
+        self.released.append((address, address + space_bytes, at))
+        self.changes.append((at, -space_bytes))
 
     def release(self, name: str, keep: int = 0) -> None:
         """Give up a tensor's space beyond its first ``keep`` bytes; they belong to its successor."""
@@ -214,11 +231,14 @@ class _Simulation:
         tensors = self.plan.graph.tensors
         return sum(tensors[t].size_bytes for t in (*operator.operands, *operator.outputs)) / self.rate
 
-    def execute(self, name: str, streamed: tuple[str, ...], taken: dict[str, str | None], index: int) -> None:
+    def execute(
+        self, name: str, streamed: tuple[str, ...], taken: dict[str, str | None], index: int, ready: float
+    ) -> float:
+        """Run an operator once its workspace is ready; returns when it ends."""
         operator = self.plan.graph.operator(name)
         weights = operator.weights if self.plan.accelerator.weights == Weights.STREAM else ()
         through = dict.fromkeys((*streamed, *weights))
-        earliest = 0.0
+        earliest = ready
         for tensor in (*operator.operands, *operator.outputs):
             if tensor in through:
                 if tensor not in operator.outputs:
@@ -248,6 +268,7 @@ class _Simulation:
         for result, operand in taken.items():
             if operand is not None:
                 self.release(operand, keep=self.space(result))
+        return end
 
 
 def estimate(

@@ -1,6 +1,7 @@
 """The plan file, versions 1 and 2: one JSON object that anyone can write and replay.
 
-Version 2 is written where a plan has parts of tensors that were cut; all else is as in version 1.
+Version 2 is written where a plan has parts of tensors that were cut, or operators have modes; all else is as in
+version 1.
 
 Keys and order are fixed, no time or machine fact is in it, and the same plan always gives the same bytes.
 """
@@ -15,9 +16,9 @@ import msgspec
 
 import cosma.door as door
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
-from cosma.errors import FormatError
+from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Graph, Operator, Part, Region, Rows, Tensor, TensorKind
+from cosma.graph import Graph, Mode, Operator, Part, Region, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
 from cosma.text import safe_json
@@ -85,6 +86,9 @@ class _Operator(msgspec.Struct, frozen=True):
     weights: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     tile: _Tile | msgspec.UnsetType | None = msgspec.UNSET
+    mode: str | msgspec.UnsetType | None = msgspec.UNSET
+    may_stream: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    workspace: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,6 +98,7 @@ class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
     address: int | None = None
     in_place_of: str | None = None
     streamed: tuple[str, ...] | None = None
+    workspace: int | None = None
 
 
 class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +146,7 @@ class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 def plan_to_json(plan: Plan) -> str:
     """Write a plan as JSON text, one instruction, tensor and operator a line."""
     accelerator = plan.accelerator
-    head: dict[str, Any] = {"format": "cosma-plan", "version": 2 if plan.graph.roots else 1}
+    head: dict[str, Any] = {"format": "cosma-plan", "version": 2 if _needs_version_2(plan) else 1}
     if plan.dtype is not None:
         head["dtype"] = plan.dtype
     if plan.dims:
@@ -187,6 +192,10 @@ def plan_to_json(plan: Plan) -> str:
         lines.append(f"{_text(key)}: [\n {body}\n]" if values else f"{_text(key)}: []")
     lines += [f"{_text(key)}: {encode(value, order='deterministic').decode()}" for key, value in tail.items()]
     return safe_json("{" + ",\n".join(lines) + "}\n")
+
+
+def _needs_version_2(plan: Plan) -> bool:
+    return bool(plan.graph.roots) or any(operator.modes for operator in plan.graph.operators)
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:
@@ -308,8 +317,19 @@ def _place_of(whole: Any, wanted: object) -> str | None:
 def _operator_record(operator: Operator) -> _Operator:
     box = operator.tile
     tile = msgspec.UNSET if box is None else _Tile(box.root, box.start, box.stop)
-    return _Operator(
+    record = _Operator(
         operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile
+    )
+    if not operator.modes:
+        return record
+    if len(operator.modes) > 1:
+        raise InputError(f"operator {operator.name!r} has {len(operator.modes)} modes; a plan chooses one")
+    (mode,) = operator.modes
+    return msgspec.structs.replace(
+        record,
+        mode=mode.name,
+        may_stream=mode.may_stream or msgspec.UNSET,
+        workspace=mode.workspace_bytes or msgspec.UNSET,
     )
 
 
@@ -321,6 +341,8 @@ def _operator(record: _Operator, version: int) -> Operator:
         record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, fused=parts,
         tile=Region(record.tile.of, record.tile.start, record.tile.stop)
         if isinstance(record.tile, _Tile) and version > 1 else None,
+        modes=(Mode(record.mode, record.may_stream or (), record.workspace or 0),)
+        if isinstance(record.mode, str) and version > 1 else (),
     )  # fmt: skip
 
 
@@ -349,8 +371,8 @@ def _record(instruction: Instruction) -> _Instruction:
             return _Instruction("load", tensor=tensor, address=address)
         case Allocate(tensor, address, operand):
             return _Instruction("allocate", tensor=tensor, address=address, in_place_of=operand)
-        case Execute(operator, streamed):
-            return _Instruction("execute", operator=operator, streamed=streamed)
+        case Execute(operator, streamed, workspace):
+            return _Instruction("execute", operator=operator, streamed=streamed, workspace=workspace)
         case Store(tensor):
             return _Instruction("store", tensor=tensor)
         case Free(tensor):
@@ -370,7 +392,7 @@ def _instruction(record: _Instruction, index: int, where: str) -> Instruction:
         case "allocate":
             return Allocate(need("tensor"), need("address"), record.in_place_of)
         case "execute":
-            return Execute(need("operator"), record.streamed or ())
+            return Execute(need("operator"), record.streamed or (), record.workspace)
         case "store":
             return Store(need("tensor"))
         case "free":

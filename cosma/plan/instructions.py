@@ -52,20 +52,29 @@ class Allocate:
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Run an operator; operands and results listed in ``streamed`` are read or written off-chip."""
+    """Run an operator; operands and results listed in ``streamed`` are read or written off-chip.
+
+    ``workspace`` is the address of its scratch space, where it needs any.
+    """
 
     do: ClassVar[str] = "execute"
     operator: str
     streamed: tuple[str, ...] = ()
+    workspace: int | None = None
 
     if TYPE_CHECKING:  # as above
 
-        def __init__(self, operator: str, streamed: Iterable[str] = ...) -> None: ...
+        def __init__(
+            self, operator: str, streamed: Iterable[str] = ..., workspace: SupportsIndex | None = ...
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         _name(self, "operator")
         if self.streamed != ():
             object.__setattr__(self, "streamed", door.texts(self.streamed, "execute: streamed"))
+        if self.workspace is not None:
+            at = door.integer(self.workspace, "execute: workspace", most=door.UNLIMITED)
+            object.__setattr__(self, "workspace", at)
 
 
 @dataclass(frozen=True, slots=True)

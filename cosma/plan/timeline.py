@@ -15,6 +15,8 @@ from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.units import align_up
 
 if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
+    from cosma.graph import Operator
     from cosma.plan import Plan
 
 
@@ -172,8 +174,8 @@ class _Reader:
                     origin = Origin.PRODUCED if operand is None else Origin.TAKEOVER
                     self.open[name] = _Open(address, step, origin, operand)
                     self.seen.add(name)
-                case Execute(name, streamed):
-                    self.execute(name, streamed, step)
+                case Execute(name, streamed, workspace):
+                    self.execute(name, streamed, workspace, step)
                 case Store(name):
                     self.move(name, "store", max(0, step - 1))
                 case Free(name):
@@ -182,8 +184,9 @@ class _Reader:
         for name in list(self.open):
             self.close(name, len(self.operators), at_end=True)
 
-    def execute(self, name: str, streamed: tuple[str, ...], step: int) -> None:
+    def execute(self, name: str, streamed: tuple[str, ...], workspace: int | None, step: int) -> None:
         operator = self.plan.graph.operator(name)
+        scratch = 0 if workspace is None else scratch_bytes(operator, self.plan.accelerator)
         weights = operator.weights if self.plan.accelerator.weights == Weights.STREAM else ()
         for tensor in dict.fromkeys((*streamed, *weights)):
             out = tensor in operator.outputs
@@ -191,7 +194,7 @@ class _Reader:
             self.move(tensor, "stream out" if out else "stream in", step)
         taken = [o.in_place_of for t, o in self.open.items() if o.in_place_of is not None and t in operator.outputs]
         takers = sum(self.space(t) for t in operator.outputs if t in self.open and self.open[t].in_place_of is not None)
-        self.occupied.append(sum(self.space(tensor) for tensor in self.open) - takers)
+        self.occupied.append(sum(self.space(tensor) for tensor in self.open) - takers + scratch)
         self.operators.append(name)
         for operand in taken:
             if operand in self.open:
@@ -217,6 +220,12 @@ class _Reader:
 
     def space(self, name: str) -> int:
         return align_up(self.plan.graph.tensors[name].size_bytes, self.plan.accelerator.alignment)
+
+
+def scratch_bytes(operator: Operator, accelerator: Accelerator) -> int:
+    """Space that an operator's workspace takes, rounded up to the alignment."""
+    size = max((mode.workspace_bytes for mode in operator.modes), default=0)
+    return align_up(size, accelerator.alignment)
 
 
 def timeline_of(plan: Plan) -> Timeline:

@@ -8,8 +8,9 @@ import numpy as np
 
 from cosma.accelerator import Accelerator, Operands, Weights
 from cosma.csr import csr
-from cosma.graph import Graph, Tensor, TensorKind
+from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
 from cosma.graph.in_place import in_place_operands
+from cosma.graph.mode import RESIDENT
 from cosma.problem.problem import Problem
 from cosma.units import align_up
 
@@ -31,17 +32,23 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
         and (graph.consumers(tensor.name) or graph.producer(tensor.name) is not None)
     ]
     number = {tensor.name: i for i, tensor in enumerate(tensors)}
+    modes = [_plain_mode(o) for o in graph.operators] if accelerator.operands == Operands.STATIONARY else []
+    scratch = [v for v, mode in enumerate(modes) if mode.workspace_bytes]
+    workspace = {v: len(tensors) + i for i, v in enumerate(scratch)}
     index = graph.operator_index
     operands = [[number[name] for name in o.operands if name in number] for o in graph.operators]
     results = [[number[name] for name in o.outputs] for o in graph.operators]
-    consumers = [[index(name) for name in graph.consumers(t.name)] for t in tensors]
-    producer = np.full(len(tensors), -1, dtype=np.int32)
+    for v, t in workspace.items():
+        results[v].append(t)
+    consumers = [[index(name) for name in graph.consumers(t.name)] for t in tensors] + [[] for _ in scratch]
+    producer = np.full(len(tensors) + len(scratch), -1, dtype=np.int32)
     for v, row in enumerate(results):
         producer[row] = v
     predecessors = [sorted({int(producer[t]) for t in row if producer[t] >= 0}) for row in operands]
     successors = [sorted({v for t in row for v in consumers[t]}) for row in results]
     pairs = _in_place_pairs(graph, tensors, number, operands) if accelerator.in_place else [[] for _ in operands]
-    size = np.array([t.size_bytes for t in tensors], dtype=np.int64)
+    none = [0] * len(scratch)
+    spaces = [*(t.size_bytes for t in tensors), *(modes[v].workspace_bytes for v in scratch)]
     operand_start, operand = csr(operands)
     result_start, result = csr(results)
     consumer_start, consumer = csr(consumers)
@@ -53,11 +60,11 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
         graph=graph,
         accelerator=accelerator,
         operator_names=tuple(o.name for o in graph.operators),
-        tensor_names=tuple(t.name for t in tensors),
-        size_bytes=size,
-        space_bytes=np.array([align_up(t.size_bytes, accelerator.alignment) for t in tensors], dtype=np.int64),
-        starts_off_chip=np.array([t.starts_off_chip for t in tensors], dtype=np.bool_),
-        must_store=np.array([t.kind is TensorKind.OUTPUT for t in tensors], dtype=np.bool_),
+        tensor_names=(*(t.name for t in tensors), *(f"workspace of {graph.operators[v].name}" for v in scratch)),
+        size_bytes=np.array([*(t.size_bytes for t in tensors), *none], dtype=np.int64),
+        space_bytes=np.array([align_up(space, accelerator.alignment) for space in spaces], dtype=np.int64),
+        starts_off_chip=np.array([*(t.starts_off_chip for t in tensors), *none], dtype=np.bool_),
+        must_store=np.array([*(t.kind is TensorKind.OUTPUT for t in tensors), *none], dtype=np.bool_),
         producer=producer,
         operand_start=operand_start,
         operand=operand,
@@ -73,8 +80,31 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
         pair_result=pair_result,
         pair_operand=pair_operand,
         capacity_bytes=accelerator.capacity_bytes // accelerator.alignment * accelerator.alignment,
-        streamable=accelerator.operands == Operands.STREAMABLE,
+        streamable=accelerator.operands == Operands.STREAMABLE or any(mode.may_stream for mode in modes),
+        held=_held(tensors, modes, operands, results),
+        workspace=workspace,
         constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
+    )
+
+
+def _plain_mode(operator: Operator) -> Mode:
+    """The one mode of an operator; of several, all that any of them allows, for the least workspace: a relaxation."""
+    modes = operator.modes or (RESIDENT,)
+    if len(modes) == 1:
+        return modes[0]
+    streamed = dict.fromkeys(name for mode in modes for name in mode.may_stream)
+    return Mode("any", tuple(streamed), min(mode.workspace_bytes for mode in modes))
+
+
+def _held(
+    tensors: Sequence[Tensor], modes: Sequence[Mode], operands: list[list[int]], results: list[list[int]]
+) -> frozenset[tuple[int, int]]:
+    """Pairs of operator and tensor that its mode does not let stream, its workspace among them."""
+    return frozenset(
+        (v, t)
+        for v, mode in enumerate(modes)
+        for t in (*operands[v], *results[v])
+        if t >= len(tensors) or tensors[t].name not in mode.may_stream
     )
 
 

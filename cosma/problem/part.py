@@ -78,6 +78,12 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
         pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
         constant_noncompulsory_bytes=0,
+        held=_held(problem, operator_number, tensor_number),
+        workspace={
+            operator_number[v]: tensor_number[t]
+            for v, t in problem.workspace.items()
+            if v in operator_number and t in tensor_number
+        },
     )
 
 
@@ -95,6 +101,19 @@ def without_oversized(problem: Problem) -> Problem:
     forced_bytes = int((arrivals * arrival_bytes(problem) + store_bytes(problem))[oversized].sum())
     rest = part_of(problem, np.arange(problem.operator_count), np.flatnonzero(~oversized))
     return replace(rest, constant_noncompulsory_bytes=problem.constant_noncompulsory_bytes + forced_bytes)
+
+
+def _held(
+    problem: Problem, operator_number: dict[int, int], tensor_number: dict[int, int]
+) -> frozenset[tuple[int, int]]:
+    if not problem.held:
+        return problem.held
+    return frozenset(
+        (operator_number[v], tensor_number[t])
+        for v in operator_number
+        for t in (*problem.operands_of(v).tolist(), *problem.results_of(v).tolist())
+        if t in tensor_number and (v, t) in problem.held
+    )
 
 
 def _predecessors(problem: Problem, number: dict[int, int]) -> list[list[int]]:

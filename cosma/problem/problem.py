@@ -7,12 +7,14 @@ constants under ``weights = scratchpad``. Ragged tables are stored as offsets an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from cosma.accelerator import Accelerator
@@ -57,6 +59,11 @@ class Problem:
         Scratchpad less reserved, rounded down to the alignment.
     streamable
         Whether operands and results may bypass the scratchpad (weights kept as tensors included).
+    held
+        Where ``streamable``: pairs of operator and tensor that may not stream all the same.
+    workspace
+        By operator that needs scratch space: the tensor that stands for it. It is a result of no size that takes space
+        and that nobody reads, the last of its operator's.
     constant_noncompulsory_bytes
         Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
     """
@@ -86,6 +93,8 @@ class Problem:
     capacity_bytes: int
     streamable: bool
     constant_noncompulsory_bytes: int
+    held: frozenset[tuple[int, int]] = frozenset()
+    workspace: Mapping[int, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (

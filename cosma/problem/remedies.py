@@ -33,6 +33,8 @@ def find_remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
     for setting, value in changes.items():
         if getattr(accelerator, setting) == value:
             continue
+        if setting == "weights" and accelerator.operands == Operands.STATIONARY:
+            continue  # modes are made for weights as they are
         need = smallest_capacity(graph, accelerator.replace(**{setting: value}))
         if need < least:
             yield Remedy(setting, value, max(need, alignment) + reserved, enough=need <= capacity)

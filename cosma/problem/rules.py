@@ -32,7 +32,7 @@ ALL = slice(None)
 
 def may_stream(problem: Problem, operator: int, tensor: int) -> bool:
     """Whether an operator may read an operand from off-chip, or write a result there, past the scratchpad."""
-    return problem.streamable
+    return problem.streamable and (operator, tensor) not in problem.held
 
 
 def may_stream_anything(problem: Problem) -> bool:

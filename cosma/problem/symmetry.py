@@ -146,6 +146,8 @@ class _Finder:
         self.work = WORK_PER_NODE * (count + problem.tensor_count)
 
     def run(self) -> Iterator[Symmetry]:
+        if self.problem.held:
+            return  # what may stream where is no colour of a node: a swap is not checked for it
         colour = self._colours()
         classes: dict[int, list[int]] = defaultdict(list)
         for v in range(self.count):

@@ -149,7 +149,6 @@ class _Builder:
         self.out = ModelBuilder("replacement")
         self.start = self.touches.start.tolist()
         self.step = self.touches.step.tolist()
-        self.size = problem.size_bytes.tolist()
         self.space = problem.space_bytes.tolist()
         self.arrival = arrival_bytes(problem).tolist()
         self.store = store_bytes(problem).tolist()
@@ -196,7 +195,7 @@ class _Builder:
         for t in range(problem.tensor_count):
             first, last = self.start[t], self.start[t + 1] - 1
             produced = problem.producer[t] >= 0
-            if self.size[t] == 0:
+            if self.space[t] == 0:
                 continue
             stored = -1
             for g in range(first, last):

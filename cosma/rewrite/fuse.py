@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from cosma.accelerator import Accelerator, Operands, Weights
 from cosma.graph import Graph, Operator, TensorKind
 from cosma.graph.in_place import in_place_operands
+from cosma.graph.mode import RESIDENT
 from cosma.graph.semantics import is_elementwise, is_random, is_training
 from cosma.graph.tensor import joined_type
 from cosma.rewrite.lineage import Lineage, Rewritten
@@ -163,10 +164,28 @@ def without_links(graph: Graph) -> Graph:
 def needed_bytes(graph: Graph, operator: Operator, accelerator: Accelerator) -> int:
     """Least space an operator needs with every operand and result in the scratchpad, the best takeover counted.
 
+    Under ``operands = stationary`` in the mode that needs least.
+
     Results exist in the graph; so do the operands.
     """
+    if accelerator.operands == Operands.STATIONARY:
+        return min(mode_needs(graph, operator, accelerator))
+    return _need(graph, operator, accelerator, ())
+
+
+def mode_needs(graph: Graph, operator: Operator, accelerator: Accelerator) -> list[int]:
+    """Least space an operator needs in each of its modes, of which the resident one is all where it has none."""
+    return [
+        _need(graph, operator, accelerator, mode.may_stream) + align_up(mode.workspace_bytes, accelerator.alignment)
+        for mode in operator.modes or (RESIDENT,)
+    ]
+
+
+def _need(graph: Graph, operator: Operator, accelerator: Accelerator, streamed: Collection[str]) -> int:
     kept = operator.operands if accelerator.weights == Weights.SCRATCHPAD else operator.inputs
-    operands, results = ([graph.tensors[name] for name in names] for names in (kept, operator.outputs))
+    operands, results = ([graph.tensors[name] for name in names if name not in streamed] for names in (
+        kept, operator.outputs
+    ))  # fmt: skip
     total = sum(align_up(t.size_bytes, accelerator.alignment) for t in (*operands, *results))
     if not accelerator.in_place:
         return total

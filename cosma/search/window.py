@@ -130,6 +130,8 @@ class _Program:
     stored: dict[int, Any] = field(init=False, default_factory=dict)
     producer: dict[int, int] = field(init=False, default_factory=dict)
     readers: dict[int, list[int]] = field(init=False, default_factory=dict)
+    streams_in: set[tuple[int, int]] = field(init=False, default_factory=set)
+    streams_out: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         from ortools.sat.python import cp_model
@@ -176,6 +178,9 @@ class _Program:
     def _tensors(self) -> None:
         net = self.net
         for v in self.subproblem.operators:
+            read, made = ((s[v], s[v + 1]) for s in (net.operand_start, net.result_start))
+            self.streams_in.update((v, int(net.operand[k])) for k in range(*read) if net.operand_streams[k])
+            self.streams_out.update(int(net.result[k]) for k in range(*made) if net.result_streams[k])
             for t in self._row(net.result_start, net.result, v):
                 self.producer[t] = v
                 self.readers.setdefault(t, [])
@@ -205,7 +210,7 @@ class _Program:
     def _step_of(self, t: int, i: int) -> None:
         """Birth and loads of a tensor at a step."""
         model, born = self.model, self.producer.get(t)
-        streamable, ended = bool(self.net.streamable[0]), i == self.steps
+        streamable, ended = t in self.streams_out, i == self.steps
         birth = self.at.get((born, i), 0) if born is not None else 0
         if born is not None:
             model.add(self.inside[t, i] <= self._by(born, i))
@@ -225,7 +230,7 @@ class _Program:
         for i in range(last):
             if (v, i) not in self.at:
                 continue
-            if not self.net.streamable[0]:
+            if (v, t) not in self.streams_in:
                 model.add(self.inside[t, i] >= self.at[v, i])
                 continue
             streamed = model.new_bool_var("")

@@ -46,10 +46,9 @@ class Moves:
         self.room = problem.capacity_bytes
         self.space: list[int] = problem.space_bytes.tolist()
         count = problem.operator_count
-        size = problem.size_bytes.tolist()
         self.readers = [sum(1 << v for v in problem.consumers_of(t).tolist()) for t in range(problem.tensor_count)]
-        self.operands = [[t for t in problem.operands_of(v).tolist() if size[t]] for v in range(count)]
-        self.results = [[t for t in problem.results_of(v).tolist() if size[t]] for v in range(count)]
+        self.operands = [[t for t in problem.operands_of(v).tolist() if self.space[t]] for v in range(count)]
+        self.results = [[t for t in problem.results_of(v).tolist() if self.space[t]] for v in range(count)]
         self.operand_mask = [sum(1 << t for t in row) for row in self.operands]
         self.pairs = [problem.pairs_of(v) for v in range(count)]
         self.arrival: list[int] = arrival_bytes(problem).tolist()

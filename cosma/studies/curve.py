@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import log
 from typing import TYPE_CHECKING, Literal
 
-from cosma.accelerator import Fusion
+from cosma.accelerator import Fusion, Operands
 from cosma.compiler import Limits, run_compile
 from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.strategies import WITH_STARTS
@@ -121,6 +121,10 @@ def make_curve(
     """
     if points < 2:
         raise InputError(f"--points must be at least 2, not {points}")
+    if accelerator.operands == Operands.STATIONARY and accelerator.fusion != Fusion.NONE:
+        raise InputError(
+            "a curve under operands = stationary knows modes of single operators: draw it with fusion = none"
+        )
     smallest, enough = capacity_range(graph, accelerator)
     align, reserved = accelerator.alignment, accelerator.reserved
     high = align_up(enough if highest is None else highest, align)

@@ -46,11 +46,13 @@ def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
         options.append(("allow in-place results (--in-place)", accelerator.replace(in_place=True)))
     if accelerator.fusion == Fusion.NONE:
         options.append(("fuse elementwise epilogues (--fusion epilogue)", accelerator.replace(fusion=Fusion.EPILOGUE)))
-    if accelerator.operands == Operands.RESIDENT:
+    if accelerator.operands != Operands.STREAMABLE:
         options.append(
             ("stream operands and results (--operands streamable)", accelerator.replace(operands=Operands.STREAMABLE))
         )
-    if accelerator.weights == Weights.SCRATCHPAD:
+    if accelerator.operands == Operands.STATIONARY:
+        pass  # the plan's modes are made for weights as they are
+    elif accelerator.weights == Weights.SCRATCHPAD:
         options.append(("stream the weights (--weights stream)", accelerator.replace(weights=Weights.STREAM)))
     else:
         options.append(

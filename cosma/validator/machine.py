@@ -93,8 +93,8 @@ class Machine:
                     self._load(name, address)
                 case Allocate(name, address, operand):
                     self._allocate(name, address, operand)
-                case Execute(name, streamed):
-                    self._execute(name, streamed)
+                case Execute(name, streamed, workspace):
+                    self._execute(name, streamed, workspace)
                 case Store(name):
                     self._store(name)
                 case Free(name):
@@ -168,7 +168,7 @@ class Machine:
         self._awaiting[name] = operand
         self._settled(name)
 
-    def _execute(self, name: str, streamed: tuple[str, ...]) -> None:
+    def _execute(self, name: str, streamed: tuple[str, ...], workspace: int | None) -> None:
         operator = self._operators.get(name)
         if operator is None:
             self._note(Verdict.UNKNOWN_NAME, f"operator {name!r} is not in the plan")
@@ -178,6 +178,7 @@ class Machine:
             self._note(Verdict.EXECUTED_TWICE, f"operator {name!r} executes again")
         through = dict.fromkeys(streamed)
         self._check_streaming(operator, through)
+        self._check_workspace(operator, through, workspace)
         kept_weights = self.accelerator.weights == Weights.SCRATCHPAD
         for operand in operator.inputs + (operator.weights if kept_weights else ()):
             self._read(operator, operand, operand in through)
@@ -291,6 +292,58 @@ class Machine:
             ):
                 message = f"{operator.name!r} streams {name!r}, but operands must be resident"
                 self._note(Verdict.STREAMING_FORBIDDEN, message, name)
+        if self.accelerator.operands == Operands.STATIONARY:
+            self._check_way(operator, self._by_choice(operator, through))
+
+    def _by_choice(self, operator: Operator, through: dict[str, None]) -> set[str]:
+        """What an operator streams, but for weights that pass by whatever the plan says."""
+        passing = set(operator.weights) if self.accelerator.weights == Weights.STREAM else set()
+        return {name for name in through if name in {*operator.operands, *operator.outputs}} - passing
+
+    def _check_way(self, operator: Operator, streamed: set[str]) -> None:
+        """What is streamed together must be so in one of the operator's modes; without any, nothing may be."""
+        if not streamed or any(streamed <= set(mode.may_stream) for mode in operator.modes):
+            return
+        ways = "; ".join(
+            f"{mode.name} may stream {', '.join(map(repr, mode.may_stream)) or 'nothing'}" for mode in operator.modes
+        )
+        names = ", ".join(repr(name) for name in sorted(streamed))
+        message = f"{operator.name!r} streams {names}, but {ways or 'has no mode that streams anything'}"
+        self._note(Verdict.STREAMING_FORBIDDEN, message, *sorted(streamed))
+
+    def _workspace_need(self, operator: Operator, streamed: set[str]) -> int:
+        """Least workspace of the operator's modes that allow what is streamed; of all modes where none does."""
+        sizes = [mode.workspace_bytes for mode in operator.modes if streamed <= set(mode.may_stream)]
+        return min(sizes or [mode.workspace_bytes for mode in operator.modes], default=0)
+
+    def _check_workspace(self, operator: Operator, through: dict[str, None], address: int | None) -> None:
+        """Scratch space lies in the scratchpad while the operator runs, apart from every tensor."""
+        if self.accelerator.operands != Operands.STATIONARY:
+            return
+        size = align_up(
+            self._workspace_need(operator, self._by_choice(operator, through)), self.accelerator.alignment
+        )
+        if not size:
+            return
+        if address is None:
+            message = f"{operator.name!r} needs {size} bytes of workspace, and has none"
+            self._note(Verdict.WORKSPACE_ABSENT, message)
+            return
+        end = address + size
+        where = f"workspace of {operator.name!r} at [{address}, {end})"
+        if address % self.accelerator.alignment:
+            message = f"{where} is not at a multiple of {self.accelerator.alignment}"
+            self._note(Verdict.WORKSPACE_MISALIGNED, message)
+        if address < 0 or end > self.accelerator.capacity_bytes:
+            message = f"{where} is outside [0, {self.accelerator.capacity_bytes})"
+            self._note(Verdict.WORKSPACE_OUT_OF_BOUNDS, message)
+        other = self._space.clash(address, end)
+        if other is not None:
+            start = self._address[other]
+            message = f"{where} overlaps {other!r} at [{start}, {start + self._space_of(other)})"
+            self._note(Verdict.WORKSPACE_OVERLAP, message, other)
+        self._count(size)
+        self._occupied_bytes -= size
 
     def _read(self, operator: Operator, name: str, through: bool) -> None:
         producer = self.graph.producer(name)

@@ -30,6 +30,11 @@ class Verdict(door.Choice):
     TENSOR_LOST = "tensor-lost"  # the only copy of a tensor with a later use is given up
     STREAMING_FORBIDDEN = "streaming-forbidden"
     STREAMING_UNRELATED = "streaming-unrelated"  # streamed, but neither operand nor result
+    MODE_UNKNOWN = "mode-unknown"  # a mode speaks of tensors that its operator does not touch
+    WORKSPACE_ABSENT = "workspace-absent"  # the operator needs scratch space and is given none
+    WORKSPACE_MISALIGNED = "workspace-misaligned"
+    WORKSPACE_OUT_OF_BOUNDS = "workspace-out-of-bounds"
+    WORKSPACE_OVERLAP = "workspace-overlap"  # scratch space lies where a tensor lies
     OUTPUT_NOT_STORED = "output-not-stored"
     PART_OUTSIDE = "part-outside"  # a part does not lie within its root
     PART_SIZE = "part-size"  # a part has not its share of its root's bytes, or another kind than its root
