@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from cosma.packing import Buffer, PackingResult, pack
     from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
     from cosma.plan.file import load_plan, save_plan
+    from cosma.plan.records import to_records
+    from cosma.report.figure import render_figure
+    from cosma.report.html import render_html
     from cosma.rewrite.tiling import Tiling
     from cosma.validator import ReplayReport, Verdict, Violation
     from cosma.validator.replay import replay
@@ -71,6 +74,9 @@ _HOME = {
     "save_plan": "cosma.plan.file",
     "visit": "cosma.export",
     "PlanVisitor": "cosma.export",
+    "to_records": "cosma.plan.records",
+    "render_html": "cosma.report.html",
+    "render_figure": "cosma.report.figure",
     # trust
     "replay": "cosma.validator",
     "ReplayReport": "cosma.validator",
@@ -123,6 +129,9 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "save_plan",
     "visit",
     "PlanVisitor",
+    "to_records",
+    "render_html",
+    "render_figure",
     "replay",
     "ReplayReport",
     "Verdict",

@@ -34,6 +34,17 @@ def plain_lines(text: str) -> str:
     return "\n".join(plain(line) for line in text.split("\n"))
 
 
+def html_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Write an HTML table of text; names cannot break it."""
+    from html import escape
+
+    def line(cells: Iterable[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(plain(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table><thead>{line(header, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
 def safe_json(text: str) -> str:
     """Escape in JSON text, as JSON does, what a terminal might act upon; the value stays the same."""
     return _BEYOND.sub(_json_escape, text)

@@ -6,11 +6,12 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
 from cosma.errors import GraphError
 from cosma.graph.tensor import Operator, Tensor, TensorKind
+from cosma.text import html_table
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
@@ -329,6 +330,51 @@ class Graph:
             for consumer in self._consumers[name]:
                 found.add_edge(producer, consumer, key=name, **facts(self._tensors[name]))
         return found
+
+    def to_records(self, table: Literal["operators", "tensors"] = "operators") -> list[dict[str, Any]]:
+        """Rows of operators or of tensors, as ``pandas.DataFrame`` takes them; sizes in bytes.
+
+        Raises
+        ------
+        GraphError
+            If there is no such table.
+        """
+        if table == "operators":
+            return [
+                {
+                    "name": o.name,
+                    "type": o.type,
+                    "inputs": o.inputs,
+                    "outputs": o.outputs,
+                    "weights": o.weights,
+                    "macs": o.macs,
+                    "working_set_bytes": self.working_set_bytes(o.name, weights=True),
+                }
+                for o in self._operators
+            ]
+        if table == "tensors":
+            return [
+                {
+                    "name": t.name,
+                    "kind": str(t.kind),
+                    "size_bytes": t.size_bytes,
+                    "dtype": t.dtype,
+                    "shape": t.shape,
+                    "producer": self._producer.get(t.name),
+                    "consumers": self._consumers[t.name],
+                }
+                for t in self._tensors.values()
+            ]
+        raise GraphError(f"graph: no table {table!r}; choose operators or tensors")
+
+    def _repr_html_(self) -> str:
+        kinds = {kind: self.of_kind(kind) for kind in TensorKind}
+        rows = [("operators", str(len(self._operators)), "")]
+        rows += [
+            (f"{kind} tensors", str(len(tensors)), format_size(sum(t.size_bytes for t in tensors)))
+            for kind, tensors in kinds.items()
+        ]
+        return html_table((self.name, "", ""), rows)
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r}, {len(self._operators)} operators, {len(self._tensors)} tensors)"

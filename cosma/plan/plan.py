@@ -11,6 +11,8 @@ from cosma.accelerator import Accelerator
 from cosma.errors import InputError
 from cosma.graph import Graph
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.text import html_table
+from cosma.units import format_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,6 +228,18 @@ class Plan:
             f"Plan({self.model_name!r}, {len(self.graph.operators)} operators, {len(self.instructions)} instructions, "
             f"{self.traffic.noncompulsory} non-compulsory bytes, {self.certificate.status})"
         )
+
+    def _repr_html_(self) -> str:
+        traffic, certificate = self.traffic, self.certificate
+        claimed = ", claimed by its file" if certificate.claimed else ""
+        rows = [
+            ("accelerator", self.accelerator.describe()),
+            ("operators", f"{len(self.graph.operators)}, {len(self.instructions)} instructions"),
+            ("peak", f"{format_size(self.peak_bytes)} of {format_size(self.accelerator.capacity_bytes)}"),
+            ("traffic", f"{format_size(traffic.total)}, {format_size(traffic.noncompulsory)} beyond the compulsory"),
+            ("lower bound", f"{format_size(certificate.lower_bound)}: {certificate.status}{claimed}"),
+        ]
+        return html_table((self.model_name, ""), rows)
 
     @property
     def reproducible(self) -> bool:
