@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cosma.cli import interrupts, output
+from cosma.cli.output import as_option
 from cosma.errors import CosmaError, CosmaWarning, InfeasibleError, InputError, Remedy, UnboundDimensionError
 from cosma.text import plain
 
@@ -102,8 +103,7 @@ def _as_options(remedy: Remedy) -> str:
     """What helps, written as options."""
     if remedy.setting == "scratchpad":
         return f"--scratchpad {remedy.value} (the smallest that works)"
-    flag = f"--{remedy.setting.replace('_', '-')}"
-    option = flag if remedy.value is True else f"{flag} {remedy.value}"
+    option = as_option(remedy.setting, remedy.value)
     return option if remedy.enough else f"{option} --scratchpad {remedy.smallest_scratchpad_bytes}"
 
 

@@ -38,14 +38,15 @@ def check(
     0 if the plan is valid, proven optimal or not; 4 if it is invalid, or claims a bound that is shown to be false.
     """
     from cosma.cli.output import print_json, print_lines
+    from cosma.cli.plans import graph_of
     from cosma.plan.file import load_plan
     from cosma.validator import counted, invalid, replay
 
     loaded = load_plan(plan)
-    graph, sha256 = (None, None) if model is None else _graph_of(model, loaded, dim, bound)
+    sizes = options.parse_sizes(dim, bound)
+    graph, sha256 = (None, None) if model is None else graph_of(model, loaded, sizes)
     report = replay(loaded, graph, model=model, model_sha256=sha256)
     valid = counted(loaded, report)
-    sizes = options.parse_sizes(dim, bound)
     proof = _prove(valid, graph, effort, model, sizes) if prove and report.valid else None
     if json:
         print_json(_record(loaded, report, proof))
@@ -95,16 +96,6 @@ class _Proof:
     def refuted(self) -> bool:
         """Whether a plan below the claimed bound is known."""
         return self.claimed is not None and self.best < self.claimed
-
-
-def _graph_of(
-    model: Path, plan: Plan, dim: list[str] | None, bound: list[str] | None
-) -> tuple[Graph, str | None]:
-    from cosma.compiler.compile import read_model
-
-    source = read_model(model, plan.sizes(options.parse_sizes(dim, bound)))
-    graph = source.finest_graph if plan.dtype is None else source.finest_graph.with_dtype(plan.dtype)
-    return graph, source.sha256
 
 
 def _prove(

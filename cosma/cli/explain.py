@@ -117,7 +117,7 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
 
 
 def _print_levers(plan: Plan, timeline: Timeline) -> None:
-    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.cli.output import as_option, make_table, print_table, print_text, share
     from cosma.report.explain import next_capacity
     from cosma.studies.levers import QUICK, levers
     from cosma.units import format_size
@@ -136,12 +136,13 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
     title = f"What would help, by the quick method {QUICK} (an indication, not a proof)"
     table = make_table(title, ("change", "before", "after", ""), right=(1, 2))
     for lever in levers(plan, timeline):
+        named = f"{lever.change} ({as_option(lever.setting, lever.value)})"
         if lever.after is None:
-            table.add_row(lever.change, format_size(lever.before), "-", "leaves no plan")
+            table.add_row(named, format_size(lever.before), "-", "leaves no plan")
             continue
         change = lever.after - lever.before
         word = "no change" if not change else f"{share(abs(change), lever.before)} {'more' if change > 0 else 'less'}"
-        table.add_row(lever.change, format_size(lever.before), format_size(lever.after), word)
+        table.add_row(named, format_size(lever.before), format_size(lever.after), word)
     print_table(table)
 
 

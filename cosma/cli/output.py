@@ -198,6 +198,12 @@ def _columns() -> int:
     return max(20, int(given)) if given.isascii() and given.isdigit() and int(given) else WIDE
 
 
+def as_option(setting: str, value: str | int) -> str:
+    """A field of the accelerator and its value, written as an option."""
+    flag = f"--{setting.replace('_', '-')}"
+    return flag if value is True else f"{flag} {value}"
+
+
 def share(part: float, whole: float) -> str:
     """Write a share as per cent; a dash where there is no whole."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

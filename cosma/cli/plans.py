@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from cosma.graph import Graph
     from cosma.plan import Plan
 
 
-def load_valid_plan(path: Path) -> Plan:
-    """Read a plan and replay it; what the file does not claim is counted.
+def graph_of(model: Path, plan: Plan, sizes: Mapping[str, int]) -> tuple[Graph, str | None]:
+    """The graph of a plan's model for the sizes that the plan was made for, and the hash of the file."""
+    from cosma.compiler.compile import read_model
+
+    source = read_model(model, plan.sizes(sizes))
+    graph = source.finest_graph if plan.dtype is None else source.finest_graph.with_dtype(plan.dtype)
+    return graph, source.sha256
+
+
+def load_valid_plan(path: Path, model: Path | None = None, sizes: Mapping[str, int] | None = None) -> Plan:
+    """Read a plan and replay it, against its model where that is given; what the file does not claim is counted.
 
     Raises
     ------
@@ -22,7 +33,8 @@ def load_valid_plan(path: Path) -> Plan:
     from cosma.validator import counted, invalid, replay
 
     plan = load_plan(path)
-    report = replay(plan)
+    graph, sha256 = (None, None) if model is None else graph_of(model, plan, sizes or {})
+    report = replay(plan, graph, model=model, model_sha256=sha256)
     if not report.valid:
         raise invalid(str(path), report)
     return counted(plan, report)

@@ -38,14 +38,15 @@ def run(
     Every operator reads and writes at the plan's addresses; free bytes are poisoned. The results are compared bit
     for bit with running the same operators without a plan, and the traffic is counted from the bytes copied. The
     untouched model is run as a whole too, and its outputs are compared within rounding.
-    The plan is replayed first. Exit code 0 if all is equal, 4 if not or if the replay fails.
+    The plan is replayed against the model first. Exit code 0 if all is equal, 4 if not or if the replay fails.
     """
     from cosma.cli.output import note, print_json
     from cosma.cli.plans import load_valid_plan, reservations
     from cosma.errors import InputError, PlanInvalidError
     from cosma.execute import run_plan
     from cosma.execute.kernels import KernelError
-    loaded = load_valid_plan(plan)
+    sizes = options.parse_sizes(dim, bound)
+    loaded = load_valid_plan(plan, model, sizes)
     if kernels not in (None, "onnxruntime", "reference"):
         raise InputError(f"--kernels must be onnxruntime or reference, not {kernels!r}")
     try:
@@ -53,7 +54,7 @@ def run(
             loaded,
             model,
             inputs=None if inputs is None else read_arrays(inputs),
-            dims=options.parse_sizes(dim, bound),
+            dims=sizes,
             kernels=kernels,  # type: ignore[arg-type]  # checked above
             seed=seed,
             whole=whole,

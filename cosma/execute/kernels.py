@@ -46,7 +46,8 @@ class KernelError(InputError):
 
     def __init__(self, node: Node, feeds: Mapping[str, Array], kernels: str, reason: str) -> None:
         given = ", ".join(describe(feeds[name]) for name in node.inputs if name in feeds)
-        super().__init__(f"{node} of {given or 'no operands'}: {kernels} cannot run it: {reason}")
+        can = "can" if kernels.startswith("neither ") else "cannot"
+        super().__init__(f"{node} of {given or 'no operands'}: {kernels} {can} run it: {reason}")
         self.node, self.kernels, self.reason = node, kernels, reason
 
 

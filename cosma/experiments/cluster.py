@@ -69,14 +69,14 @@ def run_dask(
     try:
         distributed: Any = import_module("distributed")
     except ImportError as error:
-        raise SolverUnavailableError("--dask needs Dask: pip install 'cosma[batch]'") from error
+        raise SolverUnavailableError("running on a cluster needs Dask: pip install 'cosma[batch]'") from error
     cluster: Any = None
     if address == "local":
         cluster = local_cluster(jobs)
     try:
         client = distributed.Client(cluster or address, timeout=CONNECT_LIMIT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise InputError(f"--dask {address}: no scheduler answers there: {error}") from error
+        raise InputError(f"Dask scheduler {address!r}: no scheduler answers there: {error}") from error
     try:
         futures = {
             client.submit(_run_remote, msgspec.json.encode(cell), runner, key=f"cell-{cell.point()}", pure=False): cell

@@ -159,7 +159,7 @@ def sweep(
             note(remark)
         outline = outline_sweep(experiment, store.rows, kept_plans(folder), retry=retry, fresh=fresh, jobs=jobs)
         if outline.other_code and not fresh:
-            note(f"{outline.other_code} results are from other code of the same version; --fresh runs them again")
+            note(f"{outline.other_code} results are from other code of the same version; a fresh sweep runs them again")
         store.list_cells(list(outline.cells), experiment.text)
         estimate = Estimate(outline.waiting, jobs)
         estimate.learn(store.rows[key] for key in outline.cells if key in store.rows)

@@ -67,13 +67,13 @@ def tflm_offsets(plan: Plan) -> dict[str, int]:
     if streamed:
         raise InputError(
             f"{_first(streamed[0].tensor, len(streamed))} streamed past the scratchpad, which TFLM cannot do; plan "
-            "with a scratchpad large enough that nothing is (see `cosma curve`), or with --operands resident"
+            "with a scratchpad large enough that nothing is (see `cosma curve`), or with operands resident"
         )
     lives: dict[str, _Life] = {}
     for stay in timeline.stays:
         tensor = plan.graph.tensors[stay.tensor]
         if tensor.kind == "weight":
-            raise InputError("weights lie in the scratchpad, but TFLM reads them from the model; use --weights stream")
+            raise InputError("weights lie in the scratchpad, but TFLM reads them from the model; plan to stream them")
         _check(stay)
         if stay.tensor in lives:
             raise InputError(
@@ -127,11 +127,11 @@ def _check(stay: Stay) -> None:
     if stay.in_place_of is not None:
         raise InputError(
             f"{stay.tensor!r} takes over the space of {stay.in_place_of!r} while its operator runs; TFLM does not "
-            "promise that its kernels allow it: plan with --no-in-place"
+            "promise that its kernels allow it: plan without in-place results"
         )
     if stay.address % ARENA_ALIGNMENT:
         raise InputError(
-            f"{stay.tensor!r} lies at {stay.address}, no multiple of {ARENA_ALIGNMENT}; plan with --alignment 16"
+            f"{stay.tensor!r} lies at {stay.address}, no multiple of {ARENA_ALIGNMENT}; plan with that alignment"
         )
 
 

@@ -27,5 +27,5 @@ def check_joint_size(problem: Problem) -> None:
     if joint_size(problem) > MOST_VARIABLES:
         raise InputError(
             f"the joint program of {problem.operator_count} operators has {joint_size(problem)} variables before "
-            f"addresses, more than {MOST_VARIABLES}; use --strategy exact, which solves it by layers"
+            f"addresses, more than {MOST_VARIABLES}; use strategy 'exact', which solves it by layers"
         )

@@ -26,7 +26,7 @@ def supports(model: Model, profile: Profile) -> str | None:
         return None
     return (
         f"{profile.back_end} takes linear programs; model {model.name!r} has conditional rows or intervals. "
-        "Use --solver cp-sat, or the linear form of the model"
+        "Use solver 'cp-sat', or the linear form of the model"
     )
 
 

@@ -61,7 +61,7 @@ def run(model: Model, request: Request, stop: Callable[[], bool] | None) -> Solv
     except (RuntimeError, NotImplementedError) as error:
         if "not registered" in str(error) or "not linked" in str(error):
             raise SolverUnavailableError(
-                f"{profile.back_end} is not part of this OR-Tools build; use --solver cp-sat or --solver cbc"
+                f"{profile.back_end} is not part of this OR-Tools build; use solver 'cp-sat' or 'cbc'"
             ) from error
         return SolverResult(Status.ERROR, Stop.FAILURE, log="\n".join(lines), message=str(error))
     return _read(model, request, program, outcome, "\n".join(lines))

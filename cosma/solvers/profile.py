@@ -122,7 +122,7 @@ def load_profile(name: str) -> Profile:
         return _read(folder / f"{name}.toml")
     if name in BACK_ENDS:
         return Profile(name=name, back_end=name)
-    raise InputError(f"--solver {name!r} is unknown; choose one of {', '.join(list_profiles())}, or give FILE.toml")
+    raise InputError(f"solver {name!r} is unknown; choose one of {', '.join(list_profiles())}, or give FILE.toml")
 
 
 def _read(path: Path) -> Profile:

@@ -58,7 +58,7 @@ def import_pulp() -> Any:
     except ImportError as error:
         from cosma.errors import SolverUnavailableError
 
-        raise SolverUnavailableError("PuLP is not installed; pip install pulp, or use --solver cp-sat") from error
+        raise SolverUnavailableError("PuLP is not installed; pip install pulp, or use solver 'cp-sat'") from error
     return pulp
 
 
@@ -131,7 +131,7 @@ def _solver(pulp: Any, request: Request, log_path: str, folder: str) -> Any:
     if name is None:
         raise SolverUnavailableError(
             f"{profile.back_end} is not installed (PuLP finds none of {', '.join(_NAMES[profile.back_end])}); "
-            f"install it, or use --solver cp-sat. PuLP finds: {', '.join(available) or 'nothing'}"
+            f"install it, or use solver 'cp-sat'. PuLP finds: {', '.join(available) or 'nothing'}"
         )
     if name in ("PULP_CBC_CMD", "COIN_CMD"):
         extra = [f"{key} {value}" for key, value in profile.options.items()]

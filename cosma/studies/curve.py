@@ -120,7 +120,7 @@ def make_curve(
         If the range is empty or fewer than two points are asked for.
     """
     if points < 2:
-        raise InputError(f"--points must be at least 2, not {points}")
+        raise InputError(f"points must be at least 2, not {points}")
     if accelerator.operands == Operands.STATIONARY and accelerator.fusion != Fusion.NONE:
         raise InputError(
             "a curve under operands = stationary knows modes of single operators: draw it with fusion = none"

@@ -29,11 +29,15 @@ class Lever:
     ----------
     change
         What is changed.
+    setting, value
+        The field of the accelerator, and what it is then.
     before, after
         Non-compulsory bytes by the same quick method; ``after`` is None where the change leaves no plan.
     """
 
     change: str
+    setting: str
+    value: str | int
     before: int
     after: int | None
 
@@ -41,34 +45,31 @@ class Lever:
 def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
     """Try what could be changed, each change alone, with the quick method: an indication, not a proof."""
     accelerator = plan.accelerator
-    options: list[tuple[str, Accelerator]] = []
+    options: list[tuple[str, str, str | int]] = []
     if not accelerator.in_place:
-        options.append(("allow in-place results (--in-place)", accelerator.replace(in_place=True)))
+        options.append(("allow in-place results", "in_place", True))
     if accelerator.fusion == Fusion.NONE:
-        options.append(("fuse elementwise epilogues (--fusion epilogue)", accelerator.replace(fusion=Fusion.EPILOGUE)))
+        options.append(("fuse elementwise epilogues", "fusion", Fusion.EPILOGUE.value))
     if accelerator.operands != Operands.STREAMABLE:
-        options.append(
-            ("stream operands and results (--operands streamable)", accelerator.replace(operands=Operands.STREAMABLE))
-        )
+        options.append(("stream operands and results", "operands", Operands.STREAMABLE.value))
     if accelerator.operands == Operands.STATIONARY:
         pass  # the plan's modes are made for weights as they are
     elif accelerator.weights == Weights.SCRATCHPAD:
-        options.append(("stream the weights (--weights stream)", accelerator.replace(weights=Weights.STREAM)))
+        options.append(("stream the weights", "weights", Weights.STREAM.value))
     else:
-        options.append(
-            ("keep weights in the scratchpad (--weights scratchpad)", accelerator.replace(weights=Weights.SCRATCHPAD))
-        )
+        options.append(("keep weights in the scratchpad", "weights", Weights.SCRATCHPAD.value))
     following = next_capacity(plan, timeline)
     if following is not None:
         larger = align_up(following[0], accelerator.alignment) + accelerator.reserved
-        options.append((f"the next capacity that lets one more tensor stay (--scratchpad {larger})",
-                        accelerator.replace(scratchpad=larger)))  # fmt: skip
-    options.append((f"twice the scratchpad (--scratchpad {2 * accelerator.scratchpad})",
-                    accelerator.replace(scratchpad=2 * accelerator.scratchpad)))  # fmt: skip
+        options.append(("the next capacity that lets one more tensor stay", "scratchpad", larger))
+    options.append(("twice the scratchpad", "scratchpad", 2 * accelerator.scratchpad))
     before = _quick(plan, accelerator)
     if before is None:
         return []
-    return [Lever(change, before, _quick(plan, other)) for change, other in options]
+    return [
+        Lever(change, setting, value, before, _quick(plan, accelerator.replace(**{setting: value})))
+        for change, setting, value in options
+    ]
 
 
 def _quick(plan: Plan, accelerator: Accelerator) -> int | None:

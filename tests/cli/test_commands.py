@@ -139,11 +139,14 @@ def test_a_signal_keeps_the_best_plan(folder: Path, number: signal.Signals) -> N
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", "from cosma.cli import main; main()", "compile", str(model)]
     options = ["--scratchpad", "256KiB", "--effort", "500", "-o", "plan.json"]
-    running = subprocess.Popen([*command, *options], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        running.wait(timeout=6)
-    running.send_signal(number)
-    _, messages = running.communicate(timeout=120)
+    for patience in (6, 18, 54):
+        running = subprocess.Popen([*command, *options], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(timeout=patience)
+        running.send_signal(number)
+        _, messages = running.communicate(timeout=120)
+        if running.returncode != 130:  # a busy machine may have no plan yet
+            break
     assert running.returncode == 0, messages
     assert "interrupted" in messages
     assert cosma(folder, "check", "plan.json").returncode == 0

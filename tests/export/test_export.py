@@ -217,7 +217,7 @@ def test_tflm_refuses_what_it_cannot_do() -> None:
         [Tensor("x", 64, TensorKind.INPUT), Tensor("a", 64), Tensor("y", 64, TensorKind.OUTPUT)],
         [Operator("o", "Conv", ("x",), ("a",)), Operator("r", "Relu", ("a",), ("y",))],
     )
-    with pytest.raises(InputError, match="--no-in-place"):
+    with pytest.raises(InputError, match="without in-place results"):
         tflm_metadata(compile(relu, Accelerator(scratchpad="4KiB", operands="resident"), strategy="e2"))
     spilling = compile(net(), Accelerator(scratchpad="10KiB", operands="resident", in_place=False), strategy="e2")
     assert spilling.traffic.noncompulsory > 700
@@ -291,7 +291,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "static const cosma_plan n" in (tmp_path / "p.h").read_text()
     with pytest.raises(InputError, match="nothing to write"):
         export(tmp_path / "plan.json", **nothing, **rest)
-    with pytest.raises(InputError, match="no-in-place"):
+    with pytest.raises(InputError, match="without in-place results"):
         export(tmp_path / "plan.json", **{**nothing, "tflm": tmp_path / "t", "c": tmp_path / "none.h"}, **rest)
     assert not (tmp_path / "none.h").exists()
     broken = replace(plan, instructions=plan.instructions[1:])

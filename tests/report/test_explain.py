@@ -71,13 +71,14 @@ def test_operator_story(plan: Plan) -> None:
 
 def test_levers_are_what_the_quick_method_gives(plan: Plan) -> None:
     found = {lever.change: lever for lever in levers(plan)}
-    streaming = found["stream operands and results (--operands streamable)"]
+    streaming = found["stream operands and results"]
     other = compile(plan.graph, plan.accelerator.replace(operands="streamable"), strategy="e2")
     assert streaming.after == other.traffic.noncompulsory
     assert streaming.before == compile(plan.graph, plan.accelerator, strategy="e2").traffic.noncompulsory
     larger = compile(plan.graph, plan.accelerator.replace(scratchpad=14 * KIB), strategy="e2")
-    change = "the next capacity that lets one more tensor stay (--scratchpad 14336)"
-    assert found[change].after == larger.traffic.noncompulsory
+    lever = found["the next capacity that lets one more tensor stay"]
+    assert (lever.setting, lever.value) == ("scratchpad", 14 * KIB)
+    assert lever.after == larger.traffic.noncompulsory
 
 
 def test_unknown_names_are_answered_with_close_ones(plan: Plan) -> None:

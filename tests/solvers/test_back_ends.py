@@ -127,7 +127,7 @@ def test_linear_back_ends_refuse_intervals() -> None:
     present = tuple(out.variable("present", 1, 1) for _ in range(2))
     out.forbid_overlap(NoOverlap(starts, (2, 2), present))
     model = out.build()
-    with pytest.raises(InputError, match="Use --solver cp-sat"):
+    with pytest.raises(InputError, match="Use solver 'cp-sat'"):
         solve(model, load_profile("highs"))
     result = solve(model, load_profile("cp-sat"))
     assert result.values is not None
@@ -197,7 +197,7 @@ def test_wrong_profiles_are_refused(text: str, message: str, tmp_path) -> None:
 
 
 def test_unknown_solvers_and_options_are_refused() -> None:
-    with pytest.raises(InputError, match="--solver 'nobody' is unknown"):
+    with pytest.raises(InputError, match="solver 'nobody' is unknown"):
         load_profile("nobody")
     with pytest.raises(InputError, match="CP-SAT option"):
         solve(replacement_with_choices(), Profile(name="own", back_end="cp-sat", options={"no_such": 1}))
