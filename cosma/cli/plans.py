@@ -33,8 +33,10 @@ def load_valid_plan(path: Path, model: Path | None = None, sizes: Mapping[str, i
     from cosma.validator import counted, invalid, replay
 
     plan = load_plan(path)
-    graph, sha256 = (None, None) if model is None else graph_of(model, plan, sizes or {})
-    report = replay(plan, graph, model=model, model_sha256=sha256)
+    report = replay(plan)
+    if model is not None and report.valid:
+        graph, sha256 = graph_of(model, plan, sizes or {})
+        report = replay(plan, graph, model=model, model_sha256=sha256)
     if not report.valid:
         raise invalid(str(path), report)
     return counted(plan, report)

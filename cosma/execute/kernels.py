@@ -51,13 +51,32 @@ class KernelError(InputError):
         self.node, self.kernels, self.reason = node, kernels, reason
 
 
-class ResultMismatchError(PlanInvalidError):
-    """A node yields a tensor of another shape than it was planned with."""
+#: What another shape than planned means where nothing was bounded.
+MISREAD = "the model was read wrongly, or its kernel does not follow the operator's definition"
 
-    def __init__(self, node: Node, name: str, planned: Array, found: Array) -> None:
+#: What it means where a result is planned for the most it can hold.
+TOO_MUCH = (
+    "with these inputs it holds more than the most that it was planned for; plan with a larger bound of it, or give "
+    "inputs that keep to this one"
+)
+
+
+class ResultMismatchError(PlanInvalidError):
+    """A node yields a tensor of another shape than it was planned with.
+
+    Parameters
+    ----------
+    node, name
+        The node and its result.
+    planned, found
+        Arrays as planned and as found.
+    why
+        What that means.
+    """
+
+    def __init__(self, node: Node, name: str, planned: Array, found: Array, why: str = MISREAD) -> None:
         super().__init__(
-            f"{node} yields {describe(found)} as {name!r}, which the plan counts as {describe(planned)}: the model "
-            "was read wrongly, or its kernel does not follow the operator's definition"
+            f"{node} yields {describe(found)} as {name!r}, which the plan counts as {describe(planned)}: {why}"
         )
 
 

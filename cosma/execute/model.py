@@ -131,6 +131,15 @@ class Model:
         self.actual[value.name] = shape
         return True
 
+    def exceeds_bound(self, value: Value, shape: tuple[int, ...]) -> bool:
+        """Whether a shape differs from the planned one only by more than the bounds that were given."""
+        beyond = [axis for axis, (found, most) in enumerate(zip(shape, value.shape, strict=False)) if found > most]
+        return (
+            len(shape) == len(value.shape)
+            and bool(beyond)
+            and all(f"{value.name}.{axis}" in self.loaded.dims for axis in beyond)
+        )
+
     @property
     def scaled_by(self) -> Mapping[str, Step]:
         """For each activation that a node de- or requantises, that node."""

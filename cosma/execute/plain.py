@@ -11,7 +11,7 @@ import numpy as np
 from cosma.errors import PlanInvalidError
 from cosma.execute.constants import stand_in
 from cosma.execute.elements import to_bytes
-from cosma.execute.kernels import ResultMismatchError
+from cosma.execute.kernels import MISREAD, TOO_MUCH, ResultMismatchError
 from cosma.execute.model import parts_of
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.parameters import type_only_positions
@@ -166,5 +166,6 @@ class PlainRun:
             name = value.name if value.name in out else value.root
             if not model.settle_shape(value, out[name].shape):
                 planned = np.empty(value.shape, out[name].dtype)
-                raise ResultMismatchError(step.node, name, planned, out[name])
+                why = TOO_MUCH if model.exceeds_bound(value, out[name].shape) else MISREAD
+                raise ResultMismatchError(step.node, name, planned, out[name], why)
         return out

@@ -67,14 +67,14 @@ def inner_nodes(node: Node) -> Iterator[Node]:
             stack.extend(attribute.g for attribute in inner.attributes.values() if attribute.HasField("g"))
 
 
-def training_types(node: Node, part: Part, operands: Sequence[Value | None]) -> list[TensorType] | None:
-    """Types of a node's results in training mode where inference leaves them open.
+def further_types(node: Node, part: Part, operands: Sequence[Value | None]) -> list[TensorType] | None:
+    """Types of a normalisation's and a dropout's further results where inference leaves them open.
 
-    A normalisation's statistics have one value per channel; a dropout's mask has its operand's type before opset 10,
-    the only opsets that leave it open.
+    A normalisation's statistics have one value per channel in training mode; a dropout's mask has its operand's type
+    before opset 10, the only opsets that leave it open, in either mode.
     """
     first = operands[0] if operands else None
-    if first is None or not part.attribute("training_mode"):
+    if first is None or not (part.attribute("training_mode") or part.type == "Dropout"):
         return None
     if part.type == "BatchNormalization":
         mean = operands[3] if len(operands) > 3 and operands[3] is not None else first

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
-from cosma.frontend.attributes import training_types
+from cosma.frontend.attributes import further_types
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.inference import Inference
 from cosma.frontend.limits import limit_of
@@ -103,13 +103,13 @@ class Completion:
         complete: list[TensorType | None] = []
         schema = self._inference.schema(node)
         choice = sizing(node, operands, types[0], self._evaluator, self._inference.opset) if types else None
-        in_training = training_types(node, part, operands)
+        further = further_types(node, part, operands)
         for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
             if not name or (name not in self._read and not is_training(part) and _is_optional(schema, i)):
                 complete.append(None)
                 continue
-            if not found.known and in_training is not None:
-                found = in_training[i]
+            if not found.known and further is not None:
+                found = further[i]
             if not found.known and constant and schema is not None:
                 if evaluated is None:
                     evaluated = self._evaluate(node, operands)
@@ -170,6 +170,9 @@ class Completion:
         """Fill in what is known only at run time with the most it can be: as given, else as the operator limits it."""
         name, shape = node.outputs[index], list(found.shape or ())
         limit = limit_of(node, operands, index, self._evaluator)
+        for axis, most in enumerate(limit.shape[: len(shape)] if limit is not None else ()):
+            if shape[axis] is None and limit is not None and limit.is_exact(axis):
+                shape[axis] = most
         open_axes = [axis for axis, size in enumerate(shape) if size is None]
         for axis in open_axes:
             most = None if limit is None or axis >= len(limit.shape) else limit.shape[axis]

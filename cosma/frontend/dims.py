@@ -187,7 +187,7 @@ class Dimensions:
         if unknown:
             known = ", ".join(self._seen) or "none: every shape is fixed"
             raise ModelLoadError(
-                f"no dimension of the model is called {', '.join(map(repr, unknown))}; "
+                f"no dimension of the model, and no result of a node, is called {', '.join(map(repr, unknown))}; "
                 f"its dynamic dimensions are: {known}"
             )
         for symbol in self._given:

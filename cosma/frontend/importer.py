@@ -18,6 +18,7 @@ from cosma.frontend.guards import check_opsets
 from cosma.frontend.loaded import LoadedModel
 from cosma.frontend.nodes import Node, live_nodes, make_node, readable, sort_nodes
 from cosma.frontend.reader import read_model
+from cosma.frontend.sparse import dense_tensor
 from cosma.frontend.values import TensorType, dtype_name, has_width
 from cosma.frontend.walk import Walk
 
@@ -170,14 +171,8 @@ def _count_escaped(graph: GraphProto) -> int:
 
 def _weights(graph: GraphProto, notes: list[str]) -> dict[str, TensorProto]:
     """Initializers by name; a sparse one as the dense tensor it stands for."""
-    from onnx import TensorProto
-
     weights: dict[str, TensorProto] = {}
-    sparse = []
-    for entry in graph.sparse_initializer:
-        dense = TensorProto(data_type=entry.values.data_type, dims=entry.dims)
-        dense.name = readable(entry.values.name)
-        sparse.append(dense)
+    sparse = [dense_tensor(entry) for entry in graph.sparse_initializer]
     if sparse:
         notes.append("sparse initializers count as the dense tensors operators read: "
                      + ", ".join(readable(tensor.name) for tensor in sparse))  # fmt: skip

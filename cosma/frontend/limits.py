@@ -26,10 +26,17 @@ class Limit:
         Most elements along each axis; None where there is no limit.
     why
         What limits it.
+    varies
+        Axes along which a run may hold less; None for all. Along the others the size is the limit, whatever is given.
     """
 
     shape: tuple[int | None, ...]
     why: str
+    varies: frozenset[int] | None = None
+
+    def is_exact(self, axis: int) -> bool:
+        """Whether a result has this size along an axis in every run."""
+        return self.varies is not None and axis not in self.varies
 
 
 Rule = Callable[[Node, Operands, int, Evaluator], Limit | None]
@@ -95,7 +102,7 @@ def _compress(node: Node, operands: Operands, index: int, evaluator: Evaluator) 
         return None
     axis %= len(shape)
     most = min(shape[axis], condition[0])
-    return Limit((*shape[:axis], most, *shape[axis + 1 :]), "every slice along the axis")
+    return Limit((*shape[:axis], most, *shape[axis + 1 :]), "every slice along the axis", frozenset((axis,)))
 
 
 def _unique(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
@@ -107,17 +114,35 @@ def _unique(node: Node, operands: Operands, index: int, evaluator: Evaluator) ->
         return Limit((operands[0].count,), "all elements differ")
     if not -len(shape) <= axis < len(shape):
         return None
-    return Limit(shape if index == 0 else (shape[axis],), "all slices along the axis differ")
+    axis %= len(shape)
+    why = "all slices along the axis differ"
+    return Limit(shape, why, frozenset((axis,))) if index == 0 else Limit((shape[axis],), why)
 
 
 def _top_k(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
     shape = _shape(operands, 0)
-    return None if shape is None else Limit(shape, "no more than there are along the axis")
+    axis = node.integer("axis", -1)
+    if shape is None or axis is None or not -len(shape) <= axis < len(shape):
+        return None
+    return Limit(shape, "no more than there are along the axis", frozenset((axis % len(shape),)))
 
 
 def _slice(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
-    shape = _shape(operands, 0)
-    return None if shape is None else Limit(shape, "a slice is no longer than what it is taken from")
+    shape, starts = _shape(operands, 0), _shape(operands, 1)
+    if shape is None:
+        return None
+    return Limit(shape, "a slice is no longer than what it is taken from", _sliced(operands, shape, starts, evaluator))
+
+
+def _sliced(
+    operands: Operands, shape: tuple[int, ...], starts: tuple[int, ...] | None, evaluator: Evaluator
+) -> frozenset[int] | None:
+    """Axes that a Slice cuts; None where they are not known in advance."""
+    axes = operands[3] if len(operands) > 3 else None
+    if axes is None:
+        return None if starts is None or len(starts) != 1 else frozenset(range(min(starts[0], len(shape))))
+    array = evaluator.array(axes) if axes.constant else None
+    return None if array is None else frozenset(int(axis) % len(shape) for axis in array.ravel())
 
 
 def _remove_padding(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:

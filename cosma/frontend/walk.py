@@ -21,6 +21,7 @@ from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
 from cosma.frontend.selects import selected_boxes
 from cosma.frontend.sequences import SequenceNodes
+from cosma.frontend.sparse import dense_tensor
 from cosma.frontend.stored import data_operands, distinct_rows, settle_stored
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.views import is_view
@@ -264,9 +265,7 @@ class Walk:
             if key in ("value", "sparse_value"):
                 tensor = attribute.t
                 if key == "sparse_value":
-                    tensor = TensorProto(
-                        data_type=attribute.sparse_tensor.values.data_type, dims=attribute.sparse_tensor.dims
-                    )
+                    tensor = dense_tensor(attribute.sparse_tensor, name)
                 shape = tuple(tensor.dims)
                 value = Value(name, tensor.data_type, shape, name, constant=True, stored=(name,), tensor=tensor)
                 self._finish_constant(node, (), [value])

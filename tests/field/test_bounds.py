@@ -53,10 +53,29 @@ def test_a_bound_above_the_operators_own_limit_changes_nothing(load: Load) -> No
     assert load(NMS, bounds={"sel": 500}).graph.tensors["sel"].shape == (120, 3)
 
 
+@pytest.mark.parametrize(
+    ("body", "name", "shape"),
+    [
+        ("u, i = TopK <axis: int = 1> (x, k)", "u", (4, 3, 5)),
+        ("u, i = TopK (x, k)", "u", (4, 8, 3)),
+        ("u = Compress <axis: int = -2> (x, c)", "u", (4, 3, 5)),
+        ("u = Unique <axis: int = -1> (x)", "u", (4, 8, 3)),
+        ("u = Slice (x, k, k)", "u", (3, 8, 5)),
+        ("u = Slice (x, k, k, one)", "u", (4, 3, 5)),
+    ],
+)
+def test_a_bound_holds_for_the_axes_that_vary(body: str, name: str, shape: tuple[int, ...], load: Load) -> None:
+    text = HEAD + f"""g (float[4,8,5] x, int64[1] k, bool[8] c) => (float[p,q,r] y) <int64[1] one = {{1}}> {{
+ {body}
+ y = Neg (u)
+}}"""
+    assert planned(load(text, bounds={name: 3}), [name, "y"]) == {name: shape, "y": shape}
+
+
 def test_a_bound_for_what_is_known_is_an_error(load: Load) -> None:
     with pytest.raises(ModelLoadError, match="'gi' cannot be bounded: its size is known without"):
         load(NMS, bounds={"gi": 3})
-    with pytest.raises(ModelLoadError, match="no dimension of the model is called 'ghost'"):
+    with pytest.raises(ModelLoadError, match="no dimension of the model, and no result of a node, is called 'ghost'"):
         load(NMS, bounds={"ghost": 3})
     with pytest.raises(ModelLoadError, match="bounded by 5 and by 6"):
         load(NMS, bounds={"sel": 6, "sel.0": 5})

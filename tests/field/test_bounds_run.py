@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from cosma import Accelerator, InputError, Plan, compile
+from cosma import Accelerator, InputError, Plan, PlanInvalidError, compile
 from cosma.execute import execute_plan, run_plan
 
 UNIQUE = """
@@ -49,6 +49,13 @@ def test_as_many_elements_as_planned(tmp_path: Path) -> None:
     report = run_plan(plan, path, inputs={"x": np.arange(6, dtype=np.float32)})
     assert report.passed
     assert report.outputs[0].size_bytes == 24
+
+
+def test_more_elements_than_the_bound_that_was_given(tmp_path: Path) -> None:
+    plan, path = planned(tmp_path, UNIQUE, bounds={"u": 3})
+    with pytest.raises(PlanInvalidError, match=r"yields float32\[4\] as 'u', .* float32\[3\]: .* a larger bound"):
+        run_plan(plan, path, inputs={"x": X})
+    assert run_plan(plan, path, inputs={"x": np.minimum(X, 2)}).passed
 
 
 def test_what_was_computed_from_the_most_cannot_be_executed_with_less(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from cosma.accelerator import Accelerator
@@ -343,3 +344,28 @@ def test_a_plan_cut_short_says_so_everywhere(folder: Path) -> None:
         done = cosma(command[0], "cut.json", *command[1:])
         assert "not reproducible" in done.out + done.err, command
     assert "stopped_by" not in json.loads(Path("good.json").read_text())
+
+
+def test_run_says_what_the_model_forbids_before_it_runs(folder: Path) -> None:
+    """A power takes over its operand in as many bytes, which is broadcast: only the model's shapes tell."""
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        net (float16[4,8] x, int64[8] e) => (float16[4,8] z) { a = Abs (x)
+ b = Neg (e)
+ z = Pow (a, b) }""")
+    Path("model.onnx").write_bytes(model.SerializeToString())
+    roomy = Accelerator(scratchpad=1024, operands="resident")
+    save_plan(compile(Path("model.onnx"), roomy, strategy="e1"), "good.json")
+
+    def take_over(plan: Record) -> None:
+        taken = next(i for i in plan["instructions"] if i["do"] == "allocate" and i["tensor"] == "b")
+        made = next(i for i in plan["instructions"] if i["do"] == "allocate" and i["tensor"] == "z")
+        made |= {"address": taken["address"], "in_place_of": "b"}
+        plan["instructions"] = [i for i in plan["instructions"] if (i["do"], i.get("tensor")) != ("free", "b")]
+        plan.pop("peak")
+
+    changed(take_over)
+    for command in ("check", "run"):
+        done = cosma(command, "plan.json", "model.onnx")
+        assert done.code == 4
+        assert "in-place-forbidden: Pow may not write 'z'" in done.err
+        assert "executed" not in done.err + done.out

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from cosma import Accelerator, compile
-from cosma.execute import RunReport, run_plan
+from cosma.execute import RunReport, execute_plan, run_plan
 from cosma.execute.compare import compare
 from cosma.frontend import importer, views, walk
 from tests.field.commands import cosma
@@ -340,3 +340,44 @@ def test_types_and_scalars_are_taken_for_what_they_are(tmp_path: Path, text: str
     report = executed(path, inputs=inputs)
     assert report.whole.verdict == "equal"
     assert report.whole.reader.startswith("onnxruntime")
+
+
+def sparse_tensor(name: str, rows: bool) -> onnx.SparseTensorProto:
+    """Three values of an [8, 8] matrix, by linear positions or by rows of indices."""
+    positions = np.array([[0, 0], [1, 1], [7, 7]] if rows else [0, 9, 63], np.int64)
+    return helper.make_sparse_tensor(
+        numpy_helper.from_array(np.array([1, 2, 3], np.float32), name), numpy_helper.from_array(positions, "at"), [8, 8]
+    )
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("written", ["initializer", "node"])
+def test_sparse_constants_are_what_they_stand_for(tmp_path: Path, written: str, rows: bool) -> None:
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[4,8] x) => (float[4,8] y) { r = MatMul (x, w)
+ y = Relu (r) }""")
+    if written == "initializer":
+        model.graph.sparse_initializer.append(sparse_tensor("w", rows))
+    else:
+        node = helper.make_node("Constant", [], ["w"], sparse_value=sparse_tensor("v", rows))
+        model.graph.node.insert(0, node)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+    dense = np.zeros((8, 8), np.float32)
+    dense[[0, 1, 7], [0, 1, 7]] = 1, 2, 3
+    plan = compile(path, Accelerator(scratchpad="4KiB"), strategy="e1")
+    np.testing.assert_array_equal(np.asarray(execute_plan(plan, path, inputs={"x": x}).outputs["y"]), x @ dense)
+    assert run_plan(plan, path).whole.verdict in ("equal", "not compared")
+
+
+def test_a_sparse_constant_that_is_nearly_empty_and_huge_is_not_expanded(tmp_path: Path) -> None:
+    from cosma.frontend.sparse import dense_tensor
+
+    sparse = sparse_tensor("w", False)
+    sparse.dims[:] = [2**20, 2**20]
+    assert not dense_tensor(sparse).raw_data
+    for wrong in (-1, 64):
+        sparse = sparse_tensor("w", False)
+        sparse.indices.CopyFrom(numpy_helper.from_array(np.array([0, wrong, 2], np.int64), "at"))
+        assert not dense_tensor(sparse).raw_data

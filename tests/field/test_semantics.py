@@ -112,6 +112,16 @@ def test_dropout_in_inference_is_a_view(tmp_path: Path, opset: int, attributes: 
     assert [o.type for o in load(tmp_path, text).graph.operators] == ["Relu", "Add", "Neg"]
 
 
+@pytest.mark.parametrize("opset", [7, 9, 10])
+def test_a_mask_that_is_read_in_inference_has_the_shape_of_the_operand(tmp_path: Path, opset: int) -> None:
+    text = DROPOUT.format(opset=opset, attributes="", operands="a", inputs="", results=", mask")
+    kind = "bool" if opset >= 10 else "float"
+    loaded = load(tmp_path, text.replace("=> (float[16] y)", f"=> (float[16] y, {kind}[m] mask)"))
+    assert loaded.graph.tensors["mask"].size_bytes == (16 if opset >= 10 else 64)
+    report = run_plan(cosma.compile(loaded, ROOM, effort=0.5), tmp_path / "net.onnx")
+    assert report.passed
+
+
 def test_dropout_of_a_constant_is_not_folded_in_training(tmp_path: Path) -> None:
     text = DROPOUT.format(opset=15, attributes="", operands="c, ratio, yes", inputs="", results="")
     assert "Dropout" in [o.type for o in load(tmp_path, text).graph.operators]
