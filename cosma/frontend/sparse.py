@@ -35,9 +35,10 @@ def dense_tensor(sparse: SparseTensorProto, name: str = "") -> TensorProto:
     dense = TensorProto(data_type=sparse.values.data_type, dims=sparse.dims)
     dense.name = name or readable(sparse.values.name)
     shape = tuple(sparse.dims)
-    values, indices = tensor_array(sparse.values), tensor_array(sparse.indices)
-    if values is None or indices is None or any(d < 0 for d in shape) or indices.dtype.kind not in "iu":
+    values, positions = tensor_array(sparse.values), tensor_array(sparse.indices)
+    if values is None or positions is None or any(d < 0 for d in shape) or positions.dtype != np.int64:
         return dense
+    indices = positions.astype(np.int64)
     count = prod(shape)
     if count > max(EVALUATE_LIMIT, _MOST_EXPANSION * values.size) or values.ndim != 1:
         return dense
