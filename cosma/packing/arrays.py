@@ -38,6 +38,17 @@ class Instance:
     hint: Ints
     count: int
 
+    def pairs(self) -> int:
+        """Count the pairs of parts that live at the same time, in time near linear in the parts."""
+        some = self.lower < self.upper
+        starts = np.sort(self.lower[some])
+        begun = np.searchsorted(starts, self.upper[some], "left")
+        same = np.searchsorted(starts, self.lower[some], "left")
+        # Each pair once, from the part that starts first; those that start together are seen from either.
+        total = int(np.sum(begun - same))
+        together = np.unique(starts, return_counts=True)[1]
+        return total - int(np.sum(together * (together + 1) // 2))
+
     @property
     def anchored(self) -> bool:
         """Whether every part starts at its buffer's own address, as in-place chains do."""
@@ -87,3 +98,22 @@ def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[F
         hint=column(hint if hinted else []),
         count=len(buffers),
     )
+
+
+def sections_of(lower: Ints, upper: Ints) -> tuple[Ints, Ints, int]:
+    """Cut time where something starts after something else has ended; return first, end and number of sections.
+
+    Two lives overlap exactly if their sections do.
+    """
+    if not lower.size:
+        return lower, upper, 1
+    times = np.concatenate((upper, lower))
+    starts = np.concatenate((np.zeros(upper.size, np.bool_), np.ones(lower.size, np.bool_)))
+    # Ends come before starts at the same time.
+    order = np.lexsort((starts, times))
+    starts = starts[order]
+    fresh = starts.copy()
+    fresh[1:] &= ~starts[:-1]
+    section = np.empty(order.size, np.int64)
+    section[order] = np.cumsum(fresh) - 1
+    return section[upper.size :], section[: upper.size] + 1, int(fresh.sum())

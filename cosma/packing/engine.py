@@ -16,7 +16,7 @@ from cosma.packing.bounds import quick_conflict
 from cosma.packing.buffers import Buffer, Forbidden, check_buffers, live_peak, tallest
 from cosma.packing.conflict import shrink
 from cosma.packing.cpsat import solve_cpsat
-from cosma.packing.exact import STEPS_PER_UNIT, decide
+from cosma.packing.exact import STEPS_PER_UNIT, beyond_search, decide
 from cosma.packing.improve import improve
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.sections import supports
@@ -129,8 +129,10 @@ def pack(
     lowest = [result.offsets[buffer.id] for buffer in buffers]
     result = replace(result, offsets={}, height=None)
     left = work_limit - result.work["units"]
-    if engine == "heuristics" or left <= 0:
+    if engine == "heuristics" or left <= 0 or late(task):
         return result
+    if engine == "auto" and beyond_search(buffers):
+        return replace(result, reason="the heuristics found nothing that fits, and the search is for fewer buffers")
     repairs = engine == "auto" and len(buffers) >= IMPROVE_FROM and supports(buffers) is None
     share = IMPROVE_SHARE if len(buffers) < SEARCH_UP_TO else 1
     answer = exact_packing(task, capacity, max(1, left - left // share) if repairs else left)
@@ -144,6 +146,11 @@ def pack(
     if answer.status is PackingStatus.INFEASIBLE and explain:
         return explained(task, answer, work_limit)
     return answer
+
+
+def late(task: _Task) -> bool:
+    """Whether the time limit has passed."""
+    return task.deadline is not None and time.monotonic() >= task.deadline
 
 
 def _sum(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
@@ -190,10 +197,10 @@ def heuristic_packing(task: _Task, capacity: int) -> PackingResult:
     bound = max(live_peak(task.buffers), tallest(task.buffers))
     kept = _keep_hints(task, capacity)
     instance = flatten(kept, task.alignment, task.forbidden)
-    offsets, height, tried = heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
+    offsets, height, tried = heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed, task.deadline)
     if height > capacity and any(buffer.hint is not None for buffer in task.buffers):
         instance = flatten(task.buffers, task.alignment, task.forbidden)
-        offsets, height, again = heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed)
+        offsets, height, again = heuristics(instance, capacity, HEURISTIC_ROUNDS, task.seed, task.deadline)
         tried = _sum(tried, again)
     status = PackingStatus.PACKED if height <= capacity else PackingStatus.UNKNOWN
     named = {buffer.id: int(offset) for buffer, offset in zip(task.buffers, offsets, strict=False)}

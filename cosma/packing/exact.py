@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.packing.arrays import sections_of
 from cosma.packing.sections import layout, shape_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ BLAME_WEIGHTS = (1.0, 4.0, 2.0)
 
 LARGEST_COMPONENT = 6000
 """Buffers in one component beyond which the states of the search would not fit in memory."""
+
+LARGEST_TABLES = 5_000_000
+"""Entries, one per buffer and section of its life, beyond which the search is not begun: 100 bytes each."""
 
 LARGEST_CAPACITY = 1 << 30
 """Capacity, in units, the kernel's 32-bit states can hold."""
@@ -96,6 +100,8 @@ def decide(
     (a ``time.monotonic`` value) is given.
     """
     units = UNITS_PER_BUFFER * len(buffers)
+    if beyond_search(buffers):
+        return Decision(None, False, 0, units, reason="more buffers alive together than the search can lay out")
     problem = layout(buffers, capacity, alignment, forbidden)
     if problem.capacity >= LARGEST_CAPACITY:
         reason = f"capacity is {problem.capacity} units, beyond the search"
@@ -125,6 +131,16 @@ def decide(
     if stuck:
         return Decision(None, False, nodes, units, reason=stuck)
     return Decision(offsets, False, nodes, units)
+
+
+def beyond_search(buffers: Sequence[Buffer]) -> bool:
+    """Whether the tables of the search, one entry per buffer and section of its life, would not fit in memory."""
+    if len(buffers) ** 2 <= LARGEST_TABLES:
+        return False
+    lower = np.array([buffer.lower for buffer in buffers], np.int64)
+    upper = np.array([buffer.upper for buffer in buffers], np.int64)
+    begin, end, _ = sections_of(lower, upper)
+    return int(np.sum(end - begin)) > LARGEST_TABLES
 
 
 def _culprits(component: Component, blame: Floats) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -12,6 +12,7 @@ problem (sorting, sums) is numpy, because what a kernel calls is compiled with i
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 ORDERS = 6
 """Fixed orders, each tried with first fit and with best fit."""
+
+MOST_PAIRS = 1_000_000
+"""Pairs of parts alive together that are listed, 16 bytes each; beyond, packing takes another way."""
 
 FREE = -1
 """Address of a buffer that is not placed yet."""
@@ -158,10 +162,13 @@ def promote(order, offset, buffer, capacity, state):
     return state
 
 
-def heuristics(instance: Instance, capacity: int, rounds: int, seed: int) -> tuple[Ints, int, dict[str, int]]:
+def heuristics(
+    instance: Instance, capacity: int, rounds: int, seed: int, deadline: float | None = None
+) -> tuple[Ints, int, dict[str, int]]:
     """Try hints, then each fixed order with first and best fit, then `rounds` repaired orders.
 
-    Stops at the first packing of at most `capacity`.
+    Stops at the first packing of at most `capacity`, or after the first that ends behind the deadline (a
+    ``time.monotonic`` value). Where more than `MOST_PAIRS` are alive together, `cosma.packing.large` packs.
 
     Returns
     -------
@@ -169,6 +176,10 @@ def heuristics(instance: Instance, capacity: int, rounds: int, seed: int) -> tup
         The lowest packing met (above `capacity` when none fits), and how much was done: packings made, and
         pairs of buffers looked at.
     """
+    if instance.pairs() > MOST_PAIRS:
+        from cosma.packing.large import pack_large
+
+        return pack_large(instance, capacity, rounds=rounds, seed=seed, deadline=deadline)
     part, buffer, mates = tables(instance)
     count = instance.count
     widest = int(np.max(np.diff(part[MATES][buffer[PARTS]]), initial=1))
@@ -177,6 +188,10 @@ def heuristics(instance: Instance, capacity: int, rounds: int, seed: int) -> tup
     best_offset = offset.copy()
     best_height = 2**62
     tried = 0
+
+    def late() -> bool:
+        return deadline is not None and time.monotonic() >= deadline
+
     orders = static_orders(instance)
     attempts = [(order, best) for best in (False, True) for order in orders]
     if instance.hint.size:
@@ -188,13 +203,15 @@ def heuristics(instance: Instance, capacity: int, rounds: int, seed: int) -> tup
         if height < best_height:
             best_height, best_order = height, order
             best_offset[:] = offset
-        if height <= capacity:
+        if height <= capacity or late():
             break
     order = best_order.copy()
     offset[:] = best_offset
     current = best_height
     state = np.uint64((seed * 2654435761 + 88172645463325252) % 2**64)
     for _ in range(rounds if best_height > capacity else 0):
+        if late():
+            break
         trial = order.copy()
         state = np.uint64(promote(trial, offset, buffer, max(capacity, 0), state))
         height = int(place_in_order(trial, part, buffer, mates, capacity, False, offset, edges))

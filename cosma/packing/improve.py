@@ -7,6 +7,7 @@ stretch grows. Far cheaper than a complete search of the whole, whose cost grows
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def improve(
     for stuck in out:
         reach = 0
         for _ in range(WIDENINGS):
-            if units >= work_limit:
+            if units >= work_limit or (deadline is not None and time.monotonic() >= deadline):
                 break
             free = (lower < upper[stuck] + reach) & (upper > lower[stuck] - reach) & placed & movable
             free[stuck] = True

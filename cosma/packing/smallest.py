@@ -14,8 +14,10 @@ from cosma.packing.engine import (
     Engine,
     exact_packing,
     heuristic_packing,
+    late,
     make_task,
 )
+from cosma.packing.exact import beyond_search
 from cosma.packing.result import PackingResult, PackingStatus
 
 if TYPE_CHECKING:
@@ -69,12 +71,12 @@ def minimise(
         return clash
     best = heuristic_packing(task, UNBOUNDED)
     low = best.lower_bound
-    tighter = heuristic_packing(task, low)
+    tighter = best if late(task) or best.height == low else heuristic_packing(task, low)
     if tighter.height is not None and best.height is not None and tighter.height < best.height:
         best = replace(tighter, status=PackingStatus.PACKED, reason="")
     _report(progress, best, low)
     work = dict(best.work)
-    if engine == "heuristics":
+    if engine == "heuristics" or (engine == "auto" and beyond_search(task.buffers)):
         return _final(best, low, work)
     spent = 0
     budget = max(1, min(FIRST_BUDGET, work_limit // 20))

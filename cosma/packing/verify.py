@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,25 @@ def _alone(
     return found
 
 
+def _apart(events: Sequence[tuple[int, int, int]], parts: Sequence[tuple[str, int, int]]) -> bool:
+    """Whether no two parts overlap; those alive are kept by address, so that only neighbours are compared."""
+    lows: list[int] = []
+    highs: list[int] = []
+    for _, starts, index in events:
+        _, low, high = parts[index]
+        if low == high:
+            continue
+        at = bisect_left(lows, low)
+        if not starts:
+            del lows[at], highs[at]
+            continue
+        if (at < len(lows) and lows[at] < high) or (at and highs[at - 1] > low):
+            return False
+        lows.insert(at, low)
+        highs.insert(at, high)
+    return True
+
+
 def _overlaps(buffers: Sequence[Buffer], offsets: Mapping[str, int]) -> list[Violation]:
     events: list[tuple[int, int, int]] = []
     parts: list[tuple[str, int, int]] = []
@@ -102,6 +122,8 @@ def _overlaps(buffers: Sequence[Buffer], offsets: Mapping[str, int]) -> list[Vio
             events.append((part.upper, 0, len(parts)))
             parts.append((buffer.id, base + part.low, base + part.high))
     events.sort()
+    if _apart(events, parts):
+        return []
     live: set[int] = set()
     reported: set[tuple[str, str]] = set()
     violations: list[Violation] = []

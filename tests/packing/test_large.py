@@ -1,0 +1,106 @@
+"""Many buffers: first fit over occupied ranges puts each where a scan does, in any shape; limits hold."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosma.packing import Buffer, Forbidden, live_peak, minimise, pack, verify
+from cosma.packing.arrays import flatten, sections_of
+from cosma.packing.csvfile import read_buffers
+from cosma.packing.firstfit import tables
+from cosma.packing.large import pack_large
+from cosma.packing.occupancy import Occupancy, load_of
+from tests.packing.reference import buffer_sets, scan_first_fit
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "packing" / "large"
+TIMES = st.lists(st.tuples(st.integers(-3, 12), st.integers(1, 6)), min_size=1, max_size=12)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(buffers=buffer_sets(most=12, steps=9, aligned=True, windows=True), data=st.data())
+def test_every_buffer_goes_where_a_scan_puts_it(buffers: list[Buffer], data: st.DataObject) -> None:
+    buffers = [buffer for buffer in buffers if buffer.size]
+    order = data.draw(st.permutations(range(len(buffers))))
+    occupancy = Occupancy(flatten(buffers))
+    for _ in range(2):
+        occupancy.clear()
+        height = occupancy.put(np.array(order, np.int64))
+        expected = scan_first_fit(buffers, order)
+        assert occupancy.offset.tolist() == expected
+        assert height == max((k + buffer.size for k, buffer in zip(expected, buffers, strict=True)), default=0)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(lives=TIMES)
+def test_lives_overlap_where_their_sections_do(lives: list[tuple[int, int]]) -> None:
+    lower = np.array([begin for begin, _ in lives])
+    upper = np.array([begin + length for begin, length in lives])
+    first, end, sections = sections_of(lower, upper)
+    for a in range(lower.size):
+        for b in range(lower.size):
+            assert (lower[a] < upper[b] and lower[b] < upper[a]) == (first[a] < end[b] and first[b] < end[a])
+    assert (first.min(), end.max()) == (0, sections)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(buffers=buffer_sets(most=9, staircase=True))
+def test_pairs_and_loads(buffers: list[Buffer]) -> None:
+    instance = flatten(buffers)
+    _, _, mates = tables(instance)
+    assert instance.pairs() == mates.size // 2
+    assert load_of(instance, Occupancy(instance)).max(initial=0) == live_peak(buffers)
+
+
+def crowd(count: int, life: int, seed: int = 0) -> list[Buffer]:
+    """Random buffers of which about half of `life` are alive at a time."""
+    generator = np.random.default_rng(seed)
+    lower = generator.integers(0, count, count)
+    upper = lower + generator.integers(1, life, count)
+    size = generator.integers(1, 1 << 16, count)
+    rows = zip(lower.tolist(), upper.tolist(), size.tolist(), strict=True)
+    return [Buffer(f"b{k}", *row) for k, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("alignment", [1, 64])
+def test_large_packings_are_valid_and_the_same_again(alignment: int) -> None:
+    buffers = crowd(3000, 800)
+    buffers[5] = Buffer("b5", 40, 700, 4096, offset=6400)
+    forbidden = (Forbidden(1000, 2000), Forbidden(640_000, 640_064, 100, 200))
+    assert flatten(buffers).pairs() > 1_000_000
+    result = pack(buffers, 1 << 40, alignment=alignment, forbidden=forbidden, engine="heuristics")
+    assert result.packed
+    assert verify(buffers, result.offsets, result.height or 0, alignment=alignment, forbidden=forbidden) == []
+    assert pack(buffers, 1 << 40, alignment=alignment, forbidden=forbidden, engine="heuristics") == result
+
+
+def test_orders_are_tuned_until_the_packing_is_near_the_bound() -> None:
+    buffers = crowd(3000, 800)
+    peak = live_peak(buffers)
+    offsets, height, work = pack_large(flatten(buffers), peak, rounds=1, seed=0)
+    named = {buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=True)}
+    assert verify(buffers, named, height) == []
+    assert height <= 1.03 * peak
+    assert work["placements"] > 20
+
+
+def test_a_deadline_that_has_passed_leaves_a_packing() -> None:
+    buffers = crowd(3000, 800)
+    before = time.monotonic()
+    offsets, height, _ = pack_large(flatten(buffers), 0, rounds=1, seed=0, deadline=before)
+    named = {buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=True)}
+    assert verify(buffers, named, height) == []
+    assert height == sum(buffer.size for buffer in buffers)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the instances are not here")
+def test_a_published_instance_is_packed_at_its_lower_bound() -> None:
+    buffers = read_buffers(SHARED / "pangu_2.6B.csv")
+    result = minimise(buffers)
+    assert (result.height, result.optimal) == (5530099775, True)
+    assert verify(buffers, result.offsets, 5530099775) == []
