@@ -290,7 +290,12 @@ class _View:
                 return None
             if one_row and not _is_row(read, operand):
                 return None
-            most = max(most, element_count(read))
+            # Of a map, whole rows are held, with what lies beside the windows.
+            wide = read if one_row else tuple(
+                span if axis in (0, along) else (0, size)
+                for axis, (span, size) in enumerate(zip(read, operand, strict=True))
+            )
+            most = max(most, element_count(wide))
         return most * width
 
     def _accumulator_bytes(self) -> int:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cosma.door as door
+from cosma.accelerator import Operands
 from cosma.errors import PlanInvalidError
 from cosma.graph import Graph
 from cosma.plan.plan import Plan
 from cosma.validator.coverage import Coverage, compare
 from cosma.validator.machine import Machine
+from cosma.validator.modes import check_modes
 from cosma.validator.needs import Needs
 from cosma.validator.parts import check_parts, check_tiles, unread_regions, whole_graph
 from cosma.validator.tiles import unread_by_tiles
@@ -86,6 +88,8 @@ def replay(
         )
     if graph is not None and coverage is not None:
         found.extend(_coverage(plan, graph, coverage, model_sha256, len(found)))
+        if plan.accelerator.operands == Operands.STATIONARY:
+            found.extend(check_modes(known, plan.accelerator))
         if plan.graph.roots:
             shapes = {name: tensor.shape for name, tensor in graph.tensors.items() if tensor.shape is not None}
             needs = None if model is None else Needs.of_file(door.path(model, "model"), shapes)

@@ -30,7 +30,7 @@ class Verdict(door.Choice):
     TENSOR_LOST = "tensor-lost"  # the only copy of a tensor with a later use is given up
     STREAMING_FORBIDDEN = "streaming-forbidden"
     STREAMING_UNRELATED = "streaming-unrelated"  # streamed, but neither operand nor result
-    MODE_UNKNOWN = "mode-unknown"  # a mode speaks of tensors that its operator does not touch
+    MODE_FORBIDDEN = "mode-forbidden"  # an operator, as the model has it, cannot run in a mode that the plan claims
     WORKSPACE_ABSENT = "workspace-absent"  # the operator needs scratch space and is given none
     WORKSPACE_MISALIGNED = "workspace-misaligned"
     WORKSPACE_OUT_OF_BOUNDS = "workspace-out-of-bounds"

@@ -1,0 +1,141 @@
+"""Whether the modes that a plan claims are ways in which its operators can run: the judge's own rules.
+
+Written from what each kind of operator computes, on types, attributes and shapes of the model. What is required is
+necessary: a factor or the result stays whole, a streamed map has the rows of its window, sums have room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from cosma.accelerator import Accelerator, Weights
+from cosma.graph import Graph, Operator, Part, Tensor
+from cosma.graph.semantics import is_elementwise_part
+from cosma.validator.verdicts import Verdict, Violation
+
+_PRODUCTS = frozenset(
+    {
+        "Attention", "Conv", "ConvInteger", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm",
+        "GroupQueryAttention", "LSTM", "MatMul", "MatMulInteger", "MatMulNBits", "MultiHeadAttention", "QLinearConv",
+        "QLinearMatMul", "RNN",
+    }
+)  # fmt: skip
+_POOLING = frozenset({"AveragePool", "LpPool", "MaxPool"})
+_ROWS = frozenset(
+    {
+        "ArgMax", "ArgMin", "CumSum", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization",
+        "Hardmax", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "LpNormalization", "RMSNormalization",
+        "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+        "ReduceSum", "ReduceSumSquare", "Resize", "SimplifiedLayerNormalization", "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization", "Softmax", "Upsample",
+    }
+)  # fmt: skip
+_MOVES = frozenset(
+    {
+        "Concat", "DepthToSpace", "Expand", "Gather", "GatherND", "Pad", "Slice", "SpaceToDepth", "Split", "Tile",
+        "Transpose",
+    }
+)  # fmt: skip
+
+
+def check_modes(graph: Graph, accelerator: Accelerator) -> list[Violation]:
+    """Violations of modes that operators cannot run in.
+
+    Parameters
+    ----------
+    graph
+        The plan's graph with the model's shapes and attributes.
+    accelerator
+        The plan's.
+    """
+    passing = accelerator.weights == Weights.STREAM
+    return [
+        Violation(Verdict.MODE_FORBIDDEN, None, f"mode {mode.name!r} of operator {operator.name!r}: {why}")
+        for operator in graph.operators
+        for mode in operator.modes
+        for why in _wrong(graph, operator, set(mode.may_stream), mode.workspace_bytes, passing)
+    ]
+
+
+def _wrong(
+    graph: Graph, operator: Operator, streamed: set[str], workspace_bytes: int, passing: bool
+) -> Iterator[str]:
+    """What is wrong with a mode, if it streams anything."""
+    foreign = sorted(streamed - {*operator.operands, *operator.outputs})
+    if foreign:
+        yield f"it streams {foreign[0]!r}, which the operator does not touch"
+        return
+    if not streamed:
+        return
+    if any(graph.tensors[name].shape is None for name in (*operator.operands, *operator.outputs)):
+        yield "shapes are not known"
+        return
+    main = [part for part in operator.parts if not is_elementwise_part(part)]
+    result = graph.tensors[operator.outputs[0]]
+    elements = prod(result.shape or ())
+    full = {name for name in operator.operands if prod(graph.tensors[name].shape or ()) == elements}
+    if not main:
+        for name in sorted(streamed - full - set(operator.outputs)):
+            yield f"{name!r} has not the shape of the result, so it is no operand in lockstep"
+        return
+    kind = main[0].type
+    if len(main) > 1 or kind not in _PRODUCTS | _POOLING | _ROWS | _MOVES:
+        yield f"{operator.type} streams nothing"
+        return
+    if kind in _MOVES:
+        return
+    data = graph.tensors[operator.inputs[0]] if operator.inputs else graph.tensors[operator.operands[0]]
+    factors = _factors(graph, operator)
+    windows = kind in _PRODUCTS and not _is_depthwise(main[0], data)
+    multiplied = {f.name for f in factors} if windows else {data.name}
+    if any(f.name in streamed and f.name in operator.weights for f in factors):
+        # Scales of a weight that is dequantised pass by with it.
+        dequantised = any(part.type == "DequantizeLinear" for part in operator.parts)
+        multiplied |= set(operator.weights) if dequantised else set()
+    for name in sorted(streamed - full - set(operator.outputs) - multiplied):
+        yield f"{name!r} is neither multiplied nor read in lockstep"
+    need = _rows(main[0], data, factors) if data.name in streamed else 0
+    if windows:
+        gone = [f for f in factors if f.name in streamed or (passing and f.name in operator.weights)]
+        if len(gone) == len(factors):
+            if streamed & set(operator.outputs):
+                yield "neither a factor nor the result stays in the scratchpad"
+                return
+            need += 4 * elements if result.size_bytes <= elements and data.name in streamed else 0
+    if workspace_bytes < need:
+        yield f"it needs {need} bytes of workspace and has {workspace_bytes}"
+
+
+def _factors(graph: Graph, operator: Operator) -> list[Tensor]:
+    """What a product multiplies: activations, then weights of more than one axis; parameters have fewer."""
+    tensors = [graph.tensors[name] for name in operator.operands]
+    return [t for t in tensors if len(t.shape or ()) > 1] or tensors
+
+
+def _is_depthwise(part: Part, data: Tensor) -> bool:
+    shape, groups = data.shape or (), part.attribute("group")
+    return "Conv" in part.type and len(shape) > 1 and isinstance(groups, int) and groups == shape[1] > 1
+
+
+def _rows(part: Part, data: Tensor, factors: list[Tensor]) -> int:
+    """Least bytes of the data that a row of the result depends on."""
+    shape = data.shape or ()
+    if not shape or not prod(shape):
+        return 0
+    width = data.size_bytes // prod(shape)
+    if part.type == "ConvTranspose":
+        return width * prod(shape[1:]) // shape[2] if len(shape) > 2 else 0
+    if "Conv" in part.type or part.type in _POOLING:
+        kernel = part.attribute("kernel_shape")
+        if not isinstance(kernel, tuple):
+            shapes = (f.shape for f in factors if f is not data and f.shape is not None)
+            kernel = next((found[2:] for found in shapes if len(found) == len(shape)), ())
+        if not kernel or len(shape) < 3:
+            return 0
+        gaps = part.attribute("dilations")
+        gap = int(gaps[0]) if isinstance(gaps, tuple) else 1
+        # Of the rows of a window, those at an edge of a map can be fewer; a map with padding has some with all.
+        rows = min((int(kernel[0]) - 1) * gap + 1, shape[2])
+        return width * rows * prod(shape[1:]) // shape[2]
+    return 0 if part.type in _PRODUCTS else width * shape[-1] if part.type not in ("Resize", "Upsample") else width

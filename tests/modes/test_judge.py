@@ -1,0 +1,84 @@
+"""The validator's own rules for modes against the table that plans use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cosma import Accelerator, Graph, Mode, Plan, compile, replay
+from cosma.access.modes import with_modes
+from cosma.compiler.fusion import fusion_choices
+from cosma.frontend import load_onnx
+from cosma.validator import Verdict
+from cosma.validator.modes import check_modes
+
+ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
+NAMES = (
+    "darts_v2_imagenet", "distilbert_s128", "gpt2_s128", "lstm_bi2_s64", "mobilenet_v2_224", "mobilenet_v2_int8_qdq",
+    "randwire_small_ws_1", "unet_256", "vit_6l_224_fp16", "zoo_resnet50", "zoo_squeezenet",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", ["stream", "scratchpad"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mode_of_the_table_passes(name: str, weights: str) -> None:
+    loaded = load_onnx(ZOO / f"{name}.onnx")
+    accelerator = Accelerator(scratchpad="1MiB", operands="stationary", weights=weights, fusion="epilogue")
+    free = accelerator.replace(operands="streamable")
+    for dtype in (None, "int8"):
+        graph = loaded.graph if dtype is None else loaded.graph.with_dtype(dtype)
+        for choice in fusion_choices(graph, free):
+            every = with_modes(choice.graph, loaded.sites, keep_weights=weights == "scratchpad")
+            assert check_modes(every, accelerator) == []
+            assert sum(bool(mode.may_stream) for o in every.operators for mode in o.modes) > len(every.operators) // 2
+
+
+@pytest.fixture(scope="module")
+def planned() -> tuple[Plan, Graph]:
+    loaded = load_onnx(ZOO / "mobilenet_v2_224.onnx")
+    accelerator = Accelerator(scratchpad="256KiB", operands="stationary", weights="scratchpad")
+    return compile(loaded, accelerator, dtype="int8", strategy="e2"), loaded.finest_graph.with_dtype("int8")
+
+
+def with_mode(plan: Plan, kind: str, name: str, **change: object) -> Plan:
+    """The plan with one mode of an operator of some type claimed otherwise."""
+    chosen = next(o for o in plan.graph.operators if o.type == kind and o.modes[0].name == name)
+    modes = (replace(chosen.modes[0], **change),)  # type: ignore[arg-type]
+    operators = [replace(o, modes=modes) if o is chosen else o for o in plan.graph.operators]
+    return replace(plan, graph=Graph(plan.graph.tensors.values(), operators, plan.graph.name))
+
+
+def test_a_plan_is_valid_with_its_model(planned: tuple[Plan, Graph]) -> None:
+    plan, graph = planned
+    assert replay(plan, graph).valid
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Conv", "weight-stationary"), ("Conv", "rows")])
+def test_a_workspace_that_is_claimed_too_small_is_found(planned: tuple[Plan, Graph], kind: str, name: str) -> None:
+    plan, graph = planned
+    damaged = with_mode(plan, kind, name, workspace_bytes=1)
+    assert Verdict.MODE_FORBIDDEN in {v.verdict for v in replay(damaged, graph).violations}
+
+
+def test_a_product_that_keeps_nothing_is_found(planned: tuple[Plan, Graph]) -> None:
+    plan, graph = planned
+    operator = next(o for o in plan.graph.operators if o.type == "Conv" and o.modes[0].name == "weight-stationary")
+    everything = (*operator.operands, *operator.outputs)
+    found = replay(with_mode(plan, "Conv", "weight-stationary", may_stream=everything), graph).violations
+    assert any("neither a factor nor the result stays" in v.message for v in found)
+
+
+def test_a_mode_of_foreign_tensors_is_found(planned: tuple[Plan, Graph]) -> None:
+    plan, graph = planned
+    damaged = with_mode(plan, "Clip", "lockstep", may_stream=(plan.graph.operators[-1].outputs[0],))
+    assert any("does not touch" in v.message for v in replay(damaged, graph).violations)
+
+
+def test_what_has_no_rule_streams_nothing() -> None:
+    loaded = load_onnx(ZOO / "distilbert_s128.onnx")
+    operator = loaded.graph.operators[0]
+    every = with_modes(loaded.graph, {}, keep_weights=False)
+    assert all(o.modes == (Mode("resident"),) for o in every.operators)
+    assert operator.modes == ()
