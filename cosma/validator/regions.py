@@ -184,6 +184,9 @@ _ELEMENT_BY_ELEMENT = (
 )  # fmt: skip
 _NORMALISED = _along(_behind, second_like_first=True)
 
+#: Operators whose results are elements of the first operand, or padding.
+MOVES = ("DepthToSpace", "Expand", "Pad", "Slice", "SpaceToDepth", "Transpose")
+
 #: Rule of each operator.
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_ELEMENT_BY_ELEMENT, _broadcast),
@@ -217,7 +220,7 @@ RULES: Mapping[str, Rule] = {
     },
     "ArgMax": _reduction,
     "ArgMin": _reduction,
-    **dict.fromkeys(("Transpose", "Slice", "DepthToSpace", "SpaceToDepth", "Expand", "Pad"), moved),
+    **dict.fromkeys(MOVES, moved),
     "Concat": concatenation,
     "Split": split,
     "Gather": gather,

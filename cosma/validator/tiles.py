@@ -15,7 +15,7 @@ import numpy as np
 
 from cosma.validator.needs import Needs, is_view
 from cosma.validator.place import Box, NoRuleError, Place, Shape, all_of, hull_of, size_of
-from cosma.validator.regions import wanted
+from cosma.validator.regions import MOVES, wanted
 from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
@@ -161,6 +161,17 @@ class _Judge:
             opset,
         )
 
+    def can_move(self, node: NodeProto) -> bool:
+        """Whether it is known where the elements of a node's result come from."""
+        return self._needs is not None and self._needs.moved(node) is not None
+
+    def moved(self, node: NodeProto) -> Array:
+        """Where the elements of a node's result come from, in row-major order; -1 for none of the first operand."""
+        found = None if self._needs is None else self._needs.moved(node)
+        if found is None:
+            raise NoRuleError
+        return found.reshape(-1)
+
     def leaves(self, name: str) -> set[str] | None:
         """What a constant is computed from; None if it is no constant."""
         return None if self._needs is None else self._needs.leaves(name)
@@ -192,12 +203,13 @@ class _Walk:
         """
         if self.judge.maker(result) is None:
             raise NoRuleError
-        waiting = [(result, box)]
+        waiting = [(result, self.judge.shape(result), box)]
         while waiting:
-            name, region = waiting.pop()
-            if (name, region) in self._seen:
+            found = self._through_moves(*waiting.pop())
+            if found is None or found in self._seen:
                 continue
-            self._seen.add((name, region))
+            self._seen.add(found)
+            name, region = found
             node = self.judge.maker(name)
             if node is None:
                 continue  # a parameter; whether the plan lists every operand is for another check
@@ -207,28 +219,48 @@ class _Walk:
             except NoRuleError:
                 self._note_leaves(name)
                 continue
-            for position, needed in operands:
-                found = self._through_views(node.input[position], place.shape(position), needed)
-                if found is not None:
-                    waiting.append(found)
+            waiting += [(node.input[i], place.shape(i), needed) for i, needed in operands]
 
-    def _through_views(self, name: str, shape: Shape, box: Box) -> tuple[str, Box] | None:
-        """What a region of an operand is a region of: noted, if the operator reads it, else to be followed."""
+    def _through_moves(self, name: str, shape: Shape, box: Box) -> tuple[str, Box] | None:
+        """What a region of a value is a region of, behind views and nodes that only move elements.
+
+        It is noted if the operator reads it, else to be followed; None then, and where nothing is left.
+        """
         places: Array | None = None
         while True:
-            rows = [] if name in self.given else self.judge.weights(name, self.given)
-            for one in rows:
-                self.found.append((one, self.judge.everything(one)))
             if name in self.given:
                 self._note(name, shape, box, places)
                 return None
+            rows = self.judge.weights(name, self.given)
+            for one in rows:
+                self.found.append((one, self.judge.everything(one)))
             node = self.judge.maker(name)
-            if rows or node is None or not is_view(node):
-                return None if rows else (name, box)
+            if rows or node is None:
+                return None
+            if not is_view(node) and not self._is_move(node, name):
+                return name, box
             if places is None:
                 places = _places(box, shape)
-            shape = self.judge.shape(node.input[0])
-            name, box = node.input[0], hull_of(places, shape)
+            if not is_view(node) and node.op_type != "Dropout":
+                places = self.judge.moved(node)[places]
+                places = places[places >= 0]
+                if node.op_type == "Expand":  # the only one that reads an element twice
+                    places = np.unique(places)
+            if not places.size:
+                return None
+            shape, name = self.judge.shape(node.input[0]), node.input[0]
+            box = hull_of(places, shape)
+
+    def _is_move(self, node: NodeProto, name: str) -> bool:
+        """Whether a node's result consists of elements of its first operand, at places that are known."""
+        if node.domain or name != node.output[0] or any(one in self.given for one in node.input[1:]):
+            return False
+        if node.op_type == "Dropout":
+            try:
+                return bool(wanted(self.judge.place(node), 0, all_of(self.judge.shape(name))))
+            except NoRuleError:
+                return False
+        return node.op_type in MOVES and self.judge.can_move(node)
 
     def _note_leaves(self, name: str) -> None:
         """Need all that a constant is computed from."""
@@ -240,7 +272,7 @@ class _Walk:
                 self.found.append((one, self.judge.everything(one)))
 
     def _note(self, name: str, shape: Shape, box: Box, places: Array | None) -> None:
-        exact = places is None or size_of(box) == len(places)
+        exact = places is None or size_of(box) == len(places)  # then they are all of the box
         self.found.append((name, _Need(box, None if exact else places)))
 
 

@@ -290,3 +290,35 @@ def test_models_of_functions_and_views_are_judged(tmp_path: Path) -> None:
     other = next(p.name for p in plan.graph.parts_of("r") if p.name not in last.inputs)
     wrong = changed(plan, lambda o: replace(o, inputs=(other,)) if o is last else o)
     assert "region-unread" in verdicts(wrong, path)
+
+
+def test_regions_go_exactly_through_what_only_moves_elements(tmp_path: Path) -> None:
+    """Windows as exporters write them: a Pad by nothing between Reshapes, and transposed axes of one element."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="relu"),
+        helper.make_node("Reshape", ["a", "grid"], ["b"]),
+        helper.make_node("Pad", ["b", "nothing"], ["c"]),
+        helper.make_node("Reshape", ["c", "windows"], ["d"]),
+        helper.make_node("Transpose", ["d"], ["e"], perm=[0, 1, 3, 2, 4, 5]),
+        helper.make_node("Reshape", ["e", "rows"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"], name="product"),
+    ]
+    constants = {"grid": [1, 4, 4, 6], "nothing": [0] * 8, "windows": [1, 1, 4, 1, 4, 6], "rows": [1, 16, 6]}
+    weights = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    weights.append(numpy_helper.from_array(np.ones((6, 5), np.float32), "w"))
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 6])],
+        [onnx.ValueInfoProto(name="y")], weights,
+    )  # fmt: skip
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    loaded = cosma.load_onnx(path)
+    assert [operator.name for operator in loaded.graph.operators] == ["relu", "product"]
+    # Five rows of sixteen end within a row of the grid of four by four.
+    cuts = dict.fromkeys(("relu", "product"), ((), (5, 10), ()))
+    plan = cosma.compile(loaded, cosma.Accelerator(scratchpad="8KiB"), strategy="e2", tiling=Tiling(cuts))
+    tile = next(t for t in tiles_of(plan) if t.name.startswith("product"))
+    assert tile.inputs == ("a[:, 0:5, :]",)
+    assert verdicts(plan, path) == set()
+    wrong = changed(plan, lambda o: replace(o, inputs=("a[:, 5:10, :]",)) if o is tile else o)
+    assert "region-unread" in verdicts(wrong, path)
