@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from cosma.evaluation.network import Network
 
 #: Cumulative shares of shifts and hoists among the moves, the rest are sinks; then the share of shifts that take a
-#: block. With half of the shifts by blocks, orders for fourteen open cells were 4 % cheaper (docs/search.md).
+#: block. With half of the shifts by blocks, orders for fourteen open cells were 4 % cheaper (docs/searching.md).
 MOVES = np.array([0.5, 0.75, 0.4])
 
-#: One rule per annealer, in turn, because no rule is best on every network (docs/search.md). A rule has three numbers:
+#: One rule per annealer, in turn: no rule is best on every network (docs/searching.md). A rule has three numbers:
 #: the power of the waiting time in the score of an eviction candidate; how many steps before a changed range a replay
 #: may start; and the weight of a byte above the capacity during one step, which tells orders of equal traffic apart.
 RULES = ((1.0, 16, 0.002), (1.5, 4, 0.02), (1.0, 32, 0.03), (2.0, 16, 0.02))
@@ -37,7 +37,7 @@ class Heat(NamedTuple):
     end: float
 
 
-#: Hot: annealing forgets where it started. Mild: most of the start stays (docs/search.md).
+#: Hot: annealing forgets where it started. Mild: most of the start stays (docs/searching.md).
 HOT, MILD = Heat(1.0, 0.02), Heat(0.3, 0.005)
 
 

@@ -19,7 +19,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.skipif(
-    not all(find_spec(name) for name in ("sphinx", "furo", "myst_parser")), reason="the extra docs is not installed"
+    not all(find_spec(name) for name in ("sphinx", "furo", "myst_parser", "latex2mathml")),
+    reason="the extra docs is not installed",
 )
 def test_builds_without_warnings(tmp_path: Path) -> None:
     done = subprocess.run(
@@ -30,6 +31,12 @@ def test_builds_without_warnings(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "html" / "tutorial.html").exists()
     assert (tmp_path / "html" / "plan.schema.json").exists()
+    formulas = (tmp_path / "html" / "problem.html").read_text()
+    assert "<math" in formulas
+    assert "mathjax.js" not in formulas.lower()
+    assert "cdn." not in formulas
+    assert (tmp_path / "html" / "commands" / "compile.html").read_text().count("non-compulsory") > 1
+    assert "scratchpad" in (tmp_path / "html" / "api.html").read_text()
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
@@ -94,3 +101,17 @@ def test_commands_named_in_the_docs_exist(page: Path) -> None:
     fenced = "\n".join(re.findall(r"```\n(.*?)```", text, re.S))
     named = {*re.findall(r"^cosma ([a-z]+)", fenced, re.M), *re.findall(r"`cosma ([a-z]+)", text)}
     assert named <= set(COMMANDS), named - set(COMMANDS)
+
+
+def test_the_public_names_are_documented() -> None:
+    import cosma
+
+    page = (DOCS / "api.md").read_text()
+    assert {name for name in cosma.__all__ if f" cosma.{name}\n" not in page} <= {"Instruction"}
+
+
+def test_every_page_is_in_the_sidebar_once() -> None:
+    index = (DOCS / "index.md").read_text()
+    listed = re.findall(r"^([a-z_/]+)$", "\n".join(re.findall(r"```{toctree}\n(.*?)```", index, re.S)), re.M)
+    assert len(listed) == len(set(listed))
+    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} == {name for name in listed if "/" not in name}
