@@ -226,7 +226,7 @@ class _Walk:
 
         It is noted if the operator reads it, else to be followed; None then, and where nothing is left.
         """
-        places: Array | None = None
+        places: Array | range | None = None
         while True:
             if name in self.given:
                 self._note(name, shape, box, places)
@@ -238,18 +238,18 @@ class _Walk:
             if rows or node is None:
                 return None
             if not is_view(node) and not self._is_move(node, name):
-                return name, box
+                return name, box if places is None else _hull(places, shape)
             if places is None:
                 places = _places(box, shape)
             if not is_view(node) and node.op_type != "Dropout":
-                places = self.judge.moved(node)[places]
-                places = places[places >= 0]
+                moved = self.judge.moved(node)
+                found = moved[places.start : places.stop] if isinstance(places, range) else moved[places]
+                places = found[found >= 0]
                 if node.op_type == "Expand":  # the only one that reads an element twice
                     places = np.unique(places)
-            if not places.size:
+            if not len(places):
                 return None
             shape, name = self.judge.shape(node.input[0]), node.input[0]
-            box = hull_of(places, shape)
 
     def _is_move(self, node: NodeProto, name: str) -> bool:
         """Whether a node's result consists of elements of its first operand, at places that are known."""
@@ -271,18 +271,38 @@ class _Walk:
             for one in [leaf] if leaf in self.given else self.judge.weights(leaf, self.given):
                 self.found.append((one, self.judge.everything(one)))
 
-    def _note(self, name: str, shape: Shape, box: Box, places: Array | None) -> None:
-        exact = places is None or size_of(box) == len(places)  # then they are all of the box
-        self.found.append((name, _Need(box, None if exact else places)))
+    def _note(self, name: str, shape: Shape, box: Box, places: Array | range | None) -> None:
+        if isinstance(places, range):
+            box = _hull(places, shape)
+            places = None if size_of(box) == len(places) else np.arange(places.start, places.stop)
+        self.found.append((name, _Need(box, places)))
 
 
-def _places(box: Box, shape: Shape) -> Array:
-    """Places, in row-major order, of the elements of a box."""
+def _places(box: Box, shape: Shape) -> Array | range:
+    """Places, in row-major order, of the elements of a box; a range where they stand side by side."""
+    first = next((i for i, (start, stop) in enumerate(box) if stop - start > 1), len(box))
+    if all(span == (0, size) for span, size in zip(box[first + 1 :], shape[first + 1 :], strict=True)):
+        start = sum(a * prod(shape[axis + 1 :]) for axis, (a, _) in enumerate(box))
+        return range(start, start + size_of(box))
     found = np.zeros((1,) * len(shape), dtype=np.int64)
-    for axis, (start, stop) in enumerate(box):
-        along = np.arange(start, stop, dtype=np.int64) * prod(shape[axis + 1 :])
+    for axis, (a, b) in enumerate(box):
+        along = np.arange(a, b, dtype=np.int64) * prod(shape[axis + 1 :])
         found = found + along.reshape((-1,) + (1,) * (len(shape) - axis - 1))
     return found.reshape(-1)
+
+
+def _hull(places: Array | range, shape: Shape) -> Box:
+    """Smallest box that contains some elements."""
+    if not isinstance(places, range):
+        return hull_of(places, shape)
+    found: list[tuple[int, int]] = []
+    apart = False  # whether the first and the last already differ along an axis before
+    for axis, size in enumerate(shape):
+        inner = prod(shape[axis + 1 :])
+        low, high = places[0] // inner % size, places[-1] // inner % size
+        found.append((0, size) if apart else (low, high + 1))
+        apart = apart or low != high
+    return tuple(found)
 
 
 def _shared(box: Box, region: Region) -> int:

@@ -20,8 +20,9 @@ from cosma.frontend import LoadedModel
 from cosma.graph import Graph, Operator, Region, Tensor
 from cosma.graph.semantics import ELEMENTWISE
 from cosma.rewrite.tiling import Tiling
-from cosma.validator.place import Place
+from cosma.validator.place import Place, hull_of
 from cosma.validator.regions import RULES, wanted
+from cosma.validator.tiles import _hull, _places
 from tests.access.sites import MAKERS, poisoned, random_box
 from tests.execute.networks import FAMILIES
 from tests.execute.test_run import write_model
@@ -322,3 +323,14 @@ def test_regions_go_exactly_through_what_only_moves_elements(tmp_path: Path) -> 
     assert verdicts(plan, path) == set()
     wrong = changed(plan, lambda o: replace(o, inputs=("a[:, 5:10, :]",)) if o is tile else o)
     assert "region-unread" in verdicts(wrong, path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_elements_side_by_side_are_told_by_their_ends(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape, other = [((2, 6, 8), (12, 2, 4)), ((4, 6), (3, 8)), ((1, 5, 3), (15,)), ((3, 1, 4), (2, 6))][seed % 4]
+    box = random_box(rng, shape, (True,) * len(shape))
+    inside = np.arange(np.prod(shape)).reshape(shape)[slices(box)].reshape(-1)
+    places = _places(box, shape)
+    assert np.array_equal(np.asarray(places), inside)
+    assert _hull(places, other) == hull_of(inside, other)
