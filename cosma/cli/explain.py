@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from cosma.cli import options
 if TYPE_CHECKING:
     from cosma.plan import Plan
     from cosma.plan.timeline import Timeline
-    from cosma.report.explain import Absence, OperatorStory, TensorStory
+    from cosma.report.explain import Absence, OperatorStory, TensorStory, TiledStory
 
 #: Tensors and holders shown.
 TENSORS, HOLDERS = 8, 6
@@ -55,9 +56,16 @@ def explain(
             elif not json:
                 _print_operator(loaded, step)
         elif name not in loaded.graph.tensors:
-            from cosma.report.explain import similar
+            from cosma.report.explain import explain_tiled, similar
 
-            known = [*loaded.graph.tensors, *loaded.schedule]
+            whole = explain_tiled(loaded, name, timeline)
+            if whole is not None:
+                if json:
+                    print_json({"tiled": asdict(whole)})
+                else:
+                    _print_tiled(whole)
+                return
+            known = [*loaded.graph.tensors, *loaded.schedule, *loaded.graph.roots]
             raise InputError(f"the plan has neither a tensor nor an operator {name!r}{similar(name, known)}")
         return
     if json:
@@ -76,6 +84,8 @@ def explain(
     _print_plan(loaded, timeline)
     try:
         with Interruption(grace_s=0.0):
+            if timeline.cost and sys.stderr.isatty():
+                note("trying what would help; Ctrl-C ends it")
             _print_levers(loaded, timeline)
     except KeyboardInterrupt:
         note("interrupted: what would help was not tried to the end")
@@ -119,7 +129,7 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
 def _print_levers(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import as_option, make_table, print_table, print_text, share
     from cosma.report.explain import next_capacity
-    from cosma.studies.levers import QUICK, levers
+    from cosma.studies.levers import levers
     from cosma.units import format_size
 
     if not timeline.cost:
@@ -133,15 +143,17 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
         )
     else:
         print_text("By sizes alone there was room for every tensor that left: a longer search or other addresses help.")
-    title = f"What would help, by the quick method {QUICK} (an indication, not a proof)"
-    table = make_table(title, ("change", "before", "after", ""), right=(1, 2))
+    title = "What would help: a short search from this plan, for each change alone (an indication, not a proof)"
+    table = make_table(title, ("change", "this plan", "after", ""), right=(1, 2))
     for lever in levers(plan, timeline):
-        named = f"{lever.change} ({as_option(lever.setting, lever.value)})"
+        named = lever.change
+        if lever.setting is not None:
+            named += f" ({as_option(lever.setting, lever.value)})"
         if lever.after is None:
             table.add_row(named, format_size(lever.before), "-", "leaves no plan")
             continue
         change = lever.after - lever.before
-        word = "no change" if not change else f"{share(abs(change), lever.before)} {'more' if change > 0 else 'less'}"
+        word = f"{share(-change, lever.before)} less" if change < 0 else "no gain found"
         table.add_row(named, format_size(lever.before), format_size(lever.after), word)
     print_table(table)
 
@@ -188,6 +200,32 @@ def _absence_title(plan: Plan, timeline: Timeline, absence: Absence) -> str:
         f"{title}: at step {absence.tightest} ({step.operator}, {step.type}) it was {format_size(absence.short_bytes)} "
         f"short; {format_size(enough)} would do"
     )
+
+
+def _print_tiled(story: TiledStory) -> None:
+    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.units import format_size
+
+    if story.tiles:
+        steps = ", ".join(str(step) for _, step in story.tiles)
+        print_text(f"operator {story.name}: {len(story.tiles)} tiles, at steps {steps}")
+    else:
+        print_text(f"tensor {story.name}: cut into {len(story.parts)} parts")
+    if story.group is not None:
+        print_text(
+            f"  its tiles take turns with those of {len(story.group.operators) - 1} other operators in steps "
+            f"[{story.group.start}, {story.group.end}): {', '.join(story.group.operators)}"
+        )
+    where = "at its steps" if story.tiles else "of its parts"
+    print_text(
+        f"  off-chip {where}: {format_size(story.moved_bytes)}, of which {format_size(story.cost_bytes)} beyond the "
+        "compulsory"
+    )
+    title = "parts of its result" if story.tiles else "its parts"
+    table = make_table(title, ("part", "bytes", "non-compulsory"), right=(1, 2))
+    for part, size, cost in story.parts:
+        table.add_row(part, str(size), format_size(cost))
+    print_table(table)
 
 
 def _print_operator(plan: Plan, story: OperatorStory) -> None:

@@ -51,6 +51,26 @@ typedef struct cosma_region {
   uint32_t rank;
 } cosma_region;
 
+/* A tensor that was cut. Its shape is bounds[first] up to, and without, bounds[first + rank]; off-chip it lies whole
+ * and dense, so the strides of a part there follow from this shape. In the scratchpad a part is dense by itself. */
+typedef struct cosma_root {
+  const char *name;
+  uint64_t bytes;
+  uint32_t kind;
+  uint32_t first;
+  uint32_t rank;
+} cosma_root;
+
+/* An operator that computes a box of the result of an operator `of` of the network before tiling; its box stands in
+ * `bounds` like that of a region. A tile whose windows reach outside of the root it reads pads there, and only there:
+ * rows [p, q) of the result need rows p * stride - pad up to (q - 1) * stride - pad + (kernel - 1) * dilation + 1. */
+typedef struct cosma_tile {
+  uint32_t operator_index;
+  const char *of;
+  uint32_t first;
+  uint32_t rank;
+} cosma_tile;
+
 /* Lists of tensors are runs of the table of indices: `count` of them from `first` on. */
 typedef struct cosma_list {
   uint32_t first;
@@ -91,6 +111,10 @@ typedef struct cosma_plan {
   uint32_t instruction_count;
   const cosma_region *regions; /* one for each part of a tensor that was cut */
   uint32_t region_count;
+  const cosma_root *roots; /* the tensors that were cut */
+  uint32_t root_count;
+  const cosma_tile *tiles; /* one for each operator that is a tile */
+  uint32_t tile_count;
   const uint64_t *bounds;
 } cosma_plan;
 
@@ -142,6 +166,18 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         if region is not None:
             region_rows.append(f"{{{i}u, {_string(region.root)}, {len(bounds)}u, {len(region.start)}u}}")
             bounds += (*region.start, *region.stop)
+    root_rows: list[str] = []
+    for root in plan.graph.roots.values():
+        shape = root.shape or ()
+        root_rows.append(
+            f"{{{_string(root.name)}, {root.size_bytes}u, {_KIND[root.kind]}u, {len(bounds)}u, {len(shape)}u}}"
+        )
+        bounds += shape
+    tile_rows: list[str] = []
+    for i, tiled in enumerate(operators):
+        if tiled.tile is not None:
+            tile_rows.append(f"{{{i}u, {_string(tiled.tile.root)}, {len(bounds)}u, {len(tiled.tile.start)}u}}")
+            bounds += (*tiled.tile.start, *tiled.tile.stop)
     operator_rows = [
         f"{{{_string(o.name)}, {_string(o.type)}, {run(o.inputs)}, {run(o.weights)}, {run(o.outputs)}, "
         f"{scratch_bytes(o, plan.accelerator)}u}}"
@@ -183,6 +219,8 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         _table(f"static const uint32_t {name}_indices", [f"{i}u" for i in indices], "0u"),
         _table(f"static const cosma_instruction {name}_instructions", rows, _row("FREE", 0)),
         _table(f"static const cosma_region {name}_regions", region_rows, '{0u, "", 0u, 0u}'),
+        _table(f"static const cosma_root {name}_roots", root_rows, '{"", 0u, 0u, 0u, 0u}'),
+        _table(f"static const cosma_tile {name}_tiles", tile_rows, '{0u, "", 0u, 0u}'),
         _table(f"static const uint64_t {name}_bounds", [f"{i}u" for i in bounds], "0u"),
         f"static const cosma_plan {name} = {{",
         f"  {_string(plan.model_name)},",
@@ -195,6 +233,8 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         f"  {name}_indices,",
         f"  {name}_instructions, {len(rows)}u,",
         f"  {name}_regions, {len(region_rows)}u,",
+        f"  {name}_roots, {len(root_rows)}u,",
+        f"  {name}_tiles, {len(tile_rows)}u,",
         f"  {name}_bounds",
         "};",
         "",

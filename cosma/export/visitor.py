@@ -49,7 +49,11 @@ class PlanVisitor:
         """Reserve space for a result; usually there is nothing to emit."""
 
     def execute(self, operator: Operator, operands: tuple[Place, ...], results: tuple[Place, ...]) -> None:
-        """Run an operator; ``operands`` lists activations, then weights, in the operator's order."""
+        """Run an operator; ``operands`` lists activations, then weights, in the operator's order.
+
+        A tile has ``operator.tile``, its box of the untiled result; a part has ``place.tensor.region``, its box of a
+        root in ``plan.graph.roots``. Strides and pads follow from boxes and the roots' shapes.
+        """
 
     def workspace(self, operator: Operator, address: int, size_bytes: int) -> None:
         """Take note of the scratch space of the operator that executes next; only where it needs any."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cosma.accelerator import Weights
 from cosma.errors import InputError
+from cosma.plan.tiles import FusedGroup, fused_groups, untiled_name
 from cosma.plan.timeline import Stay, Timeline, timeline_of
 from cosma.units import align_up
 
@@ -111,6 +112,64 @@ class OperatorStory:
     touched: tuple[tuple[str, int, str], ...]
     kept: tuple[Holder, ...]
     moved: tuple[tuple[str, str, int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TiledStory:
+    """An operator that was cut into tiles, or a tensor that was cut into parts.
+
+    Attributes
+    ----------
+    name
+        Which.
+    tiles
+        Of an operator, each tile and its step; empty for a tensor.
+    parts
+        Of a tensor, each part, its size and its non-compulsory bytes; of an operator, those of its results.
+    group
+        Operators that its tiles take turns with, itself included, and the steps ``[start, end)`` in which they do.
+    moved_bytes, cost_bytes
+        Off-chip traffic at its steps (of an operator) or of its parts (of a tensor), and what goes beyond the
+        compulsory one.
+    """
+
+    name: str
+    tiles: tuple[tuple[str, int], ...]
+    parts: tuple[tuple[str, int, int], ...]
+    group: FusedGroup | None
+    moved_bytes: int
+    cost_bytes: int
+
+
+def explain_tiled(plan: Plan, name: str, timeline: Timeline | None = None) -> TiledStory | None:
+    """Tell of an untiled operator or of a root by its name; None where nothing of that name was cut."""
+    timeline = timeline if timeline is not None else timeline_of(plan)
+    graph = plan.graph
+    tiles = tuple(
+        (step.operator, i)
+        for i, step in enumerate(timeline.steps)
+        if graph.operator(step.operator).tile is not None and untiled_name(graph.operator(step.operator)) == name
+    )
+    if tiles:
+        steps = {step for _, step in tiles}
+        own = [part for tile, _ in tiles for part in graph.operator(tile).outputs]
+        moved = sum(t.size_bytes for t in timeline.transfers if t.step in steps)
+        cost = sum(timeline.steps[step].noncompulsory for step in steps)
+    else:
+        own = [t.name for t in graph.tensors.values() if t.region is not None and t.region.root == name]
+        moved = sum(t.size_bytes for t in timeline.transfers if t.tensor in set(own))
+        cost = sum(timeline.cost.get(part, 0) for part in own)
+    if not own:
+        return None
+    groups = fused_groups(graph, plan.schedule) if tiles else ()
+    return TiledStory(
+        name=name,
+        tiles=tiles,
+        parts=tuple((part, graph.tensors[part].size_bytes, timeline.cost.get(part, 0)) for part in own),
+        group=next((g for g in groups if g.start <= tiles[0][1] < g.end), None),
+        moved_bytes=moved,
+        cost_bytes=cost,
+    )
 
 
 def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> TensorStory:

@@ -156,7 +156,10 @@ class View {
       const tall = figure.inner_height / (figure.y_range.end - figure.y_range.start);
       const out = { x: [], y: [], text: [], angle: [], ink: [], fill: [], tensor: [], alpha: [] }, from = source.data;
       for (let i = 0; i < from.left.length; i++) {
-        const left = Math.max(from.left[i], this.steps.start), right = Math.min(from.right[i], this.steps.end);
+        // The last step of what is taken over is drawn over by who takes it.
+        const taken = from.left_by && from.left_by[i] === "taken over";
+        const last = taken ? this.x(this.data.stays[i][4] - 1) : from.right[i];
+        const left = Math.max(from.left[i], this.steps.start), right = Math.min(last, this.steps.end);
         const bottom = Math.max(from.bottom[i], figure.y_range.start), top = Math.min(from.top[i], figure.y_range.end);
         const width = (right - left) * wide, height = (top - bottom) * tall;
         if (width < 11 || height < 11 || from.alpha[i] < 0.3) continue;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from cosma.report.figure import Format, load_matplotlib, save_figure
+from cosma.report.figure import Format, load_matplotlib, save_figure, size_ticks
 from cosma.report.style import BOUND, OCCUPANCY, unit_for
 from cosma.text import figure_text
 from cosma.units import format_size
@@ -32,7 +32,7 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
     figure = load_matplotlib()(figsize=(8.0, 4.6), layout="constrained")
     axes: Any = figure.subplots()
     capacities = [p.capacity_bytes for p in curve.points]
-    factor_x, unit_x = unit_for(capacities[-1])
+    factor_x, _ = unit_for(capacities[-1])
     factor_y, unit_y = unit_for(max(p.noncompulsory_bytes for p in curve.points) or curve.compulsory_bytes)
     x = [c / factor_x for c in capacities]
     achieved = [p.noncompulsory_bytes / factor_y for p in curve.points]
@@ -42,16 +42,21 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
     # Between two capacities the bound of the larger one holds.
     axes.step(x, bound, where="pre", color=BOUND, label="lower bound", linewidth=1.4, linestyle="--")
     knees = [i for i, p in enumerate(curve.points) if p.knee]
-    axes.plot([x[i] for i in knees], [achieved[i] for i in knees], "D", color="#D55E00", markersize=7, label="knee")
+    # A knee may lie on the axis, and its mark is drawn whole there.
+    axes.plot(
+        [x[i] for i in knees], [achieved[i] for i in knees], "D", color="#D55E00", markersize=7, label="knee",
+        clip_on=False, zorder=4,
+    )  # fmt: skip
     for i in knees:
         axes.annotate(
-            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(-5, 8), ha="right",
-            fontsize=8,
+            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(-7, 7), ha="right",
+            fontsize=8, zorder=5, bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"},
         )  # fmt: skip
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(lambda value, _: format_size(round(value * factor_x)))
+    size_ticks(axes.yaxis, max(achieved))
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"scratchpad ({unit_x})")
+    axes.set_xlabel("scratchpad")
     axes.set_ylabel(f"non-compulsory traffic ({unit_y})")
     title = f"{figure_text(curve.model)}: compulsory {format_size(curve.compulsory_bytes)}"
     axes.set_title(title, fontsize=10, loc="left")

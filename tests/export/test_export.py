@@ -25,7 +25,7 @@ from cosma import (
     TensorKind,
     compile,
 )
-from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
+from cosma.export import Place, c_header, instructions_csv, stays_csv, tflm_metadata
 from cosma.graph import Region
 
 HERE = Path(__file__).parent
@@ -143,7 +143,7 @@ def test_parts_are_exported_or_refused(tmp_path: Path) -> None:
     plan = cut_plan()
     header = c_header(plan)
     assert '{2u, "h", 0u, 2u}' in header
-    assert "1u,\n  0u,\n  2u,\n  1024u\n" in header
+    assert "1u,\n  0u,\n  2u,\n  1024u,\n  2u,\n  1024u\n" in header  # the last two are the shape of the root
     if shutil.which("gcc") is not None:
         subprocess.run([_compiled(plan, tmp_path, ["gcc", "-std=c99"])], check=True, capture_output=True)
     row = next(row for row in csv.DictReader(io.StringIO(stays_csv(plan))) if row["tensor"] == "h[1, :]")
@@ -151,6 +151,74 @@ def test_parts_are_exported_or_refused(tmp_path: Path) -> None:
     assert "root" not in stays_csv(compile(net(), Accelerator(scratchpad=65536), effort=0.2)).splitlines()[0]
     with pytest.raises(InputError, match="'h' is cut into 2 parts"):
         tflm_metadata(plan)
+
+
+def tiled_plan() -> Plan:
+    """A pooling over 6 rows in windows of 3, cut into tiles of 4 and 2 rows; padded by one row at either end."""
+    def part(root: str, first: int, last: int) -> Tensor:
+        box = Region(root, (0, first), (4, last))
+        return Tensor(box.label((4, 6)), 4 * (last - first), "intermediate", "int8", (4, last - first), region=box)
+
+    roots = [Tensor("a", 24, "intermediate", "int8", (4, 6)), Tensor("b", 24, "intermediate", "int8", (4, 6))]
+    a = [part("a", *rows) for rows in ((0, 3), (3, 5), (5, 6))]
+    b = [part("b", *rows) for rows in ((0, 4), (4, 6))]
+    read, made = [tensor.name for tensor in a], [tensor.name for tensor in b]
+    operators = [
+        Operator("exp", "Exp", ("x",), read),
+        Operator("pool0", "MaxPool", read[:2], made[:1], tile=Region("pool", (0, 0), (4, 4))),
+        Operator("pool1", "MaxPool", read, made[1:], tile=Region("pool", (0, 4), (4, 6))),
+        Operator("end", "Concat", made, ("y",)),
+    ]
+    ends = [Tensor("x", 24, TensorKind.INPUT), Tensor("y", 24, TensorKind.OUTPUT)]
+    return compile(Graph([*ends, *a, *b], operators, "tiled", roots), Accelerator(scratchpad=512), effort=0.2)
+
+
+#: A driver that works out pads of a pooling in windows of 3 and strides of rows, from the header alone.
+DRIVER = r"""
+#include <stdio.h>
+#include "plan.h"
+int main(void) {
+  const cosma_plan *p = &cosma_plan_data;
+  for (uint32_t i = 0; i < p->tile_count; i++) {
+    const cosma_tile *t = &p->tiles[i];
+    const uint64_t *box = p->bounds + t->first;
+    long low = (long)box[t->rank - 1] - 1, high = (long)box[2 * t->rank - 1] - 1 - 1 + 2 + 1;
+    long rows = (long)p->bounds[p->roots[0].first + p->roots[0].rank - 1];
+    printf("%s of %s pads %ld %ld\n", p->operators[t->operator_index].name, t->of, low < 0 ? -low : 0,
+           high > rows ? high - rows : 0);
+  }
+  for (uint32_t i = 0; i < p->root_count; i++)
+    printf("%s stride %lu\n", p->roots[i].name, (unsigned long)p->bounds[p->roots[i].first + 1]);
+  return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+def test_a_driver_has_strides_and_pads_of_tiles(tmp_path: Path) -> None:
+    (tmp_path / "plan.h").write_text(c_header(tiled_plan()))
+    (tmp_path / "driver.c").write_text(DRIVER)
+    program = tmp_path / "driver"
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    subprocess.run(["gcc", *strict, str(tmp_path / "driver.c"), "-o", str(program)], check=True)
+    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    assert said.splitlines() == [
+        "pool0 of pool pads 1 0", "pool1 of pool pads 0 1", "a stride 6", "b stride 6",
+    ]  # fmt: skip
+
+
+def test_a_visitor_meets_tiles_and_parts() -> None:
+    seen = {}
+
+    class Boxes(cosma.PlanVisitor):
+        def execute(self, operator: Operator, operands: tuple[Place, ...], results: tuple[Place, ...]) -> None:
+            boxes = [place.tensor.region and place.tensor.region.slices[1] for place in operands]
+            seen[operator.name] = (operator.tile and operator.tile.slices[1], boxes)
+
+    cosma.visit(tiled_plan(), Boxes())
+    assert seen["pool0"] == (slice(0, 4), [slice(0, 3), slice(3, 5)])
+    assert seen["pool1"] == (slice(4, 6), [slice(0, 3), slice(3, 5), slice(5, 6)])
+    assert seen["exp"] == (None, [None])
 
 
 def test_header_names(plan: Plan) -> None:

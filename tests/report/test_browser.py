@@ -50,7 +50,7 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     operators = [Operator("stem", "Conv", ("x",), (names[0],))]
     operators += [Operator(f"op{i}", "Conv", (a,), (b,)) for i, (a, b) in enumerate(pairwise(names))]
     operators.append(Operator("end", "Add", (names[-1], names[0]), ("y",)))
-    plan = compile(Graph(tensors, operators, "chain"), Accelerator(scratchpad="17KiB"), strategy="e2")
+    plan = compile(Graph(tensors, operators, "chain" + "x" * 80), Accelerator(scratchpad="17KiB"), strategy="e2")
     path = tmp_path_factory.mktemp("browser") / "report.html"
     figures = plan.accelerator.replace(bandwidth_bytes_per_s=1e9, clock_hz=1e9, macs_per_cycle=64.0)
     page = render_html(plan, existing=existing_plans(plan), estimate=estimate(plan, figures))
@@ -156,7 +156,7 @@ def test_figures_are_drawn(page: Any) -> None:
 
 
 def test_page_is_usable_when_printed_to_a_path_with_spaces(page: Any, tmp_path: Path) -> None:
-    assert page.title == "chain - cosma"
+    assert page.title == "chain" + "x" * 80 + " - cosma"
     assert page.execute_script("return document.querySelectorAll('#schedule tr').length") == 33
 
 

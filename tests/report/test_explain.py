@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cosma import Accelerator, Graph, InputError, Operator, Plan, Tensor, TensorKind, compile, replay, save_plan
-from cosma.report.explain import explain_operator, explain_tensor, next_capacity
+from cosma.graph import Region
+from cosma.report.explain import explain_operator, explain_tensor, explain_tiled, next_capacity
 from cosma.studies.levers import levers
 
 KIB = 1024
@@ -69,16 +70,27 @@ def test_operator_story(plan: Plan) -> None:
     assert explain_operator(plan, "join").moved == (("load", "skip", 4 * KIB, False), ("store", "y", 4 * KIB, True))
 
 
-def test_levers_are_what_the_quick_method_gives(plan: Plan) -> None:
+def test_levers_go_on_from_the_plan(plan: Plan) -> None:
+    """One story: each begins at the plan's own traffic, and what leaves the plan valid costs no more."""
     found = {lever.change: lever for lever in levers(plan)}
-    streaming = found["stream operands and results"]
-    other = compile(plan.graph, plan.accelerator.replace(operands="streamable"), strategy="e2")
-    assert streaming.after == other.traffic.noncompulsory
-    assert streaming.before == compile(plan.graph, plan.accelerator, strategy="e2").traffic.noncompulsory
-    larger = compile(plan.graph, plan.accelerator.replace(scratchpad=14 * KIB), strategy="e2")
+    assert {lever.before for lever in found.values()} == {plan.traffic.noncompulsory}
     lever = found["the next capacity that lets one more tensor stay"]
     assert (lever.setting, lever.value) == ("scratchpad", 14 * KIB)
-    assert lever.after == larger.traffic.noncompulsory
+    assert lever.after == plan.traffic.noncompulsory - next_capacity(plan)[2]
+    relaxed = ("a longer search", "stream operands", "the next capacity", "twice the scratchpad")
+    tried = [lever for change, lever in found.items() if change.startswith(relaxed)]
+    assert len(tried) == 4
+    assert all(lever.after is not None and lever.after <= lever.before for lever in tried)
+
+
+def test_a_worse_plan_is_told_so() -> None:
+    """Where the plan itself is poor, the first row says that a search finds more, and every row counts from it."""
+    graph = bow()
+    poor = compile(graph, Accelerator(scratchpad="12KiB", operands="resident", in_place=False), strategy="e1")
+    found = levers(poor)
+    best = compile(graph, poor.accelerator).traffic.noncompulsory
+    assert found[0].change.startswith("a longer search")
+    assert (found[0].before, found[0].after) == (poor.traffic.noncompulsory, best)
 
 
 def test_unknown_names_are_answered_with_close_ones(plan: Plan) -> None:
@@ -110,3 +122,39 @@ def test_command_line(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_explained_plan_is_the_replayed_one(plan: Plan) -> None:
     total = sum(explain_tensor(plan, name).cost_bytes for name in plan.graph.tensors)
     assert total == replay(plan).traffic.noncompulsory
+
+
+def test_what_was_cut_is_explained_by_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.explain import explain
+
+    def part(root: str, rows: tuple[int, int]) -> Tensor:
+        box = Region(root, (rows[0], 0), (rows[1], 64))
+        return Tensor(f"{root}{rows[0]}", 64 * (rows[1] - rows[0]), shape=box.shape, region=box)
+
+    cuts = ((0, 8), (8, 16))
+    roots = [Tensor(name, 1024, shape=(16, 64)) for name in ("a", "b")]
+    ends = [Tensor("x", 1024, TensorKind.INPUT), Tensor("y", 1024, TensorKind.OUTPUT)]
+    operators = []
+    for rows in cuts:
+        box = {name: Region(name, (rows[0], 0), (rows[1], 64)) for name in ("one", "two")}
+        operators.append(Operator(f"one{rows[0]}", "Conv", ("x",), (f"a{rows[0]}",), tile=box["one"]))
+        operators.append(Operator(f"two{rows[0]}", "Conv", (f"a{rows[0]}",), (f"b{rows[0]}",), tile=box["two"]))
+    operators.append(Operator("end", "Concat", ("b0", "b8"), ("y",)))
+    graph = Graph([*ends, *(part(root, rows) for root in "ab" for rows in cuts)], operators, "tiled", roots)
+    plan = compile(graph, Accelerator(scratchpad=2048), strategy="e1")
+    story = explain_tiled(plan, "one")
+    assert story is not None
+    assert [tile for tile, _ in story.tiles] == ["one0", "one8"]
+    assert story.group is not None
+    assert story.group.operators == ("one", "two")
+    root = explain_tiled(plan, "b")
+    assert root is not None
+    assert [(name, size) for name, size, _ in root.parts] == [("b0", 512), ("b8", 512)]
+    assert explain_tiled(plan, "end") is None
+    save_plan(plan, tmp_path / "tiled.json")
+    explain(tmp_path / "tiled.json", "one")
+    said = capsys.readouterr().out
+    assert "operator one: 2 tiles, at steps 0, 2" in said
+    assert "take turns with those of 1 other operators in steps [0, 4): one, two" in said
+    explain(tmp_path / "tiled.json", "a", json=True)
+    assert len(json.loads(capsys.readouterr().out)["tiled"]["parts"]) == 2
