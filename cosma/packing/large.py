@@ -211,10 +211,9 @@ def _put(occupancy: Occupancy, order: Ints, deadline: float | None, *, whole: bo
         late = deadline is not None and time.monotonic() >= deadline
         if late and not whole:
             return None
-        some = order[start:] if late else order[start : start + CHUNK]
-        height = max(height, occupancy.stack(some, height) if late else occupancy.put(some))
         if late:
-            break
+            return occupancy.pile(order[start:], order[:start])
+        height = max(height, occupancy.put(order[start : start + CHUNK]))
     return height
 
 

@@ -232,6 +232,28 @@ def place(order, part, buffer, leaves, unit, lists, pool, spare, offset, nodes, 
     return height, pool
 
 
+@kernel
+def pile(order, placed, part, buffer, offset, top):
+    """Raise `top`, per section, by what is placed, then put each buffer on the highest of its sections' tops."""
+    height = np.int64(0)
+    for position in range(placed.size + order.size):
+        fresh = position >= placed.size
+        b = order[position - placed.size] if fresh else placed[position]
+        if fresh:
+            address = max(buffer[FIXED, b], np.int64(0))
+            if buffer[FIXED, b] < 0:
+                for own in range(buffer[PARTS, b], buffer[PARTS, b + 1]):
+                    for s in range(part[BEGIN, own], part[END, own]):
+                        address = max(address, top[s])
+                address = -(-address // buffer[ALIGN, b]) * buffer[ALIGN, b]
+            offset[b] = address
+        height = max(height, offset[b] + buffer[SIZE, b])
+        for own in range(buffer[PARTS, b], buffer[PARTS, b + 1]):
+            for s in range(part[BEGIN, own], part[END, own]):
+                top[s] = max(top[s], offset[b] + part[TOP, own])
+    return height
+
+
 class Occupancy:
     """What is occupied when, at first nothing; buffers are put down in the order given.
 
@@ -280,16 +302,13 @@ class Occupancy:
         )  # fmt: skip
         return int(height)
 
-    def stack(self, order: Ints, height: int) -> int:
-        """Put buffers down one upon the other, above everything, which takes no search; fixed ones at theirs."""
-        for b in order.tolist():
-            address = int(self.buffer[FIXED, b])
-            if address < 0:
-                step = int(self.buffer[ALIGN, b])
-                address = -(-height // step) * step
-            self.offset[b] = address
-            height = max(height, address + int(self.buffer[SIZE, b]))
-        return height
+    def pile(self, order: Ints, placed: Ints) -> int:
+        """Put buffers down on top of what lies there at any step of their lives, which takes no search.
+
+        `placed` lists what is down already. Fixed buffers go to their addresses; they come first in the order.
+        """
+        top = np.zeros(self.sections, np.int64)
+        return int(pile(order, placed, self.part, self.buffer, self.offset, top))
 
 
 def load_of(instance: Instance, occupancy: Occupancy) -> Ints:

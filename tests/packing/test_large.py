@@ -91,11 +91,12 @@ def test_orders_are_tuned_until_the_packing_is_near_the_bound() -> None:
 
 def test_a_deadline_that_has_passed_leaves_a_packing() -> None:
     buffers = crowd(3000, 800)
+    buffers[5] = Buffer("b5", 40, 700, 4096, offset=6400)
     before = time.monotonic()
     offsets, height, _ = pack_large(flatten(buffers), 0, rounds=1, seed=0, deadline=before)
     named = {buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=True)}
     assert verify(buffers, named, height) == []
-    assert height == sum(buffer.size for buffer in buffers)
+    assert live_peak(buffers) < height < 3 * live_peak(buffers)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the instances are not here")
