@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from math import ceil, log2
 
 from cosma.errors import InputError
 
@@ -83,6 +84,19 @@ def _limited(value: int, what: str, shown: str) -> int:
 
 def _decimal(value: Fraction) -> str:
     return f"{float(value):.12g}"
+
+
+def unit_for(size_bytes: int) -> tuple[int, str]:
+    """Largest binary unit in which a size is at least about four: the factor and its name."""
+    for factor, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+        if size_bytes >= 4 * factor:
+            return factor, name
+    return 1, "B"
+
+
+def tick_step(most: float, count: int) -> float:
+    """Distance of ticks on an axis of sizes: a power of two, with at most ``count`` of them in ``(0, most]``."""
+    return float(2.0 ** max(-4, ceil(log2(max(most, 0.25) / count))))
 
 
 def format_size(size_bytes: int) -> str:

@@ -108,8 +108,9 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         axes.set_xticks(range(len(models)), [figure_text(model) for model in models], rotation=90, fontsize=6)
         axes.set_xlim(-0.8, len(models) - 0.2)
         axes.set_ylabel("mean reduction, %")
-        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}: non-compulsory traffic saved")
-        axes.legend(fontsize=7, loc="lower right")
+        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}: non-compulsory traffic saved", loc="left")
+        # Above the bars: they reach the top of the axes in most models.
+        axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2, frameon=False)
     return figure
 
 

@@ -14,6 +14,7 @@ from cosma.errors import InputError, SolverUnavailableError
 from cosma.files import write_atomic
 from cosma.packing.buffers import parts_of
 from cosma.text import figure_text, plain
+from cosma.units import format_size, tick_step, unit_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, MARGIN = 1200.0, 700.0, 60.0
 COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f", "#8cd17d")
 
-_Box = tuple[int, float, float, float, float, str]
+_Box = tuple[int, float, float, float, float, str, str]
+#: Room that a letter and a line of names take, in pixels of the SVG; most that a picture has of them.
+_LETTER, _LINE, _NAMES = 6.0, 12.0, 2000
 
 
 def draw(
@@ -59,7 +62,7 @@ def draw(
 def _boxes(
     buffers: Sequence[Buffer], offsets: Mapping[str, int], forbidden: Sequence[Forbidden]
 ) -> list[_Box]:
-    """List rectangles as (colour, time, address, duration, bytes, label); colour -1 is a forbidden range."""
+    """List rectangles as (colour, time, address, duration, bytes, label, name); colour -1 is a forbidden range."""
     boxes: list[_Box] = []
     for k, buffer in enumerate(buffers):
         for part in parts_of(buffer):
@@ -71,13 +74,14 @@ def _boxes(
                 part.high - part.low,
                 f"{buffer.id}: steps [{part.lower}, {part.upper}), bytes [{offsets[buffer.id] + part.low}, "
                 f"{offsets[buffer.id] + part.high})",
+                buffer.id,
             ))  # fmt: skip
     begin = min((buffer.lower for buffer in buffers), default=0)
     end = max((buffer.upper for buffer in buffers), default=1)
     for area in forbidden:
         lower = begin if area.lower is None else area.lower
         upper = end if area.upper is None else area.upper
-        boxes.append((-1, lower, area.low, upper - lower, area.high - area.low, "forbidden"))
+        boxes.append((-1, lower, area.low, upper - lower, area.high - area.low, "forbidden", "forbidden"))
     return boxes
 
 
@@ -90,7 +94,7 @@ def _svg(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
         f'<rect width="{WIDTH:g}" height="{HEIGHT:g}" fill="white"/>',
         f'<text x="{MARGIN:g}" y="{MARGIN / 2:g}">{escape(plain(title))}</text>',
     ]
-    for colour, time, address, duration, size, label in boxes:
+    for colour, time, address, duration, size, label, _ in boxes:
         fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
         lines.append(
             f'<rect x="{MARGIN + (time - begin) * across:.2f}" '
@@ -98,36 +102,67 @@ def _svg(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
             f'height="{size * upward:.2f}" fill="{fill}" stroke="black" stroke-width="0.3">'
             f"<title>{escape(plain(label))}</title></rect>"
         )
+    for time, address, name in _named(boxes, across, upward):
+        lines.append(
+            f'<text x="{MARGIN + (time - begin) * across:.2f}" y="{HEIGHT - MARGIN - address * upward:.2f}" '
+            f'font-size="10" text-anchor="middle" dominant-baseline="central" pointer-events="none">'
+            f"{escape(plain(name))}</text>"
+        )
     right, floor = WIDTH - MARGIN, HEIGHT - MARGIN
     lines += [
         f'<path d="M{MARGIN:g} {MARGIN:g}H{right:g}M{MARGIN:g} {floor:g}H{right:g}" stroke="black" fill="none"/>',
         f'<text x="{MARGIN:g}" y="{floor + 20:g}">step {begin:g}</text>',
         f'<text x="{right:g}" y="{floor + 20:g}" text-anchor="end">{end:g}</text>',
-        f'<text x="{MARGIN:g}" y="{MARGIN - 6:g}">{capacity} bytes</text>',
-        "</svg>",
+        f'<text x="{MARGIN:g}" y="{MARGIN - 6:g}">{format_size(capacity)} ({capacity} bytes)</text>',
     ]
+    factor, unit = unit_for(capacity)
+    step = tick_step(capacity / factor, 8)
+    for k in range(int(capacity / factor / step) + 1):
+        y = floor - k * step * factor * upward
+        lines.append(f'<path d="M{MARGIN - 5:g} {y:.2f}H{MARGIN:g}" stroke="black"/>')
+        lines.append(f'<text x="{MARGIN - 8:g}" y="{y + 4:.2f}" text-anchor="end" font-size="11">{k * step:g}</text>')
+    lines += [f'<text x="8" y="{HEIGHT / 2:g}" font-size="11">{unit}</text>', "</svg>"]
     return "\n".join(lines) + "\n"
+
+
+def _named(boxes: list[_Box], across: float, upward: float) -> list[tuple[float, float, str]]:
+    """Middle and name of each rectangle that has room for its name, the largest first."""
+    found = [
+        (duration * size, time + duration / 2, address + size / 2, name)
+        for _, time, address, duration, size, _, name in boxes
+        if duration * across >= _LETTER * len(name) + 4 and size * upward >= _LINE
+    ]
+    return [(time, address, name) for _, time, address, name in sorted(found, key=lambda row: -row[0])[:_NAMES]]
 
 
 def _png(boxes: list[_Box], begin: float, end: float, capacity: int, title: str) -> bytes:
     try:
         from matplotlib.figure import Figure
         from matplotlib.patches import Rectangle
+        from matplotlib.ticker import MaxNLocator, MultipleLocator
     except ImportError as error:
         raise SolverUnavailableError(
             "PNG pictures need matplotlib, which is not installed; install cosma[report], or name a .svg file"
         ) from error
     figure = Figure(figsize=(12, 7), layout="constrained")
     axes = figure.subplots()
-    for colour, time, address, duration, size, _ in boxes:
+    for colour, time, address, duration, size, _, _ in boxes:
         fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
         axes.add_patch(Rectangle((time, address), duration, size, facecolor=fill, edgecolor="black", linewidth=0.3))
     axes.set_xlim(begin, end)
     axes.set_ylim(0, max(1, capacity) * 1.02)
     axes.axhline(capacity, color="black", linewidth=1)
+    across, upward = (WIDTH - 2 * MARGIN) / max(1, end - begin), (HEIGHT - 2 * MARGIN) / max(1, capacity)
+    for time, address, name in _named(boxes, across, upward):
+        axes.text(time, address, figure_text(name), ha="center", va="center", fontsize=7, clip_on=True)
+    factor, unit = unit_for(capacity)
+    axes.yaxis.set_major_locator(MultipleLocator(tick_step(capacity / factor, 8) * factor))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / factor:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("step")
-    axes.set_ylabel("address (bytes)")
-    axes.set_title(figure_text(title))
+    axes.set_ylabel(f"address ({unit})")
+    axes.set_title(figure_text(title), wrap=True)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
     return stream.getvalue()

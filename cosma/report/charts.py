@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cosma.report.style import CAPACITY, OCCUPANCY, TRAFFIC, unit_for
-from cosma.units import format_size
+from cosma.report.style import CAPACITY, OCCUPANCY, TRAFFIC
+from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

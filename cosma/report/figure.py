@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
-from math import ceil, log2
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosma.errors import SolverUnavailableError
 from cosma.plan.tiles import untiled_name
 from cosma.plan.timeline import Ending, Origin, Timeline, timeline_of
 from cosma.report.facts import warnings_of
-from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, hues, is_spilled, unit_for
+from cosma.report.style import CAPACITY, FILL, OCCUPANCY, TRAFFIC, hues, is_spilled
 from cosma.text import figure_text
-from cosma.units import format_size
+from cosma.units import format_size, tick_step, unit_for
 from cosma.validator import examine
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ def size_ticks(axis: Any, most: float, count: int = 8) -> None:
     """Put ticks at a power of two and its multiples, as sizes are counted; at most ``count`` of them above zero."""
     from matplotlib.ticker import MultipleLocator
 
-    step = 2.0 ** max(-4, ceil(log2(max(most, 0.25) / count)))
-    axis.set_major_locator(MultipleLocator(step))
+    axis.set_major_locator(MultipleLocator(tick_step(most, count)))
     axis.set_major_formatter(lambda value, _: f"{abs(value):g}")
 
 

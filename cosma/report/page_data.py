@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cosma.plan.tiles import fused_groups, root_name, untiled_name
 from cosma.report.explain import explain_tensor
-from cosma.report.style import hues, unit_for
-from cosma.units import format_size
+from cosma.report.style import hues
+from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
     from cosma.plan import Plan

@@ -47,11 +47,3 @@ def hues(count: int) -> list[str]:
 def is_spilled(stay: Stay) -> bool:
     """Whether a stay ends although the tensor is read again."""
     return stay.ending is Ending.SPILLED
-
-
-def unit_for(size_bytes: int) -> tuple[int, str]:
-    """Largest binary unit in which a size is at least about four: the factor and its name."""
-    for factor, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
-        if size_bytes >= 4 * factor:
-            return factor, name
-    return 1, "B"

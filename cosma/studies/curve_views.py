@@ -6,9 +6,9 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from cosma.report.figure import Format, load_matplotlib, save_figure, size_ticks
-from cosma.report.style import BOUND, OCCUPANCY, unit_for
+from cosma.report.style import BOUND, OCCUPANCY
 from cosma.text import figure_text
-from cosma.units import format_size
+from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
 
