@@ -128,6 +128,9 @@ def place(
         note(f"note: {line}")
     if found.kind.startswith("load"):
         note("note: these are counts of load, not a trace: load alone is balanced, crossings are unknown")
+    # What is only reported on is opened before the search, so that a wrong name costs nothing.
+    others = {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
+    _check_dtype(hidden, dtype)
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
     topology = topology_of(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
@@ -155,7 +158,7 @@ def place(
     for line in said:
         note(f"note: {line}")
     parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {})}
-    parts |= {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
+    parts |= others
     room = replicas_per_device if score is None else None
     report = place_report.report(placement, affinity, parts, room, routing_rule, batch_tokens)
     report["notes"] = [*found.notes, *said]
@@ -169,6 +172,14 @@ def place(
         text = _text(placement, form, affinity.load, dense if dense_rows else ())
         deliver(output, text, "the placement", announce=False)
     place_report.show(report, json, scored=score is not None)
+
+
+def _check_dtype(hidden: int | None, dtype: str) -> None:
+    from cosma.errors import InputError
+    from cosma.placement.simulate import DTYPE_BYTES
+
+    if hidden is not None and dtype not in DTYPE_BYTES:
+        raise InputError(f"--dtype {dtype}: expected one of {', '.join(DTYPE_BYTES)}")
 
 
 def _text(placement: Placement, form: str, load: Any, dense: Sequence[int]) -> str:

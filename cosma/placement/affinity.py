@@ -124,7 +124,9 @@ class Affinity:
             raise InputError(f"counts: shape {counts.shape}; expected [layers - 1, experts, experts]")
         if not np.all(np.isfinite(counts)) or counts.min() < 0 or np.any(counts != np.floor(counts)):
             raise InputError("counts: every entry must be a whole number and not negative")
-        if counts.sum() == 0:
+        if counts.max() > 2.0**53:
+            raise InputError(f"counts: up to {counts.max():.3g} in one entry; at most 2**53 are counted")
+        if counts.max() == 0:
             raise InputError("counts: all zero; there is nothing to place by")
         whole = counts.astype(np.int64)
         load = np.concatenate([whole.sum(axis=2), whole[-1:].sum(axis=1)])

@@ -38,6 +38,10 @@ _REPEATS = 0.5
 _MOST_IDS = 1 << 16
 #: Experts per different expert seen beyond which a largest id is a mistake unless the caller declares it.
 _SPARSE = 16
+#: What -1 (no expert) becomes in an unsigned byte.
+_WRAPPED = 255
+#: Largest count of one expert: larger whole numbers are not exact in double precision.
+_MOST_COUNT = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +326,12 @@ class Gatherer:
                 f"{self.where}: token {token}, layer {layer} names expert {expert}; "
                 f"at most {possible} experts per layer are possible (ids 0 to {possible - 1})"
             )
+        others = np.flatnonzero(self.seen[: self.largest])
+        if experts is None and self.largest == _WRAPPED and len(others) and others[-1] <= _WRAPPED // 2:
+            raise InputError(
+                f"{self.where}: names expert {_WRAPPED} and no other above {others[-1]}: -1 becomes {_WRAPPED} in "
+                "unsigned bytes; write signed numbers, or declare the number of experts if there are that many"
+            )
         different = int(self.seen.sum())
         if experts is None and self.largest + 1 > max(_SPARSE * different, 64):
             raise InputError(
@@ -340,7 +350,9 @@ def of_table(table: NDArray[Any], kind: str, names: tuple[int, ...] | None) -> S
     if kind == TRANSITIONS:
         layers = table.shape[0] + 1
         return Survey(kind, table.shape, layers, (), tuple(range(layers)), table.shape[1], 0, 0, 0, 0, ())
-    load = table.sum(axis=0) if kind == LOAD_BY_STEP else table
+    load = table.sum(axis=0, dtype=np.float64) if kind == LOAD_BY_STEP else table.astype(np.float64)
+    if load.max() > _MOST_COUNT:
+        raise InputError(f"counts: up to {load.max():.3g} for one expert; at most 2**53 are counted")
     if load.sum() <= 0:
         raise InputError("counts: all zero; there is nothing to place by")
     used = load.sum(axis=1) > 0

@@ -81,6 +81,41 @@ def test_damaged_traces_are_refused(name: str, message: str) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_padding_in_unsigned_bytes_is_no_expert(tmp_path: Path, tokens: np.ndarray) -> None:
+    path = tmp_path / "trace.npy"
+    tokens[0, 0, 1] = -1
+    np.save(path, tokens.astype(np.int8))
+    assert run("trace-info", path)["experts"] == 16
+    np.save(path, tokens.astype(np.uint8))
+    for command in (["trace-info"], ["place", *DEVICES]):
+        with pytest.raises(CosmaError, match="names expert 255 and no other above 15: -1 becomes 255"):
+            run(*command, path)
+    # A model may have as many experts as a byte tells apart.
+    np.save(path, (tokens * 16 + 15).astype(np.uint8))
+    assert run("trace-info", path)["experts"] == 256
+
+
+@pytest.mark.parametrize("shape", [(6, 16), (8, 6, 16)])
+def test_counts_beyond_exact_numbers_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "load_counts.npy"
+    np.save(path, np.full(shape, 2**62))
+    with pytest.raises(CosmaError, match=r"at most 2\*\*53 are counted"):
+        run("place", path, *DEVICES)
+
+
+@pytest.mark.parametrize("wrong", [("--evaluate", "nothing"), ("--hidden", 8, "--dtype", "int3")])
+def test_what_cannot_be_reported_is_refused_before_the_search(
+    tmp_path: Path, tokens: np.ndarray, wrong: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place(*_: object) -> None:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr("cosma.placement.service.place", place)
+    np.save(tmp_path / "trace.npy", tokens)
+    with pytest.raises(CosmaError, match=r"nothing|int3"):
+        run("place", tmp_path / "trace.npy", *DEVICES, *wrong)
+
+
 def test_exported_maps_waste_no_place(tmp_path: Path) -> None:
     target = tmp_path / "map.json"
     run(
