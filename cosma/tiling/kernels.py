@@ -16,6 +16,8 @@ Bools = NDArray[np.bool_]
 SPILLED, RESIDENT, NEWEST = 0, 1, 2
 STATES = 3
 FAR = np.int64(1) << np.int64(60)
+#: Most pieces that the estimate cuts an operator's weights into; not measured.
+WEIGHT_PIECES = np.int64(16)
 
 
 @helper
@@ -72,8 +74,6 @@ def segment_cost(
                 wanted = min(rows[t], (advance - 1) * stride[k] + window[k])
             if stripes == 1:
                 wanted = rows[t]
-            if not inside and (first[t] < i or first[t] >= j or mark[first[t]] < 0):
-                pass
             if not inside:
                 seen = False
                 for m in range(touched):
@@ -147,11 +147,8 @@ def segment_cost(
         load[v] += base
         if in_place[v]:
             load[v] -= size[result[result_start[v]]] // stripes if stripes > 1 else size[result[result_start[v]]]
-        buffer = -(-weight[v] // max(np.int64(1), min(channels[v], np.int64(16))))
-        if stripes == 1:
-            peak = max(peak, load[v] + buffer)
-        else:
-            peak = max(peak, load[v] + buffer)
+        # Weights read again for every stripe come in pieces of their channels.
+        peak = max(peak, load[v] - (-weight[v] // max(np.int64(1), min(channels[v], WEIGHT_PIECES))))
     if peak > capacity:
         return FAR
     if stripes == 1:
