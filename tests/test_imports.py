@@ -39,7 +39,6 @@ CIRCLES: frozenset[frozenset[str]] = frozenset(
     frozenset(f"cosma.{name}" for name in circle.split())
     for circle in (
         "frontend.completion frontend.control_flow frontend.sequences frontend.subgraphs frontend.walk",
-        "placement.copy_service placement.load_service placement.service",
     )
 )
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from cosma.placement.check import Score, check_placement, score, violations
     from cosma.placement.difference import diff
     from cosma.placement.document import Placement, dump_placement, read_placement, write_placement
-    from cosma.placement.service import PlaceOptions, place
+    from cosma.placement.options import PlaceOptions
+    from cosma.placement.service import place
     from cosma.placement.topology import Topology
     from cosma.placement.traces import open_trace, read_affinity
 
@@ -42,7 +43,7 @@ _HOME = {
     "Affinity": "affinity", "Bound": "bounds", "lower_bound": "bounds", "Score": "check", "check_placement": "check",
     "score": "check", "violations": "check", "diff": "difference", "Placement": "document",
     "dump_placement": "document", "read_placement": "document", "write_placement": "document",
-    "PlaceOptions": "service", "place": "service", "Topology": "topology", "open_trace": "traces",
+    "PlaceOptions": "options", "place": "service", "Topology": "topology", "open_trace": "traces",
     "read_affinity": "traces",
 }  # fmt: skip
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from cosma.errors import InfeasibleError, InputError
 from cosma.placement.meanfield import grown_starts
-from cosma.placement.search import Pressure, SearchOptions, search
+from cosma.placement.pressure import Pressure
+from cosma.placement.search import SearchOptions, search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

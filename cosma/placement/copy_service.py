@@ -11,7 +11,9 @@ from cosma.errors import InfeasibleError, InputError
 from cosma.placement import baselines, bounds
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement
+from cosma.placement.options import BOUNDS, solver_record
 from cosma.placement.patience import patiently
+from cosma.placement.single import search_homes, search_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from cosma.placement.affinity import Affinity
     from cosma.placement.copies import CopyProblem
     from cosma.placement.copy_search import CopyOptions
-    from cosma.placement.service import PlaceOptions
+    from cosma.placement.options import PlaceOptions
     from cosma.placement.topology import Topology
 
 #: Sweeps over all places that a search for copies may take, and experts x devices beyond which it gets fewer.
@@ -57,7 +59,6 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     from cosma.placement.copies import as_replicas, crossing_cost, split_summary
     from cosma.placement.copy_bounds import copies_bound, exact_split
     from cosma.placement.copy_moves import copies_moved
-    from cosma.placement.service import BOUNDS, limits_of
 
     problem, held, method = _copies(affinity, topology, options)
     measured = split_summary(affinity, topology, held)
@@ -88,10 +89,10 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     replicas = as_replicas(held, _homes_now(options))
     homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
     single = all(len(copies) == 1 for row in replicas for copies in row)
-    solver = {"strategy": options.strategy, "method": method, "seed": options.seed} | limits_of(options)
-    if options.interrupted():
-        solver["stopped"] = "interrupt"
-    placement = Placement(topology, homes, None if single else replicas, measured, bound.certificate(cost), solver)
+    placement = Placement(
+        topology, homes, None if single else replicas, measured, bound.certificate(cost),
+        solver_record(options, method),
+    )  # fmt: skip
     check_placement(placement, options.replicas_per_device)
     return placement
 
@@ -107,7 +108,6 @@ def _copies(
     from cosma.placement.instance import Instance
     from cosma.placement.meanfield import grown_starts
     from cosma.placement.replication import as_held
-    from cosma.placement.service import search_homes, search_options
 
     problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
     if options.strategy == "eplb":

@@ -16,8 +16,9 @@ import numpy as np
 from cosma.errors import InfeasibleError, InputError
 from cosma.placement.copies import split_summary
 from cosma.placement.eplb import eplb_placement
+from cosma.placement.options import PlaceOptions
 from cosma.placement.replication import as_held
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.service import place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,12 +10,13 @@ from cosma.errors import InfeasibleError, InputError
 from cosma.placement import baselines
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement, Replicas
+from cosma.placement.options import solver_record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.placement.affinity import Affinity
-    from cosma.placement.service import PlaceOptions
+    from cosma.placement.options import PlaceOptions
     from cosma.placement.topology import Topology
 
 #: Sweeps over all experts of placing by load alone.
@@ -69,8 +70,7 @@ def place_by_load(affinity: Affinity, topology: Topology, options: PlaceOptions)
         "status": "optimal" if proven else "feasible", "of": "imbalance", "lower_bound": min(least, reached),
         "gap": 0.0 if proven else (reached - least) / reached, "method": "load of one copy",
     }  # fmt: skip
-    solver = {"strategy": options.strategy, "method": method, "seed": options.seed}
-    placement = Placement(topology, homes, replicas, measured, certificate, solver)
+    placement = Placement(topology, homes, replicas, measured, certificate, solver_record(options, method))
     check_placement(placement, options.replicas_per_device)
     return placement
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.errors import InputError
-from cosma.placement.search import Pressure, SearchOptions, search
+from cosma.placement.pressure import Pressure
+from cosma.placement.search import SearchOptions, search
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

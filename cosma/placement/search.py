@@ -27,6 +27,7 @@ import numpy as np
 from cosma.placement import kernels
 from cosma.placement.instance import Instance
 from cosma.placement.layerwise import greedy_chain, polish
+from cosma.placement.pressure import Pressure, objective
 from cosma.placement.recombine import recombine
 
 if TYPE_CHECKING:
@@ -76,48 +77,6 @@ class SearchOptions:
     seconds: float | None = None
     interrupted: Callable[[], bool] = bool
     progress: Callable[[str, float], None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Pressure:
-    """What the search weighs beside crossings.
-
-    Attributes
-    ----------
-    price
-        Per layer, the price of a token above ``floor`` on the fullest device; zeros leave balance out.
-    floor
-        Per layer, the load up to which a device costs nothing, in tokens.
-    current
-        ``[layers, places]`` device each expert lives on now (-1 for idle places), for re-placement.
-    budget
-        How many experts may end elsewhere than in ``current``; -1 for no limit.
-    """
-
-    price: NDArray[np.float64]
-    floor: NDArray[np.float64]
-    current: NDArray[np.int64]
-    budget: int = -1
-
-    @classmethod
-    def none(cls, instance: Instance) -> Pressure:
-        """Return no pressure: crossings alone."""
-        shape = (instance.layers, instance.places)
-        return cls(np.zeros(instance.layers), np.zeros(instance.layers), np.full(shape, -1, dtype=np.int64))
-
-    @property
-    def plain(self) -> bool:
-        """Whether crossings alone count, so that layers may be assigned and devices renamed freely."""
-        return self.budget < 0 and not self.price.any()
-
-
-def objective(instance: Instance, home: NDArray[np.int64], pressure: Pressure) -> float:
-    """Return what the search minimises: crossings, linear extras and the price of overload, in summed cost."""
-    total = instance.crossing(home) + instance.extra(home)
-    if pressure.price.any():
-        peak = instance.device_load(home).max(axis=1)
-        total += float((pressure.price * np.maximum(peak, pressure.floor)).sum())
-    return total
 
 
 def anneal(
@@ -203,83 +162,146 @@ def search(
         Placements ``[layers, places]`` to start from, before those the search makes itself. With a move budget
         the first must respect it.
     """
-    pressure = pressure or Pressure.none(instance)
-    deadline = None if options.seconds is None else time.monotonic() + options.seconds
-    state = np.array([options.seed], dtype=np.uint64)
-    generator = np.random.default_rng([options.seed, 1])
-    scale = _scale(instance)
-    free = pressure.plain and not instance.linear.any()
-    warmth = _WARM_HEAT if free else _GENTLE_HEAT
-    heats, size, rounds = _HEATS, options.pool, options.rounds
-    if options.proposals < _FEWEST_SWEEPS * instance.layers * instance.places * (size + 3 * rounds):
-        # Too large for many starts: fewer, cooler and longer runs.
-        heats, size, rounds = _HEATS[::-1], min(size, 2), min(rounds, 2)
-    share = options.proposals // max(1, size + len(starts) // 6 + min(3, len(starts)) + 3 * rounds)
-    share = min(share, _MOST_SWEEPS * instance.layers * instance.places)
-    pool: list[tuple[float, int, NDArray[np.int64]]] = []
+    run = _Run.begin(instance, options, pressure or Pressure.none(instance), len(starts))
+    try:
+        run.anneal_given(starts)
+        run.anneal_own()
+        for number in range(run.rounds):
+            if run.late():
+                break
+            run.go_on(number)
+        if run.free:
+            run.keep(recombine(instance, run.placements()), 0)
+    except KeyboardInterrupt:
+        if not options.interrupted() or not run.pool:
+            raise
+    return min(run.pool, key=_value)[2]
 
-    def keep(home: NDArray[np.int64], heat: int) -> None:
-        home = polish(instance, home) if pressure.plain else home
-        pool.append((objective(instance, home, pressure), heat, home))
 
-    def late() -> bool:
-        return bool(pool) and (options.interrupted() or (deadline is not None and time.monotonic() > deadline))
+def _value(item: tuple[float, int, NDArray[np.int64]]) -> float:
+    return item[0]
 
-    runs = len(starts) + min(3, len(starts)) + (size if pressure.budget < 0 else 0) + rounds
 
-    def run(start: NDArray[np.int64], heat: int, work: int) -> None:
-        if options.progress is not None:
-            options.progress("homes", min(1.0, len(pool) / max(1, runs)))
-        hot = warmth if heat == _WARM else heats[heat]
-        start = polish(instance, start) if pressure.plain else start
-        keep(
-            anneal(
-                instance, start, pressure, proposals=work, hot=scale * hot, cold=scale * 0.02, state=state,
-                deadline=deadline, chains=_chains(instance, pressure),
-            ),
-            heat,
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One search under way.
+
+    Attributes
+    ----------
+    scale
+        Temperature at which about every swap is accepted.
+    free
+        Whether crossings alone count, and no expert is priced by device.
+    warmth
+        Heat, as a share of the scale, of annealing placements handed in.
+    heats, size, rounds
+        Heats of starts of our own, how many of those, and rounds of recombining.
+    share
+        Proposals of one annealing.
+    runs
+        Annealings in all, for progress.
+    pool
+        Value, heat and placement of all that was found.
+    """
+
+    instance: Instance
+    options: SearchOptions
+    pressure: Pressure
+    deadline: float | None
+    state: NDArray[np.uint64]
+    generator: np.random.Generator
+    scale: float
+    free: bool
+    warmth: float
+    heats: tuple[float, ...]
+    size: int
+    rounds: int
+    share: int
+    runs: int
+    pool: list[tuple[float, int, NDArray[np.int64]]]
+
+    @classmethod
+    def begin(cls, instance: Instance, options: SearchOptions, pressure: Pressure, given: int) -> _Run:
+        """Divide the work among starts and rounds."""
+        free = pressure.plain and not instance.linear.any()
+        heats, size, rounds = _HEATS, options.pool, options.rounds
+        if options.proposals < _FEWEST_SWEEPS * instance.layers * instance.places * (size + 3 * rounds):
+            # Too large for many starts: fewer, cooler and longer runs.
+            heats, size, rounds = _HEATS[::-1], min(size, 2), min(rounds, 2)
+        share = options.proposals // max(1, size + given // 6 + min(3, given) + 3 * rounds)
+        # Starts of our own making do not know a budget of moves.
+        own = size if pressure.budget < 0 else 0
+        return cls(
+            instance, options, pressure,
+            None if options.seconds is None else time.monotonic() + options.seconds,
+            np.array([options.seed], dtype=np.uint64), np.random.default_rng([options.seed, 1]), _scale(instance),
+            free, _WARM_HEAT if free else _GENTLE_HEAT, heats, own, rounds,
+            min(share, _MOST_SWEEPS * instance.layers * instance.places),
+            given + min(3, given) + own + rounds, [],
         )  # fmt: skip
 
-    try:
+    def late(self) -> bool:
+        """Say whether to stop: there is something to return, and an interrupt or the clock asks for it."""
+        over = self.deadline is not None and time.monotonic() > self.deadline
+        return bool(self.pool) and (self.options.interrupted() or over)
+
+    def placements(self) -> list[NDArray[np.int64]]:
+        """Return all placements found."""
+        return [home for _, _, home in self.pool]
+
+    def keep(self, home: NDArray[np.int64], heat: int) -> None:
+        """Add a placement to the pool."""
+        home = self._polished(home)
+        self.pool.append((objective(self.instance, home, self.pressure), heat, home))
+
+    def anneal_given(self, starts: Sequence[NDArray[np.int64]]) -> None:
+        """Anneal the placements handed in for a short time, and the best of them for longer."""
         for start in starts:
-            if not late():
-                run(start, _WARM, share // 6)
-        for _, _, home in sorted(pool, key=lambda item: item[0])[:3]:
-            if not late():
-                run(home, _WARM, share)
-        # Starts of our own making do not know a budget of moves.
-        for member in range(size if pressure.budget < 0 else 0):
-            heat = member if member < len(heats) else 0
-            if member >= len(heats):
-                heat = next(found for _, found, _ in sorted(pool, key=lambda item: item[0]) if found >= 0)
-            if not late():
-                run(_start(instance, member, options.seed), heat, share)
-        for round_number in range(rounds):
-            if late():
-                break
-            pool.sort(key=lambda item: item[0])
-            best, heat = pool[0][2], pool[0][1]
-            if free:
-                best = polish(instance, recombine(instance, [item[2] for item in pool]))
-            if not pressure.price.any() and pressure.budget < 0:
-                best = reopen(
-                    instance, best, pressure, proposals=share, sweeps=200, hot=scale * (0.5, 0.2)[round_number % 2],
-                    cold=scale * 0.02, state=state, generator=generator, deadline=deadline,
-                    together=2 + round_number % 2,
-                )  # fmt: skip
-                keep(best, heat)
-            warm = (warmth if heat == _WARM else heats[heat] * 0.5) * (0.5, 0.25)[round_number % 2]
-            home = anneal(
-                instance, best, pressure, proposals=2 * share, hot=scale * max(warm, 0.03), cold=scale * 0.01,
-                state=state, deadline=deadline, chains=_chains(instance, pressure),
+            if not self.late():
+                self._anneal(start, _WARM, self.share // 6)
+        for home in [item[2] for item in sorted(self.pool, key=_value)[:3]]:
+            if not self.late():
+                self._anneal(home, _WARM, self.share)
+
+    def anneal_own(self) -> None:
+        """Anneal starts of our own: from each heat in turn, then from the best heat."""
+        for member in range(self.size):
+            heat = member if member < len(self.heats) else 0
+            if member >= len(self.heats):
+                heat = next(found for _, found, _ in sorted(self.pool, key=_value) if found >= 0)
+            if not self.late():
+                self._anneal(_start(self.instance, member, self.options.seed), heat, self.share)
+
+    def go_on(self, number: int) -> None:
+        """Recombine the pool, place a few devices of the best anew, and anneal it from a lower temperature."""
+        self.pool.sort(key=_value)
+        _, heat, best = self.pool[0]
+        if self.free:
+            best = polish(self.instance, recombine(self.instance, self.placements()))
+        if not self.pressure.price.any() and self.pressure.budget < 0:
+            best = reopen(
+                self.instance, best, self.pressure, proposals=self.share, sweeps=200,
+                hot=self.scale * (0.5, 0.2)[number % 2], cold=self.scale * 0.02, state=self.state,
+                generator=self.generator, deadline=self.deadline, together=2 + number % 2,
             )  # fmt: skip
-            keep(home, heat)
-        if free:
-            keep(recombine(instance, [item[2] for item in pool]), 0)
-    except KeyboardInterrupt:
-        if not options.interrupted() or not pool:
-            raise
-    return min(pool, key=lambda item: item[0])[2]
+            self.keep(best, heat)
+        warm = (self.warmth if heat == _WARM else self.heats[heat] * 0.5) * (0.5, 0.25)[number % 2]
+        self.keep(self._annealed(best, 2 * self.share, max(warm, 0.03), 0.01), heat)
+
+    def _anneal(self, start: NDArray[np.int64], heat: int, work: int) -> None:
+        if self.options.progress is not None:
+            self.options.progress("homes", min(1.0, len(self.pool) / max(1, self.runs)))
+        hot = self.warmth if heat == _WARM else self.heats[heat]
+        self.keep(self._annealed(self._polished(start), work, hot, 0.02), heat)
+
+    def _annealed(self, home: NDArray[np.int64], work: int, hot: float, cold: float) -> NDArray[np.int64]:
+        return anneal(
+            self.instance, home, self.pressure, proposals=work, hot=self.scale * hot, cold=self.scale * cold,
+            state=self.state, deadline=self.deadline, chains=_chains(self.instance, self.pressure),
+        )  # fmt: skip
+
+    def _polished(self, home: NDArray[np.int64]) -> NDArray[np.int64]:
+        return polish(self.instance, home) if self.pressure.plain else home
 
 
 def _chains(instance: Instance, pressure: Pressure) -> int:

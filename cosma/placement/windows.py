@@ -24,9 +24,10 @@ from cosma.placement.copy_moves import copies_moved, place_near, place_priced
 from cosma.placement.copy_search import CopyOptions
 from cosma.placement.document import Placement
 from cosma.placement.eplb import eplb_placement
+from cosma.placement.options import PlaceOptions
 from cosma.placement.recount import score
 from cosma.placement.replication import as_held
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.service import place
 from cosma.placement.traces import read_affinity, survey
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 Reads the routing traces of ``--traces`` (default ``../shared/traces`` beside the project) and writes one CSV per
 table here. Everything but the columns of CPU seconds
-is the same in every run. Tables: targets, generated, exflow, balance, replication, headline, scale, copies, fronts,
-windows.
+is the same in every run. Tables: targets, generated, exflow, balance, replication, headline, scale, copies,
+copies_large, fronts, windows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from cosma.placement.bounds import lower_bound
 from cosma.placement.eplb import eplb_placement
 from cosma.placement.front import front
 from cosma.placement.metrics import imbalance, mean_cost
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.options import PlaceOptions
+from cosma.placement.service import place
 from cosma.placement.windows import MovePrice, compare, totals
 
 HERE = Path(__file__).resolve().parent
@@ -243,18 +244,19 @@ def scale_row(name: str, affinity: Affinity, nodes: int, per_node: int) -> Row:
     }
 
 
-#: Work of each placement of the table of copies, which has many, and of the largest models there.
-COPIES_PROPOSALS, LARGE_COPIES_PROPOSALS = 4_000_000, 1_000_000
-#: All traces, smallest first, and clusters of the table of copies.
-ALL_TRACES = (
+#: Work of each placement of the table of copies, which has many.
+COPIES_PROPOSALS = 4_000_000
+#: Traces of the table of copies, smallest first; those of 256 experts have a table of their own.
+COPIES_TRACES = (
     "gpt_12x8_top1_s1", "synth_32x8_mixtral_like_top1", "gpt_8x16_top2_s2", "synth_24x16_top1_a50",
-    "gpt_12x64_top1_s5", "synth_32x64_top1_a60", "synth_58x256_top1_a50", "synth_58x256_top8_a50",
+    "gpt_12x64_top1_s5", "synth_32x64_top1_a60",
 )  # fmt: skip
+LARGE_TRACES = ("synth_58x256_top1_a50", "synth_58x256_top8_a50")
 
 
 def copies(folder: Path) -> Iterator[Row]:
     """Copies that share load, within limits on every layer of the profile, beside EPLB; judged on held-out tokens."""
-    for name in ALL_TRACES:
+    for name in COPIES_TRACES:
         affinity = load(folder, name)
         for nodes, per_node in ((2, 4), (4, 4)):
             topology = Topology.grid(nodes, per_node)
@@ -267,7 +269,25 @@ def copies(folder: Path) -> Iterator[Row]:
                     yield copies_row(folder, row | {"limit": limit, "placement": "ours"}, affinity, topology, limit)
 
 
-def copies_row(folder: Path, row: Row, affinity: Affinity, topology: Topology, limit: float | None) -> Row:
+def copies_large(folder: Path) -> Iterator[Row]:
+    """The same for 256 experts on 32 devices, one replica a device, with the work that placing takes by itself."""
+    topology = Topology.grid(4, 8)
+    for name in LARGE_TRACES:
+        affinity = load(folder, name)
+        row: Row = {"trace": name, "cluster": "4x8", "replicas": 1}
+        for label, limit in (("eplb", None), ("ours", 1.05)):
+            one = copies_row(folder, row | {"limit": limit or "", "placement": label}, affinity, topology, limit, None)
+            yield one | {"peak_memory_gb": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}"}
+
+
+def copies_row(
+    folder: Path,
+    row: Row,
+    affinity: Affinity,
+    topology: Topology,
+    limit: float | None,
+    proposals: int | None = COPIES_PROPOSALS,
+) -> Row:
     """Return one row of the table of copies; a limit that cannot be kept leaves its figures out."""
     begin = time.process_time()
     names = ("mean_cost", "imbalance", "worst_imbalance")
@@ -278,8 +298,7 @@ def copies_row(folder: Path, row: Row, affinity: Affinity, topology: Topology, l
             placed = eplb_placement(affinity, topology, row["replicas"])
         else:
             options = PlaceOptions(
-                bound="none", routing="split", replicas_per_device=row["replicas"], balance=limit,
-                proposals=COPIES_PROPOSALS if affinity.experts < 256 else LARGE_COPIES_PROPOSALS,
+                bound="none", routing="split", replicas_per_device=row["replicas"], balance=limit, proposals=proposals,
             )  # fmt: skip
             placed = place(affinity, topology, options)
             bound = f"{placed.certificate['lower_bound']:.4f}"
@@ -323,7 +342,7 @@ def windows(folder: Path) -> Iterator[Row]:
 
 TABLES: dict[str, Callable[[Path], Iterator[Row]]] = {
     table.__name__: table for table in (
-        targets, generated, exflow, balance, replication, headline, scale, copies, fronts, windows,
+        targets, generated, exflow, balance, replication, headline, scale, copies, copies_large, fronts, windows,
     )
 }  # fmt: skip
 

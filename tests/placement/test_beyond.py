@@ -33,10 +33,11 @@ from cosma.placement.exflow import (
 from cosma.placement.instance import Instance
 from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.moves import moved
+from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import heat_map
 from cosma.placement.replication import Flow, as_held, replicate, replicate_balanced
 from cosma.placement.search import SearchOptions
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.service import place
 from cosma.placement.simulate import Links, direct, two_sided
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology

@@ -34,7 +34,8 @@ from cosma.placement.document import Placement
 from cosma.placement.eplb import eplb_placement
 from cosma.placement.fluid import fluid_shares
 from cosma.placement.metrics import peak_ratios
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.options import PlaceOptions
+from cosma.placement.service import place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
 
@@ -517,7 +518,7 @@ def test_interrupts_keep_the_best() -> None:
         ours = place(affinity, Topology.grid(2, 2), options)
         check_placement(ours, 1)
         assert ours.metrics["worst_imbalance"] <= 1.6
-        assert ours.solver["stopped"] == "interrupt"
+        assert ours.solver["stopped_by"] == "interrupt"
     told: list[tuple[str, float]] = []
     place(
         affinity, Topology.grid(2, 2),
@@ -536,6 +537,12 @@ def test_a_keyboard_interrupt_reaches_callers_that_poll_nothing(monkeypatch: pyt
     monkeypatch.setattr("cosma.placement.copy_search.anneal_copies", struck)
     with pytest.raises(KeyboardInterrupt):
         place(affinity, Topology.grid(1, 2), PlaceOptions(replicas_per_device=1, routing="split", bound="none"))
+
+
+@pytest.mark.parametrize(("experts", "nodes", "per_node"), [(256, 4, 8), (20, 4, 5), (64, 16, 64)])
+def test_ways_to_fill_a_layer_are_not_listed_where_devices_are_many(experts: int, nodes: int, per_node: int) -> None:
+    """32 devices have 2 ** 32 sets: listing them to find that there are too many took gigabytes and minutes."""
+    assert layer_ways(experts, Topology.grid(nodes, per_node), 1) is None
 
 
 def test_issue_of_the_field(shared_traces: Path) -> None:

@@ -18,9 +18,11 @@ from cosma.placement.document import Placement, dump_placement
 from cosma.placement.instance import Instance
 from cosma.placement.layerwise import polish
 from cosma.placement.metrics import mean_cost
+from cosma.placement.options import PlaceOptions
+from cosma.placement.pressure import Pressure, objective
 from cosma.placement.recombine import pair_gains, recombine, rename
-from cosma.placement.search import Pressure, SearchOptions, anneal, objective, search
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.search import SearchOptions, anneal, search
+from cosma.placement.service import place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
 

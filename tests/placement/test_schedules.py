@@ -17,8 +17,8 @@ from cosma.errors import CosmaError, InputError
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement, score
 from cosma.placement.front import front, front_csv
+from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import front_figure
-from cosma.placement.service import PlaceOptions
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
 from cosma.placement.traces import open_trace, read_affinity

@@ -9,8 +9,9 @@ import pytest
 
 from cosma.placement import bounds, semidefinite, threads
 from cosma.placement.affinity import Affinity
+from cosma.placement.options import PlaceOptions
 from cosma.placement.semidefinite import Admm, Shape
-from cosma.placement.service import PlaceOptions, place
+from cosma.placement.service import place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
 from cosma.placement.triangles import Triangles
