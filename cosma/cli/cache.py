@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cosma.cli import options
+from cosma.cli import options, routing
 
 if TYPE_CHECKING:
     from cosma.caching.requests import Requests
     from cosma.caching.service import CacheReport
+    from cosma.placement.traces import Trace
 
 TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace, in any form that place reads.")]
 Slots = Annotated[int | None, typer.Option("--slots", help="Experts a device holds: of a layer; of all with --shared.")]
@@ -62,6 +63,9 @@ def cache(
     experts: Experts = None,
     learn: Learn = None,
     evaluate: Evaluate = None,
+    kind: routing.KindOption = None,
+    dense_layers: routing.DenseOption = None,
+    routing_shape: routing.ShapeOption = None,
     placement: PlacementFile = None,
     json: options.Json = False,
 ) -> None:
@@ -71,7 +75,8 @@ def cache(
     from cosma.caching import CacheOptions, plan_cache
     from cosma.caching.service import POLICIES
 
-    learnt, runs = _read(trace, learn, evaluate, experts, batch)
+    source = routing.open_given(trace, learn, kind, dense_layers, routing_shape)
+    learnt, runs = _read(source, evaluate, experts, batch)
     first = next(iter(runs.values()))
     size = _bytes(expert_size, "--expert-size")
     wanted = CacheOptions(
@@ -98,29 +103,45 @@ def cache(
 
 
 def _read(
-    path: Path, learn: str | None, evaluate: list[str] | None, experts: int | None, batch: int
+    source: Trace, evaluate: list[str] | None, experts: int | None, batch: int
 ) -> tuple[Requests, dict[str, Requests]]:
     """Read what to learn from and what to run; a trace without parts to run is both."""
-    import zipfile
-
     from cosma.caching import read_requests
     from cosma.cli.output import note
-    from cosma.placement import open_trace
+    from cosma.errors import InputError
+    from cosma.placement.traces import experts_of, open_trace, survey
 
-    names = list(evaluate or [])
-    if not names and path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(n.removesuffix(".npy") for n in archive.namelist() if n.startswith("eval_"))
-        names = [name for name in names if not name.endswith("_tok")]
-    source = open_trace(path, learn)
-    if experts is None:
-        traces = [source, *(open_trace(path, name) for name in names)]
-        experts = 1 + max((int(chunk.max()) for one in traces for chunk in one.chunks()), default=0)
-    learnt = read_requests(source.chunks(), experts, batch)
-    if not names:
+    runs = {
+        name: open_trace(source.path, name, kind=source.kind, dense=source.dense, shape=source.shape)
+        for name in evaluate or _parts(source)
+    }
+    traces = [source, *runs.values()]
+    count = max(experts_of(trace, experts) for trace in traces)
+    layers = survey(source).layers
+    for trace in traces:
+        found = survey(trace)
+        for line in found.notes:
+            note(f"note: {trace.where}: {line}")
+        if found.layers != layers:
+            raise InputError(
+                f"{trace.where}: {found.layers} layers use experts, in {source.where} {layers}; "
+                "give parts of one model's trace"
+            )
+    learnt = read_requests(source.chunks(), count, batch)
+    if not runs:
         note("the trace has no part of its own to run: policies run on what they learnt from")
-        return learnt, {source.array or path.name: learnt}
-    return learnt, {name: read_requests(open_trace(path, name).chunks(), experts, batch) for name in names}
+        return learnt, {source.array or source.path.name: learnt}
+    return learnt, {name: read_requests(trace.chunks(), count, batch) for name, trace in runs.items()}
+
+
+def _parts(source: Trace) -> list[str]:
+    """Return the arrays of an archive that are there to be run."""
+    from cosma.placement.trace_arrays import array_names
+
+    if source.array is None:
+        return []
+    names = sorted(name for name in array_names(source.path) if name.startswith("eval_") and name != source.array)
+    return [name for name in names if not name.endswith("_tok")]
 
 
 def _slots(slots: int | None, share: float | None, shared: bool, requests: Requests) -> int:
@@ -154,9 +175,15 @@ def _fetch_s(size: int | None, bandwidth: str | None) -> float:
 
 
 def _devices(path: Path, requests: Requests) -> Any:
+    """Return the device of each expert: its home, where a placement gives it copies."""
+    from cosma.cli.output import note
     from cosma.placement.exchange import read_any
 
-    return read_any(path, None, requests.experts).devices
+    placement = read_any(path, None, requests.experts)
+    copied = sum(len(copies) > 1 for row in placement.copies() for copies in row)
+    if copied:
+        note(f"note: placement {path}: {copied} experts have copies; the home of each serves it, copies take no slots")
+    return placement.devices
 
 
 def _print(reports: dict[str, CacheReport], *, sized: bool, timed: bool) -> None:

@@ -295,8 +295,22 @@ def read_affinity(trace: Trace, experts: int | None = None) -> Affinity:
             return Affinity.from_counts(table)
         load = table.sum(axis=0) if found.kind == surveys.LOAD_BY_STEP else table
         return Affinity.from_load(load[[layer for layer in range(len(load)) if layer not in found.dense]], experts)
-    count = experts if experts is not None else _declared_experts(trace)
-    return Affinity.from_chunks(trace.chunks(), count if count is not None else found.experts)
+    return Affinity.from_chunks(trace.chunks(), experts_of(trace, experts))
+
+
+def experts_of(trace: Trace, experts: int | None = None) -> int:
+    """Return the experts per layer: those given, else those an archive's ``meta`` declares, else one past the largest.
+
+    Raises
+    ------
+    InputError
+        If the file holds counts, or names an impossible expert.
+    """
+    found = survey(trace, experts)
+    if found.kind != surveys.TRACE:
+        raise InputError(f"{trace.where}: holds counts ({found.kind}), which have no single tokens")
+    declared = experts if experts is not None else _declared_experts(trace)
+    return declared if declared is not None else found.experts
 
 
 def is_counts(trace: Trace) -> bool:
