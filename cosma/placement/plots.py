@@ -49,6 +49,8 @@ def heat_map(
     if not 0 <= layer < affinity.layers - 1:
         raise InputError(f"heat map: layer {layer} has no next layer; choose one of 0 to {affinity.layers - 2}")
     figure = _figure((11, 9), "heat map")
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.subplots(2, 2)
     peak = max(float(device_load(affinity, topology, homes).max()) for homes in (before, after))
     for column, (name, homes) in enumerate((("before", before), ("after", after))):
@@ -56,6 +58,8 @@ def heat_map(
         _affinity_panel(axes[0, column], affinity, homes, layer, f"{name}: affinity of layers {layer}, {layer + 1}")
         image = axes[1, column].imshow(device_load(affinity, topology, homes), aspect="auto", vmin=0, vmax=peak)
         axes[1, column].set(title=f"{name}: load, mean cost {cost:.4f}", xlabel="device", ylabel="layer")
+        for axis in (axes[1, column].xaxis, axes[1, column].yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(image, ax=axes[1, column], label="visits")
     _save(figure, path, "heat map")
 
