@@ -52,7 +52,7 @@ def test_each_fault_is_a_row_with_its_reason(experiment: Make, traces: Traces, t
     names = ("hang", "killed", "aborts", "exits", "greedy", "defect", "refused", "chatty", "good")
     made = experiment(
         *names,
-        head='[limits]\nseconds = 4.0\nmemory = "700MiB"\n',
+        head='[limits]\nseconds = 4.0\nmemory = "1500MiB"\n',
         strategies='["e1"]',
         grids='[[grids]]\nname = "T"\nscratchpad = "1x"\n',
     )
@@ -63,7 +63,7 @@ def test_each_fault_is_a_row_with_its_reason(experiment: Make, traces: Traces, t
         "killed": ("crashed", "SIGKILL"),
         "aborts": ("crashed", "SIGABRT"),
         "exits": ("crashed", "exit code 7"),
-        "greedy": ("memory", "700 MiB"),
+        "greedy": ("memory", "1500 MiB"),
         "defect": ("error", "ZeroDivisionError: planted (faulty_cells.py:"),
         "refused": ("error", "planted"),
     }
