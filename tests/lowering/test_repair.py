@@ -9,6 +9,7 @@ from cosma.lowering import realise, slots_of
 from cosma.lowering.emit import emit
 from cosma.lowering.repair import Repair
 from cosma.packing import pack
+from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import Problem, build_problem, decisions_from_gaps, noncompulsory_bytes, occupancy_bytes, touches_of
 from cosma.validator import ReplayReport, replay_instructions
 from tests.random_graphs import Shape, random_order, random_problem
@@ -97,7 +98,7 @@ def test_chains_without_addresses_find_some(share: float) -> None:
         packed = pack(slots.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment)
         assert packed.packed
         placed = {name: offset for name, offset in packed.offsets.items() if rng.random() < share}
-        repair = Repair(problem, decisions, slots, placed, 2_000)
+        repair = Repair(problem, decisions, slots, placed, 2_000, LoweringParameters())
         repair.run()
         report = replayed(problem, repair)
         assert report.valid, (seed, report.violations[0])
@@ -128,7 +129,7 @@ def test_more_than_can_be_moved_about_at_one_step(work_limit: int) -> None:
     assert stuck
     for k in stuck:
         del placed[str(k)]
-    repair = Repair(problem, decisions, slots, placed, work_limit)
+    repair = Repair(problem, decisions, slots, placed, work_limit, LoweringParameters())
     repair.run()
     report = replayed(problem, repair)
     assert report.valid, report.violations[0]
