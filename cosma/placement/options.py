@@ -80,7 +80,7 @@ class PlaceOptions:
         if self.seconds is not None:
             put(self, "seconds", door.number(self.seconds, "place: seconds"))
         if self.current is not None:
-            put(self, "current", door.array(self.current, "place: current"))
+            put(self, "current", door.array(self.current, "place: current", kinds="biu"))
         for name in ("interrupted", "progress"):
             hook = getattr(self, name)
             if not callable(hook) and (hook is not None or name == "interrupted"):

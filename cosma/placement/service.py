@@ -41,14 +41,25 @@ def place(affinity: Affinity, topology: Topology, options: PlaceOptions | None =
     door.instance(affinity, Affinity, "place: affinity")
     door.instance(topology, Topology, "place: topology")
     check_options(options)
-    if options.current is not None and options.current.shape != (affinity.layers, affinity.experts):
-        raise InputError(
-            f"place: current has shape {options.current.shape}; the counts are of {affinity.layers} layers of "
-            f"{affinity.experts} experts"
-        )
+    _check_current(affinity, topology, options)
     topology.slots(affinity.experts)
     with one_thread():
         return _place(affinity, topology, options)
+
+
+def _check_current(affinity: Affinity, topology: Topology, options: PlaceOptions) -> None:
+    """Refuse a placement in force that is neither homes nor copies of this model's experts."""
+    current = options.current
+    if current is None:
+        return
+    homes = (affinity.layers, affinity.experts)
+    if current.ndim == 3 and current.shape == (*homes, topology.devices):
+        return
+    if current.shape != homes or current.dtype.kind == "b":
+        raise InputError(
+            f"place: current has shape {current.shape} of {current.dtype}; expected device numbers {homes}, or copies "
+            f"{(*homes, topology.devices)} of true and false: layers, experts and devices of the problem"
+        )
 
 
 def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
