@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Largest file that is read whole, in bytes. A plan of 100,000 operators has about 100 MB.
 READ_LIMIT = 2**30
+_PIECE_BYTES = 2**20
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/[0-9]+)/fd/([0-9]+)")
 _STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 #: Links followed before a path is taken for a loop, as in Linux.
@@ -180,7 +181,13 @@ def read_bytes(path: Path | str, what: str, *, limit: int | None = READ_LIMIT) -
         if limit is not None and size > limit:
             raise InputError(f"{what} {path}: has {size} bytes; files of more than {limit} are not read")
         try:
-            return stream.read() if limit is None else stream.read(limit)
+            # In pieces: asking for the limit at once would reserve that much memory for the smallest file.
+            pieces = []
+            left = limit
+            while piece := stream.read(_PIECE_BYTES if left is None else min(_PIECE_BYTES, left)):
+                pieces.append(piece)
+                left = None if left is None else left - len(piece)
+            return b"".join(pieces)
         except OSError as error:
             raise InputError(f"{what} {path}: cannot be read: {error.strerror or error}") from error
 

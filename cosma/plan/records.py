@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
+import cosma.door as door
 from cosma.errors import InputError
 from cosma.plan.timeline import timeline_of
 
@@ -31,6 +32,9 @@ def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
     InputError
         If there is no such table.
     """
+    from cosma.plan.plan import Plan
+
+    door.instance(plan, Plan, "the plan")
     if table not in TABLES:
         raise InputError(f"plan: no table {table!r}; choose one of {', '.join(TABLES)}")
     timeline = timeline_of(plan)

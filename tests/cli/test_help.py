@@ -64,5 +64,5 @@ def test_a_shell_completes_commands_options_and_values() -> None:
 
     assert completed("cosma comp", 1) == {"compile", "compare"}
     assert "--scratchpad" in completed("cosma compile --s", 2)
-    assert completed("cosma compile x.onnx --operands ", 4) == {"resident", "streamable"}
+    assert completed("cosma compile x.onnx --operands ", 4) == {"resident", "stationary", "streamable"}
     assert "ethos-u65-mid" in completed("cosma compile x.onnx --accelerator ethos", 4)

@@ -100,9 +100,12 @@ def test_unknown_names_are_answered_with_close_ones(plan: Plan) -> None:
         explain_operator(plan, "skip")
 
 
-def test_command_line(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cosma.cli.explain import explain
 
+    monkeypatch.setenv("COLUMNS", "160")
     path = tmp_path / "plan.json"
     save_plan(plan, path)
     explain(path, None)
