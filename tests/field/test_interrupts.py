@@ -109,6 +109,7 @@ def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> No
     assert "Traceback" not in errors
     assert "interrupted" in errors
     assert errors.count("\n") == 1
+    assert errors.count("\n") <= (1 if status == 130 else 4)
     assert (status == 0) == (folder / "plan.json").exists() == bool(out)
 
 
@@ -150,7 +151,7 @@ def test_place_keeps_the_best_placement(folder: Path) -> None:
     assert status == 0, errors
     assert "this is the best placement so far" in errors
     record = json.loads((folder / "p.json").read_text())
-    assert record["solver"]["stopped"] == "interrupt"
+    assert record["solver"]["stopped_by"] == "interrupt"
 
 
 def test_pack_keeps_the_lowest_packing(folder: Path) -> None:
