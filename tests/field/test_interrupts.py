@@ -108,7 +108,7 @@ def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> No
     assert status in (0, 130), errors
     assert "Traceback" not in errors
     assert "interrupted" in errors
-    assert errors.count("\n") == 1
+    # One line where nothing was found; a kept plan is followed by what may help.
     assert errors.count("\n") <= (1 if status == 130 else 4)
     assert (status == 0) == (folder / "plan.json").exists() == bool(out)
 
