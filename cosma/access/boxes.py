@@ -67,11 +67,6 @@ def through_reshape(box: Box, shape: Sequence[int], target: Sequence[int]) -> Bo
     return tuple(found)
 
 
-def is_box_through(box: Box, shape: Sequence[int], target: Sequence[int]) -> bool:
-    """Whether a box is exactly a box in another shape of the same elements, too."""
-    return element_count(through_reshape(box, shape, target)) == element_count(box)
-
-
 def _groups(shape: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Split the axes of two shapes into the smallest runs that hold the same elements."""
     groups = []

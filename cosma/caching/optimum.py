@@ -38,15 +38,12 @@ class Intervals:
         ``int64[intervals]``: positions covered, half-open; an empty interval takes no room.
     capacity
         ``int64[positions]``: slots left for keeping at each position.
-    first_requests
-        Requests that no interval can save: the first of each page.
     """
 
     request: Int64s
     begin: Int64s
     end: Int64s
     capacity: Int64s
-    first_requests: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +100,6 @@ def intervals_of(requests: Requests, members: Int64s, slots: int, *, together: b
         begin=begin[by_begin],
         end=local[later].astype(np.int64)[by_begin],
         capacity=capacity,
-        first_requests=len(members) - len(later),
     )
 
 

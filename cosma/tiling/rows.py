@@ -93,7 +93,7 @@ def build_rows(graph: Graph, sites: Mapping[str, NodeSite]) -> RowGraph:
         cuttable = len(shape) > 1 and allowed[axis] and shape[axis] > 1
         heights.append(shape[axis] if cuttable else 1)
         operands.append(_operands(one, number, axis if cuttable else None))
-        channel = _channel_axis(one)
+        channel = channel_axis(one)
         channels.append(shape[channel] if channel is not None else 1)
         weights.append(sum(graph.tensors[w].size_bytes for w in one.operator.weights))
     rows = [
@@ -146,7 +146,7 @@ def _operands(one: OperatorAccess, number: Mapping[str, int], axis: int | None) 
     return found
 
 
-def _channel_axis(one: OperatorAccess) -> int | None:
+def channel_axis(one: OperatorAccess) -> int | None:
     """Axis of the result that cuts the largest weight too; None where none does."""
     if not one.operator.weights:
         return None
@@ -159,11 +159,6 @@ def _channel_axis(one: OperatorAccess) -> int | None:
         if any(reads[w] != tuple((0, s) for s in one.shapes[w]) for w in one.operator.weights if w in reads):
             return axis
     return None
-
-
-def channel_axis(one: OperatorAccess) -> int | None:
-    """Axis along which a cut cuts the operator's weights too."""
-    return _channel_axis(one)
 
 
 def _starts(rows: Sequence[Sequence[object]]) -> Int64s:
