@@ -109,13 +109,17 @@ class _Search:
         ]
         self.pairs = [problem.pairs_of(v) for v in range(problem.operator_count)]
         self.outputs = problem.must_store.tolist()
-        whole = -1 if problem.streamable else 0
         #: By operator: (what may be streamed together, workspace in bytes) of each way to run it.
-        self.modes = modes if modes is not None else [[(whole, 0)]] * problem.operator_count
+        self.modes = modes if modes is not None else [[(self._streams(v), 0)] for v in range(problem.operator_count)]
         self.granule = gcd(*[s for s in self.space if s], *[w for row in self.modes for _, w in row if w], 0) or 1
         self.sum_of = lru_cache(maxsize=None)(self._sum_of)
         self._bytes = lru_cache(maxsize=None)(self._bytes_of)
         self.initial = sum(1 << t for t in self.tensors if problem.starts_off_chip[t])
+
+    def _streams(self, v: int) -> int:
+        """What an operator may stream, as a bit set; what stands for its workspace is among what it holds."""
+        held = sum(1 << t for t in self.tensors if (v, t) in self.problem.held)
+        return ((1 << self.problem.tensor_count) - 1) & ~held if self.problem.streamable else 0
 
     def run(self, most_states: int) -> Optimum:
         problem = self.problem

@@ -166,6 +166,11 @@ class Accelerator:
         """Bytes a plan may use, ``[0, capacity)``: the scratchpad less what is reserved."""
         return self.scratchpad - self.reserved
 
+    @property
+    def usable_bytes(self) -> int:
+        """The capacity rounded down to the alignment: what tensors, rounded up to it, can fill."""
+        return self.capacity_bytes // self.alignment * self.alignment
+
     def replace(self, **changes: Any) -> Accelerator:
         """Return a copy with some fields changed, validated anew.
 

@@ -1,17 +1,7 @@
-"""Bounds of a network from pieces of it: every piece is a problem of its own, and their bounds add up.
-
-Take any set of operators and any set of tensors, and look only at the steps of a plan that run those operators and at
-the bytes that those tensors hold. What is left is a plan of the *piece*: what it moves of those tensors is no more than
-what the whole plan does, and it holds no more. A tensor that the piece does not produce comes from off-chip in the
-piece, where its first read counts as compulsory; a result whose readers lie outside is one that nobody reads. So the
-least non-compulsory traffic of a piece is a lower bound on what any plan of the whole pays for the piece's tensors, and
-with every tensor in one piece at most, the bounds of all pieces add up. Operators may be in several: a
-piece may have all that touch its tensors.
-"""
+"""Bounds of a network from pieces of it: every piece is a problem of its own, and their bounds add up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +9,7 @@ import numpy as np
 from cosma.bounds.whole import WholeBounds
 from cosma.clock import never
 from cosma.parameters.bounds import BoundParameters
-from cosma.problem import part_of
+from cosma.problem.reductions import cut_into_pieces, lift_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,76 +20,6 @@ if TYPE_CHECKING:
 
 
 DEFAULTS = BoundParameters()
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some operators and tensors of a problem as a problem of its own.
-
-    Attributes
-    ----------
-    problem
-        The piece; names, graph and accelerator are the whole's.
-    operators, tensors
-        Numbers in the whole, ascending, by number in the piece.
-    """
-
-    problem: Problem
-    operators: NDArray[np.int64]
-    tensors: NDArray[np.int64]
-
-
-def cut_into_pieces(
-    problem: Problem, order: Sequence[int], most_operators: int, *, reach_out: bool = True
-) -> list[Piece]:
-    """Cut a problem into pieces along an order of its operators.
-
-    The order is cut into runs of consecutive operators. A tensor is at home where it is touched most often, and a piece
-    has the tensors at home in one run, with every operator that touches one of them.
-
-    Parameters
-    ----------
-    problem, order
-        The instance, and an order under which tensors live briefly.
-    most_operators
-        Operators of a run, at most.
-    reach_out
-        Whether a piece has the operators of other runs, too, that touch its tensors: a better bound for more work.
-    """
-    count = max(1, -(-problem.operator_count // most_operators))
-    piece_of = np.empty(problem.operator_count, dtype=np.int64)
-    piece_of[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count) * count // problem.operator_count
-    home = _homes(problem, piece_of)
-    pieces: list[Piece] = []
-    for tensors in _groups(home, count):
-        touching = {v for t in tensors.tolist() for v in (int(problem.producer[t]), *problem.consumers_of(t).tolist())}
-        operators = np.array(sorted(touching - {-1}), dtype=np.int64)
-        if not reach_out:
-            operators = operators[piece_of[operators] == len(pieces)]
-        pieces.append(Piece(part_of(problem, operators, tensors), operators, tensors))
-    return pieces
-
-
-def _groups(group: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """Members of every group, ascending; a negative group is none."""
-    order = np.argsort(group, kind="stable")
-    bounds = np.searchsorted(group[order], np.arange(count + 1))
-    return [order[bounds[k] : bounds[k + 1]] for k in range(count)]
-
-
-def _homes(problem: Problem, piece_of: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The piece in which each tensor is touched most often, the earliest of several."""
-    read = np.repeat(np.arange(problem.tensor_count), np.diff(problem.consumer_start))
-    tensors = np.concatenate([np.flatnonzero(problem.producer >= 0), read])
-    touching = np.concatenate([problem.producer[problem.producer >= 0], problem.consumer])
-    count = int(piece_of.max(initial=0)) + 1
-    pairs, touches = np.unique(tensors * count + piece_of[touching], return_counts=True)
-    best = np.lexsort((pairs, -touches, pairs // count))
-    _, first = np.unique((pairs // count)[best], return_index=True)
-    home = np.full(problem.tensor_count, -1, dtype=np.int64)
-    chosen = pairs[best[first]]
-    home[chosen // count] = chosen % count
-    return home
 
 
 class PieceBounds:
@@ -142,8 +62,7 @@ class PieceBounds:
     @property
     def value_bytes(self) -> int:
         """The bound on the whole's non-compulsory traffic so far."""
-        total = sum(engine.bound.value_bytes for engine in self._engines)
-        return total + self.problem.constant_noncompulsory_bytes
+        return lift_bounds(self.problem, (engine.bound.value_bytes for engine in self._engines))
 
     @property
     def method(self) -> str:

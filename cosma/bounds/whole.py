@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cosma.bounds.bound import ASSUMPTIONS, Bound
 from cosma.clock import never
 from cosma.parameters.bounds import BoundParameters
-from cosma.problem import check_feasible, without_oversized
+from cosma.problem import check_feasible
+from cosma.problem.reductions import without_oversized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -68,7 +69,7 @@ class WholeBounds:
         parameters: BoundParameters = DEFAULTS,
     ) -> None:
         check_feasible(problem)
-        self.problem = without_oversized(problem)
+        self.problem = without_oversized(problem).problem
         self.seed = seed
         self.parameters = parameters
         self.upper_bound = upper_bound
@@ -99,7 +100,7 @@ class WholeBounds:
         return Bound(
             self._value,
             self._method,
-            ASSUMPTIONS.format(alignment=self.problem.accelerator.alignment),
+            ASSUMPTIONS.format(alignment=self.problem.alignment),
             self._exhausted or self._met(),
         )
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.plan import Certificate
-    from cosma.problem import Problem
+    from cosma.problem import Instance, Problem
     from cosma.solvers import Profile
 
 
@@ -351,7 +351,7 @@ def check_seed(seed: object) -> int:
     return door.integer(seed, "seed", least=0, most=2**31 - 1)
 
 
-def _warn_of_odd_fit(problem: Problem) -> None:
+def _warn_of_odd_fit(problem: Instance) -> None:
     """Warn where nothing can lie in the scratchpad: what was asked for is hardly what was meant."""
     accelerator = problem.accelerator
     spaces = [int(space) for space in problem.space_bytes if space]

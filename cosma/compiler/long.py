@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cosma.parallel import beside
-from cosma.problem import noncompulsory_bytes, tightened
+from cosma.problem import noncompulsory_bytes
+from cosma.problem.reductions import tightened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +56,8 @@ def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> 
         enough = state.noncompulsory_bytes <= (1 + parameters.tolerated_loss) * noncompulsory_bytes(problem, decisions)
         if enough or tighter is None or state.done():
             return
-        searcher = state.searcher(tighter, [decisions.order])
-        with_slack = searcher.run(effort * parameters.slack_effort_share, state.stop).decisions
+        searcher = state.searcher(tighter.problem, [decisions.order])
+        with_slack = tighter.lift(searcher.run(effort * parameters.slack_effort_share, state.stop).decisions)
         _pack(state, with_slack, "search with slack, packed in sections")
 
 
@@ -88,7 +89,7 @@ def _with_slack(state: CompileRun, searcher: Searcher) -> tuple[float, Searcher]
         if tighter is None:
             break
         if share < 1:
-            taken, searcher = share, state.searcher(tighter, [order])
+            taken, searcher = share, state.searcher(tighter.problem, [order])
         if state.stop() or packing_loss(
             problem, searcher.outcome.decisions, begin, end, parameters=state.parameters.lowering
         ) < parameters.tolerated_loss:

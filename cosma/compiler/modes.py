@@ -92,7 +92,7 @@ def refuse_tiling() -> None:
 
 def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
     """Leave out modes in which an operator does not fit; where none fits, the one that needs least stays."""
-    capacity = accelerator.capacity_bytes // accelerator.alignment * accelerator.alignment
+    capacity = accelerator.usable_bytes
 
     def fitting(operator: Operator) -> tuple[Mode, ...]:
         modes = operator.modes or (RESIDENT,)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cosma.compiler.starts import Start
     from cosma.lowering import Realised
-    from cosma.problem import Decisions, Problem
+    from cosma.problem import Decisions, Instance, Problem
     from cosma.search import Searcher
     from cosma.solvers import Profile
 
@@ -118,7 +118,7 @@ class Ledger:
 class CompileRun:
     """State shared by the strategies of one compile."""
 
-    problem: Problem
+    problem: Instance
     limits: Limits
     seed: int = 0
     sink: ProgressSink | None = None
@@ -238,7 +238,7 @@ class CompileRun:
         """What is proven about the best plan."""
         achieved = self.noncompulsory_bytes
         modes = "" if self.relaxation is None else ", every operator in any of its modes"
-        method = f"{self.bound_method}{modes}; assumes alignment {self.problem.accelerator.alignment}, {ASSUMPTIONS}"
+        method = f"{self.bound_method}{modes}; assumes alignment {self.problem.alignment}, {ASSUMPTIONS}"
         return Certificate(min(self.bound_bytes, achieved), achieved, method)
 
     # -- stopping -----------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cosma.problem import noncompulsory_bytes, tightened
+from cosma.problem import noncompulsory_bytes
+from cosma.problem.reductions import tightened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +45,9 @@ def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, l
         tighter = tightened(problem, 1 - slack)
         if tighter is None or state.done() or state.noncompulsory_bytes <= least_bytes:
             return
-        searcher = state.searcher(tighter, orders, lower_bound=least_bytes)
+        searcher = state.searcher(tighter.problem, orders, lower_bound=least_bytes)
         searcher.expect(work / turns)
-        decisions = searcher.run(work / turns, state.stop).decisions
+        decisions = tighter.lift(searcher.run(work / turns, state.stop).decisions)
         if state.stop():
             return
         orders = [decisions.order, order]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cosma.graph import Graph, Operator
     from cosma.lowering import Realised
-    from cosma.problem import Decisions, Problem
+    from cosma.problem import Decisions, Instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def load_starts(given: Sequence[Plan | Path | str]) -> tuple[GivenPlan, ...]:
 
 
 def fit_starts(
-    problems: Sequence[Problem], given: Sequence[GivenPlan], *, dtype: str | None = None
+    problems: Sequence[Instance], given: Sequence[GivenPlan], *, dtype: str | None = None
 ) -> tuple[tuple[int, Start], ...]:
     """Match plans with the instances they are of, and replay each there.
 
@@ -127,7 +127,7 @@ def fit_starts(
     return tuple(found)
 
 
-def _read_start(problem: Problem, given: GivenPlan, dtype: str | None) -> Start:
+def _read_start(problem: Instance, given: GivenPlan, dtype: str | None) -> Start:
     name, source, plan = given.name, given.source, given.plan
     different = next(_differences(plan.graph, problem.graph), None)
     if different is not None:
@@ -181,7 +181,7 @@ def _describe(operator: Operator) -> str:
     return f"{operator.type}({', '.join(operator.operands)}) -> {', '.join(operator.outputs)}"
 
 
-def _settings_that_differ(plan: Plan, problem: Problem, dtype: str | None) -> str:
+def _settings_that_differ(plan: Plan, problem: Instance, dtype: str | None) -> str:
     """Options that may explain why two networks differ."""
     options = []
     if plan.dtype != dtype:
@@ -191,7 +191,7 @@ def _settings_that_differ(plan: Plan, problem: Problem, dtype: str | None) -> st
     return f" ({'; '.join(options)})" if options else ""
 
 
-def _check_topological(problem: Problem, order: Sequence[int], where: str) -> None:
+def _check_topological(problem: Instance, order: Sequence[int], where: str) -> None:
     position = {v: i for i, v in enumerate(order)}
     for v in order:
         for u in problem.predecessors_of(v).tolist():

@@ -168,9 +168,10 @@ def _quick_traffic(problem: Problem) -> int:
     """Traffic of the order of tiles as it is under the greedy rule of replacement, with a little room for addresses."""
     from cosma.evaluation.evaluate import new_tape
     from cosma.evaluation.network import build_network
-    from cosma.problem import tightened
+    from cosma.problem.reductions import tightened
 
-    roomy = tightened(problem, PACKED_SHARE) or problem
+    tighter = tightened(problem, PACKED_SHARE)
+    roomy = problem if tighter is None else tighter.problem
     contraction = build_network(roomy)
     tape = new_tape(contraction.network, contraction.contract(range(roomy.operator_count)))
     return int(tape.step_cost.sum())

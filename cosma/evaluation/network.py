@@ -1,7 +1,7 @@
 """The instance as the compiled search sees it: flat arrays, chains contracted, nothing that costs nothing.
 
 A search operator stands for one operator or for a chain of them that is best run back to back (see
-`cosma.evaluation.contract`). Zero-byte tensors are left out: they neither take space nor cause traffic.
+`cosma.problem.reductions.chains`). Zero-byte tensors are left out: they neither take space nor cause traffic.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cosma.csr import csr
-from cosma.evaluation.contract import contract_chains
+from cosma.problem.reductions import contract_chains
 from cosma.problem.rules import first_arrival_is_compulsory, may_stream, may_stream_anything, store_bytes
 
 if TYPE_CHECKING:

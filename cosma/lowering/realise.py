@@ -100,7 +100,7 @@ def _pack(problem: Problem, slots: Slots, work_limit: int) -> PackingResult:
     return pack(
         slots.buffers,
         problem.capacity_bytes,
-        alignment=problem.accelerator.alignment,
+        alignment=problem.alignment,
         work_limit=work_limit,
         explain=False,
     )

@@ -303,7 +303,7 @@ class Repair:
                 ],
                 [*self._address[names].tolist(), self.problem.capacity_bytes],
                 self.problem.capacity_bytes,
-                alignment=self.problem.accelerator.alignment,
+                alignment=self.problem.alignment,
                 work_limit=min(
                     max(self.left // shares, self.parameters.least_fit_units), self.parameters.most_fit_units
                 ),

@@ -7,7 +7,6 @@ off-chip there, and each side is packed on its own, and cut again if need be. Sh
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,18 +14,16 @@ import numpy as np
 from cosma.lowering.choices import GapForm
 from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.parameters.lowering import LoweringParameters
-from cosma.problem import Decisions, Residency, noncompulsory_bytes, part_of, touches_of
+from cosma.problem import noncompulsory_bytes, touches_of
+from cosma.problem.reductions import join_sections, section_of
 from cosma.problem.rules import arrival_bytes, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from cosma.plan.instructions import Instruction
-    from cosma.problem import Problem
-
-    Int64s = NDArray[np.int64]
+    from cosma.problem import Decisions, Problem
+    from cosma.problem.reductions import Section
 
 DEFAULTS = LoweringParameters()
 
@@ -53,16 +50,16 @@ def realise_in_sections(
     """
     form = GapForm.of(problem, decisions)
     instructions: list[Instruction] = []
-    residencies: list[Residency] = []
+    lifted: list[Decisions] = []
     repairs = 0
     todo = [(0, len(decisions.order))]
     while todo:
         if stop():
             return None
         begin, end = todo.pop()
-        section = _Section(problem, form, begin, end)
+        section, wanted = _section_with_decisions(problem, form, begin, end)
         steps = end - begin
-        found = try_realise(section.part, section.decisions, work_limit=parameters.as_is_units_per_step * steps)
+        found = try_realise(section.problem, wanted, work_limit=parameters.as_is_units_per_step * steps)
         if found is None and steps > parameters.section_steps:
             cut = _cheapest_cut(problem, form, begin, end)
             todo += [(cut, end), (begin, cut)]
@@ -70,70 +67,43 @@ def realise_in_sections(
             continue
         if found is None:
             limit = parameters.units_per_step * steps
-            found = realise(section.part, section.decisions, work_limit=limit, parameters=parameters)
+            found = realise(section.problem, wanted, work_limit=limit, parameters=parameters)
         repairs += found.repairs
         instructions += found.instructions
-        residencies += section.whole(found.decisions)
-    residencies.sort(key=lambda residency: (residency.start, residency.tensor))
-    return Realised(Decisions(decisions.order, tuple(residencies)), tuple(instructions), repairs)
+        lifted.append(section.lift(found.decisions))
+    return Realised(join_sections(lifted), tuple(instructions), repairs)
 
 
 def packing_loss(
     problem: Problem, decisions: Decisions, begin: int, end: int, *, parameters: LoweringParameters = DEFAULTS
 ) -> float:
     """Share by which packing raises the traffic of the steps ``[begin, end)``, taken by themselves."""
-    section = _Section(problem, GapForm.of(problem, decisions), begin, end)
-    found = realise_in_sections(section.part, section.decisions, parameters=parameters)
+    section, wanted = _section_with_decisions(problem, GapForm.of(problem, decisions), begin, end)
+    found = realise_in_sections(section.problem, wanted, parameters=parameters)
     assert found is not None
-    wanted = noncompulsory_bytes(section.part, section.decisions)
-    lost = noncompulsory_bytes(section.part, found.decisions) - wanted
-    return lost / wanted if wanted else float(lost)
+    wanted_bytes = noncompulsory_bytes(section.problem, wanted)
+    lost = noncompulsory_bytes(section.problem, found.decisions) - wanted_bytes
+    return lost / wanted_bytes if wanted_bytes else float(lost)
 
 
-class _Section:
-    """Steps ``[begin, end)`` of decisions as a problem of their own, with nothing held across either end.
-
-    What the section reads and does not produce is off-chip before it; what is read after it is stored in it.
-    """
-
-    def __init__(self, problem: Problem, form: GapForm, begin: int, end: int) -> None:
-        self.begin = begin
-        row = np.array(form.order[begin:end], dtype=np.int64)
-        operators = np.sort(row)
-        touched = [problem.operands_of(v) for v in row.tolist()] + [problem.results_of(v) for v in row.tolist()]
-        self.tensors: Int64s = np.unique(np.concatenate(touched)).astype(np.int64)
-        part = part_of(problem, operators, self.tensors)
-        last = form.touches.step[form.touches.start[self.tensors + 1] - 1]
-        self.part = replace(part, must_store=(part.producer >= 0) & (problem.must_store[self.tensors] | (last >= end)))
-        order = np.searchsorted(operators, row).tolist()
-        touches = touches_of(self.part, order)
-        keep = np.zeros(len(touches.step), dtype=np.bool_)
-        alone: set[int] = set()
-        for i, t in enumerate(self.tensors.tolist()):
-            first = int(form.touches.start[t]) + int(np.searchsorted(form.touches.of(t), begin))
-            here, count = int(touches.start[i]), int(touches.start[i + 1] - touches.start[i])
-            keep[here : here + count] = form.keep[first : first + count]
-            alone.update(here + k for k in range(count) if first + k in form.resident_touches)
-        number = {t: i for i, t in enumerate(self.tensors.tolist())}
-        takeovers = {
-            number[result]: number[operand]
-            for result, operand in form.takeovers.items()
-            if result in number and operand in number and self.part.producer[number[result]] >= 0
-        }
-        self.decisions = GapForm(tuple(order), touches, keep, alone, takeovers).decisions(self.part)
-
-    def whole(self, decisions: Decisions) -> list[Residency]:
-        """Residencies of the section in terms of the whole."""
-        return [
-            Residency(
-                int(self.tensors[r.tensor]),
-                r.start + self.begin,
-                r.end + self.begin,
-                r.loaded,
-                None if r.in_place_of is None else int(self.tensors[r.in_place_of]),
-            )
-            for r in decisions.residencies
-        ]
+def _section_with_decisions(problem: Problem, form: GapForm, begin: int, end: int) -> tuple[Section, Decisions]:
+    """The steps ``[begin, end)`` as a problem of their own, and what was decided for them."""
+    section = section_of(problem, form.order, form.touches, begin, end)
+    touches = touches_of(section.problem, section.order)
+    keep = np.zeros(len(touches.step), dtype=np.bool_)
+    alone: set[int] = set()
+    for i, t in enumerate(section.tensors.tolist()):
+        first = int(form.touches.start[t]) + int(np.searchsorted(form.touches.of(t), begin))
+        here, count = int(touches.start[i]), int(touches.start[i + 1] - touches.start[i])
+        keep[here : here + count] = form.keep[first : first + count]
+        alone.update(here + k for k in range(count) if first + k in form.resident_touches)
+    number = {t: i for i, t in enumerate(section.tensors.tolist())}
+    takeovers = {
+        number[result]: number[operand]
+        for result, operand in form.takeovers.items()
+        if result in number and operand in number and section.problem.producer[number[result]] >= 0
+    }
+    return section, GapForm(section.order, touches, keep, alone, takeovers).decisions(section.problem)
 
 
 def _cheapest_cut(problem: Problem, form: GapForm, begin: int, end: int) -> int:

@@ -11,12 +11,12 @@ from cosma.problem.decisions import (
     touches_of,
     with_takeovers,
 )
-from cosma.problem.feasibility import check_feasible, smallest_feasible_capacity, tightened
-from cosma.problem.part import part_of, without_oversized
-from cosma.problem.problem import Problem
+from cosma.problem.feasibility import check_feasible, smallest_feasible_capacity
+from cosma.problem.problem import Instance, Problem
 
 __all__ = [
     "Decisions",
+    "Instance",
     "Problem",
     "Residency",
     "Touches",
@@ -25,10 +25,7 @@ __all__ = [
     "decisions_from_gaps",
     "noncompulsory_bytes",
     "occupancy_bytes",
-    "part_of",
     "smallest_feasible_capacity",
-    "tightened",
     "touches_of",
     "with_takeovers",
-    "without_oversized",
 ]

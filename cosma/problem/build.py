@@ -11,14 +11,14 @@ from cosma.csr import csr
 from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
 from cosma.graph.in_place import in_place_operands
 from cosma.graph.mode import RESIDENT
-from cosma.problem.problem import Problem
+from cosma.problem.problem import Instance
 from cosma.units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
+def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     """Number a graph's operators and tensors for an accelerator.
 
     Nothing is fused here: which operators to fuse is a choice, see :mod:`cosma.rewrite.fuse`. The result is a function
@@ -56,7 +56,9 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
     successor_start, successor = csr(successors)
     pair_start, pair_result = csr([[r for r, _ in row] for row in pairs])
     _, pair_operand = csr([[o for _, o in row] for row in pairs])
-    return Problem(
+    return Instance(
+        name=graph.name,
+        alignment=accelerator.alignment,
         graph=graph,
         accelerator=accelerator,
         operator_names=tuple(o.name for o in graph.operators),
@@ -79,7 +81,7 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Problem:
         pair_start=pair_start,
         pair_result=pair_result,
         pair_operand=pair_operand,
-        capacity_bytes=accelerator.capacity_bytes // accelerator.alignment * accelerator.alignment,
+        capacity_bytes=accelerator.usable_bytes,
         streamable=accelerator.operands == Operands.STREAMABLE or any(mode.may_stream for mode in modes),
         held=_held(tensors, modes, operands, results),
         workspace=workspace,

@@ -45,6 +45,11 @@ class Residency:
     loaded: bool
     in_place_of: int | None = None
 
+    def renumbered(self, tensors: Sequence[int], later: int = 0) -> Residency:
+        """The same stay with tensors numbered as ``tensors`` says, so many steps later."""
+        operand = None if self.in_place_of is None else tensors[self.in_place_of]
+        return Residency(tensors[self.tensor], self.start + later, self.end + later, self.loaded, operand)
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:

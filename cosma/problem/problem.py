@@ -7,8 +7,8 @@ constants under ``weights = scratchpad``. Ragged tables are stored as offsets an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Problem:
-    """The instance that optimisers see.
+    """The problem that optimisers see; it may be a part of a network, or a network with less room.
 
     Attributes
     ----------
-    graph, accelerator
-        Where it comes from; what is to be fused is fused in the graph already.
+    name
+        Name of the network it comes from, for messages.
     operator_names, tensor_names
-        Names by number. Operators are numbered in the graph's topological order.
+        Names by number. Operators are numbered in a topological order.
+    alignment
+        Every address is a multiple of it, in bytes.
     size_bytes
         True sizes: what a transfer costs. ``int64[tensors]``.
     space_bytes
@@ -68,8 +70,8 @@ class Problem:
         Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
     """
 
-    graph: Graph
-    accelerator: Accelerator
+    name: str
+    alignment: int
     operator_names: tuple[str, ...]
     tensor_names: tuple[str, ...]
     size_bytes: Int64s
@@ -98,7 +100,7 @@ class Problem:
 
     def __repr__(self) -> str:
         return (
-            f"Problem({self.graph.name!r}, {self.operator_count} operators, {self.tensor_count} tensors, "
+            f"{type(self).__name__}({self.name!r}, {self.operator_count} operators, {self.tensor_count} tensors, "
             f"{self.capacity_bytes} bytes)"
         )
 
@@ -136,3 +138,38 @@ class Problem:
         """(result, operand) pairs that may share space while an operator runs."""
         row = slice(int(self.pair_start[operator]), int(self.pair_start[operator + 1]))
         return list(zip(self.pair_result[row].tolist(), self.pair_operand[row].tolist(), strict=True))
+
+    def derived(self, **changes: Any) -> Problem:
+        """The problem with other values in some fields; what comes out stands for no graph."""
+        values = {f.name: getattr(self, f.name) for f in fields(Problem)}
+        return Problem(**(values | changes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Instance(Problem):
+    """The problem of a whole graph on an accelerator: operator ``v`` is the graph's operator ``v``.
+
+    Plans are plans of an instance. Whatever is derived from one is a :class:`Problem` again.
+
+    Attributes
+    ----------
+    graph, accelerator
+        Where it comes from; what is to be fused is fused in the graph already.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are not those of the graph on the accelerator.
+    """
+
+    graph: Graph
+    accelerator: Accelerator
+
+    def __post_init__(self) -> None:
+        if self.operator_names != tuple(operator.name for operator in self.graph.operators):
+            raise ValueError(f"the operators are not those of graph {self.graph.name!r}")
+        if (self.capacity_bytes, self.alignment) != (self.accelerator.usable_bytes, self.accelerator.alignment):
+            raise ValueError(
+                f"capacity {self.capacity_bytes} and alignment {self.alignment} are not the accelerator's, "
+                f"{self.accelerator.usable_bytes} and {self.accelerator.alignment}"
+            )

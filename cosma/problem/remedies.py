@@ -25,7 +25,6 @@ def find_remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
     """
     alignment, reserved = accelerator.alignment, accelerator.reserved
     least = smallest_capacity(graph, accelerator)
-    capacity = accelerator.capacity_bytes // alignment * alignment
     yield Remedy("scratchpad", least + reserved, least + reserved, enough=True)
     changes: dict[str, Any] = {
         "operands": Operands.STREAMABLE, "in_place": True, "fusion": Fusion.EPILOGUE, "weights": Weights.STREAM,
@@ -37,4 +36,4 @@ def find_remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
             continue  # modes are made for weights as they are
         need = smallest_capacity(graph, accelerator.replace(**{setting: value}))
         if need < least:
-            yield Remedy(setting, value, max(need, alignment) + reserved, enough=need <= capacity)
+            yield Remedy(setting, value, max(need, alignment) + reserved, enough=need <= accelerator.usable_bytes)

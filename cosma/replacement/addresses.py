@@ -113,7 +113,7 @@ def conflicting(
     """Residencies that no packing can hold together; None if the packing engine could not tell."""
     slots = slots_of(problem, decisions)
     result = pack(
-        slots.buffers, problem.capacity_bytes, alignment=problem.accelerator.alignment, work_limit=work_limit
+        slots.buffers, problem.capacity_bytes, alignment=problem.alignment, work_limit=work_limit
     )
     if result.status is not PackingStatus.INFEASIBLE or not result.conflict:
         return None

@@ -217,7 +217,7 @@ def fitting(graph: Graph, accelerator: Accelerator, chosen: Iterable[Link]) -> t
     by_follower = {link.follower: link for link in chosen}
     if accelerator.operands == Operands.STREAMABLE:
         return tuple(by_follower.values())
-    capacity = accelerator.capacity_bytes // accelerator.alignment * accelerator.alignment
+    capacity = accelerator.usable_bytes
     kept: list[Link] = []
     for path in _paths(graph, by_follower):
         cuts = _fewest_cuts(_piece_needs(graph, path, accelerator), capacity)

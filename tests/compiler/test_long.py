@@ -11,6 +11,7 @@ from cosma.parameters.compiler import AutoParameters, CompileParameters, LongPar
 from cosma.parameters.search import SearchParameters
 from cosma.plan.file import plan_to_json
 from cosma.problem import Decisions, Problem, occupancy_bytes
+from cosma.problem.reductions import Tightened
 from tests.benchmarks.scale import cells
 
 SHORT = CompileParameters(
@@ -49,10 +50,10 @@ def test_where_packing_loses_too_much_it_tries_again_with_slack(monkeypatch: pyt
     packed: list[tuple[str, int]] = []
     tightened, pack = long.tightened, long._pack
 
-    def note_room(problem: Problem, share: float) -> Problem | None:
+    def note_room(problem: Problem, share: float) -> Tightened | None:
         tighter = tightened(problem, share)
         if tighter is not None:
-            rooms.append(tighter.capacity_bytes)
+            rooms.append(tighter.problem.capacity_bytes)
         return tighter
 
     def note_peak(state: CompileRun, decisions: Decisions, by: str) -> None:

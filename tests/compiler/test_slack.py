@@ -10,7 +10,8 @@ from cosma.compiler.run import CompileRun
 from cosma.compiler.slack import search_with_slack
 from cosma.heuristics import EXISTING, ORDERS, run_method
 from cosma.problem import Decisions, Problem, build_problem, noncompulsory_bytes, smallest_feasible_capacity
-from cosma.problem import tightened as problem_tightened
+from cosma.problem.reductions import Tightened
+from cosma.problem.reductions import tightened as problem_tightened
 from cosma.search import search
 from tests.planning import diamond
 from tests.random_graphs import Shape, random_problem
@@ -50,7 +51,7 @@ def test_slack_grows_where_it_was_too_little_and_shrinks_where_it_was_enough(mon
     shares: list[float] = []
     verdicts = iter([False, True, True])
 
-    def tightened(problem: Problem, share: float) -> Problem | None:
+    def tightened(problem: Problem, share: float) -> Tightened | None:
         shares.append(1 - share)
         return problem_tightened(problem, share)
 

@@ -91,42 +91,6 @@ def test_greedy_is_never_below_the_optimum_of_its_order() -> None:
     assert equal > 0.6 * compared
 
 
-def test_contraction_keeps_the_optimum() -> None:
-    contracted = 0
-    for seed in range(300, 600):
-        problem = random_problem(seed)
-        contraction = build_network(problem)
-        if len(contraction.members) == problem.operator_count or not feasible(problem):
-            continue
-        try:
-            free = brute_force(problem, most_states=20_000)
-            tied = min(
-                brute_force(problem, order=contraction.expand(order), most_states=20_000).noncompulsory_bytes
-                for order in all_orders(contraction.network)
-            )
-        except TooLargeError:
-            continue
-        assert tied == free.noncompulsory_bytes, seed
-        contracted += 1
-    assert contracted > 10
-
-
-def all_orders(net: object) -> list[list[int]]:
-    n = len(net.predecessor_start) - 1
-    before = [set(net.predecessor[net.predecessor_start[v] : net.predecessor_start[v + 1]].tolist()) for v in range(n)]
-    found: list[list[int]] = []
-
-    def extend(order: list[int]) -> None:
-        if len(order) == n:
-            found.append(list(order))
-        for v in range(n):
-            if v not in order and before[v] <= set(order):
-                extend([*order, v])
-
-    extend([])
-    return found
-
-
 def test_partial_replay_agrees_with_a_whole_one() -> None:
     """A replay from a checkpoint that meets the known state costs what a replay from the start costs."""
     met = 0

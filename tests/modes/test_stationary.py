@@ -17,7 +17,7 @@ from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.problem.feasibility import infeasible
 from cosma.states.search import search_states
 from cosma.validator import Verdict, replay_instructions
-from tests.brute_force import TooLargeError, brute_force_modes
+from tests.brute_force import TooLargeError, brute_force, brute_force_modes
 from tests.modes.instances import instances
 
 pytestmark = pytest.mark.filterwarnings("ignore:everything is streamed")
@@ -69,6 +69,7 @@ def test_dynamic_programming_agrees_where_each_operator_has_one_mode() -> None:
             continue
         found = search_states(problem, most_states=100_000)
         assert found.cost_bytes == best
+        assert brute_force(problem).noncompulsory_bytes == best
         checked += 1
     assert checked > 60
 

@@ -1,4 +1,4 @@
-"""Chains of operators that lose nothing by running back to back.
+"""Chains of operators that lose nothing by running back to back: exact, for orders.
 
 ``u -> v`` contracts where ``v`` reads nothing but the one result of ``u``, nobody else reads it, both results
 have the same size, and ``v`` needs no more space right after ``u`` than ``u`` itself just needed. Take any plan
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cosma.problem.rules import may_stream_anything
 
 if TYPE_CHECKING:
-    from cosma.problem import Problem
+    from cosma.problem.problem import Problem
 
 
 def contract_chains(problem: Problem) -> tuple[tuple[int, ...], ...]:

@@ -1,14 +1,12 @@
-"""A part of a problem as a problem of its own."""
+"""The arrays of some operators and some tensors, numbered anew: what reductions are made of."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cosma.csr import offsets
-from cosma.problem.rules import arrival_bytes, first_arrival_is_compulsory, store_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,20 +17,24 @@ if TYPE_CHECKING:
     Int32s = NDArray[np.int32]
 
 
-def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
-    """Restrict a problem to some operators and some tensors.
+def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
+    """Keep some operators and some tensors of a problem.
 
-    What the part does not produce starts off-chip in it. An operator precedes another one in the part if it does so in
-    the whole, be it by way of operators that are left out. Names, graph and accelerator stay the whole's, and the
-    constant part of the traffic is left out. Takes a bit set over the part for each operator of the whole between its
-    first and its last.
+    What the kept operators do not produce starts off-chip. An operator precedes another one if it does so in the whole,
+    be it by way of operators that are left out. The constant part of the traffic is left out. Takes a bit set over the
+    kept operators for each operator of the whole between the first and the last of them.
 
     Parameters
     ----------
     problem
         The whole.
     operators, tensors
-        Numbers in the whole, ascending; the part numbers them in this order.
+        Numbers in the whole, ascending; what is kept is numbered in this order.
+
+    Raises
+    ------
+    ValueError
+        If no kept operator touches some kept tensor: its compulsory traffic would be counted and never happen.
     """
     operator_number = {v: i for i, v in enumerate(operators.tolist())}
     tensor_number = {t: i for i, t in enumerate(tensors.tolist())}
@@ -50,13 +52,15 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
     operand_start, operand = rows(problem.operand_start, problem.operand, operators, tensor_number)
     result_start, result = rows(problem.result_start, problem.result, operators, tensor_number)
     consumer_start, consumer = rows(problem.consumer_start, problem.consumer, tensors, operator_number)
+    untouched = np.flatnonzero((producer < 0) & (np.diff(consumer_start) == 0))
+    if len(untouched):
+        raise ValueError(f"no operator touches {problem.tensor_names[int(tensors[untouched[0]])]!r}")
     predecessors = _predecessors(problem, operator_number)
     successors: list[list[int]] = [[] for _ in predecessors]
     for v, row in enumerate(predecessors):
         for u in row:
             successors[u].append(v)
-    return replace(
-        problem,
+    return problem.derived(
         operator_names=tuple(problem.operator_names[v] for v in operators.tolist()),
         tensor_names=tuple(problem.tensor_names[t] for t in tensors.tolist()),
         size_bytes=problem.size_bytes[tensors],
@@ -87,22 +91,6 @@ def part_of(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
     )
 
 
-def without_oversized(problem: Problem) -> Problem:
-    """Leave out tensors that are larger than the scratchpad; what they cost in every plan becomes part of the constant.
-
-    Such a tensor is streamed wherever it is touched: each read costs its bytes, but for the compulsory one of what
-    starts off-chip, and so does writing it, unless that is compulsory. Operators keep their numbers and their order;
-    tensors are numbered anew.
-    """
-    oversized = problem.space_bytes > problem.capacity_bytes
-    if not oversized.any():
-        return problem
-    arrivals = (np.diff(problem.consumer_start) - first_arrival_is_compulsory(problem)).clip(min=0)
-    forced_bytes = int((arrivals * arrival_bytes(problem) + store_bytes(problem))[oversized].sum())
-    rest = part_of(problem, np.arange(problem.operator_count), np.flatnonzero(~oversized))
-    return replace(rest, constant_noncompulsory_bytes=problem.constant_noncompulsory_bytes + forced_bytes)
-
-
 def _held(
     problem: Problem, operator_number: dict[int, int], tensor_number: dict[int, int]
 ) -> frozenset[tuple[int, int]]:
@@ -117,12 +105,12 @@ def _held(
 
 
 def _predecessors(problem: Problem, number: dict[int, int]) -> list[list[int]]:
-    """By operator of the part: those of the part that precede it with none of the part on the way between."""
+    """By kept operator: the kept ones that precede it with none of them on the way between."""
     if not number:
         return []
     found: list[list[int]] = []
     first, last = min(number), max(number)
-    nearest: list[int] = []  # by operator from the first on, as a bit set over the part
+    nearest: list[int] = []  # by operator from the first on, as a bit set over the kept ones
     for v in range(first, last + 1):
         mask = 0
         for u in problem.predecessors_of(v).tolist():
