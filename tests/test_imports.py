@@ -35,12 +35,7 @@ BASE = frozenset(LAYERS[0])
 UPWARD: frozenset[tuple[str, str]] = frozenset()
 
 #: Files that import each other in a circle, likewise.
-CIRCLES: frozenset[frozenset[str]] = frozenset(
-    frozenset(f"cosma.{name}" for name in circle.split())
-    for circle in (
-        "frontend.completion frontend.control_flow frontend.sequences frontend.subgraphs frontend.walk",
-    )
-)
+CIRCLES: frozenset[frozenset[str]] = frozenset()
 
 
 def _layer(module: str) -> int:

@@ -152,7 +152,7 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
     from cosma.cli.output import note
     from cosma.compiler.compile import read_model
     from cosma.compiler.fusion import fusion_choices
-    from cosma.joint import build_joint, check_joint_size
+    from cosma.joint import build_joint, check_supported
     from cosma.problem import build_problem
     from cosma.rewrite import count_as
     from cosma.solvers import export_model
@@ -160,7 +160,7 @@ def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | N
     graph = read_model(model, dims).graph
     graph = count_as(graph, dtype).graph
     problem = build_problem(fusion_choices(graph, accelerator)[0].graph, accelerator)
-    check_joint_size(problem)
+    check_supported(problem)
     program = build_joint(problem, addresses="intervals" if path.suffix in (".pb", ".pbtxt") else "linear").model
     export_model(program, path)
     note(
@@ -189,6 +189,8 @@ def _print_result(result: CompileResult, *, json: bool, verbose: bool) -> None:
             {"plan": start.source, "used": "order" if start.why_not else "plan", "why": start.why_not}
             for start in result.starts
         ]
+    if result.left_out:
+        summary["left_out"] = dict(result.left_out)
     if result.assumptions:
         summary["assumptions"] = list(result.assumptions)
     for start in result.starts:
@@ -203,6 +205,9 @@ def _print_result(result: CompileResult, *, json: bool, verbose: bool) -> None:
         note(f"{len(result.assumptions) - MOST_NOTES} more assumptions about sizes: `cosma inspect` lists them")
     for table in plan_tables(result.plan, existing=existing_rows(result), verbose=verbose):
         print_table(table)
+    if verbose:
+        for engine, why in result.left_out.items():
+            note(f"{engine} left out: {why}")
     note(closing_line(result, verbose=verbose))
 
 

@@ -178,12 +178,9 @@ class _Auto:
         decisions = self.relaxed
         if decisions is None or self.relaxed_bytes >= self.state.noncompulsory_bytes or self.state.done():
             return
-        from cosma.replacement import pack_order, replacement_terms
+        from cosma.replacement import pack_order
 
-        if (
-            self.refining_is_dear
-            or replacement_terms(self.state.problem, decisions.order) > self.state.parameters.replacement.most_terms
-        ):
+        if self.refining_is_dear or not self.state.supports("best replacement", order=decisions.order):
             return
         self.state.enter("addresses")
         found = pack_order(
@@ -261,8 +258,7 @@ class _Auto:
             return None
         from cosma.replacement import optimal_replacement, replacement_terms
 
-        terms = replacement_terms(self.state.problem, key)
-        if terms > self.state.parameters.replacement.most_terms:
+        if not self.state.supports("best replacement", order=key):
             return None
         self.state.enter("best replacement")
         decisions, _, proven = optimal_replacement(
@@ -270,6 +266,7 @@ class _Auto:
         )
         self.refined[key] = math.inf if proven else limit
         self.refining_is_dear = not proven
+        terms = replacement_terms(self.state.problem, key)
         self.spent += self.parameters.replacement_work_per_term * terms + (
             0.0 if proven else self.parameters.replacement_rate * limit
         )
@@ -278,7 +275,7 @@ class _Auto:
 
     def enumerate(self) -> None:
         """Dynamic programming over states: exact, and quick where few operators are free to move."""
-        if self.over or self.state.problem.operator_count > self.state.parameters.states.most_operators:
+        if self.over or not self.state.supports("dynamic programming", self.state.bounded):
             return
         from cosma.states.search import search_states
 
@@ -341,7 +338,7 @@ def run_auto(state: CompileRun) -> None:
     # Replacement is dear: the orders of given plans go first where one of those is still the best, else last.
     given = {start.name: start.order for start in state.starts}
     orders = given | orders if state.best is best_start else orders | given
-    if problem.operator_count > state.parameters.auto.most_operators_as_one:
+    if not state.supports("rounds"):
         run_long(state, [*orders.values(), *starts])
         return
     upper = state.noncompulsory_bytes

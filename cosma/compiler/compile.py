@@ -64,6 +64,8 @@ class CompileResult:
     existing
         Traffic of the existing methods on the network with whole operators and tensors, by name: those that were
         tried, or none where the network does not fit so.
+    left_out
+        Engines that could not take the problem, and why; see :data:`cosma.compiler.engines.ENGINES`.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class CompileResult:
     starts: tuple[Start, ...] = ()
     assumptions: tuple[str, ...] = ()
     existing: Mapping[str, Traffic] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def compile(
@@ -248,6 +251,7 @@ def run_compile(
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
         existing=existing_traffic(states, graph, accelerator) if counts_effort or strategy == "existing" else {},
+        left_out=state.left_out,
     )
 
 

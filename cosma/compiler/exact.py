@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cosma.clock import Clock, never
-from cosma.joint import JointConflict, build_joint, joint_size
-from cosma.joint.size import MOST_VARIABLES
+from cosma.compiler.engines import supports
+from cosma.joint import JointConflict, build_joint
 from cosma.lowering import realise, try_realise
 from cosma.parameters.compiler import CompileParameters
 from cosma.problem import check_feasible, noncompulsory_bytes
 from cosma.problem.symmetry import arrange, ordered_pairs, symmetries_of
+from cosma.replacement import optimal_replacement
 from cosma.replacement.addresses import conflicting, pack_order
-from cosma.replacement.solve import (
-    optimal_replacement,
-    replacement_terms,
-)
 from cosma.solvers import EXACT_PROFILE, Status, solve, work_units
 from cosma.states.search import search_states
 
@@ -45,6 +42,8 @@ class ExactOutcome:
         ``optimal`` or ``feasible``.
     stopped_by
         ``proof``, ``work``, ``time`` or ``interrupt``.
+    left_out
+        Engines that could not take the problem, and why.
     seconds
         Clock on the wall, by phase.
     """
@@ -55,6 +54,7 @@ class ExactOutcome:
     method: str
     status: str
     stopped_by: str
+    left_out: dict[str, str]
     seconds: dict[str, float]
 
     @property
@@ -122,12 +122,19 @@ class _Run:
     cost: int = 1 << 62
     bound: int = 0
     method: str = "nothing is moved twice"
+    left_out: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     phase_began_s: float = 0.0
     engine: BoundEngine | None = None
 
     def stop(self) -> bool:
         return self.clock.stop()
+
+    def supports(self, engine: str, order: Sequence[int] = ()) -> bool:
+        support = supports(engine, self.problem, self.parameters, order)
+        if not support:
+            self.left_out[engine] = support.why_not
+        return bool(support)
 
     @property
     def done(self) -> bool:
@@ -173,12 +180,13 @@ class _Run:
             method=self.method,
             status="optimal" if proven else "feasible",
             stopped_by=stopped,
+            left_out=dict(self.left_out),
             seconds=dict(self.seconds),
         )
 
     def _solve(self) -> None:
         relaxed = self.incumbent
-        if replacement_terms(self.problem, relaxed.order) <= self.parameters.replacement.most_terms:
+        if self.supports("best replacement", relaxed.order):
             relaxed, _, _ = optimal_replacement(
                 self.problem, relaxed.order, hint=relaxed, profile=self.profile, stop=self.stop
             )
@@ -202,7 +210,7 @@ class _Run:
             self._pack(relaxed, 30)
             self._other_orders(relaxed)
             self.phase("addresses")
-        if not self.done and self.problem.operator_count <= self.parameters.exact.most_operators_for_conflicts:
+        if not self.done and self.supports("learnt conflicts"):
             self._joint_with_conflicts()
             self.phase("address conflicts")
 
@@ -221,14 +229,14 @@ class _Run:
 
     def _better(self, order: Sequence[int], relaxed: Decisions) -> Decisions:
         """The best replacement of another order, if it moves less."""
-        if replacement_terms(self.problem, order) > self.parameters.replacement.most_terms:
+        if not self.supports("best replacement", order):
             return relaxed
         found, _, _ = optimal_replacement(self.problem, order, profile=self.profile)
         return min(found, relaxed, key=lambda d: noncompulsory_bytes(self.problem, d))
 
     def _search_states(self, relaxed: Decisions, budget: int) -> Decisions:
         """Dynamic programming; returns the best decisions known without addresses."""
-        if self.problem.operator_count > self.parameters.states.most_operators:
+        if not self.supports("dynamic programming"):
             return relaxed
         known = noncompulsory_bytes(self.problem, relaxed)
         found = search_states(self.problem, ceiling_bytes=known, most_states=budget, stop=self.stop)
@@ -256,7 +264,7 @@ class _Run:
 
     def _joint(self, relaxed: Decisions) -> Decisions:
         """The joint program, where it is small enough to be solved."""
-        if joint_size(self.problem) > MOST_VARIABLES:
+        if not self.supports("joint program"):
             return relaxed
         symmetries = symmetries_of(self.problem)
         joint = build_joint(self.problem, ordered=ordered_pairs(self.problem, symmetries))

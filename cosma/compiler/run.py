@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import cosma.door as door
 from cosma.clock import Clock
+from cosma.compiler.engines import supports
 from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
 from cosma.lowering import realise, try_realise
@@ -141,6 +142,8 @@ class CompileRun:
     spent: float = 0.0
     #: What all runs of the compile have spent; None for a run of its own.
     ledger: Ledger | None = None
+    #: Engines that could not take the problem, and why.
+    left_out: dict[str, str] = field(default_factory=dict)
     #: Traffic of the existing methods that were tried, by name.
     existing: dict[str, Traffic] = field(default_factory=dict)
 
@@ -157,6 +160,13 @@ class CompileRun:
     def bounded(self) -> Problem:
         """Instance whose bounds hold for every plan; its operators have the same numbers."""
         return self.problem if self.relaxation is None else self.relaxation
+
+    def supports(self, engine: str, problem: Problem | None = None, order: Sequence[int] = ()) -> bool:
+        """Whether an engine takes a problem, this one where none is given; keeps why it does not."""
+        support = supports(engine, self.problem if problem is None else problem, self.parameters, order)
+        if not support:
+            self.left_out[engine] = support.why_not
+        return bool(support)
 
     # -- plans and bounds ---------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ def run_exact(state: CompileRun) -> None:
         profile=state.profile,
         parameters=state.parameters,
     )
+    state.left_out |= outcome.left_out
     state.offer(outcome.realised, "exact")
     if state.relaxation is None:
         state.raise_bound(outcome.bound_bytes, outcome.method)
@@ -97,7 +98,7 @@ def _bound_any_mode(state: CompileRun, relaxation: Problem) -> None:
 
     state.enter("bounds")
     known = state.noncompulsory_bytes
-    if relaxation.operator_count <= state.parameters.states.most_operators:
+    if state.supports("dynamic programming", relaxation):
         budget = max(500, int(state.limits.effort * state.parameters.states.states_per_second))
         found = search_states(relaxation, ceiling_bytes=known, most_states=budget, stop=state.stop)
         least = known if found.complete and found.cost_bytes is None else found.bound_bytes
@@ -110,6 +111,9 @@ def _bound_any_mode(state: CompileRun, relaxation: Problem) -> None:
 
 def run_ilp(state: CompileRun) -> None:
     """Existing methods for a warm start, then COSMA's program with everything in it."""
+    from cosma.joint import check_supported
+
+    check_supported(state.problem)
     run_existing(state)
     if state.done():
         return

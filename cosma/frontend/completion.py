@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import ModelLoadError
@@ -12,7 +12,7 @@ from cosma.frontend.inference import Inference
 from cosma.frontend.limits import limit_of
 from cosma.frontend.nodes import Node
 from cosma.frontend.parameters import parameter_positions
-from cosma.frontend.subgraphs import Surroundings, subgraph_types
+from cosma.frontend.subgraphs import InnerWalk, Surroundings, subgraph_types
 from cosma.frontend.values import TensorType, Value
 from cosma.frontend.window_rules import Sizing, sizing
 from cosma.graph.semantics import is_training
@@ -59,13 +59,17 @@ class Completion:
         How deep in subgraphs the nodes lie.
     preferred
         Shapes to take of several possible ones, by result.
+    inner
+        Makes a walk over a subgraph; see :class:`Surroundings`.
     """
 
     def __init__(
         self, inference: Inference, evaluator: Evaluator, declared: Mapping[str, TensorType], read: set[str],
         bounds: Mapping[str, int] | None = None, *, level: int = 0,
         preferred: Mapping[str, tuple[int, ...]] | None = None,
+        inner: Callable[[Mapping[str, TensorType], set[str]], InnerWalk],
     ) -> None:  # fmt: skip
+        self._inner = inner
         self.preferred = dict(preferred or {})
         self._level = level
         self._inside = ""
@@ -130,7 +134,7 @@ class Completion:
         self._inside = ""
         own: list[TensorType] | None = None
         if node.subgraphs:
-            around = Surroundings(self._inference.opsets, self._inference.ir_version, self._evaluator, self._level)
+            around = Surroundings(self._inference.opset, self._evaluator, self._level, self._inner)
             try:
                 own = subgraph_types(node, operands, captured, around)
             except ModelLoadError as error:

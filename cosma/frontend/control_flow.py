@@ -16,16 +16,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
-from cosma.frontend.evaluate import Evaluator, tensor_array
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node, make_node, readable
 from cosma.frontend.records import Step
+from cosma.frontend.subgraphs import trip_count
 from cosma.frontend.values import Value
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-    from cosma.frontend.walk import Walk
+    from cosma.frontend.sequences import SequenceNodes
+    from cosma.frontend.walk_state import WalkState
 
 Operands = tuple[Value | None, ...]
 
@@ -40,10 +41,13 @@ class ControlFlow:
     ----------
     walk
         The walk the nodes belong to.
+    sequences
+        Joins what the rounds of a Loop collect.
     """
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: WalkState, sequences: SequenceNodes) -> None:
         self._walk = walk
+        self._sequences = sequences
 
     def handle(self, node: Node, operands: Operands) -> bool:
         """Handle a node if others take its place.
@@ -153,7 +157,7 @@ class ControlFlow:
         first = column[0]
         if any(value.type != first.type for value in column):
             raise ModelLoadError(f"{node} collects tensors of different types in {name!r}")
-        return self._walk.join(name, column)
+        return self._sequences.stack(name, column)
 
 
 def _carries_sequences(node: Node, operands: Operands) -> bool:
@@ -199,42 +203,3 @@ def renamed(node: Node, renames: Mapping[str, str]) -> Node:
         outputs=tuple(renames.get(name, name) for name in node.outputs),
         renames=renames,
     )
-
-
-def trip_count(node: Node, operands: Sequence[Value | None], evaluator: Evaluator) -> int | None:
-    """How many rounds a Loop runs; None where that is not known in advance.
-
-    A Loop runs its trip count if the condition starts as true and the body passes it on or sets it to true.
-    """
-    limit, condition = (*operands, None, None)[:2]
-    rounds = evaluator.array(limit) if limit is not None and limit.constant else None
-    starts = evaluator.array(condition) if condition is not None and condition.constant else None
-    if starts is not None and not starts.any():
-        return 0
-    if rounds is None or rounds.size != 1 or (condition is not None and starts is None):
-        return None
-    count = max(int(rounds.reshape(())), 0)
-    return count if count == 0 or _stays_true(node.attributes["body"].g) else None
-
-
-def _stays_true(body: GraphProto) -> bool:
-    """Whether a loop body hands its condition on unchanged or yields the constant true."""
-    if len(body.input) < 2 or not body.output:
-        return False
-    producers = {name: node for node in body.node for name in node.output}
-    constants = {tensor.name: tensor for tensor in body.initializer}
-    name = body.output[0].name
-    for _ in body.node:  # a chain of identities is no longer than the body, unless it is a circle
-        if name not in producers or producers[name].op_type != "Identity" or not producers[name].input:
-            break
-        name = producers[name].input[0]
-    if name == body.input[1].name:
-        return True
-    if name in constants:
-        array = tensor_array(constants[name])
-        return array is not None and bool(array.all())
-    node = producers.get(name)
-    if node is None or node.op_type != "Constant":
-        return False
-    array = next((tensor_array(attribute.t) for attribute in node.attribute if attribute.name == "value"), None)
-    return array is not None and bool(array.all())

@@ -6,17 +6,18 @@ operators over the elements.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
 from cosma.frontend.guards import MOST_PIECES
 from cosma.frontend.loaded import NodeFate
-from cosma.frontend.nodes import Node
+from cosma.frontend.nodes import Node, make_node
 from cosma.frontend.records import Step
 from cosma.frontend.values import Value
 
 if TYPE_CHECKING:
-    from cosma.frontend.walk import Walk
+    from cosma.frontend.walk_state import WalkState
 
 Operands = tuple[Value | None, ...]
 _PRODUCERS = frozenset({"SequenceConstruct", "SequenceEmpty", "SplitToSequence"})
@@ -31,7 +32,7 @@ class SequenceNodes:
         The walk the nodes belong to.
     """
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: WalkState) -> None:
         self._walk = walk
 
     def handle(self, node: Node, operands: Operands) -> bool:
@@ -186,6 +187,17 @@ class SequenceNodes:
         self._walk.steps.append(
             Step(node, NodeFate.FOLDED if constant else NodeFate.OPERATOR, elements, (value,))
         )
+
+
+    def stack(self, name: str, elements: Sequence[Value]) -> Value:
+        """Record that tensors are joined along a new first axis under a name."""
+        from onnx import helper
+
+        sequence = f"{name}[]"
+        self._walk.values[sequence] = Value(sequence, 0, (), sequence, elements=tuple(elements))
+        node = make_node(helper.make_node("ConcatFromSequence", [sequence], [name], axis=0, new_axis=1))
+        self.join(node, tuple(elements))
+        return self._walk.values[name]
 
 
 def _check_pieces(node: Node, pieces: int) -> None:

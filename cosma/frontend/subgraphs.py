@@ -6,18 +6,17 @@ states come in with. A state that leaves the body with the type it came in with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cosma.errors import ModelLoadError
-from cosma.frontend.control_flow import trip_count
-from cosma.frontend.evaluate import Evaluator
+from cosma.frontend.evaluate import Evaluator, tensor_array
 from cosma.frontend.nodes import Node, make_node, readable
 from cosma.frontend.values import TensorType, Value
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, TensorProto
 
 #: Rounds of a Loop that are followed one by one where its states change their shapes.
 _MOST_ROUNDS = 64
@@ -29,24 +28,44 @@ _BOOL, _INT64 = 9, 7
 Operands = Sequence[Value | None]
 
 
+class InnerWalk(Protocol):
+    """A walk over the nodes of a subgraph."""
+
+    values: dict[str, Value]
+
+    def add_weight(self, name: str, tensor: TensorProto) -> None:
+        """Take note of an initializer."""
+        ...
+
+    def add_input(self, name: str, element: int, shape: tuple[int, ...]) -> None:
+        """Take note of an input."""
+        ...
+
+    def run(self, nodes: Iterable[Node]) -> None:
+        """Walk nodes in order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a subgraph is walked with.
 
     Attributes
     ----------
-    opsets, ir_version
+    opset
         Of the model.
     evaluator
         Gives the content of constants outside.
     level
         How deep the node lies in subgraphs.
+    inner
+        Makes a walk over a subgraph, from the types that it states and the names that are read in it.
     """
 
-    opsets: Mapping[str, int]
-    ir_version: int
+    opset: int
     evaluator: Evaluator
     level: int
+    inner: Callable[[Mapping[str, TensorType], set[str]], InnerWalk]
 
 
 def subgraph_types(
@@ -68,7 +87,7 @@ def subgraph_types(
         return None
     if node.type == "Loop":
         return _loop_types(node, body.g, operands, captured, around)
-    if node.type == "Scan" and around.opsets.get("", 1) >= 9:
+    if node.type == "Scan" and around.opset >= 9:
         return _scan_types(node, body.g, operands, captured, around)
     return None
 
@@ -77,16 +96,13 @@ def _walked(
     graph: GraphProto, given: Sequence[TensorType], captured: Mapping[str, Value], around: Surroundings
 ) -> list[TensorType] | None:
     """Types a subgraph yields when it is given inputs of these types; None where one is no tensor."""
-    from cosma.frontend.walk import Walk
-
     names = [readable(value.name) for value in graph.input]
     if len(names) != len(given):
         return None
     nodes = [make_node(proto) for proto in graph.node]
     results = [readable(value.name) for value in graph.output]
     read = {name for inner in nodes for name in inner.reads} | set(results)
-    path = around.evaluator.path
-    walk = Walk(around.opsets, around.ir_version, _stated(graph), read, level=around.level + 1, path=path)
+    walk = around.inner(_stated(graph), read)
     walk.values.update(captured)
     for tensor in graph.initializer:
         walk.add_weight(readable(tensor.name), tensor)
@@ -214,3 +230,42 @@ def _inserted(found: TensorType, axis: int, length: int) -> TensorType:
         return TensorType(found.element, None)
     at = axis % (len(found.shape) + 1)
     return TensorType(found.element, (*found.shape[:at], length, *found.shape[at:]))
+
+
+def trip_count(node: Node, operands: Sequence[Value | None], evaluator: Evaluator) -> int | None:
+    """How many rounds a Loop runs; None where that is not known in advance.
+
+    A Loop runs its trip count if the condition starts as true and the body passes it on or sets it to true.
+    """
+    limit, condition = (*operands, None, None)[:2]
+    rounds = evaluator.array(limit) if limit is not None and limit.constant else None
+    starts = evaluator.array(condition) if condition is not None and condition.constant else None
+    if starts is not None and not starts.any():
+        return 0
+    if rounds is None or rounds.size != 1 or (condition is not None and starts is None):
+        return None
+    count = max(int(rounds.reshape(())), 0)
+    return count if count == 0 or _stays_true(node.attributes["body"].g) else None
+
+
+def _stays_true(body: GraphProto) -> bool:
+    """Whether a loop body hands its condition on unchanged or yields the constant true."""
+    if len(body.input) < 2 or not body.output:
+        return False
+    producers = {name: node for node in body.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in body.initializer}
+    name = body.output[0].name
+    for _ in body.node:  # a chain of identities is no longer than the body, unless it is a circle
+        if name not in producers or producers[name].op_type != "Identity" or not producers[name].input:
+            break
+        name = producers[name].input[0]
+    if name == body.input[1].name:
+        return True
+    if name in constants:
+        array = tensor_array(constants[name])
+        return array is not None and bool(array.all())
+    node = producers.get(name)
+    if node is None or node.op_type != "Constant":
+        return False
+    array = next((tensor_array(attribute.t) for attribute in node.attribute if attribute.name == "value"), None)
+    return array is not None and bool(array.all())

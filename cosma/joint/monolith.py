@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cosma.joint.build import build_joint
-from cosma.joint.size import check_joint_size
+from cosma.joint.size import check_supported
 from cosma.lowering import Realised
 from cosma.lowering.emit import emit
 from cosma.problem import check_feasible
@@ -59,7 +59,7 @@ def solve_monolith(
         If some operator cannot run at all.
     """
     check_feasible(problem)
-    check_joint_size(problem)
+    check_supported(problem)
     chosen = profile if profile is not None else EXACT_PROFILE
     addresses: Addresses = "intervals" if chosen.back_end == "cp-sat" else "linear"
     symmetries = symmetries_of(problem)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cosma.errors import InputError
 from cosma.problem.precedence import windows_of
+from cosma.problem.support import Support, up_to
 
 if TYPE_CHECKING:
     from cosma.problem import Problem
@@ -22,10 +23,16 @@ def joint_size(problem: Problem) -> int:
     return operators + tensors
 
 
-def check_joint_size(problem: Problem) -> None:
-    """Refuse an instance whose joint program is beyond any solver; raises :class:`InputError`."""
-    if joint_size(problem) > MOST_VARIABLES:
+def supports(problem: Problem) -> Support:
+    """Whether the joint program is small enough to be solved."""
+    return up_to(MOST_VARIABLES, joint_size(problem), "variables before addresses")
+
+
+def check_supported(problem: Problem) -> None:
+    """Refuse a problem whose joint program is beyond any solver; raises :class:`InputError`."""
+    support = supports(problem)
+    if not support:
         raise InputError(
-            f"the joint program of {problem.operator_count} operators has {joint_size(problem)} variables before "
-            f"addresses, more than {MOST_VARIABLES}; use strategy 'exact', which solves it by layers"
+            f"the joint program of {problem.operator_count} operators has {support.why_not}; use strategy 'exact', "
+            "which solves it by layers"
         )

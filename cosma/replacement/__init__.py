@@ -3,7 +3,7 @@
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.replacement.addresses import PackedOrder, pack_order
 from cosma.replacement.program import Conflict, Replacement, build_replacement
-from cosma.replacement.solve import optimal_replacement, replacement_terms
+from cosma.replacement.solve import optimal_replacement, replacement_terms, supports
 
 __all__ = [
     "Conflict",
@@ -14,4 +14,5 @@ __all__ = [
     "optimal_replacement",
     "pack_order",
     "replacement_terms",
+    "supports",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from cosma.errors import InfeasibleError
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.problem import check_feasible, touches_of
+from cosma.problem.support import Support, up_to
 from cosma.replacement.program import build_replacement
 from cosma.solvers import EXACT_PROFILE, Profile, Status, solve, work_units
 
@@ -25,6 +26,11 @@ def replacement_terms(problem: Problem, order: Sequence[int]) -> int:
     touches = touches_of(problem, order)
     rows = np.split(touches.step, touches.start[1:-1])
     return sum(int(row[-1] - row[0]) for row in rows if len(row))
+
+
+def supports(problem: Problem, order: Sequence[int], parameters: ReplacementParameters = DEFAULTS) -> Support:
+    """Whether the replacement program of an order is small enough to be built."""
+    return up_to(parameters.most_terms, replacement_terms(problem, order), "terms")
 
 
 def optimal_replacement(

@@ -158,9 +158,9 @@ def _replacement(
 
     Very large programs are not built: the greedy rule of the search decides there.
     """
-    from cosma.replacement import optimal_replacement, replacement_terms
+    from cosma.replacement import optimal_replacement, supports
 
-    if max(replacement_terms(problem, found), replacement_terms(problem, given)) > parameters.most_terms:
+    if not all(supports(problem, order, parameters) for order in (found, given)):
         return Searcher(problem, (found, given)).outcome.decisions, False
     first, _, proven = optimal_replacement(problem, found, stop=stop)
     second, _, _ = optimal_replacement(problem, given, stop=stop)

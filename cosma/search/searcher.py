@@ -309,14 +309,13 @@ class Searcher:
         Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and
         the orders that are tried meanwhile are worth more.
         """
-        from cosma.replacement import optimal_replacement, replacement_terms
+        from cosma.replacement import optimal_replacement, replacement_terms, supports
 
         self._take_order(contracted)
         order = self._contraction.expand(contracted.tolist())
         if order in self._refined or self._refining_is_dear or self._met() or self._stop():
             return
-        terms = replacement_terms(self.problem, order)
-        if terms > self.replacement.most_terms:
+        if not supports(self.problem, order, self.replacement):
             return
         decisions, _, proven = optimal_replacement(
             self.problem, order, work_limit=self.parameters.refining_work, stop=self._stop
@@ -326,6 +325,7 @@ class Searcher:
         traffic = noncompulsory_bytes(self.problem, decisions)
         self._remember(traffic, contracted)
         self._take(decisions, traffic)
+        terms = replacement_terms(self.problem, order)
         yield self.parameters.refining_work_per_term * terms + (0.0 if proven else self.parameters.refining_work)
 
     def _solve_subproblems(self, population: Population, neighbourhood: Neighbourhood) -> Generator[float, None, None]:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.parameters.states import StatesParameters
+from cosma.problem.support import Support, up_to
 from cosma.problem.symmetry import symmetries_of
 from cosma.states.charges import charges_of
 from cosma.states.moves import Moves, State
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosma.problem import Problem
+
+DEFAULTS = StatesParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ class StatesResult:
     order: tuple[int, ...]
     complete: bool
     expanded: int
+
+
+def supports(problem: Problem, parameters: StatesParameters = DEFAULTS) -> Support:
+    """Whether there are few enough operators to begin."""
+    return up_to(parameters.most_operators, problem.operator_count, "operators")
 
 
 def search_states(
