@@ -31,6 +31,8 @@ from cosma.graph.mode import RESIDENT, Mode
 
 #: Bytes of an accumulator for results whose elements have one byte, as integer kernels keep them.
 ACCUMULATOR_BYTES = 4
+#: The mode of a contraction whose workspace holds sums, beside the rows of a window.
+OUTPUT_STATIONARY = "output-stationary"
 #: Rows of the result that are looked at for the rows of a window: strides and scales repeat within so many.
 _ROWS_LOOKED_AT = 8
 
@@ -197,7 +199,7 @@ class _View:
         if not streamed & second.keys():
             found.append(self._mode("weight-stationary", [*first, *lockstep, *results], rows, own | second.keys()))
         room = rows + self._accumulator_bytes()
-        found.append(self._mode("output-stationary", [*first, *second, *lockstep], room, own | set(results)))
+        found.append(self._mode(OUTPUT_STATIONARY, [*first, *second, *lockstep], room, own | set(results)))
         return found
 
     def _mode(self, name: str, streamed: Iterable[str], workspace_bytes: int, staying: Iterable[str]) -> Mode:

@@ -114,7 +114,7 @@ def _prove(
     # A plan of tiles is bounded among the plans of its tiles.
     network = plan.graph if graph is None or plan.graph.roots else compare(plan.graph, graph).informed(plan.graph)
     if plan.accelerator.operands == Operands.STATIONARY:
-        network = _with_all_modes(network, plan, model, dims)
+        network = _with_all_modes(network, plan, graph, model, dims)
     try:
         with Interruption() as interruption:
             found = run_compile(
@@ -128,11 +128,16 @@ def _prove(
     return _Proof(certificate.lower_bound, certificate.method, achieved, claimed, min(best, achieved), interrupted)
 
 
-def _with_all_modes(network: Graph, plan: Plan, model: Path | None, dims: dict[str, int]) -> Graph:
+def _with_all_modes(
+    network: Graph, plan: Plan, graph: Graph | None, model: Path | None, dims: dict[str, int]
+) -> Graph:
     """The plan's network with every mode of its operators: a bound among the modes it chose would say too much."""
     from cosma.access.modes import with_modes
     from cosma.compiler.compile import read_model
     from cosma.graph import Graph
+    from cosma.rewrite.tile_modes import with_tile_modes
+    from cosma.validator.coverage import compare
+    from cosma.validator.parts import whole_graph
 
     if model is None:
         raise InputError(
@@ -143,7 +148,12 @@ def _with_all_modes(network: Graph, plan: Plan, model: Path | None, dims: dict[s
         network.roots.values(),
     )  # fmt: skip
     sites = read_model(model, plan.sizes(dims)).sites
-    return with_modes(bare, sites, keep_weights=plan.accelerator.weights == "scratchpad")
+    keep = plan.accelerator.weights == "scratchpad"
+    if not bare.roots or graph is None:
+        return with_modes(bare, sites, keep_weights=keep)
+    # Of what was cut, the model says how it runs whole.
+    whole = compare(whole_graph(bare), graph).graph
+    return with_tile_modes(bare, with_modes(whole, sites, keep_weights=keep))
 
 
 def _lines(plan: Plan, report: ReplayReport, model: Path | None, proof: _Proof | None) -> list[str]:

@@ -206,6 +206,7 @@ def run_compile(
         raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
     loaded = load_starts(starts)
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
+    compares = counts_effort or strategy == "existing"
     choices = tiling_choices(
         source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort,
         effort=limits.effort, seed=seed,
@@ -250,7 +251,7 @@ def run_compile(
         seconds=time.monotonic() - began_s,
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
-        existing=existing_traffic(states, graph, accelerator) if counts_effort or strategy == "existing" else {},
+        existing=existing_traffic(states, source, graph, accelerator) if compares else {},
         left_out=state.left_out,
     )
 

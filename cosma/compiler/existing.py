@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.run import CompileRun, Limits
 from cosma.compiler.strategies import run_existing
+from cosma.compiler.tilings import uncut_choices
 from cosma.errors import InfeasibleError
 from cosma.problem import build_problem
 
@@ -14,17 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cosma.accelerator import Accelerator
+    from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.plan import Traffic
 
 
-def existing_traffic(states: Sequence[CompileRun], graph: Graph, accelerator: Accelerator) -> dict[str, Traffic]:
+def existing_traffic(
+    states: Sequence[CompileRun], source: LoadedModel, graph: Graph, accelerator: Accelerator
+) -> dict[str, Traffic]:
     """Traffic of the existing methods by name, with whole operators and whole tensors, in the best fusion tried.
 
     Parameters
     ----------
     states
         The runs of a compile; what they tried is not run again.
+    source
+        The model, whose nodes say what an operator is.
     graph
         The network before fusion, element type applied.
     accelerator
@@ -41,7 +46,7 @@ def existing_traffic(states: Sequence[CompileRun], graph: Graph, accelerator: Ac
         if any(state.clock.ended_early for state in states):
             return {}
         try:
-            choices = fusion_choices(graph, accelerator)
+            choices = uncut_choices(source, graph, accelerator)
         except InfeasibleError:
             return {}
         whole = [CompileRun(problem=build_problem(choice.graph, accelerator), limits=Limits()) for choice in choices]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Operands, Weights
 from cosma.access.modes import undominated, with_modes
 from cosma.compiler.fusion import Choice, fusion_choices
-from cosma.errors import CosmaWarning, InputError
+from cosma.errors import CosmaWarning, InfeasibleError
 from cosma.graph import Graph, Mode, Operator
 from cosma.graph.mode import RESIDENT
 from cosma.plan.instructions import Execute
@@ -58,7 +58,6 @@ def stationary_choices(
     InfeasibleError
         If some operator fits in none of its modes.
     """
-    keep = accelerator.weights == Weights.SCRATCHPAD
     if not source.sites and not any(operator.modes for operator in graph.operators):
         warnings.warn(
             "operands = stationary of a graph that says of no operator how it can run: nothing is streamed; plan from "
@@ -66,28 +65,54 @@ def stationary_choices(
             CosmaWarning,
             stacklevel=4,
         )
+    choices = fusion_choices(graph, accelerator.replace(operands=Operands.STREAMABLE), starts)
+    try:
+        return in_chosen_modes([with_all_modes(one, source, accelerator) for one in choices], accelerator, starts)
+    except InfeasibleError:
+        # The error is about operators as the model has them.
+        unfused = with_all_modes(Choice("none", frozenset(), graph), source, accelerator)
+        return in_chosen_modes([unfused], accelerator)
+
+
+def with_all_modes(choice: Choice, source: LoadedModel, accelerator: Accelerator) -> Choice:
+    """A choice whose operators have all their modes."""
+    keep = accelerator.weights == Weights.SCRATCHPAD
+    return replace(choice, graph=with_modes(choice.graph, source.sites, keep_weights=keep))
+
+
+def in_chosen_modes(
+    choices: Sequence[Choice], accelerator: Accelerator, starts: Sequence[Graph] = ()
+) -> tuple[Choice, ...]:
+    """Those choices that fit, with a mode for each operator, and with the graph that all modes allow beside it.
+
+    Parameters
+    ----------
+    choices
+        Networks, cut or not, with all modes of their operators.
+    accelerator
+        What to plan for.
+    starts
+        Graphs of plans to start from: their modes are a choice too.
+
+    Raises
+    ------
+    InfeasibleError
+        If none fits: why the first of them does not.
+    """
     found: list[Choice] = []
-    for choice in fusion_choices(graph, accelerator.replace(operands=Operands.STREAMABLE), starts):
-        every = fitting_modes(with_modes(choice.graph, source.sites, keep_weights=keep), accelerator)
-        if infeasible(build_problem(every, accelerator), graph) is not None:
+    errors: list[InfeasibleError] = []
+    for choice in choices:
+        every = fitting_modes(choice.graph, accelerator)
+        error = infeasible(build_problem(every, accelerator), every)
+        if error is not None:
+            errors.append(error)
             continue
         given = [with_these_modes(every, start) for start in starts]
         for made in [*(g for g in given if g is not None), choose_modes(every, accelerator)]:
             found.append(replace(choice, graph=made, relaxed=every if made is not every else None))
-    if not found:
-        every = fitting_modes(with_modes(graph, source.sites, keep_weights=keep), accelerator)
-        error = infeasible(build_problem(every, accelerator), every)
-        assert error is not None
-        raise error
+    if errors and not found:
+        raise errors[0]
     return tuple(found)
-
-
-def refuse_tiling() -> None:
-    """Say that modes are known of whole operators alone."""
-    raise InputError(
-        "operands = stationary cannot be planned with a tiling yet: modes are known of whole operators, not of tiles; "
-        "plan without a tiling, or with operands = streamable"
-    )
 
 
 def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:

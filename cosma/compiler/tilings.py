@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cosma.door as door
 from cosma.accelerator import Operands
 from cosma.compiler.fusion import Choice, fusion_choices
+from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.parts import plan_choices
 from cosma.errors import InfeasibleError, InputError, Remedy
 from cosma.plan.plan import ScopedBound
@@ -72,25 +73,41 @@ def tiling_choices(
     InfeasibleError
         If no choice fits.
     """
-    if accelerator.operands == Operands.STATIONARY:
-        from cosma.compiler.modes import refuse_tiling, stationary_choices
-
-        if tiling is not None and tiling != "none":
-            refuse_tiling()
-        return stationary_choices(source, graph, accelerator, starts)
     if tiling is None or tiling == "none":
         try:
-            return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
+            return uncut_choices(source, graph, accelerator, starts, parts=parts)
         except InfeasibleError as error:
             error.remedies += _tiling_remedies(source, graph, accelerator)
             raise
     if not source.sites:
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
-    untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES), starts)
+    untiled = _to_cut(source, graph, accelerator, starts)
     if tiling == "auto":
         return _chosen(source, untiled, graph, accelerator, starts, parts=parts, effort=effort, seed=seed)
     made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
+    if accelerator.operands == Operands.STATIONARY:
+        return in_chosen_modes(made, accelerator, starts)
     return _fitting(made, graph, accelerator)
+
+
+def uncut_choices(
+    source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = (),
+    *, parts: bool = False,
+) -> tuple[Choice, ...]:  # fmt: skip
+    """Choices of whole operators; with parts, of tensors cut where operators select from them."""
+    if accelerator.operands == Operands.STATIONARY:
+        return stationary_choices(source, graph, accelerator, starts)
+    return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
+
+
+def _to_cut(
+    source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = ()
+) -> tuple[Choice, ...]:
+    """Networks to cut, whether they fit or not; with modes, tiles have theirs."""
+    untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES), starts)
+    if accelerator.operands != Operands.STATIONARY:
+        return untiled
+    return tuple(with_all_modes(choice, source, accelerator) for choice in untiled)
 
 
 def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Remedy, ...]:
@@ -99,7 +116,7 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
 
     if not source.sites:
         return ()
-    untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES))[0]
+    untiled = _to_cut(source, graph, accelerator)[0]
     rows, capacity = build_rows(untiled.graph, source.sites), accelerator.capacity_bytes
     for segments in choose_segments(rows, capacity):
         tiling = tiling_of(rows, segments, capacity)
@@ -134,7 +151,7 @@ def _chosen(
     from cosma.tiling import Segment, Segmentation, build_rows, choose_segments, improve, tiling_of
 
     try:
-        whole, refused = (plan_choices if parts else fusion_choices)(graph, accelerator, starts)[:1], None
+        whole, refused = uncut_choices(source, graph, accelerator, starts, parts=parts)[:1], None
     except InfeasibleError as error:
         whole, refused = (), error
     base = untiled[0].graph
@@ -157,7 +174,12 @@ def _chosen(
         [*choose_segments(rows, capacity), *uniform], rows.height.tolist(), judge, int(CHANGES * effort), seed
     )
     cut = [choice(segments) for segments in segmentations[:TRIALS]]
-    if segmentations and judge(segmentations[0]) == (0, len(cut[0].graph.operators)):
+    if accelerator.operands == Operands.STATIONARY:
+        try:
+            cut = list(in_chosen_modes(cut, accelerator, starts))
+        except InfeasibleError:
+            cut = []
+    elif segmentations and judge(segmentations[0]) == (0, len(cut[0].graph.operators)):
         return tuple(cut[:1])
     if not cut and refused is not None:
         raise refused

@@ -20,6 +20,7 @@ from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Region, Tensor
 from cosma.graph.dtypes import size_of
 from cosma.rewrite.lineage import Lineage, Rewritten
+from cosma.rewrite.tile_modes import with_tile_modes
 from cosma.rewrite.tiling import Tiling
 
 
@@ -36,7 +37,8 @@ class _Tile:
 def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritten:
     """Cut operators into tiles and tensors into the parts that tiles touch.
 
-    Operators come depth first by tiles: those that a tile needs stand right before it.
+    Operators come depth first by tiles: those that a tile needs stand right before it. Where operators have modes, so
+    have tiles.
 
     Parameters
     ----------
@@ -73,6 +75,8 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     order = _depth_first(made, [segment_of[one.access.operator.name] for one in tiles])
     roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
     rewritten = Graph([part for held in tensors.values() for part in held], [made[i] for i in order], graph.name, roots)
+    if any(operator.modes for operator in graph.operators):
+        rewritten = with_tile_modes(rewritten, graph)
     lineage = Lineage(
         {made[i].name: (tiles[i].access.operator.name,) for i in order},
         parts={name: tuple(part.name for part in tensors[name]) for name in parts},

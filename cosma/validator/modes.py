@@ -1,12 +1,14 @@
 """Whether the modes that a plan claims are ways in which its operators can run: the judge's own rules.
 
 Written from what each kind of operator computes, on types, attributes and shapes of the model. What is required is
-necessary: a factor or the result stays whole, a streamed map has the rows of its window, sums have room.
+necessary: a factor or the result stays whole, a streamed map has the rows of its window, sums have room. Of a tile all
+this is asked for what it touches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import prod
 
 from cosma.accelerator import Accelerator, Weights
@@ -68,15 +70,16 @@ def _wrong(
         return
     if not streamed:
         return
-    if any(graph.tensors[name].shape is None for name in (*operator.operands, *operator.outputs)):
+    read, written = _touched(graph, operator.operands), _touched(graph, operator.outputs)
+    if any(touched.tensor.shape is None for touched in (*read.values(), *written.values())):
         yield "shapes are not known"
         return
+    streamed_roots = {_root(graph, name).name for name in streamed}
     main = [part for part in operator.parts if not is_elementwise_part(part)]
-    result = graph.tensors[operator.outputs[0]]
-    elements = prod(result.shape or ())
-    full = {name for name in operator.operands if prod(graph.tensors[name].shape or ()) == elements}
+    result = next(iter(written.values()))
+    full = {name for name, touched in read.items() if touched.elements == result.elements}
     if not main:
-        for name in sorted(streamed - full - set(operator.outputs)):
+        for name in sorted(streamed_roots - full - written.keys()):
             yield f"{name!r} has not the shape of the result, so it is no operand in lockstep"
         return
     kind = main[0].type
@@ -85,32 +88,61 @@ def _wrong(
         return
     if kind in _MOVES:
         return
-    data = graph.tensors[operator.inputs[0]] if operator.inputs else graph.tensors[operator.operands[0]]
-    factors = _factors(graph, operator)
-    windows = kind in _PRODUCTS and not _is_depthwise(main[0], data)
-    multiplied = {f.name for f in factors} if windows else {data.name}
-    if any(f.name in streamed and f.name in operator.weights for f in factors):
+    weights = _touched(graph, operator.weights).keys()
+    data = next(iter(read.values()))
+    factors = _factors([touched.tensor for touched in read.values()])
+    windows = kind in _PRODUCTS and not _is_depthwise(main[0], data.tensor)
+    multiplied = {f.name for f in factors} if windows else {data.tensor.name}
+    if any(f.name in streamed_roots and f.name in weights for f in factors):
         # Scales of a weight that is dequantised pass by with it.
         dequantised = any(part.type == "DequantizeLinear" for part in operator.parts)
-        multiplied |= set(operator.weights) if dequantised else set()
-    for name in sorted(streamed - full - set(operator.outputs) - multiplied):
+        multiplied |= weights if dequantised else set()
+    for name in sorted(streamed_roots - full - written.keys() - multiplied):
         yield f"{name!r} is neither multiplied nor read in lockstep"
-    need = _rows(main[0], data, factors) if data.name in streamed else 0
+    passes = data.tensor.name in streamed_roots
+    # What a tile reads can be less than the rows of a window.
+    need = min(_rows(main[0], data.tensor, factors), data.size_bytes) if passes else 0
     if windows:
-        gone = [f for f in factors if f.name in streamed or (passing and f.name in operator.weights)]
+        gone = [f for f in factors if f.name in streamed_roots or (passing and f.name in weights)]
         if len(gone) == len(factors):
-            if streamed & set(operator.outputs):
+            if streamed_roots & written.keys():
                 yield "neither a factor nor the result stays in the scratchpad"
                 return
-            need += 4 * elements if result.size_bytes <= elements and data.name in streamed else 0
+            need += 4 * result.elements if result.size_bytes <= result.elements and passes else 0
     if workspace_bytes < need:
         yield f"it needs {need} bytes of workspace and has {workspace_bytes}"
 
 
-def _factors(graph: Graph, operator: Operator) -> list[Tensor]:
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """A tensor before it was cut, and how much of it an operator touches."""
+
+    tensor: Tensor
+    elements: int
+    size_bytes: int
+
+
+def _root(graph: Graph, name: str) -> Tensor:
+    tensor = graph.tensors[name]
+    return tensor if tensor.region is None else graph.roots[tensor.region.root]
+
+
+def _touched(graph: Graph, names: Iterable[str]) -> dict[str, _Touched]:
+    """Tensors before they were cut, in the order their first parts are named."""
+    found: dict[str, _Touched] = {}
+    for name in dict.fromkeys(names):
+        part, root = graph.tensors[name], _root(graph, name)
+        shape = part.shape or ()
+        if part.region is not None:
+            shape = tuple(b - a for a, b in zip(part.region.start, part.region.stop, strict=True))
+        before = found.get(root.name, _Touched(root, 0, 0))
+        found[root.name] = _Touched(root, before.elements + prod(shape), before.size_bytes + part.size_bytes)
+    return found
+
+
+def _factors(read: list[Tensor]) -> list[Tensor]:
     """What a product multiplies: activations, then weights of more than one axis; parameters have fewer."""
-    tensors = [graph.tensors[name] for name in operator.operands]
-    return [t for t in tensors if len(t.shape or ()) > 1] or tensors
+    return [t for t in read if len(t.shape or ()) > 1] or read
 
 
 def _is_depthwise(part: Part, data: Tensor) -> bool:

@@ -192,8 +192,8 @@ def test_modes_allow_together_what_one_of_them_allows() -> None:
     assert {v.verdict for v in report.violations} == {Verdict.STREAMING_FORBIDDEN}
 
 
-def test_what_cannot_be_planned_yet_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="stationary cannot be planned with a tiling yet"):
+def test_a_graph_without_nodes_cannot_be_cut() -> None:
+    with pytest.raises(InputError, match="only models read from ONNX files can be cut"):
         compile(convolution(), ROOM, tiling="rows=2")
 
 

@@ -1,0 +1,168 @@
+"""Modes of tiles against figures by hand, and the judge's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import cosma
+from cosma.access.modes import with_modes
+from cosma.frontend import LoadedModel
+from cosma.graph import Graph, Mode, Operator
+from cosma.plan.file import plan_to_json
+from cosma.rewrite.tile import tile
+from cosma.rewrite.tiling import Tiling
+from cosma.tiling.given import parse_rule, rule_tiling
+from cosma.validator import Verdict
+from cosma.validator.modes import check_modes
+from tests.field.commands import cosma as command
+
+ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """Two convolutions of 3 x 3 over a map of 8 x 8, the second over eight channels of the first, and a pooled head."""
+    weights = [
+        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in (("w1", (8, 4, 3, 3)), ("w2", (8, 8, 3, 3)))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "w2"], ["b"], name="c2", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["b", "a"], ["c"], name="add"),
+        helper.make_node("GlobalAveragePool", ["c"], ["y"], name="gap"),
+    ]
+    graph = helper.make_graph(
+        nodes, "chain", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [onnx.ValueInfoProto(name="y")], weights,
+    )  # fmt: skip
+    path = tmp_path / "chain.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def tiled(loaded: LoadedModel, graph: Graph, cuts: dict[str, tuple[tuple[int, ...], ...]]) -> Graph:
+    whole = with_modes(graph, loaded.sites, keep_weights=True)
+    return tile(whole, loaded.sites, Tiling(cuts)).graph
+
+
+def mode_of(operator: Operator, name: str) -> Mode:
+    return next(mode for mode in operator.modes if mode.name == name)
+
+
+def test_a_tile_streams_the_parts_of_what_its_operator_streams(chain: Path) -> None:
+    loaded = cosma.load_onnx(chain)
+    graph = tiled(loaded, loaded.graph, {"c1": ((), (), (4,), ()), "c2": ((), (), (4,), ())})
+    first = next(o for o in graph.operators if o.tile is not None and o.tile.root == "c2")
+    assert [mode.name for mode in first.modes] == ["input-stationary", "weight-stationary", "output-stationary"]
+    # The upper half of the result reads rows 0 to 4 of `a`, which is cut at rows 4 (its own) and 3, 5 (halos).
+    assert len(first.inputs) == 3
+    assert mode_of(first, "weight-stationary").may_stream == (*first.inputs, *first.outputs)
+    assert mode_of(first, "input-stationary").may_stream == ("w2", *first.outputs)
+    assert mode_of(first, "output-stationary").may_stream == (*first.inputs, "w2")
+    # Three rows of eight channels, eight wide, four bytes.
+    assert mode_of(first, "weight-stationary").workspace_bytes == 3 * 8 * 8 * 4
+
+
+def test_a_tile_that_reads_less_than_a_window_holds_what_it_reads(chain: Path) -> None:
+    loaded = cosma.load_onnx(chain)
+    graph = tiled(loaded, loaded.graph, {"c2": ((), (), (1, 2), ())})
+    rows = [mode_of(o, "weight-stationary").workspace_bytes // (8 * 8 * 4) for o in graph.operators if o.tile]
+    assert rows == [2, 3, 3]
+
+
+def test_sums_are_those_of_the_tile(chain: Path) -> None:
+    loaded = cosma.load_onnx(chain)
+    narrow = loaded.graph.with_dtype("int8")
+    graph = tiled(loaded, narrow, {"c2": ((), (2,), (), ())})
+    spaces = [mode_of(o, "output-stationary").workspace_bytes for o in graph.operators if o.tile]
+    assert spaces == [3 * 8 * 8 + 4 * 2 * 8 * 8, 3 * 8 * 8 + 4 * 6 * 8 * 8]
+
+
+def test_operators_that_are_not_cut_stream_all_parts_they_touch(chain: Path) -> None:
+    loaded = cosma.load_onnx(chain)
+    graph = tiled(loaded, loaded.graph, {"c1": ((), (), (4,), ())})
+    add = graph.operator("add")
+    assert set(mode_of(add, "lockstep").may_stream) == {*add.inputs, "c"}
+    assert len(add.inputs) == 3
+
+
+@pytest.mark.parametrize("rule", ["rows=3", "stripes=4", "channels=2"])
+@pytest.mark.parametrize("name", ["mobilenet_v2_224", "unet_256", "darts_v2_imagenet", "mobilenet_v2_int8_qdq"])
+def test_the_judge_finds_every_mode_of_tiles_possible(name: str, rule: str) -> None:
+    loaded = cosma.load_onnx(ZOO / f"{name}.onnx")
+    accelerator = cosma.Accelerator(scratchpad="1MiB", operands="stationary", weights="scratchpad")
+    graph = loaded.graph.with_dtype("int8")
+    parsed = parse_rule(rule)
+    assert parsed is not None
+    cut = tile(
+        with_modes(graph, loaded.sites, keep_weights=True), loaded.sites, rule_tiling(graph, loaded.sites, parsed)
+    ).graph
+    assert check_modes(cut, accelerator) == []
+    assert sum(bool(mode.may_stream) for o in cut.operators if o.tile for mode in o.modes) > 100
+
+
+def plan_of_tiles(chain: Path) -> tuple[cosma.Plan, Graph]:
+    loaded = cosma.load_onnx(chain)
+    accelerator = cosma.Accelerator(scratchpad="4KiB", operands="stationary", weights="scratchpad")
+    return cosma.compile(chain, accelerator, tiling="rows=2", strategy="e2"), loaded.finest_graph
+
+
+def test_what_a_tile_cannot_do_is_found(chain: Path) -> None:
+    plan, graph = plan_of_tiles(chain)
+    assert cosma.replay(plan, graph, model=chain).valid
+
+    def verdicts(kind: str, **change: object) -> set[str]:
+        chosen = next(o for o in plan.graph.operators if o.type == kind and o.tile is not None)
+        modes = (replace(Mode("weight-stationary", (*chosen.inputs, *chosen.outputs), 1 << 12), **change),)  # type: ignore[arg-type]
+        operators = [replace(o, modes=modes) if o is chosen else o for o in plan.graph.operators]
+        changed = Graph(plan.graph.tensors.values(), operators, plan.graph.name, plan.graph.roots.values())
+        found = cosma.replay(replace(plan, graph=changed), graph).violations
+        return {v.message.partition(": ")[2] for v in found if v.verdict == Verdict.MODE_FORBIDDEN}
+
+    first = next(o for o in plan.graph.operators if o.type == "Conv" and o.tile is not None)
+    assert verdicts("Conv") == set()
+    assert verdicts("Conv", workspace_bytes=8) == {"it needs 384 bytes of workspace and has 8"}
+    assert verdicts("Conv", may_stream=(*first.operands, *first.outputs)) == {
+        "neither a factor nor the result stays in the scratchpad"
+    }
+
+
+def test_little_room_is_enough_where_tiles_stream(chain: Path, tmp_path: Path) -> None:
+    loaded = cosma.load_onnx(chain)
+    least = {}
+    for operands in ("resident", "stationary", "streamable"):
+        machine = cosma.Accelerator(scratchpad=3584, operands=operands, weights="scratchpad", fusion="epilogue")
+        plan = cosma.compile(chain, machine, tiling="auto", effort=0.2)
+        assert cosma.replay(plan, loaded.finest_graph, model=chain).valid
+        cosma.save_plan(plan, tmp_path / "plan.json")
+        assert plan_to_json(cosma.load_plan(tmp_path / "plan.json")) == plan_to_json(plan)
+        least[operands] = plan.traffic.noncompulsory
+    assert least["streamable"] < least["stationary"] < least["resident"], least
+
+
+def test_commands_plan_prove_and_run_tiles_that_stream(chain: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    machine = ("--scratchpad", "3584", "--operands", "stationary", "--weights", "scratchpad", "--fusion", "epilogue")
+    done = command("compile", chain, *machine, "--tiling", "auto", "--effort", "0.1", "-o", plan)
+    assert done.code == 0, done.err
+    done = command("check", plan, chain, "--prove", "--effort", "0.1")
+    assert done.code == 0, done.err
+    assert "every operator in any of its modes" in done.out
+    done = command("compile", chain, *machine[:1], "256", *machine[2:], "--tiling", "rows=1")
+    assert done.code == 3
+    assert "does not fit: operator" in done.err
+
+
+def test_tiles_that_stream_fit_where_whole_operators_do_not_in_any_mode(chain: Path) -> None:
+    machine = cosma.Accelerator(scratchpad=1024, operands="stationary", weights="scratchpad")
+    with pytest.raises(cosma.InfeasibleError):
+        cosma.compile(chain, machine, strategy="e2")
+    plan = cosma.compile(chain, machine, strategy="e2", tiling="auto")
+    assert cosma.replay(plan, cosma.load_onnx(chain).finest_graph, model=chain).valid
