@@ -62,7 +62,8 @@ def integer(
         found = value
     else:
         try:
-            if isinstance(value, bool):
+            # NumPy 1 still lets its booleans be indices.
+            if isinstance(value, bool) or type(value).__name__ == "bool_":
                 raise TypeError
             found = operator.index(value)  # type: ignore[arg-type]  # what has no index raises TypeError
         except TypeError:

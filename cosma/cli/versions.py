@@ -9,11 +9,11 @@ from typing import Final
 from cosma.version import __version__
 
 #: What planning needs.
-CORE: Final = ("numpy", "scipy", "numba", "llvmlite", "onnx", "networkx", "msgspec", "typer", "rich")
-#: What solves programs; OR-Tools brings CP-SAT, HiGHS and SCIP, PuLP brings CBC.
+CORE: Final = ("numpy", "numba", "llvmlite", "onnx", "networkx", "msgspec", "typer", "rich")
+#: What solves programs; OR-Tools brings CP-SAT, HiGHS and SCIP, PuLP (an extra) brings CBC.
 SOLVERS: Final = ("ortools", "pulp")
 #: What commands need that can do without.
-OPTIONAL: Final = ("onnxruntime", "bokeh", "matplotlib", "dask", "distributed", "pyarrow", "optuna")
+OPTIONAL: Final = ("scipy", "onnxruntime", "bokeh", "matplotlib", "dask", "distributed", "pyarrow", "optuna")
 
 
 def version_lines() -> list[str]:

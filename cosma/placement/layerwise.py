@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+
+from cosma.placement.assignment import linear_sum_assignment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from cosma.placement.assignment import linear_sum_assignment
 from cosma.placement.layerwise import greedy_chain, polish
 from cosma.placement.semidefinite import Admm
 
