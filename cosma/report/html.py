@@ -82,7 +82,7 @@ def render_html(
         "TITLE": escape(plan.model_name),
         "BOKEH": "\n".join(f"<script>{_inside_script(script)}</script>" for script in scripts),
         "STYLE": _resource("page.css"),
-        "SCRIPT": _inside_script(_resource("page.js")),
+        "SCRIPT": _inside_script(_resource("graph.js") + _resource("page.js")),
         "VIEWS": _json(views),
         "FILLS": _json({str(origin): colour for origin, colour in FILL.items()}),
         "TRAFFICS": _json(TRAFFIC),
@@ -93,6 +93,7 @@ def render_html(
         "ASSUMED": "".join(f"<li>{escape(row)}</li>" for row in assumptions(plan)),
         "EXISTING": _existing(plan, existing),
         "COMPARED": "" if compare is None else _compared(plan, compare),
+        "FIRST": "" if compare is None else "<h3>This plan</h3>",
         "SECOND": "" if compare is None else _SECOND,
         "COSTLIEST": _costliest(plan, timeline),
         "SCHEDULE": _schedule(plan, timeline),
@@ -106,7 +107,10 @@ def render_html(
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: fields[match.group(1)], page)
 
 
-_SECOND = '<div class="second"><h3>The other plan</h3><div id="figures_b"></div></div>'
+_SECOND = (
+    '<div class="second"><h3>The other plan</h3><div id="figures_b" class="figures"></div>'
+    '<div id="graph_b" class="graph"></div></div>'
+)
 
 
 def _resource(name: str) -> str:

@@ -42,6 +42,7 @@ class View {
     data.stays.forEach((stay, i) => this.staysOf[stay[0]].push(i));
     this.transfersOf = data.tensors.map(() => []);
     for (const transfer of data.transfers) this.transfersOf[transfer[0]].push(transfer);
+    this.drawing = null;
     this.fill();
     this.listen();
   }
@@ -92,6 +93,7 @@ class View {
     if (this.source("stream_boxes")) this.fillStreams();
     if (this.source("tiles")) this.fillLane(rows, at);
     this.label();
+    if (this.drawing) this.drawing.draw();
   }
   fillTraffic(rows, at) {
     const scale = this.model("traffic").tags[0];
@@ -225,7 +227,7 @@ class View {
       const high = Math.max(...stays.map(s => s[1] + s[2])) / this.data.factor;
       this.show(start - margin, end + margin, stays.length ? low : undefined, high);
     }
-    byId("figures" + this.suffix).scrollIntoView({ block: "nearest" });
+    byId((document.body.dataset.view === "graph" ? "graph" : "figures") + this.suffix).scrollIntoView({ block: "nearest" });
     this.tell(kind, index);
   }
   setAxis(axis) {
@@ -257,16 +259,45 @@ class View {
     }
   }
   // -- stories ---------------------------------------------------------------------------------------------
-  link(kind, index) {
-    const text = kind === "tensor" ? this.data.tensors[index][0] : this.data.steps[index][0];
+  link(kind, index, text = (kind === "tensor" ? this.data.tensors : this.data.steps)[index][0]) {
     const made = element("a", text);
     made.addEventListener("click", () => this.visit(kind, index));
     return made;
   }
   list(items) { return element("ul", items.map(item => element("li", item))); }
   tell(kind, index) {
-    story.replaceChildren(...(kind === "tensor" ? this.tensorStory(index) : this.operatorStory(index)));
+    this.say(kind === "tensor" ? this.tensorStory(index) : this.operatorStory(index));
+    if (this.drawing) this.drawing.show(kind, index);
+  }
+  say(parts) {
+    story.replaceChildren(...parts);
     story.scrollTop = 0;
+  }
+  // -- stories of the graph: what was cut, as one ------------------------------------------------------------
+  chainStory(nodes) {
+    return [element("h3", `${nodes.length} operators`), element("p", "One after the other, folded into one box."),
+      this.list(nodes.map(node => [`${node.type} `, this.link("operator", node.steps[0])]))];
+  }
+  cutStory(node) {
+    const sum = column => node.steps.reduce((all, i) => all + this.data.steps[i][column], 0);
+    const parts = [element("h3", node.name), element("p", `${node.type}, cut into ${node.steps.length} tiles, steps ${node.steps[0]} to ${node.steps.at(-1)}`)];
+    parts.push(element("p", `Off-chip: ${size(sum(6))} compulsory, ${size(sum(3) + sum(4) + sum(5))} beyond.`));
+    parts.push(element("p", "Tiles"), this.list(node.steps.slice(0, 24).map(i => [this.link("operator", i), ` at step ${i}`])));
+    if (node.steps.length > 24) parts.push(element("p", `and ${node.steps.length - 24} more`, "more"));
+    return parts;
+  }
+  partsStory(value, network) {
+    const { data } = this, parts = [element("h3", value.name)];
+    parts.push(element("p", `${value.kind} of ${exact(value.bytes)}, in ${value.tensors.length} parts`));
+    const operator = owner => this.link("operator", network.nodes[owner].steps[0], network.nodes[owner].name);
+    if (value.maker >= 0) parts.push(element("p", ["Made by ", operator(value.maker), "."]));
+    if (value.readers.size) parts.push(element("p", "Read by"), this.list([...value.readers].map(owner => [operator(owner)])));
+    parts.push(element("p", value.cost ? `It costs ${size(value.cost)} beyond the compulsory traffic.` : "It costs nothing beyond the compulsory traffic."));
+    const costly = [...value.tensors].sort((a, b) => data.tensors[b][5] - data.tensors[a][5]);
+    parts.push(element("p", "Parts"), this.list(costly.slice(0, 24).map(i =>
+      [this.link("tensor", i), `, ${size(data.tensors[i][1])}${data.tensors[i][5] ? `, costs ${size(data.tensors[i][5])}` : ""}`])));
+    if (costly.length > 24) parts.push(element("p", `and ${costly.length - 24} more`, "more"));
+    return parts;
   }
   tensorStory(i) {
     const { data } = this, [name, bytes, kind, producer, uses, cost, , root] = data.tensors[i], parts = [];
@@ -384,9 +415,18 @@ function offerCsv(table) {
   const axis = byId("axis"), colour = byId("colour"), theme = byId("theme");
   if (!main.data.time) {
     axis.options[1].disabled = true;
-    axis.options[1].textContent = "estimated time (needs an accelerator's figures)";
+    axis.title = "Estimated time needs an accelerator's figures when the page is made";
   }
+  const looking = byId("view");
+  looking.addEventListener("change", () => {
+    document.body.dataset.view = looking.value;
+    if (looking.value === "graph") for (const view of shown) {
+      view.drawing ??= new Drawing(view, byId("graph" + view.suffix));
+      view.drawing.fit();
+    }
+  });
   axis.addEventListener("change", () => shown.forEach(view => view.setAxis(axis.value)));
+  for (const view of shown) if (view.colour !== main.colour) { view.colour = main.colour; view.fill(); }
   colour.value = main.colour;
   const legend = () => document.querySelectorAll(".legend .origin").forEach(
     entry => { entry.hidden = colour.value === "operator"; });
@@ -396,7 +436,7 @@ function offerCsv(table) {
   function paint() {
     document.documentElement.classList.toggle("dark", dark);
     theme.textContent = dark ? "Light" : "Dark";
-    shown.forEach(view => view.paint(dark));
+    shown.forEach(view => { view.paint(dark); if (view.drawing) view.drawing.draw(); });
   }
   theme.addEventListener("click", () => { dark = !dark; paint(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", event => { dark = event.matches; paint(); });

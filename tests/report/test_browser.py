@@ -236,7 +236,7 @@ def test_dark_and_light(page: Any) -> None:
 
 def test_tables_are_offered_as_csv(page: Any) -> None:
     """Numbers whole, no cell a formula."""
-    buttons = page.execute_script("return [...document.querySelectorAll('button[title]')].length")
+    buttons = page.execute_script("return [...document.querySelectorAll('button[title*=table]')].length")
     assert buttons == page.execute_script("return document.querySelectorAll('table[data-csv]').length") == 3
     cells = page.execute_script(
         "const c = document.querySelector('#operators tr:nth-child(2)').cells; return [...c].map(csvCell);"
@@ -256,3 +256,75 @@ def test_a_phone_needs_no_sideways_scrolling(page: Any) -> None:
     time.sleep(0.3)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+NETWORK = """
+const view = document.getElementById('view'); view.value = arguments[0]; view.dispatchEvent(new Event('change'));
+const { boxes, lines, network } = document.getElementById('graph').drawing;
+const over = [];
+for (const a of boxes) for (const b of boxes)
+  if (a !== b && a.column === b.column && a.y <= b.y && b.y - a.y < (a.tall + b.tall) / 2) over.push([a, b].map(x => x.y));
+return {
+  operators: boxes.filter(b => b.kind === 'operator').map(b => b.members.map(i => network.nodes[i].name)),
+  outside: boxes.filter(b => b.kind !== 'operator').map(b => b.value.name),
+  lines: lines.map(l => [l.value.name, l.value.cost > 0, l.ways.length]), over,
+  backwards: lines.flatMap(l => l.targets.filter(t => t.column <= l.source.column)).length,
+};
+"""
+AT = """
+const { drawing } = document.getElementById('graph'), box = drawing.canvas.getBoundingClientRect();
+const { x, y } = eval(arguments[0]);
+drawing.centre(x, y);
+return [box.x + (x - drawing.left) * drawing.scale, box.y + (y - drawing.top) * drawing.scale];
+"""
+
+
+def test_the_network_is_drawn_and_tells_the_same_stories(page: Any) -> None:
+    found = page.execute_script(NETWORK, "graph")
+    assert sorted(found["operators"]) == sorted([["stem"], ["end"], *([f"op{i}"] for i in range(30))])
+    assert sorted(found["outside"]) == ["x", "y"]
+    assert not found["over"]
+    assert found["backwards"] == 0
+    # The first result waits for the last operator: its line is the one that costs, and has two readers.
+    assert [line for line in found["lines"] if line[1]] == [["<i>first</i>", True, 2]]
+    page.execute_script("document.getElementById('graph').scrollIntoView({block: 'center'})")
+    time.sleep(0.3)
+    _click(page, *page.execute_script(AT, "drawing.boxes.find(b => drawing.label(b)[1] === 'op7')"))
+    assert _until(page, STORY, "Conv, step 8").startswith("op7")
+    _click(page, *page.execute_script(AT, "drawing.lines.find(l => l.value.name === 'relu_7')"))
+    assert "intermediate of 8,192 B" in _until(page, STORY, "relu_7")
+    page.execute_script("[...document.querySelectorAll('#story a')].find(a => a.textContent === 'op8').click()")
+    marked = "const d = document.getElementById('graph').drawing; return d.picked.box && d.label(d.picked.box)[1]"
+    assert page.execute_script(marked) == "op8"
+    page.execute_script("const b = document.querySelector('.graph input'); b.checked = true;"
+                        "b.dispatchEvent(new Event('change'))")  # fmt: skip
+    folded = page.execute_script(NETWORK, "graph")["operators"]
+    assert max(map(len, folded)) == 6
+    assert sorted(sum(folded, [])) == sorted(["stem", "end", *(f"op{i}" for i in range(30))])
+    page.execute_script(NETWORK, "map")
+    assert page.execute_script("return document.querySelector('.graph').offsetHeight") == 0
+    assert not [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def test_tiles_are_one_box_of_the_network(browser: Any, tmp_path: Path) -> None:
+    """So are the parts of a tensor one line; it leads from them to each tile and part."""
+    from cosma.plan.tiles import untiled_name
+    from cosma.report.html import render_html
+
+    model = Path(__file__).parents[2] / "models" / "zoo" / "zoo_squeezenet.onnx"
+    plan = compile(model, Accelerator(scratchpad="512KiB"), strategy="e2", dtype="int8", tiling="stripes=2")
+    untiled = {untiled_name(operator) for operator in plan.graph.operators}
+    assert len(untiled) < len(plan.graph.operators)
+    (tmp_path / "tiled.html").write_text(render_html(plan), encoding="utf-8")
+    browser.get((tmp_path / "tiled.html").as_uri())
+    _until(browser, "return document.body.dataset.ready === 'yes' && Bokeh.documents[0].is_idle")
+    found = browser.execute_script(NETWORK, "graph")
+    assert {name for names in found["operators"] for name in names} == untiled
+    assert not found["over"]
+    assert found["backwards"] == 0
+    assert len({line[0] for line in found["lines"]}) == len(found["lines"])
+    choose = "const d = document.getElementById('graph').drawing; d.choose(eval(arguments[0])); return ''"
+    browser.execute_script(choose, "({ box: d.boxes.find(b => d.label(b)[0].includes('\u00d7')) })")
+    assert "cut into 2 tiles" in _until(browser, STORY, "cut into")
+    browser.execute_script(choose, "({ line: d.lines.find(l => l.value.tensors.length > 1) })")
+    assert "parts" in _until(browser, STORY, "Parts")
