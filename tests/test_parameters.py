@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -32,8 +33,9 @@ def records(record: Parameters) -> Iterator[Parameters]:
 
 @pytest.mark.parametrize("record", list(records(CompileParameters()))[1:], ids=lambda record: type(record).__name__)
 def test_every_value_has_a_meaning_and_a_source(record: Parameters) -> None:
-    _, _, attributes = (type(record).__doc__ or "").partition("----------\n")
-    entries = re.findall(r"^ {4}(\w[\w, ]*)\n((?: {8}.*\n)+)", attributes, flags=re.MULTILINE)
+    # Python 3.13 takes the indentation off by itself.
+    _, _, attributes = inspect.cleandoc(type(record).__doc__ or "").partition("----------\n")
+    entries = re.findall(r"^(\w[\w, ]*)\n((?: {4}.*(?:\n|$))+)", attributes, flags=re.MULTILINE)
     named = [name for names, _ in entries for name in names.split(", ")]
     assert named == list(record.__struct_fields__)
     assert all(re.search(r"\[[^\]]+\]\s*$", text) for _, text in entries)

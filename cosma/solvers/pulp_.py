@@ -58,7 +58,9 @@ def import_pulp() -> Any:
     except ImportError as error:
         from cosma.errors import SolverUnavailableError
 
-        raise SolverUnavailableError("PuLP is not installed; install the extra `cosma[solvers]`, or use solver 'cp-sat'") from error
+        raise SolverUnavailableError(
+            "PuLP is not installed; install the extra `cosma[solvers]`, or use solver 'cp-sat'"
+        ) from error
     return pulp
 
 

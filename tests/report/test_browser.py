@@ -263,7 +263,7 @@ const view = document.getElementById('view'); view.value = arguments[0]; view.di
 const { boxes, lines, network } = document.getElementById('graph').drawing;
 const over = [];
 for (const a of boxes) for (const b of boxes)
-  if (a !== b && a.column === b.column && a.y <= b.y && b.y - a.y < (a.tall + b.tall) / 2) over.push([a, b].map(x => x.y));
+  if (a !== b && a.column === b.column && a.y <= b.y && b.y - a.y < (a.tall + b.tall) / 2) over.push([a.y, b.y]);
 return {
   operators: boxes.filter(b => b.kind === 'operator').map(b => b.members.map(i => network.nodes[i].name)),
   outside: boxes.filter(b => b.kind !== 'operator').map(b => b.value.name),
