@@ -17,7 +17,7 @@ from cosma.compiler.fusion import run_choices
 from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
-from cosma.compiler.tilings import bounded, tiling_choices
+from cosma.compiler.tilings import TILING_SHARE, bounded, tiling_choices
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.parameters.compiler import CompileParameters
@@ -207,11 +207,14 @@ def run_compile(
     loaded = load_starts(starts)
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
     compares = counts_effort or strategy == "existing"
+    clock = Clock(limits.time_limit_s, interrupted)
+    for_tiling = TILING_SHARE * limits.effort if tiling == "auto" else 0.0
     choices = tiling_choices(
         source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort,
-        effort=limits.effort, seed=seed,
+        effort=for_tiling, seed=seed, stop=clock.stop,
     )  # fmt: skip
-    ledger = Ledger(limits.effort)
+    ledger = Ledger(limits.effort, closed=for_tiling)
+    rest = replace(limits, effort=limits.effort - for_tiling, time_limit_s=clock.left_s())
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
     profile = None if solver is None else _read_profile(solver, strategy)
@@ -219,7 +222,7 @@ def run_compile(
         CompileRun(
             problem=problem,
             relaxation=_relaxation(choices[i], accelerator),
-            limits=limits,
+            limits=rest,
             seed=seed,
             sink=sink,
             clock=Clock(asked_to_stop=interrupted),
@@ -230,7 +233,8 @@ def run_compile(
         )
         for i, problem in enumerate(problems)
     ]
-    state = _run(states, chosen.run, limits, counts_effort=counts_effort, keep=on_interrupt == "best")
+    state = _run(states, chosen.run, rest, counts_effort=counts_effort, keep=on_interrupt == "best")
+    state.clock.timed_out |= clock.timed_out
     settings = _settings(state, strategy, seed, limits)
     if given:
         settings["starts"] = [start.sha256 for _, start in given]

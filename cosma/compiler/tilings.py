@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cosma.door as door
+from cosma.clock import never
 from cosma.accelerator import Operands
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
@@ -20,7 +21,7 @@ from cosma.rewrite.tiling import Tiling
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.frontend import LoadedModel
@@ -34,6 +35,8 @@ UNIFORM_STRIPES = (2, 4, 8, 16)
 PACKED_SHARE = 0.97
 #: Changes of a tiling tried for each nominal second of effort; not measured.
 CHANGES = 4
+#: Share of the effort that goes into the choice of a tiling, before the graph of tiles is planned; not measured.
+TILING_SHARE = 0.5
 #: Tilings that are planned with care, of those that a quick plan ranks; not measured.
 TRIALS = 1
 #: Most tiles of a graph that is ranked; not measured.
@@ -45,6 +48,7 @@ _AMPLE_BYTES = 1 << 50
 def tiling_choices(
     source: LoadedModel, graph: Graph, accelerator: Accelerator, tiling: Tiling | Path | str | None,
     starts: Sequence[Graph] = (), *, parts: bool = True, effort: float = 0.0, seed: int = 0,
+    stop: Callable[[], bool] = never,
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Graphs to plan under a tiling: with ``auto``, the untiled ones where they fit, and a few tilings.
 
@@ -65,6 +69,8 @@ def tiling_choices(
         stay what they are compared as.
     effort, seed
         For ``auto``: how many changes of the tiling are tried, in nominal seconds, and at random from where.
+    stop
+        Polled between them: ends with the best so far.
 
     Raises
     ------
@@ -83,7 +89,7 @@ def tiling_choices(
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = _to_cut(source, graph, accelerator, starts)
     if tiling == "auto":
-        return _chosen(source, untiled, graph, accelerator, starts, parts=parts, effort=effort, seed=seed)
+        return _chosen(source, untiled, graph, accelerator, starts, parts=parts, effort=effort, seed=seed, stop=stop)
     made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
     if accelerator.operands == Operands.STATIONARY:
         return in_chosen_modes(made, accelerator, starts)
@@ -145,7 +151,7 @@ def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") 
 
 def _chosen(
     source: LoadedModel, untiled: tuple[Choice, ...], graph: Graph, accelerator: Accelerator, starts: Sequence[Graph],
-    *, parts: bool, effort: float, seed: int,
+    *, parts: bool, effort: float, seed: int, stop: Callable[[], bool],
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Untiled choices where they fit, then the tilings that a quick plan finds best."""
     from cosma.tiling import Segment, Segmentation, build_rows, choose_segments, improve, tiling_of
@@ -171,7 +177,7 @@ def _chosen(
 
     uniform = [(Segment(0, rows.operator_count, n),) for n in UNIFORM_STRIPES]
     segmentations = improve(
-        [*choose_segments(rows, capacity), *uniform], rows.height.tolist(), judge, int(CHANGES * effort), seed
+        [*choose_segments(rows, capacity), *uniform], rows.height.tolist(), judge, int(CHANGES * effort), seed, stop
     )
     cut = [choice(segments) for segments in segmentations[:TRIALS]]
     if accelerator.operands == Operands.STATIONARY:

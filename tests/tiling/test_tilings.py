@@ -10,6 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import cosma
+from cosma.compiler.compile import run_compile
+from cosma.compiler.run import Limits, Progress
 from cosma.errors import FormatError, InputError
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 
@@ -39,6 +41,19 @@ def wide(tmp_path: Path) -> Path:
 
 
 MACHINE = cosma.Accelerator(scratchpad="24KiB", operands="resident", weights="scratchpad", fusion="epilogue")
+
+
+def test_the_choice_of_a_tiling_is_part_of_the_effort_and_of_the_time(wide: Path) -> None:
+    seen: list[Progress] = []
+    tight = MACHINE.replace(scratchpad="4KiB", operands="streamable")
+    result = run_compile(wide, tight, limits=Limits(effort=2.0), tiling="auto", sink=seen.append)
+    assert seen[0].spent >= 1.0
+    assert max(progress.spent for progress in seen) <= 2.0
+    assert result.plan.solver["effort"] == 2.0
+    cut = run_compile(wide, tight, limits=Limits(effort=1e6, time_limit_s=0.2), tiling="auto")
+    assert cut.plan.stopped_by == "time"
+    assert not cut.reproducible
+    assert cut.seconds < 20
 
 
 def test_stripes_fit_where_whole_maps_do_not(wide: Path) -> None:
