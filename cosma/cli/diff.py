@@ -98,7 +98,10 @@ def _print(found: PlanDifference) -> None:
     for name, old, new in found.numbers:
         write = str if name in COUNTS else format_size
         sign = "+" if new > old else "-"
-        change = "" if new == old else f"{sign}{write(abs(new - old))} ({share(abs(new - old), old)})"
+        change = "" if new == old else f"{sign}{write(abs(new - old))}"
+        # Beyond ten times as much, a percentage says nothing.
+        if new != old and abs(new - old) <= 10 * old:
+            change += f" ({share(abs(new - old), old)})"
         table.add_row(name, write(old), write(new), change)
     print_table(table)
     for remark in found.remarks:
@@ -116,13 +119,39 @@ def _print(found: PlanDifference) -> None:
             table.add_row(tensor.tensor, *sizes, tensor.how_before, tensor.how_after)
         print_table(table)
     moved, of = found.moved_tensors
-    print_text(f"{moved} of {of} tensors lie at other addresses")
+    print_text(f"{moved} of {of} tensors or parts lie at other addresses")
+    _print_cuts(found)
     print_text(f"{len(found.moved_operators)} operators run at another place in the order")
     for name, old, new in found.moved_operators[:SHOWN]:
-        print_text(f"  {name}: step {old} -> {new}")
+        print_text(f"  {name}: place {old} -> {new}")
     if len(found.moved_operators) > SHOWN:
         print_text(f"  and {len(found.moved_operators) - SHOWN} more; --json lists all")
     for names, where in ((found.only_before, "before"), (found.only_after, "after")):
         if names:
             dots = ", ..." if len(names) > SHOWN else ""
             print_text(f"{len(names)} operators only {where}: {', '.join(names[:SHOWN])}{dots}")
+
+
+def _print_cuts(found: PlanDifference) -> None:
+    """Say which operators are cut into tiles differently, and which run as part of others."""
+    from cosma.cli.output import make_table, print_table
+
+    if found.cuts:
+        table = make_table(
+            f"Operators cut into tiles differently: {len(found.cuts)}", ("operator", "tiles before", "tiles after"),
+            right=(1, 2),
+        )  # fmt: skip
+        for cut in found.cuts[: 2 * SHOWN]:
+            table.add_row(cut.operator, str(cut.before), str(cut.after))
+        if len(found.cuts) > 2 * SHOWN:
+            table.add_row(f"and {len(found.cuts) - 2 * SHOWN} more", "", "")
+        print_table(table)
+    if found.fused:
+        table = make_table(
+            f"Operators fused differently: {len(found.fused)}", ("operator", "runs before in", "after in")
+        )
+        for name, old, new in found.fused[:SHOWN]:
+            table.add_row(name, "itself" if old == name else old, "itself" if new == name else new)
+        if len(found.fused) > SHOWN:
+            table.add_row(f"and {len(found.fused) - SHOWN} more", "", "")
+        print_table(table)

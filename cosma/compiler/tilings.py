@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cosma.door as door
-from cosma.clock import never
 from cosma.accelerator import Operands
+from cosma.clock import never
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.parts import plan_choices

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosma.errors import InputError
+from cosma.plan.tiles import root_name, untiled_name
 from cosma.plan.timeline import timeline_of
 from cosma.report.facts import CUT_SHORT
 from cosma.units import format_size
@@ -18,22 +20,25 @@ if TYPE_CHECKING:
     from cosma.plan.timeline import Timeline
 
 
+#: What is said of a tensor that the other plan does not have: it lies within a fused operator there.
+_ABSENT = "does not exist"
+
 #: Numbers of a difference that are counts; the others are bytes.
 COUNTS = ("loads", "stores", "streams", "in-place results", "stays")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorChange:
-    """One tensor whose traffic differs.
+    """One tensor whose traffic differs; of one that was cut into parts, all parts together.
 
     Attributes
     ----------
     tensor
-        Which.
+        Which; of parts, what they are parts of.
     before, after
         Non-compulsory bytes in the two plans.
     how_before, how_after
-        What happened to it: counts of loads, stores and streams.
+        What happened to it: in how many parts, and counts of loads, stores and streams.
     """
 
     tensor: str
@@ -44,8 +49,27 @@ class TensorChange:
 
 
 @dataclass(frozen=True, slots=True)
+class CutChange:
+    """One operator that is cut into tiles differently.
+
+    Attributes
+    ----------
+    operator
+        Which, before tiles.
+    before, after
+        Into how many tiles; 1 where it runs whole.
+    """
+
+    operator: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlanDifference:
     """Two plans compared, the first taken as before and the second as after.
+
+    Operators and tensors are those of the network: tiles count for the operator they were cut from.
 
     Attributes
     ----------
@@ -57,11 +81,16 @@ class PlanDifference:
         Tensors whose non-compulsory traffic differs, largest saving first, then largest loss.
     moved_operators
         Operators that run in another place relative to the others: the fewest that must move to get from one order
-        to the other (all but a longest common subsequence), with their steps before and after.
+        to the other (all but a longest common subsequence), with their places before and after.
     moved_tensors
-        How many tensors lie at other addresses, of how many that lie in the scratchpad in both.
+        How many tensors or parts lie at other addresses, of how many that lie in the scratchpad in both.
+    cuts
+        Operators that are cut into another number of tiles.
+    fused
+        Operators of one plan that the other runs as part of another operator: name, and that operator before and
+        after; its own name where it runs by itself.
     only_before, only_after
-        Operators in one plan alone (fusion, another model).
+        Operators in one plan alone (another model).
     remarks
         What must be said of the two: a claimed bound that the other plan goes below, a run that was cut short.
     """
@@ -71,6 +100,8 @@ class PlanDifference:
     tensors: tuple[TensorChange, ...]
     moved_operators: tuple[tuple[str, int, int], ...]
     moved_tensors: tuple[int, int]
+    cuts: tuple[CutChange, ...]
+    fused: tuple[tuple[str, str, str], ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     remarks: tuple[str, ...] = ()
@@ -85,21 +116,62 @@ def diff_plans(before: Plan, after: Plan) -> PlanDifference:
         If the two have no operator in common.
     """
     first, second = timeline_of(before), timeline_of(after)
-    common = set(before.schedule) & set(after.schedule)
+    orders = [_untiled_order(plan) for plan in (before, after)]
+    tiles = [_tiles(plan) for plan in (before, after)]
+    common = tiles[0].keys() & tiles[1].keys()
     if not common and (before.schedule or after.schedule):
         raise InputError("the two plans have no operator in common: they are plans of different networks")
+    fused = tuple(_fused(before, after))
+    absorbed = {name for name, _, _ in fused}
     places = [_addresses(first), _addresses(second)]
     both = places[0].keys() & places[1].keys()
     return PlanDifference(
         accelerators=_accelerators(before, after),
         numbers=_numbers(before, after, first, second),
-        tensors=_tensors(first, second),
-        moved_operators=_moved(before.schedule, after.schedule),
+        tensors=_tensors(before, after, first, second),
+        moved_operators=_moved(*orders),
         moved_tensors=(sum(places[0][name] != places[1][name] for name in both), len(both)),
-        only_before=tuple(name for name in before.schedule if name not in common),
-        only_after=tuple(name for name in after.schedule if name not in common),
+        cuts=tuple(
+            CutChange(name, tiles[0][name], tiles[1][name])
+            for name in orders[0]
+            if name in common and tiles[0][name] != tiles[1][name]
+        ),
+        fused=fused,
+        only_before=tuple(name for name in orders[0] if name not in common and name not in absorbed),
+        only_after=tuple(name for name in orders[1] if name not in common and name not in absorbed),
         remarks=tuple(_remarks(before, after)),
     )
+
+
+def _untiled_order(plan: Plan) -> tuple[str, ...]:
+    """Operators before tiles, in the order of their first."""
+    return tuple(dict.fromkeys(untiled_name(plan.graph.operator(name)) for name in plan.schedule))
+
+
+def _tiles(plan: Plan) -> dict[str, int]:
+    return Counter(untiled_name(operator) for operator in plan.graph.operators)
+
+
+def _fused(before: Plan, after: Plan) -> Iterator[tuple[str, str, str]]:
+    """Operators that run by themselves in one plan and as part of another operator in the other.
+
+    Operators that stand for the same nodes of the model are told by what they cover.
+    """
+    covered: list[dict[str, str]] = []
+    for plan in (before, after):
+        covered.append({})
+        for operator in plan.graph.operators:
+            for node in operator.covers:
+                covered[-1].setdefault(node, untiled_name(operator))
+    names = [{untiled_name(operator): operator for operator in plan.graph.operators} for plan in (before, after)]
+    for here, there in ((0, 1), (1, 0)):
+        for name, operator in names[here].items():
+            if name in names[there] or not operator.covers:
+                continue
+            holders = {covered[there].get(node) for node in operator.covers}
+            holder = next(iter(holders)) if len(holders) == 1 else None
+            if holder is not None:
+                yield (name, name, holder) if here == 0 else (name, holder, name)
 
 
 def _remarks(before: Plan, after: Plan) -> Iterator[str]:
@@ -150,25 +222,35 @@ def _numbers(before: Plan, after: Plan, first: Timeline, second: Timeline) -> tu
     return tuple((name, a[name], b[name]) for name in a)
 
 
-def _tensors(first: Timeline, second: Timeline) -> tuple[TensorChange, ...]:
-    how = [_how(first), _how(second)]
+def _tensors(before: Plan, after: Plan, first: Timeline, second: Timeline) -> tuple[TensorChange, ...]:
+    costs = [_costs(before, first), _costs(after, second)]
+    how = [_how(before, first), _how(after, second)]
     changes = []
-    for name in first.cost.keys() | second.cost.keys():
-        before, after = first.cost.get(name, 0), second.cost.get(name, 0)
-        if before != after:
-            changes.append(TensorChange(name, before, after, how[0].get(name, "kept"), how[1].get(name, "kept")))
+    for name in costs[0].keys() | costs[1].keys():
+        old, new = costs[0].get(name, 0), costs[1].get(name, 0)
+        if old != new:
+            changes.append(TensorChange(name, old, new, how[0].get(name, _ABSENT), how[1].get(name, _ABSENT)))
     return tuple(sorted(changes, key=lambda c: (c.after - c.before, c.tensor)))
 
 
-def _how(timeline: Timeline) -> dict[str, str]:
-    counts: dict[str, dict[str, int]] = {}
+def _costs(plan: Plan, timeline: Timeline) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for name, cost in timeline.cost.items():
+        found[root_name(plan.graph.tensors[name])] += cost
+    return found
+
+
+def _how(plan: Plan, timeline: Timeline) -> dict[str, str]:
+    counts: dict[str, Counter[str]] = {}
     for transfer in timeline.transfers:
-        row = counts.setdefault(transfer.tensor, {})
-        row[transfer.kind] = row.get(transfer.kind, 0) + 1
-    return {
-        name: ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in sorted(row.items()))
-        for name, row in counts.items()
-    }
+        counts.setdefault(root_name(plan.graph.tensors[transfer.tensor]), Counter())[transfer.kind] += 1
+    parts = Counter(root_name(tensor) for tensor in plan.graph.tensors.values())
+    found = {}
+    for name, number in parts.items():
+        moves = [f"{count} {kind}" if count > 1 else kind for kind, count in sorted(counts.get(name, {}).items())]
+        cut = [f"{number} parts"] if number > 1 else []
+        found[name] = ", ".join(cut + (moves or ["kept"]))
+    return found
 
 
 def _addresses(timeline: Timeline) -> dict[str, tuple[int, ...]]:

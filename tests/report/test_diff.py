@@ -68,6 +68,38 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         diff(tmp_path / "a", tmp_path / "c")
 
 
+def test_tiles_and_parts_count_for_what_was_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.diff import diff
+    from cosma.plan.tiles import root_name, untiled_name
+
+    model = Path(__file__).parents[2] / "models" / "zoo" / "zoo_squeezenet.onnx"
+    machine = Accelerator(scratchpad="256KiB")
+    whole = compile(model, machine, strategy="e2", dtype="int8")
+    cut = compile(model, machine.replace(fusion="epilogue"), strategy="e2", dtype="int8", tiling="stripes=2")
+    found = diff_plans(whole, cut)
+    assert {c.operator for c in found.cuts} == {untiled_name(o) for o in cut.graph.operators if o.tile is not None}
+    assert {(c.before, c.after) for c in found.cuts} == {(1, 2)}
+    # What fusion absorbed is said to run in what absorbed it; nothing else is in one plan alone.
+    absorbed = set(whole.schedule) - {untiled_name(o) for o in cut.graph.operators}
+    assert {name for name, old, new in found.fused if old == name and new in whole.schedule} == absorbed
+    assert absorbed
+    assert found.only_before == found.only_after == ()
+    roots = {root_name(tensor) for tensor in cut.graph.tensors.values()}
+    assert {change.tensor for change in found.tensors} <= roots | set(whole.graph.tensors)
+    assert sum(c.after - c.before for c in found.tensors) == cut.traffic.noncompulsory - whole.traffic.noncompulsory
+    assert any(c.how_after.startswith("2 parts") for c in found.tensors)
+    assert {c.how_after for c in found.tensors if c.tensor not in roots} == {"does not exist"}
+    back = diff_plans(cut, whole)
+    assert {(c.before, c.after) for c in back.cuts} == {(2, 1)}
+    assert {(name, new, old) for name, old, new in back.fused} == set(found.fused)
+    for name, plan in (("a", whole), ("b", cut)):
+        save_plan(plan, tmp_path / name)
+    diff(tmp_path / "a", tmp_path / "b")
+    said = capsys.readouterr().out
+    assert "Operators cut into tiles differently" in said
+    assert "[:, :, " not in said
+
+
 def test_placements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cosma.cli.diff import diff
 
