@@ -1,13 +1,13 @@
-"""Products of matrices: rows, columns and batches can be cut; the reduced axis is needed whole."""
+"""Products of matrices: rows, columns and batches can be cut; the axis summed over is cut into partial sums."""
 
 from __future__ import annotations
 
 from cosma.access.boxes import Box
 from cosma.access.elementwise import broadcast
-from cosma.access.site import Site, TileNode
+from cosma.access.site import Contraction, Site, TileNode, along
 
 
-class MatrixProduct:
+class MatrixProduct(Contraction):
     """MatMul by numpy's rules, and its quantised forms.
 
     Parameters
@@ -48,12 +48,28 @@ class MatrixProduct:
                     found[i] = (span,)
         return tuple(found)
 
+    def reduced(self, site: Site) -> int:
+        """Columns of the first matrix; a result quantised at once has no partial sums."""
+        a = site.operands[0]
+        return 0 if a is None or site.part.type.startswith("QLinear") else a[-1]
+
+    def narrowed(
+        self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
+    ) -> tuple[Box | None, ...]:
+        """Columns of the first matrix, rows of the second."""
+        b = reads[self._second]
+        assert b is not None
+        found = list(reads)
+        found[0] = along(reads[0], -1, span)
+        found[self._second] = along(b, -2 if len(b) > 1 else 0, span)
+        return tuple(found)
+
     def tile(self, site: Site, box: Box) -> TileNode | None:
         """Return the operator itself on the slices."""
         return TileNode()
 
 
-class GeneralProduct:
+class GeneralProduct(Contraction):
     """Gemm: a product of two matrices, each transposed or not, plus a broadcast addend."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -72,6 +88,22 @@ class GeneralProduct:
         addend = site.shape(2)
         if addend is not None:
             found[2] = broadcast(box, addend, site.result)
+        return tuple(found)
+
+    def reduced(self, site: Site) -> int:
+        """Columns of the first matrix; before opset 11 the kernel cannot do without an addend."""
+        a = site.operands[0]
+        return 0 if a is None or site.opset < 11 else a[0 if site.integer("transA", 0) else 1]
+
+    def narrowed(
+        self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
+    ) -> tuple[Box | None, ...]:
+        """Columns of the first matrix, rows of the second; the first partial sum adds the addend."""
+        found = list(reads)
+        found[0] = along(reads[0], 0 if site.integer("transA", 0) else 1, span)
+        found[1] = along(reads[1], 1 if site.integer("transB", 0) else 0, span)
+        if not first and len(found) > 2:
+            found[2] = None
         return tuple(found)
 
     def tile(self, site: Site, box: Box) -> TileNode | None:

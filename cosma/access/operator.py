@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from math import prod
 
 from cosma.access.boxes import Box, hull, through_reshape, whole
-from cosma.access.site import Argument, Barrier, NodeSite, Shape
+from cosma.access.site import Argument, Barrier, Contraction, NodeSite, Shape
 from cosma.access.table import access_of
 from cosma.graph import Graph, Operator
 from cosma.graph.dtypes import width_bits
+from cosma.graph.semantics import is_elementwise_part
+
+#: Elementwise operators whose result has another element type than what they read.
+_RETYPING = frozenset(
+    {"Cast", "CastLike", "DequantizeLinear", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less",
+     "LessOrEqual", "QuantizeLinear"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,23 @@ class NodeRegion:
     node: NodeSite
     region: Box
     reads: tuple[Box | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SumStep:
+    """One step of a chain of partial sums.
+
+    Attributes
+    ----------
+    span
+        Interval of the axis summed over.
+    first, last
+        Whether it adds the bias, and whether what follows the sum is applied to it.
+    """
+
+    span: tuple[int, int]
+    first: bool
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +97,31 @@ class OperatorAccess:
             found = [a and b for a, b in zip(found, rule.cuts(node.site), strict=True)]
         return tuple(found)
 
+    def contraction(self) -> NodeSite | None:
+        """The node that sums over an axis, if the operator can run as a chain of partial sums.
+
+        What follows it works element by element on the sum. An operator that stands for nodes that dequantise and
+        quantise sums integers exactly, which sums of its floating-point stand-ins do not: it has no such chain.
+        """
+        own = self.chain
+        if not own or len(self.operator.outputs) != 1 or not any(self.cuts()):
+            return None
+        rule, site = access_of(own[0].site), own[0].site
+        if not isinstance(rule, Contraction) or any(node.site.part.type in _RETYPING for node in own[1:]):
+            return None
+        if not all(is_elementwise_part(node.site.part) for node in own[1:]):
+            return None
+        return own[0] if rule.reduced(site) > 1 else None
+
+    def reduced(self) -> int:
+        """Extent of the axis summed over along which partial sums can be taken; 0 where there is none."""
+        node = self.contraction()
+        if node is None:
+            return 0
+        rule = access_of(node.site)
+        assert isinstance(rule, Contraction)
+        return rule.reduced(node.site)
+
     def why_whole(self) -> str:
         """Why the operator cannot be cut along any axis longer than one; empty where it can, or where all is small."""
         shape = self.shapes.get(self.result, ())
@@ -106,18 +155,23 @@ class OperatorAccess:
         """Whether a node stands before the first that gives the operator its shape: it dequantises."""
         return node.site.part.type == "DequantizeLinear" and node.results[0] != self.result
 
-    def reads(self, box: Box) -> dict[str, Box]:
-        """Region of each tensor that a region of the result depends on; tensors that are not read are left out."""
+    def reads(self, box: Box, step: SumStep | None = None) -> dict[str, Box]:
+        """Region of each tensor that a region of the result depends on; tensors that are not read are left out.
+
+        With a step, what that step of its sum reads, apart from the partial sum it adds to.
+        """
         if not self.chain:
             return {name: whole(self.shapes[name]) for name in self.operator.operands if name in self.shapes}
-        return self._trace(box)[1]
+        return self._trace(box, step)[1]
 
-    def walk(self, box: Box) -> list[NodeRegion]:
+    def walk(self, box: Box, step: SumStep | None = None) -> list[NodeRegion]:
         """What each node computes for a region of the result, in the order they compute; nothing for a barrier."""
-        return self._trace(box)[0]
+        return self._trace(box, step)[0]
 
-    def _trace(self, box: Box) -> tuple[list[NodeRegion], dict[str, Box]]:
-        wanted: dict[str, list[Box]] = {self.result: [box]}
+    def _trace(self, box: Box, step: SumStep | None) -> tuple[list[NodeRegion], dict[str, Box]]:
+        summing = None if step is None else self.contraction()
+        begin = self.result if step is None or step.last or summing is None else summing.results[0]
+        wanted: dict[str, list[Box]] = {begin: [box]}
         found: dict[str, list[Box]] = {}
         regions: list[NodeRegion] = []
         for node in reversed(self.chain):
@@ -125,7 +179,10 @@ class OperatorAccess:
             if not boxes:
                 continue
             region = hull(boxes)
-            reads = access_of(node.site).reads(node.site, region)
+            rule = access_of(node.site)
+            reads = rule.reads(node.site, region)
+            if node is summing and step is not None and isinstance(rule, Contraction):
+                reads = rule.narrowed(node.site, reads, step.span, first=step.first)
             regions.append(NodeRegion(node, region, reads))
             for argument, read in zip(node.operands, reads, strict=False):
                 if argument is not None and read is not None:

@@ -147,6 +147,40 @@ class Access(Protocol):
         """Return how to compute a region from slices; None where the kernel cannot."""
 
 
+class Contraction:
+    """Base of rules whose operator sums over an axis, so that it may run as a chain of partial sums."""
+
+    def reduced(self, site: Site) -> int:
+        """Return the extent of the axis summed over; 0 where partial sums cannot be computed."""
+        return 0
+
+    def narrowed(
+        self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
+    ) -> tuple[Box | None, ...]:
+        """Return what one partial sum reads.
+
+        Parameters
+        ----------
+        site
+            The operator.
+        reads
+            Region of each operand that the whole sum reads.
+        span
+            Interval of the axis summed over.
+        first
+            Whether the partial sum is the one that adds the bias.
+        """
+        raise NotImplementedError
+
+
+def along(box: Box | None, axis: int, span: tuple[int, int]) -> Box | None:
+    """Box with the interval of one axis replaced."""
+    if box is None:
+        return None
+    axis %= len(box)
+    return (*box[:axis], span, *box[axis + 1 :])
+
+
 class Barrier:
     """Every region depends on everything."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cosma.access.boxes import Box
-from cosma.access.site import Shape, Site, TileNode
+from cosma.access.site import Contraction, Shape, Site, TileNode, along
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _pads(needs: list[tuple[int, int, int, int]]) -> tuple[int, ...]:
     return tuple(n[2] for n in needs) + tuple(n[3] for n in needs)
 
 
-class Convolution:
+class Convolution(Contraction):
     """Conv and its quantised and fused forms.
 
     Parameters
@@ -96,6 +96,26 @@ class Convolution:
             shape = site.shape(i)
             if shape is not None and shape == (site.result[1],) and shape != (1,):
                 found[i] = (box[1],)
+        return tuple(found)
+
+    def reduced(self, site: Site) -> int:
+        """Input channels, where there is one group: those of several are no box.
+
+        Nor has a result partial sums that is quantised or activated at once.
+        """
+        weight = site.operands[self._weight]
+        plain = site.part.type in ("Conv", "ConvInteger") and site.integer("group", 1) == 1
+        return weight[1] if plain and weight is not None else 0
+
+    def narrowed(
+        self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
+    ) -> tuple[Box | None, ...]:
+        """Channels of the operand and of the weight; the first partial sum adds the bias."""
+        found = list(reads)
+        found[0] = along(reads[0], 1, span)
+        found[self._weight] = along(reads[self._weight], 1, span)
+        if not first and 0 <= self._bias < len(found):
+            found[self._bias] = None
         return tuple(found)
 
     def tile(self, site: Site, box: Box) -> TileNode | None:

@@ -141,7 +141,7 @@ def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str) -> Ti
     rule = parse_rule(str(tiling))
     if rule is not None:
         return rule_tiling(graph, source.sites, rule)
-    return read_tiling(door.path(tiling, "tiling"), graph)
+    return read_tiling(door.path(tiling, "tiling"), graph, source.sites)
 
 
 def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") -> Choice:

@@ -119,7 +119,10 @@ def _scale(plan: Plan, model: Model) -> int:
     """Real bytes per planned byte: how much wider elements are than the plan counted them."""
     scale = 1
     truth = model.loaded.finest_graph.tensors
+    sums = {name for o in plan.graph.operators if o.accumulation is not None for name in o.accumulation.sums}
     for tensor in plan.graph.tensors.values():
+        if tensor.name in sums:
+            continue  # no tensor of the model; it is as wide as its result, or as the sum really is
         region = tensor.region
         known = truth.get(tensor.name if region is None else region.root)
         if known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cosma.execute.model import Model
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
-    from cosma.graph import Operator
+    from cosma.graph import Operator, Region
     from cosma.plan import Plan
 
     Array = NDArray[Any]
@@ -76,12 +77,30 @@ class Operators:
         self._rows = {rows.name: rows for v in steps.values() for s in v for table in s.tables for rows in table.rows}
         self.has_tiles = any(operator.tile is not None for operator in graph.operators)
         self._tiles = Tiles(plan, constants, self.cuts, tile_kernels) if self.has_tiles else None
+        #: For each partial sum, its region of the result; None where that is not cut.
+        self._sums: dict[str, Region | None] = {}
+        self._note_sums()
 
     @property
     def taken_over(self) -> tuple[TakenOver, ...]:
         """Nodes that other kernels than the preferred ones have run, each once."""
         found = self.constants.kernels.taken_over + (() if self._tiles is None else self._tiles.taken_over)
         return tuple({one.node: one for one in reversed(found)}.values())[::-1]
+
+    def _note_sums(self) -> None:
+        """Give partial sums the shapes of the results that they lead to, and the type of the sum in the model."""
+        for operator in reversed(self.plan.graph.operators):
+            step = operator.accumulation
+            if step is None:
+                continue
+            if operator.tile is None or self._tiles is None or len(step.sums) not in (0, len(operator.outputs)):
+                raise PlanInvalidError(f"operator {operator.name!r} adds to partial sums that are not of its tile")
+            value = self._tiles.sum_value(operator.tile.root) if step.sums else None
+            for name, result in zip(step.sums, operator.outputs, strict=False):
+                self._sums[name] = self._sums[result] if result in self._sums else self.cuts.region(result)
+                shape = self.value(result).shape
+                assert value is not None
+                self._values[name] = replace(value, name=name, root=name, shape=shape)
 
     def value(self, name: str) -> Value:
         """What the model says of a tensor; a part has its own shape.
@@ -168,7 +187,9 @@ class Operators:
         indices = self._indices(at_hand)
         if operator.tile is not None:
             assert self._tiles is not None
-            region = self._tiles.compute(operator, self.steps[operator.name], held, indices)
+            region = self._tiles.compute(
+                operator, self.steps[operator.name], held, indices, self._before(operator, held)
+            )
             if region is not None:
                 self._write(operator, region, targets)
                 return
@@ -182,14 +203,35 @@ class Operators:
 
     def _write(self, operator: Operator, region: Mapping[str, Array], targets: Mapping[str, Bytes]) -> None:
         """Write the region that a tile computed to the parts of the results."""
-        assert operator.tile is not None
-        start = operator.tile.start
         for name, target in targets.items():
-            part = self.cuts.region(name)
-            if part is None or part.overlap(operator.tile) != part.count:
+            root, inside = self._inside(operator, name)
+            source = region[root] if root in region else next(iter(region.values()))
+            target[:] = to_bytes(np.ascontiguousarray(source[inside]), self.value(name).element)
+
+    def _inside(self, operator: Operator, name: str) -> tuple[str, tuple[slice, ...]]:
+        """Which result a tile writes to a tensor, or to the sum that leads to it, and where in the tile's region."""
+        assert operator.tile is not None
+        part = self._sums[name] if name in self._sums else self.cuts.region(name)
+        if part is None:
+            if operator.tile.shape != self.value(name).shape:
                 raise PlanInvalidError(f"tile {operator.name!r} writes {name!r}, which does not lie in its region")
-            inside = tuple(slice(a - s, b - s) for a, b, s in zip(part.start, part.stop, start, strict=True))
-            target[:] = to_bytes(np.ascontiguousarray(region[part.root][inside]), self.value(name).element)
+            return name, ()
+        if part.overlap(operator.tile) != part.count:
+            raise PlanInvalidError(f"tile {operator.name!r} writes {name!r}, which does not lie in its region")
+        start = operator.tile.start
+        return part.root, tuple(slice(a - s, b - s) for a, b, s in zip(part.start, part.stop, start, strict=True))
+
+    def _before(self, operator: Operator, held: Mapping[str, Bytes]) -> Array | None:
+        """The partial sum that a step adds to, put together over its tile's region."""
+        assert operator.tile is not None
+        if operator.accumulation is None or not operator.accumulation.sums:
+            return None
+        values = [self.value(name) for name in operator.accumulation.sums]
+        found = np.zeros(operator.tile.shape, numpy_dtype(values[0].element, values[0].name))
+        for value in values:
+            inside = self._inside(operator, value.name)[1]
+            found[inside] = to_array(held[value.name], value.element, value.shape, value.name)
+        return found
 
     def _run_nodes(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.access.boxes import Box, box_shape, element_count, moved, slices, through_reshape, whole
-from cosma.access.operator import NodeRegion, OperatorAccess, operator_access
+from cosma.access.operator import NodeRegion, OperatorAccess, SumStep, operator_access
 from cosma.access.table import access_of
 from cosma.errors import InputError, PlanInvalidError
 from cosma.execute.elements import numpy_dtype, size_bytes, to_array
@@ -94,8 +94,11 @@ class Tiles:
         steps: Sequence[Step],
         held: Mapping[str, Bytes],
         indices: Callable[[Value], Array],
+        before: Array | None = None,
     ) -> dict[str, Array] | None:
         """Region of each result that a tile computes; None for a tile of an operator that no rule covers.
+
+        A step of a sum that is not the last yields the partial sum under the name of its result.
 
         Parameters
         ----------
@@ -107,6 +110,8 @@ class Tiles:
             Bytes of its operands.
         indices
             Yields indices of rows.
+        before
+            For a step of a sum, the partial sum that it adds to; None for the first.
         """
         assert operator.tile is not None
         access = self._access_of(operator.tile.root)
@@ -123,9 +128,40 @@ class Tiles:
                 "planned size"
             )
         run = _TileRun(self, access, held, indices)
-        for part in access.walk(box):
+        step = self._step(operator, access)
+        summing = None if step is None else access.contraction()
+        for part in access.walk(box, step):
             run.node(part)
+            if part.node is summing and before is not None:
+                run.add(part.node.results[0], box, before)
+        if summing is not None and step is not None and not step.last:
+            return {access.result: run.region(summing.results[0], box)}
         return {name: run.region(name, box) for name in access.operator.outputs}
+
+    def _step(self, operator: Operator, access: OperatorAccess) -> SumStep | None:
+        """Which step of a sum a tile is."""
+        step = operator.accumulation
+        if step is None:
+            return None
+        if step.stop > access.reduced():
+            raise PlanInvalidError(
+                f"tile {operator.name!r} sums over {step.start} to {step.stop} of an axis of {access.reduced()}"
+            )
+        last = any(self._cuts.region(name) is not None or name == access.result for name in operator.outputs)
+        return SumStep((step.start, step.stop), not step.sums, last)
+
+    def sum_value(self, root: str) -> Value:
+        """What the model says of the sum that an operator's tiles compute by steps: the type of partial sums.
+
+        Raises
+        ------
+        PlanInvalidError
+            If the operator computes no sum by steps.
+        """
+        node = self._access_of(root).contraction()
+        if node is None:
+            raise PlanInvalidError(f"tiles of {root!r} add to partial sums, which that operator has none of")
+        return self._constants.model.values[node.results[0]]
 
     def _access_of(self, root: str) -> OperatorAccess:
         if root not in self._access:
@@ -246,6 +282,13 @@ class _TileRun:
         start, array = self._made[name]
         return array[slices(moved(box, [a for a, _ in start]))]
 
+    def add(self, name: str, box: Box, before: Array) -> None:
+        """Add a partial sum to a value computed."""
+        region, array = self._made[name]
+        if region != box or array.shape != before.shape:
+            raise PlanInvalidError(f"{name!r} is summed over another region than its tile's")
+        self._made[name] = region, array + before
+
     def node(self, part: NodeRegion) -> None:
         """Compute a node's region."""
         step = self._tiles.step_of(part)
@@ -343,10 +386,11 @@ def _parameter(step: Step, position: int, content: Sequence[float]) -> Array:
 def _untiled(plan: Plan) -> dict[str, Operator]:
     """Operators that tiles are of, over whole tensors."""
     root_of = {t.name: t.region.root for t in plan.graph.tensors.values() if t.region is not None}
+    sums = {name for one in plan.graph.operators if one.accumulation is not None for name in one.accumulation.sums}
     found: dict[str, Operator] = {}
 
     def merged(*names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(root_of.get(name, name) for row in names for name in row))
+        return tuple(dict.fromkeys(root_of.get(name, name) for row in names for name in row if name not in sums))
 
     for one in plan.graph.operators:
         if one.tile is None:
@@ -356,6 +400,7 @@ def _untiled(plan: Plan) -> dict[str, Operator]:
             first,
             name=one.tile.root,
             tile=None,
+            accumulation=None,
             inputs=merged(first.inputs, one.inputs),
             outputs=merged(first.outputs, one.outputs),
             weights=merged(first.weights, one.weights),

@@ -1,8 +1,9 @@
 """The data: tensors, operators and the graph they form."""
 
+from cosma.graph.accumulation import Accumulation
 from cosma.graph.graph import Graph
 from cosma.graph.mode import Mode
 from cosma.graph.region import Region
 from cosma.graph.tensor import Operator, Part, Rows, Tensor, TensorKind
 
-__all__ = ["Graph", "Mode", "Operator", "Part", "Region", "Rows", "Tensor", "TensorKind"]
+__all__ = ["Accumulation", "Graph", "Mode", "Operator", "Part", "Region", "Rows", "Tensor", "TensorKind"]

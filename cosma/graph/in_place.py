@@ -1,7 +1,8 @@
 """Which operators may write a result over an operand.
 
 An operator works in place where every element of the result depends only on the elements at the same position of
-the operand that is overwritten, and the result is no larger than that operand. A part may go over the part at the same
+the operand that is overwritten, and the result is no larger than that operand. So does a step of a sum over the partial
+sum that it adds to. A part may go over the part at the same
 place of another root. The table of operators is in
 :mod:`cosma.graph.semantics`.
 """
@@ -18,6 +19,8 @@ def may_overwrite(operator: Operator, result: Tensor, operand: Tensor) -> bool:
     Liveness is not looked at: the operand must also die with the operator. Where shapes are unknown (a graph
     built by hand, a plan file read alone), sizes stand in for them.
     """
+    if operator.accumulation is not None:
+        return _is_running_sum(operator, result, operand)
     if not is_elementwise(operator) or result.name not in operator.outputs:
         return False
     if not _at_same_place(result, operand):
@@ -32,6 +35,13 @@ def may_overwrite(operator: Operator, result: Tensor, operand: Tensor) -> bool:
     return Overwrite.SAME_WIDTH not in rules or result.size_bytes == operand.size_bytes
 
 
+def _is_running_sum(operator: Operator, result: Tensor, operand: Tensor) -> bool:
+    """Whether a step of a sum adds to this operand to give this result."""
+    assert operator.accumulation is not None
+    pairs = zip(operator.outputs, operator.accumulation.sums, strict=False)
+    return (result.name, operand.name) in pairs and result.size_bytes <= operand.size_bytes
+
+
 def _at_same_place(result: Tensor, operand: Tensor) -> bool:
     """Whether parts lie at the same place of their roots; tensors that are no parts always do."""
     if result.region is None and operand.region is None:
@@ -43,6 +53,6 @@ def _at_same_place(result: Tensor, operand: Tensor) -> bool:
 
 def in_place_operands(operator: Operator, result: Tensor, operands: list[Tensor]) -> list[Tensor]:
     """Operands that ``result`` may take the place of, in operand order. Zero-byte tensors never qualify."""
-    if result.size_bytes == 0 or not is_elementwise(operator):
+    if result.size_bytes == 0 or (operator.accumulation is None and not is_elementwise(operator)):
         return []
     return [operand for operand in operands if may_overwrite(operator, result, operand)]

@@ -10,6 +10,7 @@ import msgspec
 import cosma.door as door
 from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
+from cosma.graph.accumulation import Accumulation
 from cosma.graph.graph import Graph
 from cosma.graph.region import Region
 from cosma.graph.tensor import Attributes, Operator, Part, Rows, Tensor, TensorKind
@@ -42,6 +43,12 @@ class _PartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[str, Any] = {}
 
 
+class _AccumulationRecord(msgspec.Struct, frozen=True):
+    start: int
+    stop: int
+    sums: tuple[str, ...] = ()
+
+
 class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     type: str
@@ -55,6 +62,7 @@ class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     fused: tuple[_PartRecord, ...] = ()
     reads: tuple[_RegionRecord, ...] = ()
     tile: _RegionRecord | None = None
+    accumulation: _AccumulationRecord | None = None
 
 
 class _GraphRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,6 +87,7 @@ def graph_to_json(graph: Graph) -> str:
                 tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
                 tuple(_RegionRecord(r.root, r.start, r.stop) for r in o.reads),
                 None if o.tile is None else _RegionRecord(o.tile.root, o.tile.start, o.tile.stop),
+                _accumulation_record(o.accumulation),
             )
             for o in graph.operators
         ),
@@ -116,7 +125,14 @@ def _operator(record: _OperatorRecord, where: str) -> Operator:
         tuple(Part(p.type, p.domain, _attributes(p.attributes, where)) for p in record.fused),
         tuple(Region(r.root, r.start, r.stop) for r in record.reads),
         None if record.tile is None else Region(record.tile.root, record.tile.start, record.tile.stop),
+        accumulation=None if record.accumulation is None else Accumulation(
+            record.accumulation.start, record.accumulation.stop, record.accumulation.sums
+        ),
     )  # fmt: skip
+
+
+def _accumulation_record(step: Accumulation | None) -> _AccumulationRecord | None:
+    return None if step is None else _AccumulationRecord(step.start, step.stop, step.sums)
 
 
 def _attributes(record: dict[str, Any], where: str) -> Attributes:

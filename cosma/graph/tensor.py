@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import cosma.door as door
 from cosma.errors import GraphError
+from cosma.graph.accumulation import Accumulation
 from cosma.graph.mode import Mode
 from cosma.graph.region import Region
 
@@ -212,6 +213,8 @@ class Operator:
     modes
         Ways to run it where ``operands = stationary``, of which a plan's operators have one; without any, nothing is
         streamed.
+    accumulation
+        For a tile that is one step of a sum: its interval of the axis summed over, and what it adds to.
 
     Raises
     ------
@@ -232,6 +235,7 @@ class Operator:
     reads: tuple[Region, ...] = ()
     tile: Region | None = None
     modes: tuple[Mode, ...] = ()
+    accumulation: Accumulation | None = None
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -250,6 +254,7 @@ class Operator:
             reads: Iterable[Region] = ...,
             tile: Region | None = ...,
             modes: Iterable[Mode] = ...,
+            accumulation: Accumulation | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -267,6 +272,8 @@ class Operator:
         put(self, "reads", door.sequence(self.reads, Region, f"{where}: reads", error=GraphError))
         if self.tile is not None:
             door.instance(self.tile, Region, f"{where}: tile", error=GraphError)
+        if self.accumulation is not None:
+            door.instance(self.accumulation, Accumulation, f"{where}: accumulation", error=GraphError)
         put(self, "modes", door.sequence(self.modes, Mode, f"{where}: modes", error=GraphError))
         put(self, "fused", door.sequence(self.fused, Part, f"{where}: fused", error=GraphError))
         if self.macs is not None:

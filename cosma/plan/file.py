@@ -18,7 +18,7 @@ import cosma.door as door
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Graph, Mode, Operator, Part, Region, Rows, Tensor, TensorKind
+from cosma.graph import Accumulation, Graph, Mode, Operator, Part, Region, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
 from cosma.text import safe_json
@@ -78,6 +78,12 @@ class _Tile(msgspec.Struct, frozen=True):
     stop: tuple[int, ...]
 
 
+class _Accumulation(msgspec.Struct, frozen=True):
+    start: int
+    stop: int
+    sums: tuple[str, ...] = ()
+
+
 class _Operator(msgspec.Struct, frozen=True):
     name: str
     type: str
@@ -86,6 +92,7 @@ class _Operator(msgspec.Struct, frozen=True):
     weights: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
     tile: _Tile | msgspec.UnsetType | None = msgspec.UNSET
+    accumulation: _Accumulation | msgspec.UnsetType | None = msgspec.UNSET
     mode: str | msgspec.UnsetType | None = msgspec.UNSET
     may_stream: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     workspace: int | msgspec.UnsetType = msgspec.UNSET
@@ -195,7 +202,9 @@ def plan_to_json(plan: Plan) -> str:
 
 
 def _needs_version_2(plan: Plan) -> bool:
-    return bool(plan.graph.roots) or any(operator.modes for operator in plan.graph.operators)
+    return bool(plan.graph.roots) or any(
+        operator.modes or operator.accumulation is not None for operator in plan.graph.operators
+    )
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:
@@ -317,9 +326,11 @@ def _place_of(whole: Any, wanted: object) -> str | None:
 def _operator_record(operator: Operator) -> _Operator:
     box = operator.tile
     tile = msgspec.UNSET if box is None else _Tile(box.root, box.start, box.stop)
+    step = operator.accumulation
     record = _Operator(
-        operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile
-    )
+        operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile,
+        msgspec.UNSET if step is None else _Accumulation(step.start, step.stop, step.sums),
+    )  # fmt: skip
     if not operator.modes:
         return record
     if len(operator.modes) > 1:
@@ -343,6 +354,8 @@ def _operator(record: _Operator, version: int) -> Operator:
         if isinstance(record.tile, _Tile) and version > 1 else None,
         modes=(Mode(record.mode, record.may_stream or (), record.workspace or 0),)
         if isinstance(record.mode, str) and version > 1 else (),
+        accumulation=Accumulation(record.accumulation.start, record.accumulation.stop, record.accumulation.sums)
+        if isinstance(record.accumulation, _Accumulation) and version > 1 else None,
     )  # fmt: skip
 
 

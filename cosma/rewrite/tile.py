@@ -15,23 +15,25 @@ from math import prod
 
 from cosma.access import Box, NodeSite, whole
 from cosma.access.boxes import box_shape
-from cosma.access.operator import OperatorAccess, can_be_cut, operator_access
+from cosma.access.operator import OperatorAccess, SumStep, can_be_cut, operator_access
 from cosma.errors import InputError
-from cosma.graph import Graph, Operator, Region, Tensor
+from cosma.graph import Accumulation, Graph, Operator, Region, Tensor, TensorKind
 from cosma.graph.dtypes import size_of
 from cosma.rewrite.lineage import Lineage, Rewritten
 from cosma.rewrite.tile_modes import with_tile_modes
-from cosma.rewrite.tiling import Tiling
+from cosma.rewrite.tiling import Piece, Tiling
 
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """One tile before names are given: its operator, its region, and what it reads."""
+    """One tile before names are given: its operator, its region, what it reads, and its place in a chain of sums."""
 
     access: OperatorAccess
     box: Box
     reads: Mapping[str, Box]
-    number: int
+    step: SumStep | None = None
+    position: int = 0
+    steps: int = 1
 
 
 def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritten:
@@ -54,7 +56,7 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     InputError
         If an operator is unknown, or cannot be cut along an axis.
     """
-    cut = [name for name, axes in tiling.cuts.items() if any(axes)]
+    cut = tiling.operators
     for name in cut:
         if not any(name == operator.name for operator in graph.operators):
             raise InputError(f"tiling: the graph has no operator {name!r}")
@@ -70,11 +72,14 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
         tensor.name: _parts_of(tensor, parts[tensor.name], taken) if tensor.name in parts else (tensor,)
         for tensor in graph.tensors.values()
     }
-    made = [_operator(one, graph, tensors, parts) for one in tiles]
+    sums: dict[str, Tensor] = {}
+    made = [_operator(one, graph, tensors, parts, sums) for one in tiles]
+    owners = [one.access.operator.name for one in tiles]
     segment_of = _segment_numbers(graph, tiling)
-    order = _depth_first(made, [segment_of[one.access.operator.name] for one in tiles])
+    order = _depth_first(made, owners, [segment_of[name] for name in owners])
     roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
-    rewritten = Graph([part for held in tensors.values() for part in held], [made[i] for i in order], graph.name, roots)
+    known = [*(part for held in tensors.values() for part in held), *sums.values()]
+    rewritten = Graph(known, [made[i] for i in order], graph.name, roots)
     if any(operator.modes for operator in graph.operators):
         rewritten = with_tile_modes(rewritten, graph)
     lineage = Lineage(
@@ -87,19 +92,36 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
 def _tiles_of(access: OperatorAccess, graph: Graph, tiling: Tiling) -> list[_Tile]:
     shape = access.shapes.get(access.result)
     name = access.operator.name
-    if shape is None or name not in tiling.cuts:
+    if shape is None or name not in tiling.operators:
         all_read = {t: whole(s) for t, s in access.shapes.items() if t in access.operator.operands}
-        return [_Tile(access, whole(shape or ()), all_read, 0)]
+        return [_Tile(access, whole(shape or ()), all_read)]
     allowed = access.cuts()
-    for axis, positions in enumerate(tiling.cuts[name]):
+    for axis, positions in enumerate(tiling.cuts.get(name, ())):
         if positions and not (axis < len(allowed) and allowed[axis]):
             raise InputError(
                 f"tiling: operator {name!r} ({access.operator.type}) cannot be cut along axis {axis} of its result "
                 f"{list(shape)}; "
                 + (f"it can along {[i for i, a in enumerate(allowed) if a]}" if any(allowed) else "it is a barrier")
             )
-    boxes = tiling.boxes(name, shape)
-    return [_Tile(access, box, access.reads(box), i if len(boxes) > 1 else 0) for i, box in enumerate(boxes)]
+    reduced = access.reduced() if tiling.sums.get(name) else 0
+    if tiling.sums.get(name) and not reduced:
+        raise InputError(f"tiling: operator {name!r} ({access.operator.type}) cannot run as a chain of partial sums")
+    return _in_chains(access, tiling.pieces(name, shape, reduced))
+
+
+def _in_chains(access: OperatorAccess, pieces: Sequence[Piece]) -> list[_Tile]:
+    """Tiles of an operator; those over one region follow each other in the order they are gone through."""
+    steps: dict[Box, int] = {}
+    for box, _ in pieces:
+        steps[box] = steps.get(box, 0) + 1
+    done: dict[Box, int] = {}
+    found = []
+    for box, span in pieces:
+        position = done.get(box, 0)
+        done[box] = position + 1
+        step = None if span is None else SumStep(span, position == 0, position + 1 == steps[box])
+        found.append(_Tile(access, box, access.reads(box, step), step, position, steps[box]))
+    return found
 
 
 class _Grid:
@@ -176,8 +198,9 @@ def _parts_of(root: Tensor, grid: _Grid, taken: set[str]) -> tuple[Tensor, ...]:
 
 
 def _operator(
-    one: _Tile, graph: Graph, tensors: Mapping[str, Sequence[Tensor]], parts: Mapping[str, _Grid]
-) -> Operator:
+    one: _Tile, graph: Graph, tensors: Mapping[str, Sequence[Tensor]], parts: Mapping[str, _Grid],
+    sums: dict[str, Tensor],
+) -> Operator:  # fmt: skip
     operator, shape = one.access.operator, one.access.shapes.get(one.access.result)
 
     def touched(name: str, box: Box | None) -> list[str]:
@@ -193,12 +216,43 @@ def _operator(
 
     outputs = tuple(part for name in operator.outputs for part in touched(name, _result_box(one, name)))
     changed = replace(operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights), reads=())
-    if shape is None or one.box == whole(shape):
+    if shape is None or (one.box == whole(shape) and one.step is None):
         return changed
     region = Region(operator.name, tuple(a for a, _ in one.box), tuple(b for _, b in one.box))
-    share = prod(box_shape(one.box))
-    macs = None if operator.macs is None else operator.macs * share // max(1, prod(shape))
-    return replace(changed, name=region.label(shape), macs=macs, tile=region)
+    share, count = prod(box_shape(one.box)), prod(shape)
+    if one.step is not None:
+        share, count = share * (one.step.span[1] - one.step.span[0]), count * one.access.reduced()
+    macs = None if operator.macs is None else operator.macs * share // max(1, count)
+    changed = replace(changed, name=region.label(shape), macs=macs, tile=region)
+    return changed if one.step is None else _sum_step(changed, one, tensors[operator.outputs[0]], sums)
+
+
+def _sum_step(
+    tile: Operator, one: _Tile, results: Sequence[Tensor], sums: dict[str, Tensor]
+) -> Operator:
+    """A step of a chain: it reads the partial sums of the step before, and writes partial sums unless it is the last.
+
+    Partial sums have the extents of the results, so that each may take the place of the one before.
+    """
+    assert one.step is not None
+    by_name = {part.name: part for part in results}
+
+    def partial(name: str, position: int) -> str:
+        label = f"{name} step {position + 1} of {one.steps}"
+        if label not in sums:
+            result = by_name[name]
+            sums[label] = replace(result, name=label, kind=TensorKind.INTERMEDIATE, region=None)
+        return label
+
+    read = () if one.step.first else tuple(partial(name, one.position - 1) for name in tile.outputs)
+    written = tile.outputs if one.step.last else tuple(partial(name, one.position) for name in tile.outputs)
+    return replace(
+        tile,
+        name=f"{tile.name} step {one.position + 1} of {one.steps}",
+        inputs=(*tile.inputs, *read),
+        outputs=written,
+        accumulation=Accumulation(*one.step.span, read),
+    )
 
 
 def _segment_numbers(graph: Graph, tiling: Tiling) -> dict[str, int]:
@@ -214,14 +268,21 @@ def _segment_numbers(graph: Graph, tiling: Tiling) -> dict[str, int]:
     return {o.name: last[named[o.name]] if o.name in named else graph.operator_index(o.name) for o in graph.operators}
 
 
-def _depth_first(operators: Sequence[Operator], segment_of: Sequence[int]) -> list[int]:
+def _depth_first(operators: Sequence[Operator], owners: Sequence[str], segment_of: Sequence[int]) -> list[int]:
     """Order tiles so that within a segment what a tile needs stands right before it: a line buffer's order.
+
+    Steps of sums come in the order given: what another operator needs of a chain may stand between them.
 
     Where segments depend on each other in a circle, what is needed comes first, whatever its segment.
     """
     maker = {name: i for i, operator in enumerate(operators) for name in operator.outputs}
     needs = [sorted({maker[name] for name in operator.inputs if name in maker}) for operator in operators]
-    read_within = {n for v, row in enumerate(needs) for n in row if segment_of[n] == segment_of[v]}
+    reads_on = [False] * len(operators)  # whether tiles of another operator of the segment read a result's sum
+    for v in reversed(range(len(operators))):
+        for n in needs[v]:
+            if segment_of[n] == segment_of[v]:
+                reads_on[n] = reads_on[n] or owners[n] != owners[v] or reads_on[v]
+    read_within = {v for v, read in enumerate(reads_on) if read}
     # First the tiles that nothing of their segment reads: they draw the others after them.
     sinks = sorted(range(len(operators)), key=lambda v: (segment_of[v], v in read_within, v))
     done = [False] * len(operators)

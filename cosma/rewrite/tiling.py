@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import pairwise
 
 from cosma.access.boxes import Box
 from cosma.errors import InputError
 
 #: Positions along one axis, ascending and inside it, at which a result is cut.
 Cuts = tuple[int, ...]
+#: Stands for the axis summed over among the axes of a result.
+REDUCED = -1
+#: A tile: its region, and its interval of the axis summed over; None for the whole sum.
+Piece = tuple[Box, "tuple[int, int] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +28,68 @@ class Tiling:
     segments
         Operators whose tiles are interleaved, segment by segment in the order they run; empty for one segment of all.
         An operator that no segment names is one by itself, in the place that the graph gives it.
+    sums
+        For operators that run as chains of partial sums, the positions at which the axis summed over is cut.
+    loops
+        For some operators, the order in which their tiles are gone through: axes of the result, and ``REDUCED`` for the
+        axis summed over, the outermost first. Each axis is gone through back and forth. By default axes come as they
+        are, the axis summed over last.
     """
 
     cuts: Mapping[str, tuple[Cuts, ...]] = field(default_factory=dict)
     segments: tuple[tuple[str, ...], ...] = ()
+    sums: Mapping[str, Cuts] = field(default_factory=dict)
+    loops: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def boxes(self, operator: str, shape: Sequence[int]) -> list[Box]:
-        """Tiles of an operator in row-major order; its whole result where it is not cut.
+    @property
+    def operators(self) -> list[str]:
+        """Operators that are cut, each once."""
+        cut = [name for name, axes in self.cuts.items() if any(axes)]
+        return list(dict.fromkeys([*cut, *(name for name, cuts in self.sums.items() if cuts)]))
+
+    def pieces(self, operator: str, shape: Sequence[int], reduced: int = 0) -> list[Piece]:
+        """Tiles of an operator in the order they are gone through; its whole result where it is not cut.
+
+        Parameters
+        ----------
+        operator
+            Name of the operator.
+        shape
+            Shape of its result.
+        reduced
+            Extent of the axis summed over.
 
         Raises
         ------
         InputError
-            If the cuts do not fit the result.
+            If the cuts or the order of the axes do not fit the operator.
         """
+        spans = self._spans(operator, shape)
+        sums = self.sums.get(operator, ())
+        ends = (0, *sums, reduced)
+        if sums and any(a >= b for a, b in pairwise(ends)):
+            raise InputError(
+                f"tiling: operator {operator!r}, axis summed over of {reduced}: cuts at {list(sums)} do not ascend "
+                "inside it"
+            )
+        steps: list[tuple[int, int] | None] = [*pairwise(ends)] if sums else [None]
+        plain = (*range(len(shape)), REDUCED)
+        loops = self.loops.get(operator, plain)
+        if len(loops) == len(shape):
+            loops = (*loops, REDUCED)
+        if sorted(loops) != sorted(plain):
+            raise InputError(
+                f"tiling: operator {operator!r}: its tiles cannot be gone through by axes {list(loops)}; name each "
+                f"axis of {list(shape)} once"
+            )
+        counts = [len(steps) if axis == REDUCED else len(spans[axis]) for axis in loops]
+        place = [loops.index(axis) for axis in plain]
+        return [
+            (tuple(spans[axis][at[place[axis]]] for axis in range(len(shape))), steps[at[place[-1]]])
+            for at in _back_and_forth(counts)
+        ]
+
+    def _spans(self, operator: str, shape: Sequence[int]) -> list[list[tuple[int, int]]]:
         given = self.cuts.get(operator, ((),) * len(shape))
         if len(given) != len(shape):
             raise InputError(f"tiling: operator {operator!r} has {len(shape)} axes, and cuts for {len(given)}")
@@ -49,7 +102,16 @@ class Tiling:
                     "inside it"
                 )
             spans.append(list(pairwise(edges)))
-        return [tuple(box) for box in product(*spans)]
+        return spans
+
+
+def _back_and_forth(counts: Sequence[int]) -> list[tuple[int, ...]]:
+    """All index tuples, the last index fastest; each index turns round where one before it changes."""
+    found: list[tuple[int, ...]] = [()]
+    for count in counts:
+        ahead = range(count)
+        found = [(*index, i) for k, index in enumerate(found) for i in (ahead if k % 2 == 0 else reversed(ahead))]
+    return found
 
 
 def even_cuts(size: int, count: int) -> Cuts:

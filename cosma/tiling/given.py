@@ -13,7 +13,7 @@ from cosma.access.operator import operator_access
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes
 from cosma.graph import Graph
-from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, step_cuts
+from cosma.rewrite.tiling import REDUCED, Cuts, Tiling, even_cuts, step_cuts
 from cosma.tiling.rows import channel_axis, row_axis
 
 #: Rules: rows of each tile; tiles along the rows; tiles along the channels that weights belong to.
@@ -74,11 +74,13 @@ def parse_rule(text: str) -> dict[str, int] | None:
     return rule
 
 
-def read_tiling(path: Path, graph: Graph) -> Tiling:
+def read_tiling(path: Path, graph: Graph, sites: Mapping[str, NodeSite]) -> Tiling:
     """Read cuts by operator from a TOML file.
 
-    ``[[cut]]`` tables: ``operator`` (a name, or a pattern with ``*``), ``axis``, and ``at`` (positions), ``tiles`` (how
-    many) or ``step`` (elements in each). ``segments`` may list lists of operators whose tiles are interleaved.
+    ``[[cut]]`` tables: ``operator`` (a name, or a pattern with ``*``), ``axis`` (a number, or ``"sum"`` for the axis
+    summed over), and ``at`` (positions), ``tiles`` (how many) or ``step`` (elements in each). ``[[order]]`` tables:
+    ``operator`` and ``loops``, the axes in the order that tiles are gone through, the outermost first. ``segments`` may
+    list lists of operators whose tiles are interleaved.
 
     Raises
     ------
@@ -91,27 +93,56 @@ def read_tiling(path: Path, graph: Graph) -> Tiling:
         record = tomllib.loads(read_bytes(path, "tiling").decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"tiling {path}: not a TOML file ({error})") from error
-    unknown = sorted(set(record) - {"cut", "segments"})
+    unknown = sorted(set(record) - {"cut", "order", "segments"})
     if unknown:
-        raise FormatError(f"tiling {path}: unknown key {unknown[0]!r}; it holds [[cut]] tables and segments")
+        raise FormatError(f"tiling {path}: unknown key {unknown[0]!r}; it holds [[cut]] and [[order]] tables, segments")
     cuts: dict[str, list[Cuts]] = {}
+    sums: dict[str, Cuts] = {}
+    loops: dict[str, tuple[int, ...]] = {}
     for i, entry in enumerate(_list(record.get("cut", []), f"tiling {path}: cut")):
         where = f"tiling {path}: cut {i + 1}"
-        names = [o.name for o in graph.operators if fnmatchcase(o.name, _text(entry, "operator", where))]
-        if not names:
-            raise InputError(f"{where}: no operator is named {entry['operator']!r}")
-        for name in names:
+        for name in _named(graph, entry, where):
             shape = graph.tensors[graph.operator(name).outputs[0]].shape or ()
-            axis = _number(entry, "axis", where)
-            if not -len(shape) <= axis < len(shape):
-                raise InputError(f"{where}: operator {name!r} has {len(shape)} axes, not axis {axis}")
-            row = cuts.setdefault(name, [()] * len(shape))
-            row[axis] = _positions(entry, shape[axis], where)
+            axis = _axis(entry.get("axis"), name, len(shape), where)
+            if axis == REDUCED:
+                reduced = operator_access(graph, sites, graph.operator(name)).reduced()
+                if not reduced:
+                    raise InputError(f"{where}: operator {name!r} cannot run as a chain of partial sums")
+                sums[name] = _positions(entry, reduced, where)
+            else:
+                cuts.setdefault(name, [()] * len(shape))[axis] = _positions(entry, shape[axis], where)
+    for i, entry in enumerate(_list(record.get("order", []), f"tiling {path}: order")):
+        where = f"tiling {path}: order {i + 1}"
+        for name in _named(graph, entry, where):
+            rank = len(graph.tensors[graph.operator(name).outputs[0]].shape or ())
+            if set(entry) - {"operator", "loops"}:
+                raise FormatError(f"{where}: give operator and loops")
+            loops[name] = tuple(_axis(axis, name, rank, where) for axis in _list(entry.get("loops"), f"{where}: loops"))
     segments = tuple(
         tuple(str(name) for name in _list(names, f"tiling {path}: segments"))
         for names in _list(record.get("segments", []), f"tiling {path}: segments")
     )
-    return Tiling({name: tuple(axes) for name, axes in cuts.items()}, segments)
+    return Tiling({name: tuple(axes) for name, axes in cuts.items()}, segments, sums, loops)
+
+
+def _named(graph: Graph, entry: object, where: str) -> list[str]:
+    """Operators that an entry names."""
+    pattern = _text(entry, "operator", where)
+    names = [o.name for o in graph.operators if fnmatchcase(o.name, pattern)]
+    if not names:
+        raise InputError(f"{where}: no operator is named {pattern!r}")
+    return names
+
+
+def _axis(value: object, operator: str, rank: int, where: str) -> int:
+    """An axis of a result, or the axis summed over."""
+    if value == "sum":
+        return REDUCED
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FormatError(f"{where}: an axis is a whole number, or \"sum\"")
+    if not -rank <= value < rank:
+        raise InputError(f"{where}: operator {operator!r} has {rank} axes, not axis {value}")
+    return value % rank
 
 
 def _positions(entry: Mapping[str, Any], size: int, where: str) -> Cuts:

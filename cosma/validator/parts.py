@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.graph import Graph, Operator, Region, Tensor
+from cosma.validator.sums import check_sums, last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ def check_tiles(graph: Graph) -> list[Violation]:
             tiles.setdefault(operator.tile.root, []).append(operator)
     found = []
     for name, own in tiles.items():
+        wrong = check_sums(graph, name, own)
+        if wrong:
+            found += wrong
+            continue
+        own = last_steps(own)
+        if len(own) == 1 and all(graph.tensors[t].region is None for t in own[0].outputs):
+            continue  # a sum by steps over a result that is whole
         boxes = [one.tile for one in own if one.tile is not None]
         results = {r.root for one in own for t in one.outputs if (r := graph.tensors[t].region) is not None}
         shapes = {graph.roots[root].shape for root in results}
@@ -143,12 +151,13 @@ def _overlap(parts: list[Tensor]) -> tuple[str, str] | None:
 
 def whole_graph(graph: Graph) -> Graph:
     """The graph with every root in place of its parts, to be compared with the model's."""
-    if not graph.roots:
+    if not graph.roots and not any(o.tile is not None for o in graph.operators):
         return graph
     root_of = {t.name: t.region.root for t in graph.tensors.values() if t.region is not None}
+    sums = partial_sums(graph)
 
     def merged(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(root_of.get(name, name) for name in names))
+        return tuple(dict.fromkeys(root_of.get(name, name) for name in names if name not in sums))
 
     operators: dict[str, Operator] = {}
     for o in graph.operators:
@@ -158,10 +167,10 @@ def whole_graph(graph: Graph) -> Graph:
             o, inputs=first.inputs + o.inputs, outputs=first.outputs + o.outputs, weights=first.weights + o.weights
         )  # fmt: skip
         operators[name] = replace(
-            joined, name=name, tile=None, macs=None,
+            joined, name=name, tile=None, macs=None, accumulation=None,
             inputs=merged(joined.inputs), outputs=merged(joined.outputs), weights=merged(joined.weights),
         )  # fmt: skip
-    tensors = [tensor for tensor in graph.tensors.values() if tensor.region is None]
+    tensors = [tensor for tensor in graph.tensors.values() if tensor.region is None and tensor.name not in sums]
     return Graph((*tensors, *graph.roots.values()), operators.values(), graph.name)
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cosma.validator.moved_regions import concatenation, gather, moved, resize, split
-from cosma.validator.place import Box, NoRuleError, Place, Rule, Wanted, aligned, all_of
+from cosma.validator.place import Box, NoRuleError, Place, Rule, Span, Wanted, aligned, all_of
 from cosma.validator.window_regions import convolution, global_pooling, pooling, transposed_convolution
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 
 def wanted(place: Place, result: int, box: Box) -> Wanted:
@@ -111,6 +115,55 @@ def _gemm(place: Place, result: int, box: Box) -> Wanted:
     left = ((0, a[0]), box[0]) if flipped[0] else (box[0], (0, a[1]))
     right = (box[1], (0, b[1])) if flipped[1] else ((0, b[0]), box[1])
     return [(0, left), (1, right), *([(2, aligned(box, place.shape(2), shape))] if place.has(2) else [])]
+
+
+def summed_over(place: Place) -> int:
+    """Extent of the axis that a node sums over by plain addition; 0 where it does not, or quantises its sum at once."""
+    kind, data = place.node.op_type, place.shape(0)
+    if place.node.domain not in ("", "ai.onnx"):
+        return 0
+    if kind in ("MatMul", "MatMulInteger"):
+        return data[-1]
+    if kind == "Gemm":
+        return data[0 if place.attributes.get("transA", 0) else 1]
+    if kind in ("Conv", "ConvInteger") and place.attributes.get("group", 1) == 1:
+        return place.shape(1)[1]
+    return 0
+
+
+def narrowed(place: Place, operands: Wanted, span: Span, *, first: bool) -> Wanted:
+    """What one step of a sum depends on, of what the whole sum does.
+
+    Parameters
+    ----------
+    place
+        The node that sums.
+    operands
+        What the whole sum depends on.
+    span
+        Interval of the axis summed over.
+    first
+        Whether the step adds the bias.
+    """
+    kind = place.node.op_type
+    if kind in ("Conv", "ConvInteger"):
+        axes = {0: 1, 1: 1}
+    elif kind == "Gemm":
+        axes = {0: 0 if place.attributes.get("transA", 0) else 1, 1: 1 if place.attributes.get("transB", 0) else 0}
+    else:
+        axes = {0: len(place.shape(0)) - 1, 1: max(0, len(place.shape(1)) - 2)}
+    found: Wanted = []
+    for i, box in operands:
+        if i in axes:
+            found.append((i, (*box[: axes[i]], span, *box[axes[i] + 1 :])))
+        elif first or not (i == 2 and kind in ("Conv", "Gemm")):
+            found.append((i, box))
+    return found
+
+
+def works_by_element(node: NodeProto) -> bool:
+    """Whether each element of a node's result depends on elements at its own place."""
+    return node.op_type in (*_ELEMENT_BY_ELEMENT, "BatchNormalization")
 
 
 # -- along axes ---------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import numpy as np
 
 from cosma.validator.needs import Needs, is_view
 from cosma.validator.place import Box, NoRuleError, Place, Shape, all_of, hull_of, size_of
-from cosma.validator.regions import MOVES, wanted
+from cosma.validator.regions import MOVES, narrowed, summed_over, wanted, works_by_element
+from cosma.validator.sums import last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def unread_by_tiles(planned: Graph, needs: Needs | None) -> list[Violation]:
     judge = _Judge(planned, needs)
     for tiles in operators.values():
         found += judge.check(tiles)
+        found += judge.check_sum(tiles)
     return found
 
 
@@ -61,19 +63,41 @@ class _Judge:
         self._root_of = {t.name: t.region.root for t in planned.tensors.values() if t.region is not None}
         self._known = {**planned.tensors, **planned.roots}
         self._places: dict[str, Place] = {}
+        self._sums = partial_sums(planned)
 
     def check(self, tiles: list[Operator]) -> list[Violation]:
         """What the tiles of one operator leave unread."""
-        given = {self._root_of.get(name, name) for tile in tiles for name in tile.operands}
+        given = {self._root_of.get(n, n) for tile in tiles for n in tile.operands if n not in self._sums}
+        results = sorted({self._root_of.get(n, n) for tile in last_steps(tiles) for n in tile.outputs})
         found = []
         for tile in tiles:
             read = self._read(tile)
-            for name, need in self._all_needed(tile, given):
+            for name, need in self._all_needed(tile, given, results):
                 lack = self._lacking(name, need, read)
                 if lack:
                     message = f"tile {tile.name!r} depends on {lack} elements of {name!r} that no part it reads holds"
                     found.append(Violation(Verdict.REGION_UNREAD, None, message))
         return found
+
+    def check_sum(self, tiles: list[Operator]) -> list[Violation]:
+        """Whether steps of a sum share out the axis that the node sums over."""
+        steps = [tile for tile in tiles if tile.accumulation is not None]
+        if not steps:
+            return []
+        last = last_steps(tiles)[0]
+        result = self._root_of.get(last.outputs[0], last.outputs[0])
+        given = {self._root_of.get(n, n) for tile in tiles for n in tile.operands if n not in self._sums}
+        message, name = "", steps[0].tile.root if steps[0].tile is not None else ""
+        try:
+            node = self.maker(_sum_behind(self, result, given))
+            assert node is not None
+            extent = summed_over(self.place(node))
+            end = max(tile.accumulation.stop for tile in steps if tile.accumulation is not None)
+            if end != extent:
+                message = f"tiles of {name!r} sum over {end} elements of {extent}"
+        except NoRuleError:
+            message = f"tiles of {name!r} are steps of a sum that its nodes do not compute"
+        return [Violation(Verdict.TILES_WRONG, None, message)] if message else []
 
     def _read(self, tile: Operator) -> Mapping[str, list[Tensor]]:
         read: dict[str, list[Tensor]] = {}
@@ -81,16 +105,21 @@ class _Judge:
             read.setdefault(self._root_of.get(name, name), []).append(self._planned.tensors[name])
         return read
 
-    def _all_needed(self, tile: Operator, given: set[str]) -> Iterable[tuple[str, _Need]]:
+    def _all_needed(self, tile: Operator, given: set[str], results: list[str]) -> Iterable[tuple[str, _Need]]:
+        assert tile.tile is not None
+        box = tuple(zip(tile.tile.start, tile.tile.stop, strict=True))
+        step = tile.accumulation
         try:
             walk = _Walk(self, given)
-            for name in tile.outputs:
-                region = self._planned.tensors[name].region
-                if region is None:
-                    raise NoRuleError
-            for root in dict.fromkeys(self._root_of[name] for name in tile.outputs):
-                assert tile.tile is not None
-                walk.follow(root, tuple(zip(tile.tile.start, tile.tile.stop, strict=True)))
+            if step is not None:
+                walk.sum_name, walk.span = _sum_behind(self, results[0], given), (step.start, step.stop)
+                walk.first, walk.box = not step.sums, box
+                if not self._sums.isdisjoint(tile.outputs):
+                    results = [walk.sum_name]
+            elif any(name not in self._root_of for name in tile.outputs):
+                raise NoRuleError
+            for root in results:
+                walk.follow(root, box)
             return walk.found
         except NoRuleError:
             return [(name, self.everything(name)) for name in sorted(given)]
@@ -191,6 +220,11 @@ class _Walk:
     judge: _Judge
     given: set[str]
     found: list[tuple[str, _Need]] = field(default_factory=list)
+    #: For a step of a sum: the value summed up, its interval of the axis summed over, whether it adds the bias.
+    sum_name: str = ""
+    span: tuple[int, int] = (0, 0)
+    first: bool = True
+    box: Box = ()
     _seen: set[tuple[str, Box]] = field(default_factory=set)
 
     def follow(self, result: str, box: Box) -> None:
@@ -216,7 +250,13 @@ class _Walk:
             try:
                 place = self.judge.place(node)
                 operands = wanted(place, list(node.output).index(name), region)
+                if name == self.sum_name:
+                    if region != self.box:
+                        raise NoRuleError
+                    operands = narrowed(place, operands, self.span, first=self.first)
             except NoRuleError:
+                if name == self.sum_name:
+                    raise
                 self._note_leaves(name)
                 continue
             waiting += [(node.input[i], place.shape(i), needed) for i, needed in operands]
@@ -276,6 +316,34 @@ class _Walk:
             box = _hull(places, shape)
             places = None if size_of(box) == len(places) else np.arange(places.start, places.stop)
         self.found.append((name, _Need(box, places)))
+
+
+def _sum_behind(judge: _Judge, result: str, given: set[str]) -> str:
+    """The value that is summed up behind a result: through nodes that work element by element on it.
+
+    Raises
+    ------
+    NoRuleError
+        If there is no such value.
+    """
+    waiting, seen = [result], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in given:
+            continue
+        seen.add(name)
+        node = judge.maker(name)
+        if node is None or judge.leaves(name) is not None:
+            continue
+        if is_view(node) and judge.shape(node.input[0]) == judge.shape(name):
+            waiting.append(node.input[0])
+            continue
+        if summed_over(judge.place(node)):
+            return name
+        if not works_by_element(node):
+            raise NoRuleError
+        waiting += [n for n in node.input if n]
+    raise NoRuleError
 
 
 def _places(box: Box, shape: Shape) -> Array | range:

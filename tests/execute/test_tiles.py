@@ -14,15 +14,15 @@ from cosma.frontend import LoadedModel
 from cosma.graph import Graph
 from cosma.plan import Plan
 from cosma.rewrite.fuse import fuse
-from cosma.rewrite.tiling import Tiling
+from cosma.rewrite.tiling import REDUCED, Tiling
 from tests.execute.networks import FAMILIES
 
 pytest.importorskip("onnxruntime")
 
 
 def random_tiling(loaded: LoadedModel, graph: Graph, rng: np.random.Generator) -> Tiling:
-    """Cuts at random places along axes that can be cut, few enough to be quick."""
-    cuts = {}
+    """Cuts at random places along axes that can be cut, sums by steps among them, few enough to be quick."""
+    cuts, sums, loops = {}, {}, {}
     for operator in graph.operators:
         access = operator_access(graph, loaded.sites, operator)
         shape = access.shapes[access.result]
@@ -31,7 +31,13 @@ def random_tiling(loaded: LoadedModel, graph: Graph, rng: np.random.Generator) -
             some = allowed and size > 1 and rng.random() < 0.45
             axes.append(tuple(sorted({int(p) for p in rng.integers(1, size, int(rng.integers(1, 3)))})) if some else ())
         cuts[operator.name] = tuple(axes)
-    return Tiling(cuts)
+        reduced = access.reduced()
+        if reduced > 1 and rng.random() < 0.6:
+            sums[operator.name] = tuple(sorted({int(p) for p in rng.integers(1, reduced, int(rng.integers(1, 4)))}))
+            order = [*range(len(shape)), REDUCED]
+            rng.shuffle(order)
+            loops[operator.name] = tuple(order)
+    return Tiling(cuts, sums=sums, loops=loops)
 
 
 def tiled_plan(model: Path, seed: int, fused: bool, **changes: object) -> Plan:

@@ -113,7 +113,7 @@ def test_files_name_operators_axes_and_positions(wide: Path, tmp_path: Path) -> 
         '[[cut]]\noperator = "c*"\naxis = 2\ntiles = 4\n'
         '[[cut]]\noperator = "c2"\naxis = 1\nat = [2, 6]\n'
     )
-    tiling = read_tiling(path, cosma.load_onnx(wide).graph)
+    tiling = read_tiling(path, cosma.load_onnx(wide).graph, {})
     assert tiling.cuts["c1"] == ((), (), (8, 16, 24), ())
     assert tiling.cuts["c2"] == ((), (2, 6), (8, 16, 24), ())
     assert tiling.segments == (("c1", "r1"), ("c2",))
@@ -137,7 +137,7 @@ def test_wrong_files_are_refused(wide: Path, tmp_path: Path, text: str, says: st
     path = tmp_path / "tiling.toml"
     path.write_text(text)
     with pytest.raises((InputError, FormatError), match=says):
-        read_tiling(path, cosma.load_onnx(wide).graph)
+        read_tiling(path, cosma.load_onnx(wide).graph, {})
 
 
 @pytest.mark.parametrize("text", ["rows=0", "rows=x", "lines=4", "rows=2,rows=3", "rows=2,stripes=3", "rows="])
@@ -149,3 +149,45 @@ def test_wrong_rules_are_refused(text: str) -> None:
 def test_graphs_without_nodes_cannot_be_cut(wide: Path) -> None:
     with pytest.raises(InputError, match="ONNX"):
         cosma.compile(cosma.load_onnx(wide).graph, MACHINE, tiling="auto")
+
+
+def test_files_cut_sums_and_order_tiles(tmp_path):
+    from cosma.rewrite.tiling import REDUCED
+    from cosma.tiling.given import read_tiling
+    from tests.validator.test_sums import chain_network
+
+    loaded = cosma.load_onnx(chain_network(tmp_path / "net.onnx"))
+    gemm = next(o.name for o in loaded.graph.operators if o.type == "Gemm")
+    file = tmp_path / "tiling.toml"
+    file.write_text(
+        f'[[cut]]\noperator = "{gemm}"\naxis = "sum"\nstep = 10\n'
+        f'[[cut]]\noperator = "{gemm}"\naxis = 1\ntiles = 2\n'
+        f'[[order]]\noperator = "{gemm}"\nloops = [0, "sum", -1]\n'
+    )
+    tiling = read_tiling(file, loaded.graph, loaded.sites)
+    assert tiling.sums == {gemm: (10, 20, 30)}
+    assert tiling.loops == {gemm: (0, REDUCED, 1)}
+    pieces = tiling.pieces(gemm, (6, 10), 36)
+    assert [(box[1], span) for box, span in pieces[:4]] == [
+        ((0, 5), (0, 10)), ((5, 10), (0, 10)), ((5, 10), (10, 20)), ((0, 5), (10, 20))
+    ]  # fmt: skip
+    assert len(pieces) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[cut]]\noperator = "*Relu*"\naxis = "sum"\nstep = 1\n', "no operator is named|partial sums"),
+        ('[[order]]\noperator = "*"\nloops = "rows"\n', "must be a list"),
+        ('[[order]]\noperator = "*"\nloops = [0, "tokens"]\n', "an axis is a whole number"),
+    ],
+)
+def test_files_with_wrong_sums_are_refused(tmp_path, text, message):
+    from cosma.tiling.given import read_tiling
+    from tests.validator.test_sums import chain_network
+
+    loaded = cosma.load_onnx(chain_network(tmp_path / "net.onnx"))
+    file = tmp_path / "tiling.toml"
+    file.write_text(text)
+    with pytest.raises(cosma.CosmaError, match=message):
+        read_tiling(file, loaded.graph, loaded.sites)

@@ -1,0 +1,163 @@
+"""Sums by steps: what the judge refuses of them, and that the rest is right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cosma
+from cosma.execute import run_plan
+from cosma.graph import Accumulation, Operator
+from cosma.plan import Plan
+from cosma.plan.file import plan_from_json, plan_to_json
+from cosma.rewrite.tiling import REDUCED, Tiling
+from tests.execute.networks import Maker
+from tests.validator.test_tiles import changed, verdicts
+
+
+def chain_network(path: Path) -> Path:
+    m = Maker()
+    m.add("Conv", ["x", m.weight("w", 6, 8, 3, 3), m.weight("b", 6)], "c", pads=[1, 1, 1, 1])
+    m.add("Relu", ["c"], "r")
+    m.add("Reshape", ["r", m.constant("shape", np.array([6, 36], np.int64))], "f")
+    m.add("Gemm", ["f", m.weight("w2", 36, 10), m.weight("b2", 10)], "g", beta=0.5)
+    m.add("MatMul", ["g", m.weight("w3", 10, 7)], "y")
+    return m.save(path, {"x": (1, 8, 6, 6)}, ["y"])
+
+
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
+    path = chain_network(tmp_path_factory.mktemp("sums") / "net.onnx")
+    loaded = cosma.load_onnx(path)
+    names = {o.type: o.name for o in loaded.graph.operators}
+    tiling = Tiling(
+        {names["Conv"]: ((), (3,), (2, 4), ()), names["Gemm"]: ((3,), (4,)), names["MatMul"]: ((), (5,))},
+        sums={names["Conv"]: (3, 5), names["Gemm"]: (10, 20), names["MatMul"]: (4,)},
+        loops={names["Gemm"]: (0, REDUCED, 1)},
+    )
+    accelerator = cosma.Accelerator(scratchpad="6KiB", weights="scratchpad", operands="resident")
+    return path, cosma.compile(loaded, accelerator, tiling=tiling, effort=0.5)
+
+
+def steps(plan: Plan) -> list[Operator]:
+    return [o for o in plan.graph.operators if o.accumulation is not None]
+
+
+def test_sums_by_steps_are_valid_and_right(case: tuple[Path, Plan]) -> None:
+    pytest.importorskip("onnxruntime")
+    path, plan = case
+    assert len(steps(plan)) == 18 + 12 + 4
+    assert verdicts(plan, path) == set()
+    report = run_plan(plan, path)
+    assert report.passed, (report.difference, report.untiled)
+    assert sum(i.do == "allocate" and i.in_place_of is not None for i in plan.instructions) > 10
+
+
+def test_plan_files_keep_the_steps(case: tuple[Path, Plan]) -> None:
+    text = plan_to_json(case[1])
+    again = plan_from_json(text)
+    assert [o.accumulation for o in again.graph.operators] == [o.accumulation for o in case[1].graph.operators]
+    assert plan_to_json(again) == text
+    assert verdicts(again, case[0]) == set()
+
+
+def test_graphs_as_json_keep_the_steps(case: tuple[Path, Plan]) -> None:
+    from cosma.graph.json_format import graph_from_json, graph_to_json
+
+    assert graph_from_json(graph_to_json(case[1].graph)) == case[1].graph
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Gemm", "MatMul"])
+@pytest.mark.parametrize("change", ["shift", "twice", "short"])
+def test_another_interval_is_refused(case: tuple[Path, Plan], kind: str, change: str) -> None:
+    path, plan = case
+    step = next(o for o in steps(plan) if o.type == kind and o.accumulation and o.accumulation.sums)
+    assert step.accumulation is not None
+    start, stop = step.accumulation.start, step.accumulation.stop
+    span = {"shift": (start + 1, stop + 1), "twice": (0, stop), "short": (start, stop - 1)}[change]
+    wrong = replace(step, accumulation=Accumulation(*span, step.accumulation.sums))
+    assert verdicts(changed(plan, lambda o: wrong if o is step else o), path)
+
+
+def test_sums_of_another_region_are_refused(case: tuple[Path, Plan]) -> None:
+    """Two steps that swap what they add to: each still reads a partial sum of the right size, of the wrong region."""
+    path, plan = case
+    last = [o for o in steps(plan) if o.type == "Conv" and o.name.endswith("step 3 of 3")]
+    one, other = (o for o in last if o.tile and o.tile.start[2] in (0, 2) and not o.tile.start[1])
+
+    def swapped(operator: Operator) -> Operator:
+        if operator not in (one, other):
+            return operator
+        source = other if operator is one else one
+        assert source.accumulation is not None
+        assert operator.accumulation is not None
+        gone = operator.accumulation.sums
+        inputs = (*(n for n in operator.inputs if n not in gone), *source.accumulation.sums)
+        return replace(operator, inputs=inputs,
+                       accumulation=replace(operator.accumulation, sums=source.accumulation.sums))  # fmt: skip
+
+    assert "tiles-wrong" in verdicts(changed(plan, swapped), path)
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Gemm"])
+def test_a_bias_left_out_is_refused(case: tuple[Path, Plan], kind: str) -> None:
+    path, plan = case
+    first = next(o for o in steps(plan) if o.type == kind and o.accumulation and not o.accumulation.sums)
+    for weight in first.weights:
+        less = replace(first, weights=tuple(w for w in first.weights if w != weight))
+        found = verdicts(changed(plan, lambda o, less=less: less if o is first else o), path)
+        assert found & {"region-unread", "model-mismatch"}, weight
+
+
+def test_a_partial_sum_read_elsewhere_is_refused(case: tuple[Path, Plan]) -> None:
+    path, plan = case
+    step = next(o for o in steps(plan) if o.accumulation and o.accumulation.sums)
+    assert step.accumulation is not None
+    reader = plan.graph.operators[-1]
+    more = replace(reader, inputs=(*reader.inputs, step.accumulation.sums[0]))
+    assert verdicts(changed(plan, lambda o: more if o is reader else o), path) & {"tiles-wrong", "operand-absent"}
+
+
+def test_partial_sums_narrower_than_their_result_are_refused(case: tuple[Path, Plan]) -> None:
+    path, plan = case
+    step = next(o for o in steps(plan) if o.accumulation and o.accumulation.sums)
+    assert step.accumulation is not None
+    name = step.accumulation.sums[0]
+    wrong = changed(plan, tensor=lambda t: replace(t, size_bytes=t.size_bytes // 2) if t.name == name else t)
+    assert "tiles-wrong" in verdicts(wrong, path)
+
+
+def test_integer_sums_are_equal(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    m = Maker()
+    m.add("MatMulInteger", ["x", m.constant("w", m.rng.integers(-128, 127, (24, 10)).astype(np.int8))], "y")
+    path = m.save(tmp_path / "integers.onnx", {"x": (9, 24)}, ["y"])
+    import onnx
+
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    onnx.save(model, path)
+    loaded = cosma.load_onnx(path)
+    (operator,) = loaded.graph.operators
+    tiling = Tiling({operator.name: ((4,), (5,))}, sums={operator.name: (7, 16)})
+    accelerator = cosma.Accelerator(scratchpad="1KiB", weights="scratchpad", operands="resident")
+    plan = cosma.compile(loaded, accelerator, tiling=tiling, effort=0)
+    report = run_plan(plan, path)
+    assert report.passed
+    assert all(output.largest == 0 for output in report.untiled)
+    assert verdicts(plan, path) == set()
+
+
+def test_quantised_operators_have_no_partial_sums(tmp_path: Path) -> None:
+    from tests.execute.networks import FAMILIES
+
+    path = FAMILIES["quantised"](tmp_path / "net.onnx")
+    loaded = cosma.load_onnx(path)
+    joined = next(o for o in loaded.graph.operators if "Conv" in o.type and "QuantizeLinear" in o.type)
+    with pytest.raises(cosma.InputError, match="chain of partial sums"):
+        cosma.compile(loaded, cosma.Accelerator(scratchpad="64KiB"), tiling=Tiling(sums={joined.name: (1,)}), effort=0)
