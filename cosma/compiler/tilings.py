@@ -168,13 +168,11 @@ def _chosen(
         return _tiled(source, untiled[0], tiling_of(rows, segments, capacity), "tiled")
 
     def judge(segments: Segmentation) -> tuple[int, int] | None:
-        graph = choice(segments).graph
-        if len(graph.operators) > MOST_TILES:
-            return None
-        problem = build_problem(graph, accelerator)
-        fits = smallest_feasible_capacity(problem) <= problem.capacity_bytes
-        return (_quick_traffic(problem), len(graph.operators)) if fits else None
+        return _quick_cost(choice(segments).graph, accelerator)
 
+    products = _products(source, untiled[0], accelerator)
+    if products and products[0][0][0] == 0:
+        return (products[0][1],)
     uniform = [(Segment(0, rows.operator_count, n),) for n in UNIFORM_STRIPES]
     segmentations = improve(
         [*choose_segments(rows, capacity), *uniform], rows.height.tolist(), judge, int(CHANGES * effort), seed, stop
@@ -187,9 +185,32 @@ def _chosen(
             cut = []
     elif segmentations and judge(segmentations[0]) == (0, len(cut[0].graph.operators)):
         return tuple(cut[:1])
+    if products and (not cut or products[0][0] <= (judge(segmentations[0]) or products[0][0])):
+        cut.insert(0, products[0][1])
     if not cut and refused is not None:
         raise refused
     return (*cut, *whole)
+
+
+def _products(
+    source: LoadedModel, untiled: Choice, accelerator: Accelerator
+) -> list[tuple[tuple[int, int], Choice]]:
+    """Tilings of matrix products that fit, with what a quick plan says, the best first."""
+    from cosma.tiling.products import product_tilings
+
+    tilings = product_tilings(untiled.graph, source.sites, accelerator.capacity_bytes)
+    choices = [_tiled(source, untiled, tiling, "tiled products") for tiling in tilings]
+    costs = [(cost, i) for i, one in enumerate(choices) if (cost := _quick_cost(one.graph, accelerator)) is not None]
+    return [(cost, choices[i]) for cost, i in sorted(costs)]
+
+
+def _quick_cost(graph: Graph, accelerator: Accelerator) -> tuple[int, int] | None:
+    """What a quick plan of tiles moves, and how many there are; None where it does not fit or has too many."""
+    if len(graph.operators) > MOST_TILES:
+        return None
+    problem = build_problem(graph, accelerator)
+    fits = smallest_feasible_capacity(problem) <= problem.capacity_bytes
+    return (_quick_traffic(problem), len(graph.operators)) if fits else None
 
 
 def _quick_traffic(problem: Problem) -> int:

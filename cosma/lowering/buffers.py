@@ -37,14 +37,20 @@ def slots_of(problem: Problem, decisions: Decisions) -> Slots:
     ending = {(r.tensor, r.end): i for i, r in enumerate(residencies)}
     slot_of: dict[int, list[int]] = {}
     slots: list[list[int]] = []
-    for i, residency in enumerate(residencies):  # sorted by start, so an operand comes before its result
-        if residency.in_place_of is None:
-            slot = [i]
-            slots.append(slot)
-        else:
-            slot = slot_of[ending[residency.in_place_of, residency.start + 1]]
-            slot.append(i)
-        slot_of[i] = slot
+
+    def begin(i: int) -> list[int]:
+        slot_of[i] = [i]
+        slots.append(slot_of[i])
+        return slot_of[i]
+
+    for i, residency in enumerate(residencies):  # sorted by start and tensor
+        if residency.in_place_of is not None:
+            operand = ending[residency.in_place_of, residency.start + 1]
+            # An operand that is loaded for this very step may come behind its result.
+            slot_of[i] = slot_of[operand] if operand in slot_of else begin(operand)
+            slot_of[i].append(i)
+        elif i not in slot_of:
+            begin(i)
     buffers = []
     for number, slot in enumerate(slots):
         first = residencies[slot[0]]

@@ -1,0 +1,123 @@
+"""Tilings of matrix products: by hand and chosen, at or below an optimal mapper of fused loop nests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import cosma
+from cosma.execute import run_plan
+from cosma.lowering.buffers import slots_of
+from cosma.problem import Decisions
+from cosma.problem.decisions import Residency
+from cosma.tiling.loops import Extents, pair_loops, single_loops
+from cosma.tiling.products import product_tilings
+from results.tiles.einsums import CASES, attention, attention_by_hand, plan_case
+from tests.execute.networks import Maker
+
+BY_NAME = {f"{case.name}-{case.kib}": case for case in CASES}
+
+
+@pytest.mark.parametrize("name", ["MM-64", "MM-256", "MLP-512", "MLP-1024", "MBV2-64", "RES-128"])
+@pytest.mark.parametrize("way", ["by hand", "auto"])
+def test_no_more_than_the_best_fused_loop_nest(name: str, way: str, tmp_path: Path) -> None:
+    case = BY_NAME[name]
+    found = plan_case(case, case.by_hand if way == "by hand" else "auto", tmp_path, effort=0.2)
+    assert found["total"] <= case.accelforge_bytes
+    assert found["compulsory"] <= found["bound"] <= found["total"]
+
+
+@pytest.mark.parametrize("name", ["MM-16", "MLP-128"])
+def test_small_scratchpads_by_hand(name: str, tmp_path: Path) -> None:
+    case = BY_NAME[name]
+    assert plan_case(case, case.by_hand, tmp_path, effort=0)["total"] <= case.accelforge_bytes
+
+
+@pytest.mark.parametrize("kib", [128, 512])
+@pytest.mark.parametrize("way", ["by hand", "auto"])
+def test_the_score_matrix_of_attention_never_goes_off_chip(kib: int, way: str, tmp_path: Path) -> None:
+    path = attention(tmp_path / "attention.onnx")
+    accelerator = cosma.Accelerator(scratchpad=kib * 1024, operands="resident", weights="scratchpad")
+    tiling = attention_by_hand(2048 // kib) if way == "by hand" else "auto"
+    plan = cosma.compile(path, accelerator, dtype="int8", tiling=tiling, effort=0)
+    assert plan.traffic.total == plan.traffic.compulsory == 1_048_576
+    moved = {getattr(i, "tensor", "") for i in plan.instructions if i.do in ("load", "store")}
+    assert not any(name.startswith(("scores", "shares")) for name in moved)
+
+
+def test_attention_computes_what_it_should(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = attention(tmp_path / "attention.onnx", tokens=48, heads=3, depth=8)
+    accelerator = cosma.Accelerator(scratchpad="5KiB", operands="resident", weights="scratchpad")
+    plan = cosma.compile(path, accelerator, dtype="int8", tiling="auto", effort=0)
+    assert any(o.tile is not None for o in plan.graph.operators)
+    report = run_plan(plan, path)
+    assert report.passed, (report.difference, report.untiled)
+
+
+def test_a_network_of_products_computes_what_it_should(tmp_path: Path) -> None:
+    """Products with biases and activations, single and in pairs, in tiles that are chosen."""
+    pytest.importorskip("onnxruntime")
+    m = Maker()
+    m.add("MatMul", ["x", m.weight("w1", 40, 96)], "p1")
+    m.add("Add", ["p1", m.weight("b1", 96)], "s1")
+    m.add("Relu", ["s1"], "r1")
+    m.add("MatMul", ["r1", m.weight("w2", 96, 40)], "p2")
+    m.add("Add", ["p2", "x"], "s2")
+    m.add("Softmax", ["s2"], "n", axis=-1)
+    m.add("Gemm", ["n", m.weight("w3", 56, 40), m.weight("b3", 56)], "y", transB=1)
+    path = m.save(tmp_path / "net.onnx", {"x": (64, 40)}, ["y"])
+    for capacity in ("4KiB", "6KiB", "8KiB"):
+        for fusion in ("none", "epilogue"):
+            accelerator = cosma.Accelerator(
+                scratchpad=capacity, operands="resident", weights="scratchpad", fusion=fusion
+            )
+            loaded = cosma.load_onnx(path)
+            assert product_tilings(loaded.graph.with_dtype("int8"), loaded.sites, accelerator.capacity_bytes)
+            plan = cosma.compile(loaded, accelerator, dtype="int8", tiling="auto", effort=0)
+            report = run_plan(plan, path)
+            assert report.passed, (capacity, fusion, report.difference, report.untiled)
+            assert cosma.replay(plan, loaded.finest_graph.with_dtype("int8"), model=path).valid
+
+
+def test_closed_forms_respect_the_capacity() -> None:
+    for capacity in (1 << 14, 1 << 16, 1 << 18):
+        one = Extents(512, 384, 640)
+        found = single_loops(one, capacity)
+        assert found is not None
+        m, n = -(-512 // found.rows), -(-384 // found.columns)
+        held = m * n + (m + n) * (found.step or 640)
+        assert held <= capacity
+        assert found.moved_bytes >= 512 * 384 + 640 * (512 + 384)
+    assert single_loops(Extents(512, 512, 512), 4) is None
+
+
+def test_more_room_never_moves_more() -> None:
+    single = [single_loops(Extents(512, 512, 512), kib * 1024) for kib in (8, 16, 32, 64, 128, 256, 1024)]
+    pair = [pair_loops(Extents(1024, 2048, 512), Extents(1024, 512, 2048), kib * 1024) for kib in (64, 128, 512, 4096)]
+    for row in (single, pair):
+        moved = [one.moved_bytes for one in row if one is not None]
+        assert len(moved) == len(row)
+        assert moved == sorted(moved, reverse=True)
+
+
+def test_what_cannot_be_summed_by_steps_is_not() -> None:
+    assert single_loops(replace(Extents(512, 512, 512), by_steps=False), 1 << 14).step == 0
+    found = pair_loops(Extents(1024, 2048, 512, by_steps=False), Extents(1024, 512, 2048), 1 << 16)
+    assert found is not None
+    assert found.step == 0
+
+
+def test_an_operand_that_is_loaded_where_its_result_takes_its_place() -> None:
+    """A partial sum comes back from off-chip just for the step that overwrites it, and has the larger number."""
+    sums, result = 1, 0
+    decisions = Decisions((0,), (Residency(result, 3, 6, False, sums), Residency(sums, 3, 4, True)))
+    problem = SimpleNamespace(space_bytes=np.array([64, 128]))
+    slots = slots_of(problem, decisions)
+    assert slots.members == ((1, 0),)
+    (buffer,) = slots.buffers
+    assert buffer.size == 128
