@@ -118,8 +118,15 @@ class _Search:
 
     def _streams(self, v: int) -> int:
         """What an operator may stream, as a bit set; what stands for its workspace is among what it holds."""
-        held = sum(1 << t for t in self.tensors if (v, t) in self.problem.held)
-        return ((1 << self.problem.tensor_count) - 1) & ~held if self.problem.streamable else 0
+        problem = self.problem
+        found = 0
+        for start, touched, streams in (
+            (problem.operand_start, problem.operand, problem.operand_streams),
+            (problem.result_start, problem.result, problem.result_streams),
+        ):
+            row = slice(int(start[v]), int(start[v + 1]))
+            found |= sum(1 << t for t, may in zip(touched[row].tolist(), streams[row], strict=True) if may)
+        return found
 
     def run(self, most_states: int) -> Optimum:
         problem = self.problem

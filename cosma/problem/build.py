@@ -17,6 +17,8 @@ from cosma.units import align_up
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
 
 def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     """Number a graph's operators and tensors for an accelerator.
@@ -49,6 +51,8 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     pairs = _in_place_pairs(graph, tensors, number, operands) if accelerator.in_place else [[] for _ in operands]
     none = [0] * len(scratch)
     spaces = [*(t.size_bytes for t in tensors), *(modes[v].workspace_bytes for v in scratch)]
+    held = _held(tensors, modes, operands, results)
+    streamable = accelerator.operands != Operands.RESIDENT
     operand_start, operand = csr(operands)
     result_start, result = csr(results)
     consumer_start, consumer = csr(consumers)
@@ -70,8 +74,10 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         producer=producer,
         operand_start=operand_start,
         operand=operand,
+        operand_streams=_streams(operands, held, streamable=streamable),
         result_start=result_start,
         result=result,
+        result_streams=_streams(results, held, streamable=streamable),
         consumer_start=consumer_start,
         consumer=consumer,
         predecessor_start=predecessor_start,
@@ -82,8 +88,6 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         pair_result=pair_result,
         pair_operand=pair_operand,
         capacity_bytes=accelerator.usable_bytes,
-        streamable=accelerator.operands == Operands.STREAMABLE or any(mode.may_stream for mode in modes),
-        held=_held(tensors, modes, operands, results),
         workspace=workspace,
         constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
     )
@@ -108,6 +112,13 @@ def _held(
         for t in (*operands[v], *results[v])
         if t >= len(tensors) or tensors[t].name not in mode.may_stream
     )
+
+
+def _streams(
+    touched: list[list[int]], held: frozenset[tuple[int, int]], *, streamable: bool
+) -> NDArray[np.bool_]:
+    """Whether each touch may stream, beside the values of a table of what operators touch."""
+    return np.array([streamable and (v, t) not in held for v, row in enumerate(touched) for t in row], dtype=np.bool_)
 
 
 def _in_place_pairs(

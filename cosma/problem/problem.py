@@ -49,8 +49,12 @@ class Problem:
         Number of the producing operator, -1 for inputs and weights. ``int32[tensors]``.
     operand_start, operand
         CSR: tensors each operator reads from the scratchpad or streams, each once, in operand order.
+    operand_streams
+        Beside ``operand``: whether the operator may read it from off-chip, past the scratchpad.
     result_start, result
         CSR: tensors each operator produces.
+    result_streams
+        Beside ``result``: whether the operator may write it off-chip, past the scratchpad.
     consumer_start, consumer
         CSR: operators that read each tensor, ascending, each once.
     predecessor_start, predecessor, successor_start, successor
@@ -59,15 +63,15 @@ class Problem:
         CSR over operators: (result, operand) pairs allowed in place; empty when in-place is off.
     capacity_bytes
         Scratchpad less reserved, rounded down to the alignment.
-    streamable
-        Whether operands and results may bypass the scratchpad (weights kept as tensors included).
-    held
-        Where ``streamable``: pairs of operator and tensor that may not stream all the same.
     workspace
         By operator that needs scratch space: the tensor that stands for it. It is a result of no size that takes space
         and that nobody reads, the last of its operator's.
     constant_noncompulsory_bytes
         Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
+    streamable
+        Whether anything may stream. Follows from the tables.
+    held
+        Where ``streamable``: pairs of operator and tensor that may not stream all the same. Follows from the tables.
     """
 
     name: str
@@ -81,8 +85,10 @@ class Problem:
     producer: Int32s
     operand_start: Int32s
     operand: Int32s
+    operand_streams: Bools
     result_start: Int32s
     result: Int32s
+    result_streams: Bools
     consumer_start: Int32s
     consumer: Int32s
     predecessor_start: Int32s
@@ -93,10 +99,24 @@ class Problem:
     pair_result: Int32s
     pair_operand: Int32s
     capacity_bytes: int
-    streamable: bool
     constant_noncompulsory_bytes: int
-    held: frozenset[tuple[int, int]] = frozenset()
     workspace: Mapping[int, int] = field(default_factory=dict)
+    streamable: bool = field(init=False)
+    held: frozenset[tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tables = (
+            (self.operand_start, self.operand, self.operand_streams),
+            (self.result_start, self.result, self.result_streams),
+        )
+        streamable = any(bool(streams.any()) for _, _, streams in tables)
+        held: list[tuple[int, int]] = []
+        for start, touched, streams in tables if streamable else ():
+            stays = np.flatnonzero(~streams)
+            operators = np.searchsorted(start, stays, side="right") - 1
+            held += zip(operators.tolist(), touched[stays].tolist(), strict=True)
+        object.__setattr__(self, "streamable", streamable)
+        object.__setattr__(self, "held", frozenset(held))
 
     def __repr__(self) -> str:
         return (
@@ -141,7 +161,7 @@ class Problem:
 
     def derived(self, **changes: Any) -> Problem:
         """The problem with other values in some fields; what comes out stands for no graph."""
-        values = {f.name: getattr(self, f.name) for f in fields(Problem)}
+        values = {f.name: getattr(self, f.name) for f in fields(Problem) if f.init}
         return Problem(**(values | changes))
 
 
@@ -166,6 +186,7 @@ class Instance(Problem):
     accelerator: Accelerator
 
     def __post_init__(self) -> None:
+        Problem.__post_init__(self)
         if self.operator_names != tuple(operator.name for operator in self.graph.operators):
             raise ValueError(f"the operators are not those of graph {self.graph.name!r}")
         if (self.capacity_bytes, self.alignment) != (self.accelerator.usable_bytes, self.accelerator.alignment):

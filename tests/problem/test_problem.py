@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 
 from cosma.accelerator import Accelerator, Operands, Weights
 from cosma.errors import InfeasibleError
-from cosma.graph import Graph, Operator, Tensor, TensorKind
+from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
 from cosma.problem import build_problem, check_feasible, smallest_feasible_capacity
 from cosma.problem.rules import working_set_bytes
 from tests.planning import diamond
@@ -87,3 +88,29 @@ def test_arrays_agree_with_the_graph(instance: tuple[Graph, Accelerator]) -> Non
         assert [problem.operator_names[v] for v in problem.consumers_of(t)] == list(graph.consumers(name))
     assert np.all(problem.space_bytes % instance[1].alignment == 0)
     assert np.all(problem.space_bytes >= problem.size_bytes)
+
+
+def test_touches_that_may_stream_stand_beside_what_is_touched() -> None:
+    mode = Mode("some", ("x", "b"), 32)
+    graph = Graph(
+        [Tensor("x", 64, "input"), Tensor("y", 64, "input"), Tensor("a", 64, "output"), Tensor("b", 64, "output")],
+        [Operator("v", "Op", ["x", "y"], ["a", "b"], modes=[mode])],
+    )
+    found = {}
+    for operands in ("resident", "streamable", "stationary"):
+        problem = build_problem(graph, Accelerator(scratchpad=512, operands=operands))
+        found[operands] = (problem.operand_streams.tolist(), problem.result_streams.tolist(), problem.streamable)
+        assert problem.held == frozenset({(0, 1), (0, 2), (0, 4)} if operands == "stationary" else ())
+    assert found["resident"] == ([False, False], [False, False], False)
+    assert found["streamable"] == ([True, True], [True, True], True)
+    # The last result stands for the workspace, which lies in the scratchpad.
+    assert found["stationary"] == ([True, False], [False, True, False], True)
+
+
+def test_an_instance_is_that_of_its_graph() -> None:
+    problem = build_problem(diamond(), Accelerator(scratchpad=512))
+    with pytest.raises(ValueError, match="are not the accelerator's"):
+        replace(problem, capacity_bytes=64)
+    with pytest.raises(ValueError, match="operators are not those of graph"):
+        replace(problem, operator_names=problem.operator_names[:-1])
+    assert type(problem.derived(capacity_bytes=64)).__name__ == "Problem"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
+    Bools = NDArray[np.bool_]
 
 
 def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
@@ -44,6 +45,12 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         found = [[number[u] for u in values[start[x] : start[x + 1]].tolist() if u in number] for x in of.tolist()]
         return offsets([len(row) for row in found]), np.array([u for row in found for u in row], dtype=np.int32)
 
+    def streams(start: Int32s, touched: Int32s, streams: Bools) -> Bools:
+        at = np.array([i for v in operators.tolist() for i in range(start[v], start[v + 1])], dtype=np.int64)
+        return streams[at[kept[touched[at]]]]
+
+    kept = np.zeros(problem.tensor_count, dtype=np.bool_)
+    kept[tensors] = True
     number = tensor_number
     pairs = [
         [(number[r], number[u]) for r, u in problem.pairs_of(v) if r in number and u in number]
@@ -70,8 +77,10 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         producer=producer,
         operand_start=operand_start,
         operand=operand,
+        operand_streams=streams(problem.operand_start, problem.operand, problem.operand_streams),
         result_start=result_start,
         result=result,
+        result_streams=streams(problem.result_start, problem.result, problem.result_streams),
         consumer_start=consumer_start,
         consumer=consumer,
         predecessor_start=offsets([len(row) for row in predecessors]),
@@ -82,25 +91,11 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
         pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
         constant_noncompulsory_bytes=0,
-        held=_held(problem, operator_number, tensor_number),
         workspace={
             operator_number[v]: tensor_number[t]
             for v, t in problem.workspace.items()
             if v in operator_number and t in tensor_number
         },
-    )
-
-
-def _held(
-    problem: Problem, operator_number: dict[int, int], tensor_number: dict[int, int]
-) -> frozenset[tuple[int, int]]:
-    if not problem.held:
-        return problem.held
-    return frozenset(
-        (operator_number[v], tensor_number[t])
-        for v in operator_number
-        for t in (*problem.operands_of(v).tolist(), *problem.results_of(v).tolist())
-        if t in tensor_number and (v, t) in problem.held
     )
 
 
