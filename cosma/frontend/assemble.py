@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cosma.access import Argument, NodeSite, Site
 from cosma.errors import GraphError, ModelLoadError
+from cosma.frontend.account import constants_read, fates_of, owners_of, records_of, summary_of, tensors_of
 from cosma.frontend.gathered import RowSet
-from cosma.frontend.loaded import LoadedModel, NodeFate, NodeRecord
+from cosma.frontend.loaded import LoadedModel, NodeFate
 from cosma.frontend.nodes import Node
 from cosma.frontend.records import Step
 from cosma.frontend.selects import boxes_in_root
@@ -32,16 +33,16 @@ def assemble(
     producer gave it. One that is a view of a graph input, or a constant, needs nothing moved and is noted.
     """
     _name_parts(walk)
-    fates = _fates(walk.steps, [walk.values[name] for name in outputs])
+    fates = fates_of(walk.steps, [walk.values[name] for name in outputs])
     running = [step for step, fate in zip(walk.steps, fates, strict=True) if fate is NodeFate.OPERATOR]
     _share_stored(walk, running)
     row_sets = _name_row_sets(walk, running)
     names = _operator_names(running)
-    owners = _owners(walk.steps, fates, names)
+    owners = owners_of(walk.steps, fates, names)
     operators = _operators(walk.steps, running, names, owners, walk.inputs)
     tensors = _tensors(walk, running, operators, _final_roots(walk, outputs, running, notes), row_sets)
-    records = _records(walk.steps, fates, owners, nodes, live)
-    notes.extend(_summary(records, walk, running))
+    records = records_of(walk.steps, fates, owners, nodes, live)
+    notes.extend(summary_of(records, walk.spliced, running))
     if not operators:
         notes.append("no operator is left: every graph output is a graph input, a view of one, or a constant")
     aliases = {
@@ -96,7 +97,7 @@ def _name_parts(walk: Walk) -> None:
 
 def _share_stored(walk: Walk, running: Sequence[Step]) -> None:
     """Let constants of one size and one source be read under the source's name where that saves storing them."""
-    shared = share_equals(_constants_read(running))
+    shared = share_equals(constants_read(running))
     if not shared:
         return
     held = {id(value): value for value in walk.values.values()}
@@ -105,14 +106,6 @@ def _share_stored(walk: Walk, running: Sequence[Step]) -> None:
     for value in held.values():
         if value.constant and value.stored:
             value.stored = tuple(dict.fromkeys(shared.get(name, name) for name in value.stored))
-
-
-def _constants_read(running: Sequence[Step]) -> Iterator[Value]:
-    """Constants that operators read whole."""
-    for step in running:
-        tables = {id(table.operand) for table in step.tables}
-        for value in step.reads:
-            yield from (part for part in tensors_of(value) if part.constant and id(part) not in tables)
 
 
 def _name_row_sets(walk: Walk, running: Sequence[Step]) -> dict[str, RowSet]:
@@ -137,31 +130,6 @@ def _weights_of(step: Step) -> tuple[str, ...]:
         table = tables.get(id(part))
         names += part.stored if table is None else [*(rows.name for rows in table.rows), *table.whole]
     return tuple(dict.fromkeys(names))
-
-
-def tensors_of(value: Value) -> Iterator[Value]:
-    """The tensors a value is made of: itself, or the elements of a sequence."""
-    if value.elements is None:
-        yield value
-    else:
-        yield from value.elements
-
-
-def _fates(steps: Sequence[Step], outputs: Sequence[Value]) -> list[NodeFate]:
-    """What became of each step once only what reaches an output through data is kept."""
-    needed = {id(part) for value in outputs for part in (value, *tensors_of(value))}
-    fates = []
-    for step in reversed(steps):
-        if step.fate is NodeFate.FOLDED:
-            fates.append(NodeFate.FOLDED)
-            continue
-        if not any(id(value) in needed for value in step.results):
-            # Only the shape of what it yields was used.
-            fates.append(NodeFate.FOLDED)
-            continue
-        fates.append(step.fate)
-        needed.update(id(part) for value in step.reads for part in (value, *tensors_of(value)))
-    return fates[::-1]
 
 
 def _operator_names(running: Sequence[Step]) -> dict[int, str]:
@@ -321,89 +289,3 @@ def _tensor(value: Value, name: str, kind: TensorKind) -> Tensor:
         return Tensor(name, size_of(value.shape, dtype), kind, dtype, value.shape)
     except GraphError as error:
         raise ModelLoadError(f"tensor {name!r} cannot be sized: {error}") from error
-
-
-def _owners(steps: Sequence[Step], fates: Sequence[NodeFate], names: dict[int, str]) -> dict[int, str]:
-    """Operator that stands for each step: itself, its operand's producer, or else the first that reads it."""
-    owners: dict[int, str] = {}  # by identity of the step
-    behind: dict[int, str] = {}  # operator that produced a value, by identity of the value
-    waiting: dict[int, Step] = {}  # views of graph inputs, by identity of their results
-    for step, fate in zip(steps, fates, strict=True):
-        if fate is NodeFate.OPERATOR:
-            owner = owners[id(step)] = names[id(step)]
-            stack = [part for value in step.reads for part in (value, *tensors_of(value))]
-            while stack:
-                view = waiting.pop(id(stack.pop()), None)
-                if view is not None and id(view) not in owners:
-                    owners[id(view)] = owner
-                    stack.extend(view.reads)
-            behind.update((id(value), owner) for value in step.results)
-        elif fate is NodeFate.VIEW:
-            parts = [part for value in step.reads for part in (value, *tensors_of(value))]
-            maker = next((behind[id(part)] for part in parts if id(part) in behind), None)
-            if maker is None:
-                waiting.update((id(value), step) for value in step.results)
-                continue
-            owners[id(step)] = maker
-            behind.update((id(value), maker) for value in step.results)
-    return owners
-
-
-def _records(
-    steps: Sequence[Step],
-    fates: Sequence[NodeFate],
-    owners: dict[int, str],
-    nodes: Sequence[Node],
-    live: Sequence[bool],
-) -> tuple[NodeRecord, ...]:
-    """One record per node in the order of execution, dead ones last."""
-    records = [
-        NodeRecord(step.node.first_output, step.node.qualified_type, fate, owners.get(id(step)))
-        for step, fate in zip(steps, fates, strict=True)
-    ]
-    records += [
-        NodeRecord(node.first_output, node.qualified_type, NodeFate.DEAD)
-        for node, alive in zip(nodes, live, strict=True)
-        if not alive
-    ]
-    return tuple(records)
-
-
-def _summary(records: Sequence[NodeRecord], walk: Walk, running: Sequence[Step]) -> Iterator[str]:
-    count = {fate: sum(record.fate is fate for record in records) for fate in NodeFate}
-    if walk.spliced:
-        yield f"{walk.spliced} If nodes have a known condition and were replaced by the branch taken"
-    if count[NodeFate.VIEW]:
-        yield f"{count[NodeFate.VIEW]} nodes are views and move no data"
-    if count[NodeFate.FOLDED]:
-        yield f"{count[NodeFate.FOLDED]} nodes are known before the model runs and were folded"
-    if count[NodeFate.DEAD]:
-        yield f"{count[NodeFate.DEAD]} nodes reach no graph output and were dropped"
-    tables = {rows.table.root for step in running for table in step.tables for rows in table.rows}
-    if tables:
-        yield f"{len(tables)} constant tables are read by rows: only those that indices select count"
-    constants = {value.root: value for value in _constants_read(running)}
-    dequantized = {name for name, value in constants.items() if value.is_computed and _is_dequantized(value)}
-    if dequantized:
-        yield "dequantized constants count as they are stored: quantized, with their scales and zero points"
-    others = sum(value.is_computed and name not in dequantized for name, value in constants.items())
-    if others:
-        yield f"{others} computed constants count what they are computed from, which is smaller"
-    generated = sum(not value.stored for value in constants.values())
-    if generated:
-        yield f"{generated} generated constants take no off-chip bytes: they follow from shapes and attributes"
-
-
-def _is_dequantized(value: Value) -> bool:
-    """Whether quantized constants are among what a constant is computed from."""
-    stack, seen = [value], set()
-    while stack:
-        top = stack.pop()
-        if id(top) in seen or not top.is_computed or top.source is None:
-            continue
-        seen.add(id(top))
-        node, operands, _ = top.source
-        if node.type == "DequantizeLinear":
-            return True
-        stack.extend(operand for operand in operands if operand is not None)
-    return False

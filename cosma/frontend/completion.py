@@ -13,14 +13,12 @@ from cosma.frontend.limits import limit_of
 from cosma.frontend.nodes import Node
 from cosma.frontend.parameters import parameter_positions
 from cosma.frontend.subgraphs import InnerWalk, Surroundings, subgraph_types
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value
 from cosma.frontend.window_rules import Sizing, sizing
 from cosma.graph.semantics import is_training
 
 if TYPE_CHECKING:
     from cosma.graph.tensor import Part
-
-Operands = tuple[Value | None, ...]
 
 
 class ContradictionError(ModelLoadError):

@@ -20,7 +20,7 @@ from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node, make_node, readable
 from cosma.frontend.records import Step
 from cosma.frontend.subgraphs import trip_count
-from cosma.frontend.values import Value
+from cosma.frontend.values import Operands, Value
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from cosma.frontend.sequences import SequenceNodes
     from cosma.frontend.walk_state import WalkState
 
-Operands = tuple[Value | None, ...]
 
 #: Most nodes that an unrolled Loop may have; a longer one is no longer a graph that anybody wants to plan.
 MOST_UNROLLED_NODES = 20_000

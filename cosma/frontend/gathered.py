@@ -16,9 +16,8 @@ from cosma.graph.semantics import ELEMENTWISE
 
 if TYPE_CHECKING:
     from cosma.frontend.nodes import Node
-    from cosma.frontend.values import Value
+    from cosma.frontend.values import Operands, Value
 
-Operands = Sequence["Value | None"]
 #: ``take``: whole slices along an axis, as ``Gather``. ``elements``: as ``GatherElements``. ``nd``: as ``GatherND``.
 #: ``slice``: as ``Slice``. ``first``: as many of the first rows as the last axis of the index operand is long.
 Kind = Literal["take", "elements", "nd", "slice", "first"]

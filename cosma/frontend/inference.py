@@ -19,7 +19,7 @@ from cosma.frontend.guards import check_call
 from cosma.frontend.nodes import Node, readable
 from cosma.frontend.parameters import parameter_positions
 from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value
 from cosma.frontend.window_rules import unpooled
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from cosma.frontend.values import Array
 
-Operands = Sequence[Value | None]
 _UNKNOWN = TensorType(0, None)
 _LAST_LEGACY_OPSET = 6
 #: Domain of ONNX Runtime's own operators.
@@ -220,7 +219,7 @@ class Inference:
             chosen[0] = replace(first, shape=(*first.shape[:1], *first.shape[-1:], *first.shape[1:-1]))
         given = {positions.index(i): _to_tensor(array) for i, array in data.items() if i in positions}
         twin = Node(node.name, name, "", node.inputs[: len(chosen)], node.outputs[:1], attributes, node.proto)
-        found = self._infer_by_schema(twin, schema, chosen, given)
+        found = self._infer_by_schema(twin, schema, tuple(chosen), given)
         if last:
             found = [
                 TensorType(t.element, t.shape and (*t.shape[:1], *t.shape[2:], *t.shape[1:2])) for t in found

@@ -6,14 +6,12 @@ and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node
-from cosma.frontend.values import Value
-
-Operands = Sequence[Value | None]
+from cosma.frontend.values import Operands
 
 
 @dataclass(frozen=True, slots=True)

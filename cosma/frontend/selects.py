@@ -14,12 +14,11 @@ from cosma.graph.region import Region, box_of_range
 if TYPE_CHECKING:
     from cosma.frontend.evaluate import Evaluator
     from cosma.frontend.nodes import Node
-    from cosma.frontend.values import Value
+    from cosma.frontend.values import Operands, Value
 
 #: Most boxes of one operand: an operator that reads more counts as reading all of it.
 MOST_BOXES = 64
 
-Operands = Sequence["Value | None"]
 #: Half-open interval along every axis.
 Box = tuple[tuple[int, int], ...]
 

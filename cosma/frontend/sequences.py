@@ -14,12 +14,11 @@ from cosma.frontend.guards import MOST_PIECES
 from cosma.frontend.loaded import NodeFate
 from cosma.frontend.nodes import Node, make_node
 from cosma.frontend.records import Step
-from cosma.frontend.values import Value
+from cosma.frontend.values import Operands, Value
 
 if TYPE_CHECKING:
     from cosma.frontend.walk_state import WalkState
 
-Operands = tuple[Value | None, ...]
 _PRODUCERS = frozenset({"SequenceConstruct", "SequenceEmpty", "SplitToSequence"})
 
 

@@ -6,13 +6,12 @@ does not apply. Rules follow the published operator definitions; none of them gu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cosma.frontend.nodes import Node
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.values import Operands, TensorType
 from cosma.frontend.window_rules import scaled
 
-Operands = Sequence[Value | None]
 Rule = Callable[[Node, Operands], list[TensorType] | None]
 
 

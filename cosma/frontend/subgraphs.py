@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from cosma.errors import ModelLoadError
 from cosma.frontend.evaluate import Evaluator, tensor_array
 from cosma.frontend.nodes import Node, make_node, readable
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value
 
 if TYPE_CHECKING:
     from onnx import GraphProto, TensorProto
@@ -24,8 +24,6 @@ _MOST_ROUNDS = 64
 _MOST_LEVELS = 4
 
 _BOOL, _INT64 = 9, 7
-
-Operands = Sequence[Value | None]
 
 
 class InnerWalk(Protocol):

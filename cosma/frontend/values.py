@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cosma.graph.dtypes import WIDTH_BITS
 
@@ -100,6 +100,10 @@ class Value:
     def count(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+
+#: What a node reads, by position; None for an optional operand that is left out.
+Operands: TypeAlias = tuple[Value | None, ...]
 
 
 def dtype_name(element: int) -> str:

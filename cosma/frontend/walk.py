@@ -20,7 +20,7 @@ from cosma.frontend.selects import selected_boxes
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.sparse import dense_tensor
 from cosma.frontend.stored import data_operands, distinct_rows, settle_stored
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value
 from cosma.frontend.views import is_view
 from cosma.frontend.walk_state import WalkState, static_shape
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from cosma.graph.tensor import Part
 
-Operands = tuple[Value | None, ...]
 
 _FOLDED_DOMAINS = ("", "com.microsoft")
 

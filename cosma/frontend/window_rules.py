@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -18,9 +17,8 @@ from math import floor
 from cosma.frontend.contrib_calls import Call, Types
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node
-from cosma.frontend.values import TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value
 
-Operands = Sequence[Value | None]
 Shape = tuple[int, ...]
 
 _POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
