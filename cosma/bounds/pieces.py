@@ -14,8 +14,6 @@ from cosma.problem.reductions import cut_into_pieces, lift_bounds
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
     from cosma.problem import Problem
 
 
@@ -48,6 +46,8 @@ class PieceBounds:
         self, problem: Problem, order: Sequence[int], *, seed: int = 0, most_operators: int = DEFAULTS.piece_sizes[0],
         reach_out: bool = True, parameters: BoundParameters = DEFAULTS,
     ) -> None:  # fmt: skip
+        from cosma.evaluation.evaluate import greedy_bytes
+
         self.problem = problem
         self.parameters = parameters
         self.turn = 0
@@ -55,7 +55,8 @@ class PieceBounds:
         rank = np.empty(problem.operator_count, dtype=np.int64)
         rank[np.asarray(order, dtype=np.int64)] = np.arange(problem.operator_count)
         for piece in cut_into_pieces(problem, order, most_operators, reach_out=reach_out):
-            upper = _upper_bytes(piece.problem, np.argsort(rank[piece.operators]))
+            # Some schedule of the piece has the traffic of the greedy rule.
+            upper = greedy_bytes(piece.problem, np.argsort(rank[piece.operators]).tolist())
             self._engines.append(WholeBounds(piece.problem, seed=seed, upper_bound=upper, parameters=parameters))
         self._next = 0
 
@@ -96,13 +97,3 @@ class PieceBounds:
                 self._next = 0
                 self.turn += 1
         return spent
-
-
-def _upper_bytes(problem: Problem, order: NDArray[np.int64]) -> int:
-    """Traffic of a piece by the greedy rule, addresses aside: some plan of the piece pays that."""
-    from cosma.evaluation.evaluate import cost_bytes, new_tape
-    from cosma.evaluation.network import build_network
-
-    contraction = build_network(problem)
-    tape = new_tape(contraction.network, contraction.contract(order.tolist()))
-    return cost_bytes(tape)

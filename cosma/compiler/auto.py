@@ -293,14 +293,9 @@ class _Auto:
             stop=self.state.stop,
         )
         self.spent += found.expanded / rate
-        name = "dynamic programming over states, without addresses"
+        self.state.raise_bound(found.bound_bytes, found.method)
         if found.cost_bytes is not None:
-            self.state.raise_bound(found.bound_bytes, name)
             self.refine(found.order, None, "dynamic programming, best replacement")
-        elif found.complete:
-            self.state.raise_bound(known, name)
-        else:
-            self.state.raise_bound(found.bound_bytes, name + ", cut short")
 
     def _take_search(self, searcher: Searcher, outcome: SearchOutcome) -> None:
         """Offer what search found, with the best replacement for its order."""

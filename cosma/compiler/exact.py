@@ -240,15 +240,8 @@ class _Run:
             return relaxed
         known = noncompulsory_bytes(self.problem, relaxed)
         found = search_states(self.problem, ceiling_bytes=known, most_states=budget, stop=self.stop)
-        name = "dynamic programming over states, without addresses"
-        if found.cost_bytes is not None:
-            self.raise_bound(found.bound_bytes, name)
-            return self._better(found.order, relaxed)
-        if found.complete:
-            self.raise_bound(known, name)
-        else:
-            self.raise_bound(found.bound_bytes, name + ", cut short")
-        return relaxed
+        self.raise_bound(found.bound_bytes, found.method)
+        return relaxed if found.cost_bytes is None else self._better(found.order, relaxed)
 
     def _bounds(self, relaxed: Decisions, work: float) -> Decisions:
         """Bound the traffic by what is alive around each operator, and by a wider search; take the order it finds."""

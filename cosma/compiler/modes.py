@@ -212,12 +212,10 @@ def _improved(
 
 def _traffic(graph: Graph, chosen: Mapping[str, Mode], accelerator: Accelerator, order: tuple[int, ...]) -> int:
     """Non-compulsory bytes of one order with some modes, by the replay that search goes by."""
-    from cosma.evaluation.evaluate import cost_bytes, new_tape
-    from cosma.evaluation.network import build_network
+    from cosma.evaluation.evaluate import greedy_bytes
 
     problem = build_problem(_with(graph, {name: (mode,) for name, mode in chosen.items()}), accelerator)
-    contraction = build_network(problem)
-    return cost_bytes(new_tape(contraction.network, contraction.contract(order))) + problem.constant_noncompulsory_bytes
+    return greedy_bytes(problem, order)
 
 
 def _with(graph: Graph, modes: Mapping[str, tuple[Mode, ...]]) -> Graph:

@@ -101,8 +101,7 @@ def _bound_any_mode(state: CompileRun, relaxation: Problem) -> None:
     if state.supports("dynamic programming", relaxation):
         budget = max(500, int(state.limits.effort * state.parameters.states.states_per_second))
         found = search_states(relaxation, ceiling_bytes=known, most_states=budget, stop=state.stop)
-        least = known if found.complete and found.cost_bytes is None else found.bound_bytes
-        state.raise_bound(least, "dynamic programming over states, without addresses")
+        state.raise_bound(found.bound_bytes, found.method)
     if not state.done():
         bounds = BoundEngine(relaxation, seed=state.seed, upper_bound=known, parameters=state.parameters.bounds)
         bound = bounds.run(state.limits.effort, state.stop)

@@ -215,15 +215,12 @@ def _quick_cost(graph: Graph, accelerator: Accelerator) -> tuple[int, int] | Non
 
 def _quick_traffic(problem: Problem) -> int:
     """Traffic of the order of tiles as it is under the greedy rule of replacement, with a little room for addresses."""
-    from cosma.evaluation.evaluate import new_tape
-    from cosma.evaluation.network import build_network
+    from cosma.evaluation.evaluate import greedy_bytes
     from cosma.problem.reductions import tightened
 
     tighter = tightened(problem, PACKED_SHARE)
     roomy = problem if tighter is None else tighter.problem
-    contraction = build_network(roomy)
-    tape = new_tape(contraction.network, contraction.contract(range(roomy.operator_count)))
-    return int(tape.step_cost.sum())
+    return greedy_bytes(roomy, range(roomy.operator_count))
 
 
 def bounded(certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator) -> Certificate:

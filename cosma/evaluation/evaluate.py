@@ -106,6 +106,15 @@ def greedy_decisions(problem: Problem, contraction: Contraction, tape: Tape) -> 
     return decisions_from_gaps(problem, order, keep, touches=touches, resident_touches=resident)
 
 
+def greedy_bytes(problem: Problem, order: Sequence[int]) -> int:
+    """Non-compulsory bytes of an order of operators under the greedy rule, addresses aside: some schedule has them."""
+    from cosma.evaluation.network import build_network
+
+    contraction = build_network(problem)
+    tape = new_tape(contraction.network, contraction.contract(order))
+    return cost_bytes(tape) + problem.constant_noncompulsory_bytes
+
+
 def cost_bytes(tape: Tape) -> int:
     """Non-compulsory bytes of the known order, without the problem's constant."""
     return int(tape.step_cost.sum())

@@ -62,6 +62,11 @@ class StatesResult:
     complete: bool
     expanded: int
 
+    @property
+    def method(self) -> str:
+        """How the bound came to be."""
+        return "dynamic programming over states, without addresses" + ("" if self.complete else ", cut short")
+
 
 def supports(problem: Problem, parameters: StatesParameters = DEFAULTS) -> Support:
     """Whether there are few enough operators to begin."""
