@@ -62,6 +62,8 @@ class _Simulation:
         self.next_index = [0] * problem.tensor_count
         self.resident: dict[int, Resident] = {}
         self.found: list[tuple[Residency, int]] = []
+        #: Ends of operands that smaller results take over in the step at hand: address and bytes.
+        self.outgrown: list[tuple[int, int]] = []
         #: How many were found before the step at hand.
         self.found_before = 0
 
@@ -139,6 +141,9 @@ class _Simulation:
             elif self.next_touch(t) != NEVER:
                 self.clean[t] = True  # taken over while still needed: stored before
             self.next_index[t] += 1
+        for address, rest in self.outgrown:
+            self.arena.free(address, rest)
+        self.outgrown.clear()
         for t in (*operands, *results):
             if t in self.resident and self.resident[t].next_touch == NEVER:
                 self.evict(t, step + 1)
@@ -216,8 +221,8 @@ class _Simulation:
 
     def replace(self, result: int, operand: int, step: int) -> None:
         old = self.resident[operand]
-        rest = old.space_bytes - self.space[result]
-        self.arena.free(old.address + self.space[result], rest)
+        # The operand is read until the operator has run: what the result does not take is free only then.
+        self.outgrown.append((old.address + self.space[result], old.space_bytes - self.space[result]))
         self.leave(operand, step + 1)
         self.admit(result, step, old.address, loaded=False, in_place_of=operand)
 
@@ -237,6 +242,7 @@ class _Simulation:
         for t in list(self.resident):
             self.leave(t, step)
         self.arena = make_arena(self.address_policy, self.problem.capacity_bytes)
+        self.outgrown.clear()
         if self.streams:
             held = self.held_by(operator)
             operands, results = [t for t in operands if t in held], [t for t in results if t in held]

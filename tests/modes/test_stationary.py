@@ -10,7 +10,7 @@ from cosma import Accelerator, Execute, Graph, InputError, Mode, Operator, Tenso
 from cosma.compiler import Limits, run_compile
 from cosma.compiler.modes import choose_modes, fitting_modes
 from cosma.errors import CosmaWarning, InfeasibleError
-from cosma.heuristics import EXISTING, run_method
+from cosma.heuristics import EXISTING, Method, run_method
 from cosma.lowering import lift
 from cosma.plan.file import plan_from_json, plan_to_json
 from cosma.problem import build_problem, noncompulsory_bytes
@@ -103,6 +103,31 @@ def test_plans_lift_to_their_own_decisions() -> None:
             assert report.traffic.noncompulsory == noncompulsory_bytes(problem, realised.decisions)
             again = lift(problem, realised.instructions)
             assert noncompulsory_bytes(problem, again) <= report.traffic.noncompulsory
+
+
+def test_a_smaller_result_leaves_no_room_of_its_operand_while_the_operator_runs() -> None:
+    """The operand is read whole until the end, so what the result does not take of it is not free for another one."""
+    graph = Graph(
+        [
+            Tensor("x", 96, "input"),
+            Tensor("s", 64, "input"),
+            Tensor("a", 96, "intermediate"),
+            Tensor("r", 32, "intermediate"),
+            Tensor("y", 32, "output"),
+        ],
+        [
+            Operator("relu", "Relu", ["x"], ["a"], modes=[Mode("all", ("x", "a"))]),
+            Operator("add", "Add", ["a", "s"], ["r"], modes=[Mode("one", ("s",))]),
+            Operator("cat", "Concat", ["r", "s"], ["y"], modes=[Mode("all", ("r", "s", "y"))]),
+        ],
+    )
+    accelerator = Accelerator(scratchpad=128, alignment=32, operands="stationary")
+    problem = build_problem(graph, accelerator)
+    assert problem.pairs_of(1)
+    for method in (*EXISTING.values(), Method("given", "belady", "greedy-by-size")):
+        report = replay_instructions(graph, accelerator, run_method(problem, method).instructions)
+        assert report.valid, (method, report.violations[0])
+        assert report.traffic.noncompulsory == 64
 
 
 def test_files_keep_modes_and_workspaces() -> None:

@@ -11,6 +11,7 @@ from cosma.accelerator import Accelerator
 from cosma.frontend import load_onnx
 from cosma.graph import Graph
 from cosma.problem import build_problem, smallest_feasible_capacity
+from tests.modes.instances import instances
 from tests.random_graphs import Shape, random_instance
 from tests.symmetric_graphs import random_planted
 
@@ -58,6 +59,9 @@ def cases() -> Iterator[Case]:
     yield from _random("long", Shape(operators=3400, inputs=8, weights=40, most_units=40), (304,), ("auto",), 0.2)
     for seed in range(24):
         yield Case(f"symmetric/{seed}/exact", _planted(seed), "exact", 0.2)
+    for number in range(20):
+        for strategy in ("e2", "exact", "divide", "auto"):
+            yield Case(f"stationary/{number}/{strategy}", _stationary(number), strategy, 0.2, number)
     for name, capacity in ZOO_CELLS.items():
         yield Case(f"zoo/{name}/practice/auto", _practice(name, capacity), "auto", 0.4)
         for weights in ("stream", "scratchpad"):
@@ -82,6 +86,15 @@ def _planted(seed: int) -> Callable[[], tuple[Graph, Accelerator]]:
         return planted.graph, planted.accelerator
 
     return build
+
+
+def _stationary(number: int) -> Callable[[], tuple[Graph, Accelerator]]:
+    return lambda: _with_modes()[number]
+
+
+@cache
+def _with_modes() -> tuple[tuple[Graph, Accelerator], ...]:
+    return tuple(instances(31, 20, operators=9))
 
 
 @cache

@@ -21,7 +21,7 @@ from cosma.plan import Allocate, Execute, Free, Instruction, Load, Store
 from tests.oracle.cases import Case, cases
 
 PLANS = Path(__file__).with_name("plans.json")
-KINDS = ("small", "middle", "large", "long", "symmetric", "zoo")
+KINDS = ("small", "middle", "large", "long", "symmetric", "stationary", "zoo")
 
 
 def fingerprint(text: str) -> str:
@@ -37,7 +37,8 @@ def spelled(instruction: Instruction) -> str:
         case Allocate():
             return f"allocate {instruction.tensor} {instruction.address} {instruction.in_place_of}"
         case Execute():
-            return f"execute {instruction.operator} {','.join(instruction.streamed)}"
+            scratch = "" if instruction.workspace is None else f" {instruction.workspace}"
+            return f"execute {instruction.operator} {','.join(instruction.streamed)}{scratch}"
         case Store():
             return f"store {instruction.tensor}"
         case Free():
@@ -49,6 +50,7 @@ def spelled_graph(graph: Graph) -> str:
     """What a plan can depend on of a graph."""
     tensors = [f"{t.name} {t.size_bytes} {t.kind.value}" for t in graph.tensors.values()]
     operators = [f"{o.name} {o.type} {o.inputs} {o.outputs} {o.weights}" for o in graph.operators]
+    operators += [f"{o.name} in {m.name} {m.may_stream} {m.workspace_bytes}" for o in graph.operators for m in o.modes]
     return "\n".join([*tensors, *operators])
 
 
