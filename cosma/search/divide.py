@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.csr import rows_of
-from cosma.evaluation.network import build_network
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.parameters.search import DivideParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
 from cosma.problem.precedence import ancestors, descendants
-from cosma.problem.rules import may_stream_anything
 from cosma.search.searcher import Searcher
-from cosma.search.window import Subproblem, Unsolved, needed_after, solve_subproblem
+from cosma.search.window import Subproblem, Unsolved, needed_after, solve_subproblem, subproblem_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,7 +116,7 @@ def divide(
     from cosma.heuristics import ORDERS
 
     check_feasible(problem)
-    contraction = build_network(problem, contract=not may_stream_anything(problem))
+    contraction = subproblem_network(problem)
     net = contraction.network
     base = contraction.contract(order if order is not None else ORDERS["peak-minimising"](problem)).tolist()
     cuts = _cuts(net, base, parameters.most_operators)

@@ -8,9 +8,7 @@ import numpy as np
 
 from cosma.evaluation.evaluate import new_tape
 from cosma.evaluation.kernels import replay_all
-from cosma.evaluation.network import build_network
-from cosma.problem.rules import may_stream_anything
-from cosma.search.window import Subproblem, SubproblemResult, needed_after, solve_subproblem
+from cosma.search.window import Subproblem, SubproblemResult, needed_after, solve_subproblem, subproblem_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +32,7 @@ class Neighbourhood:
     """
 
     def __init__(self, problem: Problem, *, seed: int, subproblem_operators: int) -> None:
-        self.contraction = build_network(problem, contract=not may_stream_anything(problem))
+        self.contraction = subproblem_network(problem)
         self.seed = seed
         self.subproblem_operators = subproblem_operators
         self.tried: set[tuple[int, ...]] = set()

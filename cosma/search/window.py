@@ -11,12 +11,15 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from cosma.cp_sat import new_solver, solve
+from cosma.evaluation.network import build_network
 from cosma.problem.precedence import ancestors, descendants
+from cosma.problem.rules import may_stream_anything
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cosma.evaluation.network import Network
+    from cosma.evaluation.network import Contraction, Network
+    from cosma.problem import Problem
 
 #: Deterministic seconds for one subproblem.
 DEFAULT_WORK = 1.0
@@ -80,6 +83,14 @@ class Unsolved(Enum):
     LIMIT = "work limit"
 
 
+def subproblem_network(problem: Problem) -> Contraction:
+    """The network of a problem that subproblems are solved on.
+
+    Chains are contracted where nothing may stream: what is inside one could be streamed otherwise.
+    """
+    return build_network(problem, contract=not may_stream_anything(problem))
+
+
 def solve_subproblem(
     net: Network, subproblem: Subproblem, *, work_limit: float = DEFAULT_WORK, seed: int = 0, ceiling: int | None = None
 ) -> SubproblemResult | Unsolved:
@@ -88,7 +99,7 @@ def solve_subproblem(
     Parameters
     ----------
     net
-        The instance; under ``streamable`` its chains must not be contracted.
+        See :func:`subproblem_network`.
     subproblem
         What is to be solved.
     work_limit

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from cosma.evaluation.network import build_network
-from cosma.search.window import Subproblem, SubproblemResult, Unsolved, needed_after, solve_subproblem
+from cosma.search.window import (
+    Subproblem,
+    SubproblemResult,
+    Unsolved,
+    needed_after,
+    solve_subproblem,
+    subproblem_network,
+)
 from tests.brute_force import TooLargeError, brute_force
 from tests.evaluation.test_kernels import feasible
 from tests.random_graphs import random_problem
@@ -17,7 +23,7 @@ def test_a_subproblem_over_everything_is_the_optimum() -> None:
             optimum = brute_force(problem, most_states=20_000).noncompulsory_bytes
         except TooLargeError:
             continue
-        net = build_network(problem, contract=not problem.streamable).network
+        net = subproblem_network(problem).network
         operators = tuple(range(len(net.pair_result)))
         found = solve_subproblem(net, Subproblem(operators, {}, frozenset()), work_limit=20.0)
         assert isinstance(found, SubproblemResult)
@@ -33,7 +39,7 @@ def test_costs_of_two_halves_are_at_least_the_optimum_and_often_meet_it() -> Non
         problem = random_problem(seed)
         if not feasible(problem):
             continue
-        net = build_network(problem, contract=not problem.streamable).network
+        net = subproblem_network(problem).network
         order = list(range(len(net.pair_result)))
         if len(order) < 4:
             continue
@@ -58,7 +64,7 @@ def test_costs_of_two_halves_are_at_least_the_optimum_and_often_meet_it() -> Non
 
 def test_says_when_nothing_is_below_the_ceiling() -> None:
     problem = random_problem(1)
-    net = build_network(problem, contract=not problem.streamable).network
+    net = subproblem_network(problem).network
     subproblem = Subproblem(tuple(range(len(net.pair_result))), {}, frozenset())
     best = solve_subproblem(net, subproblem, work_limit=20.0)
     assert isinstance(best, SubproblemResult)
