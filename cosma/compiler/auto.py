@@ -317,6 +317,9 @@ def run_auto(state: CompileRun) -> None:
     from cosma.heuristics import EXISTING, ORDERS, run_method
 
     problem = state.problem
+    tiled = any(operator.tile is not None for operator in problem.graph.operators)
+    if tiled and state.best is not None and problem.operator_count > state.parameters.auto.most_tiles:
+        return
     state.enter("existing methods")
     orders: dict[str, tuple[int, ...]] = {}
     best_start = state.best

@@ -17,7 +17,7 @@ from cosma.compiler.fusion import run_choices
 from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
-from cosma.compiler.tilings import TILING_SHARE, bounded, tiling_choices
+from cosma.compiler.tilings import bounded, tiling_choices, tiling_search
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.parameters.compiler import CompileParameters
@@ -207,14 +207,12 @@ def run_compile(
     loaded = load_starts(starts)
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
     compares = counts_effort or strategy == "existing"
-    clock = Clock(limits.time_limit_s, interrupted)
-    for_tiling = TILING_SHARE * limits.effort if tiling == "auto" else 0.0
+    look = tiling_search(limits, seed, sink, interrupted)
     choices = tiling_choices(
-        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort,
-        effort=for_tiling, seed=seed, stop=clock.stop,
-    )  # fmt: skip
-    ledger = Ledger(limits.effort, closed=for_tiling)
-    rest = replace(limits, effort=limits.effort - for_tiling, time_limit_s=clock.left_s())
+        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort, search=look
+    )
+    ledger = Ledger(limits.effort, closed=look.spent)
+    rest = look.rest(limits)
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
     profile = None if solver is None else _read_profile(solver, strategy)
@@ -227,14 +225,14 @@ def run_compile(
             sink=sink,
             clock=Clock(asked_to_stop=interrupted),
             profile=profile,
-            starts=tuple(start for k, start in given if k == i),
+            starts=(*(start for k, start in given if k == i), *choices[i].starts()),
             parameters=parameters,
             ledger=ledger,
         )
         for i, problem in enumerate(problems)
     ]
     state = _run(states, chosen.run, rest, counts_effort=counts_effort, keep=on_interrupt == "best")
-    state.clock.timed_out |= clock.timed_out
+    state.clock.timed_out |= look.clock.timed_out
     settings = _settings(state, strategy, seed, limits)
     if given:
         settings["starts"] = [start.sha256 for _, start in given]

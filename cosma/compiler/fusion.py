@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cosma.compiler.run import CompileRun
+from cosma.compiler.starts import Start
 from cosma.problem import build_problem
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.fuse import Link, first_links, fitting, free_links, fuse, late_links, links, smallest_capacity
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler.run import Limits
     from cosma.graph import Graph
+    from cosma.lowering import Realised
 
 #: Share of the effort for a first look at each choice; at most half of the effort goes there with the five there are.
 TRIAL_SHARE = 0.1
@@ -41,6 +43,8 @@ class Choice:
         For a network of tiles, the network that was cut.
     relaxed
         Under ``operands = stationary``, the network with all modes of every operator, where ``graph`` has chosen some.
+    start
+        A plan of the network, where its choice came with one.
     """
 
     name: str
@@ -48,6 +52,13 @@ class Choice:
     graph: Graph
     untiled: Graph | None = None
     relaxed: Graph | None = None
+    start: Realised | None = None
+
+    def starts(self) -> tuple[Start, ...]:
+        """The plan that came with the choice, as one to start from."""
+        if self.start is None:
+            return ()
+        return (Start("tiling search", self.name, "", self.start.decisions.order, self.start, ""),)
 
 
 def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:

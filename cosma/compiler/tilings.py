@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.accelerator import Operands
-from cosma.clock import never
+from cosma.clock import Clock
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.parts import plan_choices
+from cosma.compiler.run import Progress
 from cosma.errors import InfeasibleError, InputError, Remedy
+from cosma.graph import Graph
+from cosma.graph.mode import RESIDENT
 from cosma.plan.plan import ScopedBound
-from cosma.problem import build_problem, smallest_feasible_capacity
+from cosma.problem import build_problem, noncompulsory_bytes, smallest_feasible_capacity
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
@@ -24,31 +27,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosma.accelerator import Accelerator
+    from cosma.compiler.run import Limits, ProgressSink
     from cosma.frontend import LoadedModel
-    from cosma.graph import Graph
+    from cosma.lowering import Realised
     from cosma.plan import Certificate
-    from cosma.problem import Problem
 
-#: Uniform tilings tried beside those chosen: as many stripes in every operator.
-UNIFORM_STRIPES = (2, 4, 8, 16)
-#: Share of the capacity that the greedy rule may fill where tilings are compared; not measured.
-PACKED_SHARE = 0.97
-#: Changes of a tiling tried for each nominal second of effort; not measured.
-CHANGES = 4
-#: Share of the effort that goes into the choice of a tiling, before the graph of tiles is planned; not measured.
-TILING_SHARE = 0.5
-#: Tilings that are planned with care, of those that a quick plan ranks; not measured.
-TRIALS = 1
-#: Most tiles of a graph that is ranked; not measured.
+#: Share of the effort that goes to the search for tilings; planning the graph of tiles again gains little after it.
+TILING_SHARE = 0.8
+#: Tilings planned on the graph itself, of those that the search ranks by tables of access.
+TRIALS = 4
+#: Most tiles of a graph with which a network that does not fit is tried; not measured.
 MOST_TILES = 3000
 #: What is planned for when only the shape of the graph matters: everything fits.
 _AMPLE_BYTES = 1 << 50
 
 
+@dataclass(slots=True)
+class TilingWork:
+    """How long tilings are searched for, and what that has taken.
+
+    Attributes
+    ----------
+    effort, seed
+        Nominal seconds to spend; same seed, same result.
+    clock
+        Ends the search early.
+    sink, granted
+        What hears of progress, and the effort of the whole compile.
+    spent
+        Nominal seconds spent.
+    """
+
+    effort: float = 0.0
+    seed: int = 0
+    clock: Clock = field(default_factory=Clock)
+    sink: ProgressSink | None = None
+    granted: float = 0.0
+    spent: float = 0.0
+
+    def report(self, cost_bytes: int, share: float) -> None:
+        """Tell of the best tiling so far."""
+        if self.sink is not None:
+            done = share * self.effort
+            self.sink(Progress("tilings", cost_bytes, 0, self.clock.elapsed_s(), done, self.granted))
+
+    def rest(self, limits: Limits) -> Limits:
+        """What is left of the limits for planning."""
+        if not self.spent:
+            return limits
+        left_s = None if limits.time_limit_s is None else max(0.05, limits.time_limit_s - self.clock.elapsed_s())
+        return replace(limits, effort=max(0.0, limits.effort - self.spent), time_limit_s=left_s)
+
+
+def tiling_search(
+    limits: Limits, seed: int, sink: ProgressSink | None, interrupted: Callable[[], bool]
+) -> TilingWork:
+    """The share of a compile's limits that goes to the search for tilings."""
+    clock_s = None if limits.time_limit_s is None else limits.time_limit_s * TILING_SHARE
+    return TilingWork(limits.effort * TILING_SHARE, seed, Clock(clock_s, interrupted), sink, limits.effort)
+
+
 def tiling_choices(
     source: LoadedModel, graph: Graph, accelerator: Accelerator, tiling: Tiling | Path | str | None,
-    starts: Sequence[Graph] = (), *, parts: bool = True, effort: float = 0.0, seed: int = 0,
-    stop: Callable[[], bool] = never,
+    starts: Sequence[Graph] = (), *, parts: bool = True, search: TilingWork | None = None,
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Graphs to plan under a tiling: with ``auto``, the untiled ones where they fit, and a few tilings.
 
@@ -67,10 +108,8 @@ def tiling_choices(
     parts
         Whether untiled tensors may be cut where operators select from them. The existing methods know no parts, and
         stay what they are compared as.
-    effort, seed
-        For ``auto``: how many changes of the tiling are tried, in nominal seconds, and at random from where.
-    stop
-        Polled between them: ends with the best so far.
+    search
+        For ``auto``: how long tilings are searched for; without it, not at all.
 
     Raises
     ------
@@ -89,7 +128,7 @@ def tiling_choices(
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = _to_cut(source, graph, accelerator, starts)
     if tiling == "auto":
-        return _chosen(source, untiled, graph, accelerator, starts, parts=parts, effort=effort, seed=seed, stop=stop)
+        return _chosen(source, untiled, graph, accelerator, starts, parts=parts, search=search or TilingWork())
     made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
     if accelerator.operands == Operands.STATIONARY:
         return in_chosen_modes(made, accelerator, starts)
@@ -118,19 +157,16 @@ def _to_cut(
 
 def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Remedy, ...]:
     """Say whether tiles let a network fit which does not: the boldest tiling that does, if any."""
-    from cosma.tiling import build_rows, choose_segments, tiling_of
+    from cosma.tiling import search_tilings, tiling_of
 
     if not source.sites:
         return ()
     untiled = _to_cut(source, graph, accelerator)[0]
-    rows, capacity = build_rows(untiled.graph, source.sites), accelerator.capacity_bytes
-    for segments in choose_segments(rows, capacity):
-        tiling = tiling_of(rows, segments, capacity)
-        if not any(any(axes) for axes in tiling.cuts.values()):
-            continue
-        problem = build_problem(_tiled(source, untiled, tiling).graph, accelerator)
+    grid, found = search_tilings(untiled.graph, source.sites, accelerator, effort=0.0)
+    for segments in found[:1]:
+        problem = build_problem(_tiled(source, untiled, tiling_of(grid, segments)).graph, accelerator)
         least = smallest_feasible_capacity(problem)
-        if problem.operator_count <= MOST_TILES and least <= problem.capacity_bytes:
+        if least <= problem.capacity_bytes:
             return (Remedy("tiling", "auto", least + accelerator.reserved, enough=True),)
     return ()
 
@@ -151,76 +187,89 @@ def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") 
 
 def _chosen(
     source: LoadedModel, untiled: tuple[Choice, ...], graph: Graph, accelerator: Accelerator, starts: Sequence[Graph],
-    *, parts: bool, effort: float, seed: int, stop: Callable[[], bool],
+    *, parts: bool, search: TilingWork,
 ) -> tuple[Choice, ...]:  # fmt: skip
-    """Untiled choices where they fit, then the tilings that a quick plan finds best."""
-    from cosma.tiling import Segment, Segmentation, build_rows, choose_segments, improve, tiling_of
+    """Untiled choices where they fit, then the tiling that a search finds best, with its plan."""
+    from cosma.tiling import search_tilings, tiling_of
 
     try:
         whole, refused = uncut_choices(source, graph, accelerator, starts, parts=parts)[:1], None
     except InfeasibleError as error:
         whole, refused = (), error
-    base = untiled[0].graph
-    capacity = accelerator.capacity_bytes
-    rows = build_rows(base, source.sites)
-
-    def choice(segments: Segmentation) -> Choice:
-        return _tiled(source, untiled[0], tiling_of(rows, segments, capacity), "tiled")
-
-    def judge(segments: Segmentation) -> tuple[int, int] | None:
-        return _quick_cost(choice(segments).graph, accelerator)
-
-    products = _products(source, untiled[0], accelerator)
-    if products and products[0][0][0] == 0:
-        return (products[0][1],)
-    uniform = [(Segment(0, rows.operator_count, n),) for n in UNIFORM_STRIPES]
-    segmentations = improve(
-        [*choose_segments(rows, capacity), *uniform], rows.height.tolist(), judge, int(CHANGES * effort), seed, stop
-    )
-    cut = [choice(segments) for segments in segmentations[:TRIALS]]
-    if accelerator.operands == Operands.STATIONARY:
-        try:
-            cut = list(in_chosen_modes(cut, accelerator, starts))
-        except InfeasibleError:
-            cut = []
-    elif segmentations and judge(segmentations[0]) == (0, len(cut[0].graph.operators)):
-        return tuple(cut[:1])
-    if products and (not cut or products[0][0] <= (judge(segmentations[0]) or products[0][0])):
-        cut.insert(0, products[0][1])
-    if not cut and refused is not None:
+    if whole and _moves_nothing_twice(whole[0].graph, accelerator):
+        return whole
+    given = [
+        replace(untiled[0], name="start", graph=start, untiled=untiled[0].graph)
+        for start in starts
+        if any(operator.tile is not None for operator in start.operators)
+    ]
+    best = _best(_products(source, untiled[0], accelerator), accelerator)
+    if best is None or best[0] > 0:
+        grid, found = search_tilings(
+            untiled[0].graph, source.sites, accelerator, effort=search.effort, seed=search.seed,
+            stop=search.clock.stop, report=search.report,
+        )  # fmt: skip
+        search.spent = search.effort if found else 0.0
+        tiled = [_tiled(source, untiled[0], tiling_of(grid, segments), "tiled") for segments in found[:TRIALS]]
+        other = _best(tiled, accelerator)
+        best = other if best is None or (other is not None and other[0] < best[0]) else best
+    if best is not None:
+        return (*given, best[1], *whole)
+    if refused is not None and not given:
         raise refused
-    return (*cut, *whole)
+    return (*given, *whole)
 
 
-def _products(
-    source: LoadedModel, untiled: Choice, accelerator: Accelerator
-) -> list[tuple[tuple[int, int], Choice]]:
-    """Tilings of matrix products that fit, with what a quick plan says, the best first."""
+def _products(source: LoadedModel, untiled: Choice, accelerator: Accelerator) -> list[Choice]:
+    """Tilings of matrix products, where these prevail in a network."""
     from cosma.tiling.products import product_tilings
 
     tilings = product_tilings(untiled.graph, source.sites, accelerator.capacity_bytes)
     choices = [_tiled(source, untiled, tiling, "tiled products") for tiling in tilings]
-    costs = [(cost, i) for i, one in enumerate(choices) if (cost := _quick_cost(one.graph, accelerator)) is not None]
-    return [(cost, choices[i]) for cost, i in sorted(costs)]
+    return [choice for choice in choices if len(choice.graph.operators) <= MOST_TILES]
 
 
-def _quick_cost(graph: Graph, accelerator: Accelerator) -> tuple[int, int] | None:
-    """What a quick plan of tiles moves, and how many there are; None where it does not fit or has too many."""
-    if len(graph.operators) > MOST_TILES:
-        return None
+def _best(choices: Sequence[Choice], accelerator: Accelerator) -> tuple[int, Choice] | None:
+    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way."""
+    best: tuple[int, Choice] | None = None
+    for choice in choices:
+        one = _resident(choice)
+        planned = _plan_along(one.graph, accelerator)
+        if planned is not None and (best is None or planned[0] < best[0]):
+            best = planned[0], replace(one, start=planned[1])
+    return best
+
+
+def _resident(choice: Choice) -> Choice:
+    """Where operators have modes, let them stream nothing: a tile of a row holds what streaming would."""
+    graph = choice.graph
+    if not any(operator.modes for operator in graph.operators):
+        return choice
+    operators = [replace(operator, modes=(RESIDENT,)) for operator in graph.operators]
+    return replace(
+        choice, graph=Graph(graph.tensors.values(), operators, graph.name, graph.roots.values()), relaxed=graph
+    )
+
+
+def _moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:
+    """Whether a plan of whole tensors that a quick look finds leaves nothing to gain."""
+    planned = _plan_along(graph, accelerator)
+    return planned is not None and planned[0] == 0
+
+
+def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] | None:
+    """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory."""
+    from cosma.lowering.along import RULES, plan_along
+
     problem = build_problem(graph, accelerator)
-    fits = smallest_feasible_capacity(problem) <= problem.capacity_bytes
-    return (_quick_traffic(problem), len(graph.operators)) if fits else None
-
-
-def _quick_traffic(problem: Problem) -> int:
-    """Traffic of the order of tiles as it is under the greedy rule of replacement, with a little room for addresses."""
-    from cosma.evaluation.evaluate import greedy_bytes
-    from cosma.problem.reductions import tightened
-
-    tighter = tightened(problem, PACKED_SHARE)
-    roomy = problem if tighter is None else tighter.problem
-    return greedy_bytes(roomy, range(roomy.operator_count))
+    found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
+    costs = [(noncompulsory_bytes(problem, one.decisions), i) for i, one in enumerate(found) if one is not None]
+    if not costs:
+        return None
+    cost, best = min(costs)
+    realised = found[best]
+    assert realised is not None
+    return cost, realised
 
 
 def bounded(certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator) -> Certificate:

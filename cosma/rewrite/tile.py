@@ -74,9 +74,7 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     }
     sums: dict[str, Tensor] = {}
     made = [_operator(one, graph, tensors, parts, sums) for one in tiles]
-    owners = [one.access.operator.name for one in tiles]
-    segment_of = _segment_numbers(graph, tiling)
-    order = _depth_first(made, owners, [segment_of[name] for name in owners])
+    order = _order(graph, tiling, tiles, made)
     roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
     known = [*(part for held in tensors.values() for part in held), *sums.values()]
     rewritten = Graph(known, [made[i] for i in order], graph.name, roots)
@@ -253,6 +251,23 @@ def _sum_step(
         outputs=written,
         accumulation=Accumulation(*one.step.span, read),
     )
+
+
+def _order(graph: Graph, tiling: Tiling, tiles: Sequence[_Tile], made: Sequence[Operator]) -> list[int]:
+    """Tiles in the order that the tiling gives, as far as each one's operands come before it; else depth first."""
+    owners = [one.access.operator.name for one in tiles]
+    if not tiling.order:
+        segment_of = _segment_numbers(graph, tiling)
+        return _depth_first(made, owners, [segment_of[name] for name in owners])
+    place = {key: i for i, key in enumerate(tiling.order)}
+    ranks = [
+        place.get((name, tuple(a for a, _ in one.box)), len(place)) for name, one in zip(owners, tiles, strict=True)
+    ]
+    wanted = sorted(range(len(made)), key=lambda v: (ranks[v], v))
+    position = [0] * len(made)
+    for i, v in enumerate(wanted):
+        position[v] = i
+    return _depth_first(made, owners, position)
 
 
 def _segment_numbers(graph: Graph, tiling: Tiling) -> dict[str, int]:

@@ -34,12 +34,15 @@ class Tiling:
         For some operators, the order in which their tiles are gone through: axes of the result, and ``REDUCED`` for the
         axis summed over, the outermost first. Each axis is gone through back and forth. By default axes come as they
         are, the axis summed over last.
+    order
+        Tiles in the order they run, each an operator and where its region starts; empty for depth first.
     """
 
     cuts: Mapping[str, tuple[Cuts, ...]] = field(default_factory=dict)
     segments: tuple[tuple[str, ...], ...] = ()
     sums: Mapping[str, Cuts] = field(default_factory=dict)
     loops: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    order: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def operators(self) -> list[str]:

@@ -1,7 +1,12 @@
 """Tilings chosen: into how many stripes which operators are cut, before the graph of tiles is planned."""
 
-from cosma.tiling.choose import Segment, Segmentation, choose_segments, tiling_of
+from cosma.tiling.choose import choose_segments, tiling_of
+from cosma.tiling.find import search_tilings
+from cosma.tiling.grid import GridGraph, build_grid
 from cosma.tiling.rows import RowGraph, build_rows
-from cosma.tiling.search import improve
+from cosma.tiling.segments import Segment, Segmentation
 
-__all__ = ["RowGraph", "Segment", "Segmentation", "build_rows", "choose_segments", "improve", "tiling_of"]
+__all__ = [
+    "GridGraph", "RowGraph", "Segment", "Segmentation", "build_grid", "build_rows", "choose_segments",
+    "search_tilings", "tiling_of",
+]  # fmt: skip

@@ -1,107 +1,176 @@
-"""Better segmentations by small changes, each judged by a quick plan of the whole graph of tiles."""
+"""Better segmentations by small changes, each judged by a replay of all tiles."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cosma.tiling.choose import LADDER, Segment, Segmentation
+from cosma.clock import never
+from cosma.tiling.grid import Grid
+from cosma.tiling.layout import Outcome
+from cosma.tiling.segments import LADDER, Segment, Segmentation
 
-#: Cost of a segmentation, lower is better; None where it does not fit.
-Judge = Callable[[Segmentation], "tuple[int, int] | None"]
-#: Shares of the capacity that the weights of one tile may take.
-WEIGHT_SHARES = (0.03, 0.06, 0.125, 0.25, 0.5)
+#: What a segmentation costs; None where it does not fit.
+Judge = Callable[[Segmentation], "Outcome | None"]
+#: Temperature at the start and at the end, as shares of the cost that the search starts from.
+HOT, COLD = 0.02, 0.0002
+#: Share of changes made where most bytes are paid; the others are anywhere.
+GUIDED = 0.7
 
 
-def improve(
-    starts: Sequence[Segmentation], heights: Sequence[int], judge: Judge, trials: int, seed: int,
-    stop: Callable[[], bool] = bool,
-) -> list[Segmentation]:  # fmt: skip
-    """Rank segmentations and improve the best by changes that lower its cost.
+class TilingSearch:
+    """Simulated annealing over segmentations of one order.
 
     Parameters
     ----------
-    starts
-        Where to begin.
-    heights
-        Rows of each operator's result; 1 where it cannot be cut.
+    grid
+        The graph.
     judge
-        Gives the cost of a segmentation, or None where it does not fit.
-    trials
-        Changes tried.
+        Cost of a segmentation.
     seed
         Same arguments give the same result.
     stop
         Polled between trials.
-
-    Returns
-    -------
-    list
-        Segmentations that fit, the best first.
+    report
+        Hears of every improvement, and the share of the work done.
     """
-    known: dict[Segmentation, tuple[int, int] | None] = {}
 
-    def cost(one: Segmentation) -> tuple[int, int] | None:
-        if one not in known:
-            known[one] = judge(one)
-        return known[one]
+    def __init__(
+        self, grid: Grid, judge: Judge, seed: int, stop: Callable[[], bool] = never,
+        report: Callable[[int, float], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.grid, self.judge, self.stop, self.report = grid, judge, stop, report
+        self.rng = random.Random(seed)
+        self.known: dict[Segmentation, Outcome | None] = {}
+        #: Tiles replayed so far: the work done.
+        self.work = 0
 
-    def best_first() -> list[Segmentation]:
-        fitting = [(price, i, one) for i, (one, price) in enumerate(known.items()) if price is not None]
-        return [one for _, _, one in sorted(fitting, key=lambda entry: entry[:2])]
+    def cost(self, segments: Segmentation) -> Outcome | None:
+        """Cost of a segmentation, looked up where it is known."""
+        if segments not in self.known:
+            found = self.judge(segments)
+            self.known[segments] = found
+            self.work += len(self.grid.height) if found is None else found.tiles
+        return self.known[segments]
 
-    for start in starts:
-        price = cost(start)
-        if stop() or (price is not None and price[0] == 0):
-            return best_first()
-    ranked = best_first()
-    if not ranked:
-        return []
-    rng = random.Random(seed)
-    best = ranked[0]
-    for _ in range(trials):
-        price = cost(best)
-        if stop() or (price is not None and price[0] == 0):
-            break
-        changed = _change(best, heights, rng)
-        found = cost(changed)
-        if found is not None and price is not None and found < price:
-            best = changed
-    return best_first()
+    def ranked(self) -> list[Segmentation]:
+        """All segmentations seen that fit, the best first; ties go to fewer tiles."""
+        fitting = [(o.cost_bytes, o.tiles, i, s) for i, (s, o) in enumerate(self.known.items()) if o is not None]
+        return [segments for _, _, _, segments in sorted(fitting, key=lambda entry: entry[:3])]
 
+    def run(self, starts: Sequence[Segmentation], work: int) -> list[Segmentation]:
+        """Rank the starts, and improve the best of them until so many tiles have been replayed.
 
-def _change(segments: Segmentation, heights: Sequence[int], rng: random.Random) -> Segmentation:
-    """Change stripes, boundaries, or the room for weights of a segment or two."""
-    found = list(segments)
-    i = rng.randrange(len(found))
-    move = rng.choice(("stripes", "stripes", "boundary", "boundary", "merge", "split", "weights"))
-    if move == "stripes":
-        found[i] = _other_stripes(found[i], heights, rng)
-    elif move == "boundary" and i + 1 < len(found):
-        left, right = found[i], found[i + 1]
-        shift = rng.choice((-3, -2, -1, 1, 2, 3))
-        cut = min(max(left.begin + 1, left.end + shift), right.end - 1)
-        if left.begin < cut < right.end:
-            found[i], found[i + 1] = replace(left, end=cut), replace(right, begin=cut)
-    elif move == "merge" and i + 1 < len(found):
-        left, right = found[i], found[i + 1]
-        found[i : i + 2] = [replace(rng.choice((left, right)), begin=left.begin, end=right.end)]
-    elif move == "split" and found[i].end - found[i].begin > 1:
-        cut = rng.randrange(found[i].begin + 1, found[i].end)
-        parts = [replace(found[i], end=cut), replace(found[i], begin=cut)]
-        side = rng.randrange(2)
-        parts[side] = _other_stripes(parts[side], heights, rng)
-        found[i : i + 1] = parts
-    elif move == "weights":
-        found[i] = replace(found[i], weight_share=rng.choice(WEIGHT_SHARES))
-    return tuple(found)
+        Returns
+        -------
+        list
+            Segmentations that fit, the best first.
+        """
+        for start in starts:
+            found = self.cost(start)
+            if self.stop() or (found is not None and found.cost_bytes == 0):
+                return self.ranked()
+        ranked = self.ranked()
+        if not ranked:
+            return []
+        best = now = ranked[0]
+        first = self.known[best]
+        assert first is not None
+        price = lowest = first.cost_bytes
+        began = self.work
+        while self.work - began < work and lowest > 0 and not self.stop():
+            done = (self.work - began) / work
+            heat = first.cost_bytes * HOT * (COLD / HOT) ** done
+            changed = self.change(now)
+            if changed == now:
+                self.work += 1
+                continue
+            seen = changed in self.known
+            found = self.cost(changed)
+            if seen:
+                self.work += 1
+            if found is None:
+                continue
+            worse = found.cost_bytes - price
+            if worse <= 0 or self.rng.random() < math.exp(-worse / heat):
+                now, price = changed, found.cost_bytes
+                if price < lowest:
+                    best, lowest = now, price
+                    if self.report is not None:
+                        self.report(lowest, done)
+        return self.ranked()
 
+    def change(self, segments: Segmentation) -> Segmentation:
+        """Change stripes, boundaries, channel groups or the order within a segment or two."""
+        found, rng = list(segments), self.rng
+        i = self._where(segments)
+        here = found[i]
+        move = rng.choice(("stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade"))
+        if move == "stripes":
+            found[i] = self._other_stripes(here)
+        elif move == "boundary" and len(found) > 1:
+            j = min(max(i - rng.randrange(2), 0), len(found) - 2)
+            left, right = found[j], found[j + 1]
+            cut = min(max(left.begin + 1, left.end + rng.choice((-3, -2, -1, 1, 2, 3))), right.end - 1)
+            pieces = left.pieces + right.pieces
+            found[j] = replace(left, end=cut, pieces=pieces[: cut - left.begin])
+            found[j + 1] = replace(right, begin=cut, pieces=pieces[cut - left.begin :])
+        elif move == "merge" and len(found) > 1:
+            j = min(max(i - rng.randrange(2), 0), len(found) - 2)
+            left, right = found[j], found[j + 1]
+            stripes = rng.choice((left.stripes, right.stripes))
+            found[j : j + 2] = [Segment(left.begin, right.end, stripes, left.pieces + right.pieces)]
+        elif move == "split" and here.end - here.begin > 1:
+            cut = rng.randrange(1, here.end - here.begin)
+            parts = [
+                replace(here, end=here.begin + cut, pieces=here.pieces[:cut]),
+                replace(here, begin=here.begin + cut, pieces=here.pieces[cut:]),
+            ]
+            side = rng.randrange(2)
+            parts[side] = self._other_stripes(parts[side])
+            found[i : i + 1] = parts
+        elif move == "pieces":
+            found[i] = self._other_pieces(here)
+        elif move == "outside":
+            found[i] = replace(here, channels_outside=not here.channels_outside)
+        elif move == "trade":
+            found[i] = self._other_pieces(self._other_stripes(here))
+        return tuple(found)
 
-def _other_stripes(segment: Segment, heights: Sequence[int], rng: random.Random) -> Segment:
-    """A neighbour on the ladder, as far as the segment's rows go."""
-    tallest = max(heights[segment.begin : segment.end], default=1)
-    ladder = [n for n in LADDER if n <= tallest] or [1]
-    near = min(range(len(ladder)), key=lambda k: abs(ladder[k] - segment.stripes))
-    step = rng.choice((-2, -1, 1, 2))
-    return replace(segment, stripes=ladder[min(max(near + step, 0), len(ladder) - 1)])
+    def _where(self, segments: Segmentation) -> int:
+        """A segment to change: one where much is paid, or any."""
+        outcome = self.known.get(segments)
+        if outcome is not None and outcome.cost_bytes > 0 and self.rng.random() < GUIDED:
+            left = self.rng.random() * outcome.cost_bytes
+            for i, paid in enumerate(outcome.segment_cost.tolist()):
+                left -= paid
+                if left < 0:
+                    return i
+        return self.rng.randrange(len(segments))
+
+    def _other_stripes(self, segment: Segment) -> Segment:
+        """A neighbour on the ladder, as far as the segment's rows go."""
+        tallest = int(self.grid.height[segment.begin : segment.end].max())
+        ladder = [n for n in LADDER if n <= tallest] or [1]
+        if tallest not in ladder:
+            ladder.append(tallest)
+        near = min(range(len(ladder)), key=lambda k: abs(ladder[k] - segment.stripes))
+        step = self.rng.choice((-4, -2, -1, -1, 1, 1, 2, 4))
+        return replace(segment, stripes=ladder[min(max(near + step, 0), len(ladder) - 1)])
+
+    def _other_pieces(self, segment: Segment) -> Segment:
+        """More or fewer groups of channels in one operator, or in all that have weights."""
+        rng, grid = self.rng, self.grid
+        wide = [v for v in range(segment.begin, segment.end) if grid.width[v] > 1]
+        heavy = [v for v in wide if grid.weight[v] > 0] or wide
+        if not heavy:
+            return segment
+        chosen = heavy if rng.random() < 0.3 else [rng.choice(heavy)]
+        pieces = list(segment.pieces)
+        factor, shift = rng.choice(((2.0, 0), (0.5, 0), (1.0, 1), (1.0, -1)))
+        for v in chosen:
+            k = v - segment.begin
+            pieces[k] = min(max(1, int(pieces[k] * factor) + shift), int(grid.width[v]))
+        return replace(segment, pieces=tuple(pieces))

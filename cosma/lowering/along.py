@@ -1,0 +1,100 @@
+"""Plans along an order in one pass: residency and addresses are decided together, step by step.
+
+Other ways decide residency first, as if any tensors that fit in sum had addresses, and repair what has none. Where
+there are thousands of parts, repair takes long and loses more than this does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosma.csr import csr
+from cosma.lowering.emit import emit
+from cosma.lowering.realise import Realised
+from cosma.problem import Decisions, Residency
+from cosma.problem.rules import first_arrival_is_compulsory, store_bytes
+
+if TYPE_CHECKING:
+    from cosma.problem import Problem
+
+Int64s = NDArray[np.int64]
+
+#: Rules by which a tensor takes a free gap, see :mod:`cosma.lowering.along_kernels`.
+RULES = (0, 1, 2)
+
+
+class Steps(NamedTuple):
+    """Operators in order as :func:`cosma.lowering.along_kernels.run_along` takes them."""
+
+    operand_start: NDArray[np.int32]
+    operand: NDArray[np.int32]
+    result_start: NDArray[np.int32]
+    result: NDArray[np.int32]
+    consumer_start: NDArray[np.int32]
+    consumer: NDArray[np.int32]
+    pair_result: NDArray[np.int32]
+    pair_start: NDArray[np.int32]
+    pair_operand: NDArray[np.int32]
+    size: Int64s
+    space: Int64s
+    clean: NDArray[np.uint8]
+    store: Int64s
+
+
+def run_steps(steps: Steps, capacity_bytes: int, rule: int) -> tuple[Int64s, Int64s] | None:
+    """Bytes paid at each step, and arrivals; None where a step does not fit."""
+    from cosma.lowering.along_kernels import run_along
+
+    log = np.zeros((2 * (len(steps.operand) + len(steps.result)) + 8, 5), dtype=np.int64)
+    cost, logged = run_along(*steps, capacity_bytes, rule, log)
+    return None if logged < 0 else (cost, log[:logged])
+
+
+def plan_along(problem: Problem, order: Sequence[int], rule: int) -> Realised | None:
+    """Plan an order with addresses in one pass; nothing is streamed. None where a step does not fit in this way.
+
+    Deterministic. Time grows with steps times the tensors in the scratchpad.
+
+    Parameters
+    ----------
+    problem, order
+        The instance and a topological order of its operators.
+    rule
+        Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`.
+    """
+    found = run_steps(_steps(problem, order), problem.capacity_bytes, rule)
+    if found is None:
+        return None
+    produced = problem.producer
+    place = {v: i for i, v in enumerate(order)}
+    rows = []
+    for tensor, step, address, taken, last in found[1].tolist():
+        loaded = not (produced[tensor] >= 0 and place[int(produced[tensor])] == step)
+        rows.append((Residency(tensor, step, last + 1, loaded, None if taken < 0 else taken), address))
+    rows.sort(key=lambda row: (row[0].start, row[0].tensor))
+    decisions = Decisions(tuple(order), tuple(residency for residency, _ in rows))
+    return Realised(decisions, emit(problem, decisions, [address for _, address in rows]), 0)
+
+
+def _steps(problem: Problem, order: Sequence[int]) -> Steps:
+    place = {v: i for i, v in enumerate(order)}
+    pairs, pair_result = [], []
+    for v in order:
+        found = problem.pairs_of(v)
+        pair_result.append(found[0][0] if found else -1)
+        pairs.append([operand for result, operand in found if result == found[0][0]])
+    return Steps(
+        *csr([problem.operands_of(v).tolist() for v in order]),
+        *csr([problem.results_of(v).tolist() for v in order]),
+        *csr([sorted(place[int(v)] for v in problem.consumers_of(t)) for t in range(problem.tensor_count)]),
+        np.array(pair_result, dtype=np.int32),
+        *csr(pairs),
+        problem.size_bytes.astype(np.int64),
+        problem.space_bytes.astype(np.int64),
+        first_arrival_is_compulsory(problem).astype(np.uint8),
+        store_bytes(problem),
+    )

@@ -1,0 +1,66 @@
+"""The tilings of a network that cost least on a scratchpad, by search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from cosma.accelerator import Weights
+from cosma.clock import never
+from cosma.tiling.choose import WEIGHT_SHARES, choose_segments
+from cosma.tiling.grid import GridGraph, build_grid
+from cosma.tiling.rows import build_rows
+from cosma.tiling.segments import Segment, Segmentation, pieces_for
+
+if TYPE_CHECKING:
+    from cosma.accelerator import Accelerator
+    from cosma.access import NodeSite
+    from cosma.graph import Graph
+
+#: Uniform tilings tried beside those chosen: as many stripes in every operator.
+UNIFORM_STRIPES = (2, 4, 8, 16)
+#: Tiles planned for each nominal second of effort; measured on the networks of `results/tiles`, two cores.
+TILES_PER_SECOND = 200_000
+#: Most tiles of a graph, and most for each operator where that is more.
+MOST_TILES = 4000
+MOST_TILES_EACH = 12
+
+
+def search_tilings(
+    graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator, *, effort: float, seed: int = 0,
+    stop: Callable[[], bool] = never, report: Callable[[int, float], None] | None = None,
+) -> tuple[GridGraph, list[Segmentation]]:  # fmt: skip
+    """Segmentations of the order given that fit, the best first.
+
+    Parameters
+    ----------
+    graph, sites
+        The network before tiles, and its nodes.
+    accelerator
+        What to plan for.
+    effort
+        Work to spend, in nominal seconds; without any, the starts are ranked alone.
+    seed
+        Same arguments give the same result.
+    stop
+        Polled between tilings; the best so far stand.
+    report
+        Hears of the least bytes beyond the compulsory, and the share of the work done.
+    """
+    from cosma.tiling.layout import Room, fitted, outcome
+    from cosma.tiling.search import TilingSearch
+
+    rows, found = build_rows(graph, sites), build_grid(graph, sites)
+    grid, count = found.grid, rows.operator_count
+    most = max(MOST_TILES, MOST_TILES_EACH * count)
+    passing = accelerator.weights == Weights.STREAM
+    room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most)
+    starts = choose_segments(rows, grid, room.capacity_bytes)
+    for stripes in UNIFORM_STRIPES:
+        pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
+        starts.append((Segment(0, count, stripes, pieces),))
+    starts.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
+    fit = [fitted(grid, start, room) for start in starts]
+    search = TilingSearch(grid, lambda segments: outcome(grid, segments, room), seed, stop, report)
+    ranked = search.run([start for start in fit if start is not None], int(TILES_PER_SECOND * effort))
+    return found, ranked

@@ -1,0 +1,313 @@
+"""A graph as the grids its operators can be cut on: rows and channels of every tensor, as arrays.
+
+Every tensor has two axes that may be cut, its *rows* and its *channels*; the others stay whole. For each operand of an
+operator, tables say which rows and channels a row or a channel of the result reads. They are exact where an operand's
+axis follows one axis of the result, and a superset otherwise: they guide a choice, and the tiles made of it have the
+exact regions of :mod:`cosma.access`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosma.access import NodeSite
+from cosma.access.operator import OperatorAccess, operator_access
+from cosma.graph import Graph, TensorKind
+from cosma.graph.semantics import is_elementwise
+from cosma.tiling.rows import channel_axis, row_axis
+
+Int64s = NDArray[np.int64]
+Bytes8 = NDArray[np.uint8]
+
+#: Where an operand's interval along an axis comes from: all of it, the tile's rows, the tile's channels.
+ALL, BY_ROWS, BY_CHANNELS = 0, 1, 2
+
+
+class Grid(NamedTuple):
+    """Operators, activations and weights by number; tables are CSR.
+
+    Attributes
+    ----------
+    size, rows, channels
+        Bytes, extent of the row axis and of the channel axis of each tensor; 1 where it has none.
+    is_weight
+        1 where a tensor is a weight.
+    clean, stored
+        1 where a copy lies off-chip from the start; 1 where the first store is not compulsory.
+    channels_first
+        1 where the channel axis comes before the row axis.
+    maker
+        Operator that yields each tensor, -1 for none.
+    height, width
+        Rows and channels into which each operator's result can be cut at the most.
+    weight
+        Weight bytes of each operator that its channels cut.
+    in_place
+        1 where a result may take the place of an operand.
+    start, operand
+        Tensors that each operator reads, weights included.
+    row_source, row_table, channel_source, channel_table
+        Beside ``operand``: what its rows and its channels follow, and where in ``low`` and ``high`` the table starts.
+    low, high
+        Tables of intervals, half-open: of the operand, by row or channel of the result. Where a slice reads nothing,
+        the interval is empty and lies where that of the slice before ends.
+    result_start, result
+        Tensors that each operator yields.
+    """
+
+    size: Int64s
+    rows: Int64s
+    channels: Int64s
+    is_weight: Bytes8
+    clean: Bytes8
+    stored: Bytes8
+    channels_first: Bytes8
+    maker: Int64s
+    height: Int64s
+    width: Int64s
+    weight: Int64s
+    in_place: Bytes8
+    start: Int64s
+    operand: Int64s
+    row_source: Int64s
+    row_table: Int64s
+    channel_source: Int64s
+    channel_table: Int64s
+    low: Int64s
+    high: Int64s
+    result_start: Int64s
+    result: Int64s
+
+
+class GridGraph(NamedTuple):
+    """A grid with what its numbers stand for.
+
+    Attributes
+    ----------
+    grid
+        The arrays.
+    access
+        Access of each operator.
+    axes
+        Row axis and channel axis of each operator's result; -1 where it has none.
+    """
+
+    grid: Grid
+    access: tuple[OperatorAccess, ...]
+    axes: tuple[tuple[int, int], ...]
+
+
+def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
+    """Look at every operator of a graph; linear in the graph and in the extents of its axes."""
+    access = tuple(operator_access(graph, sites, operator) for operator in graph.operators)
+    tensors = list(graph.tensors.values())
+    number = {tensor.name: i for i, tensor in enumerate(tensors)}
+    axes = [_default_axes(tensor.shape) for tensor in tensors]
+    maker = np.full(len(tensors), -1, dtype=np.int64)
+    for v, one in enumerate(access):
+        channel = channel_axis(one)
+        for name in one.operator.outputs:
+            maker[number[name]] = v
+            row, default = axes[number[name]]
+            if channel is not None and channel != row and one.shapes.get(name) == one.shapes.get(one.result):
+                axes[number[name]] = (row, channel)
+            else:
+                axes[number[name]] = (row, default)
+    for one in access:
+        _weight_axes(one, number, axes)
+    tables = _Tables()
+    touches: list[list[tuple[int, int, int, int, int]]] = []
+    heights, widths, weights = [], [], []
+    for one in access:
+        shape = one.shapes.get(one.result, ())
+        row, channel = axes[number[one.result]]
+        allowed = one.cuts()
+        height = shape[row] if row >= 0 and allowed[row] else 1
+        width = shape[channel] if channel >= 0 and allowed[channel] else 1
+        touches.append(_touches(one, number, axes, (row, height), (channel, width), tables))
+        heights.append(height)
+        widths.append(width)
+        weights.append(sum(graph.tensors[w].size_bytes for w in one.operator.weights))
+    flat = [entry for row in touches for entry in row]
+    results = [[number[name] for name in one.operator.outputs] for one in access]
+    columns = np.array(flat, dtype=np.int64).reshape(len(flat), 5)
+    grid = Grid(
+        size=_array([t.size_bytes for t in tensors]),
+        rows=_array([_extent(t.shape, a) for t, (a, _) in zip(tensors, axes, strict=True)]),
+        channels=_array([_extent(t.shape, a) for t, (_, a) in zip(tensors, axes, strict=True)]),
+        is_weight=np.array([t.kind is TensorKind.WEIGHT for t in tensors], dtype=np.uint8),
+        clean=np.array([t.kind in (TensorKind.INPUT, TensorKind.WEIGHT) for t in tensors], dtype=np.uint8),
+        stored=np.array([t.kind is TensorKind.INTERMEDIATE for t in tensors], dtype=np.uint8),
+        channels_first=np.array([c < r for r, c in axes], dtype=np.uint8),
+        maker=maker,
+        height=_array(heights),
+        width=_array(widths),
+        weight=_array(weights),
+        in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.uint8),
+        start=_starts(touches),
+        operand=columns[:, 0].copy(),
+        row_source=columns[:, 1].copy(),
+        row_table=columns[:, 2].copy(),
+        channel_source=columns[:, 3].copy(),
+        channel_table=columns[:, 4].copy(),
+        low=_array(tables.low),
+        high=_array(tables.high),
+        result_start=_starts(results),
+        result=_array([t for row in results for t in row]),
+    )
+    return GridGraph(grid, access, tuple(axes[number[one.result]] for one in access))
+
+
+def _default_axes(shape: tuple[int, ...] | None) -> tuple[int, int]:
+    """Row axis and channel axis of a tensor, where its producer does not say otherwise."""
+    rank = 0 if shape is None else len(shape)
+    if rank < 2:
+        return -1, -1
+    row = row_axis(rank)
+    return row, {2: 1, 3: 2}.get(rank, 1)
+
+
+def _weight_axes(one: OperatorAccess, number: Mapping[str, int], axes: list[tuple[int, int]]) -> None:
+    """A weight's channels are the axis that the channels of the result select; it has no rows."""
+    shape = one.shapes.get(one.result, ())
+    channel = axes[number[one.result]][1]
+    if channel < 0 or shape[channel] < 2 or not one.cuts()[channel]:
+        for name in one.operator.weights:
+            axes[number[name]] = (-1, -1)
+        return
+    reads = one.reads(_slab(shape, {channel: (0, 1)}))
+    for name in one.operator.weights:
+        whole = one.shapes.get(name, ())
+        read = reads.get(name, ())
+        cut = [i for i, (span, size) in enumerate(zip(read, whole, strict=False)) if span != (0, size)]
+        axes[number[name]] = (-1, cut[0] if cut else -1)
+
+
+def _touches(
+    one: OperatorAccess, number: Mapping[str, int], axes: Sequence[tuple[int, int]], rows: tuple[int, int],
+    channels: tuple[int, int], tables: _Tables,
+) -> list[tuple[int, int, int, int, int]]:  # fmt: skip
+    """Every operand with what its rows and channels follow."""
+    shape = one.shapes.get(one.result, ())
+    names = list(dict.fromkeys(one.operator.operands))
+    probes = {}
+    for source, (axis, extent) in ((BY_ROWS, rows), (BY_CHANNELS, channels)):
+        if extent > 1:
+            probes[source] = _Probe(one, shape, axis, extent)
+    found = []
+    for name in names:
+        own = axes[number[name]]
+        entry = [number[name]]
+        for axis in own:
+            source, table = ALL, 0
+            for candidate, probe in probes.items():
+                if axis >= 0 and probe.follows(name, axis):
+                    source, table = candidate, tables.add(*probe.intervals(name, axis))
+                    break
+            entry += [source, table]
+        found.append((entry[0], entry[1], entry[2], entry[3], entry[4]))
+    return found
+
+
+class _Probe:
+    """Reads of single slices of a result along one axis."""
+
+    __slots__ = ("axis", "extent", "one", "seen", "shape")
+
+    def __init__(self, one: OperatorAccess, shape: tuple[int, ...], axis: int, extent: int) -> None:
+        self.one, self.shape, self.axis, self.extent = one, shape, axis, extent
+        self.seen: dict[int, Mapping[str, tuple[tuple[int, int], ...]]] = {}
+
+    def at(self, position: int, name: str, axis: int) -> tuple[int, int] | None:
+        """Interval of an operand's axis that one slice reads; None where the slice reads nothing of it."""
+        if position not in self.seen:
+            self.seen[position] = self.one.reads(_slab(self.shape, {self.axis: (position, position + 1)}))
+        box = self.seen[position].get(name)
+        return None if box is None else box[axis]
+
+    def samples(self) -> list[int]:
+        """Slices that are looked at before all of them are: both ends, and pairs within."""
+        n = self.extent
+        return sorted({i for i in (0, 1, 2, n // 4, n // 2, n // 2 + 1, 3 * n // 4, n - 2, n - 1) if 0 <= i < n})
+
+    def follows(self, name: str, axis: int) -> bool:
+        """Whether some slice does not read all of the operand's axis."""
+        whole = (0, self.one.shapes[name][axis])
+        return any(self.at(i, name, axis) != whole for i in self.samples())
+
+    def intervals(self, name: str, axis: int) -> tuple[list[int], list[int]]:
+        """Interval for every slice, from a rule that the samples confirm, or slice by slice."""
+        size = self.one.shapes[name][axis]
+        samples = {i: self.at(i, name, axis) for i in self.samples()}
+        first, last = self.extent // 4, 3 * self.extent // 4
+        a, b = samples[first], samples[last]
+        if a is not None and b is not None and last > first:
+            rule = _Rule(b[0] - a[0], last - first, first, a, size)
+            if all(rule.at(i) == seen for i, seen in samples.items()):
+                spans = [rule.at(i) for i in range(self.extent)]
+                return [low for low, _ in spans], [high for _, high in spans]
+        every, reached = [], 0
+        for i in range(self.extent):
+            span = self.at(i, name, axis) or (reached, reached)
+            every.append(span)
+            reached = span[1]
+        return [low for low, _ in every], [high for _, high in every]
+
+
+class _Rule(NamedTuple):
+    """Intervals of one length at steps of one size, clipped."""
+
+    rise: int
+    run: int
+    origin: int
+    there: tuple[int, int]
+    size: int
+
+    def at(self, position: int) -> tuple[int, int]:
+        """Interval at a position."""
+        if self.rise % self.run:
+            return -1, -1
+        shift = (position - self.origin) * (self.rise // self.run)
+        return max(0, self.there[0] + shift), min(self.size, self.there[1] + shift)
+
+
+class _Tables:
+    """Tables of intervals one behind another, equal ones once."""
+
+    __slots__ = ("high", "known", "low")
+
+    def __init__(self) -> None:
+        self.low: list[int] = []
+        self.high: list[int] = []
+        self.known: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+
+    def add(self, low: list[int], high: list[int]) -> int:
+        """Where a table starts."""
+        key = (tuple(low), tuple(high))
+        if key not in self.known:
+            self.known[key] = len(self.low)
+            self.low += low
+            self.high += high
+        return self.known[key]
+
+
+def _slab(shape: Sequence[int], spans: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple(spans.get(i, (0, size)) for i, size in enumerate(shape))
+
+
+def _extent(shape: tuple[int, ...] | None, axis: int) -> int:
+    return 1 if shape is None or axis < 0 else max(1, shape[axis])
+
+
+def _starts(rows: Sequence[Sequence[object]]) -> Int64s:
+    start = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=start[1:])
+    return start
+
+
+def _array(values: Sequence[int]) -> Int64s:
+    return np.array(values, dtype=np.int64)

@@ -1,0 +1,44 @@
+"""Segments: operators that run stripe by stripe, and into how many groups of channels each is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cosma.tiling.grid import Grid
+
+#: Stripes tried for a segment.
+LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """Operators that run stripe by stripe.
+
+    Attributes
+    ----------
+    begin, end
+        Operators, half-open, by number.
+    stripes
+        How many.
+    pieces
+        For each operator, into how many groups of channels it is cut.
+    channels_outside
+        Whether one group of channels runs through all stripes before the next: the weights of a group are then read
+        once, and what it reads once for each group. Otherwise all groups of a stripe run before the next stripe.
+    """
+
+    begin: int
+    end: int
+    stripes: int
+    pieces: tuple[int, ...]
+    channels_outside: bool = False
+
+
+Segmentation = tuple[Segment, ...]
+
+
+def pieces_for(grid: Grid, begin: int, end: int, most_bytes: int) -> tuple[int, ...]:
+    """Into how many groups of channels to cut each operator so that the weights of a tile take at most so much."""
+    return tuple(
+        max(1, min(int(grid.width[v]), -(-int(grid.weight[v]) // most_bytes))) for v in range(begin, end)
+    )

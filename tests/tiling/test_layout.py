@@ -1,0 +1,125 @@
+"""Tables of access, tiles laid out, and their plans, against the graph of tiles that the rewrite makes."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cosma.accelerator import Accelerator
+from cosma.frontend import LoadedModel, load_onnx
+from cosma.lowering.along import RULES, plan_along
+from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.rewrite.tile import tile
+from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, search_tilings, tiling_of
+from cosma.tiling.layout import Room, fitted, outcome
+from cosma.validator import replay_instructions
+
+ROOM = Room(24 * 1024, 16, False, 4000)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """Strides, a depthwise convolution, two branches, channel concatenation, an upsampled sum and a pooled head."""
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (8, 3, 3, 3), "w2": (8, 1, 3, 3), "w3": (8, 8, 1, 1), "w4": (16, 16, 3, 3), "w5": (4, 16, 1, 1)}
+    weights = [onnx.numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in shapes.items()]
+    weights += [onnx.numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")]
+    conv, pads = helper.make_node, {"pads": [1, 1, 1, 1]}
+    nodes = [
+        conv("Conv", ["x", "w1"], ["a"], name="c1", strides=[2, 2], **pads),
+        conv("Relu", ["a"], ["b"], name="r1"),
+        conv("Conv", ["b", "w2"], ["c"], name="dw", group=8, **pads),
+        conv("Conv", ["b", "w3"], ["d"], name="pw"),
+        conv("Concat", ["c", "d"], ["e"], name="cat", axis=1),
+        conv("Conv", ["e", "w4"], ["f"], name="c4", strides=[2, 2], **pads),
+        conv("Resize", ["f", "", "scales"], ["g"], name="up", mode="nearest"),
+        conv("Add", ["e", "g"], ["h"], name="sum"),
+        conv("Conv", ["h", "w5"], ["i"], name="c5"),
+        conv("GlobalAveragePool", ["i"], ["y"], name="gap"),
+    ]
+    graph = helper.make_graph(
+        nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [onnx.ValueInfoProto(name="y")], weights,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("layout") / "network.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return load_onnx(path)
+
+
+def draw(grid: GridGraph, seed: int) -> Segmentation:
+    """A random segmentation that cuts what can be cut in no particular way."""
+    rng, count = random.Random(seed), len(grid.grid.height)
+    edges = sorted({0, count, *(rng.randrange(1, count) for _ in range(rng.randrange(4)))})
+    return tuple(
+        Segment(
+            begin, end, rng.choice((1, 1, 2, 3, 5, 8)),
+            tuple(min(int(grid.grid.width[v]), rng.choice((1, 1, 2, 3))) for v in range(begin, end)),
+            channels_outside=end - begin == 1 and rng.random() < 0.5,
+        )
+        for begin, end in pairwise(edges)
+    )
+
+
+@pytest.mark.parametrize("weights", ["scratchpad", "stream"])
+def test_what_tables_say_is_what_the_graph_of_tiles_costs(network: LoadedModel, weights: str) -> None:
+    found = build_grid(network.graph, network.sites)
+    machine = Accelerator(scratchpad=ROOM.capacity_bytes, alignment=16, operands="resident", weights=weights)
+    room = ROOM._replace(weights_pass=weights == "stream")
+    compared = 0
+    for seed in range(60):
+        segments = draw(found, seed)
+        costs = {rule: outcome(found.grid, segments, room, rule) for rule in RULES}
+        tiled = tile(network.graph, network.sites, tiling_of(found, segments)).graph
+        problem = build_problem(tiled, machine)
+        for rule, cost in costs.items():
+            planned = plan_along(problem, range(problem.operator_count), rule)
+            assert (planned is None) == (cost is None)
+            if planned is None or cost is None:
+                continue
+            report = replay_instructions(tiled, machine, planned.instructions)
+            assert report.valid
+            assert report.traffic.noncompulsory == noncompulsory_bytes(problem, planned.decisions)
+            assert cost.tiles == len(tiled.operators)
+            assert cost.cost_bytes == report.traffic.noncompulsory
+            assert cost.cost_bytes == int(cost.segment_cost.sum())
+            compared += 1
+    assert compared > 30
+
+
+def test_cut_finer_until_all_tiles_fit(network: LoadedModel) -> None:
+    grid = build_grid(network.graph, network.sites).grid
+    whole = tuple(Segment(v, v + 1, 1, (1,)) for v in range(len(grid.height)))
+    room = ROOM._replace(capacity_bytes=16 * 1024)
+    assert outcome(grid, whole, room) is None
+    found = fitted(grid, whole, room)
+    assert found is not None
+    assert outcome(grid, found, room) is not None
+    assert fitted(grid, whole, room._replace(capacity_bytes=64)) is None
+    assert fitted(grid, whole, room._replace(most_tiles=3)) is None
+
+
+def test_search_is_no_worse_than_its_starts_and_repeats(network: LoadedModel) -> None:
+    machine = Accelerator(scratchpad=ROOM.capacity_bytes, alignment=16, operands="resident", weights="scratchpad")
+
+    def least(effort: float, seed: int = 0) -> tuple[int, Segmentation]:
+        grid, found = search_tilings(network.graph, network.sites, machine, effort=effort, seed=seed)
+        best = outcome(grid.grid, found[0], Room(ROOM.capacity_bytes, machine.alignment, False, 4000))
+        assert best is not None
+        return best.cost_bytes, found[0]
+
+    start = least(0.0)
+    better = least(0.2)
+    assert better[0] <= start[0]
+    assert least(0.2) == better
+    seen: list[tuple[int, float]] = []
+    search_tilings(
+        network.graph, network.sites, machine, effort=0.2, report=lambda cost, share: seen.append((cost, share))
+    )
+    assert [cost for cost, _ in seen] == sorted((cost for cost, _ in seen), reverse=True)
+    stopped = search_tilings(network.graph, network.sites, machine, effort=1e6, stop=lambda: True)[1]
+    assert stopped
