@@ -70,7 +70,7 @@ def tiling_of(graph: GridGraph, segments: Segmentation) -> Tiling:
                 start[axis] = at
         order.append((graph.access[v].operator.name, tuple(start)))
     groups = tuple(tuple(graph.access[v].operator.name for v in range(s.begin, s.end)) for s in segments)
-    return Tiling(cuts, groups, tuple(order))
+    return Tiling(cuts, groups, order=tuple(order))
 
 
 def _choose(rows: RowGraph, capacity: int) -> list[tuple[int, int, int]]:
