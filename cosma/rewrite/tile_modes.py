@@ -36,10 +36,13 @@ def with_tile_modes(tiled: Graph, whole: Graph) -> Graph:
 def _of_tile(mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Operator) -> Mode:
     streamed = set(mode.may_stream)
     parts = [name for name in dict.fromkeys((*tile.operands, *tile.outputs)) if _root(tiled, name) in streamed]
+    read = sum(tiled.tensors[name].size_bytes for name in parts if name in tile.operands)
+    if tile.accumulation is not None and streamed.intersection(source.outputs):
+        # Partial sums come and go element by element, as the result does.
+        parts += [name for name in (*tile.accumulation.sums, *tile.outputs) if name not in parts]
     sums = tile_sums = 0
     if mode.name == OUTPUT_STATIONARY:
         sums, tile_sums = _accumulator_bytes(whole, source.outputs), _accumulator_bytes(tiled, tile.outputs)
-    read = sum(tiled.tensors[name].size_bytes for name in parts if name in tile.operands)
     return Mode(mode.name, parts, min(mode.workspace_bytes - sums, read) + min(sums, tile_sums))
 
 

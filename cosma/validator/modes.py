@@ -77,7 +77,13 @@ def _wrong(
     streamed_roots = {_root(graph, name).name for name in streamed}
     main = [part for part in operator.parts if not is_elementwise_part(part)]
     result = next(iter(written.values()))
-    full = {name for name, touched in read.items() if touched.elements == result.elements}
+    sums: tuple[str, ...] = ()
+    if operator.accumulation is not None:
+        # Partial sums have no region, so each part of the result is one by itself; they are added element by element.
+        sums = operator.accumulation.sums
+        parts = written.values()
+        result = _Touched(result.tensor, sum(p.elements for p in parts), sum(p.size_bytes for p in parts))
+    full = {*sums, *(name for name, touched in read.items() if touched.elements == result.elements)}
     if not main:
         for name in sorted(streamed_roots - full - written.keys()):
             yield f"{name!r} has not the shape of the result, so it is no operand in lockstep"
@@ -90,7 +96,7 @@ def _wrong(
         return
     weights = _touched(graph, operator.weights).keys()
     data = next(iter(read.values()))
-    factors = _factors([touched.tensor for touched in read.values()])
+    factors = _factors([touched.tensor for name, touched in read.items() if name not in sums])
     windows = kind in _PRODUCTS and not _is_depthwise(main[0], data.tensor)
     multiplied = {f.name for f in factors} if windows else {data.tensor.name}
     if any(f.name in streamed_roots and f.name in weights for f in factors):

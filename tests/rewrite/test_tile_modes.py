@@ -166,3 +166,22 @@ def test_tiles_that_stream_fit_where_whole_operators_do_not_in_any_mode(chain: P
         cosma.compile(chain, machine, strategy="e2")
     plan = cosma.compile(chain, machine, strategy="e2", tiling="auto")
     assert cosma.replay(plan, cosma.load_onnx(chain).finest_graph, model=chain).valid
+
+
+def test_steps_of_a_sum_stream_partial_sums_where_they_may_stream_the_result(chain: Path) -> None:
+    loaded = cosma.load_onnx(chain)
+    graph = with_modes(loaded.graph.with_dtype("int8"), loaded.sites, keep_weights=True)
+    cut = tile(graph, loaded.sites, Tiling({}, sums={"c2": (3,)})).graph
+    accelerator = cosma.Accelerator(scratchpad="4KiB", operands="stationary", weights="scratchpad")
+    assert check_modes(cut, accelerator) == []
+    first, second = (o for o in cut.operators if o.accumulation is not None)
+    assert second.accumulation is not None
+    partial = second.accumulation.sums[0]
+    assert partial == first.outputs[0]
+    for mode in (*first.modes, *second.modes):
+        assert (partial in mode.may_stream) == (mode.name != "output-stationary"), mode
+    assert set(mode_of(second, "weight-stationary").may_stream) > {partial, *second.outputs}
+    everything = (*second.operands, *second.outputs)
+    operators = [replace(o, modes=[Mode("all", everything, 4096)]) if o is second else o for o in cut.operators]
+    changed = Graph(cut.tensors.values(), operators, cut.name, cut.roots.values())
+    assert ["neither a factor nor the result stays" in v.message for v in check_modes(changed, accelerator)] == [True]
