@@ -24,7 +24,7 @@ from cosma.rewrite.tiling import Tiling
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.compiler.run import Limits, ProgressSink
@@ -38,6 +38,8 @@ TILING_SHARE = 0.8
 TRIALS = 4
 #: Most tiles of a graph with which a network that does not fit is tried; not measured.
 MOST_TILES = 3000
+#: Stripes tried where operands are stationary and no tiling fits whose tensors all lie in the scratchpad; not measured.
+ROW_RULES = ("rows=8", "rows=4", "rows=2", "rows=1")
 #: What is planned for when only the shape of the graph matters: everything fits.
 _AMPLE_BYTES = 1 << 50
 
@@ -203,21 +205,39 @@ def _chosen(
         for start in starts
         if any(operator.tile is not None for operator in start.operators)
     ]
-    best = _best(_products(source, untiled[0], accelerator), accelerator)
+    tiled = _products(source, untiled[0], accelerator)
+    best = _best(tiled, accelerator)
     if best is None or best[0] > 0:
         grid, found = search_tilings(
             untiled[0].graph, source.sites, accelerator, effort=search.effort, seed=search.seed,
             stop=search.clock.stop, report=search.report,
         )  # fmt: skip
         search.spent = search.effort if found else 0.0
-        tiled = [_tiled(source, untiled[0], tiling_of(grid, segments), "tiled") for segments in found[:TRIALS]]
-        other = _best(tiled, accelerator)
+        searched = [_tiled(source, untiled[0], tiling_of(grid, segments), "tiled") for segments in found[:TRIALS]]
+        other = _best(searched, accelerator)
+        tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
+    if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
+        # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
+        rows = (_tiled(source, untiled[0], _given(source, untiled[0].graph, rule), "tiled") for rule in ROW_RULES)
+        given += _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     if best is not None:
         return (*given, best[1], *whole)
     if refused is not None and not given:
         raise refused
     return (*given, *whole)
+
+
+def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -> tuple[Choice, ...]:
+    """Networks of tiles in modes chosen for the capacity: the first attempt that fits, none where none does."""
+    for attempt in attempts:
+        try:
+            return in_chosen_modes(
+                [choice for choice in attempt if len(choice.graph.operators) <= MOST_TILES], accelerator
+            )
+        except InfeasibleError:
+            continue
+    return ()
 
 
 def _products(source: LoadedModel, untiled: Choice, accelerator: Accelerator) -> list[Choice]:
