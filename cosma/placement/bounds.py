@@ -4,11 +4,12 @@ Three bounds, each valid by itself; the largest counts:
 
 - *degree*: in the next layer an expert shares its device with at most as many experts as a device holds, its node
   with as many as a node holds; each row and each column of a layer pair's counts keeps its largest entries.
-- *semidefinite*: see ``semidefinite``; for equal devices.
+- *semidefinite*: see ``semidefinite``; for equal devices, copies that share evenly and limits on load included.
 - *exact*: the optimum itself, where dynamic programming over partitions or one assignment per layer pair proves it.
 
-Balance limits and a budget of moves only restrict placements further, so these bounds stay valid under them.
-Replication does not: there the *pair budget* bound counts how many pairs of experts can meet on the devices at all.
+A budget of moves only restricts placements further, so these bounds stay valid under it. So does a limit on balance,
+which the semidefinite bound makes use of. Copies do not: there the *pair budget* bound counts how many pairs of experts
+can meet on the devices at all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import cosma.door as door
 from cosma.placement import semidefinite
 from cosma.placement.affinity import Affinity
+from cosma.placement.members import Members
 from cosma.placement.threads import one_thread
 from cosma.placement.topology import Topology
 
@@ -52,15 +54,19 @@ class Bound:
         }
 
 
-def lower_bound(affinity: Affinity, topology: Topology, work: int = QUICK_WORK) -> Bound:
-    """Return the best lower bound on the mean cost that ``work`` pays for (0: the degree bound alone)."""
+def lower_bound(
+    affinity: Affinity, topology: Topology, work: int = QUICK_WORK, limit: float | None = None
+) -> Bound:
+    """Return the best lower bound on the mean cost that ``work`` pays for (0: the degree bound alone).
+
+    ``limit`` is that on the max-over-mean load of each layer.
+    """
     door.instance(affinity, Affinity, "affinity")
     door.instance(topology, Topology, "topology")
     work = door.integer(work, "work", least=0, most=door.UNLIMITED)
     bounds = [degree_bound(affinity, topology)]
-    if work > 0 and topology.is_equal(affinity.experts) and affinity.experts > 1:
-        with one_thread():
-            found = semidefinite_bound(affinity, topology, work)
+    if work > 0:
+        found = semidefinite_bound(affinity, topology, work, limit=limit)
         if found is not None:
             bounds.append(found)
     return max(bounds, key=lambda bound: bound.mean_cost)
@@ -93,31 +99,67 @@ def pair_budget_bound(affinity: Affinity, topology: Topology, replicas_per_devic
     return Bound(max(0.0, total / affinity.steps), "pair budget")
 
 
-def semidefinite_bound(affinity: Affinity, topology: Topology, work: int) -> Bound | None:
-    """Return the semidefinite bound, or None where ``work`` is too little for it to be of use.
+def semidefinite_bound(
+    affinity: Affinity,
+    topology: Topology,
+    work: int,
+    *,
+    replicas_per_device: int = 0,
+    limit: float | None = None,
+    copies: bool = False,
+) -> Bound | None:
+    """Return the semidefinite bound, or None for unequal devices, or where ``work`` is too little for it to be of use.
 
     Two levels that differ are bounded together; with more levels each is bounded by itself and the savings add up.
+
+    Parameters
+    ----------
+    affinity, topology
+        The problem.
+    work
+        Matrix sizes cubed, summed over eigenvalue problems.
+    replicas_per_device
+        Further places on every device and layer.
+    limit
+        Limit on the max-over-mean load of each layer; None for none.
+    copies
+        Whether copies that share evenly may fill places that are left; else experts have one home.
     """
     levels = _levels(topology)
-    if not levels:
+    experts, layers = affinity.experts, affinity.layers
+    if not levels or experts < 2 or not _is_alike(topology, experts):
         return None
-    cones = min(2, len(levels))
-    per_iteration = (affinity.layers - 1) * (2 * affinity.experts) ** 3 * cones
-    iterations = min(600, work // per_iteration)
+    per_iteration = (layers - 1) * (2 * experts) ** 3 * min(2, len(levels))
+    iterations = int(min(600, work // per_iteration))
     if iterations < 20:
         return None
-    counts = affinity.transitions.astype(np.float64)
-    experts = affinity.experts
+    counts, load = affinity.transitions.astype(np.float64), affinity.load.astype(np.float64)
+    places = (int(topology.slots(experts)[0]) + replicas_per_device) * topology.devices
     base = sum(saving for _, saving in levels) * affinity.steps
-    shape = two_level_shape(topology, experts)
-    if shape is not None:
-        saving = semidefinite.saving_bound(counts, shape, int(iterations))
-    else:
-        saving = sum(
-            semidefinite.saving_bound(counts, semidefinite.Shape(1, groups, experts, save, 0.0), int(iterations))
-            for groups, save in levels
+    shapes = [semidefinite.Shape(1, groups, experts, save, 0.0) for groups, save in levels]
+    if len(levels) == 2:
+        (nodes, save_node), (groups, save_group) = levels
+        shapes = [semidefinite.Shape(nodes, groups // nodes, experts, save_group, save_node)]
+    saved = 0.0
+    for shape in shapes:
+        groups = shape.nodes * shape.per_node
+        # Shares of groups of devices need not be equal, so a limit says less of them; it is left out there.
+        wanted = limit if groups == topology.devices else None
+        members = Members.build(
+            layers, experts, groups, min(experts, places // groups), load=load, limit=wanted, copies=copies
         )
-    return Bound(max(0.0, (base - saving) / affinity.steps), "semidefinite")
+        if members is None:
+            return None
+        with one_thread():
+            saved += semidefinite.saving_bound(counts, shape, iterations, members=members)
+    return Bound(max(0.0, (base - saved) / affinity.steps), "semidefinite")
+
+
+def _is_alike(topology: Topology, experts: int) -> bool:
+    """Say whether all devices have equally many places, some at least, and groups of a level are of one size."""
+    slots = set(topology.slots(experts).tolist())
+    groups = (topology.groups(level) for level in range(topology.levels))
+    return len(slots) == 1 and 0 not in slots and all(len(set(np.bincount(of).tolist())) == 1 for of in groups)
 
 
 def two_level_shape(topology: Topology, experts: int) -> semidefinite.Shape | None:

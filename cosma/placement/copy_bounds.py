@@ -10,23 +10,22 @@ level holds both experts. Groups have room for ``h`` experts, so
 **split** alone. Every copy serves an equal share, so an expert's saving is a mean over its copies, each of which meets
 at most ``h`` experts: the degree bound with room for copies. With a limit on the load of every device, the experts that
 it meets there cannot carry more than the limit together: a fractional knapsack per row, bounded by its dual, any price
-of load giving a valid bound (*loaded degree*). Moreover the cost is linear in the shares of each layer, and shares are
-a mean of placements with one home per expert and room for ``h`` on a device. So copies cost no less than the best of
-those, which is a problem without copies in which experts that nobody uses fill the places: all bounds of ``bounds``
-hold for it, the semidefinite one included.
+of load giving a valid bound (*loaded degree*). Stronger, for devices that are alike, is the semidefinite bound, in
+whose matrices free places and spare load are rows like experts (``members``). Without a limit it looks at single
+homes: the cost is linear in the shares of each layer, and shares are a mean of placements with one home per expert and
+room for ``h`` on a device, so copies cost no less than the best of those.
 
 **Small problems**: dynamic programming over all ways to fill a layer gives the optimum of ``split`` itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.placement.bounds import Bound, degree_bound, lower_bound, pair_budget_bound
+from cosma.placement.bounds import Bound, degree_bound, pair_budget_bound, semidefinite_bound
 from cosma.placement.metrics import peak_ratios
 
 if TYPE_CHECKING:
@@ -78,22 +77,11 @@ def copies_bound(
         return max(found, key=lambda bound: bound.mean_cost)
     found = [loaded_degree_bound(affinity, topology, replicas_per_device, limit)]
     if work > 0:
-        found.append(lower_bound(*with_idle(affinity, topology, replicas_per_device), work))
+        relaxed = semidefinite_bound(
+            affinity, topology, work, replicas_per_device=replicas_per_device, limit=limit, copies=True
+        )
+        found += [] if relaxed is None else [relaxed]
     return max(found, key=lambda bound: bound.mean_cost)
-
-
-def with_idle(affinity: Affinity, topology: Topology, replicas_per_device: int) -> tuple[Affinity, Topology]:
-    """Return the problem without copies: room for them, and experts that nobody uses to fill it."""
-    if topology.capacities is not None:
-        roomier = tuple(capacity + replicas_per_device for capacity in topology.capacities)
-        return affinity, replace(topology, capacities=roomier)
-    places = int(topology.slots(affinity.experts).sum()) + replicas_per_device * topology.devices
-    more = places - affinity.experts
-    padded = replace(
-        affinity, transitions=np.pad(affinity.transitions, ((0, 0), (0, more), (0, more))),
-        load=np.pad(affinity.load, ((0, 0), (0, more))), coactivation=None,
-    )  # fmt: skip
-    return padded, topology
 
 
 def copy_degree_bound(affinity: Affinity, topology: Topology, replicas_per_device: int) -> Bound:

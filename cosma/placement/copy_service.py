@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cosma.placement.topology import Topology
 
 #: Sweeps over all places that a search for copies may take, and experts x devices beyond which it gets fewer.
-_COPY_SWEEPS, _COPY_TOUCHED, _MOST_COPY_WORK = 20_000, 800, 40_000_000
+_COPY_SWEEPS, _COPY_TOUCHED, _MOST_COPY_WORK = 60_000, 800, 60_000_000
 #: Sweeps of the start that is grown for a search for copies within a limit.
 _GROWN_SWEEPS = 60
 

@@ -174,3 +174,17 @@ def pair_gains(
                 for c in range(devices):
                     flow[row, c] += arrival[e, c]
             gains[a, b] = nested_gain(flow, group_start, group_kind, child_start, step, match, work, reals, whole)
+
+
+@kernel
+def flow_gains(
+    flows: Floats, group_start: Ints, group_kind: Ints, child_start: Ints, step: Floats, gains: Floats
+) -> None:
+    """Fill ``gains[i]``: the best saving over all relabellings of what goes between devices, ``flows[i]``."""
+    devices = flows.shape[1]
+    work = np.empty((5, devices, devices))
+    match = np.empty(devices, dtype=np.int64)
+    reals = np.empty((3, devices + 2))
+    whole = np.empty((3, devices + 2), dtype=np.int64)
+    for i in range(flows.shape[0]):
+        gains[i] = nested_gain(flows[i], group_start, group_kind, child_start, step, match, work, reals, whole)

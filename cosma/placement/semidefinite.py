@@ -1,19 +1,20 @@
 """A semidefinite lower bound along the chain of layers, valid whatever the accuracy of its solution.
 
-Let ``Y`` say which experts of two consecutive layers share a device and ``N`` which share a node. For a real placement
-on ``n`` nodes of ``q`` devices with equal shares, over the ``2 E`` experts of the two layers,
+Let ``z_d`` be the shares of all members of two consecutive layers on device d (``members``): experts, free places and
+spare load. ``Y`` is the sum of ``z_d z_d'`` over devices, ``N`` the same over nodes: between experts with one home they
+say who shares a device, and who a node. For a real placement on ``n`` nodes of ``q`` devices,
 
-- ``Y - N / q`` and ``N - 1 / n`` are positive semidefinite (sums of squares of centred membership vectors),
-- both vanish on the membership vector of either layer, and their traces are ``2 E (1 - 1/q)`` and ``2 E (1 - 1/n)``,
-- ``0 <= Y <= N <= 1`` entrywise, ones on the diagonal, rows of a block of ``Y`` sum to the experts per device, of
-  ``N`` to the experts per node,
+- ``Y - N / q`` and ``N - t t' / n``, with ``t`` the totals of members, are positive semidefinite,
+- both vanish on every combination of a layer's members that is the same on all devices, and their traces have limits,
+- entries lie within ``0 <= Y <= N`` and what the largest shares of two members allow,
 - neighbouring layer pairs agree on the layer they share,
 - triples of experts obey the inequalities of ``triangles``, of which those violated are added as they are found.
 
 Alternating directions (ADMM) split the entrywise from the semidefinite part. Its multipliers give the bound: for
-*any* symmetric multipliers the Lagrangian separates, the entrywise part is minimised row by row and the semidefinite
-part is a largest eigenvalue times a known trace. So every multiplier gives a valid bound; better ones a larger bound.
-Eigenvalues are raised by a margin above rounding before they are used.
+*any* symmetric multipliers the Lagrangian separates, the entrywise part is minimised entry by entry, after prices on
+the sums of rows and of columns (any prices are valid), and the semidefinite part is a largest eigenvalue times a known
+trace. So every multiplier gives a valid bound; better ones a larger bound. Eigenvalues are raised by a margin above
+rounding before they are used.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cosma.placement.members import Boxes, Members
 from cosma.placement.triangles import Triangles
 
 Array = NDArray[np.float64]
@@ -31,6 +33,8 @@ Array = NDArray[np.float64]
 _ADAPT = 20
 # Over-relaxation of the alternating directions; 1 is plain, values up to 2 converge.
 _RELAX = 1.6
+# Steps in which the price of a row's sum is bisected.
+_PRICE_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,9 @@ class Shape:
         return self.experts // self.nodes
 
 
-def saving_bound(counts: Array, shape: Shape, iterations: int, every: int = 25) -> float:
+def saving_bound(
+    counts: Array, shape: Shape, iterations: int, every: int = 25, members: Members | None = None
+) -> float:
     """Return an upper bound on the total saving ``save_device * <counts, Y> + save_node * <counts, N>``.
 
     Parameters
@@ -67,9 +73,11 @@ def saving_bound(counts: Array, shape: Shape, iterations: int, every: int = 25) 
         ADMM iterations: the work limit. The bound is valid after any number of them.
     every
         Iterations between evaluations of the bound; the best one is returned.
+    members
+        What lies on devices; by default experts with one home each, as many on every device.
     """
     unit = float(counts.mean()) or 1.0
-    solver = Admm(counts / unit, shape)
+    solver = Admm(counts / unit, shape, members)
     best = np.inf
     for iteration in range(1, iterations + 1):
         solver.step()
@@ -87,26 +95,41 @@ class Admm:
     ``step`` repeatedly, ``balance`` now and then, read ``bound`` or the relaxed ``entries`` at any time.
     """
 
-    def __init__(self, weights: Array, shape: Shape) -> None:
-        self.weights, self.shape = weights, shape
-        pairs, experts = weights.shape[0], shape.experts
-        size = 2 * experts
-        self.pairs = pairs
-        # Orthonormal basis of the vectors that sum to zero within each layer.
-        centred = np.linalg.qr(np.concatenate([np.ones((experts, 1)), np.eye(experts)[:, 1:]], axis=1))[0][:, 1:]
-        self.basis = np.zeros((size, 2 * (experts - 1)))
-        self.basis[:experts, : experts - 1] = centred
-        self.basis[experts:, experts - 1 :] = centred
-        self.fine = np.zeros((pairs, size, size))
-        self.coarse = np.zeros((pairs, size, size))
-        self.fine_dual = np.zeros((pairs, size, size))
-        self.coarse_dual = np.zeros((pairs, size, size))
+    def __init__(self, weights: Array, shape: Shape, members: Members | None = None) -> None:
+        pairs, devices = weights.shape[0], shape.nodes * shape.per_node
+        members = members or Members.build(pairs + 1, shape.experts, devices, shape.on_device)
+        if members is None:
+            raise ValueError("more experts than places")
+        self.shape, self.members, self.pairs = shape, members, pairs
+        self.own = own = members.totals.shape[1]
+        self.weights = np.zeros((pairs, own, own))
+        self.weights[:, : shape.experts, : shape.experts] = weights
+        inner = members.complements()
+        rest = inner.shape[2]
+        self.basis = np.zeros((pairs, 2 * own, 2 * rest))
+        self.basis[:, :own, :rest] = inner[:-1]
+        self.basis[:, own:, rest:] = inner[1:]
+        totals = np.concatenate([members.totals[:-1], members.totals[1:]], axis=1)
+        self.spread = totals[:, :, None] * totals[:, None, :]
+        before, after = slice(None, -1), slice(1, None)
+        self.across = Boxes.of(members, shape.nodes, shape.per_node, before, after)
+        self.within = Boxes.of(members, shape.nodes, shape.per_node, slice(None), slice(None))
+        layer_trace = (members.most * members.totals).sum(axis=1) * (1.0 - 1.0 / shape.per_node)
+        self.fine_trace = layer_trace[:-1] + layer_trace[1:]
+        on_node = np.minimum(shape.per_node * members.most, members.totals)
+        layer_trace = (on_node * members.totals - members.totals**2 / shape.nodes).sum(axis=1)
+        self.coarse_trace = layer_trace[:-1] + layer_trace[1:]
+        matrices = (pairs, 2 * own, 2 * own)
+        self.fine, self.coarse = np.zeros(matrices), np.zeros(matrices)
+        self.fine_dual, self.coarse_dual = np.zeros(matrices), np.zeros(matrices)
+        self.device, self.node = np.zeros(matrices), np.zeros(matrices)
         self.penalty = float(np.abs(weights).max()) * 0.1 + 0.1
         self.gap = (1.0, 1.0)
-        self.device = np.zeros((pairs, size, size))
-        self.node = np.zeros((pairs, size, size))
-        self.device_cuts = Triangles(pairs, experts, shape.nodes * shape.per_node, shape.on_device)
-        self.node_cuts = Triangles(pairs, experts, shape.nodes, shape.on_node)
+        # Only where experts have one home do full devices keep couples apart.
+        places = int(members.values[0, 0]) if members.single else 0
+        fillers = own - shape.experts
+        self.device_cuts = Triangles(pairs, shape.experts, devices, places, fillers)
+        self.node_cuts = Triangles(pairs, shape.experts, shape.nodes, places * shape.per_node, fillers)
 
     @property
     def cuts(self) -> list[Triangles]:
@@ -127,7 +150,7 @@ class Admm:
         """Do one round: entries, then the two semidefinite parts, then the multipliers."""
         device, node = self.device, self.node = self.entries()
         fine = _RELAX * (device - node / self.shape.per_node) + (1.0 - _RELAX) * self.fine
-        coarse = _RELAX * (node - 1.0 / self.shape.nodes) + (1.0 - _RELAX) * self.coarse
+        coarse = _RELAX * (node - self.spread / self.shape.nodes) + (1.0 - _RELAX) * self.coarse
         new_fine = self._project(fine + self.fine_dual)
         moved = float(np.linalg.norm(new_fine - self.fine))
         self.fine = new_fine
@@ -157,51 +180,51 @@ class Admm:
 
     def bound(self) -> float:
         """Return the upper bound on the saving that the present multipliers prove."""
-        shape, experts = self.shape, self.shape.experts
+        shape, own = self.shape, self.own
         fine, coarse = self.penalty * self.fine_dual, self.penalty * self.coarse_dual
         price_device = fine + self.device_cuts.prices()
         price_node = coarse - fine / shape.per_node + self.node_cuts.prices()
         least = -sum(cuts.allowance() for cuts in self.cuts)
-        between = (slice(None), slice(None, experts), slice(experts, None))
+        between = (slice(None), slice(None, own), slice(own, None))
         cross_device = 2.0 * price_device[between] - shape.save_device * self.weights
         cross_node = 2.0 * price_node[between] - shape.save_node * self.weights
-        rows, columns = (
-            _row_minimum(device.reshape(-1, experts), node.reshape(-1, experts), shape.on_device, shape.on_node)
-            for device, node in (
-                (cross_device, cross_node),
-                (cross_device.transpose(0, 2, 1), cross_node.transpose(0, 2, 1)),
-            )
+        before, after = self._sums(slice(None, -1)), self._sums(slice(1, None))
+        earned, cross_device, cross_node = _priced_rows(
+            cross_device, cross_node, self.across, after, self.members.totals[:-1], shape.per_node
         )
-        sums = (side.reshape(self.pairs, experts).sum(axis=1) for side in (rows, columns))
-        least += float(np.maximum(*sums).sum())
-        own_device, own_node = 2.0 * self._mean_own(price_device), 2.0 * self._mean_own(price_node)
-        for own in (own_device, own_node):
-            # Unlike the layers inside, the first and the last belong to one pair only.
-            own[[0, -1]] *= 0.5
-            least += float(np.trace(own, axis1=1, axis2=2).sum())
-        apart = ~np.eye(experts, dtype=bool)
-        least += float(
-            _row_minimum(
-                own_device[:, apart].reshape(-1, experts - 1), own_node[:, apart].reshape(-1, experts - 1),
-                shape.on_device - 1, shape.on_node - 1,
-            ).sum()
+        least += earned
+        turned = self.across.transposed()
+        earned, cross_device, cross_node = _priced_rows(
+            cross_device.transpose(0, 2, 1), cross_node.transpose(0, 2, 1), turned, before, self.members.totals[1:],
+            shape.per_node,
         )  # fmt: skip
-        size = 2 * experts
-        least -= self._eigen_part(fine, size * (1.0 - 1.0 / shape.per_node))
+        least += earned + _least(cross_device, cross_node, turned)
+        own_device, own_node = 2.0 * self._mean_own(price_device), 2.0 * self._mean_own(price_node)
+        for whole in (own_device, own_node):
+            # Unlike the layers inside, the first and the last belong to one pair only.
+            whole[[0, -1]] *= 0.5
+        earned, own_device, own_node = _priced_rows(
+            own_device, own_node, self.within, self._sums(slice(None)), self.members.totals, shape.per_node
+        )
+        least += earned + _least(own_device, own_node, self.within)
+        least -= self._eigen_part(fine, self.fine_trace)
         if not self.flat:
-            least -= self._eigen_part(coarse, size * (1.0 - 1.0 / shape.nodes))
-            # The coarse part is node membership less its mean, 1 / nodes; give the mean back.
-            least -= float(coarse.sum()) / shape.nodes
+            least -= self._eigen_part(coarse, self.coarse_trace)
+            # The coarse part is node membership less its mean; give the mean back.
+            least -= float((coarse * self.spread).sum()) / shape.nodes
         return -least
 
-    def _eigen_part(self, dual: Array, trace: float) -> float:
-        inner = self.basis.T @ dual @ self.basis
+    def _sums(self, layers: slice) -> tuple[Array, Array]:
+        return self.members.combinations[layers], self.members.values[layers]
+
+    def _eigen_part(self, dual: Array, trace: Array) -> float:
+        inner = self.basis.transpose(0, 2, 1) @ dual @ self.basis
         top = np.linalg.eigvalsh(inner)[:, -1]
         margin = 1e-9 * (np.abs(inner).sum(axis=(1, 2)) + 1.0)
-        return float(((top + margin) * trace).sum())
+        return float((np.maximum(0.0, top + margin) * trace).sum())
 
     def _project(self, matrices: Array) -> Array:
-        inner = self.basis.T @ matrices @ self.basis
+        inner = self.basis.transpose(0, 2, 1) @ matrices @ self.basis
         values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2.0)
         outer = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
         projected: Array = outer @ outer.transpose(0, 2, 1)
@@ -209,71 +232,73 @@ class Admm:
 
     def entries(self) -> tuple[Array, Array]:
         """Minimise over the entries given the semidefinite parts; own blocks of shared layers are averaged."""
-        experts = self.shape.experts
+        own = self.own
         fine = self.fine - self.fine_dual
-        coarse = self.coarse - self.coarse_dual
+        coarse = self.coarse - self.coarse_dual + self.spread / self.shape.nodes
         pull = self.weights / (2.0 * self.penalty)
         cling = self.device_cuts.cling, self.node_cuts.cling
         pulls = (
             cling[0] * self.device - self.device_cuts.ahead / self.penalty,
             cling[1] * self.node - self.node_cuts.ahead / self.penalty,
         )
-        between = (slice(None), slice(None, experts), slice(experts, None))
+        between = (slice(None), slice(None, own), slice(own, None))
         cross = self._solve(
-            fine[between], coarse[between],
+            self.across, fine[between], coarse[between],
             self.shape.save_device * pull + pulls[0][between], self.shape.save_node * pull + pulls[1][between],
             cling[0][between], cling[1][between],
         )  # fmt: skip
-        own_device, own_node = self._solve(*(self._mean_own(whole) for whole in (fine, coarse, *pulls, *cling)))
-        diagonal = np.arange(experts)
-        own_device[:, diagonal, diagonal] = 1.0
-        own_node[:, diagonal, diagonal] = 1.0
-        return self._assemble(own_device, cross[0]), self._assemble(own_node, cross[1])
+        own_blocks = self._solve(self.within, *(self._mean_own(whole) for whole in (fine, coarse, *pulls, *cling)))
+        return self._assemble(own_blocks[0], cross[0]), self._assemble(own_blocks[1], cross[1])
 
-    def _assemble(self, own: Array, cross: Array) -> Array:
-        experts = self.shape.experts
-        whole = np.empty((self.pairs, 2 * experts, 2 * experts))
-        whole[:, :experts, :experts] = own[:-1]
-        whole[:, experts:, experts:] = own[1:]
-        whole[:, :experts, experts:] = cross
-        whole[:, experts:, :experts] = cross.transpose(0, 2, 1)
+    def _assemble(self, own_blocks: Array, cross: Array) -> Array:
+        own = self.own
+        whole = np.empty((self.pairs, 2 * own, 2 * own))
+        whole[:, :own, :own] = own_blocks[:-1]
+        whole[:, own:, own:] = own_blocks[1:]
+        whole[:, :own, own:] = cross
+        whole[:, own:, :own] = cross.transpose(0, 2, 1)
         return whole
 
     def _mean_own(self, whole: Array) -> Array:
-        experts = self.shape.experts
-        own = np.zeros((self.pairs + 1, experts, experts))
-        own[:-1] += whole[:, :experts, :experts]
-        own[1:] += whole[:, experts:, experts:]
-        own[1:-1] *= 0.5
-        return own
+        own = self.own
+        blocks = np.zeros((self.pairs + 1, own, own))
+        blocks[:-1] += whole[:, :own, :own]
+        blocks[1:] += whole[:, own:, own:]
+        blocks[1:-1] *= 0.5
+        return blocks
 
     def _solve(
-        self, fine: Array, coarse: Array, pull_device: Array, pull_node: Array, cling_device: Array, cling_node: Array
-    ) -> tuple[Array, Array]:
-        """Per entry: minimise ``((d - n/q - fine)^2 + (n - 1/nodes - coarse)^2 + clings) / 2 - pulls``.
+        self, box: Boxes, fine: Array, coarse: Array, pull_device: Array, pull_node: Array, cling_device: Array,
+        cling_node: Array,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Per entry: minimise ``((d - n/q - fine)^2 + (n - coarse)^2 + clings) / 2 - pulls`` within the boxes.
 
-        Over ``0 <= d <= n <= 1``; ``clings`` are ``cling_device d^2 + cling_node n^2``.
+        ``clings`` are ``cling_device d^2 + cling_node n^2``.
         """
         share = 1.0 / self.shape.per_node
         # The objective is (a d^2 + c n^2) / 2 - share d n - g d - h n.
         a, g = 1.0 + cling_device, fine + pull_device
         if self.flat:
-            return np.clip((g + share) / a, 0.0, 1.0), np.ones_like(g)
-        c, h = share**2 + 1.0 + cling_node, coarse + 1.0 / self.shape.nodes + pull_node - share * fine
-        # Free optimum, then the edges d = 0, d = n and n = 1, each an exact one-dimensional minimum.
+            return np.clip((g + share * box.top) / a, box.low, box.high), box.top
+        c, h = share**2 + 1.0 + cling_node, coarse + pull_node - share * fine
+        # Free optimum, then the four edges, each an exact one-dimensional minimum.
         free = a * c - share**2
         device, node = (c * g + share * h) / free, (a * h + share * g) / free
-        inside = (device >= 0.0) & (device <= node) & (node <= 1.0)
+        inside = (box.low <= device) & (device <= box.high) & (device <= node) & (node <= box.top)
 
         def value(d: Array, n: Array) -> Array:
             return 0.5 * (a * d * d + c * n * n) - share * d * n - g * d - h * n
 
-        best_node = np.clip(h / c, 0.0, 1.0)
-        best_device = np.zeros_like(best_node)
+        both = np.clip((g + h) / (a + c - 2.0 * share), box.low, box.high)
+        edges = [
+            (box.low, np.clip((h + share * box.low) / c, box.low, box.top)),
+            (both, both),
+            (np.clip((g + share * box.top) / a, box.low, box.high), box.top),
+            (box.high, np.clip((h + share * box.high) / c, box.high, box.top)),
+        ]
+        best_device, best_node = edges[0]
         best = value(best_device, best_node)
-        both = np.clip((g + h) / (a + c - 2.0 * share), 0.0, 1.0)
-        top = np.clip((g + share) / a, 0.0, 1.0)
-        for d, n in ((both, both), (top, np.ones_like(top))):
+        for d, n in edges[1:]:
             other = value(d, n)
             better = other < best
             best = np.where(better, other, best)
@@ -281,27 +306,53 @@ class Admm:
         return np.where(inside, device, best_device), np.where(inside, node, best_node)
 
 
-def _row_minimum(device: Array, node: Array, on_device: int, on_node: int) -> Array:
-    """Lower bound, per row, of ``sum device * d + node * n`` over ``on_device`` d's, ``on_node`` n's, ``d <= n <= 1``.
+def _least(device: Array, node: Array, box: Boxes) -> float:
+    """Return the least that entries within the boxes cost."""
+    d, n = box.best(device, node)
+    return float((device * d + node * n).sum())
 
-    A price on the number of d's makes each row a choice of the ``on_node`` cheapest columns; any price is valid, the
-    best of each row is found by golden section (the bound is concave in the price).
+
+def _priced_rows(
+    device: Array, node: Array, box: Boxes, sums: tuple[Array, Array], totals: Array, per_node: int
+) -> tuple[float, Array, Array]:
+    """Put prices on the known sums of every row: return what they earn, and what entries cost after them.
+
+    The sum of a row, weighted by a combination, is the row's total times the combination's value. Every price is valid;
+    each is bisected, since what a row costs at least is concave in it.
     """
-    if on_node <= 0:
-        return np.zeros(device.shape[0])
-    low, high = device.min(axis=1) - 1.0, device.max(axis=1) + 1.0
+    combinations, values = sums
+    earned = 0.0
+    for number in range(combinations.shape[1]):
+        weights = combinations[:, None, number, :]
+        known = totals * values[:, None, number]
+        scale = np.maximum(np.abs(weights).mean(axis=2), 1e-300)
+        for on_node in (False, True):
+            right = known * (per_node if on_node else 1)
+            widest = (np.abs(device).max(axis=2) + np.abs(node).max(axis=2)) / scale
+            low, high = -widest, widest.copy()
+            price = np.zeros_like(high)
+            for step in range(_PRICE_STEPS + 1):
+                shifted = price[:, :, None] * weights
+                chosen = box.best(device if on_node else device - shifted, node - shifted if on_node else node)
+                slope = right - (weights * chosen[on_node]).sum(axis=2)
+                low, high = np.where(slope > 0, price, low), np.where(slope > 0, high, price)
+                if step < _PRICE_STEPS:
+                    price = 0.5 * (low + high)
+            shifted = price[:, :, None] * weights
+            before = _row_least(device, node, box)
+            after = _row_least(device if on_node else device - shifted, node - shifted if on_node else node, box)
+            gain = price * right + after - before
+            price = np.where(gain > 0, price, 0.0)
+            shifted = price[:, :, None] * weights
+            earned += float((price * right).sum())
+            if on_node:
+                node = node - shifted
+            else:
+                device = device - shifted
+    return earned, device, node
 
-    def value(price: Array) -> Array:
-        chosen = node + np.minimum(0.0, device - price[:, None])
-        if on_node < chosen.shape[1]:
-            chosen = np.partition(chosen, on_node - 1, axis=1)[:, :on_node]
-        total: Array = price * on_device + chosen.sum(axis=1)
-        return total
 
-    ratio = (np.sqrt(5.0) - 1.0) / 2.0
-    for _ in range(40):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        keep_left = value(left) > value(right)
-        high, low = np.where(keep_left, right, high), np.where(keep_left, low, left)
-    best: Array = np.maximum(value(low), value(high))
-    return best
+def _row_least(device: Array, node: Array, box: Boxes) -> Array:
+    d, n = box.best(device, node)
+    found: Array = (device * d + node * n).sum(axis=2)
+    return found

@@ -124,18 +124,21 @@ def _replicated_metrics(affinity: Affinity, topology: Topology, replicas: Replic
 def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, optimal: bool) -> bounds.Bound:
     if options.replicas_per_device:
         return copies_bound(affinity, topology, options.replicas_per_device, options.routing)
+    without_limit = "dynamic programming over partitions"
     if optimal:
-        return bounds.Bound(cost, "dynamic programming over partitions")
+        return bounds.Bound(cost, without_limit)
     from cosma.placement import exact
 
+    limit = options.balance if options.balance_scope == "each" else None
+    found: list[bounds.Bound] = []
     if exact.supports(topology, affinity.experts, affinity.layers) is None and options.bound != "none":
         from cosma.placement.instance import Instance
 
-        instance = Instance.build(affinity, topology)
-        return bounds.Bound(
-            exact.solve_exact(instance, topology)[1] / affinity.steps, "dynamic programming over partitions"
-        )
-    return bounds.lower_bound(affinity, topology, BOUNDS[options.bound])
+        best = exact.solve_exact(Instance.build(affinity, topology), topology)[1]
+        found.append(bounds.Bound(best / affinity.steps, without_limit))
+    if not found or limit is not None:
+        found.append(bounds.lower_bound(affinity, topology, BOUNDS[options.bound], limit))
+    return max(found, key=lambda bound: bound.mean_cost)
 
 
 def with_scores(placement: Placement, scores: dict[str, Any]) -> Placement:

@@ -7,6 +7,9 @@ For any three experts of two consecutive layers and ``m[i, j]`` = 1 where ``i`` 
 - *matching*: where a group holds two experts of a layer, three of one layer make at most one couple,
   ``m[i, j] + m[i, k] + m[j, k] <= 1``.
 
+The first two also hold where copies share evenly: ``m`` of two experts is how often draws among the copies of each fall
+on one device, and draws of three different experts are independent, so each of them obeys the inequality.
+
 Every set of multipliers >= 0 gives a valid bound, so it is no matter which inequalities are found, or how well their
 multipliers are chosen. They are updated as in alternating directions with a copy of three entries per inequality,
 whose copies need not be kept: the entries cling to their last values (``cling``) and feel the prices of multipliers
@@ -45,11 +48,15 @@ class Triangles:
     pairs, experts
         Layer pairs, experts per layer; matrices are ``[pairs, 2 * experts, 2 * experts]`` and symmetric.
     groups, held
-        How many groups there are (devices or nodes), and how many experts of a layer each holds.
+        How many groups there are (devices or nodes), and how many experts of a layer each holds; 0 where experts may
+        have several homes.
+    fillers
+        Rows and columns behind the experts of each layer that are no experts; see ``members``.
     """
 
-    def __init__(self, pairs: int, experts: int, groups: int, held: int) -> None:
-        self.pairs, self.size = pairs, 2 * experts
+    def __init__(self, pairs: int, experts: int, groups: int, held: int, fillers: int = 0) -> None:
+        self.pairs, self.size = pairs, 2 * (experts + fillers)
+        self._experts = np.concatenate([np.arange(experts), experts + fillers + np.arange(experts)])
         # Name, the signs of a triple's entries (first second, first third, second third), and the limit.
         self._kinds = [("triangle", (1.0, 1.0, -1.0), 1.0)]
         if groups == 2:
@@ -111,19 +118,19 @@ class Triangles:
         size = self.size
         for kind, (name, signs, limit) in enumerate(self._kinds):
             for pair, matrix in enumerate(matrices):
-                found = self._worst(matrix, name, np.array(signs), limit)
-                first, second, third = found // size**2, found // size % size, found % size
+                found = self._worst(matrix[np.ix_(self._experts, self._experts)], name, np.array(signs), limit)
+                first, second, third = found
                 one, other = np.stack([first, first, second]), np.stack([second, third, third])
                 yield (
-                    (kind * self.pairs + pair) * size**3 + found,
+                    (kind * self.pairs + pair) * size**3 + (first * size + second) * size + third,
                     (pair * size + np.minimum(one, other)) * size + np.maximum(one, other),
-                    np.repeat(np.array(signs)[:, None], found.size, axis=1),
-                    np.full(found.size, limit),
+                    np.repeat(np.array(signs)[:, None], first.size, axis=1),
+                    np.full(first.size, limit),
                 )
 
     def _worst(self, matrix: Array, name: str, signs: Array, limit: float) -> Indices:
-        """Return the triples this matrix violates most, worst first, as ``(first * size + second) * size + third``."""
-        size = self.size
+        """Return the triples of experts ``[3, triples]`` that their matrix violates most, worst first."""
+        size = len(self._experts)
         rank = np.arange(size)
         block = max(1, _BLOCK // size**2)
         triples: list[Indices] = []
@@ -141,5 +148,5 @@ class Triangles:
             triples.append(found + begin * size**2)
             amounts.append(excess.reshape(-1)[found])
         order = np.argsort(-np.concatenate(amounts), kind="stable")[: _KEPT * size]
-        worst: Indices = np.concatenate(triples)[order]
-        return worst
+        worst = np.concatenate(triples)[order]
+        return self._experts[np.stack([worst // size**2, worst // size % size, worst % size])]

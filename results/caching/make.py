@@ -1,8 +1,8 @@
 """Make the tables of this folder: ``python results/caching/make.py [--traces FOLDER] [--only NAME ...]``.
 
 Reads every archive of ``--traces`` (default ``../shared/traces`` beside the project, else ``models/traces``), learns
-on ``profile``, runs every ``eval_`` array, and writes one CSV per table here. Everything but the columns of seconds is
-the same in every run. Tables: policies, batches, hosts, scale.
+on ``profile``, runs held-out ``eval_`` arrays, and writes one CSV per table here. Everything but the columns of
+seconds is the same in every run. Tables: policies, batches, hosts, scale.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def parts(path: Path) -> tuple[int, list[str]]:
         return 1 + max(int(archive[name].max()) for name in ("profile", *names)), names
 
 
-def rows_of(path: Path, share: float, batch: int = 1, **options: Any) -> Iterator[Row]:
-    """Run all policies on every part of one trace."""
+def rows_of(path: Path, share: float, batch: int = 1, only: str = "eval_", **options: Any) -> Iterator[Row]:
+    """Run all policies on every part of one trace whose name begins with ``only``."""
     experts, names = parts(path)
     learnt = load(path, "profile", experts, batch)
-    for name in names:
+    for name in (name for name in names if name.startswith(only)):
         requests = load(path, name, experts, batch)
         shared = options.get("shared", False)
         slots = int(share * (requests.pages if shared else experts))
@@ -57,8 +57,9 @@ def rows_of(path: Path, share: float, batch: int = 1, **options: Any) -> Iterato
         widest = requests.widest_step(np.arange(requests.pages) // (requests.pages if shared else experts))[0]
         if wanted.together and widest > slots:
             continue
-        begin = time.perf_counter()
+        begin = time.process_time()
         report = plan_cache(requests, wanted, learnt_from=learnt)
+        seconds = time.process_time() - begin
         for result in report.results:
             yield {
                 "trace": path.stem,
@@ -80,32 +81,35 @@ def rows_of(path: Path, share: float, batch: int = 1, **options: Any) -> Iterato
                 "moved_gb": f"{result.moved_bytes / 1e9:.1f}",
                 "waiting_s": f"{result.stalled_s:.2f}",
                 "total_s": f"{result.total_s:.2f}",
-                "seconds": f"{time.perf_counter() - begin:.1f}",
+                "cpu_s_of_all": f"{seconds:.1f}",
             }
 
 
 def policies(traces: list[Path]) -> Iterator[Row]:
-    """Every trace, a quarter, half and three quarters of the experts resident, with and without prefetch."""
+    """Every trace, a quarter, half and three quarters of the experts resident.
+
+    All parts without prefetch; ``eval_in`` also with prefetch, and with slots that all layers share.
+    """
     for path in traces:
         for share in SHARES:
-            for prefetch in (0, 1):
-                for shared in (False, True):
-                    yield from rows_of(path, share, prefetch=prefetch, shared=shared)
+            yield from rows_of(path, share)
+            yield from rows_of(path, share, only="eval_in", prefetch=1)
+            yield from rows_of(path, share, only="eval_in", shared=True)
 
 
 def batches(traces: list[Path]) -> Iterator[Row]:
-    """Batches of 1, 4 and 16 tokens, experts one by one."""
+    """Batches of 1, 4 and 16 tokens of ``eval_in``, experts one by one."""
     for path in traces:
         for batch in (1, 4, 16):
-            yield from rows_of(path, 0.5, batch, together=False)
+            yield from rows_of(path, 0.5, batch, only="eval_in", together=False)
 
 
 def hosts(traces: list[Path]) -> Iterator[Row]:
-    """A host that computes a visit in the time of a fetch, half and a quarter of it."""
+    """A host that computes a visit of ``eval_in`` in half the time of a fetch; models of at most 64 experts a layer."""
     for path in traces:
-        for part in (1.0, 0.5, 0.25):
-            for row in rows_of(path, 0.5, host_s=part * EXPERT_BYTES / BYTES_PER_S):
-                yield {"host_visit_per_fetch": part, **row}
+        if parts(path)[0] <= 64:
+            for row in rows_of(path, 0.5, only="eval_in", host_s=0.5 * EXPERT_BYTES / BYTES_PER_S):
+                yield {"host_visit_per_fetch": 0.5, **row}
 
 
 def scale(_: list[Path]) -> Iterator[Row]:
@@ -114,7 +118,7 @@ def scale(_: list[Path]) -> Iterator[Row]:
         tokens = synthetic_trace(
             SyntheticOptions(layers=58, experts=256, tokens=17_300, top_k=k, affinity=0.5, seed=1)
         )
-        begin = time.perf_counter()
+        begin = time.process_time()
         report = plan_cache(read_requests([tokens], 256), CacheOptions(slots=128))
         yield {
             "token_layers": tokens.shape[0] * tokens.shape[1],
@@ -122,7 +126,7 @@ def scale(_: list[Path]) -> Iterator[Row]:
             "requests": report.results[0].requests,
             "lower_bound": report.lower_bound_fetches,
             "proven": report.proven,
-            "seconds": f"{time.perf_counter() - begin:.1f}",
+            "cpu_s": f"{time.process_time() - begin:.1f}",
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
 
@@ -144,12 +148,15 @@ def main() -> None:
     given = parser.parse_args()
     traces = sorted(given.traces.glob("*.npz"))
     for name in given.only:
-        rows = list(TABLES[name](traces))
         with (HERE / f"{name}.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"{name}: {len(rows)} rows")
+            writer = None
+            for row in TABLES[name](traces):
+                if writer is None:
+                    writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+                    writer.writeheader()
+                writer.writerow(row)
+                stream.flush()
+        print(f"{name}: {time.process_time():.0f} CPU seconds so far", flush=True)
 
 
 if __name__ == "__main__":
