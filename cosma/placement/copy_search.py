@@ -26,6 +26,7 @@ from cosma.placement.copies import (
     shares_of,
     with_least,
 )
+from cosma.placement.copy_fill import FILL_WORK, fill_layer
 from cosma.placement.copy_kernels import anneal_copies
 from cosma.placement.copy_recombine import recombine_copies
 from cosma.placement.load_only import least_imbalance
@@ -186,7 +187,8 @@ def place_copies(
     check_limit(problem, limit, scope)
     even = as_held(eplb_replicated(problem.affinity, problem.topology, problem.replicas_per_device), start.shape[2])
     work = options.proposals / (2 if scope == "mean" else 1)
-    best = _within(problem, [start, even], np.full(layers, limit), options, work, state, known)
+    limits = np.full(layers, limit)
+    best = search_within(problem, [start, even], limits, options, work, state, known, fill=scope == "each")
     if scope == "mean":
         best = _mean_within(problem, [start, even], best, limit, options, work, state)
     if best is None:
@@ -201,7 +203,7 @@ def place_copies(
     return best
 
 
-def _within(
+def search_within(
     problem: CopyProblem,
     starts: list[NDArray[np.bool_]],
     limit: NDArray[np.float64],
@@ -209,8 +211,10 @@ def _within(
     work: float,
     state: NDArray[np.uint64],
     known: Sequence[NDArray[np.bool_]] = (),
+    *,
+    fill: bool = True,
 ) -> NDArray[np.bool_] | None:
-    """Return the cheapest placement found in which every layer keeps its limit, or None.
+    """Return the cheapest placement found in which every layer keeps its own limit, or None.
 
     Whatever is found joins a pool, from which the best layers are put together: a layer that keeps its limit is of use
     even where others of its placement do not.
@@ -241,10 +245,41 @@ def _within(
     if best is None:
         # Balance first: a steep price from an even start.
         join(places_of(problem, with_least(problem, starts[-1], asked)), HOT / 2, (16.0, 256.0), 2 * _RUN_SHARE)
+    if best is None and fill and not options.interrupted():
+        pool.extend(_filled(problem, pool, limit))
+        best = recombine_copies(problem, pool, limit)
     for heat in _ON_HEATS:
         if best is not None and not options.interrupted():
             join(places_of(problem, best), heat, (4.0, 64.0), _ON_SHARE)
     return best
+
+
+def _filled(
+    problem: CopyProblem, pool: Sequence[NDArray[np.bool_]], limit: NDArray[np.float64]
+) -> list[NDArray[np.bool_]]:
+    """Return placements that give every layer a way to keep its limit, where an integer program finds one.
+
+    Raises
+    ------
+    InfeasibleError
+        If the program proves that a layer has none.
+    """
+    fits = np.any([imbalances(problem, held) <= limit for held in pool], axis=0)
+    filled = pool[0].copy()
+    open_layers = np.flatnonzero(~fits).tolist()
+    for layer, work in [(layer, work) for work in FILL_WORK for layer in open_layers]:
+        if fits[layer]:
+            continue
+        copies, impossible = fill_layer(problem, layer, float(limit[layer]), work)
+        if impossible:
+            raise InfeasibleError(
+                f"balance: no placement can keep {float(limit[layer]):g} (each layer): layer {layer} has none with "
+                f"{problem.replicas_per_device} replicas per device, as an integer program over all ways to fill it "
+                "proves; raise the limit or the replicas per device"
+            )
+        if copies is not None:
+            filled[layer], fits[layer] = copies, True
+    return [filled] if fits.all() else []
 
 
 def _mean_within(

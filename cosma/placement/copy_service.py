@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cosma.placement.affinity import Affinity
     from cosma.placement.copies import CopyProblem
     from cosma.placement.copy_search import CopyOptions
+    from cosma.placement.document import Replicas
     from cosma.placement.options import PlaceOptions
     from cosma.placement.topology import Topology
 
@@ -103,20 +104,15 @@ def _copies(
     """Search for copies that share evenly."""
     from cosma.placement.copies import CopyProblem
     from cosma.placement.copy_moves import place_near
-    from cosma.placement.copy_search import CopyOptions, place_copies
+    from cosma.placement.copy_search import place_copies
     from cosma.placement.eplb import eplb_placement
-    from cosma.placement.instance import Instance
-    from cosma.placement.meanfield import grown_starts
     from cosma.placement.replication import as_held
 
     problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
     if options.strategy == "eplb":
         placed = eplb_placement(affinity, topology, options.replicas_per_device)
         return problem, as_held(placed.copies(), topology.devices), "EPLB"
-    how = CopyOptions(
-        seed=options.seed, proposals=_copy_work(affinity, topology, options),
-        interrupted=_stopper(options), progress=options.progress,
-    )  # fmt: skip
+    how = _copy_options(affinity, topology, options)
     if options.max_moves is not None and options.current is not None:
         if options.balance is not None and options.balance_scope != "each":
             raise InputError("a budget of moves goes with a limit on each layer, not on their mean")
@@ -124,6 +120,38 @@ def _copies(
         _check_current(current, affinity)
         held = place_near(problem, current, options.max_moves, options.balance, how)
         return problem, held, "search for copies under a budget of moves"
+    start = _start(affinity, topology, options)
+    known = _with_less_room(affinity, topology, options, start, how)
+    held = place_copies(problem, start, options.balance, options.balance_scope, how, known)
+    return problem, held, "search for copies that share load"
+
+
+def nearest_copies(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Replicas:
+    """Search for copies within a limit on load where the nearest serves."""
+    from cosma.placement.copies import CopyProblem
+    from cosma.placement.nearest_balance import place_nearest
+
+    assert options.balance is not None
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
+    start = _start(affinity, topology, options)
+    how = _copy_options(affinity, topology, options)
+    return place_nearest(problem, start, options.balance, options.balance_scope, how)
+
+
+def _copy_options(affinity: Affinity, topology: Topology, options: PlaceOptions) -> CopyOptions:
+    from cosma.placement.copy_search import CopyOptions
+
+    return CopyOptions(
+        seed=options.seed, proposals=_copy_work(affinity, topology, options), interrupted=_stopper(options),
+        progress=options.progress,
+    )  # fmt: skip
+
+
+def _start(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDArray[np.bool_]:
+    """Return homes ``[layers, experts, devices]`` that a search for copies starts from."""
+    from cosma.placement.instance import Instance
+    from cosma.placement.meanfield import grown_starts
+
     instance = Instance.build(affinity, topology)
 
     def in_order() -> NDArray[np.int64]:
@@ -137,10 +165,7 @@ def _copies(
         return grown[0] if grown else in_order()
 
     homes = patiently(start_homes, in_order, options.interrupted)
-    start = _current_copies(homes[:, : affinity.experts], topology)
-    known = _with_less_room(affinity, topology, options, start, how)
-    held = place_copies(problem, start, options.balance, options.balance_scope, how, known)
-    return problem, held, "search for copies that share load"
+    return _current_copies(homes[:, : affinity.experts], topology)
 
 
 def _with_less_room(

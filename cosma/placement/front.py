@@ -126,11 +126,21 @@ def front(
                 point = replace(best, limit=limit, lower_bound=point.lower_bound)
             best = point
             found.append(point)
+        _carry_bounds(found, number)
         try:
             found.append(_eplb(affinity, topology, number))
         except InputError:
             continue
     return found
+
+
+def _carry_bounds(points: list[FrontPoint], replicas: int) -> None:
+    """Let the bound of a looser limit hold for tighter ones as well."""
+    bound = 0.0
+    for index in reversed(range(len(points))):
+        if points[index].replicas_per_device == replicas:
+            bound = max(bound, points[index].lower_bound)
+            points[index] = replace(points[index], lower_bound=bound)
 
 
 def _point(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.errors import InfeasibleError, InputError
+from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 #: Largest number of cost terms worth spending on finding one exchange.
 _EXCHANGE_LIMIT = 4_000_000
-#: Prices of load tried on every set of homes, until one keeps the limit.
-_LOAD_PRICES = (0.0, 0.3, 1.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -184,62 +182,7 @@ def replicate(
                 flow.push(layer)
         if not changed:
             break
-    return _listed(flow)
-
-
-def replicate_balanced(
-    affinity: Affinity,
-    topology: Topology,
-    homes: NDArray[np.integer],
-    replicas_per_device: int,
-    limit: float,
-    scope: str,
-    *,
-    seed: int = 0,
-    proposals: int = 20_000_000,
-) -> Replicas:
-    """Add copies so that the modelled imbalance keeps a limit; of those that do, return the one that crosses least.
-
-    Tries homes that look at crossings alone and homes of less and less imbalance, each with several prices of load.
-
-    Raises
-    ------
-    InfeasibleError
-        If none of them keeps the limit.
-    """
-    from cosma.placement.balance import SCOPES, pareto_front
-    from cosma.placement.instance import Instance
-    from cosma.placement.search import SearchOptions
-
-    if scope not in SCOPES or not limit >= 1.0:
-        raise InputError(
-            f"balance: limit {limit} of scope {scope!r}; give a limit of at least 1 and {' or '.join(SCOPES)}"
-        )
-    instance = Instance.build(affinity, topology)
-    options = SearchOptions(seed=seed, proposals=proposals)
-    front = pareto_front(instance, options, instance.padded(homes), (0.3, 1.0, 3.0))
-    best: tuple[float, Replicas] | None = None
-    least = np.inf
-    for point in front:
-        for load_price in _LOAD_PRICES:
-            replicas = replicate(
-                affinity, topology, point.home[:, : affinity.experts], replicas_per_device, load_price=load_price
-            )
-            flow = Flow.build(affinity, topology, as_held(replicas, topology.devices))
-            ratio = flow.load.max(axis=1) / np.maximum(flow.load.mean(axis=1), 1e-300)
-            reached = float(ratio.max() if scope == "each" else ratio.mean())
-            least = min(least, reached)
-            if reached <= limit and (best is None or flow.cost() < best[0]):
-                best = (flow.cost(), replicas)
-            if reached <= limit:
-                break
-    if best is None:
-        raise InfeasibleError(
-            f"balance: with {replicas_per_device} replicas per device the best imbalance found is {least:.3f} "
-            f"({scope} layer), over the limit of {limit}. The nearest copy serves, which leaves little to balance: let "
-            "copies share load (routing split or least-loaded), or raise the limit or the replicas per device"
-        )
-    return best[1]
+    return listed(flow)
 
 
 def as_held(replicas: Replicas, devices: int) -> NDArray[np.bool_]:
@@ -257,7 +200,7 @@ def _prices(flow: Flow, layer: int, load_price: float) -> NDArray[np.float64]:
     return prices
 
 
-def _set_costs(
+def set_costs(
     flow: Flow, layer: int, sets: NDArray[np.bool_], who: NDArray[np.int64], price: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return what expert ``who[i]`` costs if exactly the devices ``sets[i]`` hold it."""
@@ -273,8 +216,8 @@ def _add_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np
     experts, devices = held.shape
     who = np.repeat(np.arange(experts), devices)
     sets = held[who] | np.tile(np.eye(devices, dtype=bool), (experts, 1))
-    change = _set_costs(flow, layer, sets, who, price).reshape(experts, devices)
-    change -= _set_costs(flow, layer, held, np.arange(experts), price)[:, None]
+    change = set_costs(flow, layer, sets, who, price).reshape(experts, devices)
+    change -= set_costs(flow, layer, held, np.arange(experts), price)[:, None]
     change[held] = np.inf
     return change
 
@@ -288,8 +231,8 @@ def _drop_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[n
     if len(who):
         sets = held[who].copy()
         sets[np.arange(len(who)), where] = False
-        now = _set_costs(flow, layer, held, np.arange(experts), price)
-        change[who, where] = _set_costs(flow, layer, sets, who, price) - now[who]
+        now = set_costs(flow, layer, held, np.arange(experts), price)
+        change[who, where] = set_costs(flow, layer, sets, who, price) - now[who]
     return change
 
 
@@ -302,8 +245,8 @@ def _shift_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[
     sets = held[who].copy()
     sets[np.arange(len(who)), source] = False
     sets[np.arange(len(who)), target] = True
-    now = _set_costs(flow, layer, held, np.arange(experts), price)
-    change[who, source, target] = _set_costs(flow, layer, sets, who, price) - now[who]
+    now = set_costs(flow, layer, held, np.arange(experts), price)
+    change[who, source, target] = set_costs(flow, layer, sets, who, price) - now[who]
     return change
 
 
@@ -352,7 +295,7 @@ def _improve(flow: Flow, layer: int, load_price: float) -> bool:
     return changed
 
 
-def _listed(flow: Flow) -> Replicas:
+def listed(flow: Flow) -> Replicas:
     """List the copies; the home is the copy that serves most visits (ties: the smaller device)."""
     rows = []
     for layer in range(flow.held.shape[0]):

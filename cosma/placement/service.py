@@ -16,7 +16,7 @@ from cosma.placement.copy_bounds import copies_bound
 from cosma.placement.document import Placement, Replicas
 from cosma.placement.options import BOUNDS, PlaceOptions, check_options, solver_record
 from cosma.placement.patience import patiently
-from cosma.placement.single import find_homes, unsearched, work_of
+from cosma.placement.single import find_homes, unsearched
 from cosma.placement.threads import one_thread
 from cosma.placement.topology import Topology
 
@@ -67,19 +67,7 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
         return load_service.place_by_load(affinity, topology, options)
     if copy_service.shares_evenly(options):
         return copy_service.place_shared(affinity, topology, options)
-    homes, method, optimal = patiently(
-        lambda: find_homes(affinity, topology, options),
-        lambda: (unsearched(affinity, topology, options), "none: interrupted before the search had anything", False),
-        options.interrupted,
-    )
-    replicas: Replicas | None = None
-    if options.replicas_per_device:
-        replicas = patiently(
-            lambda: _replicas(affinity, topology, homes, options),
-            lambda: tuple(tuple((int(device),) for device in row) for row in homes),
-            options.interrupted,
-        )
-        homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    homes, method, optimal, replicas = _found(affinity, topology, options)
     measured = metrics.summary(affinity, topology, homes)
     if replicas is not None:
         measured = _replicated_metrics(affinity, topology, replicas)
@@ -97,15 +85,32 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
     return placement
 
 
-def _replicas(affinity: Affinity, topology: Topology, homes: NDArray[np.int64], options: PlaceOptions) -> Replicas:
-    from cosma.placement.replication import replicate, replicate_balanced
+def _found(
+    affinity: Affinity, topology: Topology, options: PlaceOptions
+) -> tuple[NDArray[np.int64], str, bool, Replicas | None]:
+    """Return homes, the method that found them, whether they are proven cheapest, and copies if there may be any."""
+    if options.replicas_per_device and options.balance is not None:
+        copies = copy_service.nearest_copies(affinity, topology, options)
+        return _first(copies), "search for copies whose nearest serves", False, copies
+    homes, method, optimal = patiently(
+        lambda: find_homes(affinity, topology, options),
+        lambda: (unsearched(affinity, topology, options), "none: interrupted before the search had anything", False),
+        options.interrupted,
+    )
+    if not options.replicas_per_device:
+        return homes, method, optimal, None
+    from cosma.placement.replication import replicate
 
-    if options.balance is None:
-        return replicate(affinity, topology, homes, options.replicas_per_device)
-    return replicate_balanced(
-        affinity, topology, homes, options.replicas_per_device, options.balance, options.balance_scope,
-        seed=options.seed, proposals=work_of(affinity, topology, options),
-    )  # fmt: skip
+    replicas = patiently(
+        lambda: replicate(affinity, topology, homes, options.replicas_per_device),
+        lambda: tuple(tuple((int(device),) for device in row) for row in homes),
+        options.interrupted,
+    )
+    return _first(replicas), method, optimal, replicas
+
+
+def _first(replicas: Replicas) -> NDArray[np.int64]:
+    return np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
 
 
 def _replicated_metrics(affinity: Affinity, topology: Topology, replicas: Replicas) -> dict[str, Any]:

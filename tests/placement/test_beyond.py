@@ -35,7 +35,7 @@ from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.moves import moved
 from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import heat_map
-from cosma.placement.replication import Flow, as_held, replicate, replicate_balanced
+from cosma.placement.replication import Flow, as_held, replicate
 from cosma.placement.search import SearchOptions
 from cosma.placement.service import place
 from cosma.placement.simulate import Links, direct, two_sided
@@ -113,35 +113,6 @@ def test_replicas_help_within_memory(affinity: Affinity, plain: Placement, token
     assert score(Placement(topology, homes, even), [tokens]).imbalance < found.imbalance
     with pytest.raises(InputError, match="at most"):
         replicate(affinity, topology, plain.devices, 20)
-
-
-@pytest.mark.parametrize(("scope", "reached"), [("each", np.max), ("mean", np.mean)])
-def test_replicas_within_a_limit(affinity: Affinity, plain: Placement, scope: str, reached: Callable[..., Any]) -> None:
-    topology = Topology.grid(2, 2)
-    free = replicate(affinity, topology, plain.devices, 1)
-
-    def ratios(replicas: Replicas) -> np.ndarray:
-        flow = Flow.build(affinity, topology, as_held(replicas, 4))
-        return np.asarray(flow.load.max(axis=1) / flow.load.mean(axis=1))
-
-    limit = 0.5 + 0.5 * float(reached(ratios(free)))
-    found = [
-        replicate_balanced(affinity, topology, plain.devices, 1, limit, scope, seed=3, proposals=WORK)
-        for _ in range(2 if scope == "mean" else 1)
-    ]
-    assert all(replicas == found[0] for replicas in found)
-    assert float(reached(ratios(found[0]))) <= limit
-    homes = np.array([[copies[0] for copies in row] for row in found[0]])
-    check_placement(Placement(topology, homes, found[0]), 1)
-    # Whatever keeps the limit crosses more than what ignores it.
-    assert Flow.build(affinity, topology, as_held(found[0], 4)).cost() >= (
-        Flow.build(affinity, topology, as_held(free, 4)).cost() - 1e-9
-    )
-    if scope == "each":
-        with pytest.raises(InfeasibleError, match="best imbalance found"):
-            replicate_balanced(affinity, topology, plain.devices, 1, 1.0, scope, proposals=1000)
-    with pytest.raises(InputError, match="at least 1"):
-        replicate_balanced(affinity, topology, plain.devices, 1, 0.9, scope)
 
 
 def test_everything_everywhere_costs_nothing(affinity: Affinity, tokens: np.ndarray) -> None:

@@ -1,0 +1,104 @@
+"""Copies within a limit on load where the nearest copy serves.
+
+What a device serves under ``nearest`` depends on where tokens come from, so loads cannot be told layer by layer. But
+copies that balance when they share evenly come near to it: the search for those is run with a limit for each layer
+that is corrected, from round to round, by what the Markov model (``replication``) makes of its outcome.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cosma.errors import InfeasibleError
+from cosma.placement.baselines import eplb_replicated
+from cosma.placement.copies import held_of, places_of, with_least
+from cosma.placement.copy_search import anneal, check_limit, search_within
+from cosma.placement.load_only import least_imbalance
+from cosma.placement.metrics import peak_ratios
+from cosma.placement.nearest_mend import mend
+from cosma.placement.replication import Flow, as_held, listed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cosma.placement.copies import CopyProblem
+    from cosma.placement.copy_search import CopyOptions
+    from cosma.placement.document import Replicas
+
+#: Rounds of correcting, and the share of the work that the search before them gets.
+_ROUNDS, _SEARCH_SHARE = 16, 0.5
+#: Heats of the first and the last round: little moves, so that corrections go on from what they correct.
+_HEATS = (0.08, 0.02)
+#: Most and least that one round corrects a layer's limit by, and the loosest that one becomes.
+_CORRECTION, _LOOSEST = (0.93, 1.03), 4.0
+#: Share of room left to the limit, so that a round does not miss it by a hair.
+_MARGIN = 0.004
+
+
+def place_nearest(
+    problem: CopyProblem, start: NDArray[np.bool_], limit: float, scope: str, options: CopyOptions
+) -> Replicas:
+    """Search for copies that cross least when the nearest serves, within a limit on the modelled load.
+
+    Parameters
+    ----------
+    problem, start
+        What to place, and ``[layers, experts, devices]`` copies to start from.
+    limit, scope
+        Largest max-over-mean load, of ``each`` layer or of the ``mean`` over layers.
+    options
+        Work limit of all rounds together, seed, interrupt and progress.
+
+    Raises
+    ------
+    InputError
+        If the limit is below 1 or the scope unknown.
+    InfeasibleError
+        If no placement can keep the limit, or none was found.
+    """
+    check_limit(problem, limit, scope)
+    replicas = problem.replicas_per_device
+    even = as_held(eplb_replicated(problem.affinity, problem.topology, replicas), start.shape[2])
+    state = np.array([options.seed], dtype=np.uint64)
+    least = np.maximum(1.0, least_imbalance(problem.affinity, problem.topology, replicas)) * (1 + 1e-6)
+    asked = np.maximum(least, limit)
+    held = search_within(
+        problem, [start, even], asked, options, _SEARCH_SHARE * options.proposals, state, fill=False
+    )  # fmt: skip
+    held = even if held is None else held
+    slots = np.bincount(problem.device_of, minlength=problem.topology.devices)
+    best: tuple[float, Replicas] | None = None
+    lowest = np.inf
+    for number in range(_ROUNDS + 1):
+        flow = Flow.build(problem.affinity, problem.topology, held)
+        ratio = peak_ratios(flow.load)
+        reached = float(ratio.max() if scope == "each" else ratio.mean())
+        if reached > limit:
+            mend(flow, slots, limit)
+            mended = peak_ratios(flow.load)
+            reached = float(mended.max() if scope == "each" else mended.mean())
+        lowest = min(lowest, reached)
+        if reached <= limit and (best is None or flow.cost() < best[0]):
+            best = flow.cost(), listed(flow)
+        if number == _ROUNDS or (options.interrupted() and best is not None):
+            break
+        over = ratio if scope == "each" else np.full_like(ratio, ratio.mean())
+        asked = np.clip(asked * np.clip(limit * (1 - _MARGIN) / over, *_CORRECTION), least, _LOOSEST)
+        place = anneal(
+            problem, places_of(problem, with_least(problem, held, asked)), options, limit=asked, prices=(8.0, 64.0),
+            proposals=(1 - _SEARCH_SHARE) * options.proposals / _ROUNDS,
+            hot=_HEATS[0] * (_HEATS[1] / _HEATS[0]) ** (number / _ROUNDS), state=state,
+            what=f"copies within {limit:.4g} of the nearest",
+        )  # fmt: skip
+        held = held_of(problem, place)
+    if best is None:
+        if options.interrupted():
+            raise KeyboardInterrupt
+        raise InfeasibleError(
+            f"balance: with {replicas} replicas per device the best imbalance found is {lowest:.3f} ({scope} layer), "
+            f"over the limit of {limit}. The nearest copy serves, which leaves less to balance: let copies share load "
+            "(routing split or least-loaded), or raise the limit or the replicas per device"
+        )
+    return best[1]
