@@ -70,6 +70,7 @@ DenseRowsOption = Annotated[
     bool,
     typer.Option("--dense-rows", help="Written maps also have rows for the model's layers without experts."),
 ]
+TableOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.csv", help="Write a table.")]
 HeatMapOption = Annotated[Path | None, typer.Option("--heat-map", help="Write a figure before and after.")]
 
 

@@ -32,7 +32,7 @@ def place_front(
     bound: place.BoundOption = "none",
     work: place.WorkOption = None,
     seed: options.Seed = 0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.csv", help="Write a table.")] = None,
+    output: place.TableOption = None,
     figure: Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Write a figure.")] = None,
     json: options.Json = False,
 ) -> None:

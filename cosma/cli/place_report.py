@@ -134,8 +134,11 @@ def draw(path: Path, placement: Placement, affinity: Any) -> None:
     """Write the heat maps of load and affinity."""
     from cosma.placement.baselines import vanilla
     from cosma.placement.plots import heat_map
+    from cosma.placement.replication import as_held
 
-    heat_map(path, affinity, placement.topology, vanilla(affinity, placement.topology), placement.devices)
+    topology = placement.topology
+    copies = None if placement.replicas is None else as_held(placement.replicas, topology.devices)
+    heat_map(path, affinity, topology, vanilla(affinity, topology), placement.devices, copies=copies)
 
 
 def _from_counts(affinity: Affinity, placement: Placement) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +35,7 @@ def place_windows(
     ] = None,
     work: place.WorkOption = None,
     seed: options.Seed = 0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.csv", help="Write a table.")] = None,
+    output: place.TableOption = None,
     json: options.Json = False,
 ) -> None:
     """Compare placing once, re-placing with few moves, and placing anew for every window of a trace.

@@ -61,7 +61,9 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     from cosma.placement.copy_bounds import copies_bound, exact_split
     from cosma.placement.copy_moves import copies_moved
 
+    begin = time.monotonic()
     problem, held, method = _copies(affinity, topology, options)
+    searched_s = time.monotonic() - begin
     measured = split_summary(affinity, topology, held)
     measured["routing"] = options.routing
     cost = crossing_cost(problem, held)
@@ -92,7 +94,7 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     single = all(len(copies) == 1 for row in replicas for copies in row)
     placement = Placement(
         topology, homes, None if single else replicas, measured, bound.certificate(cost),
-        solver_record(options, method),
+        solver_record(options, method, searched_s),
     )  # fmt: skip
     check_placement(placement, options.replicas_per_device)
     return placement

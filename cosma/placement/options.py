@@ -117,8 +117,11 @@ def check_options(options: PlaceOptions) -> None:
         )
 
 
-def solver_record(options: PlaceOptions, method: str) -> dict[str, Any]:
-    """Return what a placement's file says of its making: method, seed, limits kept, and what cut the search short."""
+def solver_record(options: PlaceOptions, method: str, searched_s: float = 0.0) -> dict[str, Any]:
+    """Return what a placement's file says of its making: method, seed, limits kept, and what cut the search short.
+
+    A search that took as long as the clock limit was ended by it.
+    """
     found: dict[str, Any] = {"strategy": options.strategy, "method": method, "seed": options.seed}
     found |= {name: getattr(options, name) for name in ("balance", "max_moves") if getattr(options, name) is not None}
     if options.balance is not None:
@@ -127,4 +130,6 @@ def solver_record(options: PlaceOptions, method: str) -> dict[str, Any]:
         found |= {"replicas_per_device": options.replicas_per_device, "routing": options.routing}
     if options.interrupted():
         found["stopped_by"] = "interrupt"
+    elif options.seconds is not None and searched_s >= options.seconds:
+        found["stopped_by"] = "time"
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from cosma.errors import InputError, SolverUnavailableError
 from cosma.files import write_atomic
+from cosma.placement.copies import shares_of, split_summary
 from cosma.placement.metrics import device_load, mean_cost
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ def heat_map(
     before: NDArray[np.integer],
     after: NDArray[np.integer],
     layer: int = 0,
+    copies: NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a figure of four panels: affinity of one layer pair and load of all layers, before and after.
 
     Experts of both layers are sorted by device, devices are separated by lines; what lies in the blocks on the
-    diagonal stays on a device. The kind of file follows the suffix (.png, .svg, .pdf).
+    diagonal stays on a device. The kind of file follows the suffix (.png, .svg, .pdf). ``copies`` ``[layers, experts,
+    devices]`` share the load after placing evenly; experts are sorted by their homes.
 
     Raises
     ------
@@ -52,12 +55,18 @@ def heat_map(
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.subplots(2, 2)
-    peak = max(float(device_load(affinity, topology, homes).max()) for homes in (before, after))
+    loads = [device_load(affinity, topology, homes).astype(np.float64) for homes in (before, after)]
+    costs = [mean_cost(affinity, topology, homes) for homes in (before, after)]
+    if copies is not None:
+        loads[1] = np.einsum("le,led->ld", affinity.load.astype(np.float64), shares_of(copies))
+        costs[1] = float(split_summary(affinity, topology, copies)["mean_cost"])
+    peak = max(float(load.max()) for load in loads)
     for column, (name, homes) in enumerate((("before", before), ("after", after))):
-        cost = mean_cost(affinity, topology, homes)
         _affinity_panel(axes[0, column], affinity, homes, layer, f"{name}: affinity of layers {layer}, {layer + 1}")
-        image = axes[1, column].imshow(device_load(affinity, topology, homes), aspect="auto", vmin=0, vmax=peak)
-        axes[1, column].set(title=f"{name}: load, mean cost {cost:.4f}", xlabel="device", ylabel="layer")
+        image = axes[1, column].imshow(loads[column], aspect="auto", vmin=0, vmax=peak)
+        shared = "" if copies is None or column == 0 else " shared by copies"
+        title = f"{name}: load{shared}, mean cost {costs[column]:.4f}"
+        axes[1, column].set(title=title, xlabel="device", ylabel="layer")
         for axis in (axes[1, column].xaxis, axes[1, column].yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(image, ax=axes[1, column], label="visits")

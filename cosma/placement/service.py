@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,9 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
         return load_service.place_by_load(affinity, topology, options)
     if copy_service.shares_evenly(options):
         return copy_service.place_shared(affinity, topology, options)
+    begin = time.monotonic()
     homes, method, optimal, replicas = _found(affinity, topology, options)
+    searched_s = time.monotonic() - begin
     measured = metrics.summary(affinity, topology, homes)
     if replicas is not None:
         measured = _replicated_metrics(affinity, topology, replicas)
@@ -77,7 +80,7 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
         lambda: _bound(affinity, topology, replace(options, bound="none"), cost, optimal),
         options.interrupted,
     )
-    solver = solver_record(options, method)
+    solver = solver_record(options, method, searched_s)
     if options.current is not None:
         measured["moved"] = int((options.current != homes).sum())
     placement = Placement(topology, homes, replicas, measured, bound.certificate(float(measured["mean_cost"])), solver)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from cosma.placement.balance import imbalances, non_dominated, pareto_front
 from cosma.placement.baselines import eplb, eplb_replicated, vanilla
 from cosma.placement.bounds import pair_budget_bound
 from cosma.placement.check import check_placement, copies_beyond_room, score
-from cosma.placement.document import Placement, Replicas, dump_placement, read_placement, write_placement
+from cosma.placement.document import Placement, dump_placement, read_placement, write_placement
 from cosma.placement.exchange import export, read_any
 from cosma.placement.exflow import (
     bipartition,
@@ -35,7 +33,7 @@ from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.moves import moved
 from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import heat_map
-from cosma.placement.replication import Flow, as_held, replicate
+from cosma.placement.replication import replicate
 from cosma.placement.search import SearchOptions
 from cosma.placement.service import place
 from cosma.placement.simulate import Links, direct, two_sided

@@ -1,0 +1,83 @@
+"""Joining layers of several placements with copies, and filling layers by a program, against brute force."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from cosma.placement.affinity import Affinity
+from cosma.placement.copies import CopyProblem, crossing_cost, imbalances
+from cosma.placement.copy_fill import fill_layer
+from cosma.placement.copy_recombine import recombine_copies
+from cosma.placement.options import PlaceOptions
+from cosma.placement.service import place
+from cosma.placement.topology import Topology
+from tests.placement.copies import all_ways, random_copies, tokens_of
+
+#: Renamings of 2 x 2 devices that keep nodes together.
+RENAMINGS = [
+    [0, 1, 2, 3], [1, 0, 2, 3], [0, 1, 3, 2], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 0, 1], [2, 3, 1, 0], [3, 2, 1, 0],
+]  # fmt: skip
+
+
+def test_the_best_of_all_layers_and_renamings_is_found() -> None:
+    random = np.random.default_rng(2)
+    for seed in range(4):
+        affinity = Affinity.from_tokens(tokens_of(seed, tokens=120, layers=3), 5)
+        problem = CopyProblem.build(affinity, Topology.grid(2, 2), 1)
+        pool = [random_copies(problem, random) for _ in range(3)]
+        ratios = np.stack([imbalances(problem, held) for held in pool])
+        for limit in (np.full(3, np.inf), np.sort(ratios, axis=0)[1]):
+            least = np.inf
+            for chosen in product(range(3), repeat=3):
+                if any(ratios[number, layer] > limit[layer] for layer, number in enumerate(chosen)):
+                    continue
+                for names in product(RENAMINGS, repeat=2):
+                    rows = [pool[chosen[0]][0], *(pool[chosen[i + 1]][i + 1][:, names[i]] for i in range(2))]
+                    least = min(least, crossing_cost(problem, np.stack(rows)))
+            ours = recombine_copies(problem, pool, limit)
+            assert ours is not None
+            assert (imbalances(problem, ours) <= limit + 1e-12).all()
+            assert crossing_cost(problem, ours) == pytest.approx(least)
+        assert recombine_copies(problem, pool, ratios.min(axis=0) - 0.01) is None
+        assert recombine_copies(problem, [], limit) is None
+
+
+def test_programs_fill_a_layer_where_and_only_where_it_can_be_filled() -> None:
+    outcomes = []
+    for seed in range(6):
+        affinity = Affinity.from_tokens(tokens_of(seed, tokens=90, layers=2, experts=4), 4)
+        problem = CopyProblem.build(affinity, Topology.grid(1, 3), 1)
+        room = int(np.bincount(problem.device_of).max())
+        least = min(float(imbalances(problem, np.stack([way, way]))[0]) for way in all_ways(4, 3, room))
+        for limit in (least * 1.0001, max(1.0, least * 0.999)):
+            copies, impossible = fill_layer(problem, 0, limit, 20.0)
+            possible = least <= limit
+            assert impossible is not possible
+            assert (copies is not None) is possible
+            if copies is not None:
+                assert (copies.sum(axis=0) <= room).all()
+                assert imbalances(problem, np.stack([copies, copies]))[0] <= limit * (1 + 1e-8)
+            outcomes.append(possible)
+    assert True in outcomes
+    assert False in outcomes
+
+
+def test_layers_too_large_for_a_program_are_left_alone() -> None:
+    affinity = Affinity.from_tokens(tokens_of(1, experts=40), 40)
+    problem = CopyProblem.build(affinity, Topology.grid(2, 8), 2)
+    assert fill_layer(problem, 0, 1.01, 0.1) == (None, False)
+
+
+def test_a_clock_that_ends_the_search_is_recorded() -> None:
+    affinity = Affinity.from_tokens(tokens_of(1, experts=8, layers=4), 8)
+    for options in (
+        PlaceOptions(strategy="search", seconds=1e-9, bound="none"),
+        PlaceOptions(routing="split", replicas_per_device=1, balance=1.9, seconds=1e-9, bound="none"),
+        PlaceOptions(replicas_per_device=1, balance=1.9, seconds=1e-9, bound="none"),
+    ):
+        assert place(affinity, Topology.grid(2, 2), options).solver["stopped_by"] == "time"
+    unhurried = PlaceOptions(routing="split", replicas_per_device=1, balance=1.9, seconds=1e9, proposals=1000)
+    assert "stopped_by" not in place(affinity, Topology.grid(2, 2), unhurried).solver
