@@ -29,7 +29,7 @@ def place_front(
     limits: Annotated[
         str | None, typer.Option("--limits", metavar="X,X,...", help="Limits on every layer's max over mean load.")
     ] = None,
-    bound: place.BoundOption = "none",
+    bound: place.BoundOption = "quick",
     work: place.WorkOption = None,
     seed: options.Seed = 0,
     output: place.TableOption = None,

@@ -89,19 +89,23 @@ def front_figure(path: Path | str, points: Sequence[FrontPoint], title: str) -> 
         own = [p for p in points if p.replicas_per_device == number and p.strategy == "ours"]
         own.sort(key=lambda point: point.worst_imbalance)
         (line,) = axis.plot(
-            [p.worst_imbalance for p in own], [p.mean_cost for p in own], "o-", label=f"{number} replicas per device"
+            [p.worst_imbalance for p in own], [p.mean_cost for p in own], "o-", label=f"{number} {_replicas(number)}"
         )
         for point in points:
             if point.strategy == "eplb" and point.replicas_per_device == number:
                 axis.plot(
                     [point.worst_imbalance], [point.mean_cost], "x", color=line.get_color(),
-                    label=f"EPLB, {number} replicas per device",
+                    label=f"EPLB, {number} {_replicas(number)}",
                 )  # fmt: skip
     axis.set(title=title, xlabel="load of the fullest device over the mean, worst layer", ylabel="mean cost of a step")
     axis.grid(alpha=0.3)
     axis.set_ylim(bottom=0)
     axis.legend()
     _save(figure, path, "front")
+
+
+def _replicas(number: int) -> str:
+    return "replica per device" if number == 1 else "replicas per device"
 
 
 def _figure(size: tuple[float, float], what: str) -> Any:
