@@ -95,8 +95,8 @@ def layer_numbers(layers: int, dense: Sequence[int]) -> list[int]:
 def filled(placement: Placement, load: NDArray[Any] | None = None) -> Placement:
     """Return the placement with as many experts on every device as on the fullest of any layer.
 
-    Free places get copies of experts that the device does not hold yet, such that the fullest device carries least when
-    copies share evenly. Where that is the same, or within the limit that the placement was made for, the copy that moves
+    Free places get copies of experts that the device does not hold yet, such that the fullest device carries least if
+    copies share evenly. Where that is the same, or within the limit the placement was made for, the copy that moves
     least load is taken, so that crossings change little. No device is given an expert twice; one that holds all
     experts keeps its free places.
     """
