@@ -1,4 +1,4 @@
-"""Load balance beside affinity: as a limit, and as a second objective with its Pareto front.
+"""Load balance beside affinity, as a limit.
 
 Imbalance of a layer is the fullest device's visits over the mean device's. A price on the visits above a floor on the
 fullest device of each layer turns it into one objective; the price is raised until the limit holds. Two scopes:
@@ -7,7 +7,7 @@ fullest device of each layer turns it into one objective; the price is raised un
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +18,6 @@ from cosma.placement.pressure import Pressure
 from cosma.placement.search import SearchOptions, search
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from cosma.placement.instance import Instance
@@ -27,17 +25,6 @@ if TYPE_CHECKING:
 SCOPES = ("each", "mean")
 #: Prices tried for a limit on every layer, in cost per visit above it.
 _LIMIT_PRICES = (1.0, 4.0, 16.0, 64.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tradeoff:
-    """One placement of a Pareto front."""
-
-    price: float
-    mean_cost: float
-    imbalance: float
-    worst_imbalance: float
-    home: NDArray[np.int64]
 
 
 def imbalances(instance: Instance, home: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -80,28 +67,6 @@ def balanced_search(
     if scope == "each":
         return _each_layer(instance, options, limit, start)
     return _mean_of_layers(instance, options, limit, start)
-
-
-def pareto_front(
-    instance: Instance, options: SearchOptions, start: NDArray[np.int64], prices: Sequence[float]
-) -> list[Tradeoff]:
-    """Return placements none of which is beaten in both cost and mean imbalance, cheapest first."""
-    found = [_tradeoff(instance, 0.0, start)]
-    share = replace(options, proposals=max(1, options.proposals // max(1, len(prices))), pool=1, rounds=1)
-    home = start
-    for price in sorted(prices):
-        home = search(instance, share, _priced(instance, price, 1.0), [home])
-        found.append(_tradeoff(instance, price, home))
-    return non_dominated(found)
-
-
-def non_dominated(points: Sequence[Tradeoff]) -> list[Tradeoff]:
-    """Keep the points no other beats in both objectives, cheapest first."""
-    kept: list[Tradeoff] = []
-    for point in sorted(points, key=lambda item: (item.mean_cost, item.imbalance)):
-        if not kept or point.imbalance < kept[-1].imbalance - 1e-12:
-            kept.append(point)
-    return kept
 
 
 def _each_layer(
@@ -199,8 +164,3 @@ def _refuse_impossible(instance: Instance, limit: float, scope: str) -> None:
             f"balance: the heaviest experts alone make a mean imbalance of {least.mean():.3f}; "
             f"a limit of {limit} cannot hold; raise it, or replicate and let copies share load (routing split)"
         )
-
-
-def _tradeoff(instance: Instance, price: float, home: NDArray[np.int64]) -> Tradeoff:
-    ratio = imbalances(instance, home)
-    return Tradeoff(price, instance.crossing(home) / instance.steps, float(ratio.mean()), float(ratio.max()), home)

@@ -129,6 +129,5 @@ def _changed(flow: Flow, layer: int, who: NDArray[np.int64], source: int, target
         after[:, target] = True
     inflow = flow.inflow[layer][:, who]
     loads = [np.einsum("oi,oid->id", inflow, nearest(flow.reach, sets)[1]) for sets in (before, after)]
-    free = np.zeros(before.shape[1])
-    costs = [set_costs(flow, layer, sets, who, free) for sets in (before, after)]
+    costs = [set_costs(flow, layer, sets, who) for sets in (before, after)]
     return _Moves(who, after, loads[1] - loads[0], costs[1] - costs[0])

@@ -126,7 +126,6 @@ def replicate(
     homes: NDArray[np.integer],
     replicas_per_device: int,
     *,
-    load_price: float = 0.0,
     sweeps: int = 6,
 ) -> Replicas:
     """Add copies to a placement, ``replicas_per_device`` to every device and layer, and improve all copies together.
@@ -139,9 +138,6 @@ def replicate(
         ``[layers, experts]`` placement to start from.
     replicas_per_device
         Places for copies, beside a device's own experts, in each layer.
-    load_price
-        Price of a visit to a device above the mean, in cost per visit and unit of relative overload; 0 looks at
-        crossings alone.
     sweeps
         Passes over the layers, forwards and backwards.
 
@@ -163,13 +159,13 @@ def replicate(
     held[np.arange(layers)[:, None], np.arange(experts)[None, :], homes] = True
     flow = Flow.build(affinity, topology, held)
     for layer in range(layers):
-        _fill(flow, layer, slots, load_price)
+        _fill(flow, layer, slots)
         flow.push(layer)
     for sweep in range(sweeps):
         order = range(layers) if sweep % 2 else reversed(range(layers))
         changed = False
         for layer in order:
-            changed |= _improve(flow, layer, load_price)
+            changed |= _improve(flow, layer)
             if sweep % 2:
                 flow.push(layer)
             elif layer > 0:
@@ -194,35 +190,29 @@ def as_held(replicas: Replicas, devices: int) -> NDArray[np.bool_]:
     return held
 
 
-def _prices(flow: Flow, layer: int, load_price: float) -> NDArray[np.float64]:
-    mean = max(float(flow.load[layer].mean()), 1e-300)
-    prices: NDArray[np.float64] = load_price * np.maximum(flow.load[layer] / mean - 1.0, -0.5)
-    return prices
-
-
 def set_costs(
-    flow: Flow, layer: int, sets: NDArray[np.bool_], who: NDArray[np.int64], price: NDArray[np.float64]
+    flow: Flow, layer: int, sets: NDArray[np.bool_], who: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return what expert ``who[i]`` costs if exactly the devices ``sets[i]`` hold it."""
     distance, shares = nearest(flow.reach, sets)
-    onward = np.einsum("oid,id->oi", shares, flow.value[layer][who] + price[None, :])
+    onward = np.einsum("oid,id->oi", shares, flow.value[layer][who])
     cost: NDArray[np.float64] = (flow.inflow[layer][:, who] * (distance + onward)).sum(axis=0)
     return cost
 
 
-def _add_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np.float64]:
+def _add_costs(flow: Flow, layer: int) -> NDArray[np.float64]:
     """Return ``[experts, devices]``: change of cost if the device got a copy too (infinite where it has one)."""
     held = flow.held[layer]
     experts, devices = held.shape
     who = np.repeat(np.arange(experts), devices)
     sets = held[who] | np.tile(np.eye(devices, dtype=bool), (experts, 1))
-    change = set_costs(flow, layer, sets, who, price).reshape(experts, devices)
-    change -= set_costs(flow, layer, held, np.arange(experts), price)[:, None]
+    change = set_costs(flow, layer, sets, who).reshape(experts, devices)
+    change -= set_costs(flow, layer, held, np.arange(experts))[:, None]
     change[held] = np.inf
     return change
 
 
-def _drop_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np.float64]:
+def _drop_costs(flow: Flow, layer: int) -> NDArray[np.float64]:
     """Return ``[experts, devices]``: change of cost if the copy went (infinite where there is none or only it)."""
     held = flow.held[layer]
     experts, devices = held.shape
@@ -231,12 +221,12 @@ def _drop_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[n
     if len(who):
         sets = held[who].copy()
         sets[np.arange(len(who)), where] = False
-        now = set_costs(flow, layer, held, np.arange(experts), price)
-        change[who, where] = set_costs(flow, layer, sets, who, price) - now[who]
+        now = set_costs(flow, layer, held, np.arange(experts))
+        change[who, where] = set_costs(flow, layer, sets, who) - now[who]
     return change
 
 
-def _shift_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shift_costs(flow: Flow, layer: int) -> NDArray[np.float64]:
     """Return ``[experts, from, to]``: change of cost if a copy moved (infinite where it cannot)."""
     held = flow.held[layer]
     experts, devices = held.shape
@@ -245,37 +235,33 @@ def _shift_costs(flow: Flow, layer: int, price: NDArray[np.float64]) -> NDArray[
     sets = held[who].copy()
     sets[np.arange(len(who)), source] = False
     sets[np.arange(len(who)), target] = True
-    now = set_costs(flow, layer, held, np.arange(experts), price)
-    change[who, source, target] = set_costs(flow, layer, sets, who, price) - now[who]
+    now = set_costs(flow, layer, held, np.arange(experts))
+    change[who, source, target] = set_costs(flow, layer, sets, who) - now[who]
     return change
 
 
-def _fill(flow: Flow, layer: int, slots: NDArray[np.int64], load_price: float) -> None:
+def _fill(flow: Flow, layer: int, slots: NDArray[np.int64]) -> None:
     """Give every free place the copy that saves most."""
-    price = _prices(flow, layer, load_price)
     free = slots - flow.held[layer].sum(axis=0)
     while free.max() > 0:
-        change = _add_costs(flow, layer, price)
+        change = _add_costs(flow, layer)
         change[:, free <= 0] = np.inf
         expert, device = (int(i) for i in np.unravel_index(int(change.argmin()), change.shape))
         flow.held[layer, expert, device] = True
         free[device] -= 1
 
 
-def _improve(flow: Flow, layer: int, load_price: float) -> bool:
+def _improve(flow: Flow, layer: int) -> bool:
     """Replace copies and exchange pairs while that pays; each step takes the best change."""
     held = flow.held[layer]
     experts, devices = held.shape
     changed = False
     for _ in range(4 * devices):
-        if load_price > 0.0:
-            flow.push(layer)
-        price = _prices(flow, layer, load_price)
-        add, drop = _add_costs(flow, layer, price), _drop_costs(flow, layer, price)
+        add, drop = _add_costs(flow, layer), _drop_costs(flow, layer)
         replace = add.min(axis=0) + drop.min(axis=0)
         best, step = float(replace.min()), "replace"
         if experts * devices**4 <= _EXCHANGE_LIMIT:
-            shift = _shift_costs(flow, layer, price)
+            shift = _shift_costs(flow, layer)
             least = shift.min(axis=0)
             exchange = least + least.T
             if float(exchange.min()) < best - 1e-9:

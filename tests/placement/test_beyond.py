@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from cosma.errors import FormatError, InfeasibleError, InputError
 from cosma.placement import diff
 from cosma.placement.affinity import Affinity
-from cosma.placement.balance import imbalances, non_dominated, pareto_front
 from cosma.placement.baselines import eplb, eplb_replicated, vanilla
 from cosma.placement.bounds import pair_budget_bound
 from cosma.placement.check import check_placement, copies_beyond_room, score
@@ -28,13 +26,11 @@ from cosma.placement.exflow import (
     token_steps,
     weighted_steps,
 )
-from cosma.placement.instance import Instance
 from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.moves import moved
 from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import heat_map
 from cosma.placement.replication import replicate
-from cosma.placement.search import SearchOptions
 from cosma.placement.service import place
 from cosma.placement.simulate import Links, direct, two_sided
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
@@ -82,17 +78,6 @@ def test_impossible_balance_names_the_expert() -> None:
         place(Affinity.from_tokens(tokens, 4), Topology.grid(1, 2), PlaceOptions(balance=0.9, proposals=1000))
 
 
-def test_pareto_front_is_non_dominated(affinity: Affinity, plain: Placement) -> None:
-    instance = Instance.build(affinity, Topology.grid(2, 2))
-    front = pareto_front(instance, SearchOptions(proposals=WORK), instance.padded(plain.devices), (0.3, 1.0, 4.0))
-    assert len(front) >= 2
-    for one, other in pairwise(front):
-        assert one.mean_cost <= other.mean_cost
-        assert one.imbalance > other.imbalance
-        assert imbalances(instance, other.home).mean() == pytest.approx(other.imbalance)
-    assert non_dominated([*front, replace(front[-1], mean_cost=99.0)]) == front
-
-
 def test_replicas_help_within_memory(affinity: Affinity, plain: Placement, tokens: np.ndarray) -> None:
     topology = Topology.grid(2, 2)
     ours = place(affinity, topology, PlaceOptions(strategy="search", proposals=WORK, replicas_per_device=1))
@@ -105,10 +90,6 @@ def test_replicas_help_within_memory(affinity: Affinity, plain: Placement, token
     check_placement(Placement(topology, homes, by_load), 1)
     assert found.mean_cost < score(Placement(topology, homes, by_load), [tokens]).mean_cost
     assert found.mean_cost >= pair_budget_bound(affinity, topology, 1).mean_cost
-    # A price of load buys balance.
-    even = replicate(affinity, topology, plain.devices, 1, load_price=4.0)
-    homes = np.array([[copies[0] for copies in row] for row in even])
-    assert score(Placement(topology, homes, even), [tokens]).imbalance < found.imbalance
     with pytest.raises(InputError, match="at most"):
         replicate(affinity, topology, plain.devices, 20)
 
