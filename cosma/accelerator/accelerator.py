@@ -67,6 +67,9 @@ class Accelerator:
         Bytes at the top of the scratchpad that are not ours (stream buffers, firmware).
     in_place
         Whether a result may take over the space of an operand that dies with its operator.
+    min_transfer
+        Bytes below which a transfer costs the DMA engine as much as one of so many. Of plans that move as much, the
+        one whose short transfers lack less is kept; traffic counts true bytes.
     name
         What reports call it.
     bandwidth_bytes_per_s, dma_latency_s, clock_hz, macs_per_cycle, overlap
@@ -88,6 +91,7 @@ class Accelerator:
     reserved: int = 0
     in_place: bool = True
     fusion: Fusion = Fusion.NONE
+    min_transfer: int = 0
     name: str | None = None
     bandwidth_bytes_per_s: float | None = None
     dma_latency_s: float | None = None
@@ -109,6 +113,7 @@ class Accelerator:
             reserved: door.Size = ...,
             in_place: bool = ...,
             fusion: Fusion | str = ...,
+            min_transfer: door.Size = ...,
             name: str | None = ...,
             bandwidth_bytes_per_s: float | None = ...,
             dma_latency_s: float | None = ...,
@@ -123,7 +128,7 @@ class Accelerator:
         put, wrong = object.__setattr__, AcceleratorError
         put(self, "name", door.optional_text(self.name, "accelerator: name", error=wrong))
         where = f"accelerator {self.name}" if self.name else "accelerator"
-        for name in ("scratchpad", "alignment", "reserved"):
+        for name in ("scratchpad", "alignment", "reserved", "min_transfer"):
             most = _MOST_ALIGNED if name == "alignment" else door.UNLIMITED
             put(self, name, door.size(getattr(self, name), f"{where}: {name}", most=most, error=wrong))
         for name, kind in (("operands", Operands), ("weights", Weights), ("fusion", Fusion)):
@@ -196,6 +201,8 @@ class Accelerator:
         ]
         if self.reserved:
             parts.insert(1, f"reserved {format_size(self.reserved)}")
+        if self.min_transfer:
+            parts.append(f"min-transfer {format_size(self.min_transfer)}")
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
 
 

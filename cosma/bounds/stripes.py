@@ -10,8 +10,8 @@ them. Weights, workspaces and alignment are left out, which only weakens it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,8 @@ class _Set:
 
 
 def stripe_bound(
-    graph: Graph, sites: Mapping[str, NodeSite], capacity_bytes: int, stop: Callable[[], bool] = bool
+    graph: Graph, sites: Mapping[str, NodeSite], capacity_bytes: int, stop: Callable[[], bool] = bool,
+    *, free: Collection[str] = (),
 ) -> int:  # fmt: skip
     """Bytes beyond the compulsory that every plan moves, however rows and channels are cut; deterministic.
 
@@ -67,8 +68,14 @@ def stripe_bound(
         Room in the scratchpad.
     stop
         Polled between operators; once true, the answer rests on those looked at.
+    free
+        Tensors that take no room and are never moved: with the links of epilogues, the bound holds whatever is fused,
+        as the parts of a fused tile can run one after the other.
     """
     rows = build_rows(graph, sites)
+    if free:
+        sizes = [0 if name in free else size for name, size in zip(rows.tensor_names, rows.size_bytes, strict=True)]
+        rows = replace(rows, size_bytes=np.array(sizes, dtype=np.int64))
     reads = [_reads_of(rows, v) for v in range(rows.operator_count)]
     sets: list[_Set] = []
     for v in range(rows.operator_count):

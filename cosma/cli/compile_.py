@@ -13,6 +13,7 @@ from cosma.errors import InputError
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler import CompileResult
+    from cosma.plan import Plan
 
 
 #: Endings of files that hold a program for another solver.
@@ -53,6 +54,12 @@ def compile_(
         float, typer.Option("--gap", metavar="SHARE", help="Stop at this proven gap; 0.01 is one per cent.")
     ] = 0.0,
     seed: options.Seed = 0,
+    trade_off: Annotated[
+        float, typer.Option(
+            "--trade-off", metavar="SHARE",
+            help="Take a plan that moves up to this share more for fewer transfers; 0.05 is five per cent.",
+        ),
+    ] = 0.0,
     solver: Annotated[
         str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")
     ] = None,
@@ -117,7 +124,7 @@ def compile_(
             )
         _export(model, chosen, export_model, dtype=dtype, dims=options.parse_sizes(dim, bound))
         return
-    limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap)
+    limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap, trade_off=trade_off)
     with Interruption() as interruption, ProgressLine(quiet=json) as line:
         result = run_compile(
             model,
@@ -208,7 +215,24 @@ def _print_result(result: CompileResult, *, json: bool, verbose: bool) -> None:
     if verbose:
         for engine, why in result.left_out.items():
             note(f"{engine} left out: {why}")
+    if "trade_off" in result.plan.solver:
+        note(traded_line(result.plan))
     note(closing_line(result, verbose=verbose))
+
+
+def traded_line(plan: Plan) -> str:
+    """Say what a trade-off took and gave."""
+    from cosma.plan.overheads import transfer_sizes
+
+    least, its_transfers = plan.solver["least_traffic"], plan.solver["transfers_of_least"]
+    more, transfers = plan.traffic.total - least, sum(1 for _ in transfer_sizes(plan))
+    if transfers >= its_transfers:
+        share = 100 * float(plan.solver["trade_off"])
+        return f"trade-off: no plan found that moves at most {share:g} % more takes fewer transfers"
+    return (
+        f"trade-off: {100 * more / least if least else 0:.1f} % more traffic than the least found, for {transfers:,} "
+        f"transfers instead of {its_transfers:,}"
+    )
 
 
 def existing_rows(result: CompileResult) -> list[tuple[str, str, str]]:

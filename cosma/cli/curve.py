@@ -11,7 +11,9 @@ import typer
 from cosma.cli import options
 
 if TYPE_CHECKING:
-    from cosma.studies.curve import Curve
+    from rich.table import Table
+
+    from cosma.studies.points import Curve
 
 
 def curve(
@@ -34,13 +36,20 @@ def curve(
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the points here.")] = None,
     png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a figure.")] = None,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a figure.")] = None,
+    tiling: Annotated[
+        str, typer.Option(
+            "--tiling", metavar="none|auto|RULE|FILE.toml",
+            help="Cut operators into tiles; whole ones stand beside them.",
+        ),
+    ] = "none",
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Show how much traffic each capacity costs, with lower bounds, and where more capacity stops paying.
 
-    From the smallest feasible capacity to one at which nothing is spilled. Knees are marked. Ctrl-C ends the work and
-    keeps the points that are finished; without one, the exit code is 130.
+    From the smallest feasible capacity to one at which nothing is spilled. Knees are marked. With --tiling, plans of
+    tiles and of whole operators are in one table, one file and one figure. Ctrl-C ends the work and keeps the points
+    that are finished; without one, the exit code is 130.
     """
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, note, print_json
@@ -57,15 +66,9 @@ def curve(
         reserved=reserved, in_place=in_place, fusion=fusion,
     )  # fmt: skip
     source = read_model(model, options.parse_sizes(dim, bound))
-    graph = source.graph
-    graph = graph if dtype is None else graph.with_dtype(dtype)
-    if chosen.operands == "stationary":
-        from cosma.access.modes import with_modes
-
-        graph = with_modes(graph, source.sites, keep_weights=chosen.weights == "scratchpad")
     with Interruption(grace_s=0.0):
         found = make_curve(
-            graph,
+            source,
             chosen,
             strategy=strategy,
             effort=effort,
@@ -73,6 +76,8 @@ def curve(
             lowest=None if lowest is None else parse_size(lowest, "--from"),
             highest=None if highest is None else parse_size(highest, "--to"),
             seed=seed,
+            dtype=dtype,
+            tiling=tiling,
             progress=_progress,
             on_interrupt="best",
         )
@@ -101,7 +106,7 @@ def _progress(done: int, of: int) -> None:
 def _record(found: Curve) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {
+    record = {
         "model": found.model,
         "accelerator": found.accelerator.describe(),
         "compulsory": found.compulsory_bytes,
@@ -110,29 +115,91 @@ def _record(found: Curve) -> dict[str, Any]:
         "partial": found.partial,
         "points": [asdict(point) for point in found.points],
     }
+    if found.tiling != "none":
+        record["tiling"] = found.tiling
+        record["nothing_twice"] = {
+            "tiles": found.once_bytes,
+            "whole": found.once_whole_bytes,
+            "proven_impossible_up_to": found.never_once_bytes,
+        }
+    return record
 
 
 def _print(found: Curve) -> None:
-    from cosma.cli.output import make_table, print_lines, print_table, print_text, share
+    from cosma.cli.output import print_lines, print_table, print_text
     from cosma.studies.curve_views import curve_text
     from cosma.units import format_size
 
-    columns = ("scratchpad", "bytes", "non-compulsory", "lower bound", "gap", "")
-    table = make_table(
-        f"{found.model}: traffic against capacity; compulsory {format_size(found.compulsory_bytes)}",
-        columns,
-        right=(0, 1, 2, 3, 4),
+    print_table(_plain_table(found) if found.tiling == "none" else _tiled_table(found))
+    print_lines(curve_text(found).rstrip("\n"))
+    print_text()
+    if found.tiling != "none":
+        for line in _once(found):
+            print_text(line)
+    print_text(
+        f"smallest feasible {'' if found.tiling == 'none' else 'for whole operators '}"
+        f"{format_size(found.smallest_bytes)}; nothing spilled in a known order from "
+        f"{format_size(found.enough_bytes)}; assumed: {found.accelerator.describe().split(', ', 1)[1]}"
     )
+
+
+def _plain_table(found: Curve) -> Table:
+    from cosma.cli.output import make_table, share
+    from cosma.units import format_size
+
+    columns = ("scratchpad", "bytes", "non-compulsory", "lower bound", "gap", "")
+    table = make_table(_title(found), columns, right=(0, 1, 2, 3, 4))
     for p in found.points:
         table.add_row(
             format_size(p.capacity_bytes), str(p.capacity_bytes), format_size(p.noncompulsory_bytes),
             format_size(p.bound_bytes), share(p.noncompulsory_bytes - p.bound_bytes, p.noncompulsory_bytes),
             "knee" if p.knee else "",
         )  # fmt: skip
-    print_table(table)
-    print_lines(curve_text(found).rstrip("\n"))
-    print_text()
-    print_text(
-        f"smallest feasible {format_size(found.smallest_bytes)}; nothing spilled in a known order from "
-        f"{format_size(found.enough_bytes)}; assumed: {found.accelerator.describe().split(', ', 1)[1]}"
-    )
+    return table
+
+
+def _tiled_table(found: Curve) -> Table:
+    """What tiles and whole operators cost, non-compulsory, with the bounds of each."""
+    from cosma.cli.output import make_table
+    from cosma.units import format_size
+
+    columns = ("scratchpad", "bytes", "whole", "bound", "tiles", "of these", "of any", "count", "DMA", "")
+    table = make_table(_title(found), columns, right=tuple(range(9)))
+    for p in found.points:
+        whole, tiles = p.whole, p.tiles
+        cells = ["no plan", ""]
+        if whole is not None and whole.noncompulsory_bytes is not None:
+            cells = [format_size(whole.noncompulsory_bytes), format_size(whole.bound_bytes)]
+        of_these, count, transfers = "", "", ""
+        if tiles is not None:
+            of_these, count, transfers = format_size(tiles.bound_bytes), str(tiles.count), str(tiles.transfers)
+        cells += [format_size(p.noncompulsory_bytes), of_these, format_size(p.bound_bytes), count, transfers]
+        table.add_row(format_size(p.capacity_bytes), str(p.capacity_bytes), *cells, "knee" if p.knee else "")
+    return table
+
+
+def _title(found: Curve) -> str:
+    from cosma.units import format_size
+
+    what = "traffic" if found.tiling == "none" else "non-compulsory traffic of whole operators and of tiles"
+    return f"{found.model}: {what} against capacity; compulsory {format_size(found.compulsory_bytes)}"
+
+
+def _once(found: Curve) -> list[str]:
+    """From which scratchpad nothing moves twice."""
+    from cosma.units import format_size
+
+    lines = []
+    if found.once_bytes is None:
+        lines.append("no plan that moves nothing twice was found in this range")
+    else:
+        line = f"nothing moves twice: with tiles from {format_size(found.once_bytes)} ({found.once_bytes} B)"
+        if found.once_whole_bytes is not None:
+            line += f", with whole operators from {format_size(found.once_whole_bytes)}"
+        lines.append(line)
+    if found.never_once_bytes is not None:
+        lines.append(
+            f"proven: up to {format_size(found.never_once_bytes)} every tiling along rows and channels moves something "
+            "twice"
+        )
+    return lines

@@ -24,24 +24,31 @@ def explain(
     name: Annotated[
         str | None, typer.Argument(metavar="[TENSOR|OPERATOR]", help="Explain this one; without it, the whole plan.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL.onnx", help="Of an operator, also try other cuts.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Say why tensors are moved, what filled the scratchpad then, what that costs, and what would help.
 
-    The plan is replayed first; an invalid one ends with exit code 4.
+    Of an operator in a plan of tiles: how it is cut, what limits it, and, with its model, what one stripe more or fewer
+    would cost. The plan is replayed first; an invalid one ends with exit code 4.
     """
     from dataclasses import asdict
 
+    from cosma.cli.explain_cut import cut_record, print_cut, read_source
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import note, print_json
     from cosma.cli.plans import load_valid_plan
     from cosma.errors import InputError
+    from cosma.plan.tiles import untiled_name
     from cosma.plan.timeline import timeline_of
     from cosma.report.explain import explain_operator, explain_tensor, next_capacity
     from cosma.studies.levers import levers
 
     loaded = load_valid_plan(plan)
     timeline = timeline_of(loaded)
+    source = read_source(model, loaded)
     if name is not None:
         if name in loaded.graph.tensors:
             story = explain_tensor(loaded, name, timeline)
@@ -52,18 +59,20 @@ def explain(
         if name in set(loaded.schedule):
             step = explain_operator(loaded, name, timeline)
             if json and name not in loaded.graph.tensors:
-                print_json({"operator": asdict(step)})
+                print_json({"operator": asdict(step), "cut": cut_record(loaded, name, timeline, source)})
             elif not json:
                 _print_operator(loaded, step)
+                print_cut(loaded, untiled_name(loaded.graph.operator(name)), timeline, source)
         elif name not in loaded.graph.tensors:
             from cosma.report.explain import explain_tiled, similar
 
             whole = explain_tiled(loaded, name, timeline)
             if whole is not None:
                 if json:
-                    print_json({"tiled": asdict(whole)})
+                    print_json({"tiled": asdict(whole), "cut": cut_record(loaded, name, timeline, source)})
                 else:
                     _print_tiled(whole)
+                    print_cut(loaded, name, timeline, source)
                 return
             known = [*loaded.graph.tensors, *loaded.schedule, *loaded.graph.roots]
             raise InputError(f"the plan has neither a tensor nor an operator {name!r}{similar(name, known)}")

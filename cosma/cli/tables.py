@@ -21,7 +21,11 @@ COSTLIEST = 5
 
 def plan_summary(plan: Plan) -> dict[str, Any]:
     """A plan's numbers as a record; sizes in bytes."""
-    accelerator = plan.accelerator
+    from dataclasses import asdict
+
+    from cosma.plan.overheads import overheads_of
+
+    accelerator, beside = plan.accelerator, overheads_of(plan)
     return {
         "model": plan.model_name,
         "sha256": plan.model_sha256,
@@ -39,6 +43,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "operators": len(plan.graph.operators),
         "tensors": len(plan.graph.tensors),
         "instructions": len(plan.instructions),
+        "overheads": asdict(beside) | {"code_bytes": beside.code_bytes},
         "traffic": {
             "total": plan.traffic.total,
             "compulsory": plan.traffic.compulsory,
@@ -73,14 +78,16 @@ def plan_tables(
     verbose
         Whether to name the method of the bound, not only what it assumes.
     """
+    from cosma.plan.overheads import overhead_rows, overheads_of
     from cosma.report.facts import CUT_SHORT
 
     traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
     table = make_table(f"{plan.model_name} on {plan.accelerator.describe()}", ("", "", ""), right=(1,))
     table.show_header = False
     activations = sum(1 for t in plan.graph.tensors.values() if t.kind != "weight")
+    beside = overheads_of(plan)
     rows = [
-        ("operators", str(len(plan.graph.operators)), ""),
+        ("operators", str(beside.operators), ""),
         ("tensors", str(len(plan.graph.tensors)), f"{activations} activations"),
         ("capacity", format_size(capacity), f"{capacity} B"),
         ("peak", format_size(plan.peak_bytes), f"{share(plan.peak_bytes, capacity)} of capacity"),
@@ -97,6 +104,7 @@ def plan_tables(
             " / ".join(format_size(x) for x in (traffic.loaded, traffic.stored, traffic.streamed)),
         ),
         *existing,
+        *overhead_rows(beside, plan.accelerator),
         ("lower bound", format_size(certificate.lower_bound), certificate.method if verbose else _scope(certificate)),
         *(
             ("  of any tiling", format_size(scoped.lower_bound), scoped.method)

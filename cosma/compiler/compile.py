@@ -18,6 +18,7 @@ from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
 from cosma.compiler.tilings import bounded, tiling_choices, tiling_search
+from cosma.compiler.trade import traded_off
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.parameters.compiler import CompileParameters
@@ -94,6 +95,7 @@ def compile(
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
     tiling: Tiling | Path | str | None = None,
+    trade_off: float = 0.0,
     on_interrupt: Literal["raise", "best"] = "raise",
     parameters: CompileParameters | Path | str | None = None,
 ) -> Plan:
@@ -130,6 +132,9 @@ def compile(
     tiling
         How operators are cut into tiles: ``none``, ``auto``, a rule (``rows=8``, ``stripes=4``, ``channels=2``), the
         path of a TOML file, or a :class:`cosma.Tiling`.
+    trade_off
+        Share of the traffic that a plan may move more than the best one found if it takes fewer transfers, such as
+        0.05; with a tiling, coarser tiles are planned too.
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it to the caller, ``best`` ends the run with the best
         plan so far, which then says so (``Plan.stopped_by``). Before there is a plan, it is raised.
@@ -152,7 +157,7 @@ def compile(
         model,
         accelerator,
         strategy=strategy,
-        limits=Limits(effort=effort, time_limit_s=time_limit_s, gap=gap),
+        limits=Limits(effort=effort, time_limit_s=time_limit_s, gap=gap, trade_off=trade_off),
         seed=seed,
         dtype=dtype,
         dims=dims,
@@ -209,8 +214,9 @@ def run_compile(
     compares = counts_effort or strategy == "existing"
     look = tiling_search(limits, seed, sink, interrupted)
     choices = tiling_choices(
-        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort, search=look
-    )
+        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort, search=look,
+        coarser=limits.trade_off > 0,
+    )  # fmt: skip
     ledger = Ledger(limits.effort, closed=look.spent)
     rest = look.rest(limits)
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
@@ -233,7 +239,8 @@ def run_compile(
     ]
     state = _run(states, chosen.run, rest, counts_effort=counts_effort, keep=on_interrupt == "best")
     state.clock.timed_out |= look.clock.timed_out
-    settings = _settings(state, strategy, seed, limits)
+    state, traded = traded_off(states, state, limits.trade_off)
+    settings = _settings(state, strategy, seed, limits) | traded
     if given:
         settings["starts"] = [start.sha256 for _, start in given]
     if len(choices) > 1:

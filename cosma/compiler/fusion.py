@@ -88,7 +88,9 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
         ("free", free_links(graph, accelerator)),
         ("none", ()),
     ]
-    sets += [("start", [link for name, link in known.items() if name not in start.tensors]) for start in starts]
+    # A tensor that was cut is there by the name of its root.
+    present = [start.tensors.keys() | start.roots.keys() for start in starts]
+    sets += [("start", [link for name, link in known.items() if name not in there]) for there in present]
     found: dict[frozenset[str], Choice] = {}
     for name, chosen in sets:
         fit = fitting(graph, accelerator, chosen)
@@ -139,7 +141,8 @@ def run_choices(
         _run(state, run, _share(limits, share, spent_s))
         spent_s += state.clock.elapsed_s()
         tried.append(state)
-        if state.best_report is not None and state.noncompulsory_bytes <= least:
+        # Under a trade-off, another choice may take fewer transfers.
+        if state.best_report is not None and state.noncompulsory_bytes <= least and not limits.trade_off:
             return state
         if state.clock.interrupted:
             return _best(tried)

@@ -17,6 +17,7 @@ from cosma.heuristics import Method
 from cosma.lowering import realise, try_realise
 from cosma.parameters.compiler import CompileParameters
 from cosma.plan import Certificate, Traffic
+from cosma.plan.overheads import padding_bytes
 from cosma.problem import occupancy_bytes
 from cosma.validator import ReplayReport, replay_instructions
 
@@ -82,16 +83,20 @@ class Limits:
         A clock on top; where it bites, the plan is not reproducible.
     gap
         Stop at a proven gap of at most this (0.01 is one per cent).
+    trade_off
+        Share of the traffic that a plan may move more than the best if it takes fewer transfers.
     """
 
     effort: float = 10.0
     time_limit_s: float | None = None
     gap: float = 0.0
+    trade_off: float = 0.0
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "effort", float(door.number(self.effort, "effort, in nominal seconds,")))
         put(self, "gap", float(door.number(self.gap, "gap (0.01 is one per cent)", below=1.0)))
+        put(self, "trade_off", float(door.number(self.trade_off, "trade-off (0.05 is five per cent)", below=1.0)))
         if self.time_limit_s is not None:
             limit = float(door.number(self.time_limit_s, "time limit, in seconds,"))
             if limit == 0:
@@ -115,6 +120,27 @@ class Ledger:
     closed: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A plan that was offered, and what it takes.
+
+    Attributes
+    ----------
+    realised, report, by, padding_bytes
+        The plan, its replay, what made it, and what its transfers lack to ``min_transfer``.
+    """
+
+    realised: Realised
+    report: ReplayReport
+    by: str
+    padding_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Traffic."""
+        return self.report.traffic.total
+
+
 @dataclass(slots=True)
 class CompileRun:
     """State shared by the strategies of one compile."""
@@ -136,6 +162,10 @@ class CompileRun:
     best: Realised | None = None
     best_report: ReplayReport | None = None
     best_by: str = ""
+    #: What its transfers lack to the accelerator's ``min_transfer``.
+    best_padding: int = 0
+    #: Under a trade-off, plans that none of the others undercuts in traffic and in transfers.
+    front: list[Kept] = field(default_factory=list)
     #: Units of work that packing has taken so far; see :func:`cosma.packing.pack`.
     packing_units: int = 0
     #: Work spent since the limits were granted, in nominal seconds.
@@ -171,7 +201,7 @@ class CompileRun:
     # -- plans and bounds ---------------------------------------------------------------------------------
 
     def offer(self, candidate: Decisions | Realised, by: str, *, work_limit: int | None = None) -> bool:
-        """Replay a candidate and keep it if it is better; ties by transfers, then by peak.
+        """Replay a candidate and keep it if it is better; ties by short transfers, transfers, then peak.
 
         Decisions are packed first, within the limit where one is given, and give up what has no address. Returns
         whether the candidate is now the best.
@@ -226,11 +256,27 @@ class CompileRun:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
         if report.violations:
             raise PlanInvalidError(f"strategy {by!r} made an invalid plan: {report.violations[0]}")
-        if self.best_report is not None and _rank(report) >= _rank(self.best_report):
+        padding = padding_bytes(self.problem.graph, self.problem.accelerator, realised.instructions)
+        if self.limits.trade_off:
+            self._remember(Kept(realised, report, by, padding))
+        if self.best_report is not None and _rank(report, padding) >= _rank(self.best_report, self.best_padding):
             return False
-        self.best, self.best_report, self.best_by = realised, report, by
+        self.best, self.best_report, self.best_by, self.best_padding = realised, report, by, padding
         self.report()
         return True
+
+    def _remember(self, plan: Kept) -> None:
+        """Keep a plan that no other undercuts in traffic and in transfers."""
+        cost = plan.total_bytes, plan.report.transfers
+        others = [(other, (other.total_bytes, other.report.transfers)) for other in self.front]
+        if any(a <= cost[0] and b <= cost[1] for _, (a, b) in others):
+            return
+        self.front = [other for other, (a, b) in others if a < cost[0] or b < cost[1]] + [plan]
+
+    def take(self, plan: Kept) -> None:
+        """Make a plan of the front the one that comes out."""
+        self.best, self.best_report, self.best_by = plan.realised, plan.report, plan.by
+        self.best_padding = plan.padding_bytes
 
     def raise_bound(self, bound_bytes: int, method: str) -> None:
         """Take a lower bound on non-compulsory bytes if it is better than the one known."""
@@ -306,5 +352,5 @@ class CompileRun:
             self.sink(Progress(self.phase, *bytes_, self.clock.elapsed_s(), spent, ledger.effort))
 
 
-def _rank(report: ReplayReport) -> tuple[int, int, int]:
-    return report.traffic.total, report.transfers, report.peak_bytes
+def _rank(report: ReplayReport, padding: int) -> tuple[int, int, int, int]:
+    return report.traffic.total, padding, report.transfers, report.peak_bytes

@@ -122,9 +122,21 @@ def fit_starts(
     found = []
     for one in given:
         graph = one.plan.graph
-        index = next((i for i, p in enumerate(problems) if next(_differences(graph, p.graph), None) is None), 0)
+        same = [i for i, problem in enumerate(problems) if same_network(graph, problem.graph)]
+        index = next((i for i in same if same_modes(graph, problems[i].graph)), same[0] if same else 0)
         found.append((index, _read_start(problems[index], one, dtype)))
     return tuple(found)
+
+
+def same_network(one: Graph, other: Graph) -> bool:
+    """Whether two graphs have the same operators and tensors, as far as plans see them."""
+    return next(_differences(one, other), None) is None
+
+
+def same_modes(one: Graph, other: Graph) -> bool:
+    """Whether two graphs are the same network with the same modes of each operator."""
+    modes = {operator.name: operator.modes for operator in one.operators}
+    return same_network(one, other) and all(modes[o.name] == o.modes for o in other.operators)
 
 
 def _read_start(problem: Instance, given: GivenPlan, dtype: str | None) -> Start:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.parts import plan_choices
 from cosma.compiler.run import Progress
+from cosma.compiler.tiled_starts import with_starts
+from cosma.compiler.trade import coarser_choices
 from cosma.errors import InfeasibleError, InputError, Remedy
 from cosma.graph import Graph
 from cosma.graph.mode import RESIDENT
@@ -91,7 +94,7 @@ def tiling_search(
 
 def tiling_choices(
     source: LoadedModel, graph: Graph, accelerator: Accelerator, tiling: Tiling | Path | str | None,
-    starts: Sequence[Graph] = (), *, parts: bool = True, search: TilingWork | None = None,
+    starts: Sequence[Graph] = (), *, parts: bool = True, search: TilingWork | None = None, coarser: bool = False,
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Graphs to plan under a tiling: with ``auto``, the untiled ones where they fit, and a few tilings.
 
@@ -112,6 +115,8 @@ def tiling_choices(
         stay what they are compared as.
     search
         For ``auto``: how long tilings are searched for; without it, not at all.
+    coarser
+        For ``auto``: whether tilings with fewer tiles than the one chosen are planned too.
 
     Raises
     ------
@@ -130,7 +135,21 @@ def tiling_choices(
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = _to_cut(source, graph, accelerator, starts)
     if tiling == "auto":
-        return _chosen(source, untiled, graph, accelerator, starts, parts=parts, search=search or TilingWork())
+        refused: InfeasibleError | None = None
+        found: tuple[Choice, ...] = ()
+        try:
+            found = _chosen(source, untiled, graph, accelerator, starts, parts=parts, search=search or TilingWork())
+        except InfeasibleError as error:
+            refused = error
+        cut = next((choice for choice in found if choice.untiled is not None), None)
+        if coarser and cut is not None:
+            base = next(choice for choice in untiled if choice.graph is cut.untiled)
+            found += tuple(coarser_choices(cut, partial(_cut_again, source, base, accelerator)))
+        uncut = partial(_uncut_from, source, graph, accelerator, parts)
+        found = with_starts(found, untiled, source, accelerator, starts, uncut)
+        if refused is not None and not found:
+            raise refused
+        return found
     made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
     if accelerator.operands == Operands.STATIONARY:
         return in_chosen_modes(made, accelerator, starts)
@@ -145,6 +164,18 @@ def uncut_choices(
     if accelerator.operands == Operands.STATIONARY:
         return stationary_choices(source, graph, accelerator, starts)
     return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
+
+
+def _cut_again(source: LoadedModel, base: Choice, accelerator: Accelerator, tiling: Tiling) -> Choice | None:
+    """Cut a network by a tiling, with a plan in one pass; None where there is none."""
+    best = _best([_tiled(source, base, tiling)], accelerator)
+    return None if best is None else best[1]
+
+
+def _uncut_from(
+    source: LoadedModel, graph: Graph, accelerator: Accelerator, parts: bool, start: Graph
+) -> tuple[Choice, ...]:
+    return uncut_choices(source, graph, accelerator, [start], parts=parts)
 
 
 def _to_cut(
@@ -200,32 +231,27 @@ def _chosen(
         whole, refused = (), error
     if whole and _moves_nothing_twice(whole[0].graph, accelerator):
         return whole
-    given = [
-        replace(untiled[0], name="start", graph=start, untiled=untiled[0].graph)
-        for start in starts
-        if any(operator.tile is not None for operator in start.operators)
-    ]
+    streaming: tuple[Choice, ...] = ()
     tiled = _products(source, untiled[0], accelerator)
     best = _best(tiled, accelerator)
     if best is None or best[0] > 0:
-        grid, found = search_tilings(
+        grid, ranked = search_tilings(
             untiled[0].graph, source.sites, accelerator, effort=search.effort, seed=search.seed,
             stop=search.clock.stop, report=search.report,
         )  # fmt: skip
-        search.spent = search.effort if found else 0.0
-        searched = [_tiled(source, untiled[0], tiling_of(grid, segments), "tiled") for segments in found[:TRIALS]]
+        search.spent = search.effort if ranked else 0.0
+        searched = [_tiled(source, untiled[0], tiling_of(grid, segments), "tiled") for segments in ranked[:TRIALS]]
         other = _best(searched, accelerator)
         tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         rows = (_tiled(source, untiled[0], _given(source, untiled[0].graph, rule), "tiled") for rule in ROW_RULES)
-        given += _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
-    if best is not None:
-        return (*given, best[1], *whole)
-    if refused is not None and not given:
+        streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
+    found = (*streaming, *([best[1]] if best is not None else []), *whole)
+    if not found and refused is not None:
         raise refused
-    return (*given, *whole)
+    return found
 
 
 def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -> tuple[Choice, ...]:
@@ -293,18 +319,19 @@ def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] 
 
 
 def bounded(certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator) -> Certificate:
-    """Add to the certificate of a plan of tiles what holds for every tiling."""
+    """Add to the certificate of a plan of tiles what holds for every tiling along the axes that it cuts."""
     if choice.untiled is None:
         return certificate
+    from cosma.bounds.stripe_scope import covers
     from cosma.bounds.stripes import stripe_bound
 
-    achieved = certificate.noncompulsory
-    found = 0 if achieved == 0 else stripe_bound(choice.untiled, source.sites, accelerator.capacity_bytes)
-    bounds = (
-        ScopedBound("tiling", certificate.lower_bound, certificate.method),
-        ScopedBound("rows", min(found, achieved), "sets of rows of which one must run first; weights left out"),
-    )
-    return replace(certificate, bounds=bounds)
+    bounds = [ScopedBound("tiling", certificate.lower_bound, certificate.method)]
+    if covers(choice.graph):
+        # Not clipped to what is achieved: a bound above it is a defect that must show.
+        nothing = certificate.noncompulsory == 0
+        found = 0 if nothing else stripe_bound(choice.untiled, source.sites, accelerator.capacity_bytes)
+        bounds.append(ScopedBound("rows", found, "sets of rows of which one must run first; weights left out"))
+    return replace(certificate, bounds=tuple(bounds))
 
 
 def _fitting(made: list[Choice], graph: Graph, accelerator: Accelerator) -> tuple[Choice, ...]:

@@ -4,7 +4,8 @@ The model
 ---------
 Two engines, each doing one thing at a time, in the plan's order:
 
-- **DMA**: a load, store or streamed tensor takes ``dma_latency + bytes / bandwidth`` seconds.
+- **DMA**: a load, store or streamed tensor takes ``dma_latency + bytes / bandwidth`` seconds, at least
+  ``min_transfer`` bytes of them.
 - **Compute**: an operator takes ``macs / (macs_per_cycle x clock)`` seconds where its multiply-accumulates are known,
   otherwise ``bytes of its operands and results / (macs_per_cycle x clock)``, one byte a lane and cycle; a user's own
   time for the operator, where given, goes before both.
@@ -211,7 +212,7 @@ class _Simulation:
         begin = self.start("dma", earliest)
         if size == 0:
             return begin
-        end = begin + self.latency + size / self.bandwidth
+        end = begin + self.latency + max(size, self.accelerator.min_transfer) / self.bandwidth
         self.free_at["dma"] = end
         self.events.append(Event("dma", kind, name, begin, end, size, index))
         return end

@@ -44,6 +44,7 @@ class _Accelerator(msgspec.Struct, frozen=True):
     reserved: int = 0
     in_place: bool = True
     fusion: Fusion = Fusion.NONE
+    min_transfer: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -169,6 +170,7 @@ def plan_to_json(plan: Plan) -> str:
         accelerator.reserved,
         accelerator.in_place,
         accelerator.fusion,
+        min_transfer=accelerator.min_transfer or msgspec.UNSET,
     )
     roots = tuple(plan.graph.roots.values())
     rows: dict[str, list[Any]] = {
@@ -249,7 +251,7 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
     )
     return Plan(
         graph=graph,
-        accelerator=Accelerator(**msgspec.structs.asdict(record.accelerator)),
+        accelerator=_accelerator(record.accelerator),
         instructions=tuple(_instruction(r, i, where) for i, r in enumerate(record.instructions)),
         traffic=traffic,
         peak_bytes=record.peak or 0,
@@ -321,6 +323,11 @@ def _place_of(whole: Any, wanted: object) -> str | None:
         elif isinstance(value, list):
             waiting += [(inner, f"{path}[{i}]") for i, inner in enumerate(value)]
     return None
+
+
+def _accelerator(record: _Accelerator) -> Accelerator:
+    given = msgspec.structs.asdict(record)
+    return Accelerator(**{key: value for key, value in given.items() if value is not msgspec.UNSET})
 
 
 def _operator_record(operator: Operator) -> _Operator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.plan.overheads import overhead_rows, overheads_of
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class ExistingPlan:
 def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """The plan in numbers: label, value, remark."""
     traffic, capacity = plan.traffic, plan.accelerator.capacity_bytes
+    found = overheads_of(plan)
     rows = [
-        ("operators", f"{len(plan.graph.operators):,}", f"{len(plan.instructions):,} instructions"),
+        ("operators", f"{found.operators:,}", f"{len(plan.instructions):,} instructions"),
         ("capacity", format_size(capacity), f"{capacity:,} B"),
         ("peak use", format_size(plan.peak_bytes), _share(plan.peak_bytes, capacity) + " of the capacity"),
         ("traffic", format_size(traffic.total), f"{traffic.total:,} B"),
@@ -54,6 +56,7 @@ def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:
             " / ".join(format_size(x) for x in (traffic.loaded, traffic.stored, traffic.streamed)),
             "compulsory bytes included",
         ),
+        *overhead_rows(found, plan.accelerator),
     ]
     if plan.stopped_by is not None:
         rows.append(("cut short", plan.stopped_by, f"{CUT_SHORT[plan.stopped_by]}; the plan is not reproducible"))

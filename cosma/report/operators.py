@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.plan.overheads import overheads_of
 from cosma.plan.tiles import untiled_name
 from cosma.plan.timeline import timeline_of
 from cosma.text import csv_cell
@@ -167,12 +168,13 @@ def summary_csv(plan: Plan, estimate: Estimate, accelerator: Accelerator, macs: 
     done = sum(value for value in known if value is not None)
     traffic, clock = plan.traffic, accelerator.clock_hz
     claimed = "certificate" in plan.not_claimed
+    beside = overheads_of(plan)
     row: dict[str, object] = {
         "model": plan.model_name,
         "model_sha256": plan.model_sha256 or "",
         "accelerator": accelerator.name or "",
         "scratchpad_bytes": plan.accelerator.scratchpad,
-        "operators": len(plan.graph.operators),
+        "operators": beside.operators,
         "traffic_bytes": traffic.total,
         "compulsory_bytes": traffic.compulsory,
         "noncompulsory_bytes": traffic.noncompulsory,
@@ -182,6 +184,16 @@ def summary_csv(plan: Plan, estimate: Estimate, accelerator: Accelerator, macs: 
         "lower_bound_bytes": "" if claimed else plan.certificate.lower_bound,
         "status": "" if claimed else plan.certificate.status,
         "peak_bytes": plan.peak_bytes,
+        "transfers": beside.transfers,
+        "short_transfers": beside.short_transfers,
+        "smallest_transfer_bytes": beside.smallest_bytes,
+        "median_transfer_bytes": beside.median_bytes,
+        "tiles": beside.tiles,
+        "most_tiles_of_an_operator": beside.most_tiles,
+        "computed_again_share": f"{beside.again_share:.6g}",
+        "most_ranges_of_an_operand": beside.most_ranges,
+        "instructions": beside.instructions,
+        "code_bytes": beside.code_bytes,
         "macs": done,
         "operators_timed_by_bytes": len(estimate.guessed),
         "cycles": "" if not clock else round(estimate.total_s * clock),

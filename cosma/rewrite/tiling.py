@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from cosma.access.boxes import Box
 from cosma.errors import InputError
+from cosma.graph import Graph
 
 #: Positions along one axis, ascending and inside it, at which a result is cut.
 Cuts = tuple[int, ...]
@@ -115,6 +116,23 @@ def _back_and_forth(counts: Sequence[int]) -> list[tuple[int, ...]]:
         ahead = range(count)
         found = [(*index, i) for k, index in enumerate(found) for i in (ahead if k % 2 == 0 else reversed(ahead))]
     return found
+
+
+def tiling_of_tiles(graph: Graph) -> Tiling:
+    """Cuts that make the tiles of a graph, where those of each operator form a grid, and the steps of its sums."""
+    found: dict[str, list[set[int]]] = {}
+    sums: dict[str, set[int]] = {}
+    for operator in graph.operators:
+        if operator.tile is not None and operator.accumulation is not None:
+            sums.setdefault(operator.tile.root, set()).add(operator.accumulation.start)
+        if operator.tile is not None:
+            axes = found.setdefault(operator.tile.root, [set() for _ in operator.tile.start])
+            for axis, start in zip(axes, operator.tile.start, strict=True):
+                axis.add(start)
+    return Tiling(
+        {name: tuple(tuple(sorted(axis - {0})) for axis in axes) for name, axes in found.items()},
+        sums={name: tuple(sorted(starts - {0})) for name, starts in sums.items()},
+    )
 
 
 def even_cuts(size: int, count: int) -> Cuts:

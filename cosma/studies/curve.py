@@ -5,78 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import log
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cosma.accelerator import Fusion, Operands
-from cosma.compiler import Limits, run_compile
+from cosma.accelerator import Fusion, Operands, Weights
+from cosma.compiler.compile import read_model
 from cosma.compiler.fusion import fusion_choices
-from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError, InputError
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem
-from cosma.rewrite.fuse import smallest_capacity, without_links
+from cosma.rewrite import count_as
+from cosma.rewrite.fuse import smallest_capacity
+from cosma.rewrite.tiling import Tiling
+from cosma.studies.point_planner import Planner
+from cosma.studies.points import Curve, Point, mark_knees, monotone
 from cosma.units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosma.accelerator import Accelerator
+    from cosma.frontend import LoadedModel
     from cosma.graph import Graph
-    from cosma.plan import Plan
     from cosma.problem import Problem
 
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What is known at one capacity.
-
-    Attributes
-    ----------
-    capacity_bytes
-        Of the scratchpad, reserved bytes included.
-    noncompulsory_bytes
-        Least traffic beyond the compulsory known to be possible: by a plan for this capacity or a smaller one.
-    bound_bytes
-        No plan for this capacity moves less: by a bound for this capacity or a larger one.
-    knee
-        Whether more capacity brings clearly less per byte from here on.
-    """
-
-    capacity_bytes: int
-    noncompulsory_bytes: int
-    bound_bytes: int
-    knee: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Traffic against capacity.
-
-    Attributes
-    ----------
-    model, accelerator
-        What for; the accelerator's capacity is the largest looked at.
-    compulsory_bytes
-        Traffic no plan does without, the same at every capacity.
-    points
-        By capacity, ascending. Traffic and bound never rise from one to the next.
-    smallest_bytes, enough_bytes
-        Smallest feasible capacity, and one at which some known order spills nothing.
-    partial
-        Whether an interrupt ended the work before all points were planned.
-    """
-
-    model: str
-    accelerator: Accelerator
-    compulsory_bytes: int
-    points: tuple[Point, ...]
-    smallest_bytes: int
-    enough_bytes: int
-    partial: bool = False
+#: Upper end over lower end of a range that nobody gave, of whole operators and with tiles; not measured.
+WIDEST, WIDEST_TILED = 256, 64
+#: How closely the least capacity that moves nothing twice is looked for; not measured.
+CLOSE = 1.02
 
 
 def make_curve(
-    graph: Graph,
+    model: Graph | LoadedModel,
     accelerator: Accelerator,
     *,
     strategy: str = "auto",
@@ -85,20 +45,23 @@ def make_curve(
     lowest: int | None = None,
     highest: int | None = None,
     seed: int = 0,
+    dtype: str | None = None,
+    tiling: Tiling | Path | str | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
     on_interrupt: Literal["raise", "best"] = "raise",
 ) -> Curve:
-    """Plan a network at many capacities.
+    """Plan a network at many capacities, with tiles and without where a tiling is given.
 
     Half of the capacities are spread evenly on a logarithmic scale between the ends; each further one halves
-    the interval across which the traffic falls most. A plan for some capacity is a plan for every larger one
-    and a bound for some capacity is a bound for every smaller one, so both curves are made monotone. Where the
-    strategy takes plans to start from, each point goes on from the plans of its neighbours known so far.
+    the interval across which the traffic falls most or, with tiles, the one in which the least capacity lies that moves
+    nothing twice. A plan for some capacity is a plan for every larger one and a bound for some capacity is a bound for
+    every smaller one, so both curves are made monotone. Where the strategy takes plans to start from, each point goes
+    on from the plans of its neighbours known so far.
 
     Parameters
     ----------
-    graph
-        The network, element type already applied.
+    model
+        The network.
     accelerator
         Everything but its capacity is kept.
     strategy, effort, seed
@@ -107,7 +70,10 @@ def make_curve(
         How many capacities, both ends included.
     lowest, highest
         Ends of the range in bytes. By default the smallest feasible capacity (not less than 1/256 of the upper
-        end, where streaming makes almost any feasible), and one at which the strategy spills nothing.
+        end, where streaming makes almost any feasible; with tiles what one row of the largest operator takes, not less
+        than 1/64), and one at which whole operators spill nothing.
+    dtype, tiling
+        As for :func:`cosma.compile`.
     progress
         Called with how many points are done, of how many.
     on_interrupt
@@ -121,89 +87,149 @@ def make_curve(
     """
     if points < 2:
         raise InputError(f"points must be at least 2, not {points}")
-    if accelerator.operands == Operands.STATIONARY and accelerator.fusion != Fusion.NONE:
+    tiled = tiling is not None and tiling != "none"
+    moded = accelerator.operands == Operands.STATIONARY
+    if moded and accelerator.fusion != Fusion.NONE and not tiled:
         raise InputError(
-            "a curve under operands = stationary knows modes of single operators: draw it with fusion = none"
+            "a curve of whole operators under operands = stationary knows modes of single ones: draw it with fusion = "
+            "none, or with a tiling"
         )
-    smallest, enough = capacity_range(graph, accelerator)
-    align, reserved = accelerator.alignment, accelerator.reserved
-    high = align_up(enough if highest is None else highest, align)
-    low = align_up(max(smallest, min(enough, high) // 256) if lowest is None else lowest, align)
-    if not low <= high:
-        raise InputError(f"the range of capacities [{low}, {high}] is empty; give other ends")
-    sweep = _Sweep(graph, accelerator, strategy, effort, seed, points, progress)
-    partial, known = False, sweep.known
+    source = _read(model, dtype)
+    ranged = source
+    if moded:
+        # Fused, an operator needs no more than its parts in turn.
+        ranged = _with_modes(source, accelerator)
+        source = source if tiled else ranged
+    smallest, enough = capacity_range(ranged.graph, accelerator.replace(fusion="none") if moded else accelerator)
+    low, high = _ends(source, accelerator, smallest, enough, lowest, highest, tiled=tiled)
+    planner = Planner(source, accelerator, strategy, effort, seed, dtype, tiling if tiled else None)
+    sweep = _Sweep(planner, points, progress)
+    partial = False
     try:
         sweep.run(low, high, open_ended=highest is None)
+        planner.settle()
     except KeyboardInterrupt:
-        known = {capacity: point for capacity, point in sweep.known.items() if capacity in sweep.plans}
-        if on_interrupt == "raise" or not known:
+        if on_interrupt == "raise" or not planner.known:
             raise
         partial = True
+    known = planner.known
     if not known:
         raise InfeasibleError(
             f"no plan at any capacity within [{low}, {high}]; the smallest feasible one is {smallest}",
             available_bytes=high,
             smallest_capacity_bytes=smallest,
         )
+    reserved = accelerator.reserved
+    found = planner.within_scope(monotone([known[c] for c in sorted(known)]))
     return Curve(
-        model=graph.name,
+        model=source.graph.name,
         accelerator=accelerator.replace(scratchpad=max(known) + reserved),
-        compulsory_bytes=graph.compulsory_bytes(),
-        points=mark_knees(_monotone([known[c] for c in sorted(known)])),
+        compulsory_bytes=source.graph.compulsory_bytes(),
+        points=mark_knees(found),
         smallest_bytes=smallest + reserved,
         enough_bytes=enough + reserved,
+        tiling=_named(tiling) if tiled else "none",
+        once_bytes=min((p.capacity_bytes for p in found if p.noncompulsory_bytes == 0), default=None),
+        once_whole_bytes=planner.once_whole(found),
+        never_once_bytes=max((p.capacity_bytes for p in found if p.bound_bytes > 0), default=None),
         partial=partial,
     )
 
 
+def _read(model: Graph | LoadedModel, dtype: str | None) -> LoadedModel:
+    """The model with the element type counted."""
+    source = read_model(model)
+    return replace(source, graph=count_as(source.graph, dtype).graph)
+
+
+def _with_modes(source: LoadedModel, accelerator: Accelerator) -> LoadedModel:
+    from cosma.access.modes import with_modes
+
+    keep = accelerator.weights == Weights.SCRATCHPAD
+    return replace(source, graph=with_modes(source.graph, source.sites, keep_weights=keep))
+
+
+def _named(tiling: Tiling | Path | str | None) -> str:
+    return "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
+
+
+def _ends(
+    source: LoadedModel, accelerator: Accelerator, smallest: int, enough: int, lowest: int | None, highest: int | None,
+    *, tiled: bool,
+) -> tuple[int, int]:  # fmt: skip
+    align = accelerator.alignment
+    high = align_up(enough if highest is None else highest, align)
+    least, share = smallest, WIDEST
+    if tiled and lowest is None:
+        from cosma.tiling.finest import finest_need
+
+        least, share = min(smallest, finest_need(source.graph, source.sites, accelerator)), WIDEST_TILED
+    low = align_up(max(least, min(enough, high) // share) if lowest is None else lowest, align)
+    if not low <= high:
+        raise InputError(f"the range of capacities [{low}, {high}] is empty; give other ends")
+    return low, high
+
+
 @dataclass(slots=True)
 class _Sweep:
-    """Points planned so far, and how they are planned."""
+    """Which capacities are planned."""
 
-    graph: Graph
-    accelerator: Accelerator
-    strategy: str
-    effort: float
-    seed: int
+    planner: Planner
     wanted: int
     progress: Callable[[int, int], None]
-    known: dict[int, Point] = field(default_factory=dict)
-    plans: dict[int, Plan] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)
 
     def measure(self, capacity: int) -> None:
         """Plan at one capacity, unless that is done."""
-        if capacity in self.known:
+        if capacity in self.planner.known or capacity in self.tried:
             return
-        self.progress(len(self.known), self.wanted)
-        chosen = self.accelerator.replace(scratchpad=capacity + self.accelerator.reserved)
-        starts = _nearest(self.plans, capacity) if self.strategy in WITH_STARTS else []
-        found = _measure(self.graph, chosen, self.strategy, self.effort, self.seed, starts)
-        if found is not None:
-            self.known[capacity], self.plans[capacity] = found
+        self.tried.add(capacity)
+        self.progress(len(self.planner.known), self.wanted)
+        self.planner.plan(capacity)
 
     def run(self, low: int, high: int, *, open_ended: bool) -> None:
         """Spread points between two ends, then halve where the traffic falls most."""
-        align, count = self.accelerator.alignment, max(2, self.wanted // 2)
+        align, count = self.planner.accelerator.alignment, max(2, self.wanted // 2)
+        known = self.planner.known
         for i in range(count):
             self.measure(align_up(round(low * (high / low) ** (i / (count - 1))), align))
         if open_ended:
             self._raise_end(high)
-        while len(self.known) < self.wanted:
-            middle = _widest(sorted(self.known), self.known, align)
+        turn = 0
+        while len(known) < self.wanted:
+            middle = self._first_without() if self.planner.tiling is not None and turn % 2 == 0 else None
+            middle = middle or _widest(sorted(known), known, align)
+            turn += 1
             if middle is None:
                 break
+            before = len(known)
             self.measure(middle)
-            if middle not in self.known:
+            if len(known) == before and self.planner.tiling is None:
                 break
+            if turn > 2 * self.wanted:
+                break
+
+    def _first_without(self) -> int | None:
+        """Middle of the interval that holds the least capacity that moves nothing twice; None where it is known."""
+        known, align = self.planner.known, self.planner.accelerator.alignment
+        enough = [c for c, point in known.items() if point.noncompulsory_bytes == 0]
+        if not enough:
+            return None
+        upper = min(enough)
+        lower = max((c for c in {*known, *self.tried} if c < upper), default=None)
+        if lower is None or upper <= lower * CLOSE:
+            return None
+        middle = align_up(round((lower * upper) ** 0.5), align)
+        return middle if lower < middle < upper else None
 
     def _raise_end(self, high: int) -> None:
         """Go on until nothing is spilled: methods that place tensors one by one may need more than what is live."""
-        top, least = high, _constant(self.graph, self.accelerator)
-        while len(self.known) < self.wanted and top in self.known and self.known[top].noncompulsory_bytes > least:
+        planner = self.planner
+        top, known = high, planner.known
+        while len(known) < self.wanted and top in known and not planner.at_its_least(known[top]):
             if top >= 4 * high:
                 break
-            top = align_up(top + top // 5, self.accelerator.alignment)
+            top = align_up(top + top // 5, planner.accelerator.alignment)
             self.measure(top)
 
 
@@ -224,40 +250,6 @@ def _ample(graph: Graph, accelerator: Accelerator) -> list[Problem]:
     return [build_problem(choice.graph, ample) for choice in fusion_choices(graph, ample)]
 
 
-def _constant(graph: Graph, accelerator: Accelerator) -> int:
-    """Non-compulsory bytes at any capacity: streamed weights that several operators read."""
-    return min(problem.constant_noncompulsory_bytes for problem in _ample(graph, accelerator))
-
-
-def _nearest(plans: dict[int, Plan], capacity: int) -> list[Plan]:
-    """Plans to start from: the best one for less capacity, as it is, and the one for the next more, as an order."""
-    smaller = min((c for c in plans if c < capacity), key=lambda c: (plans[c].traffic.total, -c), default=None)
-    larger = min((c for c in plans if c > capacity), default=None)
-    if larger is not None and plans[larger].accelerator.fusion != Fusion.NONE:
-        larger = None  # what is fused there may not fit here
-    return [plans[c] for c in (smaller, larger) if c is not None]
-
-
-def _measure(
-    graph: Graph, accelerator: Accelerator, strategy: str, effort: float, seed: int, starts: Sequence[Plan]
-) -> tuple[Point, Plan] | None:
-    from cosma.bounds import lower_bound
-
-    limits = Limits(effort=effort)
-    try:
-        result = run_compile(graph, accelerator, strategy=strategy, limits=limits, seed=seed, starts=starts)
-    except InfeasibleError:
-        return None
-    achieved = result.plan.traffic.noncompulsory
-    fusing = accelerator.fusion != Fusion.NONE
-    # Points share bounds and plans, so a bound must hold whatever is fused.
-    bound = 0 if fusing else result.plan.certificate.lower_bound
-    if bound < achieved:
-        problem = build_problem(without_links(graph) if fusing else graph, accelerator)
-        bound = max(bound, lower_bound(problem, effort / 5, seed=seed, upper_bound=achieved).value_bytes)
-    return Point(accelerator.scratchpad, achieved, min(bound, achieved)), result.plan
-
-
 def _widest(capacities: Sequence[int], known: dict[int, Point], align: int) -> int | None:
     """Middle of the interval across which the traffic falls most, wide ones first among equals."""
     best: tuple[float, int] | None = None
@@ -270,43 +262,3 @@ def _widest(capacities: Sequence[int], known: dict[int, Point], align: int) -> i
         if best is None or weight > best[0]:
             best = (weight, middle)
     return None if best is None else best[1]
-
-
-def _monotone(points: list[Point]) -> list[Point]:
-    found = list(points)
-    for i in range(1, len(found)):
-        least = min(found[i].noncompulsory_bytes, found[i - 1].noncompulsory_bytes)
-        found[i] = replace(found[i], noncompulsory_bytes=least)
-    for i in range(len(found) - 2, -1, -1):
-        found[i] = replace(found[i], bound_bytes=max(found[i].bound_bytes, found[i + 1].bound_bytes))
-    return found
-
-
-def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Point, ...]:
-    """Mark the capacities worth having: corners of the curve, where a further byte starts to save less.
-
-    The point farthest below the chord between two ends is a knee if it lies more than ``threshold`` of the whole
-    height below it; the two halves are then looked at in the same way (Satopaa et al., "Finding a Kneedle in a
-    Haystack", 2011, for the criterion; Ramer, Douglas and Peucker for the recursion). Where traffic reaches
-    its least is a knee too.
-    """
-    if not points:
-        return ()
-    x = [float(p.capacity_bytes) for p in points]
-    y = [float(p.noncompulsory_bytes) for p in points]
-    height = y[0] - y[-1]
-    knees: set[int] = set()
-    if height > 0:
-        stack = [(0, len(points) - 1)]
-        while stack:
-            a, b = stack.pop()
-            if b - a < 2:
-                continue
-            sag = [y[a] + (y[b] - y[a]) * (x[i] - x[a]) / (x[b] - x[a]) - y[i] for i in range(a + 1, b)]
-            most = max(sag)
-            if most > threshold * height:
-                at = a + 1 + sag.index(most)
-                knees.add(at)
-                stack += [(a, at), (at, b)]
-        knees.add(next(i for i, value in enumerate(y) if value == y[-1]))
-    return tuple(replace(p, knee=i in knees) for i, p in enumerate(points))

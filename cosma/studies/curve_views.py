@@ -12,18 +12,27 @@ from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
 
-    from cosma.studies.curve import Curve
+    from cosma.studies.points import Curve, Point
+
+#: Columns of a curve, and of one with tiles.
+COLUMNS = ("capacity", "noncompulsory", "lower_bound", "total", "gap", "knee")
+TILE_COLUMNS = ("tiles", "operators", "transfers", "tiling_lower_bound", "whole_noncompulsory", "whole_lower_bound")
 
 
 def curve_csv(curve: Curve) -> str:
-    """Write a curve as CSV; sizes in bytes."""
-    lines = ["capacity,noncompulsory,lower_bound,total,gap,knee"]
+    """Write a curve as CSV; sizes in bytes. With a tiling, both are in it: plans of tiles and of whole operators."""
+    tiled = curve.tiling != "none"
+    lines = [",".join((*COLUMNS, *(TILE_COLUMNS if tiled else ())))]
     for p in curve.points:
         gap = (p.noncompulsory_bytes - p.bound_bytes) / p.noncompulsory_bytes if p.noncompulsory_bytes else 0.0
         total = curve.compulsory_bytes + p.noncompulsory_bytes
-        lines.append(
-            f"{p.capacity_bytes},{p.noncompulsory_bytes},{p.bound_bytes},{total},{gap:.6f},{'yes' if p.knee else 'no'}"
-        )
+        cells: list[object] = [p.capacity_bytes, p.noncompulsory_bytes, p.bound_bytes, total, f"{gap:.6f}"]
+        cells.append("yes" if p.knee else "no")
+        if tiled:
+            t, w = p.tiles, p.whole
+            cells += ["", "", "", ""] if t is None else [t.count, t.operator_count, t.transfers, t.bound_bytes]
+            cells += ["", ""] if w is None or w.noncompulsory_bytes is None else [w.noncompulsory_bytes, w.bound_bytes]
+        lines.append(",".join(map(str, cells)))
     return "\n".join(lines) + "\n"
 
 
@@ -31,49 +40,87 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
     """Draw a curve: plans as steps, bounds as the lower edge of what is unknown, knees marked."""
     figure = load_matplotlib()(figsize=(8.0, 4.6), layout="constrained")
     axes: Any = figure.subplots()
+    tiled = curve.tiling != "none"
     capacities = [p.capacity_bytes for p in curve.points]
     factor_x, _ = unit_for(capacities[-1])
-    factor_y, unit_y = unit_for(max(p.noncompulsory_bytes for p in curve.points) or curve.compulsory_bytes)
+    most = max((value for p in curve.points for value in (p.noncompulsory_bytes, _whole(p) or 0)), default=0)
+    factor_y, unit_y = unit_for(most or curve.compulsory_bytes)
     x = [c / factor_x for c in capacities]
     achieved = [p.noncompulsory_bytes / factor_y for p in curve.points]
     bound = [p.bound_bytes / factor_y for p in curve.points]
-    axes.step(x, achieved, where="post", color=OCCUPANCY, label="plan", linewidth=1.8)
+    if tiled:
+        _draw_whole(axes, curve.points, factor_x, factor_y)
+    axes.step(x, achieved, where="post", color=OCCUPANCY, label="plan of tiles" if tiled else "plan", linewidth=1.8)
     axes.plot(x, achieved, "o", color=OCCUPANCY, markersize=3.5)
+    if tiled:
+        of_tiles = [p.tiles.bound_bytes / factor_y if p.tiles is not None else 0.0 for p in curve.points]
+        axes.plot(x, of_tiles, "_", color=OCCUPANCY, markersize=9, label="lower bound for these tiles")
     # Between two capacities the bound of the larger one holds.
-    axes.step(x, bound, where="pre", color=BOUND, label="lower bound", linewidth=1.4, linestyle="--")
-    knees = [i for i, p in enumerate(curve.points) if p.knee]
-    # A knee may lie on the axis, and its mark is drawn whole there.
-    axes.plot(
-        [x[i] for i in knees], [achieved[i] for i in knees], "D", color="#D55E00", markersize=7, label="knee",
-        clip_on=False, zorder=4,
-    )  # fmt: skip
-    for i in knees:
-        axes.annotate(
-            format_size(capacities[i]), (x[i], achieved[i]), textcoords="offset points", xytext=(-7, 7), ha="right",
-            fontsize=8, zorder=5, bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"},
-        )  # fmt: skip
+    word = "lower bound for any tiling" if tiled else "lower bound"
+    axes.step(x, bound, where="pre", color=BOUND, label=word, linewidth=1.4, linestyle="--")
+    _mark_knees(axes, curve.points, factor_x, factor_y)
+    if tiled and curve.once_bytes is not None:
+        axes.axvline(curve.once_bytes / factor_x, color=OCCUPANCY, linewidth=0.8, linestyle=":",
+                     label=f"nothing twice from {format_size(curve.once_bytes)}")  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: format_size(round(value * factor_x)))
-    size_ticks(axes.yaxis, max(achieved))
+    size_ticks(axes.yaxis, most / factor_y)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("scratchpad")
     axes.set_ylabel(f"non-compulsory traffic ({unit_y})")
     title = f"{figure_text(curve.model)}: compulsory {format_size(curve.compulsory_bytes)}"
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize=8 if tiled else None)
     return save_figure(figure, kind, dpi)
 
 
+def _draw_whole(axes: Any, points: tuple[Point, ...], factor_x: int, factor_y: int) -> None:
+    known = [(p.capacity_bytes / factor_x, p.whole) for p in points if _whole(p) is not None]
+    x = [at for at, _ in known]
+    achieved = [(whole.noncompulsory_bytes or 0) / factor_y for _, whole in known if whole is not None]
+    bound = [whole.bound_bytes / factor_y for _, whole in known if whole is not None]
+    grey = "#777777"
+    axes.step(x, achieved, where="post", color=grey, label="plan of whole operators", linewidth=1.4)
+    axes.plot(x, achieved, "s", color=grey, markersize=3)
+    axes.step(x, bound, where="pre", color=grey, label="lower bound for whole operators", linewidth=1, linestyle="--")
+
+
+def _mark_knees(axes: Any, points: tuple[Point, ...], factor_x: int, factor_y: int) -> None:
+    knees = [p for p in points if p.knee]
+    at = [(p.capacity_bytes / factor_x, p.noncompulsory_bytes / factor_y) for p in knees]
+    # A knee may lie on the axis, and its mark is drawn whole there.
+    axes.plot(
+        [x for x, _ in at], [y for _, y in at], "D", color="#D55E00", markersize=7, label="knee", clip_on=False,
+        zorder=4,
+    )  # fmt: skip
+    for point, place in zip(knees, at, strict=True):
+        axes.annotate(
+            format_size(point.capacity_bytes), place, textcoords="offset points", xytext=(-7, 7), ha="right",
+            fontsize=8, zorder=5, bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+        )  # fmt: skip
+
+
 def curve_text(curve: Curve, width: int = 60) -> str:
-    """Draw a curve with letters: one line a capacity, ``|`` the bound, ``*`` the plan, ``<`` a knee."""
-    most = max((p.noncompulsory_bytes for p in curve.points), default=0) or 1
+    """Draw a curve with letters: one line a capacity.
+
+    ``|`` is the bound, ``*`` the plan, ``<`` a knee; with a tiling, ``o`` is the plan of whole operators.
+    """
+    most = max((value for p in curve.points for value in (p.noncompulsory_bytes, _whole(p) or 0)), default=0) or 1
     stream = io.StringIO()
     for p in curve.points:
         at = round(p.noncompulsory_bytes / most * (width - 1))
         low = round(p.bound_bytes / most * (width - 1))
+        low = min(low, width - 1)
         row = ["-" if low < i < at else " " for i in range(width)]
+        whole = _whole(p)
+        if whole is not None:
+            row[round(whole / most * (width - 1))] = "o"
         row[low], row[at] = "|", "*"
         mark = f"  < knee, {format_size(p.noncompulsory_bytes)}" if p.knee else ""
         stream.write(f"{format_size(p.capacity_bytes):>12} {''.join(row)}{mark}\n")
     return stream.getvalue()
+
+
+def _whole(point: Point) -> int | None:
+    return None if point.whole is None else point.whole.noncompulsory_bytes

@@ -117,11 +117,11 @@ def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> No
 def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.Signals) -> None:
     # The third point waits, so that the interrupt comes while it is planned.
     code = (
-        "import pathlib, cosma.studies.curve as c\nold = c._measure\n"
+        "import pathlib, cosma.studies.point_planner as c\nold = c.Planner.plan\n"
         "def slow(*a):\n    n = len(list(pathlib.Path('.').glob('done*')))\n"
         "    if n == 2:\n        pathlib.Path('waiting').touch()\n        import time; time.sleep(60)\n"
         "    pathlib.Path(f'done{n}').touch()\n    return old(*a)\n"
-        "c._measure = slow\nfrom cosma.cli import main; main()"
+        "c.Planner.plan = slow\nfrom cosma.cli import main; main()"
     )
     running = Running(folder, "curve", "knot.json", "--strategy", "e2", "--csv", "c.csv", "--json", code=code)
     running.until((folder / "waiting").exists)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-import cosma.studies.curve as curve_module
+import cosma.studies.point_planner as planner_module
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, save_graph
 from cosma.compiler import CompileResult
-from cosma.studies.curve import Point, make_curve, mark_knees
+from cosma.studies.curve import make_curve
 from cosma.studies.curve_views import curve_csv, curve_figure, curve_text
+from cosma.studies.points import Point, mark_knees
 
 KIB = 1024
 
@@ -64,7 +65,7 @@ def test_points_go_on_from_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> 
     """Each compile starts from the best plan for less and the next one for more; it never moves more than the first."""
     measured: dict[int, int] = {}
     started = 0
-    compile_ = curve_module.run_compile
+    compile_ = planner_module.run_compile
 
     def watched(graph: Graph, accelerator: Accelerator, **options: Any) -> CompileResult:
         nonlocal started
@@ -83,7 +84,7 @@ def test_points_go_on_from_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> 
         assert all(measured[capacity] <= measured[c] for c in smaller)
         return result
 
-    monkeypatch.setattr(curve_module, "run_compile", watched)
+    monkeypatch.setattr(planner_module, "run_compile", watched)
     make_curve(comb(4), Accelerator(scratchpad="1GiB", operands="resident"), points=8, effort=0.1)
     assert len(measured) >= 4
     assert started == len(measured) - 1

@@ -1,0 +1,163 @@
+"""What is known at each capacity, and where more capacity stops paying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.accelerator import Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What is known at one capacity of plans without tiles.
+
+    Attributes
+    ----------
+    noncompulsory_bytes
+        Least traffic beyond the compulsory known to be possible; None where whole operators do not fit.
+    bound_bytes
+        No plan of whole operators moves less.
+    """
+
+    noncompulsory_bytes: int | None
+    bound_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The tiles of the plan of one capacity.
+
+    Attributes
+    ----------
+    count, operator_count
+        Tiles, operators that run whole among them, and the operators that they were cut from.
+    transfers
+        Loads and stores of the plan.
+    bound_bytes
+        No plan of these tiles moves less.
+    """
+
+    count: int
+    operator_count: int
+    transfers: int
+    bound_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is known at one capacity.
+
+    Attributes
+    ----------
+    capacity_bytes
+        Of the scratchpad, reserved bytes included.
+    noncompulsory_bytes
+        Least traffic beyond the compulsory known to be possible: by a plan for this capacity or a smaller one.
+    bound_bytes
+        No plan for this capacity moves less: by a bound for this capacity or a larger one. With tiles, over every
+        tiling along rows and channels.
+    knee
+        Whether more capacity brings clearly less per byte from here on.
+    whole, tiles
+        With a tiling, what whole operators cost here, and the tiles of the plan.
+    """
+
+    capacity_bytes: int
+    noncompulsory_bytes: int
+    bound_bytes: int
+    knee: bool = False
+    whole: Whole | None = None
+    tiles: Tiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Traffic against capacity.
+
+    Attributes
+    ----------
+    model, accelerator
+        What for; the accelerator's capacity is the largest looked at.
+    compulsory_bytes
+        Traffic no plan does without, the same at every capacity.
+    points
+        By capacity, ascending. Traffic and bound never rise from one to the next.
+    smallest_bytes, enough_bytes
+        Smallest feasible capacity of whole operators, and one at which some known order of them spills nothing.
+    tiling
+        How operators are cut; ``none`` where they are not.
+    once_bytes, once_whole_bytes
+        Smallest capacity at which a plan, and one of whole operators, is known to move nothing twice; None where none
+        is.
+    never_once_bytes
+        Largest capacity looked at for which it is proven that something moves twice; None where that is proven of none.
+    partial
+        Whether an interrupt ended the work before all points were planned.
+    """
+
+    model: str
+    accelerator: Accelerator
+    compulsory_bytes: int
+    points: tuple[Point, ...]
+    smallest_bytes: int
+    enough_bytes: int
+    tiling: str = "none"
+    once_bytes: int | None = None
+    once_whole_bytes: int | None = None
+    never_once_bytes: int | None = None
+    partial: bool = False
+
+
+def monotone(points: Sequence[Point]) -> list[Point]:
+    """Carry traffic to larger capacities and bounds to smaller ones, where they hold too."""
+    found = list(points)
+    for i in range(1, len(found)):
+        least = min(found[i].noncompulsory_bytes, found[i - 1].noncompulsory_bytes)
+        found[i] = replace(found[i], noncompulsory_bytes=least, whole=_least(found[i].whole, found[i - 1].whole))
+    for i in range(len(found) - 2, -1, -1):
+        bound, whole, above = max(found[i].bound_bytes, found[i + 1].bound_bytes), found[i].whole, found[i + 1].whole
+        if whole is not None and above is not None:
+            whole = replace(whole, bound_bytes=max(whole.bound_bytes, above.bound_bytes))
+        found[i] = replace(found[i], bound_bytes=bound, whole=whole)
+    return found
+
+
+def _least(here: Whole | None, below: Whole | None) -> Whole | None:
+    if here is None or below is None or below.noncompulsory_bytes is None:
+        return here
+    known = below.noncompulsory_bytes if here.noncompulsory_bytes is None else here.noncompulsory_bytes
+    return replace(here, noncompulsory_bytes=min(known, below.noncompulsory_bytes))
+
+
+def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Point, ...]:
+    """Mark the capacities worth having: corners of the curve, where a further byte starts to save less.
+
+    The point farthest below the chord between two ends is a knee if it lies more than ``threshold`` of the whole
+    height below it; the two halves are then looked at in the same way (Satopaa et al., "Finding a Kneedle in a
+    Haystack", 2011, for the criterion; Ramer, Douglas and Peucker for the recursion). Where traffic reaches
+    its least is a knee too.
+    """
+    if not points:
+        return ()
+    x = [float(p.capacity_bytes) for p in points]
+    y = [float(p.noncompulsory_bytes) for p in points]
+    height = y[0] - y[-1]
+    knees: set[int] = set()
+    if height > 0:
+        stack = [(0, len(points) - 1)]
+        while stack:
+            a, b = stack.pop()
+            if b - a < 2:
+                continue
+            sag = [y[a] + (y[b] - y[a]) * (x[i] - x[a]) / (x[b] - x[a]) - y[i] for i in range(a + 1, b)]
+            most = max(sag)
+            if most > threshold * height:
+                at = a + 1 + sag.index(most)
+                knees.add(at)
+                stack += [(a, at), (at, b)]
+        knees.add(next(i for i, value in enumerate(y) if value == y[-1]))
+    return tuple(replace(p, knee=i in knees) for i, p in enumerate(points))

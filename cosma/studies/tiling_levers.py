@@ -1,0 +1,174 @@
+"""What another cut of an operator would cost: each tried by a short search of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from cosma.access.operator import OperatorAccess, operator_access
+from cosma.compiler import Limits, run_compile
+from cosma.compiler.fusion import fusion_choices
+from cosma.errors import InfeasibleError, InputError
+from cosma.plan.tiles import fused_groups, untiled_name
+from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, tiling_of_tiles
+from cosma.tiling.rows import channel_axis, row_axis
+
+if TYPE_CHECKING:
+    from cosma.frontend import LoadedModel
+    from cosma.graph import Graph
+    from cosma.plan import Plan
+
+#: Effort spent on each cut, in nominal seconds; not measured.
+EFFORT = 0.1
+#: The trial of the plan's own tiles.
+AS_IT_IS = "as it is"
+#: What is planned for when only the shape of the graph matters: everything fits.
+_AMPLE_BYTES = 1 << 50
+
+
+@dataclass(frozen=True, slots=True)
+class CutTrial:
+    """Another cut, and what a short search makes of it.
+
+    Attributes
+    ----------
+    change
+        What is cut otherwise.
+    tiles
+        Tiles of the whole graph.
+    noncompulsory_bytes
+        What the search finds; None where the tiles do not fit.
+    """
+
+    change: str
+    tiles: int
+    noncompulsory_bytes: int | None
+
+
+def untiled_graph(plan: Plan, source: LoadedModel) -> Graph:
+    """The graph that a plan's tiles were cut from, fused as the plan is.
+
+    Raises
+    ------
+    InputError
+        If the plan is of another model.
+    """
+    graph = source.graph if plan.dtype is None else source.graph.with_dtype(plan.dtype)
+    names = {untiled_name(operator) for operator in plan.graph.operators}
+    for choice in fusion_choices(graph, plan.accelerator.replace(scratchpad=_AMPLE_BYTES), [plan.graph]):
+        if names == {operator.name for operator in choice.graph.operators}:
+            return choice.graph
+    raise InputError("the plan is not one of this model: its operators are others")
+
+
+def cut_trials(plan: Plan, source: LoadedModel, name: str, effort: float = EFFORT) -> Iterator[CutTrial]:
+    """Try an operator's group in one stripe more and fewer, and its weights in one piece more and fewer.
+
+    The plan's own tiles come first, by the same search, so that all are comparable.
+
+    Parameters
+    ----------
+    plan
+        A valid plan.
+    source
+        Its model.
+    name
+        An untiled operator.
+    effort
+        For each, in nominal seconds.
+    """
+    graph = untiled_graph(plan, source)
+    own = tiling_of_tiles(plan.graph)
+    groups = fused_groups(plan.graph, plan.schedule)
+    segments = tuple(group.operators for group in groups)
+    group = next((names for names in segments if name in names), (name,))
+    access = {v: operator_access(graph, source.sites, graph.operator(v)) for v in group}
+    yield _tried(plan, source, graph, AS_IT_IS, replace(own, segments=segments), effort)
+    axis, stripes = _count(own, access[name])
+    if axis is not None:
+        for count in (stripes - 1, stripes + 1):
+            if count >= 1:
+                cuts = dict(own.cuts) | _striped(graph, access, own, count)
+                words = f"{_counted(count, 'stripe')} for its group" if len(group) > 1 else _counted(count, "stripe")
+                yield _tried(plan, source, graph, words, replace(own, cuts=cuts, segments=segments), effort)
+    channel = channel_axis(access[name])
+    if channel is not None and channel != axis:
+        shape = access[name].shapes[access[name].result]
+        given = own.cuts.get(name, ((),) * len(shape))
+        for count in (len(given[channel]), len(given[channel]) + 2):
+            if 1 <= count <= shape[channel]:
+                changed = tuple(even_cuts(shape[i], count) if i == channel else at for i, at in enumerate(given))
+                words = f"its weights in {_counted(count, 'piece')}"
+                tiling = replace(own, cuts={**own.cuts, name: changed}, segments=segments)
+                yield _tried(plan, source, graph, words, tiling, effort)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _count(own: Tiling, one: OperatorAccess) -> tuple[int | None, int]:
+    """Axis of the rows and the stripes along it; None where the operator cannot be cut there."""
+    shape, allowed = one.shapes.get(one.result, ()), one.cuts()
+    axis = row_axis(len(shape))
+    if len(shape) < 2 or not allowed[axis] or shape[axis] < 2:
+        return None, 1
+    given = own.cuts.get(one.operator.name)
+    return axis, 1 if given is None else len(given[axis]) + 1
+
+
+def _striped(
+    graph: Graph, access: Mapping[str, OperatorAccess], own: Tiling, stripes: int
+) -> dict[str, tuple[Cuts, ...]]:
+    """Cuts of a group along its rows: each stripe computes just the rows that the stripe of its readers lacks."""
+    wanted: dict[str, list[int]] = {}  # by tensor: last row, exclusive, that readers within need for each stripe
+    found: dict[str, tuple[Cuts, ...]] = {}
+    for operator in reversed([o for o in graph.operators if o.name in access]):
+        one = access[operator.name]
+        shape = one.shapes.get(one.result, ())
+        axis, _ = _count(own, one)
+        cuts = list(own.cuts.get(operator.name, ((),) * len(shape)))
+        if axis is not None:
+            needs = [wanted[t] for t in operator.outputs if t in wanted]
+            even = [*even_cuts(shape[axis], stripes), shape[axis]]
+            stops = [max(column) for column in zip(*needs, strict=True)] if needs else even
+            cuts[axis] = tuple(sorted({stop for stop in stops if 0 < stop < shape[axis]}))
+            for name, ends in _needed(one, stops, axis).items():
+                wanted[name] = [max(a, b) for a, b in zip(wanted.get(name, ends), ends, strict=False)]
+        if operator.name in own.cuts or any(cuts):
+            found[operator.name] = tuple(cuts)
+    return found
+
+
+def _needed(one: OperatorAccess, stops: Sequence[int], axis: int) -> dict[str, list[int]]:
+    """Last row, exclusive, of each operand that rows up to each stop need."""
+    shape = one.shapes[one.result]
+    found: dict[str, list[int]] = {}
+    for stop in stops:
+        box = tuple((max(0, stop - 1), max(1, stop)) if i == axis else (0, size) for i, size in enumerate(shape))
+        for name, read in one.reads(box).items():
+            if name in one.operator.inputs and len(read) > 1:
+                found.setdefault(name, []).append(read[row_axis(len(read))][1])
+    return {name: ends for name, ends in found.items() if len(ends) == len(stops)}
+
+
+def _tried(
+    plan: Plan, source: LoadedModel, graph: Graph, change: str, tiling: Tiling, effort: float
+) -> CutTrial:
+    # The graph is fused as the plan is, so nothing is fused anew.
+    fixed = replace(source, graph=graph)
+    accelerator = plan.accelerator.replace(fusion="none")
+    tiles = sum(_tiles(tiling, operator.name) for operator in graph.operators)
+    try:
+        result = run_compile(fixed, accelerator, limits=Limits(effort=effort), tiling=tiling)
+    except InfeasibleError:
+        return CutTrial(change, tiles, None)
+    return CutTrial(change, tiles, result.plan.traffic.noncompulsory)
+
+
+def _tiles(tiling: Tiling, operator: str) -> int:
+    """Into how many tiles a tiling cuts an operator."""
+    axes = (*tiling.cuts.get(operator, ()), tiling.sums.get(operator, ()))
+    return prod(len(positions) + 1 for positions in axes)

@@ -1,0 +1,128 @@
+"""Explanations of tiles: how an operator is cut, what limits it, and what other cuts cost when they are tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import cosma
+from cosma.plan.timeline import timeline_of
+from cosma.report.explain_tiling import barriers_of, explain_cut
+from cosma.studies.tiling_levers import cut_trials, untiled_graph
+
+MACHINE = cosma.Accelerator(scratchpad="4KiB", operands="resident", weights="scratchpad", fusion="epilogue")
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two convolutions over maps of 2 KiB (int8), a pooled gate that waits for all rows, a product with it."""
+    shapes = {"w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3), "v": (8, 8, 1, 1), "w3": (2, 8, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w2"], ["b"], name="c2", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["b"], ["g"], name="gap"),
+        helper.make_node("Conv", ["g", "v"], ["s"], name="gate"),
+        helper.make_node("Mul", ["b", "s"], ["m"], name="scale"),
+        helper.make_node("Conv", ["m", "w3"], ["y"], name="c3"),
+    ]
+    graph = helper.make_graph(
+        nodes, "gated", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 16, 16])],
+        [onnx.ValueInfoProto(name="y")],
+        [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()],
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("explain") / "gated.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plan(gated: Path) -> cosma.Plan:
+    return cosma.compile(gated, MACHINE, dtype="int8", tiling="stripes=4", strategy="existing")
+
+
+def test_how_it_is_cut_and_what_fills_the_scratchpad(gated: Path, plan: cosma.Plan) -> None:
+    timeline = timeline_of(plan)
+    source = cosma.load_onnx(gated)
+    barriers = barriers_of(untiled_graph(plan, source), source.sites)
+    story = explain_cut(plan, "c2", timeline, barriers)
+    assert story is not None
+    assert [(a.axis, a.tiles, a.smallest, a.largest) for a in story.axes] == [(2, 4, 4, 4)]
+    assert "c1" in story.group
+    parts = (story.own_bytes, story.own_weight_bytes, story.kept_map_bytes, story.kept_weight_bytes)
+    assert sum(parts) == story.occupied_bytes <= story.capacity_bytes == 4096
+    assert sum(size for _, size in story.largest) == story.kept_map_bytes + story.kept_weight_bytes
+    assert story.own_weight_bytes == 576
+    assert story.occupied_bytes == max(
+        step.occupied_bytes for step in timeline.steps if plan.graph.operator(step.operator).type == "Conv"
+        and step.operator.startswith("c2")
+    )  # fmt: skip
+    # The pool waits for every row, and says why.
+    (pool,) = (reader for reader in story.readers if reader.operator == "gap")
+    assert pool.tensor == "b"
+    assert pool.barrier
+    assert "c2" not in barriers
+    assert explain_cut(plan, "nobody", timeline) is None
+
+
+def test_what_is_largest_is_the_limit(gated: Path) -> None:
+    plan = cosma.compile(gated, MACHINE, dtype="int8", tiling="rows=1", strategy="existing")
+    story = explain_cut(plan, "scale", timeline_of(plan))
+    assert story is not None
+    # The map of 2 KiB waits for its gate.
+    assert story.limit == "maps kept"
+    assert story.largest[0][0] == "b"
+
+
+def test_other_cuts_are_tried_not_guessed(gated: Path, plan: cosma.Plan) -> None:
+    source = cosma.load_onnx(gated)
+    trials = list(cut_trials(plan, source, "c2"))
+    words = [trial.change for trial in trials]
+    assert words[0] == "as it is"
+    assert [w.split(" ")[:2] for w in words[1:3]] == [["3", "stripes"], ["5", "stripes"]]
+    assert words[3:] == ["its weights in 2 pieces"]
+    assert trials[0].tiles == len(plan.graph.operators)
+    assert trials[1].tiles < trials[0].tiles < trials[2].tiles
+    assert trials[3].tiles == trials[0].tiles + 4
+    assert all(t.noncompulsory_bytes is None or t.noncompulsory_bytes >= 0 for t in trials)
+    assert trials == list(cut_trials(plan, source, "c2"))
+
+
+def test_a_cut_that_does_not_fit_says_so(gated: Path) -> None:
+    source = cosma.load_onnx(gated)
+    tight = cosma.compile(
+        gated, MACHINE.replace(scratchpad="2560"), dtype="int8", tiling="stripes=4", strategy="existing"
+    )
+    found = {trial.change: trial.noncompulsory_bytes for trial in cut_trials(tight, source, "c2")}
+    assert found["as it is"] is not None
+    coarse = cosma.compile(gated, MACHINE, dtype="int8", tiling="stripes=2", strategy="existing")
+    fewer = {trial.change: trial for trial in cut_trials(coarse, source, "c2", effort=0.05)}
+    assert any(trial.noncompulsory_bytes is None for words, trial in fewer.items() if words.startswith("1 stripe"))
+
+
+def test_the_command_says_it(gated: Path, plan: cosma.Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.explain import explain
+
+    cosma.save_plan(plan, tmp_path / "plan.json")
+    explain(tmp_path / "plan.json", "c2", model=gated)
+    out = capsys.readouterr().out
+    assert "along axis 2 into 4 tiles of 4 elements" in out
+    assert "as it is" in out
+    assert "its group ends where gap reads b" in out
+    explain(tmp_path / "plan.json", "c2", model=None)
+    assert "--model" in capsys.readouterr().err
+
+
+def test_another_model_is_refused(gated: Path, plan: cosma.Plan, tmp_path: Path) -> None:
+    from cosma.cli.explain import explain
+
+    cosma.save_plan(plan, tmp_path / "plan.json")
+    other = onnx.load(gated)
+    other.graph.name = "another"
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(cosma.InputError, match="SHA-256"):
+        explain(tmp_path / "plan.json", "c2", model=tmp_path / "other.onnx")
