@@ -13,10 +13,16 @@ from cosma.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator, Fusion, Operands, Weights
+    from cosma.accelerator.constraint_files import read_constraints
+    from cosma.accelerator.constraints import Constraints
     from cosma.accelerator.files import find_accelerator
-    from cosma.compiler.compile import compile
+    from cosma.compiler.compile import CompileResult, compile
+    from cosma.compiler.outcome import Cancellation, compile_outcome
+    from cosma.compiler.run import Progress
     from cosma.errors import (
         AcceleratorError,
+        CancelledError,
+        ConstraintError,
         CosmaError,
         CosmaWarning,
         FormatError,
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
     from cosma.graph.json_format import load_graph, save_graph
     from cosma.packing import Buffer, PackingResult, pack
-    from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, Store, Traffic
+    from cosma.plan import Allocate, Certificate, Execute, Free, Instruction, Load, Plan, ScopedBound, Store, Traffic
     from cosma.plan.file import load_plan, save_plan
     from cosma.plan.records import to_records
     from cosma.report.figure import render_figure
@@ -57,13 +63,20 @@ _HOME = {
     "Weights": "cosma.accelerator",
     "Fusion": "cosma.accelerator",
     "find_accelerator": "cosma.accelerator.files",
+    "Constraints": "cosma.accelerator.constraints",
+    "read_constraints": "cosma.accelerator.constraint_files",
     # planning
     "compile": "cosma.compiler",
+    "compile_outcome": "cosma.compiler",
+    "CompileResult": "cosma.compiler",
+    "Progress": "cosma.compiler",
+    "Cancellation": "cosma.compiler",
     "Tiling": "cosma.rewrite.tiling",
     # plans
     "Plan": "cosma.plan",
     "Traffic": "cosma.plan",
     "Certificate": "cosma.plan",
+    "ScopedBound": "cosma.plan",
     "Instruction": "cosma.plan",
     "Load": "cosma.plan",
     "Allocate": "cosma.plan",
@@ -93,8 +106,10 @@ _HOME = {
     "ModelLoadError": "cosma.errors",
     "GraphError": "cosma.errors",
     "AcceleratorError": "cosma.errors",
+    "ConstraintError": "cosma.errors",
     "FormatError": "cosma.errors",
     "SolverUnavailableError": "cosma.errors",
+    "CancelledError": "cosma.errors",
     "InfeasibleError": "cosma.errors",
     "PlanInvalidError": "cosma.errors",
 }
@@ -114,11 +129,18 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "Weights",
     "Fusion",
     "find_accelerator",
+    "Constraints",
+    "read_constraints",
     "compile",
+    "compile_outcome",
+    "CompileResult",
+    "Progress",
+    "Cancellation",
     "Tiling",
     "Plan",
     "Traffic",
     "Certificate",
+    "ScopedBound",
     "Instruction",
     "Load",
     "Allocate",
@@ -145,8 +167,10 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "ModelLoadError",
     "GraphError",
     "AcceleratorError",
+    "ConstraintError",
     "FormatError",
     "SolverUnavailableError",
+    "CancelledError",
     "InfeasibleError",
     "PlanInvalidError",
 ]

@@ -71,8 +71,18 @@ class AcceleratorError(InputError):
     """An accelerator description is incomplete, contradictory or unknown."""
 
 
+class ConstraintError(InputError):
+    """A constraint on a plan is malformed, or names what the model does not have."""
+
+
 class FormatError(InputError):
     """A plan, graph, buffer, trace or profile file does not follow its format."""
+
+
+class CancelledError(CosmaError):
+    """A compile was cancelled before it had a plan."""
+
+    exit_code: ClassVar[int] = 130
 
 
 class SolverUnavailableError(InputError):
@@ -119,6 +129,8 @@ class InfeasibleError(CosmaError):
         Least capacity at which a plan exists, without what is reserved.
     remedies
         What helps, each tried.
+    conflict
+        Constraints that cannot hold together, each as a text; without any one of them the rest can.
     """
 
     exit_code: ClassVar[int] = 3
@@ -133,6 +145,7 @@ class InfeasibleError(CosmaError):
         available_bytes: int | None = None,
         smallest_capacity_bytes: int | None = None,
         remedies: tuple[Remedy, ...] = (),
+        conflict: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -142,6 +155,7 @@ class InfeasibleError(CosmaError):
         self.available_bytes = available_bytes
         self.smallest_capacity_bytes = smallest_capacity_bytes
         self.remedies = remedies
+        self.conflict = conflict
 
     def __str__(self) -> str:
         helps = [f"  what helps: {', or '.join(map(str, self.remedies))}"] if self.remedies else []
@@ -155,6 +169,7 @@ class InfeasibleError(CosmaError):
 
 _INFEASIBLE_FIELDS = (
     "operator", "operator_type", "needed_bytes", "available_bytes", "smallest_capacity_bytes", "remedies",
+    "conflict",
 )  # fmt: skip
 
 

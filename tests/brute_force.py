@@ -64,7 +64,7 @@ def brute_force(
     prune
         Whether to skip choices that give up more than they must.
     """
-    return _Search(problem, order, addresses, prune).run(most_states)
+    return Search(problem, order, addresses, prune).run(most_states)
 
 
 def brute_force_modes(
@@ -85,10 +85,10 @@ def brute_force_modes(
         or [(0, 0)]
         for operator in graph.operators
     ]
-    return _Search(problem, order, addresses, True, modes).run(200_000)
+    return Search(problem, order, addresses, True, modes).run(200_000)
 
 
-class _Search:
+class Search:
     def __init__(
         self, problem: Problem, order: tuple[int, ...] | list[int] | None, addresses: bool, prune: bool,
         modes: list[list[tuple[int, int]]] | None = None,
@@ -187,21 +187,21 @@ class _Search:
         room = self.problem.capacity_bytes - workspace
         for kept in _subsets(inside):
             given_up = inside & ~kept
-            if given_up & reads & ~streams:
+            if given_up & reads & ~streams or not self.may_leave(given_up, state[0]):
                 continue
             storing = self._to_store(given_up, state[0], copied)
             missing = reads & ~kept
             if missing & ~(copied | storing):
                 continue
             for loaded in _subsets(missing) if streams else (missing,):
-                if missing & ~loaded & ~streams:
+                if missing & ~loaded & ~streams or not self.may_be_inside(loaded):
                     continue
                 used = self.sum_of(kept | loaded)
                 if used > room:
                     continue
                 outside = given_up | (missing & ~loaded)
                 for written in _subsets(self.results[v]) if streams else (self.results[v],):
-                    if self.results[v] & ~written & ~streams:
+                    if self.results[v] & ~written & ~streams or not self.may_be_inside(written):
                         continue
                     for takeover in self.takeovers(v, kept | loaded, written):
                         left = room - used - self.sum_of(written & ~sum(1 << t for t in takeover))
@@ -228,6 +228,8 @@ class _Search:
         cost = self._bytes(storing) + self._bytes(self.operands[v] & ~kept) + self._bytes(streamed)
         copied |= storing | streamed
         overwritten = sum(1 << u for u in takeover.values())
+        if not self.may_leave(overwritten, after):
+            return
         saved = self._to_store(overwritten, after, copied)
         remaining = ((kept | loaded) & ~overwritten) | written
         retired, final, copies = self._retire(after, remaining, copied | saved)
@@ -242,12 +244,14 @@ class _Search:
             if self.prune and any(self._free(at, a, a + self.space[t]) for t, a in gone):
                 continue
             if workspace and not any(
-                self._free(at, a, a + workspace)
+                self._free(at, a, a + workspace) and self.may_lie(None, a, workspace)
                 for a in range(0, self.problem.capacity_bytes - workspace + 1, self.granule)
             ):
                 continue
             for t, u in takeover.items():
                 at[t] = at[u]
+            if not all(self.may_lie(t, at[t], self.space[t]) for t in takeover):
+                continue
             yield cost, (after, final, copies, tuple(sorted((t, a) for t, a in at.items() if final >> t & 1)))
 
     def takeovers(self, v: int, present: int, written: int) -> Iterator[dict[int, int]]:
@@ -271,11 +275,23 @@ class _Search:
             yield from self.placements({**held, t: 0}, rest)
             return
         for address in range(0, self.problem.capacity_bytes - self.space[t] + 1, self.granule):
-            if self._free(held, address, address + self.space[t]):
+            if self._free(held, address, address + self.space[t]) and self.may_lie(t, address, self.space[t]):
                 yield from self.placements({**held, t: address}, rest)
 
     def _free(self, at: dict[int, int], low: int, high: int) -> bool:
         return all(high <= a or a + self.space[u] <= low for u, a in at.items())
+
+    def may_leave(self, mask: int, done: int) -> bool:
+        """Whether constraints let some tensors leave the scratchpad when some operators have run."""
+        return True
+
+    def may_be_inside(self, mask: int) -> bool:
+        """Whether constraints let some tensors be in the scratchpad."""
+        return True
+
+    def may_lie(self, tensor: int | None, address: int, space: int) -> bool:
+        """Whether constraints let a tensor, or scratch space, lie at an address."""
+        return True
 
     def _needed(self, t: int, done: int) -> bool:
         return bool(self.readers[t] & ~done)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import cosma.door as door
+from cosma.accelerator.constraints import FREE, Constraints, ranges
 from cosma.accelerator.tables import read_preset
 from cosma.errors import AcceleratorError
-from cosma.units import format_size
+from cosma.units import align_up, format_size
 
 
 class Operands(door.Choice):
@@ -64,7 +66,8 @@ class Accelerator:
     operands, weights, fusion
         See :class:`Operands`, :class:`Weights`, :class:`Fusion`.
     reserved
-        Bytes at the top of the scratchpad that are not ours (stream buffers, firmware).
+        Bytes at the top of the scratchpad that are not ours (stream buffers, firmware). Address ranges
+        ``[start, stop)`` anywhere may be given instead; they become :attr:`reserved_ranges`.
     in_place
         Whether a result may take over the space of an operand that dies with its operator.
     min_transfer
@@ -77,6 +80,11 @@ class Accelerator:
         transfers overlap with computation. Estimates only.
     energy_pj_per_byte, energy_pj_per_mac
         Energy of one off-chip byte and of one multiply-accumulate. Estimates only.
+    reserved_ranges
+        Address ranges ``[start, stop)`` that are not ours, sorted and apart.
+    constraints
+        What a plan must keep to beside these rules, by exact names of what is planned; it is set by
+        :func:`cosma.compile`, from constraints that may hold patterns.
 
     Raises
     ------
@@ -100,6 +108,8 @@ class Accelerator:
     overlap: bool = True
     energy_pj_per_byte: float | None = None
     energy_pj_per_mac: float | None = None
+    reserved_ranges: tuple[tuple[int, int], ...] = ()
+    constraints: Constraints = FREE
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -110,7 +120,7 @@ class Accelerator:
             alignment: door.Size = ...,
             operands: Operands | str = ...,
             weights: Weights | str = ...,
-            reserved: door.Size = ...,
+            reserved: door.Size | Iterable[Iterable[door.Size]] = ...,
             in_place: bool = ...,
             fusion: Fusion | str = ...,
             min_transfer: door.Size = ...,
@@ -122,12 +132,20 @@ class Accelerator:
             overlap: bool = ...,
             energy_pj_per_byte: float | None = ...,
             energy_pj_per_mac: float | None = ...,
+            reserved_ranges: Iterable[Iterable[door.Size]] = ...,
+            constraints: Constraints = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
         put, wrong = object.__setattr__, AcceleratorError
         put(self, "name", door.optional_text(self.name, "accelerator: name", error=wrong))
         where = f"accelerator {self.name}" if self.name else "accelerator"
+        given: object = self.reserved
+        if isinstance(given, Iterable) and not isinstance(given, str):
+            put(self, "reserved_ranges", (*self.reserved_ranges, *given))
+            put(self, "reserved", 0)
+        put(self, "reserved_ranges", ranges(self.reserved_ranges, f"{where}: reserved", error=wrong))
+        door.instance(self.constraints, Constraints, f"{where}: constraints", error=wrong)
         for name in ("scratchpad", "alignment", "reserved", "min_transfer"):
             most = _MOST_ALIGNED if name == "alignment" else door.UNLIMITED
             put(self, name, door.size(getattr(self, name), f"{where}: {name}", most=most, error=wrong))
@@ -147,6 +165,9 @@ class Accelerator:
                 f"{where}: {format_size(self.reserved)} reserved leave nothing of a scratchpad of "
                 f"{format_size(self.scratchpad)}; reserve less"
             )
+        if self.reserved_ranges and self.reserved_ranges[-1][1] > self.scratchpad:
+            start, stop = self.reserved_ranges[-1]
+            raise wrong(f"{where}: reserved range [{start}, {stop}) ends beyond the scratchpad of {self.scratchpad}")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Accelerator:
@@ -164,20 +185,33 @@ class Accelerator:
         AcceleratorError
             If there is none of that name, or a change is wrong.
         """
-        return cls(**read_preset(name, FIELDS).values).replace(**changes)
+        return cls(**read_preset(name, FILE_FIELDS).values).replace(**changes)
 
     @property
     def capacity_bytes(self) -> int:
-        """Bytes a plan may use, ``[0, capacity)``: the scratchpad less what is reserved."""
+        """End of the addresses a plan may use: the scratchpad less what is reserved at its top."""
         return self.scratchpad - self.reserved
 
     @property
     def usable_bytes(self) -> int:
-        """The capacity rounded down to the alignment: what tensors, rounded up to it, can fill."""
-        return self.capacity_bytes // self.alignment * self.alignment
+        """What tensors, rounded up to the alignment, can fill: the sum of the windows."""
+        return sum(stop - start for start, stop in self.windows)
+
+    @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """Address ranges a plan may use, as multiples of the alignment, in order: what no range takes away."""
+        found = []
+        start = 0
+        taken = ranges((*self.reserved_ranges, *self.constraints.excluded), "ranges")
+        for low, high in (*taken, (door.UNLIMITED, door.UNLIMITED)):
+            stop = min(low, self.capacity_bytes) // self.alignment * self.alignment
+            if stop > start:
+                found.append((start, stop))
+            start = align_up(high, self.alignment)
+        return tuple(found)
 
     def replace(self, **changes: Any) -> Accelerator:
-        """Return a copy with some fields changed, validated anew.
+        """Return a copy with some fields changed, validated anew; ``reserved`` takes the place of ranges as well.
 
         Raises
         ------
@@ -187,6 +221,8 @@ class Accelerator:
         unknown = [name for name in changes if name not in FIELDS]
         if unknown:
             raise AcceleratorError(f"accelerator: unknown field {unknown[0]!r}; known are {', '.join(FIELDS)}")
+        if "reserved" in changes:
+            changes = {"reserved_ranges": (), **changes}
         return replace(self, **changes)
 
     def describe(self) -> str:
@@ -203,8 +239,15 @@ class Accelerator:
             parts.insert(1, f"reserved {format_size(self.reserved)}")
         if self.min_transfer:
             parts.append(f"min-transfer {format_size(self.min_transfer)}")
+        if self.reserved_ranges:
+            parts.insert(1, f"reserved {', '.join(f'[{a}, {b})' for a, b in self.reserved_ranges)}")
+        if self.constraints:
+            parts.append(f"{len(self.constraints.entries)} constraints")
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
 
 
 #: Names of its fields.
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Accelerator))
+
+#: Fields that a file may set; ranges are set by ``reserved``, constraints have a file of their own.
+FILE_FIELDS: tuple[str, ...] = tuple(name for name in FIELDS if name not in ("reserved_ranges", "constraints"))

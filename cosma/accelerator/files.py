@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 import cosma.door as door
-from cosma.accelerator.accelerator import FIELDS, Accelerator
+from cosma.accelerator.accelerator import FILE_FIELDS, Accelerator
 from cosma.accelerator.tables import CONFIDENCES, Origin, Table, parse_table, preset_names, read_preset
 from cosma.errors import AcceleratorError, InputError
 from cosma.files import read_bytes
@@ -57,7 +57,7 @@ def load_preset(path: os.PathLike[str] | str) -> Preset:
         If it cannot be read.
     """
     file = door.path(path, "accelerator file", error=AcceleratorError)
-    return _made(parse_table(read_bytes(file, "accelerator file"), str(file), file.stem, FIELDS), str(file))
+    return _made(parse_table(read_bytes(file, "accelerator file"), str(file), file.stem, FILE_FIELDS), str(file))
 
 
 def preset(name: str) -> Preset:
@@ -68,7 +68,7 @@ def preset(name: str) -> Preset:
     AcceleratorError
         If there is none of that name.
     """
-    return _made(read_preset(name, FIELDS), f"preset {name}")
+    return _made(read_preset(name, FILE_FIELDS), f"preset {name}")
 
 
 def find_accelerator(name_or_path: os.PathLike[str] | str) -> Preset:

@@ -22,6 +22,7 @@ def check(
     model: Annotated[
         Path | None, typer.Argument(metavar="[MODEL]", help="Also check that the plan covers this model.")
     ] = None,
+    constraints: options.ConstraintsFile = None,
     dim: options.Dim = None,
     bound: options.Bound = None,
     prove: Annotated[
@@ -45,6 +46,8 @@ def check(
     loaded = load_plan(plan)
     sizes = options.parse_sizes(dim, bound)
     graph, sha256 = (None, None) if model is None else graph_of(model, loaded, sizes)
+    if constraints is not None:
+        loaded = _forced(loaded, graph, constraints)
     report = replay(loaded, graph, model=model, model_sha256=sha256)
     valid = counted(loaded, report)
     proof = _prove(valid, graph, effort, model, sizes) if prove and report.valid else None
@@ -62,6 +65,17 @@ def check(
             f"{loaded.certificate.lower_bound} bytes beyond the compulsory traffic, and one that moves "
             f"{proof.best} was found"
         )
+
+
+def _forced(plan: Plan, graph: Graph | None, path: Path) -> Plan:
+    """The plan as if it had been made under the constraints of a file, beside those that it says it keeps to."""
+    from cosma.accelerator.constraint_files import read_constraints
+    from cosma.accelerator.constraints import Constraints
+    from cosma.rewrite.constraints import expand, resolve
+
+    asked = resolve(expand(read_constraints(path), plan.graph if graph is None else graph), plan.graph)
+    entries = dict.fromkeys((*plan.accelerator.constraints.entries, *asked.entries))
+    return replace(plan, accelerator=plan.accelerator.replace(constraints=Constraints.of(entries)))
 
 
 @dataclass(frozen=True, slots=True)

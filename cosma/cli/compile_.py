@@ -74,6 +74,10 @@ def compile_(
     params: Annotated[
         Path | None, typer.Option("--params", metavar="FILE.toml", help="Change tuning parameters; see the docs.")
     ] = None,
+    constraints: options.ConstraintsFile = None,
+    off_chip: Annotated[
+        bool, typer.Option("--off-chip", help="Also say where each tensor lies off-chip.")
+    ] = False,
     tiling: Annotated[
         str,
         typer.Option(
@@ -122,7 +126,7 @@ def compile_(
                 "--export-model writes a program with one mode for each operator, and operands = stationary leaves a "
                 "choice; export it for operands = streamable or resident"
             )
-        _export(model, chosen, export_model, dtype=dtype, dims=options.parse_sizes(dim, bound))
+        _export(model, chosen, export_model, constraints, dtype=dtype, dims=options.parse_sizes(dim, bound))
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap, trade_off=trade_off)
     with Interruption() as interruption, ProgressLine(quiet=json) as line:
@@ -141,6 +145,8 @@ def compile_(
             interrupted=interruption.happened,
             on_interrupt="best",
             parameters=params,
+            constraints=constraints,
+            off_chip=off_chip,
         )
     if output is not None:
         from cosma.plan.file import plan_to_json
@@ -154,18 +160,25 @@ def compile_(
             note(line_)
 
 
-def _export(model: Path, accelerator: Accelerator, path: Path, *, dtype: str | None, dims: dict[str, int]) -> None:
+def _export(
+    model: Path, accelerator: Accelerator, path: Path, constraints: Path | None, *, dtype: str | None,
+    dims: dict[str, int],
+) -> None:  # fmt: skip
     """Write the joint program with addresses: linear for .mps and .lp, with intervals for CP-SAT's .pb."""
+    from cosma.accelerator.constraint_files import read_constraints
     from cosma.cli.output import note
     from cosma.compiler.compile import read_model
     from cosma.compiler.fusion import fusion_choices
     from cosma.joint import build_joint, check_supported
     from cosma.problem import build_problem
     from cosma.rewrite import count_as
+    from cosma.rewrite.constraints import expand
     from cosma.solvers import export_model
 
     graph = read_model(model, dims).graph
     graph = count_as(graph, dtype).graph
+    if constraints is not None:
+        accelerator = accelerator.replace(constraints=expand(read_constraints(constraints), graph))
     problem = build_problem(fusion_choices(graph, accelerator)[0].graph, accelerator)
     check_supported(problem)
     program = build_joint(problem, addresses="intervals" if path.suffix in (".pb", ".pbtxt") else "linear").model

@@ -16,6 +16,9 @@ def export(
     stays: Annotated[
         Path | None, typer.Option("--stays", metavar="FILE", help="CSV, one row a stay in the scratchpad.")
     ] = None,
+    off_chip: Annotated[
+        Path | None, typer.Option("--off-chip", metavar="FILE", help="CSV, where each tensor lies off-chip.")
+    ] = None,
     tflm: Annotated[
         Path | None,
         typer.Option("--tflm", metavar="FILE.bin", help="Buffer of TensorFlow Lite Micro's OfflineMemoryAllocation."),
@@ -33,14 +36,19 @@ def export(
     """
     from cosma.cli.output import BINARY, CSV, HEADER, claim_outputs, deliver
     from cosma.errors import InputError
-    from cosma.export import c_header, instructions_csv, stays_csv, tflm_metadata
+    from cosma.export import c_header, instructions_csv, off_chip_csv, stays_csv, tflm_metadata
     from cosma.files import read_bytes
     from cosma.plan.file import load_plan
     from cosma.validator import examine, invalid
 
-    if c is None and csv is None and stays is None and tflm is None:
-        raise InputError("nothing to write: give --c, --csv, --stays or --tflm with a file")
-    claim_outputs({"--c": (c, HEADER), "--csv": (csv, CSV), "--stays": (stays, CSV), "--tflm": (tflm, BINARY)})
+    if c is None and csv is None and stays is None and off_chip is None and tflm is None:
+        raise InputError("nothing to write: give --c, --csv, --stays, --off-chip or --tflm with a file")
+    claim_outputs(
+        {
+            "--c": (c, HEADER), "--csv": (csv, CSV), "--stays": (stays, CSV), "--off-chip": (off_chip, CSV),
+            "--tflm": (tflm, BINARY),
+        }
+    )  # fmt: skip
     loaded, report = examine(load_plan(plan), str(plan))
     if report.violations and not force:
         raise invalid(f"{plan}: not exported", report)
@@ -57,6 +65,8 @@ def export(
         written.append((csv, instructions_csv(loaded)))
     if stays is not None:
         written.append((stays, stays_csv(loaded)))
+    if off_chip is not None:
+        written.append((off_chip, off_chip_csv(loaded)))
     for path, content in written:
         assert path is not None
         deliver(path, content, "the export")

@@ -79,7 +79,10 @@ WeightsMode = Annotated[
 Reserved = Annotated[
     str | None,
     typer.Option(
-        "--reserved", metavar="SIZE", help="Bytes at the top that are not ours.", show_default="0, or the preset's"
+        "--reserved",
+        metavar="SIZE|RANGES",
+        help="Bytes that are not ours: so many at the top, or ranges such as 0:4KiB,60KiB:64KiB.",
+        show_default="0, or the preset's",
     ),
 ]
 InPlace = Annotated[
@@ -98,6 +101,14 @@ FusionMode = Annotated[
         help="Whether elementwise operators may be fused into the operator before them.",
         show_default="none, or the preset's",
         autocompletion=lambda: ["none", "epilogue"],
+    ),
+]
+ConstraintsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--constraints",
+        metavar="FILE.toml",
+        help="What a plan must keep to: fixed addresses, what stays or never comes in, order, workspaces ...",
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result here.")]
@@ -141,6 +152,21 @@ def parse_dims(entries: list[str] | None, option: str = "--dim") -> dict[str, in
     return dims
 
 
+def _parse_reserved(text: str) -> int | list[list[int]]:
+    """Read ``--reserved``: a size at the top, or ranges ``START:STOP`` with commas between."""
+    from cosma.units import parse_size
+
+    if ":" not in text:
+        return parse_size(text, "--reserved")
+    found = []
+    for entry in text.split(","):
+        ends = entry.split(":")
+        if len(ends) != 2:
+            raise InputError(f"--reserved {entry!r}: write START:STOP, such as 0:4KiB")
+        found.append([parse_size(end.strip(), "--reserved") for end in ends])
+    return found
+
+
 def make_accelerator(
     name: str | None,
     *,
@@ -165,7 +191,7 @@ def make_accelerator(
     given: dict[str, Any] = {
         "scratchpad": None if scratchpad is None else parse_size(scratchpad, "--scratchpad"),
         "alignment": None if alignment is None else parse_size(alignment, "--alignment"),
-        "reserved": None if reserved is None else parse_size(reserved, "--reserved"),
+        "reserved": None if reserved is None else _parse_reserved(reserved),
         "operands": operands,
         "weights": weights,
         "in_place": in_place,

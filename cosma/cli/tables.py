@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cosma.plan import Certificate, Plan
+    from cosma.plan.off_chip import OffChip
 
 #: Rows of the table of costly tensors.
 COSTLIEST = 5
+
+
+def _off_chip(layout: OffChip) -> dict[str, Any]:
+    sizes = {name: area.size_bytes for name, area in layout.areas.items()}
+    return {"spilled": layout.spilled.size_bytes, "lower_bound": layout.lower_bound, **sizes}
 
 
 def plan_summary(plan: Plan) -> dict[str, Any]:
@@ -38,7 +44,10 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
             "reserved": accelerator.reserved,
             "in_place": accelerator.in_place,
             "fusion": accelerator.fusion,
+            **({"reserved_ranges": accelerator.reserved_ranges} if accelerator.reserved_ranges else {}),
         },
+        **({"constraints": accelerator.constraints.to_record()} if accelerator.constraints else {}),
+        **({"off_chip": _off_chip(plan.off_chip)} if plan.off_chip is not None else {}),
         "dtype": plan.dtype,
         "operators": len(plan.graph.operators),
         "tensors": len(plan.graph.tensors),

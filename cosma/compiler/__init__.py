@@ -1,6 +1,16 @@
 """The compiler: strategies, the run they share, and the plan that comes out."""
 
 from cosma.compiler.compile import CompileResult, compile, run_compile
+from cosma.compiler.outcome import Cancellation, compile_outcome
 from cosma.compiler.run import CompileRun, Limits, Progress
 
-__all__ = ["CompileResult", "CompileRun", "Limits", "Progress", "compile", "run_compile"]
+__all__ = [
+    "Cancellation",
+    "CompileResult",
+    "CompileRun",
+    "Limits",
+    "Progress",
+    "compile",
+    "compile_outcome",
+    "run_compile",
+]

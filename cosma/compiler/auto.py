@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
+from cosma.compiler.first import secure
 from cosma.compiler.slack import search_with_slack
 from cosma.parallel import beside
 from cosma.problem import noncompulsory_bytes
@@ -314,7 +315,7 @@ def run_auto(state: CompileRun) -> None:
     """Plan a problem until it is proven or the effort is spent; never worse than any existing method."""
     from cosma.bounds import BoundEngine
     from cosma.compiler.long import run_long
-    from cosma.heuristics import EXISTING, ORDERS, run_method
+    from cosma.heuristics import EXISTING, ORDERS
 
     problem = state.problem
     tiled = any(operator.tile is not None for operator in problem.graph.operators)
@@ -327,11 +328,11 @@ def run_auto(state: CompileRun) -> None:
     hints = {start.name: start.realised.decisions for start in state.starts if start.realised is not None}
     for name, method in EXISTING.items():
         orders[method.order] = order = ORDERS[method.order](problem)
-        realised = run_method(problem, method, order)
-        state.offer_existing(realised, name)
-        starts.append(realised.decisions)
+        realised = state.try_existing(name, order)
+        starts.append(order if realised is None else realised.decisions)
         if state.done():
             return
+    secure(state)
     orders["memory-greedy"] = ORDERS["memory-greedy"](problem)
     # Replacement is dear: the orders of given plans go first where one of those is still the best, else last.
     given = {start.name: start.order for start in state.starts}

@@ -10,21 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import cosma.door as door
+from cosma.accelerator.constraint_files import read_constraints
+from cosma.accelerator.constraints import Constraints
 from cosma.accelerator.files import as_accelerator
 from cosma.clock import Clock
+from cosma.compiler.conflicts import Network, explained
 from cosma.compiler.existing import existing_traffic
 from cosma.compiler.fusion import run_choices
 from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
-from cosma.compiler.tilings import bounded, tiling_choices, tiling_search
+from cosma.compiler.tilings import bounded, tiling_search
 from cosma.compiler.trade import traded_off
-from cosma.errors import CosmaWarning, InputError
+from cosma.errors import CosmaWarning, InfeasibleError, InputError
 from cosma.parameters import changed, read_parameters
 from cosma.parameters.compiler import CompileParameters
-from cosma.plan import Plan, Traffic
+from cosma.plan import Plan, ScopedBound, Traffic
 from cosma.problem import build_problem
 from cosma.rewrite import count_as
+from cosma.rewrite.constraints import expand
 from cosma.rewrite.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -67,6 +71,8 @@ class CompileResult:
         tried, or none where the network does not fit so.
     left_out
         Engines that could not take the problem, and why; see :data:`cosma.compiler.engines.ENGINES`.
+    seconds_by_phase
+        The same time by what was being done; where engines work side by side, by the one that was begun last.
     """
 
     plan: Plan
@@ -78,6 +84,18 @@ class CompileResult:
     assumptions: tuple[str, ...] = ()
     existing: Mapping[str, Traffic] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    seconds_by_phase: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def status(self) -> Literal["optimal", "feasible"]:
+        """``optimal`` where no valid plan moves less, as far as the bound reaches; ``feasible`` otherwise."""
+        return self.plan.certificate.status
+
+    @property
+    def bounds(self) -> tuple[ScopedBound, ...]:
+        """Lower bounds on the non-compulsory bytes, by the plans that each holds for."""
+        certificate = self.plan.certificate
+        return certificate.bounds or (ScopedBound("graph", certificate.lower_bound, certificate.method),)
 
 
 def compile(
@@ -98,6 +116,8 @@ def compile(
     trade_off: float = 0.0,
     on_interrupt: Literal["raise", "best"] = "raise",
     parameters: CompileParameters | Path | str | None = None,
+    constraints: Constraints | Path | str | None = None,
+    off_chip: bool = False,
 ) -> Plan:
     """Plan a network on an accelerator; the plan has been replayed and its traffic counted.
 
@@ -140,11 +160,18 @@ def compile(
         plan so far, which then says so (``Plan.stopped_by``). Before there is a plan, it is raised.
     parameters
         Tuning parameters of the engines, or the path of a TOML file with some of them; the defaults where None.
+    constraints
+        What the plan must keep to beside the rules of the accelerator, or the path of a TOML file. By default what the
+        accelerator holds already, as that of another plan may.
+    off_chip
+        Whether the plan also says where each tensor lies off-chip.
 
     Raises
     ------
     InputError
         If the model, an option or a name is wrong, or a start is a plan of another network.
+    ConstraintError
+        If a constraint is malformed, or names what the model does not have.
     InfeasibleError
         If no plan exists; the message says why and what would help.
 
@@ -167,6 +194,8 @@ def compile(
         tiling=tiling,
         on_interrupt=on_interrupt,
         parameters=parameters,
+        constraints=constraints,
+        off_chip=off_chip,
     ).plan
 
 
@@ -187,6 +216,8 @@ def run_compile(
     interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
     parameters: CompileParameters | Path | str | None = None,
+    constraints: Constraints | Path | str | None = None,
+    off_chip: bool = False,
 ) -> CompileResult:
     """Like :func:`compile`, with progress, interruption and an account of how the run ended.
 
@@ -205,7 +236,9 @@ def run_compile(
             raise InputError(f"{what} must be callable, not {door.shown(hook)}")
     source = read_model(model, dims, bounds)
     graph = count_as(source.graph, dtype).graph
-    _warn_of_odd_fit(build_problem(graph, accelerator))
+    forced = accelerator.constraints if constraints is None else read_constraints(constraints)
+    accelerator = accelerator.replace(constraints=expand(forced, graph))
+    _warn_of_odd_fit(build_problem(graph, _letting_in(accelerator)))
     starts = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))
     if starts and strategy not in WITH_STARTS:
         raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
@@ -213,10 +246,13 @@ def run_compile(
     counts_effort = strategy in WITH_STARTS and strategy != "existing"
     compares = counts_effort or strategy == "existing"
     look = tiling_search(limits, seed, sink, interrupted)
-    choices = tiling_choices(
-        source, graph, accelerator, tiling, [start.plan.graph for start in loaded], parts=counts_effort, search=look,
-        coarser=limits.trade_off > 0,
-    )  # fmt: skip
+    starting_graphs = [start.plan.graph for start in loaded]
+    network = Network(source, graph, tiling, starting_graphs, counts_effort, limits.trade_off > 0, parameters)
+    try:
+        choices = network.choices(accelerator, look)
+    except InfeasibleError as error:
+        raise explained(error, accelerator, network) from None
+    prepared_s = time.monotonic() - began_s
     ledger = Ledger(limits.effort, closed=look.spent)
     rest = look.rest(limits)
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
@@ -237,7 +273,10 @@ def run_compile(
         )
         for i, problem in enumerate(problems)
     ]
-    state = _run(states, chosen.run, rest, counts_effort=counts_effort, keep=on_interrupt == "best")
+    try:
+        state = _run(states, chosen.run, rest, counts_effort=counts_effort, keep=on_interrupt == "best")
+    except InfeasibleError as error:
+        raise explained(error, accelerator, network) from None
     state.clock.timed_out |= look.clock.timed_out
     state, traded = traded_off(states, state, limits.trade_off)
     settings = _settings(state, strategy, seed, limits) | traded
@@ -252,6 +291,10 @@ def run_compile(
     certificate = _scoped(state.certificate(), state.problem.graph, choices, accelerator)
     certificate = bounded(certificate, choices[states.index(state)], source, accelerator)
     plan = _plan(state, source, accelerator, certificate, dtype, settings)
+    if door.flag(off_chip, "off_chip"):
+        from cosma.export import lay_out
+
+        plan = replace(plan, off_chip=lay_out(plan))
     return CompileResult(
         plan=plan,
         found_by=state.best_by,
@@ -260,6 +303,7 @@ def run_compile(
         seconds=time.monotonic() - began_s,
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
+        seconds_by_phase=_seconds_by_phase(states, prepared_s),
         existing=existing_traffic(states, source, graph, accelerator) if compares else {},
         left_out=state.left_out,
     )
@@ -299,7 +343,7 @@ def _plan(
     assert state.best_report is not None
     return Plan(
         graph=state.problem.graph,
-        accelerator=accelerator,
+        accelerator=state.problem.accelerator,
         instructions=state.best.instructions,
         traffic=state.best_report.traffic,
         peak_bytes=state.best_report.peak_bytes,
@@ -363,6 +407,20 @@ def _scoped(
 def check_seed(seed: object) -> int:
     """Take a seed; raises :class:`InputError` where it is no whole number within [0, 2^31)."""
     return door.integer(seed, "seed", least=0, most=2**31 - 1)
+
+
+def _seconds_by_phase(states: Sequence[CompileRun], prepared_s: float) -> dict[str, float]:
+    found = {"reading and rewriting": prepared_s}
+    for state in states:
+        for phase, seconds in state.seconds.items():
+            found[phase] = found.get(phase, 0.0) + seconds
+    return found
+
+
+def _letting_in(accelerator: Accelerator) -> Accelerator:
+    """The accelerator without what keeps tensors from the scratchpad by name."""
+    entries = [entry for entry in accelerator.constraints.entries if entry.field != "never_on_chip"]
+    return accelerator.replace(constraints=Constraints.of(entries))
 
 
 def _warn_of_odd_fit(problem: Instance) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.clock import Clock, never
 from cosma.compiler.engines import supports
 from cosma.joint import JointConflict, build_joint
-from cosma.lowering import realise, try_realise
+from cosma.lowering import NoAddressesError, Realised, realise, try_realise
 from cosma.parameters.compiler import CompileParameters
 from cosma.problem import check_feasible, noncompulsory_bytes
 from cosma.problem.symmetry import arrange, ordered_pairs, symmetries_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosma.bounds import BoundEngine
-    from cosma.lowering import Realised
     from cosma.problem import Decisions, Problem
     from cosma.solvers import Profile
 
@@ -65,7 +64,7 @@ class ExactOutcome:
 
 def solve_exact(
     problem: Problem,
-    incumbent: Decisions,
+    incumbent: Decisions | Realised,
     *,
     effort: float = 10.0,
     time_limit_s: float | None = None,
@@ -84,7 +83,7 @@ def solve_exact(
     Parameters
     ----------
     problem, incumbent
-        The instance, and decisions to begin from.
+        The instance, and decisions to begin from, with addresses where they are known.
     effort
         Work in nominal seconds.
     time_limit_s
@@ -105,7 +104,9 @@ def solve_exact(
     """
     check_feasible(problem)
     clock = Clock(time_limit_s, stop if stop is not None else never)
-    run = _Run(problem, incumbent, effort, clock, profile, on_progress, parameters or CompileParameters())
+    start = incumbent if isinstance(incumbent, Realised) else None
+    decisions = incumbent.decisions if isinstance(incumbent, Realised) else incumbent
+    run = _Run(problem, decisions, start, effort, clock, profile, on_progress, parameters or CompileParameters())
     return run.solve()
 
 
@@ -113,6 +114,7 @@ def solve_exact(
 class _Run:
     problem: Problem
     incumbent: Decisions
+    start: Realised | None
     effort: float
     clock: Clock
     profile: Profile | None
@@ -145,8 +147,13 @@ class _Run:
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self.phase_began_s
         self.phase_began_s = now
 
-    def offer(self, realised: Realised | None) -> None:
-        if realised is None:
+    def offer(self, found: Realised | Decisions | None) -> None:
+        """Take note of a plan; decisions are packed first, and dropped where constraints leave no addresses."""
+        if found is None:
+            return
+        try:
+            realised = found if isinstance(found, Realised) else realise(self.problem, found)
+        except NoAddressesError:
             return
         cost = noncompulsory_bytes(self.problem, realised.decisions)
         if cost < self.cost:
@@ -164,7 +171,7 @@ class _Run:
 
     def solve(self) -> ExactOutcome:
         self.bound = self.problem.constant_noncompulsory_bytes
-        self.offer(realise(self.problem, self.incumbent))
+        self.offer(self.start if self.start is not None else self.incumbent)
         self.phase("incumbent")
         if not self.done:
             self._solve()
@@ -225,7 +232,7 @@ class _Run:
             profile=self.profile,
             stop=self.stop,
         )
-        self.offer(found.realised if found.realised is not None else realise(self.problem, decisions))
+        self.offer(found.realised if found.realised is not None else decisions)
 
     def _better(self, order: Sequence[int], relaxed: Decisions) -> Decisions:
         """The best replacement of another order, if it moves less."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cosma.compiler.run import CompileRun, Limits
@@ -51,7 +52,8 @@ def existing_traffic(
             return {}
         whole = [CompileRun(problem=build_problem(choice.graph, accelerator), limits=Limits()) for choice in choices]
         for state in whole:
-            run_existing(state)
+            with suppress(InfeasibleError):  # constraints can leave these methods without a plan
+                run_existing(state)
     for state in whole:
         for name, traffic in state.existing.items():
             if name not in found or traffic.total < found[name].total:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from cosma.compiler.run import CompileRun
 from cosma.compiler.starts import Start
+from cosma.errors import InfeasibleError
 from cosma.problem import build_problem
 from cosma.problem.feasibility import infeasible
+from cosma.rewrite.constraints import fusable
 from cosma.rewrite.fuse import Link, first_links, fitting, free_links, fuse, late_links, links, smallest_capacity
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
     if accelerator.fusion == "none":
         _check(graph, graph, accelerator)
         return (Choice("none", frozenset(), graph),)
+    if accelerator.constraints or accelerator.reserved_ranges:
+        return _forced_choices(graph, accelerator, starts)
     known = {link.tensor: link for link in links(graph)}
     sets: list[tuple[str, Iterable[Link]]] = [
         ("all", first_links(graph)),
@@ -105,6 +109,33 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
             fit = fitting(graph, ample, chosen)
             if fit is not None:
                 _check(fuse(graph, {link.tensor for link in fit}).graph, graph, accelerator)
+    return tuple(found.values())
+
+
+def _forced_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph]) -> tuple[Choice, ...]:
+    """The same under constraints: what they name is not fused, and whether a choice fits its instance says."""
+    known = {link.tensor: link for link in fusable(links(graph), accelerator)}
+    sets: list[tuple[str, Iterable[Link]]] = [
+        ("all", first_links(graph)),
+        ("late", late_links(graph)),
+        ("free", free_links(graph, accelerator)),
+        ("none", ()),
+    ]
+    sets += [("start", [link for name, link in known.items() if name not in start.tensors]) for start in starts]
+    found: dict[frozenset[str], Choice] = {}
+    errors: list[InfeasibleError] = []
+    for name, chosen in sets:
+        key = frozenset(link.tensor for link in chosen if link.tensor in known)
+        if key in found:
+            continue
+        made = fuse(graph, key).graph if key else graph
+        error = infeasible(build_problem(made, accelerator), graph)
+        if error is None:
+            found[key] = Choice(name, key, made)
+        else:
+            errors.append(error)
+    if not found:
+        raise errors[-1]
     return tuple(found.values())
 
 
@@ -136,9 +167,14 @@ def run_choices(
     least = min(state.problem.constant_noncompulsory_bytes for state in states)
     tried: list[CompileRun] = []
     spent_s = 0.0
+    refused: list[InfeasibleError] = []
     for state in states:
         share = TRIAL_SHARE if counts_effort else 1.0
-        _run(state, run, _share(limits, share, spent_s))
+        try:
+            _run(state, run, _share(limits, share, spent_s))
+        except InfeasibleError as error:
+            refused.append(error)  # no plan of this choice was found that keeps to the constraints
+            continue
         spent_s += state.clock.elapsed_s()
         tried.append(state)
         # Under a trade-off, another choice may take fewer transfers.
@@ -146,6 +182,8 @@ def run_choices(
             return state
         if state.clock.interrupted:
             return _best(tried)
+    if not tried:
+        raise refused[0]
     best = _best(tried)
     # A choice that cannot beat what is known is not worth more work; of the others, the best so far is.
     goal = best.noncompulsory_bytes
@@ -168,9 +206,12 @@ def run_choices(
 def _run(state: CompileRun, run: Callable[[CompileRun], None], limits: Limits) -> None:
     state.grant(limits)
     state.spent = 0.0
-    state.offer_starts()
-    if not state.proven():
-        run(state)
+    try:
+        state.offer_starts()
+        if not state.proven():
+            run(state)
+    finally:
+        state.pause()
     if state.ledger is not None:
         state.ledger.closed += state.spent
         state.spent = 0.0

@@ -63,12 +63,15 @@ def run_long(state: CompileRun, starts: Sequence[Decisions | Sequence[int]]) -> 
 
 def _pack(state: CompileRun, decisions: Decisions, by: str) -> None:
     """Offer decisions with addresses, if they may be better than the plan in hand."""
-    from cosma.lowering import realise_in_sections
+    from cosma.lowering import NoAddressesError, realise_in_sections
 
     if noncompulsory_bytes(state.problem, decisions) < state.noncompulsory_bytes:
-        realised = realise_in_sections(
-            state.problem, decisions, stop=state.stop, parameters=state.parameters.lowering
-        )
+        try:
+            realised = realise_in_sections(
+                state.problem, decisions, stop=state.stop, parameters=state.parameters.lowering
+            )
+        except NoAddressesError:
+            return
         if realised is not None:
             state.offer(realised, by)
 

@@ -16,7 +16,7 @@ from cosma.accelerator import Operands, Weights
 from cosma.access.modes import undominated, with_modes
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.errors import CosmaWarning, InfeasibleError
-from cosma.graph import Graph, Mode, Operator
+from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.plan.instructions import Execute
 from cosma.problem import build_problem
@@ -101,6 +101,7 @@ def in_chosen_modes(
     """
     found: list[Choice] = []
     errors: list[InfeasibleError] = []
+    forced = bool(accelerator.constraints or accelerator.reserved_ranges)
     for choice in choices:
         every = fitting_modes(choice.graph, accelerator)
         error = infeasible(build_problem(every, accelerator), every)
@@ -109,6 +110,10 @@ def in_chosen_modes(
             continue
         given = [with_these_modes(every, start) for start in starts]
         for made in [*(g for g in given if g is not None), choose_modes(every, accelerator)]:
+            error = infeasible(build_problem(made, accelerator), made) if forced else None
+            if error is not None:
+                errors.append(error)  # what any of the modes allows is possible, and the modes chosen are not
+                continue
             found.append(replace(choice, graph=made, relaxed=every if made is not every else None))
     if errors and not found:
         raise errors[0]
@@ -118,9 +123,15 @@ def in_chosen_modes(
 def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
     """Leave out modes in which an operator does not fit; where none fits, the one that needs least stays."""
     capacity = accelerator.usable_bytes
+    never = set(accelerator.constraints.never_on_chip)
+    passing = {t.name for t in graph.of_kind(TensorKind.WEIGHT)} if accelerator.weights == Weights.STREAM else set()
 
     def fitting(operator: Operator) -> tuple[Mode, ...]:
         modes = operator.modes or (RESIDENT,)
+        # What is never on chip has to stream.
+        must = {name for name in (*operator.operands, *operator.outputs) if name in never}
+        modes = tuple(mode for mode in modes if must <= {*mode.may_stream, *passing}) or modes
+        operator = replace(operator, modes=modes)
         needs = mode_needs(graph, operator, accelerator)
         fit = [mode for mode, need in zip(modes, needs, strict=True) if need <= capacity]
         return undominated(fit) if fit else (modes[needs.index(min(needs))],)

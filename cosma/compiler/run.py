@@ -14,12 +14,12 @@ from cosma.clock import Clock
 from cosma.compiler.engines import supports
 from cosma.errors import InputError, PlanInvalidError
 from cosma.heuristics import Method
-from cosma.lowering import realise, try_realise
+from cosma.lowering import NoAddressesError, realise, try_realise
 from cosma.parameters.compiler import CompileParameters
 from cosma.plan import Certificate, Traffic
 from cosma.plan.overheads import padding_bytes
 from cosma.problem import occupancy_bytes
-from cosma.validator import ReplayReport, replay_instructions
+from cosma.validator import ReplayReport, Verdict, replay_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,6 +176,9 @@ class CompileRun:
     left_out: dict[str, str] = field(default_factory=dict)
     #: Traffic of the existing methods that were tried, by name.
     existing: dict[str, Traffic] = field(default_factory=dict)
+    #: Seconds on the clock on the wall, by phase, while the run was at work.
+    seconds: dict[str, float] = field(default_factory=dict)
+    _phase_began_s: float | None = None
 
     def __post_init__(self) -> None:
         self.grant(self.limits)
@@ -219,9 +222,12 @@ class CompileRun:
             # Decisions that hold more than the capacity at some step are no plan: the one in hand stands.
             if int(occupancy_bytes(self.problem, candidate).max(initial=0)) > self.problem.capacity_bytes:
                 return False
-            realised = realise(
-                self.problem, candidate, work_limit=work_limit, parameters=self.parameters.lowering
-            )
+            try:
+                realised = realise(
+                    self.problem, candidate, work_limit=work_limit, parameters=self.parameters.lowering
+                )
+            except NoAddressesError:
+                return False
             self.packing_units += realised.work_units
         return self._keep(realised, by)
 
@@ -239,8 +245,28 @@ class CompileRun:
         report = self.best_report
         if not better or report is None:
             report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
-        self.existing[name] = report.traffic
+        if report.valid:
+            self.existing[name] = report.traffic
         return better
+
+    def try_existing(self, name: str, order: Sequence[int] | None = None) -> Realised | None:
+        """Run an existing method and offer its plan; None where constraints leave it no addresses.
+
+        Parameters
+        ----------
+        name
+            Of the method.
+        order
+            The method's order, where it is known already.
+        """
+        from cosma.heuristics import EXISTING, run_method
+
+        try:
+            realised = run_method(self.problem, EXISTING[name], None if order is None else tuple(order))
+        except NoAddressesError:
+            return None
+        self.offer_existing(realised, name)
+        return realised
 
     def offer_starts(self) -> None:
         """Offer the plans given to start from; one that is not valid here is planned anew along its order."""
@@ -249,11 +275,16 @@ class CompileRun:
         for start in self.starts:
             if start.realised is not None:
                 self._keep(start.realised, start.name)
-            else:
+                continue
+            try:
                 self._keep(run_method(self.problem, ALONG_ORDER, start.order), f"order of {start.name}")
+            except NoAddressesError:
+                continue
 
     def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
+        if report.violations and all(v.verdict is Verdict.NOT_KEPT for v in report.violations):
+            return False  # it costs more than all else to bring such a tensor in again, and is possible all the same
         if report.violations:
             raise PlanInvalidError(f"strategy {by!r} made an invalid plan: {report.violations[0]}")
         padding = padding_bytes(self.problem.graph, self.problem.accelerator, realised.instructions)
@@ -340,8 +371,15 @@ class CompileRun:
 
     def enter(self, phase: str) -> None:
         """Name what is being done now."""
-        self.phase = phase
+        self.pause()
+        self.phase, self._phase_began_s = phase, self.clock.elapsed_s()
         self.report()
+
+    def pause(self) -> None:
+        """Take note of the time that the phase at hand took; it does not go on until the next one is entered."""
+        if self._phase_began_s is not None:
+            self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + self.clock.elapsed_s() - self._phase_began_s
+            self._phase_began_s = None
 
     def report(self) -> None:
         """Tell the sink where this compile stands, once there is a plan."""

@@ -7,6 +7,7 @@ is not valid on the accelerator asked for lends its order alone. The network mus
 from __future__ import annotations
 
 import hashlib
+import heapq
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,6 +156,7 @@ def _read_start(problem: Instance, given: GivenPlan, dtype: str | None) -> Start
     except ValueError as error:
         raise InputError(f"{name} ({source}) is no plan: {error}") from error
     _check_topological(problem, order, f"{name} ({source})")
+    order = in_precedence(problem, order)
     return Start(
         name,
         source,
@@ -203,10 +205,28 @@ def _settings_that_differ(plan: Plan, problem: Instance, dtype: str | None) -> s
     return f" ({'; '.join(options)})" if options else ""
 
 
+def in_precedence(problem: Instance, order: Sequence[int]) -> tuple[int, ...]:
+    """The order itself, or the nearest that also runs first what constraints want first."""
+    rank = {v: i for i, v in enumerate(order)}
+    waiting = [len(problem.predecessors_of(v)) for v in range(problem.operator_count)]
+    ready = [rank[v] for v, count in enumerate(waiting) if not count]
+    heapq.heapify(ready)
+    found = []
+    while ready:
+        v = order[heapq.heappop(ready)]
+        found.append(v)
+        for w in problem.successors_of(v).tolist():
+            waiting[w] -= 1
+            if not waiting[w]:
+                heapq.heappush(ready, rank[w])
+    return tuple(found)
+
+
 def _check_topological(problem: Instance, order: Sequence[int], where: str) -> None:
     position = {v: i for i, v in enumerate(order)}
     for v in order:
-        for u in problem.predecessors_of(v).tolist():
+        made = {int(problem.producer[t]) for t in problem.operands_of(v).tolist()} - {-1}
+        for u in sorted(made):
             if position[u] > position[v]:
                 later, earlier = problem.operator_names[v], problem.operator_names[u]
                 raise InputError(f"{where} is no plan: {later!r} executes before {earlier!r}, whose result it reads")

@@ -8,9 +8,11 @@ listing them costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from cosma.compiler.first import secure
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,22 +41,23 @@ class Strategy:
 
 def _existing(name: str) -> Run:
     def run(state: CompileRun) -> None:
-        from cosma.heuristics import EXISTING, run_method
-
-        state.offer_existing(run_method(state.problem, EXISTING[name]), name)
+        state.enter("existing methods")
+        state.try_existing(name)
+        secure(state)
 
     return run
 
 
 def run_existing(state: CompileRun) -> None:
     """Offer the plans of all existing methods; the best stays."""
-    from cosma.heuristics import EXISTING, ORDERS, run_method
+    from cosma.heuristics import EXISTING, ORDERS
 
     state.enter("existing methods")
     for name, method in EXISTING.items():
-        state.offer_existing(run_method(state.problem, method, ORDERS[method.order](state.problem)), name)
+        state.try_existing(name, ORDERS[method.order](state.problem))
         if state.done():
             return
+    secure(state)
 
 
 def _auto(state: CompileRun) -> None:
@@ -74,7 +77,7 @@ def run_exact(state: CompileRun) -> None:
     state.enter("exact")
     outcome = solve_exact(
         state.problem,
-        state.best.decisions,
+        state.best.decisions if state.problem.places is None else state.best,
         effort=state.limits.effort,
         time_limit_s=state.clock.left_s(),
         stop=state.stop,
@@ -214,6 +217,7 @@ def find_strategy(name: str) -> Strategy:
     if name in STRATEGIES:
         return STRATEGIES[name]
     from cosma.heuristics import parse_method, run_method
+    from cosma.lowering import NoAddressesError
 
     method = parse_method(name)
     if method is None:
@@ -224,6 +228,9 @@ def find_strategy(name: str) -> Strategy:
     chosen = method
 
     def run(state: CompileRun) -> None:
-        state.offer(run_method(state.problem, chosen), name)
+        state.enter(name)
+        with suppress(NoAddressesError):
+            state.offer(run_method(state.problem, chosen), name)
+        secure(state)
 
     return Strategy(name, "composed", run)

@@ -21,7 +21,7 @@ from cosma.graph import Graph
 from cosma.graph.mode import RESIDENT
 from cosma.plan.plan import ScopedBound
 from cosma.problem import build_problem, noncompulsory_bytes, smallest_feasible_capacity
-from cosma.problem.feasibility import infeasible
+from cosma.problem.feasibility import fits, infeasible
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.lowering import Realised
     from cosma.plan import Certificate
+    from cosma.problem import Instance
 
 #: Share of the effort that goes to the search for tilings; planning the graph of tiles again gains little after it.
 TILING_SHARE = 0.8
@@ -199,7 +200,7 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
     for segments in found[:1]:
         problem = build_problem(_tiled(source, untiled, tiling_of(grid, segments)).graph, accelerator)
         least = smallest_feasible_capacity(problem)
-        if least <= problem.capacity_bytes:
+        if fits(problem):
             return (Remedy("tiling", "auto", least + accelerator.reserved, enough=True),)
     return ()
 
@@ -303,11 +304,27 @@ def _moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:
     return planned is not None and planned[0] == 0
 
 
+def _packed_along(problem: Instance) -> tuple[int, Realised] | None:
+    """The same where constraints say what may lie where: addresses are packed afterwards."""
+    from cosma.heuristics import Method, run_method
+    from cosma.lowering import NoAddressesError
+
+    if not fits(problem):
+        return None
+    try:
+        realised = run_method(problem, Method("given", "cost-aware-belady", "greedy-by-size"))
+    except NoAddressesError:
+        return None
+    return noncompulsory_bytes(problem, realised.decisions), realised
+
+
 def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] | None:
     """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory."""
     from cosma.lowering.along import RULES, plan_along
 
     problem = build_problem(graph, accelerator)
+    if problem.conflict or problem.places is not None:
+        return _packed_along(problem)
     found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
     costs = [(noncompulsory_bytes(problem, one.decisions), i) for i, one in enumerate(found) if one is not None]
     if not costs:

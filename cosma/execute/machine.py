@@ -13,6 +13,7 @@ from cosma.execute.elements import bits_of
 from cosma.execute.memory import POISON, OffChip, Scratchpad
 from cosma.execute.plain import digest
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.plan.timeline import scratch_bytes
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -155,11 +156,11 @@ class PlannedRun:
 
     def _scratch(self, name: str, workspace: int | None) -> None:
         """Write over an operator's scratch space before it runs: whatever lay there is lost."""
-        size = max((mode.workspace_bytes for mode in self._plan.graph.operator(name).modes), default=0)
+        size = scratch_bytes(self._plan.graph.operator(name), self._plan.accelerator)
         if workspace is None or not size:
             return
         start = workspace * self._scale
-        space = align_up(size, self._plan.accelerator.alignment) * self._scale
+        space = size * self._scale
         self.scratchpad.poison(start, space)
         self.highest = max(self.highest, start + space)
 

@@ -299,6 +299,8 @@ def _base(grid: dict[str, Any], folder: Path, where: str) -> tuple[dict[str, Any
         if named.endswith(".toml"):
             named = str(folder / named)
         accelerator = find_accelerator(named).accelerator
+        if accelerator.reserved_ranges:
+            raise InputError(f"{where}: accelerator {named!r} reserves ranges; a grid takes a size at the top alone")
     else:
         if "scratchpad" not in grid:
             raise InputError(f"{where}: give scratchpad (sizes, or multiples such as 1.1x) or accelerator")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cosma.export.header import c_header
-    from cosma.export.tables import instructions_csv, stays_csv
+    from cosma.export.off_chip import lay_out
+    from cosma.export.tables import instructions_csv, off_chip_csv, stays_csv
     from cosma.export.tflm import tflm_metadata
     from cosma.export.visitor import Place, PlanVisitor, visit
 
@@ -16,12 +17,24 @@ _HOME = {
     "PlanVisitor": "visitor",
     "c_header": "header",
     "instructions_csv": "tables",
+    "lay_out": "off_chip",
+    "off_chip_csv": "tables",
     "stays_csv": "tables",
     "tflm_metadata": "tflm",
     "visit": "visitor",
 }
 
-__all__ = ["Place", "PlanVisitor", "c_header", "instructions_csv", "stays_csv", "tflm_metadata", "visit"]
+__all__ = [
+    "Place",
+    "PlanVisitor",
+    "c_header",
+    "instructions_csv",
+    "lay_out",
+    "off_chip_csv",
+    "stays_csv",
+    "tflm_metadata",
+    "visit",
+]
 
 
 def __getattr__(name: str) -> Any:

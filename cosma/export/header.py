@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import cosma.door as door
 from cosma.errors import InputError
 from cosma.export.names import named_plan
+from cosma.export.off_chip import lay_out
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.plan.off_chip import AREAS, Area
 from cosma.plan.timeline import scratch_bytes
 from cosma.units import align_up
 
@@ -71,6 +73,17 @@ typedef struct cosma_tile {
   uint32_t rank;
 } cosma_tile;
 
+/* Where a tensor lies off-chip: `offset` bytes into an area, of which inputs, weights and outputs have one each. The
+ * area of spilled tensors is shared over time. */
+enum { COSMA_SPILLED = 0, COSMA_INPUTS = 1, COSMA_WEIGHTS = 2, COSMA_OUTPUTS = 3 };
+
+typedef struct cosma_place {
+  uint32_t tensor; /* index of the tensor, or of the root where `is_root` is 1: what was cut lies there whole */
+  uint32_t is_root;
+  uint32_t area;
+  uint64_t offset;
+} cosma_place;
+
 /* Lists of tensors are runs of the table of indices: `count` of them from `first` on. */
 typedef struct cosma_list {
   uint32_t first;
@@ -116,6 +129,9 @@ typedef struct cosma_plan {
   const cosma_tile *tiles; /* one for each operator that is a tile */
   uint32_t tile_count;
   const uint64_t *bounds;
+  const cosma_place *places; /* one for each tensor that lies off-chip, but for rows selected from a table */
+  uint32_t place_count;
+  uint64_t area_bytes[4]; /* size of each area */
 } cosma_plan;
 
 #endif /* COSMA_PLAN_TYPES */
@@ -198,6 +214,7 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
                 rows.append(_row("STORE", tensor_index[tensor]))
             case Free(tensor):
                 rows.append(_row("FREE", tensor_index[tensor]))
+    place_rows, area_sizes = _places(plan, tensor_index)
     accelerator, traffic = plan.accelerator, plan.traffic
     guard = f"{name.upper()}_H"
     parts = [
@@ -222,6 +239,7 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         _table(f"static const cosma_root {name}_roots", root_rows, '{"", 0u, 0u, 0u, 0u}'),
         _table(f"static const cosma_tile {name}_tiles", tile_rows, '{0u, "", 0u, 0u}'),
         _table(f"static const uint64_t {name}_bounds", [f"{i}u" for i in bounds], "0u"),
+        _table(f"static const cosma_place {name}_places", place_rows, "{0u, 0u, 0u, 0u}"),
         f"static const cosma_plan {name} = {{",
         f"  {_string(plan.model_name)},",
         f"  {accelerator.scratchpad}u, {accelerator.reserved}u, {accelerator.alignment}u,",
@@ -235,13 +253,28 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         f"  {name}_regions, {len(region_rows)}u,",
         f"  {name}_roots, {len(root_rows)}u,",
         f"  {name}_tiles, {len(tile_rows)}u,",
-        f"  {name}_bounds",
+        f"  {name}_bounds,",
+        f"  {name}_places, {len(place_rows)}u,",
+        f"  {{{', '.join(f'{size}u' for size in area_sizes)}}}",
         "};",
         "",
         f"#endif /* {guard} */",
         "",
     ]
     return "\n".join(parts)
+
+
+def _places(plan: Plan, tensor_index: dict[str, int]) -> tuple[list[str], list[int]]:
+    """Rows of the off-chip layout, the plan's own or a new one, and the size of each area."""
+    layout = plan.off_chip if plan.off_chip is not None else lay_out(plan)
+    root_index = {root: i for i, root in enumerate(plan.graph.roots)}
+    areas = [layout.spilled, *(layout.areas.get(name, Area(0)) for name in AREAS)]
+    rows = []
+    for k, area in enumerate(areas):
+        for name, offset in area.offsets.items():
+            index, is_root = (root_index[name], 1) if name in root_index else (tensor_index[name], 0)
+            rows.append(f"{{{index}u, {is_root}u, {k}u, {offset}u}}")
+    return rows, [area.size_bytes for area in areas]
 
 
 def _certificate(plan: Plan) -> str:

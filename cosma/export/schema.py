@@ -18,13 +18,14 @@ _SIZE = {"type": "integer", "minimum": 0}
 #: What each key of the file means; shown by editors that know JSON schema.
 _MEANING = {
     "format": "always 'cosma-plan'",
-    "version": "of the format; 2 where tensors were cut into parts or operators have modes",
+    "version": "of the format; 2 where tensors were cut into parts, operators have modes, or something is forced",
     "dtype": "every floating-point tensor is counted as if its elements had this type (a what-if)",
     "dims": "sizes that the model's dynamic dimensions were bound to, by symbol",
     "stopped_by": "what cut the run short, a clock (time) or an interrupt; absent where nothing did",
     "reproducible": "false where a clock or an interrupt cut the run short",
     "model": "what was planned; sha256 is that of the .onnx file, or null",
     "accelerator": "what was planned for; sizes in bytes",
+    "constraints": "version 2: what the plan keeps to beside the rules of the accelerator, by exact names",
     "tensors": "every tensor: its ONNX name, true size in bytes and kind",
     "roots": "version 2: tensors that were cut into parts; their parts are among the tensors, each with the box "
     "that it holds (region)",
@@ -35,13 +36,16 @@ _MEANING = {
     "traffic": "off-chip bytes as replayed; total = loaded + stored + streamed = compulsory + noncompulsory",
     "peak": "most bytes in the scratchpad at any instant, each tensor rounded up to the alignment",
     "certificate": "claimed: a lower bound on the noncompulsory bytes of any valid plan, and how it was found",
+    "off_chip": "version 2: where tensors lie off-chip: size of the area of spilled tensors, their offsets, a lower "
+    "bound on that size, and areas of their own for inputs, weights and outputs",
     "solver": "settings that reproduce the plan",
 }
 
 
 #: What a file may leave out; a checker counts what is not claimed.
 _OPTIONAL = (
-    "dtype", "dims", "roots", "stopped_by", "reproducible", "model", "traffic", "peak", "certificate", "solver",
+    "dtype", "dims", "constraints", "roots", "stopped_by", "reproducible", "model", "traffic", "peak", "certificate",
+    "off_chip", "solver",
 )  # fmt: skip
 
 

@@ -10,7 +10,9 @@ import io
 from typing import TYPE_CHECKING
 
 from cosma.export.names import named_plan
+from cosma.export.off_chip import lay_out
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.plan.off_chip import off_chip_lifetimes
 from cosma.plan.timeline import scratch_bytes, timeline_of
 from cosma.text import csv_cell
 
@@ -72,6 +74,23 @@ def stays_csv(plan: Plan) -> str:
                 stay.in_place_of or "", *(box if cut else ()),
             )
         )  # fmt: skip
+    return _write(rows)
+
+
+def off_chip_csv(plan: Plan) -> str:
+    """Write ``area,tensor,bytes,offset,start,end``: where tensors lie off-chip, and when those that are spilled do.
+
+    ``start`` and ``end`` are instructions, half-open. A plan without a layout gets one.
+    """
+    plan = named_plan(plan)
+    layout = plan.off_chip if plan.off_chip is not None else lay_out(plan)
+    sizes = {t.name: t.size_bytes for t in (*plan.graph.roots.values(), *plan.graph.tensors.values())}
+    lifetimes = off_chip_lifetimes(plan.graph, plan.instructions)
+    rows: list[tuple[object, ...]] = [("area", "tensor", "bytes", "offset", "start", "end")]
+    for name, offset in layout.spilled.offsets.items():
+        rows.append(("spilled", name, sizes[name], offset, *lifetimes.get(name, ("", ""))))
+    for area, entry in layout.areas.items():
+        rows += [(area, name, sizes[name], offset, "", "") for name, offset in entry.offsets.items()]
     return _write(rows)
 
 

@@ -65,6 +65,9 @@ def parse_method(text: str) -> Method | None:
 def run_method(problem: Problem, method: Method, order: Order | None = None) -> Realised:
     """Plan by an existing method: valid at every capacity at which the accelerator's mode is feasible.
 
+    Where constraints say what may lie where, addresses are given after the fact, whatever the method says. A method
+    may bring in twice what must stay; its plan is then not valid.
+
     Parameters
     ----------
     problem
@@ -73,9 +76,15 @@ def run_method(problem: Problem, method: Method, order: Order | None = None) -> 
         The three choices.
     order
         The method's order, where the caller has computed it already.
+
+    Raises
+    ------
+    NoAddressesError
+        If constraints on addresses leave some step without any.
     """
     order = order if order is not None else ORDERS[method.order](problem)
-    decisions, addresses = simulate(problem, order, method.replacement, method.addresses)
-    if method.addresses == "greedy-by-size":
+    policy = method.addresses if problem.places is None else "greedy-by-size"
+    decisions, addresses = simulate(problem, order, method.replacement, policy)
+    if policy == "greedy-by-size":
         return realise(problem, decisions)
     return Realised(decisions, emit(problem, decisions, addresses), 0)

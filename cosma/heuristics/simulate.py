@@ -101,8 +101,9 @@ class _Simulation:
         address = self.arena.allocate(size)
         if address is not None:
             return address
+        staying = pinned | self.problem.kept
         candidates = sorted(
-            (r for t, r in self.resident.items() if t not in pinned),
+            (r for t, r in self.resident.items() if t not in staying),
             key=lambda r: self.policy(r, step),
             reverse=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING
 
 from cosma.solvers.model import NoOverlap
@@ -11,14 +12,38 @@ if TYPE_CHECKING:
 
 
 def _add_variables(b: JointBuilder) -> None:
+    places = b.problem.places
     for t, i in b.inside:
-        if b.space[t] <= b.problem.capacity_bytes:
-            b.address[t, i] = b.out.variable("address", 0, b.room - b.space[t] // b.unit)
+        if b.space[t] > b.problem.capacity_bytes:
+            continue
+        fixed = None if places is None else places.address.get(t)
+        if fixed is not None:
+            b.address[t, i] = b.out.variable("address", fixed // b.unit, fixed // b.unit)
+            continue
+        b.address[t, i] = b.out.variable("address", 0, b.limit - b.space[t] // b.unit)
+        if places is not None and t in places.alignment:
+            step = lcm(b.problem.alignment, places.alignment[t]) // b.unit
+            multiple = b.out.variable("multiple", 0, b.limit // step)
+            b.out.row("own alignment", (b.address[t, i], multiple), (1, -step), lower=0, upper=0)
+    if places is not None and places.excluded:
+        _add_walls(b, [(low // b.unit, high // b.unit) for low, high in places.excluded])
+
+
+def _add_walls(b: JointBuilder, walls: list[tuple[int, int]]) -> None:
+    """What is inside lies below or above each excluded range."""
+    out, limit = b.out, b.limit
+    for (t, i), here in b.address.items():
+        space, inside = b.space[t] // b.unit, b.inside[t, i]
+        for low, high in walls:
+            side = out.variable("side")
+            # address + space <= low where ``side``, address >= high elsewhere; nothing is asked of what is not inside
+            out.row("below a range", (here, side, inside), (1, limit, limit), upper=low - space + 2 * limit)
+            out.row("above a range", (here, side, inside), (1, high, -high), lower=0)
 
 
 def add_linear_addresses(b: JointBuilder) -> None:
     """Add addresses as pairwise disjunctions, for any back end."""
-    out, room = b.out, b.room
+    out, room = b.out, b.limit
     _add_variables(b)
     for (t, i), here in b.address.items():
         before = b.address.get((t, i - 1))
@@ -45,7 +70,7 @@ def add_linear_addresses(b: JointBuilder) -> None:
 
 
 def _add_disjunction(b: JointBuilder, t: int, u: int, i: int, shared: int | None) -> None:
-    out, room = b.out, b.room
+    out, room = b.out, b.limit
     below, above = out.variable("below"), out.variable("below")
     for low, high, side in ((t, u, below), (u, t, above)):
         space = b.space[low] // b.unit

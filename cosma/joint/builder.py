@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING
 
 from cosma.joint.program import Joint
@@ -29,8 +30,9 @@ class JointBuilder:
         self.arrival = arrival_bytes(problem).tolist()
         self.store = store_bytes(problem).tolist()
         self.first_is_compulsory = first_arrival_is_compulsory(problem).tolist()
-        self.unit = common_unit([*self.space, problem.capacity_bytes])
+        self.unit = common_unit([*self.space, problem.capacity_bytes, *self._places()])
         self.room = problem.capacity_bytes // self.unit
+        self.limit = problem.address_limit_bytes // self.unit
         self.steps = range(problem.operator_count)
         self.tensors = [
             t
@@ -43,6 +45,14 @@ class JointBuilder:
         self.stored: dict[int, int] = {}
         self.takeover: dict[tuple[int, int, int], int] = {}
         self.address: dict[tuple[int, int], int] = {}
+
+    def _places(self) -> list[int]:
+        """Ends of ranges, fixed addresses and alignments in bytes: addresses are counted in what divides them all."""
+        places = self.problem.places
+        if self.addresses == "none" or places is None:
+            return []
+        steps = [lcm(self.problem.alignment, step) for step in places.alignment.values()]
+        return [*(end for window in places.windows for end in window), *places.address.values(), *steps]
 
     def add_program(self, together: Sequence[tuple[int, int]], ordered: Sequence[tuple[int, int]]) -> None:
         """Add all but addresses and their conflicts; see :func:`cosma.joint.build.build_joint`."""

@@ -116,7 +116,7 @@ def warm_start(joint: Joint, plan: Realised, symmetries: Sequence[Symmetry] = ()
 def _derive(joint: Joint, values: NDArray[np.int64]) -> None:
     """Set what follows from addresses and presence: who lies below whom, who is carried, who lies apart."""
     model = joint.model
-    families = {f.name for f in model.variables} & {"below", "carried", "apart"}
+    families = {f.name for f in model.variables} & {"below", "carried", "apart", "side", "multiple"}
     if not families:
         return
     for family in model.rows:
@@ -127,6 +127,10 @@ def _derive(joint: Joint, values: NDArray[np.int64]) -> None:
                 values[columns[0]] = int(values[columns[1]] + values[columns[2]] - values[columns[3]] > 1)
             elif family.name == "apart":
                 values[columns[0]] = -int(weights[1:] @ values[columns[1:]])
+            elif family.name == "own alignment":
+                values[columns[1]] = int(values[columns[0]]) // -int(weights[1])
+            elif family.name == "below a range":
+                values[columns[1]] = int(values[columns[0]] <= int(model.row_upper[i]) - 2 * int(weights[1]))
             elif family.name == "no overlap":
                 room = int(weights[2])
                 gap = int(model.row_upper[i]) - room

@@ -66,6 +66,8 @@ def plan_along(problem: Problem, order: Sequence[int], rule: int) -> Realised | 
     rule
         Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`.
     """
+    if problem.places is not None:
+        return None  # addresses are given here as if all below the capacity could be used
     found = run_steps(_steps(problem, order), problem.capacity_bytes, rule)
     if found is None:
         return None

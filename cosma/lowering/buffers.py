@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 from typing import TYPE_CHECKING
 
-from cosma.packing import Buffer, Gap
+from cosma.packing import Buffer, Forbidden, Gap
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cosma.problem import Decisions, Problem
 
 
@@ -63,4 +66,48 @@ def slots_of(problem: Problem, decisions: Decisions) -> Slots:
                 gaps.append(Gap(residency.start + 1, residency.end, (0, space)))
         last = residencies[slot[-1]]
         buffers.append(Buffer(str(number), first.start, last.end, size, gaps=tuple(gaps)))
+    if problem.places is not None:
+        buffers = [_placed(problem, decisions, slot, b) for slot, b in zip(slots, buffers, strict=True)]
     return Slots(tuple(buffers), tuple(tuple(slot) for slot in slots))
+
+
+def _placed(problem: Problem, decisions: Decisions, slot: Sequence[int], buffer: Buffer) -> Buffer:
+    """Give a buffer the address and the alignment of its members."""
+    places = problem.places
+    assert places is not None
+    tensors = [decisions.residencies[i].tensor for i in slot]
+    offset = next((places.address[t] for t in tensors if t in places.address), None)
+    return replace(buffer, offset=offset, alignment=lcm(*(places.alignment.get(t, 1) for t in tensors)))
+
+
+def excluded_from(problem: Problem) -> tuple[Forbidden, ...]:
+    """Address ranges that no buffer may touch."""
+    places = problem.places
+    return () if places is None else tuple(Forbidden(low, high) for low, high in places.excluded)
+
+
+def apart(problem: Problem, decisions: Decisions) -> Decisions:
+    """Give up takeovers by which a slot would have no address; the same where there are none.
+
+    A chain of takeovers can bring together two fixed addresses, or one and an alignment that it is no multiple of.
+    """
+    places = problem.places
+    if places is None or not places.address:
+        return decisions
+    at: dict[tuple[int, int], tuple[int | None, int]] = {}
+    found = []
+    for r in decisions.residencies:  # sorted by start, so an operand comes before its result
+        address, step = places.address.get(r.tensor), places.alignment.get(r.tensor, 1)
+        if r.in_place_of is not None:
+            theirs, their_step = at[r.in_place_of, r.start + 1]
+            shared, shared_step = theirs if address is None else address, lcm(step, their_step)
+            clash = address is not None and theirs is not None and address != theirs
+            if clash or (shared is not None and shared % shared_step):
+                r = replace(r, in_place_of=None)
+            else:
+                address, step = shared, shared_step
+        at[r.tensor, r.end] = address, step
+        found.append(r)
+    if all(a is b for a, b in zip(found, decisions.residencies, strict=True)):
+        return decisions
+    return replace(decisions, residencies=tuple(found))

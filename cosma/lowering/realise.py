@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.lowering.buffers import slots_of
+from cosma.lowering.buffers import apart, excluded_from, slots_of
 from cosma.lowering.emit import emit
-from cosma.lowering.repair import Repair
+from cosma.lowering.repair import NoAddressesError, Repair
 from cosma.packing import pack
 from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import occupancy_bytes
@@ -45,6 +45,8 @@ class Realised:
 
 def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = DEFAULTS.packing_units) -> Realised | None:
     """Pack decisions exactly as they are; None if no packing was found within the work limit."""
+    if apart(problem, decisions) is not decisions:
+        return None
     slots = slots_of(problem, decisions)
     result = _pack(problem, slots, work_limit)
     if not result.packed:
@@ -79,8 +81,13 @@ def realise(
     ------
     ValueError
         If the decisions exceed the capacity at some step even before addresses are considered.
+    NoAddressesError
+        If a step has no addresses where constraints let things lie, although it is within the capacity.
     """
     work_limit = parameters.packing_units if work_limit is None else work_limit
+    given, decisions = decisions, apart(problem, decisions)
+    if decisions is not given and int(occupancy_bytes(problem, decisions).max(initial=0)) > problem.capacity_bytes:
+        raise NoAddressesError
     slots = slots_of(problem, decisions)
     result = _pack(problem, slots, int(work_limit * parameters.as_is_share))
     units = result.work.get("units", 0)
@@ -99,8 +106,9 @@ def realise(
 def _pack(problem: Problem, slots: Slots, work_limit: int) -> PackingResult:
     return pack(
         slots.buffers,
-        problem.capacity_bytes,
+        problem.address_limit_bytes,
         alignment=problem.alignment,
+        forbidden=excluded_from(problem),
         work_limit=work_limit,
         explain=False,
     )

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cosma.lowering.buffers import Slots, slots_of
+from cosma.lowering.buffers import Slots, excluded_from, slots_of
 from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
+from cosma.packing import pack
 from cosma.packing.improve import WIDENINGS, improve
 from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import occupancy_bytes
@@ -37,6 +39,10 @@ class _Room:
     cost_bytes: float
     address: int
     slots: tuple[int, ...]
+
+
+class NoAddressesError(Exception):
+    """What is alive at a step is so at this step alone, and has no addresses where constraints let it lie."""
 
 
 class Repair:
@@ -70,10 +76,18 @@ class Repair:
         self.slots = slots
         self.left = work_limit
         self.undone: list[Choice] = []
+        self.limit = problem.address_limit_bytes
+        self.excluded = () if problem.places is None else problem.places.excluded
         self._lay([placed.get(buffer.id, -1) for buffer in slots.buffers])
 
     def run(self) -> None:
-        """Give up choices until every slot has an address, then take back what still fits."""
+        """Give up choices until every slot has an address, then take back what still fits.
+
+        Raises
+        ------
+        NoAddressesError
+            If a step has no addresses although it fits by its bytes, which takes constraints on addresses.
+        """
         while (stuck := self._first_stuck()) is not None:
             self._free(stuck)
         self._restore()
@@ -155,9 +169,38 @@ class Repair:
             return
         # All that is alive is so at this step alone, and together it fits: one lies above the other.
         alive = np.flatnonzero(self._alive_with(at))
+        if self.problem.places is not None:
+            self._pack_step(alive.tolist())
+            return
         top = np.cumsum(self._size[alive])
         assert top[-1] <= self.problem.capacity_bytes, "a step holds more than the capacity"
         self._address[alive] = top - self._size[alive]
+
+    def _pack_step(self, alive: list[int]) -> None:
+        """Pack what is alive at one step where not every address will do."""
+        found = pack(
+            [self.slots.buffers[k] for k in alive],
+            self.limit,
+            alignment=self.problem.alignment,
+            forbidden=excluded_from(self.problem),
+            work_limit=self.parameters.most_fit_units,
+            explain=False,
+        )
+        if not found.packed:
+            raise NoAddressesError
+        for k in alive:
+            self._address[k] = found.offsets[self.slots.buffers[k].id]
+
+    def _allowed(self, number: int, address: int) -> bool:
+        """Whether a slot may lie at an address, whatever else lies there."""
+        buffer, end = self.slots.buffers[number], address + int(self._size[number])
+        step = lcm(buffer.alignment, self.problem.alignment)
+        return (
+            buffer.offset in (None, address)
+            and not address % step
+            and end <= self.limit
+            and all(end <= low or high <= address for low, high in self.excluded)
+        )
 
     def _clear(self, at: int, room: _Room) -> bool:
         """Put a slot into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""
@@ -189,9 +232,9 @@ class Repair:
         # Where a slot could lie instead is looked up only for those that leave too dear.
         gaps: dict[int, list[tuple[int, int]]] = {}
         found = []
-        for begin in np.unique(np.concatenate([[0], high, (low - mine.size).clip(0)])).tolist():
+        for begin in self._candidates(stuck, low, high):
             end = begin + mine.size
-            if end > self.problem.capacity_bytes:
+            if end > self.limit:
                 break
             cost = 0.0
             inside = np.flatnonzero((low < end) & (high > begin)).tolist()
@@ -211,14 +254,39 @@ class Repair:
         self.left -= self.parameters.units_per_slot_examined * (len(alive) + len(gaps))
         return sorted(found, key=lambda room: (room.cost_bytes, len(room.slots), room.address))
 
+    def _candidates(self, number: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
+        """Addresses worth trying for a slot: its own, or those at the ends of what lies in between, ascending."""
+        size = int(self._size[number])
+        places: list[int] = np.unique(np.concatenate([[0], high, (low - size).clip(0)])).tolist()
+        if self.problem.places is None:
+            return places
+        buffer = self.slots.buffers[number]
+        if buffer.offset is not None:
+            return [buffer.offset]
+        step = lcm(buffer.alignment, self.problem.alignment)
+        tops = [stop for _, stop in self.excluded]
+        places = [-(-at // step) * step for at in (*places, *tops)] + [at // step * step for at in places]
+        return [at for at in sorted(set(places)) if self._allowed(number, at)]
+
     def _free_gaps(self, number: int) -> list[tuple[int, int]]:
         """Address ranges in which a slot could lie: no other one touches them while it is alive."""
         others = self._alive_with(number) & (self._address >= 0)
         others[number] = False
-        low = self._address[others]
+        low, high = self._address[others], self._address[others] + self._size[others]
+        if self.excluded:
+            low = np.concatenate([low, [a for a, _ in self.excluded]])
+            high = np.concatenate([high, [b for _, b in self.excluded]])
         order = np.argsort(low, kind="stable")
-        begin = np.append(low[order], self.problem.capacity_bytes)
-        top = np.maximum.accumulate(np.concatenate([[0], (low + self._size[others])[order]]))
+        begin = np.append(low[order], self.limit)
+        top = np.maximum.accumulate(np.concatenate([[0], high[order]]))
+        buffer = self.slots.buffers[number]
+        if buffer.offset is not None:
+            at = buffer.offset
+            free = np.flatnonzero((top <= at) & (at + self._size[number] <= begin))
+            return [(at, at + int(self._size[number])) for _ in free[:1]]
+        if buffer.alignment > 1:
+            step = lcm(buffer.alignment, self.problem.alignment)
+            top = -(-top // step) * step
         free = np.flatnonzero(begin - top >= self._size[number])
         return list(zip(top[free].tolist(), begin[free].tolist(), strict=True))
 
@@ -301,9 +369,10 @@ class Repair:
                     *(replace(buffers[i], offset=int(self._address[i])) if staying[i] else buffers[i] for i in names),
                     buffers[k],
                 ],
-                [*self._address[names].tolist(), self.problem.capacity_bytes],
-                self.problem.capacity_bytes,
+                [*self._address[names].tolist(), self.limit],
+                self.limit,
                 alignment=self.problem.alignment,
+                forbidden=excluded_from(self.problem),
                 work_limit=min(
                     max(self.left // shares, self.parameters.least_fit_units), self.parameters.most_fit_units
                 ),
@@ -339,4 +408,7 @@ class Repair:
                     -1,
                 ))  # fmt: skip
             addresses.append(places.pop() if len(places) == 1 else -1)
+        if self.problem.places is not None:
+            self._lay(addresses)
+            addresses = [at if at < 0 or self._allowed(k, at) else -1 for k, at in enumerate(addresses)]
         self._lay(addresses)

@@ -13,6 +13,7 @@ import numpy as np
 
 from cosma.lowering.choices import GapForm
 from cosma.lowering.realise import Realised, realise, try_realise
+from cosma.lowering.repair import NoAddressesError
 from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import noncompulsory_bytes, touches_of
 from cosma.problem.reductions import join_sections, section_of
@@ -47,6 +48,11 @@ def realise_in_sections(
         Polled between sections; None comes back once it returns True.
     parameters
         Tuning parameters.
+
+    Raises
+    ------
+    NoAddressesError
+        As :func:`realise` does.
     """
     form = GapForm.of(problem, decisions)
     instructions: list[Instruction] = []
@@ -79,7 +85,10 @@ def packing_loss(
 ) -> float:
     """Share by which packing raises the traffic of the steps ``[begin, end)``, taken by themselves."""
     section, wanted = _section_with_decisions(problem, GapForm.of(problem, decisions), begin, end)
-    found = realise_in_sections(section.problem, wanted, parameters=parameters)
+    try:
+        found = realise_in_sections(section.problem, wanted, parameters=parameters)
+    except NoAddressesError:
+        return float("inf")
     assert found is not None
     wanted_bytes = noncompulsory_bytes(section.problem, wanted)
     lost = noncompulsory_bytes(section.problem, found.decisions) - wanted_bytes

@@ -81,6 +81,12 @@ def improve(
             free[stuck] = True
             walls = (lower < upper[free].max()) & (upper > lower[free].min()) & placed & ~free
             names = np.flatnonzero(free).tolist()
+            at = buffers[stuck].offset
+            if at is not None and any(
+                place[k] < at + buffers[stuck].size and at < place[k] + buffers[k].size
+                for k in np.flatnonzero(walls & (lower < upper[stuck]) & (upper > lower[stuck])).tolist()
+            ):
+                break  # it can lie at its own address alone, and what lies there cannot move
             fixed = [replace(buffers[k], offset=place[k], alignment=1) for k in np.flatnonzero(walls).tolist()]
             answer = decide(
                 [*(buffers[k] for k in names), *fixed],
@@ -94,7 +100,7 @@ def improve(
             nodes += answer.nodes
             units += answer.units
             if answer.offsets is not None:
-                place.update({k: answer.offsets[i] for i, k in enumerate(names)})
+                place.update({k: answer.offsets.get(i, at or 0) for i, k in enumerate(names)})
                 placed[stuck] = True
                 break
             if len(names) == int(placed.sum()) + 1:

@@ -1,6 +1,17 @@
 """Plans: instructions, traffic, certificate, file format."""
 
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
-from cosma.plan.plan import Certificate, Plan, Traffic
+from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
 
-__all__ = ["Allocate", "Certificate", "Execute", "Free", "Instruction", "Load", "Plan", "Store", "Traffic"]
+__all__ = [
+    "Allocate",
+    "Certificate",
+    "Execute",
+    "Free",
+    "Instruction",
+    "Load",
+    "Plan",
+    "ScopedBound",
+    "Store",
+    "Traffic",
+]

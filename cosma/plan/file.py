@@ -1,7 +1,7 @@
 """The plan file, versions 1 and 2: one JSON object that anyone can write and replay.
 
-Version 2 is written where a plan has parts of tensors that were cut, or operators have modes; all else is as in
-version 1.
+Version 2 is written where a plan has parts of tensors that were cut, operators have modes, or a plan keeps to
+constraints or to ranges that are reserved; all else is as in version 1.
 
 Keys and order are fixed, no time or machine fact is in it, and the same plan always gives the same bytes.
 """
@@ -16,10 +16,13 @@ import msgspec
 
 import cosma.door as door
 from cosma.accelerator import Accelerator, Fusion, Operands, Weights
+from cosma.accelerator.constraint_files import constraints_of
+from cosma.accelerator.constraints import FIELDS
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph import Accumulation, Graph, Mode, Operator, Part, Region, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.plan.off_chip import Area, OffChip
 from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
 from cosma.text import safe_json
 
@@ -45,6 +48,7 @@ class _Accelerator(msgspec.Struct, frozen=True):
     in_place: bool = True
     fusion: Fusion = Fusion.NONE
     min_transfer: int | msgspec.UnsetType = msgspec.UNSET
+    reserved_ranges: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -119,7 +123,7 @@ class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Bound(msgspec.Struct, frozen=True):
-    scope: Literal["tiling", "rows"]
+    scope: Literal["graph", "tiling", "rows"]
     lower_bound: int
     method: str
 
@@ -130,6 +134,18 @@ class _Certificate(msgspec.Struct, frozen=True, kw_only=True):
     gap: float | None = None
     method: str = "not stated"
     bounds: tuple[_Bound, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Area(msgspec.Struct, frozen=True):
+    size: int
+    offsets: dict[str, int] = {}
+
+
+class _OffChip(msgspec.Struct, frozen=True):
+    size: int
+    offsets: dict[str, int]
+    lower_bound: int = 0
+    areas: dict[str, _Area] = {}
 
 
 class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -146,6 +162,8 @@ class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     dtype: str | None = None
     dims: dict[str, int] = {}
     roots: tuple[_Root, ...] = ()
+    constraints: dict[str, Any] = {}
+    off_chip: _OffChip | None = None
     stopped_by: Literal["time", "interrupt"] | None = None
     reproducible: bool = True
     solver: dict[str, Any] = {}
@@ -171,7 +189,10 @@ def plan_to_json(plan: Plan) -> str:
         accelerator.in_place,
         accelerator.fusion,
         min_transfer=accelerator.min_transfer or msgspec.UNSET,
+        reserved_ranges=accelerator.reserved_ranges or msgspec.UNSET,
     )
+    if accelerator.constraints:
+        head["constraints"] = accelerator.constraints.to_record()
     roots = tuple(plan.graph.roots.values())
     rows: dict[str, list[Any]] = {
         "tensors": [_tensor_record(t) for t in plan.graph.tensors.values()],
@@ -180,7 +201,7 @@ def plan_to_json(plan: Plan) -> str:
         "instructions": [_record(instruction) for instruction in plan.instructions],
     }
     traffic, certificate = plan.traffic, plan.certificate
-    claims = {
+    claims: dict[str, Any] = {
         "traffic": _Traffic(
             total=traffic.total, compulsory=traffic.compulsory, noncompulsory=traffic.noncompulsory,
             loaded=traffic.loaded, stored=traffic.stored, streamed=traffic.streamed,
@@ -192,6 +213,8 @@ def plan_to_json(plan: Plan) -> str:
             bounds=tuple(_Bound(b.scope, b.lower_bound, b.method) for b in certificate.bounds) or msgspec.UNSET,
         ),
     }  # fmt: skip
+    if plan.off_chip is not None:
+        claims["off_chip"] = _off_chip_record(plan.off_chip)
     tail = {key: value for key, value in claims.items() if key not in plan.not_claimed} | {"solver": plan.solver}
     encode = msgspec.json.encode
     encode_row = msgspec.json.Encoder().encode
@@ -204,7 +227,8 @@ def plan_to_json(plan: Plan) -> str:
 
 
 def _needs_version_2(plan: Plan) -> bool:
-    return bool(plan.graph.roots) or any(
+    forced = plan.accelerator.reserved_ranges or plan.accelerator.constraints or plan.off_chip
+    return bool(plan.graph.roots or forced) or any(
         operator.modes or operator.accumulation is not None for operator in plan.graph.operators
     )
 
@@ -251,7 +275,7 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
     )
     return Plan(
         graph=graph,
-        accelerator=_accelerator(record.accelerator),
+        accelerator=_accelerator(record, where),
         instructions=tuple(_instruction(r, i, where) for i, r in enumerate(record.instructions)),
         traffic=traffic,
         peak_bytes=record.peak or 0,
@@ -262,8 +286,28 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         dims=record.dims,
         solver=record.solver,
         stopped_by=record.stopped_by,
+        off_chip=_off_chip(record.off_chip) if record.off_chip is not None and record.version > 1 else None,
         not_claimed=frozenset(key for key in ("traffic", "peak", "certificate") if getattr(record, key) is None),
     )
+
+
+def _off_chip_record(off_chip: OffChip) -> _OffChip:
+    areas = {name: _Area(area.size_bytes, dict(area.offsets)) for name, area in off_chip.areas.items()}
+    return _OffChip(off_chip.spilled.size_bytes, dict(off_chip.spilled.offsets), off_chip.lower_bound, areas)
+
+
+def _off_chip(record: _OffChip) -> OffChip:
+    areas = {name: Area(area.size, area.offsets) for name, area in record.areas.items()}
+    return OffChip(Area(record.size, record.offsets), record.lower_bound, areas)
+
+
+def _accelerator(record: _Plan, where: str) -> Accelerator:
+    given = msgspec.structs.asdict(record.accelerator)
+    given = {key: value for key, value in given.items() if value is not msgspec.UNSET}
+    if record.version < 2:
+        given.pop("reserved_ranges", None)
+    forced = {key: value for key, value in record.constraints.items() if key in FIELDS} if record.version > 1 else {}
+    return Accelerator(**given, constraints=constraints_of(forced, f"{where}: constraints"))
 
 
 def _claims(record: _Plan, where: str) -> tuple[Traffic, Certificate]:
@@ -323,11 +367,6 @@ def _place_of(whole: Any, wanted: object) -> str | None:
         elif isinstance(value, list):
             waiting += [(inner, f"{path}[{i}]") for i, inner in enumerate(value)]
     return None
-
-
-def _accelerator(record: _Accelerator) -> Accelerator:
-    given = msgspec.structs.asdict(record)
-    return Accelerator(**{key: value for key, value in given.items() if value is not msgspec.UNSET})
 
 
 def _operator_record(operator: Operator) -> _Operator:

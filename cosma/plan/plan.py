@@ -11,6 +11,7 @@ from cosma.accelerator import Accelerator
 from cosma.errors import InputError
 from cosma.graph import Graph
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
+from cosma.plan.off_chip import OffChip
 from cosma.text import html_table
 from cosma.units import format_size
 
@@ -74,15 +75,15 @@ class ScopedBound:
     Attributes
     ----------
     scope
-        ``tiling``: plans of this graph of tiles. ``rows``: plans of every tiling along rows and channels, in any order,
-        of the operators fused here.
+        ``graph``: plans of this graph, which has no tiles. ``tiling``: plans of this graph of tiles. ``rows``: plans of
+        every tiling along rows and channels, in any order, of the operators fused here.
     lower_bound
         Non-compulsory bytes.
     method
         How it was found.
     """
 
-    scope: Literal["tiling", "rows"]
+    scope: Literal["graph", "tiling", "rows"]
     lower_bound: int
     method: str
 
@@ -163,6 +164,8 @@ class Plan:
         Strategy, seed and other settings that reproduce the plan.
     stopped_by
         ``time`` or ``interrupt`` where a clock or an interrupt cut the run short.
+    off_chip
+        Where tensors lie off-chip, where that was laid out.
     not_claimed
         What a foreign file leaves out of ``traffic``, ``peak`` and ``certificate``: a replay counts it.
     """
@@ -179,6 +182,7 @@ class Plan:
     dims: Mapping[str, int] = field(default_factory=dict)
     solver: dict[str, Any] = field(default_factory=dict)
     stopped_by: Literal["time", "interrupt"] | None = None
+    off_chip: OffChip | None = None
     not_claimed: frozenset[str] = field(default=frozenset(), compare=False)
 
     if TYPE_CHECKING:  # as above
@@ -198,6 +202,7 @@ class Plan:
             dims: Mapping[str, SupportsIndex] = ...,
             solver: Mapping[str, Any] = ...,
             stopped_by: Literal["time", "interrupt"] | None = ...,
+            off_chip: OffChip | None = ...,
             not_claimed: frozenset[str] = ...,
         ) -> None: ...
 
@@ -221,6 +226,8 @@ class Plan:
         put(self, "model_sha256", door.optional_text(self.model_sha256, "plan: model_sha256"))
         put(self, "dtype", door.optional_text(self.dtype, "plan: dtype"))
         put(self, "dims", door.counts_by_name(self.dims, "plan: dims"))
+        if self.off_chip is not None:
+            door.instance(self.off_chip, OffChip, "plan: off_chip")
         put(self, "solver", door.mapping(self.solver, "plan: solver"))
 
     def __repr__(self) -> str:

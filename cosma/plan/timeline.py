@@ -224,8 +224,8 @@ class _Reader:
 
 def scratch_bytes(operator: Operator, accelerator: Accelerator) -> int:
     """Space that an operator's workspace takes, rounded up to the alignment."""
-    size = max((mode.workspace_bytes for mode in operator.modes), default=0)
-    return align_up(size, accelerator.alignment)
+    forced = dict(accelerator.constraints.workspaces).get(operator.name, 0)
+    return align_up(max([forced, *(mode.workspace_bytes for mode in operator.modes)]), accelerator.alignment)
 
 
 def timeline_of(plan: Plan) -> Timeline:

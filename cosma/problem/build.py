@@ -9,15 +9,18 @@ import numpy as np
 from cosma.accelerator import Accelerator, Operands, Weights
 from cosma.csr import csr
 from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
-from cosma.graph.in_place import in_place_operands
 from cosma.graph.mode import RESIDENT
+from cosma.problem.forced import arrivals_of, forced_on, places_of, settings_conflict, spaces_of
 from cosma.problem.problem import Instance
+from cosma.rewrite.constraints import keeps_apart, overwritable
 from cosma.units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from cosma.accelerator.constraints import Constraints
 
 
 def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
@@ -27,6 +30,8 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     of its arguments alone; work and memory are linear in the graph.
     """
     keep_weights = accelerator.weights == Weights.SCRATCHPAD
+    forced = forced_on(graph, accelerator)
+    graph, rules = forced.graph, forced.constraints
     tensors = [
         tensor
         for tensor in graph.tensors.values()
@@ -35,7 +40,10 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     ]
     number = {tensor.name: i for i, tensor in enumerate(tensors)}
     modes = [_plain_mode(o) for o in graph.operators] if accelerator.operands == Operands.STATIONARY else []
-    scratch = [v for v, mode in enumerate(modes) if mode.workspace_bytes]
+    least = dict(rules.workspaces)
+    spaces = [least.get(o.name, 0) for o in graph.operators]
+    spaces = [max(pair) for pair in zip(spaces, (m.workspace_bytes for m in modes), strict=True)] if modes else spaces
+    scratch = [v for v, space in enumerate(spaces) if space]
     workspace = {v: len(tensors) + i for i, v in enumerate(scratch)}
     index = graph.operator_index
     operands = [[number[name] for name in o.operands if name in number] for o in graph.operators]
@@ -46,12 +54,21 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     producer = np.full(len(tensors) + len(scratch), -1, dtype=np.int32)
     for v, row in enumerate(results):
         producer[row] = v
-    predecessors = [sorted({int(producer[t]) for t in row if producer[t] >= 0}) for row in operands]
-    successors = [sorted({v for t in row for v in consumers[t]}) for row in results]
-    pairs = _in_place_pairs(graph, tensors, number, operands) if accelerator.in_place else [[] for _ in operands]
+    above = [{int(producer[t]) for t in row if producer[t] >= 0} for row in operands]
+    below = [{w for t in row for w in consumers[t]} for row in results]
+    for a, b in rules.before:
+        above[index(b)].add(index(a))
+        below[index(a)].add(index(b))
+    predecessors, successors = [sorted(row) for row in above], [sorted(row) for row in below]
+    pairs = _in_place_pairs(graph, accelerator, rules, tensors, number, operands)
     none = [0] * len(scratch)
-    spaces = [*(t.size_bytes for t in tensors), *(modes[v].workspace_bytes for v in scratch)]
+    places = places_of(rules, accelerator, number)
+    capacity = accelerator.replace(constraints=rules).usable_bytes
+    kept = frozenset(number[name] for name in rules.resident if name in number)
     held = _held(tensors, modes, operands, results)
+    if kept or scratch:
+        touching = ((v, t) for v in range(len(operands)) for t in (*operands[v], *results[v]))
+        held |= {(v, t) for v, t in touching if t in kept or t >= len(tensors)}
     streamable = accelerator.operands != Operands.RESIDENT
     operand_start, operand = csr(operands)
     result_start, result = csr(results)
@@ -64,11 +81,19 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         name=graph.name,
         alignment=accelerator.alignment,
         graph=graph,
-        accelerator=accelerator,
+        accelerator=accelerator.replace(constraints=rules) if accelerator.constraints else accelerator,
         operator_names=tuple(o.name for o in graph.operators),
         tensor_names=(*(t.name for t in tensors), *(f"workspace of {graph.operators[v].name}" for v in scratch)),
-        size_bytes=np.array([*(t.size_bytes for t in tensors), *none], dtype=np.int64),
-        space_bytes=np.array([align_up(space, accelerator.alignment) for space in spaces], dtype=np.int64),
+        size_bytes=np.array(
+            [*arrivals_of(tensors, [len(row) for row in consumers[: len(tensors)]], kept), *none], dtype=np.int64
+        ),
+        space_bytes=np.array(
+            [
+                *spaces_of(tensors, rules, places, accelerator, capacity),
+                *(align_up(spaces[v], accelerator.alignment) for v in scratch),
+            ],
+            dtype=np.int64,
+        ),
         starts_off_chip=np.array([*(t.starts_off_chip for t in tensors), *none], dtype=np.bool_),
         must_store=np.array([*(t.kind is TensorKind.OUTPUT for t in tensors), *none], dtype=np.bool_),
         producer=producer,
@@ -87,8 +112,11 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         pair_start=pair_start,
         pair_result=pair_result,
         pair_operand=pair_operand,
-        capacity_bytes=accelerator.usable_bytes,
+        capacity_bytes=capacity,
         workspace=workspace,
+        places=places,
+        kept=kept,
+        conflict=forced.conflict or settings_conflict(graph, rules, accelerator),
         constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
     )
 
@@ -122,14 +150,18 @@ def _streams(
 
 
 def _in_place_pairs(
-    graph: Graph, tensors: Sequence[Tensor], number: dict[str, int], operands: list[list[int]]
-) -> list[list[tuple[int, int]]]:
+    graph: Graph, accelerator: Accelerator, rules: Constraints, tensors: Sequence[Tensor], number: dict[str, int],
+    operands: list[list[int]],
+) -> list[list[tuple[int, int]]]:  # fmt: skip
     """(result, operand) pairs per operator. Constants may be overwritten too: they keep their off-chip copy."""
     return [
         [
             (number[name], number[operand.name])
             for name in operator.outputs
-            for operand in in_place_operands(operator, graph.tensors[name], [tensors[t] for t in row])
+            for operand in overwritable(
+                operator, graph.tensors[name], [tensors[t] for t in row], rules, by_table=accelerator.in_place
+            )
+            if not keeps_apart(rules, name, operand.name)
         ]
         for operator, row in zip(graph.operators, operands, strict=True)
     ]

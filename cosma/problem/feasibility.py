@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING
 
 from cosma.errors import InfeasibleError
+from cosma.packing import Buffer, Forbidden, PackingStatus, pack
 from cosma.problem.problem import Instance
 from cosma.problem.remedies import find_remedies
-from cosma.problem.rules import need_bytes
+from cosma.problem.rules import may_stream, need_bytes
 from cosma.rewrite.fuse import smallest_capacity
 from cosma.units import format_size
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Tensors of an operator that a message lists.
 _SHOWN = 8
+#: Packing units for the tensors of one operator: there are a few dozen at most, so the search ends far earlier.
+_STEP_WORK = 20_000
 
 
 def check_feasible(problem: Problem) -> None:
@@ -40,7 +44,9 @@ def infeasible(instance: Instance, graph: Graph) -> InfeasibleError | None:
     graph
         The network it was made from, before fusion.
     """
-    return _misfit(instance, (graph, instance))
+    if instance.conflict:
+        return InfeasibleError(f"constraints cannot hold: {instance.conflict}")
+    return _misfit(instance, (graph, instance)) or _without_addresses(instance)
 
 
 def _misfit(problem: Problem, network: tuple[Graph, Instance] | None = None) -> InfeasibleError | None:
@@ -59,8 +65,10 @@ def _misfit(problem: Problem, network: tuple[Graph, Instance] | None = None) -> 
     if network is not None:
         graph, instance = network
         kind = instance.graph.operators[worst].type
-        smallest = smallest_capacity(graph, instance.accelerator)
-        remedies = tuple(find_remedies(graph, instance.accelerator))
+        # What helps is looked for by rules that know no constraints; under some, nothing is promised.
+        if not (instance.accelerator.constraints or instance.accelerator.reserved_ranges):
+            smallest = smallest_capacity(graph, instance.accelerator)
+            remedies = tuple(find_remedies(graph, instance.accelerator))
     return InfeasibleError(
         f"does not fit: operator {name!r}{f' ({kind})' if kind else ''} needs {needs[worst]} bytes "
         f"({format_size(needs[worst])}) at once, {problem.capacity_bytes} bytes "
@@ -77,6 +85,60 @@ def _misfit(problem: Problem, network: tuple[Graph, Instance] | None = None) -> 
             f"  {sum(need > problem.capacity_bytes for need in needs)} of {len(needs)} operators do not fit",
         ]
     )
+
+
+def fits(instance: Instance) -> bool:
+    """Whether every operator can run by itself, as far as is known, constraints included."""
+    if instance.conflict or smallest_feasible_capacity(instance) > instance.capacity_bytes:
+        return False
+    return _without_addresses(instance) is None
+
+
+def _without_addresses(instance: Instance) -> InfeasibleError | None:
+    """The error of an instance in which some operator finds no addresses by itself; None where none is known to.
+
+    Only constraints on addresses bring that about: without them, what fits by its bytes fits.
+    """
+    if instance.places is None:
+        return None
+    for v, operator in enumerate(instance.graph.operators):
+        if not _has_addresses(instance, v):
+            return InfeasibleError(
+                f"constraints cannot hold: what operator {operator.name!r} ({operator.type}) needs in the scratchpad "
+                "has no addresses there, even alone",
+                operator=operator.name,
+                operator_type=operator.type,
+            )
+    return None
+
+
+def _has_addresses(problem: Problem, operator: int) -> bool:
+    """Whether what an operator may not stream can be placed together, with one takeover or none; True if unknown."""
+    places = problem.places
+    assert places is not None
+    touched = [*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist()]
+    held = [t for t in touched if problem.space_bytes[t] and not may_stream(problem, operator, t)]
+    pairs = [(r, u) for r, u in problem.pairs_of(operator) if r in held and u in held]
+    for pair in (None, *pairs):
+        buffers = []
+        for t in held:
+            if pair is not None and t == pair[0]:
+                continue
+            shared = [t, pair[0]] if pair is not None and t == pair[1] else [t]
+            offset = next((places.address[u] for u in shared if u in places.address), None)
+            step = lcm(*(places.alignment.get(u, 1) for u in shared))
+            buffers.append(Buffer(str(t), 0, 1, int(problem.space_bytes[t]), alignment=step, offset=offset))
+        found = pack(
+            buffers,
+            places.limit_bytes,
+            alignment=problem.alignment,
+            forbidden=[Forbidden(a, b) for a, b in places.excluded],
+            work_limit=_STEP_WORK,
+            explain=False,
+        )
+        if found.status is not PackingStatus.INFEASIBLE:
+            return True
+    return False
 
 
 def smallest_feasible_capacity(problem: Problem) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cosma.accelerator import Accelerator
     from cosma.graph import Graph
+    from cosma.problem.forced import Places
 
     Int64s = NDArray[np.int64]
     Int32s = NDArray[np.int32]
@@ -68,6 +69,10 @@ class Problem:
         and that nobody reads, the last of its operator's.
     constant_noncompulsory_bytes
         Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
+    places
+        Where tensors may lie; None for anywhere below the capacity. With it, the capacity is what is left for use.
+    kept
+        Tensors that must stay once they have come in. Their sizes are such that no good plan brings them in twice.
     streamable
         Whether anything may stream. Follows from the tables.
     held
@@ -101,6 +106,8 @@ class Problem:
     capacity_bytes: int
     constant_noncompulsory_bytes: int
     workspace: Mapping[int, int] = field(default_factory=dict)
+    places: Places | None = None
+    kept: frozenset[int] = frozenset()
     streamable: bool = field(init=False)
     held: frozenset[tuple[int, int]] = field(init=False)
 
@@ -133,6 +140,11 @@ class Problem:
     def tensor_count(self) -> int:
         """Number of tensors that can occupy the scratchpad."""
         return len(self.tensor_names)
+
+    @property
+    def address_limit_bytes(self) -> int:
+        """End of the addresses that may be used."""
+        return self.capacity_bytes if self.places is None else self.places.limit_bytes
 
     def operands_of(self, operator: int) -> Int32s:
         """Tensors an operator reads, in operand order."""
@@ -175,6 +187,8 @@ class Instance(Problem):
     ----------
     graph, accelerator
         Where it comes from; what is to be fused is fused in the graph already.
+    conflict
+        Why the constraints cannot hold, as far as building the instance tells; empty otherwise.
 
     Raises
     ------
@@ -184,6 +198,7 @@ class Instance(Problem):
 
     graph: Graph
     accelerator: Accelerator
+    conflict: str = ""
 
     def __post_init__(self) -> None:
         Problem.__post_init__(self)

@@ -146,8 +146,8 @@ class _Finder:
         self.work = WORK_PER_NODE * (count + problem.tensor_count)
 
     def run(self) -> Iterator[Symmetry]:
-        if self.problem.held:
-            return  # what may stream where is no colour of a node: a swap is not checked for it
+        if self.problem.held or self.problem.places is not None:
+            return  # what may stream where, or lie where, is no colour of a node: a swap is not checked for it
         colour = self._colours()
         classes: dict[int, list[int]] = defaultdict(list)
         for v in range(self.count):
@@ -227,6 +227,10 @@ class _Finder:
             return False
         if any(tensors.get(u) != t or self.label[t] != self.label[u] for t, u in tensors.items()):
             return False
+        for v, w in operators.items():
+            for of in (self.problem.predecessors_of, self.problem.successors_of):
+                if {operators.get(u, u) for u in of(v).tolist()} != {*of(w).tolist()}:
+                    return False
         affected = set(operators)
         for t in tensors:
             affected.update(self.consumers[t])

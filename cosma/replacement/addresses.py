@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.lowering import slots_of, try_realise
+from cosma.lowering import apart, excluded_from, slots_of, try_realise
 from cosma.packing import PackingStatus, pack
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.problem import touches_of
@@ -111,9 +111,15 @@ def conflicting(
     problem: Problem, decisions: Decisions, *, work_limit: int = DEFAULTS.packing_units
 ) -> tuple[Residency, ...] | None:
     """Residencies that no packing can hold together; None if the packing engine could not tell."""
+    if apart(problem, decisions) is not decisions:
+        return None
     slots = slots_of(problem, decisions)
     result = pack(
-        slots.buffers, problem.capacity_bytes, alignment=problem.alignment, work_limit=work_limit
+        slots.buffers,
+        problem.address_limit_bytes,
+        alignment=problem.alignment,
+        forbidden=excluded_from(problem),
+        work_limit=work_limit,
     )
     if result.status is not PackingStatus.INFEASIBLE or not result.conflict:
         return None

@@ -54,6 +54,8 @@ class Annealer:
         Seed of the random numbers, and the number of this annealer among its siblings.
     rule
         Which of `RULES` to go by; by default siblings take turns.
+    typical
+        Size of the tensors that matter, in bytes, where those of the instance do not say it; see `typical_bytes`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Annealer:
         seed: int,
         rank: int,
         rule: int | None = None,
+        typical: float | None = None,
     ) -> None:
         self.net = net
         self.rank = rank
@@ -79,7 +82,7 @@ class Annealer:
             np.zeros(n, dtype=np.int32),
             np.zeros(n + 1, dtype=np.float64),
         )
-        self.unit = typical_bytes(net)
+        self.unit = typical_bytes(net.size) if typical is None else typical
         self.heat = HOT
         self.span = (0, n)
         self._reset()
@@ -123,7 +126,7 @@ class Annealer:
         self.walk.best[:] = self.tape.order
 
 
-def typical_bytes(net: Network) -> float:
+def typical_bytes(sizes: NDArray[np.int64]) -> float:
     """Median size of the tensors that matter: those of at least a hundredth of the largest."""
-    largest = int(net.size.max(initial=1))
-    return float(np.median(net.size[net.size * 100 >= largest])) if len(net.size) else 1.0
+    largest = int(sizes.max(initial=1))
+    return float(np.median(sizes[sizes * 100 >= largest])) if len(sizes) else 1.0

@@ -37,11 +37,17 @@ class Population:
         Topological orders to begin from; annealers take them in turn.
     seed
         Seed of the random numbers.
+    typical
+        As for `Annealer`.
     """
 
-    def __init__(self, net: Network, starts: Sequence[NDArray[np.int32]], *, seed: int) -> None:
+    def __init__(
+        self, net: Network, starts: Sequence[NDArray[np.int32]], *, seed: int, typical: float | None = None
+    ) -> None:
         self._starts = starts
-        self._annealers = [Annealer(net, starts[c % len(starts)], seed=seed, rank=c) for c in range(ANNEALERS)]
+        self._annealers = [
+            Annealer(net, starts[c % len(starts)], seed=seed, rank=c, typical=typical) for c in range(ANNEALERS)
+        ]
         self._elites = {patience: Elite(net, starts[0], patience=patience) for patience in PATIENCES}
         self._adopted: list[tuple[int, NDArray[np.int32]]] = []
 

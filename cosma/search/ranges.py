@@ -33,11 +33,17 @@ class Ranges:
         Seed of the random numbers.
     count
         How many annealers. They all go by the first rule, so that their costs mean the same.
+    typical
+        As for `Annealer`.
     """
 
-    def __init__(self, net: Network, order: NDArray[np.int32], *, seed: int, count: int) -> None:
+    def __init__(
+        self, net: Network, order: NDArray[np.int32], *, seed: int, count: int, typical: float | None = None
+    ) -> None:
         self.steps = len(order)
-        self.annealers = [Annealer(net, order, seed=seed, rank=rank, rule=0) for rank in range(count)]
+        self.annealers = [
+            Annealer(net, order, seed=seed, rank=rank, rule=0, typical=typical) for rank in range(count)
+        ]
         self._judge = Annealer(net, order, seed=seed, rank=count, rule=0)
 
     def begin_round(self, number: int, order: NDArray[np.int32], heat: Heat) -> None:

@@ -16,7 +16,7 @@ from cosma.evaluation.network import build_network
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.parameters.search import SearchParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
-from cosma.search.annealer import MILD, PATIENCES, Heat
+from cosma.search.annealer import MILD, PATIENCES, Heat, typical_bytes
 from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.population import ANNEALERS, Population
 from cosma.search.ranges import Ranges
@@ -252,7 +252,8 @@ class Searcher:
         neighbourhood = Neighbourhood(
             self.problem, seed=self.seed, subproblem_operators=self.parameters.subproblem_operators
         )
-        self._population = population = Population(net, [order for _, order in self._orders], seed=self.seed)
+        orders = [order for _, order in self._orders]
+        self._population = population = Population(net, orders, seed=self.seed, typical=self._typical_bytes())
         for round_number in range(1_000_000):
             population.begin_round(round_number)
             yield from self._cool(population, slices)
@@ -260,6 +261,14 @@ class Searcher:
                 yield from self._refine(order)
             yield from self._solve_subproblems(population, neighbourhood)
             slices = max(slices, min(self.parameters.most_slices, slices * 2))
+
+    def _typical_bytes(self) -> float | None:
+        """Size of the tensors that matter where some must stay: bringing one in again costs no size that it has."""
+        problem = self.problem
+        if not problem.kept:
+            return None
+        free = [t for t in range(problem.tensor_count) if problem.space_bytes[t] and t not in problem.kept]
+        return typical_bytes(problem.size_bytes[free])
 
     def _cool(self, population: Population, slices: int) -> Generator[float, None, None]:
         """Anneal for so many slices, or, where less than half as many are expected after them, for all there are."""
@@ -285,7 +294,7 @@ class Searcher:
         """Rounds of annealing along one long order, each annealer on its own range; never ends."""
         net = self._contraction.network
         best = self._orders[0][1]
-        self._ranges = Ranges(net, best, seed=self.seed, count=ANNEALERS)
+        self._ranges = Ranges(net, best, seed=self.seed, count=ANNEALERS, typical=self._typical_bytes())
         slices = max(
             1, self.parameters.shared_round_steps_per_operator * len(best) // (ANNEALERS * self.parameters.slice_steps)
         )

@@ -94,6 +94,11 @@ def make_curve(
             "a curve of whole operators under operands = stationary knows modes of single ones: draw it with fusion = "
             "none, or with a tiling"
         )
+    if accelerator.reserved_ranges or accelerator.constraints:
+        raise InputError(
+            "a curve is over scratchpads of many sizes: it takes a size that is reserved at the top, and no ranges or "
+            "constraints, which are for one"
+        )
     source = _read(model, dtype)
     ranged = source
     if moded:

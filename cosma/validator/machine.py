@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from cosma.accelerator import Accelerator, Operands, Weights
 from cosma.graph import Graph, Operator, TensorKind
-from cosma.graph.in_place import may_overwrite
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.plan import Traffic
 from cosma.units import align_up
+from cosma.validator.forced import Rules
 from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Machine:
         self._off_chip = {t.name for t in graph.tensors.values() if t.starts_off_chip}
         self._uses_left = {name: len(graph.consumers(name)) for name in graph.tensors}
         self._operators = {operator.name: operator for operator in graph.operators}
+        self._rules = Rules(graph, accelerator)
         self._index: int | None = None
         self._blame: dict[str, int] = {}  # tensor -> the violation that later ones about it follow from
         self._never_made: set[str] = set()
@@ -86,6 +87,8 @@ class Machine:
     def run(self, instructions: Iterable[Instruction]) -> None:
         """Execute all instructions, then check what must hold at the end."""
         instructions = tuple(instructions)
+        for message in self._rules.unknown():
+            self._note(Verdict.UNKNOWN_NAME, message)
         self._note_missing({i.operator for i in instructions if isinstance(i, Execute)})
         for self._index, instruction in enumerate(instructions):
             match instruction:
@@ -167,6 +170,7 @@ class Machine:
         self._address[name] = address
         self._awaiting[name] = operand
         self._settled(name)
+        self._check_forced_place(name, address, address + self._space_of(name))
 
     def _execute(self, name: str, streamed: tuple[str, ...], workspace: int | None) -> None:
         operator = self._operators.get(name)
@@ -177,6 +181,9 @@ class Machine:
         if again:
             self._note(Verdict.EXECUTED_TWICE, f"operator {name!r} executes again")
         through = dict.fromkeys(streamed)
+        for first in self._rules.after.get(name, ()):
+            if first in self._operators and first not in self._executed:
+                self._note(Verdict.ORDER_BROKEN, f"{name!r} executes before {first!r}, which is to run first")
         self._check_streaming(operator, through)
         self._check_workspace(operator, through, workspace)
         kept_weights = self.accelerator.weights == Weights.SCRATCHPAD
@@ -220,6 +227,7 @@ class Machine:
                 return
         else:
             self._check_not_lost(name, "is freed")
+            self._check_kept(name, "is freed")
         self._vacate(name)
 
     # -- rules --------------------------------------------------------------------------------------------
@@ -256,6 +264,7 @@ class Machine:
                 f"{name!r} at [{address}, {end}) is outside [0, {self.accelerator.capacity_bytes})",
                 name,
             )
+        self._check_forced_place(name, address, end)
         if end > address:
             other = self._space.clash(address, end)
             if other is not None:
@@ -272,6 +281,26 @@ class Machine:
             self._settled(name)
         return True
 
+    def _check_forced_place(self, name: str, address: int, end: int) -> None:
+        """Whether constraints let a tensor lie at an address, or in the scratchpad at all."""
+        rules, where = self._rules, f"{name!r} at [{address}, {end})"
+        taken = rules.taken(address, end) if end > address else None
+        if taken is not None:
+            message = f"{where} touches [{taken[0]}, {taken[1]}), which is not to be used"
+            self._note(Verdict.EXCLUDED_RANGE, message, name)
+        if name in rules.never and end > address:
+            self._note(Verdict.NEVER_ON_CHIP, f"{where} is in the scratchpad, and is never to be", name)
+        if rules.address.get(name, address) != address:
+            self._note(Verdict.ADDRESS_BROKEN, f"{where} is to lie at {rules.address[name]}", name)
+        if address % rules.alignment.get(name, 1):
+            message = f"{where} is not at a multiple of its own alignment, {rules.alignment[name]}"
+            self._note(Verdict.ALIGNMENT_BROKEN, message, name)
+
+    def _check_kept(self, name: str, how: str) -> None:
+        if name in self._rules.resident and self._uses_left[name] > 0:
+            message = f"{name!r} {how}, but must stay resident: {self._uses_left[name]} uses are to come"
+            self._note(Verdict.NOT_KEPT, message, name)
+
     def _vacate(self, name: str) -> None:
         space_bytes = self._space_of(name)
         if space_bytes:
@@ -283,6 +312,9 @@ class Machine:
         related = {*operator.operands, *operator.outputs}
         weights = set(operator.weights)
         for name in through:
+            if name in self._rules.resident and name in related:
+                message = f"{operator.name!r} streams {name!r}, which must stay resident"
+                self._note(Verdict.NOT_KEPT, message, name)
             if name not in related:
                 self._note(
                     Verdict.STREAMING_UNRELATED, f"{operator.name!r} streams {name!r}, neither operand nor result", name
@@ -318,11 +350,10 @@ class Machine:
 
     def _check_workspace(self, operator: Operator, through: dict[str, None], address: int | None) -> None:
         """Scratch space lies in the scratchpad while the operator runs, apart from every tensor."""
-        if self.accelerator.operands != Operands.STATIONARY:
-            return
-        size = align_up(
-            self._workspace_need(operator, self._by_choice(operator, through)), self.accelerator.alignment
-        )
+        forced = self._rules.workspace.get(operator.name, 0)
+        if self.accelerator.operands == Operands.STATIONARY:
+            forced = max(forced, self._workspace_need(operator, self._by_choice(operator, through)))
+        size = align_up(forced, self.accelerator.alignment)
         if not size:
             return
         if address is None:
@@ -337,6 +368,9 @@ class Machine:
         if address < 0 or end > self.accelerator.capacity_bytes:
             message = f"{where} is outside [0, {self.accelerator.capacity_bytes})"
             self._note(Verdict.WORKSPACE_OUT_OF_BOUNDS, message)
+        taken = self._rules.taken(address, end)
+        if taken is not None:
+            self._note(Verdict.EXCLUDED_RANGE, f"{where} touches [{taken[0]}, {taken[1]}), which is not to be used")
         other = self._space.clash(address, end)
         if other is not None:
             start = self._address[other]
@@ -377,10 +411,11 @@ class Machine:
             return
         # In place: the result's bytes replace the operand's.
         tensors = self.graph.tensors
-        if not self.accelerator.in_place:
+        allowed = self._rules.may_overwrite(operator, tensors[name], tensors[operand])
+        if not allowed and not self.accelerator.in_place:
             message = f"{name!r} takes over {operand!r}, but in-place is off"
             self._note(Verdict.IN_PLACE_FORBIDDEN, message, name)
-        elif not may_overwrite(operator, tensors[name], tensors[operand]):
+        elif not allowed:
             self._note(
                 Verdict.IN_PLACE_FORBIDDEN,
                 f"{operator.type} may not write {name!r} ({tensors[name].size_bytes} bytes) over {operand!r} "
@@ -391,6 +426,7 @@ class Machine:
             self._space.add(self._address[name], self._address[name] + self._space_of(name), name)
         else:
             self._check_not_lost(operand, f"is overwritten by {name!r}")
+            self._check_kept(operand, f"is overwritten by {name!r}")
             self._vacate(operand)
             if self._space_of(name):
                 self._space.add(self._address[name], self._address[name] + self._space_of(name), name)

@@ -14,6 +14,7 @@ from cosma.validator.coverage import Coverage, compare
 from cosma.validator.machine import Machine
 from cosma.validator.modes import check_modes
 from cosma.validator.needs import Needs
+from cosma.validator.off_chip import check_off_chip
 from cosma.validator.parts import check_parts, check_tiles, unread_regions, whole_graph
 from cosma.validator.tiles import unread_by_tiles
 from cosma.validator.verdicts import ReplayReport, Verdict, Violation
@@ -62,7 +63,7 @@ def replay(
     coverage = None if graph is None else compare(whole_graph(plan.graph), graph)
     known = plan.graph if coverage is None else coverage.informed(plan.graph)
     report = replay_instructions(known, plan.accelerator, plan.instructions)
-    found = [*report.violations, *check_parts(plan.graph), *check_tiles(plan.graph)]
+    found = [*report.violations, *check_parts(plan.graph), *check_tiles(plan.graph), *check_off_chip(plan)]
     root = 0 if report.violations else None
 
     def note(verdict: Verdict, message: str) -> None:

@@ -35,6 +35,12 @@ class Verdict(door.Choice):
     WORKSPACE_MISALIGNED = "workspace-misaligned"
     WORKSPACE_OUT_OF_BOUNDS = "workspace-out-of-bounds"
     WORKSPACE_OVERLAP = "workspace-overlap"  # scratch space lies where a tensor lies
+    EXCLUDED_RANGE = "excluded-range"  # a tensor or scratch space lies in a range that is reserved or excluded
+    ADDRESS_BROKEN = "address-broken"  # a tensor lies elsewhere than at its fixed address
+    ALIGNMENT_BROKEN = "alignment-broken"  # an address is no multiple of the tensor's own alignment
+    NOT_KEPT = "not-kept"  # a tensor that must stay resident is streamed, or leaves before its last use
+    NEVER_ON_CHIP = "never-on-chip"  # a tensor that must not lie in the scratchpad is placed there
+    ORDER_BROKEN = "order-broken"  # an operator runs before another one that is to run first
     OUTPUT_NOT_STORED = "output-not-stored"
     PART_OUTSIDE = "part-outside"  # a part does not lie within its root
     PART_SIZE = "part-size"  # a part has not its share of its root's bytes, or another kind than its root
@@ -42,6 +48,10 @@ class Verdict(door.Choice):
     PARTS_MISSING = "parts-missing"  # the parts of a root do not cover it, or no one operator writes them all
     TILES_WRONG = "tiles-wrong"  # tiles of an operator do not cover its result once, or write something else
     REGION_UNREAD = "region-unread"  # an operator depends on elements of a root that no part it reads holds
+    OFF_CHIP_ABSENT = "off-chip-absent"  # what is spilled, or an input, weight or output, has no off-chip offset
+    OFF_CHIP_MISALIGNED = "off-chip-misaligned"
+    OFF_CHIP_OUT_OF_BOUNDS = "off-chip-out-of-bounds"
+    OFF_CHIP_OVERLAP = "off-chip-overlap"  # two tensors lie at the same off-chip bytes at the same time
     TRAFFIC_MISMATCH = "traffic-mismatch"  # what the plan says it costs is not what it costs
     PEAK_MISMATCH = "peak-mismatch"
     CERTIFICATE_MISMATCH = "certificate-mismatch"

@@ -55,6 +55,8 @@ def _contractible_into(problem: Problem, v: int) -> int | None:
     u = int(problem.producer[between])
     if u < 0 or problem.must_store[between] or len(problem.consumers_of(between)) != 1:
         return None
+    if len(problem.predecessors_of(v)) > 1 or len(problem.successors_of(u)) > 1:
+        return None  # further operators are to run before or after one of them
     if len(problem.results_of(u)) != 1 or problem.size_bytes[between] != problem.size_bytes[result]:
         return None
     if problem.size_bytes[result] == 0 or not len(problem.consumers_of(result)) + int(problem.must_store[result]):

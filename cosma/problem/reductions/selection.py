@@ -91,6 +91,8 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
         pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
         constant_noncompulsory_bytes=0,
+        places=None if problem.places is None else problem.places.of(tensor_number),
+        kept=frozenset(tensor_number[t] for t in problem.kept if t in tensor_number),
         workspace={
             operator_number[v]: tensor_number[t]
             for v, t in problem.workspace.items()

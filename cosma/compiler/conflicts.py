@@ -1,0 +1,118 @@
+"""Which constraints cannot hold together: the smallest set, by taking them away one by one and trying again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosma.accelerator.constraints import Constraints, Entry
+from cosma.compiler.fusion import run_choices
+from cosma.compiler.run import CompileRun, Limits
+from cosma.compiler.strategies import run_existing
+from cosma.compiler.tilings import tiling_choices
+from cosma.errors import ConstraintError, InfeasibleError
+from cosma.problem import build_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cosma.accelerator import Accelerator
+    from cosma.compiler.fusion import Choice
+    from cosma.compiler.tilings import TilingWork
+    from cosma.frontend import LoadedModel
+    from cosma.graph import Graph
+    from cosma.parameters.compiler import CompileParameters
+    from cosma.rewrite.tiling import Tiling
+
+#: Most attempts to plan with fewer constraints; each may take about a second where only search can tell. Not measured.
+MOST_ATTEMPTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a compile plans, whatever for; see :func:`cosma.compiler.tilings.tiling_choices` for its parts."""
+
+    source: LoadedModel
+    graph: Graph
+    tiling: Tiling | Path | str | None
+    starts: Sequence[Graph]
+    parts: bool
+    coarser: bool
+    parameters: CompileParameters
+
+    def choices(self, accelerator: Accelerator, search: TilingWork | None = None) -> tuple[Choice, ...]:
+        """Graphs to plan for an accelerator; raises :class:`InfeasibleError` where none fits."""
+        return tiling_choices(
+            self.source, self.graph, accelerator, self.tiling, self.starts, parts=self.parts, search=search,
+            coarser=self.coarser,
+        )  # fmt: skip
+
+    def attempt(self, accelerator: Accelerator) -> None:
+        """Find some plan with little work; raises :class:`InfeasibleError` where that fails."""
+        limits = Limits(effort=0.0)
+        problems = [build_problem(choice.graph, accelerator) for choice in self.choices(accelerator)]
+        states = [CompileRun(problem=one, limits=limits, parameters=self.parameters) for one in problems]
+        run_choices(states, run_existing, limits, counts_effort=False)
+
+
+def explained(error: InfeasibleError, accelerator: Accelerator, network: Network) -> InfeasibleError:
+    """Say which constraints cannot hold together; the error itself where none is to blame.
+
+    Parameters
+    ----------
+    error
+        What came of all constraints together.
+    accelerator
+        With all constraints.
+    network
+        What is planned; it is tried with other constraints.
+
+    Returns
+    -------
+    InfeasibleError
+        Its ``conflict`` holds constraints that cannot hold together as far as attempts tell, and of which all but any
+        one can. Where there was no time to try each, the message says so.
+    """
+    left = MOST_ATTEMPTS
+
+    def fails(entries: list[Entry]) -> InfeasibleError | None:
+        nonlocal left
+        left -= 1
+        try:
+            network.attempt(accelerator.replace(constraints=Constraints.of(entries)))
+        except InfeasibleError as found:
+            return found
+        except ConstraintError:
+            return None  # some entry makes sense beside another one alone
+        return None
+
+    entries = list(accelerator.constraints.entries)
+    if not entries or fails([]) is not None:
+        return error
+    # Whole kinds go first: most of them have no part in it.
+    for field in dict.fromkeys(entry.field for entry in entries):
+        rest = [entry for entry in entries if entry.field != field]
+        found = fails(rest) if rest and len(entries) - len(rest) > 1 else None
+        if found is not None:
+            entries, error = rest, found
+    for entry in tuple(entries):
+        if left <= 0:
+            break
+        rest = [one for one in entries if one is not entry]
+        found = fails(rest) if rest else None
+        if found is not None:
+            entries, error = rest, found
+    names = tuple(map(str, entries))
+    what = "this constraint cannot hold" if len(names) == 1 else f"these {len(names)} constraints cannot hold together"
+    if left <= 0:
+        what += ", or some of them"
+    reason = error.message.removeprefix("constraints cannot hold: ")
+    return InfeasibleError(
+        f"{what}: {'; '.join(names)} ({reason})",
+        operator=error.operator,
+        operator_type=error.operator_type,
+        needed_bytes=error.needed_bytes,
+        available_bytes=error.available_bytes,
+        conflict=names,
+    )

@@ -1,0 +1,119 @@
+"""A compile with an account of how it went: progress on the way, cancellation, and what is known in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict
+
+import cosma.door as door
+from cosma.compiler.compile import CompileResult, run_compile
+from cosma.compiler.run import Limits
+from cosma.errors import CancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Unpack
+
+    from cosma.accelerator import Accelerator
+    from cosma.accelerator.constraints import Constraints
+    from cosma.accelerator.files import Preset
+    from cosma.compiler.run import ProgressSink
+    from cosma.frontend import LoadedModel
+    from cosma.graph import Graph
+    from cosma.parameters.compiler import CompileParameters
+    from cosma.plan import Plan
+    from cosma.rewrite.tiling import Tiling
+
+
+#: Options that say when a compile may stop.
+_LIMITS = ("effort", "time_limit_s", "gap", "trade_off")
+
+
+class CompileOptions(TypedDict, total=False):
+    """Options of :func:`cosma.compile`, where they are explained."""
+
+    strategy: str
+    effort: float
+    time_limit_s: float | None
+    gap: float
+    seed: SupportsIndex
+    dtype: str | None
+    dims: Mapping[str, SupportsIndex] | None
+    bounds: Mapping[str, SupportsIndex] | None
+    solver: str | None
+    starts: Sequence[Plan | Path | str]
+    tiling: Tiling | Path | str | None
+    trade_off: float
+    on_interrupt: Literal["raise", "best"]
+    parameters: CompileParameters | Path | str | None
+    constraints: Constraints | Path | str | None
+    off_chip: bool
+
+
+class Cancellation:
+    """A request to end a compile, made from any thread; it can be made once, and is not taken back."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def cancel(self) -> None:
+        """End the compile soon, with the best plan found so far."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the request was made."""
+        return self._event.is_set()
+
+
+def compile_outcome(
+    model: Graph | LoadedModel | Path | str,
+    accelerator: Accelerator | Preset | Path | str,
+    *,
+    progress: ProgressSink | None = None,
+    cancel: Cancellation | None = None,
+    **options: Unpack[CompileOptions],
+) -> CompileResult:
+    """Like :func:`cosma.compile`, with an account of how the run ended and what is known of its plan.
+
+    Compiles may run in several threads at a time: they share nothing that changes, and each gives the plan that it
+    gives alone.
+
+    Parameters
+    ----------
+    model, accelerator
+        As for :func:`cosma.compile`.
+    progress
+        Called often, in the thread that compiles, with a :class:`cosma.Progress` once there is a plan. What it raises
+        ends the compile.
+    cancel
+        Polled: once it is cancelled, the run ends with the best plan so far, which says so (``stopped_by``).
+    options
+        Those of :func:`cosma.compile`.
+
+    Raises
+    ------
+    CancelledError
+        If it was cancelled before there was a plan.
+    CosmaError
+        As :func:`cosma.compile` does.
+    """
+    if cancel is not None:
+        door.instance(cancel, Cancellation, "cancel")
+    limits = Limits(
+        effort=options.get("effort", 10.0), time_limit_s=options.get("time_limit_s"), gap=options.get("gap", 0.0),
+        trade_off=options.get("trade_off", 0.0),
+    )  # fmt: skip
+    rest: dict[str, Any] = {name: value for name, value in options.items() if name not in _LIMITS}
+    token = Cancellation() if cancel is None else cancel
+    try:
+        return run_compile(
+            model, accelerator, limits=limits, sink=progress, interrupted=lambda: token.cancelled, **rest
+        )
+    except KeyboardInterrupt:
+        if token.cancelled:
+            raise CancelledError("cancelled before the first plan was found") from None
+        raise

@@ -1,0 +1,48 @@
+"""Lay out off-chip memory: spilled tensors packed over their off-chip lifetimes, the rest one after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosma.plan.off_chip import AREAS, Area, OffChip, off_chip_lifetimes
+from cosma.units import align_up
+
+if TYPE_CHECKING:
+    from cosma.plan import Plan
+
+#: Units of packing work for the smallest area; about two seconds. Not measured.
+PACKING_WORK = 300_000
+
+
+def lay_out(plan: Plan, *, work_limit: int = PACKING_WORK) -> OffChip:
+    """Give offsets to everything that a plan keeps off-chip, multiples of the alignment. Deterministic.
+
+    Parameters
+    ----------
+    plan
+        A valid plan.
+    work_limit
+        Units of work to look for the smallest area with; see :func:`cosma.pack`.
+    """
+    from cosma.packing import Buffer, minimise
+
+    graph, alignment = plan.graph, plan.accelerator.alignment
+    lifetimes = off_chip_lifetimes(graph, plan.instructions)
+    buffers = [
+        Buffer(name, start, end, graph.tensors[name].size_bytes) for name, (start, end) in lifetimes.items()
+    ]
+    spilled, bound = Area(0), 0
+    if buffers:
+        packed = minimise(buffers, alignment=alignment, work_limit=work_limit)
+        size = max((packed.offsets[b.id] + b.size for b in buffers), default=0)
+        spilled, bound = Area(size, {b.id: packed.offsets[b.id] for b in buffers}), min(packed.lower_bound, size)
+    areas = {}
+    for area, kind in AREAS.items():
+        offsets: dict[str, int] = {}
+        end = 0
+        for tensor in (*graph.roots.values(), *graph.tensors.values()):
+            if tensor.kind is kind and tensor.region is None and tensor.rows is None:
+                offsets[tensor.name] = align_up(end, alignment)
+                end = offsets[tensor.name] + tensor.size_bytes
+        areas[area] = Area(end, offsets)
+    return OffChip(spilled, bound, areas)
