@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Operands, Weights
 from cosma.access.modes import undominated, with_modes
 from cosma.compiler.fusion import Choice, fusion_choices
+from cosma.compiler.parts import with_parts
 from cosma.errors import CosmaWarning, InfeasibleError
 from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.mode import RESIDENT
@@ -38,7 +39,7 @@ _GUIDES = (("given", "belady", "greedy-by-size"), ("peak-minimising", "cost-awar
 
 
 def stationary_choices(
-    source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = ()
+    source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = (), *, parts: bool = False
 ) -> tuple[Choice, ...]:
     """Choices of operators to fuse, each with modes chosen, and with the graph that all modes allow beside it.
 
@@ -52,6 +53,8 @@ def stationary_choices(
         What to plan for.
     starts
         Graphs of plans to start from: what they fuse is a choice too, and their modes are.
+    parts
+        Whether tensors may be cut where operators select from them.
 
     Raises
     ------
@@ -65,9 +68,10 @@ def stationary_choices(
             CosmaWarning,
             stacklevel=4,
         )
-    choices = fusion_choices(graph, accelerator.replace(operands=Operands.STREAMABLE), starts)
+    free = fusion_choices(graph, accelerator.replace(operands=Operands.STREAMABLE), starts)
+    choices = tuple(with_all_modes(choice, source, accelerator) for choice in free)
     try:
-        return in_chosen_modes([with_all_modes(one, source, accelerator) for one in choices], accelerator, starts)
+        return in_chosen_modes(with_parts(choices, accelerator, starts) if parts else choices, accelerator, starts)
     except InfeasibleError:
         # The error is about operators as the model has them.
         unfused = with_all_modes(Choice("none", frozenset(), graph), source, accelerator)

@@ -47,6 +47,13 @@ def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph]
         if cut is graph or infeasible(build_problem(cut, accelerator), cut) is not None:
             raise
         return tuple(replace(choice, name=_named(choice)) for choice in fusion_choices(cut, accelerator, starts))
+    return with_parts(choices, accelerator, starts)
+
+
+def with_parts(
+    choices: tuple[Choice, ...], accelerator: Accelerator, starts: Sequence[Graph] = ()
+) -> tuple[Choice, ...]:
+    """The choices, and behind them some of them with tensors cut into parts where operators select from them."""
     # The way that fuses most and the one that fuses nothing, so that fusion never costs what cutting saves; a plan to
     # start from may have parts in any.
     ends = tuple(choice for choice in choices if choice is choices[0] or not choice.fused)

@@ -163,7 +163,7 @@ def uncut_choices(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Choices of whole operators; with parts, of tensors cut where operators select from them."""
     if accelerator.operands == Operands.STATIONARY:
-        return stationary_choices(source, graph, accelerator, starts)
+        return stationary_choices(source, graph, accelerator, starts, parts=parts)
     return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
 
 

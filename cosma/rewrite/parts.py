@@ -18,6 +18,7 @@ from math import prod
 from cosma.graph import Graph, Operator, Region, Tensor, TensorKind
 from cosma.graph.dtypes import size_of, width_bits
 from cosma.rewrite.lineage import Lineage, Rewritten
+from cosma.rewrite.tile_modes import with_tile_modes
 from cosma.units import align_up
 
 #: Most parts of one tensor. Planning time grows with tensors; a state-space scan unrolled over 256 steps still fits.
@@ -31,6 +32,8 @@ LEAST_UNREAD = 0.5
 
 def cut_selections(graph: Graph, alignment: int = 1, *, least_unread: float = LEAST_UNREAD) -> Rewritten:
     """Cut every tensor of which some reader reads less than all; the graph itself where there is none.
+
+    Modes of operators become modes on the parts that they touch.
 
     Parameters
     ----------
@@ -57,10 +60,13 @@ def cut_selections(graph: Graph, alignment: int = 1, *, least_unread: float = LE
     tensors = [part for t in graph.tensors.values() for part in parts.get(t.name, (t,))]
     operators = [_rewrite(operator, parts) for operator in graph.operators]
     roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
+    rewritten = Graph(tensors, operators, graph.name, roots)
+    if any(operator.modes for operator in graph.operators):
+        rewritten = with_tile_modes(rewritten, graph)
     lineage = Lineage(
         Lineage.identity(graph).operators, parts={name: tuple(p.name for p in made) for name, made in parts.items()}
     )
-    return Rewritten(Graph(tensors, operators, graph.name, roots), lineage)
+    return Rewritten(rewritten, lineage)
 
 
 def _parts_of(graph: Graph, tensor: Tensor) -> list[Region]:

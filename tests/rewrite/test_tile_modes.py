@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, parser
 
 import cosma
 from cosma.access.modes import with_modes
@@ -185,3 +185,29 @@ def test_steps_of_a_sum_stream_partial_sums_where_they_may_stream_the_result(cha
     operators = [replace(o, modes=[Mode("all", everything, 4096)]) if o is second else o for o in cut.operators]
     changed = Graph(cut.tensors.values(), operators, cut.name, cut.roots.values())
     assert ["neither a factor nor the result stays" in v.message for v in check_modes(changed, accelerator)] == [True]
+
+
+def test_what_is_read_in_part_is_cut_and_streams_in_part(tmp_path: Path) -> None:
+    model = parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 20]>
+        agraph (float[1,8,16,16] x) => (float[1,4,16,16] y, float[1,4,16,16] z) {
+            a = Conv <pads=[1,1,1,1]> (x, w1)
+            i0 = Constant <value_ints=[0]> ()
+            i4 = Constant <value_ints=[4]> ()
+            i8 = Constant <value_ints=[8]> ()
+            i1 = Constant <value_ints=[1]> ()
+            p = Slice (a, i0, i4, i1)
+            q = Slice (a, i4, i8, i1)
+            y = Conv <pads=[1,1,1,1]> (p, w2)
+            z = Conv <pads=[1,1,1,1]> (q, w3)
+        }""")
+    for name, shape in (("w1", (8, 8, 3, 3)), ("w2", (4, 4, 3, 3)), ("w3", (4, 4, 3, 3))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+    path = tmp_path / "slices.onnx"
+    path.write_bytes(model.SerializeToString())
+    machine = cosma.Accelerator(scratchpad="8KiB", operands="stationary", weights="scratchpad")
+    plan = cosma.compile(path, machine, effort=0.2)
+    # One half of `a`, of 4 KiB, goes off-chip and comes back.
+    assert (plan.traffic.noncompulsory, plan.certificate.status) == (2 * 4096, "optimal")
+    assert len(plan.graph.parts_of("a")) == 2
+    assert cosma.replay(plan, cosma.load_onnx(path).finest_graph, model=path).valid
