@@ -303,7 +303,7 @@ def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cutta
     if plan.traffic.noncompulsory:
         if plan.certificate.status != "optimal":
             helps.append(f"--effort {max(1.0, 4 * float(plan.solver.get('effort', 2.5))):g}")
-        if tiling == "none" and cuttable and plan.accelerator.operands != "stationary":
+        if tiling == "none" and cuttable:
             helps.append("--tiling auto, which cuts operators into tiles")
         helps.append("a larger --scratchpad: `cosma curve` shows what each size saves")
         lines.append(f"may move less: {'; '.join(helps)}")
