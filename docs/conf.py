@@ -1,11 +1,12 @@
 """How the documentation is built: ``sphinx-build -W -b html docs docs/_build``.
 
-The pages on commands are written by :mod:`docs.write_commands` at each build, so that they cannot go stale.
+The pages on commands are written by :mod:`docs.write_commands` at each build, and the notebook is executed, so that
+neither can go stale.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,27 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE.parent), str(_HERE)]
-_FOUND = re.search(r'__version__ = "(.*)"', (_HERE.parent / "cosma" / "version.py").read_text(encoding="utf-8"))
+# The notebook's kernel is a process of its own, and imports the same cosma.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), os.environ.get("PYTHONPATH", "")])
+
+from cosma.version import __version__  # noqa: E402  # beside the documentation, or installed
 
 project = "cosma"
 author = "The cosma developers"
 copyright = "the cosma developers"
-version = release = _FOUND[1] if _FOUND else ""
+version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+exclude_patterns = ["_build", "jupyter_execute"]
 html_theme = "furo"
 html_title = "cosma"
+html_static_path = ["static"]
+html_css_files = ["notebook.css"]
 html_extra_path = ["plan.schema.json"]
 html_math_renderer = "mathml"
 autodoc_typehints = "none"

@@ -173,7 +173,11 @@ def _guarded() -> int:
 
 def _invoke() -> int:
     """Run the command that was asked for; an error in how it was asked for is printed here."""
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    for subcommand in command.commands.values():
+        for parameter in subcommand.params:
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = _no_type
     if "_COSMA_COMPLETE" in os.environ:
         # A shell asks what may come next, through the command's own `main`.
         command(prog_name="cosma")
@@ -191,6 +195,12 @@ def _invoke() -> int:
             return _usage(error)
         raise
     return 0
+
+
+def _no_type(ctx: Any) -> str:
+    """Keep help from showing Python's types behind the names of arguments."""
+    del ctx
+    return ""
 
 
 def _usage(error: Any) -> int:

@@ -15,17 +15,23 @@ if TYPE_CHECKING:
     from cosma.placement.traces import Trace
 
 TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace, in any form that place reads.")]
-Slots = Annotated[int | None, typer.Option("--slots", help="Experts a device holds: of a layer; of all with --shared.")]
-Share = Annotated[float | None, typer.Option("--share", help="The same as a share of all experts, such as 0.5.")]
+Slots = Annotated[
+    int | None, typer.Option("--slots", metavar="N", help="Experts a device holds: of a layer; of all with --shared.")
+]
+Share = Annotated[
+    float | None, typer.Option("--share", metavar="X", help="The same as a share of all experts, such as 0.5.")
+]
 Shared = Annotated[bool, typer.Option("--shared", help="One pool of slots for all layers, not one a layer.")]
 OneByOne = Annotated[
     bool, typer.Option("--one-by-one", help="Experts of a step run in turn; one slot is set aside to pass through.")
 ]
-Batch = Annotated[int, typer.Option("--batch", help="Tokens that run together.")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Tokens that run together.")]
 Prefetch = Annotated[int, typer.Option("--prefetch", metavar="DEPTH", help="Layers to look ahead; 0: none.")]
 Policies = Annotated[
     list[str] | None,
-    typer.Option("--policy", help="optimum, belady, affinity, frequency, lfu or lru; repeatable. Default: all."),
+    typer.Option(
+        "--policy", metavar="NAME", help="optimum, belady, affinity, frequency, lfu or lru; repeatable. Default: all."
+    ),
 ]
 ExpertSize = Annotated[str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")]
 Bandwidth = Annotated[
@@ -36,7 +42,9 @@ HostTime = Annotated[
     float | None,
     typer.Option("--host-time", metavar="S", help="Seconds to compute one token's visit to an expert on the host."),
 ]
-Experts = Annotated[int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")]
+Experts = Annotated[
+    int | None, typer.Option("--experts", metavar="N", help="Experts per layer, if the trace may miss some.")
+]
 Learn = Annotated[str | None, typer.Option("--learn", metavar="ARRAY", help="Array to learn from; default profile.")]
 Evaluate = Annotated[
     list[str] | None,
@@ -91,9 +99,7 @@ def cache(
         host_s=host_time,
     )
     device = None if placement is None else _devices(placement, first)
-    reports = {
-        name: plan_cache(requests, wanted, learnt_from=learnt, device=device) for name, requests in runs.items()
-    }
+    reports = {name: plan_cache(requests, wanted, learnt_from=learnt, device=device) for name, requests in runs.items()}
     if json:
         from cosma.cli.output import print_json
 

@@ -23,7 +23,10 @@ def compare(
     before: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="The old results: a folder or a file of rows.")],
     after: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="The new ones.")],
     tolerance: Annotated[
-        float, typer.Option("--tolerance", help="Worsening of traffic or bound to let pass; 0.01 is one per cent.")
+        float,
+        typer.Option(
+            "--tolerance", metavar="X", help="Worsening of traffic or bound to let pass; 0.01 is one per cent."
+        ),
     ] = 0.0,
     slowdown: Annotated[
         float | None, typer.Option("--slowdown", metavar="RATIO", help="Count a cell this many times slower as worse.")

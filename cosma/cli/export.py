@@ -11,7 +11,7 @@ import typer
 def export(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file.")],
     c: Annotated[Path | None, typer.Option("--c", metavar="FILE.h", help="C header with all tables.")] = None,
-    name: Annotated[str, typer.Option("--name", help="C identifier of the plan.")] = "cosma_plan_data",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="C identifier of the plan.")] = "cosma_plan_data",
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="One row an instruction.")] = None,
     stays: Annotated[
         Path | None, typer.Option("--stays", metavar="FILE", help="CSV, one row a stay in the scratchpad.")
@@ -27,7 +27,9 @@ def export(
         Path | None,
         typer.Option("--tensors", metavar="FILE.txt", help="For --tflm: names of the .tflite tensors, one a line."),
     ] = None,
-    subgraph: Annotated[int, typer.Option("--subgraph", min=0, help="For --tflm: index of the subgraph.")] = 0,
+    subgraph: Annotated[
+        int, typer.Option("--subgraph", metavar="N", min=0, help="For --tflm: index of the subgraph.")
+    ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Write a plan even if its replay fails.")] = False,
 ) -> None:
     """Write a plan as a C header, CSV, or TensorFlow Lite Micro's offline memory plan.

@@ -115,7 +115,7 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", h
 TimeLimit = Annotated[
     float | None, typer.Option("--time-limit", metavar="S", help="Clock limit in seconds; makes runs unrepeatable.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Same input, options and seed give the same bytes.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same input, options and seed give the same bytes.")]
 
 
 def parse_sizes(dims: list[str] | None, bounds: list[str] | None) -> dict[str, int]:

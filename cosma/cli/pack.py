@@ -22,7 +22,9 @@ def pack(
     ] = None,
     alignment: options.Alignment = None,
     minimise: Annotated[bool, typer.Option("--minimise", help="Look for the smallest capacity.")] = False,
-    engine: Annotated[str, typer.Option("--engine", help="auto, heuristics, search or cp-sat.")] = "auto",
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="auto, heuristics, search or cp-sat.")
+    ] = "auto",
     work_limit: Annotated[
         int | None, typer.Option("--work-limit", metavar="N", help="Units of work (5 to 10 us each) before giving up.")
     ] = None,
@@ -120,9 +122,7 @@ def _minimise(
     return found, False
 
 
-def _draw(
-    picture: Path, buffers: Sequence[Buffer], result: PackingResult, name: str, capacity: int | None
-) -> None:
+def _draw(picture: Path, buffers: Sequence[Buffer], result: PackingResult, name: str, capacity: int | None) -> None:
     from cosma.packing.picture import draw
 
     top = result.height or 0

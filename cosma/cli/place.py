@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from cosma.placement.document import Placement
     from cosma.placement.topology import Topology
 
-NodesOption = Annotated[int | None, typer.Option("--nodes", help="Nodes.")]
-DevicesPerNodeOption = Annotated[int | None, typer.Option("--devices-per-node", help="Devices in each node.")]
+NodesOption = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Nodes.")]
+DevicesPerNodeOption = Annotated[
+    int | None, typer.Option("--devices-per-node", metavar="N", help="Devices in each node.")
+]
 LevelsOption = Annotated[
     str | None,
     typer.Option("--levels", metavar="N,N,...", help="Tree of more levels, outermost first, e.g. 2,4,8."),
@@ -33,45 +35,67 @@ CapacitiesOption = Annotated[
     str | None,
     typer.Option("--capacities", metavar="N,N,...", help="Experts per layer each device holds."),
 ]
-StrategyOption = Annotated[str, typer.Option("--strategy", help="auto, search, exact, exflow, vanilla or eplb.")]
-BalanceOption = Annotated[float | None, typer.Option("--balance", help="Limit of max over mean load, e.g. 1.1.")]
-BalanceScopeOption = Annotated[str, typer.Option("--balance-scope", help="Limit each layer, or the mean.")]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", metavar="NAME", help="auto, search, exact, exflow, vanilla or eplb.")
+]
+BalanceOption = Annotated[
+    float | None, typer.Option("--balance", metavar="X", help="Limit of max over mean load, e.g. 1.1.")
+]
+BalanceScopeOption = Annotated[
+    str, typer.Option("--balance-scope", metavar="each|mean", help="Limit each layer, or the mean.")
+]
 ReplicasPerDeviceOption = Annotated[
     int,
-    typer.Option("--replicas-per-device", help="Places for copies on each device and layer."),
+    typer.Option("--replicas-per-device", metavar="N", help="Places for copies on each device and layer."),
 ]
 RoutingOption = Annotated[
     str | None,
-    typer.Option("--routing", help="How servers choose among copies: nearest (default), split or least-loaded."),
+    typer.Option(
+        "--routing", metavar="NAME", help="How servers choose among copies: nearest (default), split or least-loaded."
+    ),
 ]
-BatchTokensOption = Annotated[int, typer.Option("--batch-tokens", help="Tokens of a batch, for least-loaded.")]
-CurrentOption = Annotated[Path | None, typer.Option("--current", help="Placement in force, any format.")]
-MaxMovesOption = Annotated[int | None, typer.Option("--max-moves", help="Experts that may move from --current.")]
+BatchTokensOption = Annotated[
+    int, typer.Option("--batch-tokens", metavar="N", help="Tokens of a batch, for least-loaded.")
+]
+CurrentOption = Annotated[
+    Path | None, typer.Option("--current", metavar="FILE", help="Placement in force, any format.")
+]
+MaxMovesOption = Annotated[
+    int | None, typer.Option("--max-moves", metavar="N", help="Experts that may move from --current.")
+]
 MaxMovedOption = Annotated[
     str | None,
     typer.Option("--max-moved", metavar="SIZE", help="The same in bytes; needs --expert-size."),
 ]
 ExpertSizeOption = Annotated[str | None, typer.Option("--expert-size", metavar="SIZE", help="Bytes of one expert.")]
-ScoreOption = Annotated[Path | None, typer.Option("--score", help="Only score this placement, any format.")]
-HoldoutOption = Annotated[float | None, typer.Option("--holdout", help="Share of the trace to report on only.")]
+ScoreOption = Annotated[
+    Path | None, typer.Option("--score", metavar="FILE", help="Only score this placement, any format.")
+]
+HoldoutOption = Annotated[
+    float | None, typer.Option("--holdout", metavar="X", help="Share of the trace to report on only.")
+]
 EvaluateOption = Annotated[
     list[str] | None,
     typer.Option("--evaluate", metavar="ARRAY", help="Also report on this array; repeatable."),
 ]
-HiddenOption = Annotated[int | None, typer.Option("--hidden", help="Hidden size: also estimate communication.")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="Type of activations for the estimate.")]
-BoundOption = Annotated[str, typer.Option("--bound", help="Lower bound: none, quick or thorough.")]
+HiddenOption = Annotated[
+    int | None, typer.Option("--hidden", metavar="N", help="Hidden size: also estimate communication.")
+]
+DtypeOption = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="Type of activations for the estimate.")]
+BoundOption = Annotated[str, typer.Option("--bound", metavar="NAME", help="Lower bound: none, quick or thorough.")]
 WorkOption = Annotated[
     int | None,
-    typer.Option("--work", help="Work limit in swap proposals; default by size of the model."),
+    typer.Option("--work", metavar="N", help="Work limit in swap proposals; default by size of the model."),
 ]
-FormOption = Annotated[str, typer.Option("--format", help="cosma, exflow, eplb, sglang or vllm.")]
+FormOption = Annotated[str, typer.Option("--format", metavar="NAME", help="cosma, exflow, eplb, sglang or vllm.")]
 DenseRowsOption = Annotated[
     bool,
     typer.Option("--dense-rows", help="Written maps also have rows for the model's layers without experts."),
 ]
 TableOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.csv", help="Write a table.")]
-HeatMapOption = Annotated[Path | None, typer.Option("--heat-map", help="Write a figure before and after.")]
+HeatMapOption = Annotated[
+    Path | None, typer.Option("--heat-map", metavar="FILE", help="Write a figure before and after.")
+]
 
 
 def place(

@@ -11,7 +11,9 @@ from cosma.cli import options, place, routing
 
 def place_windows(
     trace: routing.TracePath,
-    windows: Annotated[int, typer.Option("--windows", help="Windows of equal length; the first is learnt from.")],
+    windows: Annotated[
+        int, typer.Option("--windows", metavar="N", help="Windows of equal length; the first is learnt from.")
+    ],
     nodes: place.NodesOption = None,
     devices_per_node: place.DevicesPerNodeOption = None,
     levels: place.LevelsOption = None,
@@ -27,7 +29,7 @@ def place_windows(
     replicas_per_device: place.ReplicasPerDeviceOption = 0,
     routing_rule: place.RoutingOption = None,
     max_moves: Annotated[
-        int | None, typer.Option("--max-moves", help="Copies that may move before each window.")
+        int | None, typer.Option("--max-moves", metavar="N", help="Copies that may move before each window.")
     ] = None,
     expert_size: place.ExpertSizeOption = None,
     activation_size: Annotated[

@@ -13,10 +13,15 @@ from cosma.cli.table import Results, Strategies
 def plot(
     results: Results,
     name: Annotated[
-        list[str] | None, typer.Option("--figure", help="reductions, gaps, times, performance, fronts; all by default.")
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            metavar="NAME",
+            help="reductions, gaps, times, performance, fronts; repeat for more. [default: all]",
+        ),
     ] = None,
     strategy: Strategies = None,
-    form: Annotated[list[str] | None, typer.Option("--format", "-f", help="png or svg; both by default.")] = None,
+    form: Annotated[list[str] | None, typer.Option("--format", "-f", metavar="png|svg", help="[default: both]")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="By default the folder figures beside the first results."),

@@ -24,7 +24,7 @@ def report(
     png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a figure for papers.")] = None,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a figure for papers.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Print for a terminal; also what happens by default.")] = False,
-    width: Annotated[int, typer.Option("--width", min=40, help="Columns of the text.")] = 100,
+    width: Annotated[int, typer.Option("--width", metavar="N", min=40, help="Columns of the text.")] = 100,
     compare: Annotated[
         Path | None, typer.Option("--compare", metavar="OTHER.json", help="Show this plan beside it on the page.")
     ] = None,

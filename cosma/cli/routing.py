@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 TracePath = Annotated[
     Path, typer.Argument(metavar="TRACE", help="Routing trace or counts: .npy, .npz, .json, .jsonl, .csv.")
 ]
-ArrayOption = Annotated[str | None, typer.Option("--array", help="Array of an archive; default profile.")]
-ExpertsOption = Annotated[int | None, typer.Option("--experts", help="Experts per layer, if the trace may miss some.")]
+ArrayOption = Annotated[
+    str | None, typer.Option("--array", metavar="ARRAY", help="Array of an archive; default profile.")
+]
+ExpertsOption = Annotated[
+    int | None, typer.Option("--experts", metavar="N", help="Experts per layer, if the trace may miss some.")
+]
 KindOption = Annotated[
-    str | None, typer.Option("--kind", help="trace, load or transitions, where the file can be several things.")
+    str | None,
+    typer.Option("--kind", metavar="NAME", help="trace, load or transitions, where the file can be several things."),
 ]
 DenseOption = Annotated[
     str | None, typer.Option("--dense-layers", metavar="N,N,...", help="Layers of the model without experts.")

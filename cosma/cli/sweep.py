@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.toml", help="See results/README.md.")],
+    experiment: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT.toml", help="What to run; the documentation has the format.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Results folder; by default the experiment's, less .toml."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes; by default one a processor.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", metavar="N", help="Processes; by default one a processor.")
+    ] = None,
     dask: Annotated[
         str | None, typer.Option("--dask", metavar="local|tcp://HOST:PORT", help="Run on a Dask cluster instead.")
     ] = None,

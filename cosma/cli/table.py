@@ -12,7 +12,11 @@ Results = Annotated[
 ]
 Strategies = Annotated[
     list[str] | None,
-    typer.Option("--strategy", help="Report on this one; repeat for more. By default all but the existing methods."),
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="Report on this one; repeat for more. By default all but the existing methods.",
+    ),
 ]
 
 
@@ -20,10 +24,15 @@ def table(
     results: Results,
     name: Annotated[
         list[str] | None,
-        typer.Option("--table", "-t", help="headline, reduction, proof, groups, models, profiles, fronts, failures."),
+        typer.Option(
+            "--table",
+            "-t",
+            metavar="NAME",
+            help="headline, reduction, proof, groups, models, profiles, fronts, failures.",
+        ),
     ] = None,
     strategy: Strategies = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="markdown, csv or json.")] = "markdown",
+    form: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="markdown, csv or json.")] = "markdown",
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.")] = None,
     insert: Annotated[
         Path | None,

@@ -179,7 +179,8 @@ def load_experiment(path: Path | str) -> Experiment:
     except msgspec.ValidationError as error:
         unknown = _UNKNOWN_FIELD.search(str(error))
         hint = did_you_mean(unknown.group(1), _FIELDS) if unknown else ""
-        raise InputError(f"{path}: {error}{hint or '; results/README.md describes the format'}") from error
+        where = "; the page on experiments in the documentation has the format"
+        raise InputError(f"{path}: {error}{hint or where}") from error
     try:
         return _build(file, Path(path), text)
     except InputError as error:

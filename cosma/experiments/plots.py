@@ -23,6 +23,7 @@ from cosma.experiments.summary import (
 )
 from cosma.files import make_folder, write_atomic
 from cosma.text import figure_text
+from cosma.units import unit_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,18 +163,23 @@ def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     lines = max(1, -(-len(models) // columns))
     figure = _figure(3 * columns, 2.3 * lines)
     panels = _panels(figure, lines, columns)
+    # Ticks are whole numbers where sizes are: the least of them decides on the unit.
+    shown = [p for p in pairings if p.ours.model in models]
+    size = unit_for(min((p.ours.scratchpad or 0 for p in shown), default=0))
+    moved = unit_for(max((max(p.theirs.get(BEST, 0), p.ours.noncompulsory or 0) for p in shown), default=0))
     for axes, model in zip(panels, models, strict=False):
         own = sorted((p for p in pairings if p.ours.model == model), key=lambda p: p.ours.scratchpad or 0)
         theirs = [p for p in own if BEST in p.theirs]
-        _line(axes, [p.ours for p in theirs], [p.theirs[BEST] for p in theirs], "best existing", _COLOURS[1], "s")
+        units, existing = (size[0], moved[0]), [p.theirs[BEST] for p in theirs]
+        _line(axes, [p.ours for p in theirs], existing, units, "best existing", _COLOURS[1], "s")
         best = front([p.ours for p in own])
-        _line(axes, best, [row.noncompulsory or 0 for row in best], labels[0], _COLOURS[0], "o")
+        _line(axes, best, [row.noncompulsory or 0 for row in best], units, labels[0], _COLOURS[0], "o")
         bounds = [p.ours for p in own]
-        _line(axes, bounds, [row.lower_bound or 0 for row in bounds], "lower bound", _COLOURS[2], "_")
+        _line(axes, bounds, [row.lower_bound or 0 for row in bounds], units, "lower bound", _COLOURS[2], "_")
         axes.set_title(figure_text(model), fontsize=7)
-        ticks = sorted({(p.ours.scratchpad or 0) / 2**20 for p in own})
+        ticks = sorted({(p.ours.scratchpad or 0) / size[0] for p in own})
         axes.set_xscale("log", base=2)
-        axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:.0f}" if tick >= 100 else f"{tick:.3g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=6)
@@ -181,8 +187,8 @@ def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         axes.set_axis_off()
     if models:
         panels[0].legend(fontsize=6)
-        figure.supxlabel("scratchpad, MiB", fontsize=8)
-        figure.supylabel("non-compulsory traffic, MiB", fontsize=8)
+        figure.supxlabel(f"scratchpad, {size[1]}", fontsize=8)
+        figure.supylabel(f"non-compulsory traffic, {moved[1]}", fontsize=8)
     figure.suptitle(f"grid {grid}", fontsize=9)
     return figure
 
@@ -209,9 +215,11 @@ def _series(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[dict[str, 
     return series
 
 
-def _line(axes: Axes, rows: Sequence[Row], values: Sequence[int], label: str, colour: str, marker: str) -> None:
-    places = [(row.scratchpad or 0) / 2**20 for row in rows]
-    heights = [value / 2**20 for value in values]
+def _line(
+    axes: Axes, rows: Sequence[Row], values: Sequence[int], units: tuple[int, int], label: str, colour: str, marker: str
+) -> None:
+    places = [(row.scratchpad or 0) / units[0] for row in rows]
+    heights = [value / units[1] for value in values]
     axes.plot(places, heights, label=figure_text(label), color=colour, marker=marker, markersize=3, linewidth=1)
 
 

@@ -263,7 +263,7 @@ def provenance(rows: Sequence[Row]) -> str:
     models = len({row.model for row in rows})
     seconds = [row.seconds for row in rows if row.seconds is not None]
     return (
-        f"{len(rows)} cells over {models} models; cosma {', '.join(versions)}; effort "
+        f"{len(rows)} cells over {models} {'model' if models == 1 else 'models'}; cosma {', '.join(versions)}; effort "
         f"{', '.join(f'{effort:g}' for effort in efforts)}; {'; '.join(machines)}; "
         f"mean {fmean(seconds) if seconds else 0:.2f} s a cell"
     )

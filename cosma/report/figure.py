@@ -104,6 +104,7 @@ def _legend_above(axes: Any, **options: Any) -> None:
 
 def _draw_names(axes: Any, plan: Plan, timeline: Timeline, factor: int, width_points: float) -> None:
     """Write names into rectangles that have room for them, along or upright; sizes are of the letters drawn."""
+    # Of letters of five points; where there is room they grow to nine.
     letter, line = 3.3, 6.0
     wide = 0.9 * width_points / max(1, len(timeline.steps))
     tall = 0.24 * width_points * factor / plan.accelerator.capacity_bytes
@@ -119,7 +120,13 @@ def _draw_names(axes: Any, plan: Plan, timeline: Timeline, factor: int, width_po
             continue
         at = (stay.start + end) / 2, (stay.address + stay.space_bytes / 2) / factor
         ink = "black" if stay.origin is Origin.LOADED else "white"
-        axes.text(*at, name, rotation=90 * upright, ha="center", va="center", fontsize=5, color=ink, clip_on=True)
+        points = min(9.0, 5 * along / room / 1.5, 5 * across / line / 1.5) if room else 5.0
+        # A hatch would cross the letters.
+        behind = {"facecolor": FILL[stay.origin], "edgecolor": "none", "pad": 0.8} if is_spilled(stay) else None
+        axes.text(
+            *at, name, rotation=90 * upright, ha="center", va="center", fontsize=max(5.0, points), color=ink,
+            clip_on=True, bbox=behind,
+        )  # fmt: skip
 
 
 def _draw_streams(axes: Any, plan: Plan, timeline: Timeline) -> None:
