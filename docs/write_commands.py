@@ -65,7 +65,7 @@ EXAMPLES = {
 BUFFERS = "id,lower,upper,size\nconv1,0,2,8192\nconv2,1,3,4096\nsum,2,4,4096\n"
 #: What stands before an example: files that it reads.
 FILES = {
-    "sweep": f"`experiment.toml`:\n\n```toml\n{EXPERIMENT}```\n\n{{doc}}`../experiments` has the rest of the format.\n\n",
+    "sweep": f"`experiment.toml`:\n\n```toml\n{EXPERIMENT}```\n\n{{doc}}`../experiments` has the format.\n\n",
     "pack": f"`buffers.csv`:\n\n```text\n{BUFFERS}```\n\n",
 }
 #: Figures that an example makes, shown below it: where they are, and as what they are kept.

@@ -289,8 +289,18 @@ def closing_line(result: CompileResult, *, verbose: bool = False) -> str:
         "time": "stopped at the time limit; this plan is not reproducible",
         "interrupt": "interrupted; this is the best plan so far, and not reproducible",
     }[result.stopped_by]
+    if result.stopped_by == "work" and not _searches(result.plan):
+        how = "planned by this method alone, without a search"
     found = f", found by {result.found_by}" if verbose else ""
     return f"{how} ({result.seconds:.1f} s{found})"
+
+
+def _searches(plan: Plan) -> bool:
+    """Whether more effort would have let the strategy do more."""
+    from cosma.compiler.strategies import WITH_STARTS
+
+    strategy = plan.solver.get("strategy")
+    return strategy in WITH_STARTS and strategy != "existing"
 
 
 def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cuttable: bool) -> list[str]:
@@ -301,7 +311,9 @@ def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cutta
     lines: list[str] = []
     helps: list[str] = []
     if plan.traffic.noncompulsory:
-        if plan.certificate.status != "optimal":
+        if not _searches(plan):
+            helps.append("--strategy auto, which searches")
+        elif plan.certificate.status != "optimal":
             helps.append(f"--effort {max(1.0, 4 * float(plan.solver.get('effort', 2.5))):g}")
         if tiling == "none" and cuttable:
             helps.append("--tiling auto, which cuts operators into tiles")

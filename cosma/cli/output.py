@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from rich.table import Table
+    from cosma.cli.safe_table import SafeTable
 
 #: Endings that files of one kind may have.
 PLAN, CSV, PNG, SVG = (".json",), (".csv",), (".png",), (".svg",)
@@ -155,7 +155,7 @@ def note(text: str) -> None:
     sys.stderr.write(plain(text) + "\n")
 
 
-def make_table(title: str | None, columns: Sequence[str], *, right: Iterable[int] = ()) -> Table:
+def make_table(title: str | None, columns: Sequence[str], *, right: Iterable[int] = ()) -> SafeTable:
     """Build a plain table; the columns listed in ``right`` are right-aligned."""
     from rich import box
 
@@ -169,7 +169,7 @@ def make_table(title: str | None, columns: Sequence[str], *, right: Iterable[int
     return table
 
 
-def print_table(table: Table) -> None:
+def print_table(table: SafeTable) -> None:
     """Print a table; without a terminal it is as wide as it needs to be and has no colour."""
     from rich.console import Console
 
@@ -186,7 +186,8 @@ def print_table(table: Table) -> None:
             file=drawn, highlight=False, markup=False, emoji=False, width=_columns(), no_color=True,
             force_terminal=False,
         )  # fmt: skip
-    console.print(table)
+    for part in table.fitted(console.width):
+        console.print(part)
     stream.write(drawn.getvalue())
 
 

@@ -23,7 +23,10 @@ def run(
         Path | None, typer.Option("--inputs", metavar="X.npz", help="Input arrays by name; the rest is random.")
     ] = None,
     kernels: Annotated[
-        str | None, typer.Option("--kernels", metavar="NAME", help="onnxruntime or reference; the better one installed by default.")
+        str | None,
+        typer.Option(
+            "--kernels", metavar="NAME", help="onnxruntime or reference; by default the better one installed."
+        ),
     ] = None,
     dim: options.Dim = None,
     bound: options.Bound = None,

@@ -11,8 +11,7 @@ from cosma.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
+    from cosma.cli.safe_table import SafeTable
     from cosma.plan import Certificate, Plan
     from cosma.plan.off_chip import OffChip
 
@@ -75,7 +74,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
 
 def plan_tables(
     plan: Plan, *, existing: Sequence[tuple[str, str, str]] = (), verbose: bool = True
-) -> list[Table]:
+) -> list[SafeTable]:
     """A plan as tables that are read at a glance.
 
     Parameters

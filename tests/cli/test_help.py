@@ -66,3 +66,28 @@ def test_a_shell_completes_commands_options_and_values() -> None:
     assert "--scratchpad" in completed("cosma compile --s", 2)
     assert completed("cosma compile x.onnx --operands ", 4) == {"resident", "stationary", "streamable"}
     assert "ethos-u65-mid" in completed("cosma compile x.onnx --accelerator ethos", 4)
+
+
+def test_help_names_no_types_of_python() -> None:
+    """What to give is named: N, a file, choices."""
+    from cosma.cli.app import COMMANDS
+
+    for command in COMMANDS:
+        said = cosma(command, "--help").stdout
+        assert not re.search(r"list\[|<(str|int|float|path)", said), said
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_narrow_terminals_break_no_words(width: int) -> None:
+    """Where columns would be cut to pieces, rows stand one below the other."""
+    graph = str(ROOT / "docs" / "example_graph.json")
+    for arguments in (["presets"], ["inspect", graph], ["curve", graph, "--effort", "0.1", "--points", "3"]):
+        done = cosma(*arguments, COLUMNS=str(width))
+        assert done.returncode == 0, done.stderr
+        if arguments[0] == "presets":
+            # A sentence is left to the terminal, a table is not.
+            assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("A dash")) <= width
+        for word in ("scratchpad", "source-code") if arguments[0] == "presets" else ("scratchpad",):
+            assert word in done.stdout
+        if arguments[0] == "curve":
+            assert "non-compulsory" in done.stdout

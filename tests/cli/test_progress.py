@@ -95,3 +95,17 @@ def test_the_gain_is_that_of_the_two_totals() -> None:
     else:
         assert "as much as this plan" in rows[0][2]
     assert closing_line(result).startswith(("proven optimal", "stopped because the effort"))
+
+
+def test_advice_fits_the_strategy(tmp_path: Path) -> None:
+    """An existing method searches nothing: more effort is no help, another strategy is."""
+    save_graph(diamond(), tmp_path / "diamond.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "cosma", "compile", "diamond.json", "--scratchpad", "384", "--operands", "resident",
+         "--no-in-place", "--strategy", "e1", "-o", "plan.json"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "without a search" in done.stderr
+    assert "--strategy auto" in done.stderr
+    assert "effort" not in done.stderr

@@ -19,7 +19,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.skipif(
-    not all(find_spec(name) for name in ("sphinx", "furo", "myst_parser", "latex2mathml")),
+    not all(find_spec(name) for name in ("sphinx", "furo", "myst_nb", "latex2mathml", "matplotlib", "scipy")),
     reason="the extra docs is not installed",
 )
 def test_builds_without_warnings(tmp_path: Path) -> None:
@@ -37,6 +37,22 @@ def test_builds_without_warnings(tmp_path: Path) -> None:
     assert "cdn." not in formulas
     assert (tmp_path / "html" / "commands" / "compile.html").read_text().count("non-compulsory") > 1
     assert "scratchpad" in (tmp_path / "html" / "api.html").read_text()
+    # The notebook was executed: it shows a plan, a figure and a curve.
+    notebook = (tmp_path / "html" / "notebook.html").read_text()
+    assert "beyond the compulsory" in notebook
+    assert "<svg" in notebook
+    assert notebook.count("<img") >= 1
+    pages = (tmp_path / "html").rglob("*.html")
+    assert not [page for page in pages if re.search(r'(?:src|href)="https?://[^"]*\.(?:js|css)', page.read_text())]
+
+
+def test_every_command_has_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cosma.cli.app import COMMANDS
+
+    monkeypatch.syspath_prepend(str(DOCS))
+    import write_commands
+
+    assert set(write_commands.EXAMPLES) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
@@ -114,4 +130,5 @@ def test_every_page_is_in_the_sidebar_once() -> None:
     index = (DOCS / "index.md").read_text()
     listed = re.findall(r"^([a-z_/]+)$", "\n".join(re.findall(r"```{toctree}\n(.*?)```", index, re.S)), re.M)
     assert len(listed) == len(set(listed))
-    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} == {name for name in listed if "/" not in name}
+    pages = {page.stem for page in (*DOCS.glob("*.md"), *DOCS.glob("*.ipynb"))}
+    assert pages - {"index"} == {name for name in listed if "/" not in name}
