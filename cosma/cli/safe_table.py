@@ -50,7 +50,8 @@ class SafeTable(Table):
             for header, cell in zip(headers[1:], record[1:], strict=False):
                 if cell:
                     block.add_row(f"  {header}", cell)
-            found += [Text(record[0], style="bold"), block]
+            heading = f"{headers[0]}: {record[0]}" if headers[0] else record[0]
+            found += [Text(heading, style="bold"), block]
         return [*found, ""]
 
     def _least(self) -> list[int]:
