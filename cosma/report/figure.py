@@ -149,7 +149,7 @@ def _draw_streams(axes: Any, plan: Plan, timeline: Timeline) -> None:
     axes.axhline(0, color="black", linewidth=0.5)
     axes.set_ylabel(f"streamed ({unit})")
     axes.set_title("streamed past the scratchpad: read up, written down", fontsize=7, loc="left")
-    size_ticks(axes.yaxis, float(up.max() + down.max()) / factor)
+    size_ticks(axes.yaxis, float(up.max() + down.max()) / factor, 4)
     handles, labels = axes.get_legend_handles_labels()
     _legend_above(axes, handles=handles[:2], labels=labels[:2], ncols=2)
 
