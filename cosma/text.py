@@ -29,6 +29,11 @@ def plain(text: str) -> str:
     return _BEYOND.sub(_shown, text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, which takes an s where there is not just one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def plain_lines(text: str) -> str:
     """Escape like :func:`plain`, line by line; only for text whose line feeds are our own."""
     return "\n".join(plain(line) for line in text.split("\n"))

@@ -10,6 +10,7 @@ import typer
 
 from cosma.cli import options
 from cosma.errors import InputError
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from cosma.graph import Graph
@@ -178,7 +179,8 @@ def _lines(plan: Plan, report: ReplayReport, model: Path | None, proof: _Proof |
     covers = f", covers {plain(str(model))}" if model is not None else ""
     traffic = report.traffic
     lines = [
-        f"valid: {len(plan.instructions)} instructions, {len(plan.graph.operators)} operators{covers}; "
+        f"valid: {counted(len(plan.instructions), 'instruction')}, "
+        f"{counted(len(plan.graph.operators), 'operator')}{covers}; "
         f"non-compulsory {format_size(traffic.noncompulsory)} of {format_size(traffic.total)} traffic, "
         f"peak {format_size(report.peak_bytes)}"
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cosma.cli import options
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from cosma.experiments.compare import Difference
@@ -76,7 +77,8 @@ def compare(
             print_text(f"and {len(differences) - SHOWN} more")
         same = len({row.point for row in old} & {row.point for row in new})
         others = len(differences) - regressions
-        print_text(f"{same} cells compared, {regressions} regressions, {others} other differences")
+        found = counted(same, "cell"), counted(regressions, "regression"), counted(others, "other difference")
+        print_text(f"{found[0]} compared, {found[1]}, {found[2]}")
     if regressions:
         raise typer.Exit(WORSE)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cosma.cli import options
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from cosma.report.diff import PlanDifference
@@ -121,7 +122,7 @@ def _print(found: PlanDifference) -> None:
     moved, of = found.moved_tensors
     print_text(f"{moved} of {of} tensors or parts lie at other addresses")
     _print_cuts(found)
-    print_text(f"{len(found.moved_operators)} operators run at another place in the order")
+    print_text(f"{counted(len(found.moved_operators), 'operator')} at another place in the order")
     for name, old, new in found.moved_operators[:SHOWN]:
         print_text(f"  {name}: place {old} -> {new}")
     if len(found.moved_operators) > SHOWN:
@@ -129,7 +130,7 @@ def _print(found: PlanDifference) -> None:
     for names, where in ((found.only_before, "before"), (found.only_after, "after")):
         if names:
             dots = ", ..." if len(names) > SHOWN else ""
-            print_text(f"{len(names)} operators only {where}: {', '.join(names[:SHOWN])}{dots}")
+            print_text(f"{counted(len(names), 'operator')} only {where}: {', '.join(names[:SHOWN])}{dots}")
 
 
 def _print_cuts(found: PlanDifference) -> None:

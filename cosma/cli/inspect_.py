@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from cosma.cli import options
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,15 +43,16 @@ def inspect_(
     table = make_table(source.name, ("", "", ""), right=(1,))
     table.show_header = False
     sizes = facts["bytes"]
+    known = counted(facts["operators_with_macs"], "operator")
     for label, value, remark in (
         ("operators", str(facts["operators"]), ""),
         ("tensors", str(facts["tensors"]), f"{facts['zero_byte_tensors']} of zero bytes"),
-        ("inputs", format_size(sizes["input"]), f"{facts['kinds']['input']} tensors"),
-        ("weights", format_size(sizes["weight"]), f"{facts['kinds']['weight']} tensors"),
-        ("intermediates", format_size(sizes["intermediate"]), f"{facts['kinds']['intermediate']} tensors"),
-        ("outputs", format_size(sizes["output"]), f"{facts['kinds']['output']} tensors"),
+        ("inputs", format_size(sizes["input"]), counted(facts["kinds"]["input"], "tensor")),
+        ("weights", format_size(sizes["weight"]), counted(facts["kinds"]["weight"], "tensor")),
+        ("intermediates", format_size(sizes["intermediate"]), counted(facts["kinds"]["intermediate"], "tensor")),
+        ("outputs", format_size(sizes["output"]), counted(facts["kinds"]["output"], "tensor")),
         ("compulsory traffic", format_size(facts["compulsory"]), f"{facts['compulsory']} B"),
-        ("multiply-accumulates", f"{facts['macs']:,}", f"known for {facts['operators_with_macs']} operators"),
+        ("multiply-accumulates", f"{facts['macs']:,}", f"known for {known}"),
     ):
         table.add_row(label, value, remark)
     print_table(table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cosma.cli import options
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +88,7 @@ def pack(
         note("interrupted: this is the lowest packing so far")
     if result.packed:
         proof = "the lowest possible" if result.optimal else f"lower bound {result.lower_bound}"
-        note(f"packed {len(loaded)} buffers in {result.height} bytes ({proof}), by {result.engine}")
+        note(f"packed {counted(len(loaded), 'buffer')} in {result.height} bytes ({proof}), by {result.engine}")
     elif result.status is PackingStatus.INFEASIBLE:
         kind = "irreducible set" if result.irreducible else "set"
         raise InfeasibleError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cosma.cli import options
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from cosma.experiments.sweep import Outline, SweepResult
@@ -131,4 +132,4 @@ def _print_result(result: SweepResult, folder: Path, *, json: bool) -> None:
         note(f"{row.status}: {row.model} {row.grid} {row.capacity} {row.label}: {reason}")
     if len(failures) > 5:
         note(f"and {len(failures) - 5} more without a plan; `cosma table {folder}` lists them")
-    note(f"{result.ran} cells run, {result.cells} in all; rows in {result.files[0]}")
+    note(f"{counted(result.ran, 'cell')} run, {result.cells} in all; rows in {result.files[0]}")

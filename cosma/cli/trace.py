@@ -9,6 +9,7 @@ import typer
 
 from cosma.cli import options
 from cosma.errors import InputError
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +125,7 @@ def _print(plan: Plan, chosen: Accelerator, found: Estimate, *, with_model: bool
     print_table(table)
     if found.guessed:
         hint = "" if with_model else "; --model gives multiply-accumulates"
-        note(f"note: the time of {len(found.guessed)} operators is estimated from their bytes{hint}")
+        note(f"note: the time of {counted(len(found.guessed), 'operator')} is estimated from their bytes{hint}")
 
 
 def seconds(value: float) -> str:
