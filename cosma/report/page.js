@@ -247,6 +247,9 @@ class View {
     for (const figure of this.figures) {
       figure.background_fill_color = paper; figure.border_fill_color = paper; figure.outline_line_color = line;
       figure.title.text_color = ink;
+      // Edges of rectangles in the colour of the paper: white ones would cover what is narrow in the dark.
+      for (const { glyph, name } of figure.renderers)
+        if (/^(stay|tile|group|stream) glyph$/.test(name ?? "")) glyph.line_color = { value: paper };
       for (const axis of [...figure.left, ...figure.below]) {
         axis.axis_label_text_color = ink; axis.major_label_text_color = ink; axis.axis_line_color = ink;
         axis.major_tick_line_color = ink;
