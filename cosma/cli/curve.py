@@ -11,8 +11,7 @@ import typer
 from cosma.cli import options
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from cosma.cli.safe_table import SafeTable
     from cosma.studies.points import Curve
 
 
@@ -143,7 +142,7 @@ def _print(found: Curve) -> None:
     )
 
 
-def _plain_table(found: Curve) -> Table:
+def _plain_table(found: Curve) -> SafeTable:
     from cosma.cli.output import make_table, share
     from cosma.units import format_size
 
@@ -158,7 +157,7 @@ def _plain_table(found: Curve) -> Table:
     return table
 
 
-def _tiled_table(found: Curve) -> Table:
+def _tiled_table(found: Curve) -> SafeTable:
     """What tiles and whole operators cost, non-compulsory, with the bounds of each."""
     from cosma.cli.output import make_table
     from cosma.units import format_size
