@@ -109,3 +109,58 @@ class GeneralProduct(Contraction):
     def tile(self, site: Site, box: Box) -> TileNode | None:
         """Return the operator itself on the slices."""
         return TileNode()
+
+
+class EinsteinSum:
+    """Einsum with its result written out: a label of the result is cut in every operand that has it."""
+
+    def _terms(self, site: Site) -> tuple[list[str], str] | None:
+        """Labels of each operand's axes and of the result's; None for what is written short."""
+        equation = site.text("equation", "").replace(" ", "")
+        if equation.count("->") != 1 or "." in equation:
+            return None
+        left, result = equation.split("->")
+        terms = left.split(",")
+        fits = len(terms) == len(site.operands) and all(
+            shape is not None and len(shape) == len(term) for shape, term in zip(site.operands, terms, strict=True)
+        )
+        return (terms, result) if fits and len(result) == len(site.result) == len(set(result)) else None
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis whose label has one extent in all operands: none that is broadcast."""
+        found = self._terms(site)
+        if found is None:
+            return (False,) * len(site.result)
+        terms, result = found
+        return tuple(
+            all(
+                shape[i] == size
+                for term, shape in zip(terms, site.operands, strict=True)
+                if shape is not None
+                for i, known in enumerate(term)
+                if known == label
+            )
+            for label, size in zip(result, site.result, strict=True)
+        )
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """What has a label of the result is cut along it, the rest is read whole."""
+        found = self._terms(site)
+        if found is None:
+            return tuple(site.all_of(i) for i in range(len(site.operands)))
+        terms, result = found
+        spans = {
+            label: span
+            for label, span, cut in zip(result, box, self.cuts(site), strict=True)
+            if cut
+        }
+        return tuple(
+            None if shape is None else tuple(
+                spans.get(label, (0, size)) for label, size in zip(term, shape, strict=True)
+            )
+            for term, shape in zip(terms, site.operands, strict=True)
+        )  # fmt: skip
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return the operator itself on the slices."""
+        return TileNode()

@@ -134,6 +134,11 @@ def first_axis(site: Site) -> frozenset[int] | None:
     return None if operand is None else frozenset({site.integer("axis", 0) % len(operand)})
 
 
+def channel_axis(site: Site) -> frozenset[int]:
+    """The second axis: LocalResponseNormalization, whose window of channels is the same whatever else is cut."""
+    return frozenset({1}) if len(site.result) > 1 else frozenset()
+
+
 def spatial_axes(site: Site) -> frozenset[int]:
     """All axes behind batch and channels: InstanceNormalization."""
     return frozenset(range(2, len(site.result)))

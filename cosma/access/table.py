@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from cosma.access import movement
-from cosma.access.contractions import GeneralProduct, MatrixProduct
+from cosma.access.contractions import EinsteinSum, GeneralProduct, MatrixProduct
 from cosma.access.elementwise import Elementwise
 from cosma.access.reductions import (
     Normalisation,
     Reduction,
     all_but_batch,
+    channel_axis,
     first_axis,
     reduced_axes,
     single_axis,
@@ -44,6 +45,7 @@ ACCESS: Final[dict[str, Access]] = {
     "MatMulInteger": MatrixProduct(per_row=(2,), per_column=(3,)),
     "QLinearMatMul": MatrixProduct(second=3, per_row=(1, 2), per_column=(4, 5)),
     "Gemm": GeneralProduct(),
+    "Einsum": EinsteinSum(),
     # rows
     "Softmax": _SOFTMAX,
     "LogSoftmax": _SOFTMAX,
@@ -55,6 +57,7 @@ ACCESS: Final[dict[str, Access]] = {
     "SkipSimplifiedLayerNormalization": Normalisation(trailing_axes),
     "LpNormalization": Normalisation(single_axis),
     "InstanceNormalization": Normalisation(spatial_axes),
+    "LRN": Normalisation(channel_axis),
     "GroupNormalization": Normalisation(all_but_batch),
     "CumSum": Normalisation(lambda site: None if 1 not in site.contents else frozenset(
         {int(site.contents[1][0]) % len(site.result)})),

@@ -44,6 +44,8 @@ TRIALS = 4
 MOST_TILES = 3000
 #: Stripes tried where operands are stationary and no tiling fits whose tensors all lie in the scratchpad; not measured.
 ROW_RULES = ("rows=8", "rows=4", "rows=2", "rows=1")
+#: Most tiles of a graph whose modes are chosen one by one; not measured.
+MOST_IN_MODES = 300
 #: What is planned for when only the shape of the graph matters: everything fits.
 _AMPLE_BYTES = 1 << 50
 
@@ -260,7 +262,7 @@ def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -
     for attempt in attempts:
         try:
             return in_chosen_modes(
-                [choice for choice in attempt if len(choice.graph.operators) <= MOST_TILES], accelerator
+                [choice for choice in attempt if len(choice.graph.operators) <= MOST_IN_MODES], accelerator
             )
         except InfeasibleError:
             continue

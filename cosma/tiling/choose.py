@@ -10,12 +10,14 @@ from cosma.rewrite.tiling import Cuts, Tiling
 from cosma.tiling.grid import Grid, GridGraph
 from cosma.tiling.layout import tiles_of
 from cosma.tiling.rows import RowGraph
-from cosma.tiling.segments import LADDER, Segment, Segmentation, pieces_for
+from cosma.tiling.segments import Segment, Segmentation, pieces_for
 
+#: Stripes that dynamic programming tries for a segment; the search tries all of the ladder.
+FEW_STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 #: Most operators of one segment.
-LONGEST_SEGMENT = 64
+LONGEST_SEGMENT = 48
 #: Shares of the capacity that the estimate may fill.
-SHARES = (0.95, 0.85, 0.75, 0.65, 0.55, 0.45, 0.35, 0.25)
+SHARES = (0.95, 0.8, 0.6, 0.45, 0.3)
 #: Shares of the capacity that the weights of one tile take at the most, to start from.
 WEIGHT_SHARES = (0.25, 0.0625)
 
@@ -78,8 +80,8 @@ def _choose(rows: RowGraph, capacity: int) -> list[tuple[int, int, int]]:
 
     maker, first_use, last_use = _lifetimes(rows)
     segments, cost = best_segments(
-        np.array(LADDER, dtype=np.int64), LONGEST_SEGMENT, capacity, rows.size_bytes, rows.row_count, rows.is_input,
-        rows.is_output, rows.height, rows.channels, rows.weight_bytes, rows.in_place, rows.start, rows.tensor,
+        np.array(FEW_STRIPES, dtype=np.int64), LONGEST_SEGMENT, capacity, rows.size_bytes, rows.row_count,
+        rows.is_input, rows.is_output, rows.height, rows.channels, rows.weight_bytes, rows.in_place, rows.start, rows.tensor,
         rows.stride, rows.window, rows.result_start, rows.result, maker, first_use, last_use,
     )  # fmt: skip
     if cost >= FAR:

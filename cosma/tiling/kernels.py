@@ -36,12 +36,13 @@ def segment_cost(
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
     in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
     result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, first: Int64s, last: Int64s,
-    load: Int64s, kept: Bools, mark: Int64s,
+    load: Int64s, kept: Bools, mark: Int64s, crossing_start: Int64s, crossing: Int64s,
 ) -> Any:  # fmt: skip
     """Estimate what operators ``[i, j)`` cost when they run stripe by stripe.
 
     ``need``, ``first``, ``last`` and ``mark`` are scratch by tensor, ``load`` by operator; ``kept[v]`` comes back as
-    whether operator v's weights stay resident.
+    whether operator v's weights stay resident. ``crossing`` lists by operator what was made before it and is read by it
+    or later.
 
     Returns
     -------
@@ -120,8 +121,9 @@ def segment_cost(
         elif not came or (last_use[t] >= j and not stays):
             cost += size[t]
     # What crosses the whole segment unused.
-    for t in range(len(size)):
-        if maker[t] < i and last_use[t] >= j and not is_input[t]:
+    for k in range(crossing_start[i], crossing_start[i + 1]):
+        t = crossing[k]
+        if last_use[t] >= j:
             used = False
             for m in range(touched):
                 if mark[m] == t:
@@ -185,6 +187,18 @@ def best_segments(
     need, first, last = np.zeros(tensors, np.int64), np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
     load, kept = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    crossing_start = np.zeros(count + 2, np.int64)
+    for t in range(tensors):
+        if not is_input[t]:
+            for i in range(maker[t] + 1, last_use[t] + 1):
+                crossing_start[i + 1] += 1
+    crossing_start = np.cumsum(crossing_start)
+    crossing, filled = np.zeros(crossing_start[-1], np.int64), crossing_start[:-1].copy()
+    for t in range(tensors):
+        if not is_input[t]:
+            for i in range(maker[t] + 1, last_use[t] + 1):
+                crossing[filled[i]] = t
+                filled[i] += 1
     best = np.full((count + 1, STATES), FAR, np.int64)
     back = np.zeros((count + 1, STATES, 3), np.int64)
     best[0, SPILLED] = 0
@@ -200,7 +214,7 @@ def best_segments(
                         cost = segment_cost(
                             i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
                             weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
-                            last_use, need, first, last, load, kept, mark,
+                            last_use, need, first, last, load, kept, mark, crossing_start, crossing,
                         )  # fmt: skip
                         if cost >= FAR:
                             continue

@@ -168,8 +168,10 @@ def elementwise(rng: Rng) -> Case:
 
 
 def normalisation(rng: Rng) -> Case:
-    kind = _int(rng, 0, 5)
+    kind = _int(rng, 0, 6)
     axis = _int(rng, -3, 2)
+    if kind == 6:
+        return Case("LRN", [values(rng, 2, 6, 4, 5)], {"size": _int(rng, 1, 5)})
     if kind == 0:
         return Case(str(rng.choice(["Softmax", "LogSoftmax"])), [values(rng, 3, 4, 5)], {"axis": axis})
     if kind == 1:
@@ -183,6 +185,16 @@ def normalisation(rng: Rng) -> Case:
     if kind == 4:
         return Case("LpNormalization", [values(rng, 3, 4, 5)], {"axis": axis, "p": 2})
     return Case("CumSum", [values(rng, 3, 4), np.array(_int(rng, 0, 1), np.int64)], parameters=(1,))
+
+
+def einsum(rng: Rng) -> Case:
+    sizes = {label: _int(rng, 2, 5) for label in "bhijk"}
+    left, right, result = [
+        ("bhik", "bhkj", "bhij"), ("bik", "kj", "bij"), ("bhij", "bhjk", "bihk"), ("ik", "jk", "ji"),
+        ("bij", "bij", "bi"),
+    ][_int(rng, 0, 4)]  # fmt: skip
+    operands = [values(rng, *(sizes[label] for label in term)) for term in (left, right)]
+    return Case("Einsum", operands, {"equation": f"{left}, {right} -> {result}"})
 
 
 def reduction(rng: Rng) -> Case:
@@ -243,7 +255,8 @@ def resize(rng: Rng) -> Case:
 
 
 MAKERS: tuple[Callable[[Rng], Case], ...] = (
-    conv, conv_transpose, pool, global_pool, matmul, gemm, elementwise, normalisation, reduction, movement, resize,
+    conv, conv_transpose, pool, global_pool, matmul, gemm, einsum, elementwise, normalisation, reduction, movement,
+    resize,
 )  # fmt: skip
 
 
