@@ -81,8 +81,8 @@ def _choose(rows: RowGraph, capacity: int) -> list[tuple[int, int, int]]:
     maker, first_use, last_use = _lifetimes(rows)
     segments, cost = best_segments(
         np.array(FEW_STRIPES, dtype=np.int64), LONGEST_SEGMENT, capacity, rows.size_bytes, rows.row_count,
-        rows.is_input, rows.is_output, rows.height, rows.channels, rows.weight_bytes, rows.in_place, rows.start, rows.tensor,
-        rows.stride, rows.window, rows.result_start, rows.result, maker, first_use, last_use,
+        rows.is_input, rows.is_output, rows.height, rows.channels, rows.weight_bytes, rows.in_place, rows.start,
+        rows.tensor, rows.stride, rows.window, rows.result_start, rows.result, maker, first_use, last_use,
     )  # fmt: skip
     if cost >= FAR:
         return []

@@ -117,6 +117,28 @@ def _gemm(place: Place, result: int, box: Box) -> Wanted:
     return [(0, left), (1, right), *([(2, aligned(box, place.shape(2), shape))] if place.has(2) else [])]
 
 
+def _einsum(place: Place, result: int, box: Box) -> Wanted:
+    """Each operand where its letters say; a letter of the result names one extent wherever it stands."""
+    given = place.attributes.get("equation", "")
+    text = (given.decode() if isinstance(given, bytes) else str(given)).replace(" ", "")
+    operands, arrow, letters = text.partition("->")
+    shape = place.results[0]
+    if not arrow or "." in text or shape is None or len(letters) != len(shape) or len(set(letters)) != len(letters):
+        raise NoRuleError
+    where = dict(zip(letters, zip(box, shape, strict=True), strict=True))
+    found: Wanted = []
+    for i, term in enumerate(operands.split(",")):
+        extents = place.shape(i)
+        if len(term) != len(extents):
+            raise NoRuleError
+        spans = []
+        for letter, extent in zip(term, extents, strict=True):
+            span, full = where.get(letter, ((0, extent), extent))
+            spans.append(span if full == extent else (0, extent))
+        found.append((i, tuple(spans)))
+    return found
+
+
 def summed_over(place: Place) -> int:
     """Extent of the axis that a node sums over by plain addition; 0 where it does not, or quantises its sum at once."""
     kind, data = place.node.op_type, place.shape(0)
@@ -258,12 +280,14 @@ RULES: Mapping[str, Rule] = {
     "MatMulInteger": _product(1, rows=(2,), columns=(3,)),
     "QLinearMatMul": _product(3, rows=(1, 2), columns=(4, 5)),
     "Gemm": _gemm,
+    "Einsum": _einsum,
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _along(_softmax)),
     **dict.fromkeys(
         ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
          "SkipSimplifiedLayerNormalization"), _NORMALISED
     ),
     "LpNormalization": _along(_axis(-1)),
+    "LRN": _along(lambda place, rank: {1}),
     "InstanceNormalization": _along(lambda place, rank: set(range(2, rank))),
     "GroupNormalization": _along(lambda place, rank: set(range(1, rank))),
     "CumSum": _along(_running),

@@ -171,7 +171,7 @@ def normalisation(rng: Rng) -> Case:
     kind = _int(rng, 0, 6)
     axis = _int(rng, -3, 2)
     if kind == 6:
-        return Case("LRN", [values(rng, 2, 6, 4, 5)], {"size": _int(rng, 1, 5)})
+        return Case("LRN", [values(rng, 2, 6, 4, 5)], {"size": 2 * _int(rng, 0, 2) + 1})
     if kind == 0:
         return Case(str(rng.choice(["Softmax", "LogSoftmax"])), [values(rng, 3, 4, 5)], {"axis": axis})
     if kind == 1:

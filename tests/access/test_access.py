@@ -115,7 +115,7 @@ def test_boxes_that_do_not_meet():
     assert intersection(((0, 3), (1, 4)), ((2, 4), (0, 2))) == ((2, 3), (1, 2))
 
 
-@pytest.mark.parametrize("kind", ["NonZero", "TopK", "Loop", "LSTM", "Nonsense", "Einsum"])
+@pytest.mark.parametrize("kind", ["NonZero", "TopK", "Loop", "LSTM", "Nonsense"])
 def test_what_no_rule_covers_is_a_barrier(kind):
     site = Site(Part(kind), ((4, 5), (3,)), ((4, 5),))
     rule = access_of(site)
