@@ -198,6 +198,8 @@ def play(
     host = np.zeros(devices, dtype=np.float64)
     pinned = np.zeros(len(slots), dtype=np.int64)
     hosted = np.zeros(pages, dtype=np.bool_)
+    # Seconds of the host on each page since it last had a slot: once they would exceed a fetch, it is fetched.
+    rented = np.zeros(pages, dtype=np.float64)
     absent = np.zeros(pages, dtype=np.bool_)
     score = learnt / max(1.0, learnt.sum() / layers)
     seen = np.zeros(1, dtype=np.int64)
@@ -236,8 +238,10 @@ def play(
             d = device[p]
             g = group[p]
             arrival = max(link[d], begin) + fetch_s
-            if host_s >= 0.0 and max(host[d], begin) + host_s * visits[r] < arrival:
-                host[d] = max(host[d], begin) + host_s * visits[r]
+            rent = host_s * visits[r]
+            if host_s >= 0.0 and max(host[d], begin) + rent < arrival and rented[p] + rent <= fetch_s:
+                host[d] = max(host[d], begin) + rent
+                rented[p] += rent
                 end_host = max(end_host, host[d])
                 hosted[p] = True
                 _note(events, seen, step, HOST, p)
@@ -248,6 +252,7 @@ def play(
                     _remove(heap, place, key, base[g], held, g, victim)
                     _note(events, seen, step, EVICT, victim)
                 pinned[g] += 1
+            rented[p] = 0.0
             link[d] = arrival
             ready[p] = arrival
             wait = max(wait, arrival)

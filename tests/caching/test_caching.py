@@ -294,3 +294,18 @@ def test_one_slot_suffices_one_by_one():
     report = plan_cache(requests, CacheOptions(slots=1, together=False))
     assert {result.hits for result in report.results} == {0}
     assert report.lower_bound_fetches == len(requests.page)
+
+
+def test_a_host_does_not_compute_forever_what_a_fetch_would_end():
+    """Rent or buy: an expert goes on on the host until that would have taken as long as a fetch."""
+    ids = np.zeros((60, 1, 1), dtype=np.int64)
+    ids[30:, 0, 0] = np.arange(30) % 3 + 1
+    requests = requests_of(ids, 4, 1)
+    options = CacheOptions(slots=2, host_s=0.3, fetch_s=1.0, policies=("lru", "belady"))
+    for result in plan_cache(requests, options).results:
+        # Three visits of 0.3 s on the host, then a fetch and hits; the others take turns in the slots.
+        assert result.hosted <= 3 + 3 * 30 / 4 + 3
+        assert result.fetches >= 4
+        assert result.hits >= 26
+        assert result.total_s < 0.3 * 60
+    assert plan_cache(requests_of(ids[:3], 4, 1), options).results[0].fetches == 0
