@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,6 +155,10 @@ def _start(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDA
     from cosma.placement.instance import Instance
     from cosma.placement.meanfield import grown_starts
 
+    if options.balance is None and options.replicas_per_device:
+        # Without a limit no copies are needed: the best shares are homes that use all places.
+        slots = topology.slots(affinity.experts) + options.replicas_per_device
+        topology = replace(topology, capacities=tuple(int(room) for room in slots))
     instance = Instance.build(affinity, topology)
 
     def in_order() -> NDArray[np.int64]:
