@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import cosma.door as door
 from cosma.accelerator.constraints import FREE, Constraints, ranges
@@ -73,6 +73,10 @@ class Accelerator:
     min_transfer
         Bytes below which a transfer costs the DMA engine as much as one of so many. Of plans that move as much, the
         one whose short transfers lack less is kept; traffic counts true bytes.
+    zero_copy
+        Whether Concat, Split and Slice may be nothing but places: their results are then read where others wrote them.
+    pieces
+        Most address ranges that one operand or result of an operator may consist of; None for any number.
     name
         What reports call it.
     bandwidth_bytes_per_s, dma_latency_s, clock_hz, macs_per_cycle, overlap
@@ -100,6 +104,8 @@ class Accelerator:
     in_place: bool = True
     fusion: Fusion = Fusion.NONE
     min_transfer: int = 0
+    zero_copy: bool = False
+    pieces: int | None = None
     name: str | None = None
     bandwidth_bytes_per_s: float | None = None
     dma_latency_s: float | None = None
@@ -124,6 +130,8 @@ class Accelerator:
             in_place: bool = ...,
             fusion: Fusion | str = ...,
             min_transfer: door.Size = ...,
+            zero_copy: bool = ...,
+            pieces: SupportsIndex | None = ...,
             name: str | None = ...,
             bandwidth_bytes_per_s: float | None = ...,
             dma_latency_s: float | None = ...,
@@ -151,8 +159,10 @@ class Accelerator:
             put(self, name, door.size(getattr(self, name), f"{where}: {name}", most=most, error=wrong))
         for name, kind in (("operands", Operands), ("weights", Weights), ("fusion", Fusion)):
             put(self, name, door.choice(kind, getattr(self, name), f"{where}: {name}", error=wrong))
-        for name in ("in_place", "overlap"):
+        for name in ("in_place", "overlap", "zero_copy"):
             put(self, name, door.flag(getattr(self, name), f"{where}: {name}", error=wrong))
+        if self.pieces is not None:
+            put(self, "pieces", door.integer(self.pieces, f"{where}: pieces", least=1, error=wrong))
         for name in _ESTIMATES:
             if getattr(self, name) is not None:
                 put(self, name, door.number(getattr(self, name), f"{where}: {name}", error=wrong))
@@ -235,6 +245,10 @@ class Accelerator:
             f"in-place {'on' if self.in_place else 'off'}",
             f"fusion {self.fusion}",
         ]
+        if self.zero_copy:
+            parts.append("zero-copy on")
+        if self.pieces is not None:
+            parts.append(f"pieces {self.pieces}")
         if self.reserved:
             parts.insert(1, f"reserved {format_size(self.reserved)}")
         if self.min_transfer:

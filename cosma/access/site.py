@@ -25,7 +25,8 @@ class Site:
     results
         Shape of each result by position; None for an absent one.
     contents
-        Values of constant operands that are parameters, by position, flat: pads of Pad, scales of Resize.
+        Values of constant operands that are parameters, by position, flat: pads of Pad, scales of Resize; and the
+        indices of Gather.
     opset
         Version of ONNX's own operators.
     """

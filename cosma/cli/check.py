@@ -160,14 +160,14 @@ def _with_all_modes(
         )
     bare = Graph(
         network.tensors.values(), (replace(o, modes=()) for o in network.operators), network.name,
-        network.roots.values(),
+        network.roots.values(), network.joins.values(),
     )  # fmt: skip
     sites = read_model(model, plan.sizes(dims)).sites
     keep = plan.accelerator.weights == "scratchpad"
     if not bare.roots or graph is None:
         return with_modes(bare, sites, keep_weights=keep)
     # Of what was cut, the model says how it runs whole.
-    whole = compare(whole_graph(bare), graph).graph
+    whole = compare(whole_graph(bare, graph), graph).graph
     return with_tile_modes(bare, with_modes(whole, sites, keep_weights=keep))
 
 

@@ -32,6 +32,8 @@ def compile_(
     reserved: options.Reserved = None,
     in_place: options.InPlace = None,
     fusion: options.FusionMode = None,
+    zero_copy: options.ZeroCopy = None,
+    pieces: options.Pieces = None,
     dtype: options.Dtype = None,
     dim: options.Dim = None,
     bound: options.Bound = None,
@@ -86,6 +88,14 @@ def compile_(
             help="Cut operators into tiles by a rule (rows=8, stripes=4), by a file, or as suits the capacity (auto).",
         ),
     ] = "none",
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            metavar="OUTPUT=INPUT",
+            help="An output that is the next value of an input, in the same place off-chip; repeat for more.",
+        ),
+    ] = None,
     export_model: Annotated[
         Path | None,
         typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
@@ -117,6 +127,8 @@ def compile_(
         reserved=reserved,
         in_place=in_place,
         fusion=fusion,
+        zero_copy=zero_copy,
+        pieces=pieces,
     )
     if export_model is not None:
         if start:
@@ -141,6 +153,7 @@ def compile_(
             solver=solver,
             starts=start or (),
             tiling=tiling,
+            states=options.parse_states(state),
             sink=line,
             interrupted=interruption.happened,
             on_interrupt="best",

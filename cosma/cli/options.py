@@ -111,6 +111,23 @@ ConstraintsFile = Annotated[
         help="What a plan must keep to: fixed addresses, what stays or never comes in, order, workspaces ...",
     ),
 ]
+ZeroCopy = Annotated[
+    bool | None,
+    typer.Option(
+        "--zero-copy/--no-zero-copy",
+        help="Whether Concat, Split and Slice may leave their operands where they lie.",
+        show_default="no-zero-copy, or the preset's",
+    ),
+]
+Pieces = Annotated[
+    int | None,
+    typer.Option(
+        "--pieces",
+        metavar="N",
+        help="Most address ranges that an operand may consist of.",
+        show_default="any number, or the preset's",
+    ),
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result here.")]
 TimeLimit = Annotated[
     float | None, typer.Option("--time-limit", metavar="S", help="Clock limit in seconds; makes runs unrepeatable.")
@@ -131,6 +148,24 @@ def parse_sizes(dims: list[str] | None, bounds: list[str] | None) -> dict[str, i
         if sizes.setdefault(name, size) != size:
             raise InputError(f"--bound {name}={size} contradicts --dim {name}={sizes[name]}")
     return sizes
+
+
+def parse_states(entries: list[str] | None) -> dict[str, str]:
+    """Pairs of a graph output and the input that it continues, from ``--state``.
+
+    Raises
+    ------
+    InputError
+        If an entry is malformed, or an output is given twice.
+    """
+    states: dict[str, str] = {}
+    for entry in entries or []:
+        output, separator, given = entry.partition("=")
+        if not (output and separator and given):
+            raise InputError(f"--state {entry!r}: write OUTPUT=INPUT, such as present=past")
+        if states.setdefault(output, given) != given:
+            raise InputError(f"--state {output} is given twice, as {states[output]} and {given}")
+    return states
 
 
 def parse_dims(entries: list[str] | None, option: str = "--dim") -> dict[str, int]:
@@ -177,6 +212,8 @@ def make_accelerator(
     reserved: str | None,
     in_place: bool | None,
     fusion: str | None,
+    zero_copy: bool | None = None,
+    pieces: int | None = None,
 ) -> Accelerator:
     """Build the accelerator from ``--accelerator`` and whatever options override it.
 
@@ -196,6 +233,8 @@ def make_accelerator(
         "weights": weights,
         "in_place": in_place,
         "fusion": fusion,
+        "zero_copy": zero_copy,
+        "pieces": pieces,
     }
     changes = {key: value for key, value in given.items() if value is not None}
     if name is not None:

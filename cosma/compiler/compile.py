@@ -16,7 +16,8 @@ from cosma.accelerator.files import as_accelerator
 from cosma.clock import Clock
 from cosma.compiler.conflicts import Network, explained
 from cosma.compiler.existing import existing_traffic
-from cosma.compiler.fusion import run_choices
+from cosma.compiler.groups import run_groups
+from cosma.compiler.joins import joined_choices
 from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
 from cosma.compiler.starts import Start, fit_starts, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, find_strategy
@@ -29,6 +30,7 @@ from cosma.plan import Plan, ScopedBound, Traffic
 from cosma.problem import build_problem
 from cosma.rewrite import count_as
 from cosma.rewrite.constraints import expand
+from cosma.rewrite.state import with_states
 from cosma.rewrite.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ def compile(
     starts: Sequence[Plan | Path | str] = (),
     tiling: Tiling | Path | str | None = None,
     trade_off: float = 0.0,
+    states: Mapping[str, str] | None = None,
     on_interrupt: Literal["raise", "best"] = "raise",
     parameters: CompileParameters | Path | str | None = None,
     constraints: Constraints | Path | str | None = None,
@@ -155,6 +158,9 @@ def compile(
     trade_off
         Share of the traffic that a plan may move more than the best one found if it takes fewer transfers, such as
         0.05; with a tiling, coarser tiles are planned too.
+    states
+        Graph outputs that are the next values of graph inputs, each with its input: a cache that grows. The two have
+        one place off-chip, so with zero-copy only what is new of such an output is stored.
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it to the caller, ``best`` ends the run with the best
         plan so far, which then says so (``Plan.stopped_by``). Before there is a plan, it is raised.
@@ -192,6 +198,7 @@ def compile(
         solver=solver,
         starts=starts,
         tiling=tiling,
+        states=states,
         on_interrupt=on_interrupt,
         parameters=parameters,
         constraints=constraints,
@@ -212,6 +219,7 @@ def run_compile(
     solver: str | None = None,
     starts: Sequence[Plan | Path | str] = (),
     tiling: Tiling | Path | str | None = None,
+    states: Mapping[str, str] | None = None,
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
@@ -238,6 +246,7 @@ def run_compile(
     graph = count_as(source.graph, dtype).graph
     forced = accelerator.constraints if constraints is None else read_constraints(constraints)
     accelerator = accelerator.replace(constraints=expand(forced, graph))
+    stated = with_states(graph, states or {})
     _warn_of_odd_fit(build_problem(graph, _letting_in(accelerator)))
     starts = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))
     if starts and strategy not in WITH_STARTS:
@@ -248,17 +257,22 @@ def run_compile(
     look = tiling_search(limits, seed, sink, interrupted)
     starting_graphs = [start.plan.graph for start in loaded]
     network = Network(source, graph, tiling, starting_graphs, counts_effort, limits.trade_off > 0, parameters)
+    joined = joined_choices(source, stated, accelerator) if accelerator.zero_copy and counts_effort else ()
     try:
-        choices = network.choices(accelerator, look)
+        copying = network.choices(accelerator, look)
     except InfeasibleError as error:
-        raise explained(error, accelerator, network) from None
+        if not joined:
+            raise explained(error, accelerator, network) from None
+        copying = ()
+    choices = (*joined, *copying)
     prepared_s = time.monotonic() - began_s
-    ledger = Ledger(limits.effort, closed=look.spent)
     rest = look.rest(limits)
+    # Without copies as much work again: what is tried beside the network as it is costs that nothing.
+    ledger = Ledger(limits.effort + (rest.effort if joined and copying else 0.0), closed=look.spent)
     problems = [build_problem(choice.graph, accelerator) for choice in choices]
     given = fit_starts(problems, loaded, dtype=dtype)
     profile = None if solver is None else _read_profile(solver, strategy)
-    states = [
+    runs = [
         CompileRun(
             problem=problem,
             relaxation=_relaxation(choices[i], accelerator),
@@ -273,23 +287,25 @@ def run_compile(
         )
         for i, problem in enumerate(problems)
     ]
+    keep = on_interrupt == "best"
+    groups = [group for group in (runs[: len(joined)], runs[len(joined) :]) if group]
     try:
-        state = _run(states, chosen.run, rest, counts_effort=counts_effort, keep=on_interrupt == "best")
+        state = run_groups(groups, chosen.run, rest, counts_effort=counts_effort, keep=keep)
     except InfeasibleError as error:
         raise explained(error, accelerator, network) from None
     state.clock.timed_out |= look.clock.timed_out
-    state, traded = traded_off(states, state, limits.trade_off)
+    state, traded = traded_off(runs, state, limits.trade_off)
     settings = _settings(state, strategy, seed, limits) | traded
     if given:
         settings["starts"] = [start.sha256 for _, start in given]
     if len(choices) > 1:
-        settings["fused"] = choices[states.index(state)].name
+        settings["fused"] = choices[runs.index(state)].name
     if changed(parameters):
         settings["parameters"] = changed(parameters)
     if tiling is not None and tiling != "none":
         settings["tiling"] = "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
     certificate = _scoped(state.certificate(), state.problem.graph, choices, accelerator)
-    certificate = bounded(certificate, choices[states.index(state)], source, accelerator)
+    certificate = bounded(certificate, choices[runs.index(state)], source, accelerator)
     plan = _plan(state, source, accelerator, certificate, dtype, settings)
     if door.flag(off_chip, "off_chip"):
         from cosma.export import lay_out
@@ -303,32 +319,10 @@ def run_compile(
         seconds=time.monotonic() - began_s,
         starts=tuple(start for _, start in given),
         assumptions=source.assumptions,
-        seconds_by_phase=_seconds_by_phase(states, prepared_s),
-        existing=existing_traffic(states, source, graph, accelerator) if compares else {},
+        seconds_by_phase=_seconds_by_phase(runs, prepared_s),
+        existing=existing_traffic(runs, source, graph, accelerator) if compares else {},
         left_out=state.left_out,
     )
-
-
-def _run(
-    states: Sequence[CompileRun],
-    strategy: Callable[[CompileRun], None],
-    limits: Limits,
-    *,
-    counts_effort: bool,
-    keep: bool,
-) -> CompileRun:
-    """Run a strategy on all choices; the run with the best plan, be it at an interrupt where plans are kept then."""
-    try:
-        state = run_choices(states, strategy, limits, counts_effort=counts_effort)
-    except KeyboardInterrupt:
-        found = [s for s in states if s.best_report is not None]
-        if not keep or not found:
-            raise
-        state = min(found, key=lambda s: s.noncompulsory_bytes)
-        state.interrupt()
-    if state.best is None:
-        raise KeyboardInterrupt("interrupted before the first plan was found")
-    return state
 
 
 def _plan(
@@ -399,7 +393,9 @@ def _scoped(
         return replace(certificate, method=method.replace("no tiling", scope))
     if accelerator.fusion != "none" and len(choices) > 1:
         method += "; for the operators fused here"
-    if any(choice.graph.roots for choice in choices):
+    if any(choice.graph.joins for choice in choices):
+        method += f"; for {'copies left out as here' if graph.joins else 'operators that copy'}"
+    elif any(choice.graph.roots for choice in choices):
         method += f"; for {'tensors cut as here' if graph.roots else 'whole tensors'}"
     return replace(certificate, method=method)
 

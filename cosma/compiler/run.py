@@ -283,6 +283,11 @@ class CompileRun:
 
     def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
+        if self.problem.runs and {v.verdict for v in report.violations} == {Verdict.PIECES_EXCEEDED}:
+            # Whoever gives addresses on the way knows nothing of what must lie side by side.
+            realised = realise(self.problem, realised.decisions, parameters=self.parameters.lowering)
+            self.packing_units += realised.work_units
+            report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
         if report.violations and all(v.verdict is Verdict.NOT_KEPT for v in report.violations):
             return False  # it costs more than all else to bring such a tensor in again, and is possible all the same
         if report.violations:
@@ -320,6 +325,10 @@ class CompileRun:
         """Non-compulsory bytes of the best plan, as replayed."""
         assert self.best_report is not None, "a strategy must offer a plan before it asks for the best"
         return self.best_report.traffic.noncompulsory
+
+    def rank(self) -> tuple[int, int, int, int]:
+        """Order of runs by their best plans, the best first: by traffic, by short transfers, by transfers, by peak."""
+        return (1 << 62, 0, 0, 0) if self.best_report is None else _rank(self.best_report, self.best_padding)
 
     def certificate(self) -> Certificate:
         """What is proven about the best plan."""

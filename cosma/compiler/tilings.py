@@ -202,7 +202,7 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
     for segments in found[:1]:
         problem = build_problem(_tiled(source, untiled, tiling_of(grid, segments)).graph, accelerator)
         least = smallest_feasible_capacity(problem)
-        if fits(problem):
+        if not problem.refused and fits(problem):
             return (Remedy("tiling", "auto", least + accelerator.reserved, enough=True),)
     return ()
 
@@ -325,6 +325,8 @@ def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] 
     from cosma.lowering.along import RULES, plan_along
 
     problem = build_problem(graph, accelerator)
+    if problem.refused:
+        return None
     if problem.conflict or problem.places is not None:
         return _packed_along(problem)
     found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]

@@ -179,6 +179,9 @@ class Model:
                         "of the model must be executed once"
                     )
             found[operator.name] = tuple(computing[name] for name in own)
+        # What only moves elements, and is a join in the plan, runs as a part of nothing: the validator judges it.
+        for join in plan.graph.joins.values():
+            claimed.update((name, join.root) for name in join.covers if name in computing)
         missing = [name for name in computing if name not in claimed]
         if missing:
             raise InputError(

@@ -195,7 +195,8 @@ class Operators:
                 return
         # Parts are put together, with poison for those that the operator does not read.
         joined = dict(held)
-        joined.update((root, self.cuts.join(root, held)) for root in self.cuts.roots(held))
+        roots = dict.fromkeys((*self.cuts.roots(held), *operator.joined))
+        joined.update((root, self.cuts.join(root, held)) for root in roots)
         cut = {root: np.empty(self.true_size(root), np.uint8) for root in self.cuts.roots(targets)}
         self._run_nodes(operator, joined, {**targets, **cut}, indices)
         for root, data in cut.items():

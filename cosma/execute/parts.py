@@ -36,9 +36,12 @@ class Cuts:
 
     def __init__(self, graph: Graph, values: Mapping[str, Value]) -> None:
         self._regions = {t.name: t.region for t in graph.tensors.values() if t.region is not None}
-        self._parts: dict[str, list[str]] = {name: [] for name in graph.roots}
+        self._boxes: dict[str, dict[str, Region]] = {name: {} for name in graph.roots}
         for name, region in self._regions.items():
-            self._parts[region.root].append(name)
+            self._boxes[region.root][name] = region
+        for joined, join in graph.joins.items():
+            self._boxes[joined] = {piece.tensor: piece.region for piece in join.pieces}
+        self._parts = {root: list(boxes) for root, boxes in self._boxes.items()}
         #: Each part as a value of its own shape.
         self.values: dict[str, Value] = {}
         self._roots: dict[str, Value] = {}
@@ -53,10 +56,11 @@ class Cuts:
                 )
             self._roots[name] = root
             for part in parts:
-                region = self._regions[part]
+                region = self._boxes[name][part]
                 if not region.is_within(root.shape):
                     raise PlanInvalidError(f"part {part!r} does not lie within {name!r}")
-                self.values[part] = replace(root, name=part, root=part, shape=region.shape)
+                if part in self._regions and name == self._regions[part].root:
+                    self.values[part] = replace(root, name=part, root=part, shape=region.shape)
 
     def region(self, name: str) -> Region | None:
         """Which box of its root a tensor is; None for a tensor that is no part."""
@@ -79,9 +83,9 @@ class Cuts:
         """Copy a root's bytes to those of its parts that are asked for."""
         value = self._roots[root]
         whole = to_array(data, value.element, value.shape, root)
-        for name in self._parts[root]:
+        for name, region in self._boxes[root].items():
             if name in targets:
-                targets[name][:] = to_bytes(np.ascontiguousarray(whole[self._regions[name].slices]), value.element)
+                targets[name][:] = to_bytes(np.ascontiguousarray(whole[region.slices]), value.element)
 
     def join_region(self, root: str, box: Sequence[tuple[int, int]], held: Mapping[str, Bytes]) -> Array:
         """A region of a root from the parts at hand, poison where none of them lies."""
@@ -91,7 +95,7 @@ class Cuts:
         for name in self._parts[root]:
             if name not in held:
                 continue
-            region = self._regions[name]
+            region = self._boxes[root][name]
             both = [
                 (max(a, start), min(b, stop))
                 for a, b, (start, stop) in zip(region.start, region.stop, box, strict=True)
@@ -110,6 +114,6 @@ class Cuts:
         whole = to_array(data, value.element, value.shape, root)
         for name in self._parts[root]:
             if name in held:
-                region = self._regions[name]
+                region = self._boxes[root][name]
                 whole[region.slices] = to_array(held[name], value.element, region.shape, name)
         return data

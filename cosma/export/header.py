@@ -9,6 +9,7 @@ import cosma.door as door
 from cosma.errors import InputError
 from cosma.export.names import named_plan
 from cosma.export.off_chip import lay_out
+from cosma.graph import Piece
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.plan.off_chip import AREAS, Area
 from cosma.plan.timeline import scratch_bytes
@@ -122,7 +123,7 @@ typedef struct cosma_plan {
   const uint32_t *indices;
   const cosma_instruction *instructions;
   uint32_t instruction_count;
-  const cosma_region *regions; /* one for each part of a tensor that was cut */
+  const cosma_region *regions; /* one for each part of a tensor that was cut, then one for each piece of a join */
   uint32_t region_count;
   const cosma_root *roots; /* the tensors that were cut */
   uint32_t root_count;
@@ -177,11 +178,13 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
     ]
     bounds: list[int] = []
     region_rows: list[str] = []
-    for tensor_name, i in tensor_index.items():
-        region = plan.graph.tensors[tensor_name].region
-        if region is not None:
-            region_rows.append(f"{{{i}u, {_string(region.root)}, {len(bounds)}u, {len(region.start)}u}}")
-            bounds += (*region.start, *region.stop)
+    pieces = [Piece(t.name, t.region) for t in plan.graph.tensors.values() if t.region is not None]
+    pieces += [piece for join in plan.graph.joins.values() for piece in join.pieces]
+    for piece in pieces:
+        region = piece.region
+        i = tensor_index[piece.tensor]
+        region_rows.append(f"{{{i}u, {_string(region.root)}, {len(bounds)}u, {len(region.start)}u}}")
+        bounds += (*region.start, *region.stop)
     root_rows: list[str] = []
     for root in plan.graph.roots.values():
         shape = root.shape or ()

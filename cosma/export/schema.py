@@ -28,10 +28,12 @@ _MEANING = {
     "constraints": "version 2: what the plan keeps to beside the rules of the accelerator, by exact names",
     "tensors": "every tensor: its ONNX name, true size in bytes and kind",
     "roots": "version 2: tensors that were cut into parts; their parts are among the tensors, each with the box "
-    "that it holds (region)",
+    "that it holds (region); and tensors that nobody writes, because they consist of others (pieces), with the nodes "
+    "that this stands for (covers)",
     "operators": "every operator: activations read (inputs), constants read (weights), results (outputs), and the "
     "first output name of every ONNX node it stands for (covers); version 2: the way it runs (mode), what it may then "
-    "stream (may_stream) and bytes of scratch space (workspace), whose address is with its execute",
+    "stream (may_stream) and bytes of scratch space (workspace), whose address is with its execute, and the roots "
+    "that it reads by their pieces (joined)",
     "instructions": "what to do, in order",
     "traffic": "off-chip bytes as replayed; total = loaded + stored + streamed = compulsory + noncompulsory",
     "peak": "most bytes in the scratchpad at any instant, each tensor rounded up to the alignment",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.nodes import Node, make_node, readable
 from cosma.frontend.values import TensorType, Value
-from cosma.graph.semantics import RANDOM, RANDOM_IN_TRAINING, is_random
+from cosma.graph.semantics import RANDOM, RANDOM_IN_TRAINING, UPDATING, is_random
 from cosma.graph.tensor import AttributeValue, Part
 
 #: Longest list among the attributes that is kept: axes, pads and permutations are shorter.
@@ -42,6 +42,8 @@ def read_part(node: Node, operands: Sequence[Value | None], evaluator: Evaluator
     attributes = dict(_scalars(node))
     if _trains(node, operands, evaluator, opset):
         attributes["training_mode"] = 1
+    if not node.domain and node.type in UPDATING and _reads_twice(operands):
+        attributes["reads_twice"] = 1
     return Part(node.qualified_type.replace("+", "_"), node.domain, tuple(sorted(attributes.items())))
 
 
@@ -120,6 +122,14 @@ def _trains(node: Node, operands: Sequence[Value | None], evaluator: Evaluator, 
         return False
     array = evaluator.array(operand) if operand.constant else None
     return array is None or bool(array.any())
+
+
+def _reads_twice(operands: Sequence[Value | None]) -> bool:
+    """Whether the first operand of an update is a constant, or is read as another operand too."""
+    first = operands[0] if operands else None
+    if first is None or first.constant:
+        return True
+    return any(operand is not None and operand.root == first.root for operand in operands[1:])
 
 
 def _may_train(node: Node) -> bool:

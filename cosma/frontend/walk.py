@@ -121,7 +121,9 @@ class Walk(WalkState):
         macs = count_macs(node, shapes, results[0].shape)
         boxes = selected_boxes(node, operands, self.evaluator)
         tables = table_reads(node, operands, results, self.opset, self.values)
-        contents = {i: self._content(operands[i]) for i in parameters if i < len(operands) and operands[i] is not None}
+        # What a Gather selects says as much of it as the bounds of a Slice, though indices are data to be read.
+        told = parameters | {1} if node.type == "Gather" and not node.domain else parameters
+        contents = {i: self._content(operands[i]) for i in told if i < len(operands) and operands[i] is not None}
         known = {i: content for i, content in contents.items() if content is not None}
         self.steps.append(
             Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables, boxes, operands, known)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
 from cosma.errors import GraphError
+from cosma.graph.join import Join, check_joins
 from cosma.graph.tensor import Operator, Tensor, TensorKind
 from cosma.text import html_table
 from cosma.units import align_up, format_size
@@ -35,6 +36,8 @@ class Graph:
     roots
         Tensors that were cut: none of them is a tensor of the graph, their parts are. That the parts are disjoint and
         cover their root is for the validator to say.
+    joins
+        Of which tensors the roots consist that no operator writes.
 
     Raises
     ------
@@ -44,7 +47,7 @@ class Graph:
         cycle, or more bytes than cosma counts.
     """
 
-    __slots__ = ("_consumers", "_operator_index", "_operators", "_producer", "_roots", "_tensors", "name")
+    __slots__ = ("_consumers", "_joins", "_operator_index", "_operators", "_producer", "_roots", "_tensors", "name")
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Graph:
         operators: Iterable[Operator],
         name: str = "graph",
         roots: Iterable[Tensor] = (),
+        joins: Iterable[Join] = (),
     ) -> None:
         self.name = door.text(name, "graph: name", error=GraphError)
         self._tensors: dict[str, Tensor] = {}
@@ -63,6 +67,8 @@ class Graph:
         self._roots = {root.name: root for root in cut}
         self._check_roots(len(cut))
         given = door.sequence(operators, Operator, "graph: operators", error=GraphError)
+        self._joins = {join.root: join for join in door.sequence(joins, Join, "graph: joins", error=GraphError)}
+        check_joins(self._joins, self._tensors, self._roots, given)
         self._producer = self._find_producers(given)
         self._check_operands(given)
         self._operators = self._sort(given)
@@ -188,8 +194,15 @@ class Graph:
         """Tensors that were cut, by name: their parts are tensors of the graph, they are not."""
         return MappingProxyType(self._roots)
 
+    @property
+    def joins(self) -> Mapping[str, Join]:
+        """Roots that no operator writes, by name: what they consist of."""
+        return MappingProxyType(self._joins)
+
     def parts_of(self, root: str) -> tuple[Tensor, ...]:
-        """Parts of a root, in the order given."""
+        """Parts of a root, in the order given; the tensors that a join consists of."""
+        if root in self._joins:
+            return tuple(self._tensors[name] for name in self._joins[root].tensors)
         return tuple(t for t in self._tensors.values() if t.region is not None and t.region.root == root)
 
     @property
@@ -297,6 +310,7 @@ class Graph:
             self._operators,
             self.name,
             (recount(root) for root in self._roots.values()),
+            self._joins.values(),
         )
 
     def to_networkx(self) -> nx.MultiDiGraph:
@@ -387,6 +401,7 @@ class Graph:
             and self._operators == other._operators
             and list(self._tensors.values()) == list(other._tensors.values())
             and list(self._roots.values()) == list(other._roots.values())
+            and list(self._joins.values()) == list(other._joins.values())
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality is by content, and content is large

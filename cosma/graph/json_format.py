@@ -35,6 +35,7 @@ class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: tuple[int, ...] | None = None
     rows: _RowsRecord | None = None
     region: _RegionRecord | None = None
+    state: str | None = None
 
 
 class _PartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -150,14 +151,16 @@ def _tensor_record(tensor: Tensor) -> _TensorRecord:
     rows = None if tensor.rows is None else _RowsRecord(tensor.rows.table, tensor.rows.indices)
     box = tensor.region
     region = None if box is None else _RegionRecord(box.root, box.start, box.stop)
-    return _TensorRecord(tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows, region)
+    return _TensorRecord(
+        tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows, region, tensor.state
+    )
 
 
 def _tensor(record: _TensorRecord) -> Tensor:
     rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
     box = record.region
     region = None if box is None else Region(box.root, box.start, box.stop)
-    return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows, region)
+    return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows, region, record.state)
 
 
 def save_graph(graph: Graph, path: Path | str) -> None:

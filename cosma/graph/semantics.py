@@ -48,6 +48,9 @@ ELEMENTWISE: dict[str, Overwrite] = {
     "Equal": _W, "Greater": _W, "GreaterOrEqual": _W, "Less": _W, "LessOrEqual": _W,
 }  # fmt: skip
 
+#: Operators whose result is their first operand with some elements replaced: written over it, they write those alone.
+UPDATING = frozenset({"Scatter", "ScatterElements", "ScatterND", "TensorScatter"})
+
 #: Operators whose results are not a function of their operands.
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -80,6 +83,16 @@ def is_elementwise_part(part: Part) -> bool:
 def is_elementwise(operator: Operator) -> bool:
     """Whether every part of an operator works element by element, and the operator has one result."""
     return len(operator.outputs) == 1 and all(is_elementwise_part(part) for part in operator.parts)
+
+
+def is_update(operator: Operator) -> bool:
+    """Whether an operator replaces elements of its first operand, an activation that it reads for nothing else.
+
+    The importer says by ``reads_twice`` where the first operand is a constant, or another operand as well.
+    """
+    (part, *more) = operator.parts
+    alone = not more and not operator.domain and len(operator.outputs) == 1
+    return alone and part.type in UPDATING and not part.attribute("reads_twice")
 
 
 def overwrite_rules(operator: Operator) -> frozenset[Overwrite]:

@@ -60,6 +60,9 @@ class Tensor:
         For a weight that is a row set: the table and what selects from it.
     region
         For a part of a root that was cut: which box of the root it is.
+    state
+        For a graph output that is the next value of a state: the graph input that is its value before. The two have one
+        place off-chip, so what the output shares with the input is stored already.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class Tensor:
     shape: tuple[int, ...] | None = None
     rows: Rows | None = None
     region: Region | None = None
+    state: str | None = None
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -86,6 +90,7 @@ class Tensor:
             shape: Iterable[SupportsIndex] | None = ...,
             rows: Rows | None = ...,
             region: Region | None = ...,
+            state: str | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -97,6 +102,7 @@ class Tensor:
         put(self, "name", name)
         put(self, "size_bytes", door.size(self.size_bytes, f"{where}: size_bytes", error=GraphError))
         put(self, "kind", door.choice(TensorKind, self.kind, f"{where}: kind", error=GraphError))
+        put(self, "state", door.optional_text(self.state, f"{where}: state", error=GraphError))
         if self.dtype is not None:
             put(self, "dtype", door.text(self.dtype, f"{where}: dtype", empty=False, error=GraphError))
         if self.shape is not None:
@@ -215,6 +221,8 @@ class Operator:
         streamed.
     accumulation
         For a tile that is one step of a sum: its interval of the axis summed over, and what it adds to.
+    joined
+        Roots that it reads by their pieces, which are among its operands; see :class:`cosma.graph.join.Join`.
 
     Raises
     ------
@@ -236,6 +244,7 @@ class Operator:
     tile: Region | None = None
     modes: tuple[Mode, ...] = ()
     accumulation: Accumulation | None = None
+    joined: tuple[str, ...] = ()
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
 
@@ -255,6 +264,7 @@ class Operator:
             tile: Region | None = ...,
             modes: Iterable[Mode] = ...,
             accumulation: Accumulation | None = ...,
+            joined: Iterable[str] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -265,7 +275,7 @@ class Operator:
         where = f"operator {name!r}"
         put(self, "name", name)
         put(self, "type", door.text(self.type, f"{where}: type", error=GraphError))
-        for field in ("inputs", "outputs", "weights", "covers"):
+        for field in ("inputs", "outputs", "weights", "covers", "joined"):
             put(self, field, door.texts(getattr(self, field), f"{where}: {field}", error=GraphError))
         put(self, "domain", door.text(self.domain, f"{where}: domain", error=GraphError))
         put(self, "attributes", _attributes(self.attributes, f"{where}: attributes"))

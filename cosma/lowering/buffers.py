@@ -1,15 +1,20 @@
-"""Residencies as buffers to pack: a slot of in-place takeovers is one buffer that shrinks."""
+"""Residencies as buffers to pack: a slot of in-place takeovers is one buffer that shrinks.
+
+What must lie side by side (see :mod:`cosma.problem.homes`) is one slot too, as long as an operator wants it so: one
+buffer that grows and shrinks as its members come and go.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import lcm
 from typing import TYPE_CHECKING
 
 from cosma.packing import Buffer, Forbidden, Gap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cosma.problem import Decisions, Problem
 
@@ -24,10 +29,13 @@ class Slots:
         One per slot of residencies that share an address; its id is the decimal index into ``members``.
     members
         Indices of the residencies of each slot, in order of time.
+    shifts
+        By residency that does not lie where its slot begins: how far behind, in bytes.
     """
 
     buffers: tuple[Buffer, ...]
     members: tuple[tuple[int, ...], ...]
+    shifts: Mapping[int, int] = field(default_factory=dict)
 
 
 def slots_of(problem: Problem, decisions: Decisions) -> Slots:
@@ -54,6 +62,8 @@ def slots_of(problem: Problem, decisions: Decisions) -> Slots:
             slot_of[i].append(i)
         elif i not in slot_of:
             begin(i)
+    if problem.runs:
+        return _joined(problem, decisions, slots)
     buffers = []
     for number, slot in enumerate(slots):
         first = residencies[slot[0]]
@@ -111,3 +121,84 @@ def apart(problem: Problem, decisions: Decisions) -> Decisions:
     if all(a is b for a, b in zip(found, decisions.residencies, strict=True)):
         return decisions
     return replace(decisions, residencies=tuple(found))
+
+
+def _joined(problem: Problem, decisions: Decisions, chains: Sequence[Sequence[int]]) -> Slots:
+    """Slots in which members of a run lie side by side."""
+    residencies = decisions.residencies
+    chain_of = {i: k for k, chain in enumerate(chains) for i in chain}
+    group = list(range(len(chains)))
+
+    def find(k: int) -> int:
+        while group[k] != k:
+            group[k] = group[group[k]]
+            k = group[k]
+        return k
+
+    for i, k in _linked(problem, decisions):
+        a, b = sorted((find(chain_of[i]), find(chain_of[k])))
+        group[b] = a
+    rows: dict[int, list[int]] = {}
+    for k in range(len(chains)):
+        rows.setdefault(find(k), []).append(k)
+    buffers, members = [], []
+    shifts: dict[int, int] = {}
+    for number, row in enumerate(rows.values()):
+        places = {
+            k: next((problem.homes[t][1] for i in chains[k] if (t := residencies[i].tensor) in problem.homes), 0)
+            for k in row
+        }
+        lowest = min(places.values())
+        own = sorted((i for k in row for i in chains[k]), key=lambda i: (residencies[i].start, residencies[i].tensor))
+        at = {i: places[chain_of[i]] - lowest for i in own}
+        shifts |= {i: shift for i, shift in at.items() if shift}
+        buffers.append(_buffer(str(number), problem, decisions, at))
+        members.append(tuple(own))
+    return Slots(tuple(buffers), tuple(members), shifts)
+
+
+def _linked(problem: Problem, decisions: Decisions) -> list[tuple[int, int]]:
+    """Pairs of residencies that an operator wants side by side."""
+    stays: dict[int, list[int]] = {}
+    for i, r in enumerate(decisions.residencies):
+        if r.tensor in problem.homes:
+            stays.setdefault(r.tensor, []).append(i)
+    found = []
+    for step, operator in enumerate(decisions.order):
+        for row in problem.runs.get(operator, ()):
+            there = [
+                i for t in row for i in stays.get(t, ())
+                if decisions.residencies[i].start <= step < decisions.residencies[i].end
+            ]  # fmt: skip
+            found += list(pairwise(there))
+    return found
+
+
+def _buffer(name: str, problem: Problem, decisions: Decisions, at: Mapping[int, int]) -> Buffer:
+    """A buffer over the residencies of a slot: at each step up to the highest byte that is taken.
+
+    What is free below is not offered to others: the complete search takes only what begins at a buffer's own address.
+    """
+    spans = []
+    for i, low in at.items():
+        r = decisions.residencies[i]
+        space = int(problem.space_bytes[r.tensor])
+        begin = r.start + 1 if r.in_place_of is not None else r.start
+        if begin < r.end:
+            spans.append((begin, r.end, low, low + space))
+    if not spans:
+        first, last = (min(decisions.residencies[i].start for i in at), max(decisions.residencies[i].end for i in at))
+        return Buffer(name, first, last, 0)
+    size = max(high for *_, high in spans)
+    edges = sorted({edge for begin, end, *_ in spans for edge in (begin, end)})
+    gaps: list[Gap] = []
+    for begin, end in pairwise(edges):
+        there = [high for b, e, _, high in spans if b <= begin and end <= e]
+        window = (0, max(there)) if there else None
+        if window == (0, size):
+            continue
+        if gaps and gaps[-1].upper == begin and gaps[-1].window == window:
+            gaps[-1] = Gap(gaps[-1].lower, end, window)
+        else:
+            gaps.append(Gap(begin, end, window))
+    return Buffer(name, edges[0], edges[-1], size, gaps=tuple(gaps))

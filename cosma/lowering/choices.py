@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.lowering.runs import settle_runs
 from cosma.problem import Touches, decisions_from_gaps, touches_of
 from cosma.problem.rules import arrival_bytes, departure_bytes, may_stream, store_bytes
 
@@ -91,8 +92,8 @@ class GapForm:
         return GapForm(self.order, self.touches, keep, self.resident_touches, self.takeovers)
 
     def decisions(self, problem: Problem) -> Decisions:
-        """Turn the choices back into residencies."""
-        return decisions_from_gaps(
+        """Turn the choices back into residencies; what lies side by side is there whole, or not at all."""
+        found = decisions_from_gaps(
             problem,
             self.order,
             self.keep,
@@ -100,6 +101,7 @@ class GapForm:
             touches=self.touches,
             resident_touches=self.resident_touches,
         )
+        return settle_runs(problem, found)
 
 
 @dataclass(frozen=True, slots=True)

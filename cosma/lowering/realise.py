@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.lowering.buffers import apart, excluded_from, slots_of
 from cosma.lowering.emit import emit
 from cosma.lowering.repair import NoAddressesError, Repair
+from cosma.lowering.runs import settle_runs
 from cosma.packing import pack
 from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import occupancy_bytes
@@ -47,6 +48,7 @@ def try_realise(problem: Problem, decisions: Decisions, *, work_limit: int = DEF
     """Pack decisions exactly as they are; None if no packing was found within the work limit."""
     if apart(problem, decisions) is not decisions:
         return None
+    decisions = settle_runs(problem, decisions)
     slots = slots_of(problem, decisions)
     result = _pack(problem, slots, work_limit)
     if not result.packed:
@@ -88,6 +90,7 @@ def realise(
     given, decisions = decisions, apart(problem, decisions)
     if decisions is not given and int(occupancy_bytes(problem, decisions).max(initial=0)) > problem.capacity_bytes:
         raise NoAddressesError
+    decisions = settle_runs(problem, decisions)
     slots = slots_of(problem, decisions)
     result = _pack(problem, slots, int(work_limit * parameters.as_is_share))
     units = result.work.get("units", 0)
@@ -120,5 +123,5 @@ def _finish(
     addresses = [0] * len(decisions.residencies)
     for number, slot in enumerate(slots.members):
         for i in slot:
-            addresses[i] = offsets[str(number)]
+            addresses[i] = offsets[str(number)] + slots.shifts.get(i, 0)
     return Realised(decisions, emit(problem, decisions, addresses), repairs, work_units)

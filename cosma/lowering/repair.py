@@ -18,6 +18,7 @@ import numpy as np
 from cosma.lowering.buffers import Slots, excluded_from, slots_of
 from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
 from cosma.packing import pack
+from cosma.packing.buffers import live_peak
 from cosma.packing.improve import WIDENINGS, improve
 from cosma.parameters.lowering import LoweringParameters
 from cosma.problem import occupancy_bytes
@@ -364,6 +365,9 @@ class Repair:
             near = (self._lower < end + span) & (self._upper > begin - span) & (self._address >= 0)
             staying |= near & ((self._lower < begin - span) | (self._upper > end + span))
             names = np.flatnonzero(near).tolist()
+            # What lies side by side spans gaps: it may take more than decisions hold, and the search asks for less.
+            if self.problem.runs and live_peak([buffers[i] for i in (*names, k)]) > self.problem.capacity_bytes:
+                return False
             found = improve(
                 [
                     *(replace(buffers[i], offset=int(self._address[i])) if staying[i] else buffers[i] for i in names),
@@ -387,27 +391,32 @@ class Repair:
 
     def _adopt(self, form: GapForm) -> None:
         """Go over to other choices; slots that occupy no more than before stay where they are."""
-        old: dict[int, list[tuple[int, int, bool, int]]] = {}
+        old: dict[int, list[tuple[int, int, bool, int, int]]] = {}
         for number, slot in enumerate(self.slots.members):
             for i in slot:
                 r = self.decisions.residencies[i]
-                old.setdefault(r.tensor, []).append((r.start, r.end, r.in_place_of is None, int(self._address[number])))
+                at = int(self._address[number])
+                at += self.slots.shifts.get(i, 0) if at >= 0 else 0
+                # Where things lie side by side, only what is left of one slot lies where that lay.
+                origin = number if self.problem.runs else 0
+                old.setdefault(r.tensor, []).append((r.start, r.end, r.in_place_of is None, at, origin))
         self.form = form
         self.decisions = form.decisions(self.problem)
         self.slots = slots_of(self.problem, self.decisions)
         self.left -= self.parameters.units_per_buffer * len(self.slots.buffers)
         addresses = []
         for slot in self.slots.members:
-            places = set()
+            places: set[tuple[int, int]] = set()
             for i in slot:
                 r = self.decisions.residencies[i]
                 # A result that was written in place has its operand's address: it cannot lie there beside it.
+                shift = self.slots.shifts.get(i, 0)
                 places.add(next(
-                    (at for start, end, alone, at in old.get(r.tensor, ())
+                    ((max(at - shift, -1), origin) for start, end, alone, at, origin in old.get(r.tensor, ())
                      if start <= r.start and r.end <= end and (alone or r.in_place_of is not None or start < r.start)),
-                    -1,
+                    (-1, 0),
                 ))  # fmt: skip
-            addresses.append(places.pop() if len(places) == 1 else -1)
+            addresses.append(places.pop()[0] if len(places) == 1 else -1)
         if self.problem.places is not None:
             self._lay(addresses)
             addresses = [at if at < 0 or self._allowed(k, at) else -1 for k, at in enumerate(addresses)]

@@ -20,7 +20,7 @@ from cosma.accelerator.constraint_files import constraints_of
 from cosma.accelerator.constraints import FIELDS
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Accumulation, Graph, Mode, Operator, Part, Region, Rows, Tensor, TensorKind
+from cosma.graph import Accumulation, Graph, Join, Mode, Operator, Part, Piece, Region, Rows, Tensor, TensorKind
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.off_chip import Area, OffChip
 from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
@@ -49,6 +49,8 @@ class _Accelerator(msgspec.Struct, frozen=True):
     fusion: Fusion = Fusion.NONE
     min_transfer: int | msgspec.UnsetType = msgspec.UNSET
     reserved_ranges: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
+    zero_copy: bool | msgspec.UnsetType = msgspec.UNSET
+    pieces: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -68,13 +70,23 @@ class _Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: TensorKind
     rows: _Rows | None = None
     region: _Region | None = None
+    state: str | None = None
 
 
-class _Root(msgspec.Struct, frozen=True):
+class _Piece(msgspec.Struct, frozen=True):
+    tensor: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
+class _Root(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     bytes: int
     shape: tuple[int, ...]
     kind: TensorKind
+    pieces: tuple[_Piece, ...] = ()
+    covers: tuple[str, ...] = ()
+    state: str | None = None
 
 
 class _Tile(msgspec.Struct, frozen=True):
@@ -101,6 +113,7 @@ class _Operator(msgspec.Struct, frozen=True):
     mode: str | msgspec.UnsetType | None = msgspec.UNSET
     may_stream: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     workspace: int | msgspec.UnsetType = msgspec.UNSET
+    joined: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -190,13 +203,15 @@ def plan_to_json(plan: Plan) -> str:
         accelerator.fusion,
         min_transfer=accelerator.min_transfer or msgspec.UNSET,
         reserved_ranges=accelerator.reserved_ranges or msgspec.UNSET,
+        zero_copy=accelerator.zero_copy or msgspec.UNSET,
+        pieces=msgspec.UNSET if accelerator.pieces is None else accelerator.pieces,
     )
     if accelerator.constraints:
         head["constraints"] = accelerator.constraints.to_record()
     roots = tuple(plan.graph.roots.values())
     rows: dict[str, list[Any]] = {
         "tensors": [_tensor_record(t) for t in plan.graph.tensors.values()],
-        **({"roots": [_Root(r.name, r.size_bytes, r.shape or (), r.kind) for r in roots]} if roots else {}),
+        **({"roots": [_root_record(plan.graph, r) for r in roots]} if roots else {}),
         "operators": [_operator_record(o) for o in plan.graph.operators],
         "instructions": [_record(instruction) for instruction in plan.instructions],
     }
@@ -227,10 +242,12 @@ def plan_to_json(plan: Plan) -> str:
 
 
 def _needs_version_2(plan: Plan) -> bool:
-    forced = plan.accelerator.reserved_ranges or plan.accelerator.constraints or plan.off_chip
-    return bool(plan.graph.roots or forced) or any(
-        operator.modes or operator.accumulation is not None for operator in plan.graph.operators
-    )
+    graph, accelerator = plan.graph, plan.accelerator
+    stated = accelerator.zero_copy or accelerator.pieces is not None
+    stated = stated or any(tensor.state is not None for tensor in graph.tensors.values())
+    ways = any(operator.modes or operator.accumulation is not None for operator in graph.operators)
+    forced = accelerator.reserved_ranges or accelerator.constraints or plan.off_chip
+    return bool(graph.roots or forced) or stated or ways
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:
@@ -271,7 +288,8 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         (_tensor(t, record.version) for t in record.tensors),
         (_operator(o, record.version) for o in record.operators),
         record.model.name,
-        (Tensor(r.name, r.bytes, r.kind, shape=r.shape) for r in record.roots if record.version > 1),
+        (Tensor(r.name, r.bytes, r.kind, shape=r.shape, state=r.state) for r in record.roots if record.version > 1),
+        (_join(r) for r in record.roots if record.version > 1 and r.pieces),
     )
     return Plan(
         graph=graph,
@@ -369,6 +387,21 @@ def _place_of(whole: Any, wanted: object) -> str | None:
     return None
 
 
+def _root_record(graph: Graph, root: Tensor) -> _Root:
+    join = graph.joins.get(root.name)
+    pieces = () if join is None else join.pieces
+    return _Root(
+        root.name, root.size_bytes, root.shape or (), root.kind,
+        tuple(_Piece(piece.tensor, piece.region.start, piece.region.stop) for piece in pieces),
+        () if join is None else join.covers, root.state,
+    )  # fmt: skip
+
+
+def _join(record: _Root) -> Join:
+    pieces = (Piece(piece.tensor, Region(record.name, piece.start, piece.stop)) for piece in record.pieces)
+    return Join(record.name, pieces, record.covers)
+
+
 def _operator_record(operator: Operator) -> _Operator:
     box = operator.tile
     tile = msgspec.UNSET if box is None else _Tile(box.root, box.start, box.stop)
@@ -376,6 +409,7 @@ def _operator_record(operator: Operator) -> _Operator:
     record = _Operator(
         operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile,
         msgspec.UNSET if step is None else _Accumulation(step.start, step.stop, step.sums),
+        joined=operator.joined or msgspec.UNSET,
     )  # fmt: skip
     if not operator.modes:
         return record
@@ -402,6 +436,7 @@ def _operator(record: _Operator, version: int) -> Operator:
         if isinstance(record.mode, str) and version > 1 else (),
         accumulation=Accumulation(record.accumulation.start, record.accumulation.stop, record.accumulation.sums)
         if isinstance(record.accumulation, _Accumulation) and version > 1 else None,
+        joined=record.joined if isinstance(record.joined, tuple) and version > 1 else (),
     )  # fmt: skip
 
 
@@ -409,13 +444,15 @@ def _tensor_record(tensor: Tensor) -> _Tensor:
     rows = None if tensor.rows is None else _Rows(tensor.rows.table, tensor.rows.indices)
     region = tensor.region
     box = None if region is None else _Region(region.root, region.start, region.stop)
-    return _Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box)
+    return _Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box, tensor.state)
 
 
 def _tensor(record: _Tensor, version: int) -> Tensor:
     rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
-    if record.region is None or version < 2:  # no key of version 1: readers ignore it
+    if version < 2:  # no keys of version 1: readers ignore them
         return Tensor(record.name, record.bytes, record.kind, rows=rows)
+    if record.region is None:
+        return Tensor(record.name, record.bytes, record.kind, rows=rows, state=record.state)
     region = Region(record.region.root, record.region.start, record.region.stop)
     return Tensor(record.name, record.bytes, record.kind, shape=region.shape, rows=rows, region=region)
 

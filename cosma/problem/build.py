@@ -11,6 +11,7 @@ from cosma.csr import csr
 from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.problem.forced import arrivals_of, forced_on, places_of, settings_conflict, spaces_of
+from cosma.problem.homes import Homes, homes_of
 from cosma.problem.problem import Instance
 from cosma.rewrite.constraints import keeps_apart, overwritable
 from cosma.units import align_up
@@ -61,6 +62,10 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         below[index(a)].add(index(b))
     predecessors, successors = [sorted(row) for row in above], [sorted(row) for row in below]
     pairs = _in_place_pairs(graph, accelerator, rules, tensors, number, operands)
+    homes = homes_of(graph, accelerator)
+    if homes.runs and accelerator.constraints:  # fixed addresses and neighbours are not settled together
+        homes = Homes(refused=tuple((name, "operands") for name in homes.runs))
+    pairs = [[pair for pair in row if _keeps_homes(pair, tensors, homes)] for row in pairs] if homes.place else pairs
     none = [0] * len(scratch)
     places = places_of(rules, accelerator, number)
     capacity = accelerator.replace(constraints=rules).usable_bytes
@@ -117,6 +122,9 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         places=places,
         kept=kept,
         conflict=forced.conflict or settings_conflict(graph, rules, accelerator),
+        runs={index(name): tuple(tuple(number[t] for t in row) for row in rows) for name, rows in homes.runs.items()},
+        refused=homes.refused,
+        homes={number[name]: place for name, place in homes.place.items()},
         constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
     )
 
@@ -165,6 +173,17 @@ def _in_place_pairs(
         ]
         for operator, row in zip(graph.operators, operands, strict=True)
     ]
+
+
+def _keeps_homes(pair: tuple[int, int], tensors: Sequence[Tensor], homes: Homes) -> bool:
+    """Whether a takeover leaves what lies side by side where it is.
+
+    What has a home is taken over by nothing, and takes over nothing larger, which would reach into its neighbour.
+    """
+    result, operand = (tensors[t] for t in pair)
+    if operand.name in homes.place:
+        return False
+    return result.name not in homes.place or result.size_bytes == operand.size_bytes
 
 
 def _repeated_weight_bytes(graph: Graph) -> int:

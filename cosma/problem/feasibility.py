@@ -46,6 +46,13 @@ def infeasible(instance: Instance, graph: Graph) -> InfeasibleError | None:
     """
     if instance.conflict:
         return InfeasibleError(f"constraints cannot hold: {instance.conflict}")
+    if instance.refused:
+        name, root = instance.refused[0]
+        limit = instance.accelerator.pieces
+        return InfeasibleError(
+            f"operator {name!r} touches {root!r} in more than {limit} pieces that cannot lie side by side, and takes "
+            f"{limit} address ranges for an operand"
+        )
     return _misfit(instance, (graph, instance)) or _without_addresses(instance)
 
 

@@ -67,6 +67,14 @@ class Problem:
     workspace
         By operator that needs scratch space: the tensor that stands for it. It is a result of no size that takes space
         and that nobody reads, the last of its operator's.
+    runs
+        By operator: rows of tensors that it reads or writes as one address range, in order of their addresses. They
+        are all in the scratchpad while it runs, or all streamed.
+    homes
+        By tensor of a run: the number of the home that it shares with others, and its offset there in bytes; see
+        :mod:`cosma.problem.homes`.
+    refused
+        Operators and roots, by name, that lie in more pieces than the operator takes, whatever their addresses.
     constant_noncompulsory_bytes
         Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
     places
@@ -108,6 +116,9 @@ class Problem:
     workspace: Mapping[int, int] = field(default_factory=dict)
     places: Places | None = None
     kept: frozenset[int] = frozenset()
+    runs: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    homes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    refused: tuple[tuple[str, str], ...] = ()
     streamable: bool = field(init=False)
     held: frozenset[tuple[int, int]] = field(init=False)
 

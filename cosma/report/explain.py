@@ -156,7 +156,7 @@ def explain_tiled(plan: Plan, name: str, timeline: Timeline | None = None) -> Ti
         moved = sum(t.size_bytes for t in timeline.transfers if t.step in steps)
         cost = sum(timeline.steps[step].noncompulsory for step in steps)
     else:
-        own = [t.name for t in graph.tensors.values() if t.region is not None and t.region.root == name]
+        own = [part.name for part in graph.parts_of(name)]
         moved = sum(t.size_bytes for t in timeline.transfers if t.tensor in set(own))
         cost = sum(timeline.cost.get(part, 0) for part in own)
     if not own:

@@ -132,7 +132,7 @@ def fuse(graph: Graph, chosen: Collection[str] | None = None) -> Rewritten:
     order = sorted(operators.values(), key=lambda o: graph.operator_index(heads[o.name][-1]))
     tensors = [tensor for tensor in graph.tensors.values() if tensor.name not in chosen]
     lineage = Lineage({head: tuple(path) for head, path in heads.items()}, dict.fromkeys(sorted(chosen), None))
-    return Rewritten(Graph(tensors, order, graph.name, graph.roots.values()), lineage)
+    return Rewritten(Graph(tensors, order, graph.name, graph.roots.values(), graph.joins.values()), lineage)
 
 
 def without_links(graph: Graph) -> Graph:
@@ -155,7 +155,7 @@ def without_links(graph: Graph) -> Graph:
         weights = tuple(name for name in operator.weights if name not in read)
         operators.append(replace(operator, inputs=inputs, weights=weights))
     tensors = [replace(t, size_bytes=0) if t.name in free else t for t in graph.tensors.values()]
-    return Graph(tensors, operators, graph.name, graph.roots.values())
+    return Graph(tensors, operators, graph.name, graph.roots.values(), graph.joins.values())
 
 
 # -- room -----------------------------------------------------------------------------------------------------

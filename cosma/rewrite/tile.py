@@ -191,7 +191,9 @@ def _parts_of(root: Tensor, grid: _Grid, taken: set[str]) -> tuple[Tensor, ...]:
             name += "'"
         taken.add(name)
         shape = box_shape(box)
-        parts.append(replace(root, name=name, shape=shape, size_bytes=size_of(shape, root.dtype), region=region))
+        parts.append(replace(
+            root, name=name, shape=shape, size_bytes=size_of(shape, root.dtype), region=region, state=None
+        ))
     return tuple(parts)
 
 

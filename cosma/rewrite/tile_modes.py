@@ -30,12 +30,14 @@ def with_tile_modes(tiled: Graph, whole: Graph) -> Graph:
         source = whole.operator(operator.name if operator.tile is None else operator.tile.root)
         modes = undominated(_of_tile(mode, tiled, operator, whole, source) for mode in source.modes)
         operators.append(replace(operator, modes=modes))
-    return Graph(tiled.tensors.values(), operators, tiled.name, tiled.roots.values())
+    return Graph(tiled.tensors.values(), operators, tiled.name, tiled.roots.values(), tiled.joins.values())
 
 
 def _of_tile(mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Operator) -> Mode:
     streamed = set(mode.may_stream)
-    parts = [name for name in dict.fromkeys((*tile.operands, *tile.outputs)) if _root(tiled, name) in streamed]
+    joined = {tensor: root for root in tile.joined for tensor in tiled.joins[root].tensors}
+    touched = dict.fromkeys((*tile.operands, *tile.outputs))
+    parts = [name for name in touched if joined.get(name, _root(tiled, name)) in streamed]
     read = sum(tiled.tensors[name].size_bytes for name in parts if name in tile.operands)
     if tile.accumulation is not None and streamed.intersection(source.outputs):
         # Partial sums come and go element by element, as the result does.

@@ -15,6 +15,7 @@ from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, 
 from cosma.plan.plan import Traffic
 from cosma.units import align_up
 from cosma.validator.forced import Rules
+from cosma.validator.ranges import count_ranges, pieces_touched
 from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ class Machine:
         if not again:
             for operand in operator.operands:
                 self._uses_left[operand] -= 1
+        self._check_pieces(operator, through)
         for result in operator.outputs:
             self._write(operator, result, result in through)
         for other in list(self._awaiting):
@@ -378,6 +380,22 @@ class Machine:
             self._note(Verdict.WORKSPACE_OVERLAP, message, other)
         self._count(size)
         self._occupied_bytes -= size
+
+    def _check_pieces(self, operator: Operator, through: dict[str, None]) -> None:
+        """Operands and results lie in no more address ranges than an operator takes."""
+        limit = self.accelerator.pieces
+        if limit is None or not self.graph.roots:
+            return
+        for root, pieces in pieces_touched(self.graph, operator):
+            names = [piece.tensor for piece in pieces]
+            if len(names) <= limit:
+                continue
+            address = {name: self._address[name] for name in names if name in self._address and name not in through}
+            size = {name: self.graph.tensors[name].size_bytes for name in names}
+            count = count_ranges(pieces, address, size)
+            if count > limit:
+                message = f"{operator.name!r} touches {root!r} in {count} address ranges, of which it takes {limit}"
+                self._note(Verdict.PIECES_EXCEEDED, message)
 
     def _read(self, operator: Operator, name: str, through: bool) -> None:
         producer = self.graph.producer(name)

@@ -7,7 +7,7 @@ this is asked for what it touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -70,11 +70,12 @@ def _wrong(
         return
     if not streamed:
         return
-    read, written = _touched(graph, operator.operands), _touched(graph, operator.outputs)
+    joined = {tensor: name for name in operator.joined for tensor in graph.joins[name].tensors}
+    read, written = _touched(graph, operator.operands, joined), _touched(graph, operator.outputs, {})
     if any(touched.tensor.shape is None for touched in (*read.values(), *written.values())):
         yield "shapes are not known"
         return
-    streamed_roots = {_root(graph, name).name for name in streamed}
+    streamed_roots = {_root(graph, name, joined if name in operator.operands else {}).name for name in streamed}
     main = [part for part in operator.parts if not is_elementwise_part(part)]
     result = next(iter(written.values()))
     sums: tuple[str, ...] = ()
@@ -94,7 +95,7 @@ def _wrong(
         return
     if kind in _MOVES:
         return
-    weights = _touched(graph, operator.weights).keys()
+    weights = _touched(graph, operator.weights, {}).keys()
     data = next(iter(read.values()))
     factors = _factors([touched.tensor for name, touched in read.items() if name not in sums])
     windows = kind in _PRODUCTS and not _is_depthwise(main[0], data.tensor)
@@ -128,16 +129,18 @@ class _Touched:
     size_bytes: int
 
 
-def _root(graph: Graph, name: str) -> Tensor:
+def _root(graph: Graph, name: str, joined: Mapping[str, str]) -> Tensor:
     tensor = graph.tensors[name]
+    if name in joined:
+        return graph.roots[joined[name]]
     return tensor if tensor.region is None else graph.roots[tensor.region.root]
 
 
-def _touched(graph: Graph, names: Iterable[str]) -> dict[str, _Touched]:
-    """Tensors before they were cut, in the order their first parts are named."""
+def _touched(graph: Graph, names: Iterable[str], joined: Mapping[str, str]) -> dict[str, _Touched]:
+    """Tensors before they were cut, or that pieces make, in the order their first parts are named."""
     found: dict[str, _Touched] = {}
     for name in dict.fromkeys(names):
-        part, root = graph.tensors[name], _root(graph, name)
+        part, root = graph.tensors[name], _root(graph, name, joined)
         shape = part.shape or ()
         if part.region is not None:
             shape = tuple(b - a for a, b in zip(part.region.start, part.region.stop, strict=True))

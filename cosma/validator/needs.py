@@ -5,7 +5,7 @@ Only nodes that move elements are run. Everything else depends on all of what it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -207,6 +207,10 @@ class Needs:
     def constant(self, name: str) -> Array | None:
         """Content of a constant; None where it is computed from what is not in the file, or is no constant."""
         return self._constant(name) if name in self._constant_names else None
+
+    def run(self, node: NodeProto, operands: Sequence[Array | None]) -> list[Array] | None:
+        """Results of a node on arrays; None where it cannot be evaluated."""
+        return self._evaluate(node, list(operands))
 
     def _run(self, node: NodeProto, positions: Array) -> Array | None:
         """First result of a node whose first operand holds positions and whose others are constants."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.graph import Graph, Operator, Region, Tensor
+from cosma.graph import Graph, Operator, Region, Tensor, TensorKind
 from cosma.validator.sums import check_sums, last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
 
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 
 def parts_by_root(graph: Graph) -> dict[str, list[Tensor]]:
-    """Parts of every root, in the order of the tensors; an empty list for a root without any."""
+    """Parts of every root, in the order of the tensors, each with its region; an empty list for a root without any.
+
+    The pieces of a join count as its parts: as tensors whose region is where they lie in the join.
+    """
     found: dict[str, list[Tensor]] = {name: [] for name in graph.roots}
     for tensor in graph.tensors.values():
         if tensor.region is not None:
             found[tensor.region.root].append(tensor)
+    for name, join in graph.joins.items():
+        found[name] = [replace(graph.tensors[piece.tensor], region=piece.region) for piece in join.pieces]
     return found
 
 
@@ -54,7 +59,7 @@ def check_parts(graph: Graph) -> list[Violation]:
                     f"part {part.name!r} has {part.size_bytes} bytes for {region.count} of {prod(shape)} elements of "
                     f"{name!r}, which has {root.size_bytes} bytes",
                 )
-            if part.kind is not root.kind:
+            if part.kind is not root.kind and not _may_differ(graph, part, root):
                 note(Verdict.PART_SIZE, f"part {part.name!r} is a {part.kind}, its root {name!r} a {root.kind}")
         clash = _overlap(inside)
         if clash is not None:
@@ -66,10 +71,25 @@ def check_parts(graph: Graph) -> list[Violation]:
     return found
 
 
+def _may_differ(graph: Graph, part: Tensor, root: Tensor) -> bool:
+    """Whether a part may be of another kind than its root.
+
+    What a join that is a graph output consists of is an output itself; any other join may consist of anything.
+    """
+    if root.name in graph.joins:
+        # Which pieces of a graph output need be none is for the check of joins to say.
+        return root.kind is TensorKind.INTERMEDIATE or part.name == root.state
+    stored = {name for join in graph.joins.values() if graph.roots[join.root].kind is TensorKind.OUTPUT
+              for name in join.tensors}  # fmt: skip
+    return part.kind is TensorKind.OUTPUT and root.kind is TensorKind.INTERMEDIATE and part.name in stored
+
+
 def _half_written(graph: Graph) -> list[Violation]:
     """Find roots whose parts different operators write; the tiles of one operator may share them out."""
     found = []
     for name, parts in parts_by_root(graph).items():
+        if name in graph.joins:
+            continue
         producers = sorted({str(graph.producer(part.name)) for part in parts})
         if len(producers) > 1 and len({_untiled(graph, producer) for producer in producers}) > 1:
             message = f"parts of {name!r} are written by {' and '.join(map(repr, producers[:3]))}"
@@ -149,15 +169,49 @@ def _overlap(parts: list[Tensor]) -> tuple[str, str] | None:
     return None
 
 
-def whole_graph(graph: Graph) -> Graph:
-    """The graph with every root in place of its parts, to be compared with the model's."""
+def whole_graph(graph: Graph, model: Graph | None = None) -> Graph:
+    """The graph with every root in place of its parts, to be compared with the model's.
+
+    Operators that copy nothing are put back as the model has them: what joins consist of is judged apart, see
+    :mod:`cosma.validator.joins`.
+    """
     if not graph.roots and not any(o.tile is not None for o in graph.operators):
         return graph
+    sums = partial_sums(graph)
+    stored = {name for join in graph.joins.values() if graph.roots[join.root].kind is TensorKind.OUTPUT
+              for name in join.tensors}  # fmt: skip
+    tensors = [
+        replace(tensor, kind=TensorKind.INTERMEDIATE)
+        if tensor.name in stored and tensor.kind is TensorKind.OUTPUT else tensor
+        for tensor in graph.tensors.values() if tensor.region is None and tensor.name not in sums
+    ]  # fmt: skip
+    back = [] if model is None else joining_operators(graph, model)
+    # Parameters that only such operators read are no tensors of the plan.
+    known = {tensor.name for tensor in tensors}
+    more = dict.fromkeys(name for operator in back for name in operator.weights if name not in known)
+    tensors += [model.tensors[name] for name in more] if model is not None else []
+    made = {name for operator in back for name in operator.outputs}
+    # A join that the model has no operator for stands alone; that the operator is missing is found elsewhere.
+    roots = [
+        root if root.name not in graph.joins or root.name in made else replace(root, kind=TensorKind.INPUT)
+        for root in graph.roots.values()
+    ]
+    return Graph((*tensors, *roots), (*_whole_operators(graph).values(), *back), graph.name)
+
+
+def joining_operators(graph: Graph, model: Graph) -> list[Operator]:
+    """Operators of the model whose results are joins in a plan's graph."""
+    return [operator for operator in model.operators if all(name in graph.joins for name in operator.outputs)]
+
+
+def _whole_operators(graph: Graph) -> dict[str, Operator]:
+    """Operators over roots in place of their parts, by name; the tiles of one are one."""
     root_of = {t.name: t.region.root for t in graph.tensors.values() if t.region is not None}
     sums = partial_sums(graph)
 
-    def merged(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(root_of.get(name, name) for name in names if name not in sums))
+    def merged(names: tuple[str, ...], inside: dict[str, str]) -> tuple[str, ...]:
+        found = (inside.get(name, root_of.get(name, name)) for name in names if name not in sums)
+        return tuple(dict.fromkeys(found))
 
     operators: dict[str, Operator] = {}
     for o in graph.operators:
@@ -166,12 +220,13 @@ def whole_graph(graph: Graph) -> Graph:
         joined = o if first is None else replace(
             o, inputs=first.inputs + o.inputs, outputs=first.outputs + o.outputs, weights=first.weights + o.weights
         )  # fmt: skip
+        inside = {tensor: root for root in o.joined for tensor in graph.joins[root].tensors}
         operators[name] = replace(
-            joined, name=name, tile=None, macs=None, accumulation=None,
-            inputs=merged(joined.inputs), outputs=merged(joined.outputs), weights=merged(joined.weights),
+            joined, name=name, tile=None, macs=None, accumulation=None, joined=(),
+            inputs=merged(joined.inputs, inside), outputs=merged(joined.outputs, {}),
+            weights=merged(joined.weights, {}),
         )  # fmt: skip
-    tensors = [tensor for tensor in graph.tensors.values() if tensor.region is None and tensor.name not in sums]
-    return Graph((*tensors, *graph.roots.values()), operators.values(), graph.name)
+    return operators
 
 
 def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> list[Violation]:
@@ -213,9 +268,9 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
 
 
 def _same_order(planned: Graph) -> list[Operator]:
-    """The operators of the whole graph in the order of the planned one."""
-    whole = whole_graph(planned)
-    return [whole.operator(o.name if o.tile is None else o.tile.root) for o in planned.operators]
+    """The whole operators in the order of the planned ones."""
+    whole = _whole_operators(planned)
+    return [whole[o.name if o.tile is None else o.tile.root] for o in planned.operators]
 
 
 def _needed(

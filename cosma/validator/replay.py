@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.accelerator import Operands
-from cosma.errors import PlanInvalidError
+from cosma.errors import GraphError, PlanInvalidError
 from cosma.graph import Graph
 from cosma.plan.plan import Plan
 from cosma.validator.coverage import Coverage, compare
+from cosma.validator.joins import check_joins, wrong_joins
 from cosma.validator.machine import Machine
 from cosma.validator.modes import check_modes
 from cosma.validator.needs import Needs
@@ -60,10 +61,13 @@ def replay(
     door.instance(plan, Plan, "the plan")
     if graph is not None:
         door.instance(graph, Graph, "the graph")
-    coverage = None if graph is None else compare(whole_graph(plan.graph), graph)
+    coverage, senseless = _compared(plan.graph, graph)
     known = plan.graph if coverage is None else coverage.informed(plan.graph)
     report = replay_instructions(known, plan.accelerator, plan.instructions)
-    found = [*report.violations, *check_parts(plan.graph), *check_tiles(plan.graph), *check_off_chip(plan)]
+    found = [
+        *report.violations, *check_parts(plan.graph), *check_tiles(plan.graph),
+        *check_joins(plan.graph, plan.accelerator), *senseless, *check_off_chip(plan),
+    ]  # fmt: skip
     root = 0 if report.violations else None
 
     def note(verdict: Verdict, message: str) -> None:
@@ -95,9 +99,21 @@ def replay(
             shapes = {name: tensor.shape for name, tensor in graph.tensors.items() if tensor.shape is not None}
             needs = None if model is None else Needs.of_file(door.path(model, "model"), shapes)
             found.extend(unread_regions(plan.graph, graph, needs))
+            found.extend(wrong_joins(plan.graph, graph, needs))
             if model is not None:
                 found.extend(unread_by_tiles(plan.graph, needs))
     return ReplayReport(tuple(found), report.traffic, report.peak_bytes, report.transfers)
+
+
+def _compared(planned: Graph, model: Graph | None) -> tuple[Coverage | None, tuple[Violation, ...]]:
+    """Compare a plan's graph with the model's; a violation where it is no graph once roots stand for their parts."""
+    if model is None:
+        return None, ()
+    try:
+        return compare(whole_graph(planned, model), model), ()
+    except GraphError as error:
+        message = f"with roots in place of their parts, the plan's operators form no graph: {error}"
+        return None, (Violation(Verdict.MODEL_MISMATCH, None, message),)
 
 
 def counted(plan: Plan, report: ReplayReport) -> Plan:

@@ -46,6 +46,9 @@ class Verdict(door.Choice):
     PART_SIZE = "part-size"  # a part has not its share of its root's bytes, or another kind than its root
     PARTS_OVERLAP = "parts-overlap"  # two parts of a root share elements
     PARTS_MISSING = "parts-missing"  # the parts of a root do not cover it, or no one operator writes them all
+    JOIN_WRONG = "join-wrong"  # a root does not consist of what the model's operators make of its pieces
+    ZERO_COPY_FORBIDDEN = "zero-copy-forbidden"  # roots that nobody writes, on an accelerator that copies
+    PIECES_EXCEEDED = "pieces-exceeded"  # an operand or a result lies in more address ranges than an operator takes
     TILES_WRONG = "tiles-wrong"  # tiles of an operator do not cover its result once, or write something else
     REGION_UNREAD = "region-unread"  # an operator depends on elements of a root that no part it reads holds
     OFF_CHIP_ABSENT = "off-chip-absent"  # what is spilled, or an input, weight or output, has no off-chip offset

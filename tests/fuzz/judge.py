@@ -13,6 +13,7 @@ from typing import Any
 FIRST = {"Relu", "Cast", "Sigmoid", "Clip"}
 ANY = {"Add", "Mul", "Where"}
 SAME = {"Equal", "Less"}
+UPDATE = {"ScatterElements", "ScatterND", "TensorScatter"}
 
 
 class Broken(Exception):
@@ -171,4 +172,6 @@ def _may_overwrite(o: dict[str, Any], read: list[str], size: dict[str, int], res
         return False
     if o["type"] in FIRST:
         return operand == read[0]
+    if o["type"] in UPDATE:
+        return operand in o["inputs"][:1] and size[result] == size[operand]
     return o["type"] in ANY or (o["type"] in SAME and size[result] == size[operand])

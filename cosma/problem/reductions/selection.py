@@ -98,6 +98,14 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
             for v, t in problem.workspace.items()
             if v in operator_number and t in tensor_number
         },
+        runs={
+            operator_number[v]: tuple(
+                tuple(tensor_number[t] for t in row) for row in rows if all(t in tensor_number for t in row)
+            )
+            for v, rows in problem.runs.items()
+            if v in operator_number
+        },
+        homes={tensor_number[t]: place for t, place in problem.homes.items() if t in tensor_number},
     )
 
 
