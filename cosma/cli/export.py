@@ -30,25 +30,37 @@ def export(
     subgraph: Annotated[
         int, typer.Option("--subgraph", metavar="N", min=0, help="For --tflm: index of the subgraph.")
     ] = 0,
+    tflite: Annotated[
+        Path | None,
+        typer.Option("--tflite", metavar="MODEL.tflite", help="The file that was planned, to be written anew."),
+    ] = None,
+    tflite_output: Annotated[
+        Path | None,
+        typer.Option("--tflite-output", metavar="FILE.tflite", help="For --tflite: the file with the plan in it."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write a plan even if its replay fails.")] = False,
 ) -> None:
     """Write a plan as a C header, CSV, or TensorFlow Lite Micro's offline memory plan.
 
     The plan is replayed first: what fails is not handed on.
     """
-    from cosma.cli.output import BINARY, CSV, HEADER, claim_outputs, deliver
+    from cosma.cli.output import BINARY, CSV, HEADER, TFLITE, claim_outputs, deliver
     from cosma.errors import InputError
-    from cosma.export import c_header, instructions_csv, off_chip_csv, stays_csv, tflm_metadata
+    from cosma.export import c_header, instructions_csv, off_chip_csv, offline_tflite, stays_csv, tflm_metadata
     from cosma.files import read_bytes
     from cosma.plan.file import load_plan
     from cosma.validator import examine, invalid
 
-    if c is None and csv is None and stays is None and off_chip is None and tflm is None:
-        raise InputError("nothing to write: give --c, --csv, --stays, --off-chip or --tflm with a file")
+    if (tflite is None) != (tflite_output is None):
+        raise InputError("--tflite takes the file that was planned, --tflite-output the file to write: give both")
+    if all(file is None for file in (c, csv, stays, off_chip, tflm, tflite)):
+        raise InputError(
+            "nothing to write: give --c, --csv, --stays, --off-chip, --tflm or --tflite-output with a file"
+        )
     claim_outputs(
         {
             "--c": (c, HEADER), "--csv": (csv, CSV), "--stays": (stays, CSV), "--off-chip": (off_chip, CSV),
-            "--tflm": (tflm, BINARY),
+            "--tflm": (tflm, BINARY), "--tflite-output": (tflite_output, TFLITE),
         }
     )  # fmt: skip
     loaded, report = examine(load_plan(plan), str(plan))
@@ -61,6 +73,8 @@ def export(
     # Everything is made before anything is written, so that an error leaves no half of it.
     if tflm is not None:
         written.append((tflm, tflm_metadata(loaded, names, subgraph=subgraph)))
+    if tflite is not None:
+        written.append((tflite_output, offline_tflite(loaded, read_bytes(tflite, "model"))))
     if c is not None:
         written.append((c, c_header(loaded, name)))
     if csv is not None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Endings that files of one kind may have.
 PLAN, CSV, PNG, SVG = (".json",), (".csv",), (".png",), (".svg",)
 HTML, HEADER, BINARY = (".html", ".htm"), (".h", ".hpp", ".hh", ".inc"), (".bin",)
+#: TensorFlow Lite files.
+TFLITE = (".tflite",)
 PICTURE, HEAT_MAP = (".svg", ".png"), (".png", ".svg", ".pdf")
 #: Columns of tables that go to no terminal.
 WIDE = 160

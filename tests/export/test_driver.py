@@ -1,0 +1,164 @@
+"""The C header carried out by a C program with real copies, against a replay of the same plan on NumPy arrays."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cosma
+from cosma.export import c_header
+from cosma.plan.instructions import Allocate, Execute, Load, Store
+
+HERE = Path(__file__).parent
+Ints = NDArray[np.int32]
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+
+ONE = {
+    "Neg": lambda a: -a, "Abs": np.abs, "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b,
+    "Mul": lambda a, b: a * b, "Max": np.maximum,
+}  # fmt: skip
+
+
+def network() -> cosma.Graph:
+    """Long skips over a chain: what waits must leave, and elementwise results write over what dies."""
+    tensors = [cosma.Tensor("x", 1024, "input"), cosma.Tensor("z", 1024, "input"), cosma.Tensor("w", 1024, "weight")]
+    operators = []
+    last = "x"
+
+    def put(kind: str, *inputs: str, weights: tuple[str, ...] = (), output: bool = False) -> str:
+        name = f"t{len(operators)}"
+        tensors.append(cosma.Tensor(name, 1024, "output" if output else "intermediate"))
+        operators.append(cosma.Operator(f"{kind}_{name}", kind, inputs, (name,), weights))
+        return name
+
+    skips = []
+    for i in range(4):
+        last = put("Neg" if i % 2 else "Abs", last)
+        skips.append(last)
+        last = put("Mul", last, weights=("w",))
+    last = put("Max", last, "z")
+    for skip in reversed(skips):
+        last = put("Sub", last, skip)
+    put("Add", last, "z", output=True)
+    put("Neg", skips[0], output=True)
+    return cosma.Graph(tensors, operators, "skips")
+
+
+def _evaluate(graph: cosma.Graph, given: dict[str, Ints]) -> dict[str, Ints]:
+    """The network without a plan."""
+    held = dict(given)
+    for operator in graph.operators:
+        held[operator.outputs[0]] = ONE[operator.type](*(held[name] for name in operator.operands)).astype(np.int32)
+    return held
+
+
+def _replay(plan: cosma.Plan, given: dict[str, Ints]) -> dict[str, Ints]:
+    """The plan on one NumPy array for the scratchpad, and one for each tensor off-chip."""
+    memory = np.full(plan.accelerator.scratchpad // 4, -1, np.int32)
+    outside, place = dict(given), dict[str, slice]()
+    streams_weights = plan.accelerator.weights == "stream"
+
+    def at(name: str, address: int) -> slice:
+        return slice(address // 4, address // 4 + plan.graph.tensors[name].size_bytes // 4)
+
+    for now in plan.instructions:
+        match now:
+            case Load(name, address):
+                place[name] = at(name, address)
+                memory[place[name]] = outside[name]
+            case Allocate(name, address, _):
+                place[name] = at(name, address)
+            case Store(name):
+                outside[name] = memory[place[name]].copy()
+            case Execute(name, through, _):
+                operator = plan.graph.operator(name)
+                past = {*through, *(operator.weights if streams_weights else ())}
+                read = [outside[t] if t in past else memory[place[t]] for t in operator.operands]
+                (result,) = operator.outputs
+                found = ONE[operator.type](*read).astype(np.int32)
+                if result in past:
+                    outside[result] = found
+                else:
+                    memory[place[result]] = found
+    return outside
+
+
+def _driven(plan: cosma.Plan, given: dict[str, Ints], folder: Path) -> tuple[list[Ints], list[int]]:
+    (folder / "plan.h").write_text(c_header(plan))
+    program = folder / "driver"
+    command = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsanitize=undefined,address"]
+    subprocess.run([*command, "-I", str(folder), str(HERE / "driver.c"), "-o", str(program)], check=True)
+    table = list(plan.graph.tensors.values())
+    data = b"".join(given[t.name].tobytes() for t in table if t.kind in ("input", "weight"))
+    quiet = {"ASAN_OPTIONS": "detect_leaks=0"}
+    said = subprocess.run([program], input=data, check=True, capture_output=True, env=quiet)
+    outputs = [t for t in table if t.kind == "output"]
+    found, at = [], 0
+    for tensor in outputs:
+        found.append(np.frombuffer(said.stdout, np.int32, tensor.size_bytes // 4, at))
+        at += tensor.size_bytes
+    return found, np.frombuffer(said.stdout, np.uint64, 3, at).tolist()
+
+
+def _kinds(plan: cosma.Plan) -> dict[str, bool]:
+    """What a plan makes use of."""
+    made = {name for operator in plan.graph.operators for name in operator.outputs}
+    executes = [i for i in plan.instructions if isinstance(i, Execute)]
+    return {
+        "spills": any(isinstance(i, Load) and i.tensor in made for i in plan.instructions),
+        "streams": any(set(i.streamed) & made for i in executes),
+        "in place": any(isinstance(i, Allocate) and i.in_place_of for i in plan.instructions),
+    }
+
+
+@pytest.mark.parametrize("weights", ["stream", "scratchpad"])
+def test_c_computes_what_numpy_does(weights: str, tmp_path: Path) -> None:
+    graph = network()
+    rng = np.random.default_rng(5)
+    given = {
+        t.name: rng.integers(-(2**31), 2**31, t.size_bytes // 4).astype(np.int32)
+        for t in graph.tensors.values() if t.kind in ("input", "weight")
+    }  # fmt: skip
+    used: dict[str, bool] = {}
+    for capacity in (2048, 3072, 4096):
+        for strategy in ("auto", "e1"):
+            accelerator = cosma.Accelerator(scratchpad=capacity, weights=weights)
+            plan = cosma.compile(graph, accelerator, strategy=strategy, effort=0.1)
+            used = {what: used.get(what, False) or so for what, so in _kinds(plan).items()}
+            folder = tmp_path / f"{capacity}-{strategy}"
+            folder.mkdir()
+            outputs, traffic = _driven(plan, given, folder)
+            replayed, plain = _replay(plan, given), _evaluate(graph, given)
+            names = [t.name for t in graph.of_kind(cosma.TensorKind.OUTPUT)]
+            for name, output in zip(names, outputs, strict=True):
+                assert np.array_equal(output, replayed[name]), name
+                assert np.array_equal(output, plain[name]), name
+            assert traffic == [plan.traffic.loaded, plan.traffic.stored, plan.traffic.streamed]
+    assert used == {"spills": True, "streams": True, "in place": True}
+
+
+def test_a_plan_with_a_wrong_address_computes_something_else(tmp_path: Path) -> None:
+    """The comparison can fail: two tensors at one address."""
+    graph = network()
+    given: dict[str, Any] = {
+        t.name: np.arange(t.size_bytes // 4, dtype=np.int32) + 3
+        for t in graph.tensors.values() if t.kind in ("input", "weight")
+    }  # fmt: skip
+    plan = cosma.compile(graph, cosma.Accelerator(scratchpad=8192, in_place=False), strategy="e1")
+    broken = [
+        Allocate(i.tensor, 0) if isinstance(i, Allocate) else Load(i.tensor, 0) if isinstance(i, Load) else i
+        for i in plan.instructions
+    ]
+    from dataclasses import replace
+
+    outputs, _ = _driven(replace(plan, instructions=tuple(broken)), given, tmp_path)
+    plain = _evaluate(graph, given)
+    names = [t.name for t in graph.of_kind(cosma.TensorKind.OUTPUT)]
+    assert not all(np.array_equal(o, plain[n]) for n, o in zip(names, outputs, strict=True))
