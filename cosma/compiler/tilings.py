@@ -153,7 +153,7 @@ def tiling_choices(
         if refused is not None and not found:
             raise refused
         return found
-    made = [_tiled(source, choice, _given(source, choice.graph, tiling)) for choice in untiled]
+    made = [_tiled(source, choice, _given(source, choice.graph, tiling, accelerator)) for choice in untiled]
     if accelerator.operands == Operands.STATIONARY:
         return in_chosen_modes(made, accelerator, starts)
     return _fitting(made, graph, accelerator)
@@ -207,13 +207,35 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
     return ()
 
 
-def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str) -> Tiling:
+def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str, accelerator: Accelerator) -> Tiling:
     if isinstance(tiling, Tiling):
         return tiling
     rule = parse_rule(str(tiling))
     if rule is not None:
-        return rule_tiling(graph, source.sites, rule)
+        return _in_segments(source, graph, rule_tiling(graph, source.sites, rule), accelerator)
     return read_tiling(door.path(tiling, "tiling"), graph, source.sites)
+
+
+def _in_segments(source: LoadedModel, graph: Graph, tiling: Tiling, accelerator: Accelerator) -> Tiling:
+    """Say which operators' tiles take turns: of a few ways to part the operators, the best by a quick plan."""
+    from cosma.tiling import build_rows, choose_segments
+
+    names = [operator.name for operator in graph.operators]
+    ways: list[tuple[tuple[str, ...], ...]] = [(), tuple((name,) for name in names)]
+    for segments in choose_segments(build_rows(graph, source.sites), accelerator.capacity_bytes):
+        ways.append(tuple(tuple(names[s.begin : s.end]) for s in segments))
+    best: tuple[int, Tiling] | None = None
+    for way in dict.fromkeys(reversed(ways)):  # small segments first: they lose least where others do not fit
+        made = replace(tiling, segments=way)
+        tiled = tile(graph, source.sites, made).graph
+        if len(tiled.operators) > MOST_TILES:
+            break
+        planned = _plan_along(_without_modes(tiled), accelerator)
+        if planned is not None and (best is None or planned[0] < best[0]):
+            best = planned[0], made
+        if best is not None and best[0] == 0:
+            break
+    return tiling if best is None else best[1]
 
 
 def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") -> Choice:
@@ -227,6 +249,7 @@ def _chosen(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Untiled choices where they fit, then the tiling that a search finds best, with its plan."""
     from cosma.tiling import search_tilings, tiling_of
+    from cosma.tiling.pixels import pixel_tilings
 
     try:
         whole, refused = uncut_choices(source, graph, accelerator, starts, parts=parts)[:1], None
@@ -247,9 +270,14 @@ def _chosen(
         other = _best(searched, accelerator)
         tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
+    if (best is None or best[0] > 0) and not search.clock.stop():
+        tilings = pixel_tilings(untiled[0].graph, source.sites)
+        other = _best([_tiled(source, untiled[0], tiling, "tiled") for tiling in tilings], accelerator)
+        best = other if best is None or (other is not None and other[0] < best[0]) else best
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
-        rows = (_tiled(source, untiled[0], _given(source, untiled[0].graph, rule), "tiled") for rule in ROW_RULES)
+        base = untiled[0].graph
+        rows = (_tiled(source, untiled[0], rule_tiling(base, source.sites, parse_rule(rule) or {}), "tiled") for rule in ROW_RULES)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and refused is not None:
@@ -291,13 +319,16 @@ def _best(choices: Sequence[Choice], accelerator: Accelerator) -> tuple[int, Cho
 
 def _resident(choice: Choice) -> Choice:
     """Where operators have modes, let them stream nothing: a tile of a row holds what streaming would."""
-    graph = choice.graph
+    made = _without_modes(choice.graph)
+    return choice if made is choice.graph else replace(choice, graph=made, relaxed=choice.graph)
+
+
+def _without_modes(graph: Graph) -> Graph:
+    """A graph whose operators stream nothing; the graph itself where they have no modes."""
     if not any(operator.modes for operator in graph.operators):
-        return choice
+        return graph
     operators = [replace(operator, modes=(RESIDENT,)) for operator in graph.operators]
-    return replace(
-        choice, graph=Graph(graph.tensors.values(), operators, graph.name, graph.roots.values()), relaxed=graph
-    )
+    return Graph(graph.tensors.values(), operators, graph.name, graph.roots.values())
 
 
 def _moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:

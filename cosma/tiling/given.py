@@ -15,9 +15,11 @@ from cosma.files import read_bytes
 from cosma.graph import Graph
 from cosma.rewrite.tiling import REDUCED, Cuts, Tiling, even_cuts, step_cuts
 from cosma.tiling.rows import channel_axis, row_axis
+from cosma.units import parse_size
 
-#: Rules: rows of each tile; tiles along the rows; tiles along the channels that weights belong to.
-RULES = ("rows", "stripes", "channels")
+#: Rules: rows of each tile; tiles along the rows; tiles along the channels that weights belong to; most bytes of the
+#: weights of a tile.
+RULES = ("rows", "stripes", "channels", "weights")
 
 
 def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, int]) -> Tiling:
@@ -29,7 +31,7 @@ def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, 
         The network.
     rule
         Of :data:`RULES`: ``rows`` in each tile, or ``stripes`` along the rows, and ``channels``: tiles along the axis
-        that weights belong to.
+        that weights belong to, or ``weights``: bytes that the weights of a tile take at most, along that axis.
     """
     cuts = {}
     for operator in graph.operators:
@@ -43,15 +45,19 @@ def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, 
             elif "stripes" in rule:
                 found[axis] = even_cuts(shape[axis], rule["stripes"])
         channel = channel_axis(access)
-        if "channels" in rule and channel is not None and channel != axis:
-            found[channel] = even_cuts(shape[channel], rule["channels"])
+        if channel is not None and channel != axis:
+            if "channels" in rule:
+                found[channel] = even_cuts(shape[channel], rule["channels"])
+            elif "weights" in rule:
+                held = sum(graph.tensors[name].size_bytes for name in operator.weights)
+                found[channel] = even_cuts(shape[channel], -(-held // rule["weights"]))
         if any(found):
             cuts[operator.name] = tuple(found)
     return Tiling(cuts)
 
 
 def parse_rule(text: str) -> dict[str, int] | None:
-    """Read ``rows=8``, ``stripes=4`` or ``stripes=4,channels=2``; None where the text is no rule.
+    """Read ``rows=8``, ``stripes=4,channels=2`` or ``rows=8,weights=32KiB``; None where the text is no rule.
 
     Raises
     ------
@@ -64,13 +70,20 @@ def parse_rule(text: str) -> dict[str, int] | None:
     for entry in text.split(","):
         name, _, value = entry.partition("=")
         name = name.strip()
-        if name not in RULES or not value.strip().isascii() or not value.strip().isdigit() or int(value) < 1:
-            raise InputError(f"tiling {text!r}: write rows=N or stripes=N, channels=N, with whole numbers above 0")
         if name in rule:
             raise InputError(f"tiling {text!r}: {name} is given twice")
-        rule[name] = int(value)
+        if name == "weights":
+            rule[name] = parse_size(value.strip())
+        elif name in RULES and value.strip().isascii() and value.strip().isdigit():
+            rule[name] = int(value)
+        if rule.get(name, 0) < 1:
+            raise InputError(
+                f"tiling {text!r}: write rows=N or stripes=N, channels=N or weights=SIZE, with whole numbers above 0"
+            )
     if "rows" in rule and "stripes" in rule:
         raise InputError(f"tiling {text!r}: rows and stripes both cut rows; give one")
+    if "channels" in rule and "weights" in rule:
+        raise InputError(f"tiling {text!r}: channels and weights both cut channels; give one")
     return rule
 
 

@@ -117,6 +117,12 @@ def test_rules_cut_what_can_be_cut(wide: Path) -> None:
     tiling = rule_tiling(loaded.graph, loaded.sites, {"rows": 8})
     assert tiling.cuts["c1"] == ((), (), (8, 16, 24), ())
     assert "gap" not in tiling.cuts
+    weights = rule_tiling(loaded.graph, loaded.sites, parse_rule("weights=64"))
+    for operator in loaded.graph.operators:
+        held = sum(loaded.graph.tensors[w].size_bytes for w in operator.weights)
+        pieces = max((len(cuts) + 1 for cuts in weights.cuts.get(operator.name, ((),))), default=1)
+        shape = loaded.graph.tensors[operator.outputs[0]].shape
+        assert pieces == (min(-(-held // 64), shape[1]) if held > 64 else 1), operator.name
     channels = rule_tiling(loaded.graph, loaded.sites, {"channels": 2})
     assert channels.cuts["c2"] == ((), (4,), (), ())
 
@@ -206,3 +212,27 @@ def test_files_with_wrong_sums_are_refused(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(cosma.CosmaError, match=message):
         read_tiling(file, loaded.graph, loaded.sites)
+
+
+def test_segments_of_a_rule_keep_a_deep_network_on_chip(tmp_path: Path) -> None:
+    """With tiles of all operators in turns, weights would be read again for each stripe; in segments nothing is."""
+    from tests.execute.networks import Maker
+
+    m = Maker()
+    value, channels = "x", 4
+    for i in range(6):
+        m.add("Conv", [value, m.weight(f"w{i}", 2 * channels, channels, 3, 3)], f"c{i}", pads=[1] * 4, strides=[2, 2])
+        value, channels = f"c{i}", 2 * channels
+    path = m.save(tmp_path / "deep.onnx", {"x": (1, 4, 192, 192)}, [value])
+    accelerator = cosma.Accelerator(scratchpad="96KiB", weights="scratchpad", operands="resident")
+    plan = cosma.compile(path, accelerator, dtype="int8", tiling="rows=2,weights=16KiB", effort=0)
+    loaded = cosma.load_onnx(path)
+    tiling = rule_tiling(loaded.graph.with_dtype("int8"), loaded.sites, parse_rule("rows=2,weights=16KiB"))
+    in_turns = cosma.compile(path, accelerator, dtype="int8", tiling=tiling, effort=0)
+    assert plan.traffic.noncompulsory < in_turns.traffic.noncompulsory
+
+
+@pytest.mark.parametrize("text", ["weights=0", "channels=2,weights=4KiB", "rows=2,weights=1KiB,weights=2KiB"])
+def test_wrong_weights_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="tiling"):
+        parse_rule(text)
