@@ -121,3 +121,17 @@ def test_an_operand_that_is_loaded_where_its_result_takes_its_place() -> None:
     assert slots.members == ((1, 0),)
     (buffer,) = slots.buffers
     assert buffer.size == 128
+
+
+def test_products_are_cut_where_operands_may_stream(tmp_path: Path) -> None:
+    case = BY_NAME["MM-64"]
+    path = case.model(tmp_path / "product.onnx")
+    accelerator = cosma.Accelerator(scratchpad="64KiB", operands="stationary", weights="scratchpad")
+    plan = cosma.compile(path, accelerator, dtype="int8", tiling="auto", effort=0.2)
+    assert plan.traffic.total <= case.accelforge_bytes
+    assert cosma.replay(plan, cosma.load_onnx(path).finest_graph.with_dtype("int8"), model=path).valid
+
+
+def test_weights_that_nearly_fill_the_scratchpad_leave_room_for_columns(tmp_path: Path) -> None:
+    case = BY_NAME["RES-64"]
+    assert plan_case(case, "auto", tmp_path, effort=0)["total"] <= case.accelforge_bytes
