@@ -219,11 +219,11 @@ def test_segments_of_a_rule_keep_a_deep_network_on_chip(tmp_path: Path) -> None:
     from tests.execute.networks import Maker
 
     m = Maker()
-    value, channels = "x", 4
+    value, channels = "x", 8
     for i in range(6):
         m.add("Conv", [value, m.weight(f"w{i}", 2 * channels, channels, 3, 3)], f"c{i}", pads=[1] * 4, strides=[2, 2])
         value, channels = f"c{i}", 2 * channels
-    path = m.save(tmp_path / "deep.onnx", {"x": (1, 4, 192, 192)}, [value])
+    path = m.save(tmp_path / "deep.onnx", {"x": (1, 8, 192, 192)}, [value])
     accelerator = cosma.Accelerator(scratchpad="96KiB", weights="scratchpad", operands="resident")
     plan = cosma.compile(path, accelerator, dtype="int8", tiling="rows=2,weights=16KiB", effort=0)
     loaded = cosma.load_onnx(path)
