@@ -218,11 +218,12 @@ def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str, accel
 
 def _in_segments(source: LoadedModel, graph: Graph, tiling: Tiling, accelerator: Accelerator) -> Tiling:
     """Say which operators' tiles take turns: of a few ways to part the operators, the best by a quick plan."""
-    from cosma.tiling import build_rows, choose_segments
+    from cosma.tiling import build_grid, build_rows, choose_segments
 
     names = [operator.name for operator in graph.operators]
     ways: list[tuple[tuple[str, ...], ...]] = [(), tuple((name,) for name in names)]
-    for segments in choose_segments(build_rows(graph, source.sites), accelerator.capacity_bytes):
+    rows, grid = build_rows(graph, source.sites), build_grid(graph, source.sites).grid
+    for segments in choose_segments(rows, grid, accelerator.capacity_bytes, weight_shares=(1.0,)):
         ways.append(tuple(tuple(names[s.begin : s.end]) for s in segments))
     best: tuple[int, Tiling] | None = None
     for way in dict.fromkeys(reversed(ways)):  # small segments first: they lose least where others do not fit
