@@ -201,7 +201,8 @@ class Needs:
                 # Counted from one, so that the zeros that Pad adds are no element's place.
                 positions = np.arange(1, prod(shape) + 1, dtype=np.int64).reshape(shape)
                 found = self._run_pad(node, positions) if node.op_type == "Pad" else self._run(node, positions)
-            self._moved[key] = None if found is None else found - 1
+            # In row-major order in memory: many tiles look up places in it, and a transposed view is copied each time.
+            self._moved[key] = None if found is None else np.subtract(found, 1, order="C")
         return self._moved[key]
 
     def constant(self, name: str) -> Array | None:
