@@ -272,13 +272,14 @@ def _chosen(
         tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if (best is None or best[0] > 0) and not search.clock.stop():
-        tilings = pixel_tilings(untiled[0].graph, source.sites)
-        other = _best([_tiled(source, untiled[0], tiling, "tiled") for tiling in tilings], accelerator)
+        pixels = pixel_tilings(untiled[0].graph, source.sites)
+        other = _best([_tiled(source, untiled[0], tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         base = untiled[0].graph
-        rows = (_tiled(source, untiled[0], rule_tiling(base, source.sites, parse_rule(rule) or {}), "tiled") for rule in ROW_RULES)
+        tilings = (rule_tiling(base, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)
+        rows = (_tiled(source, untiled[0], tiling, "tiled") for tiling in tilings)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and refused is not None:
