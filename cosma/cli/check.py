@@ -74,7 +74,8 @@ def _forced(plan: Plan, graph: Graph | None, path: Path) -> Plan:
     from cosma.accelerator.constraints import Constraints
     from cosma.rewrite.constraints import expand, resolve
 
-    asked = resolve(expand(read_constraints(path), plan.graph if graph is None else graph), plan.graph)
+    network = plan.graph if graph is None else graph
+    asked = resolve(expand(read_constraints(path), network, plan.accelerator), plan.graph)
     entries = dict.fromkeys((*plan.accelerator.constraints.entries, *asked.entries))
     return replace(plan, accelerator=plan.accelerator.replace(constraints=Constraints.of(entries)))
 

@@ -191,7 +191,7 @@ def _export(
     graph = read_model(model, dims).graph
     graph = count_as(graph, dtype).graph
     if constraints is not None:
-        accelerator = accelerator.replace(constraints=expand(read_constraints(constraints), graph))
+        accelerator = accelerator.replace(constraints=expand(read_constraints(constraints), graph, accelerator))
     problem = build_problem(fusion_choices(graph, accelerator)[0].graph, accelerator)
     check_supported(problem)
     program = build_joint(problem, addresses="intervals" if path.suffix in (".pb", ".pbtxt") else "linear").model

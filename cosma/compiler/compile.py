@@ -245,7 +245,7 @@ def run_compile(
     source = read_model(model, dims, bounds)
     graph = count_as(source.graph, dtype).graph
     forced = accelerator.constraints if constraints is None else read_constraints(constraints)
-    accelerator = accelerator.replace(constraints=expand(forced, graph))
+    accelerator = accelerator.replace(constraints=expand(forced, graph, accelerator))
     stated = with_states(graph, states or {})
     _warn_of_odd_fit(build_problem(graph, _letting_in(accelerator)))
     starts = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from cosma.accelerator import Weights
 from cosma.accelerator.constraints import Constraints
 from cosma.errors import ConstraintError
+from cosma.graph import TensorKind
 from cosma.graph.in_place import in_place_operands
 from cosma.text import did_you_mean
 
@@ -21,8 +23,8 @@ _PAIRS = ("in_place_permitted", "in_place_forbidden")
 _TYPES = ("in_place_permitted_types", "in_place_forbidden_types")
 
 
-def expand(constraints: Constraints, graph: Graph) -> Constraints:
-    """Put the names of a network in place of patterns.
+def expand(constraints: Constraints, graph: Graph, accelerator: Accelerator) -> Constraints:
+    """Put the names of a network in place of patterns; weights that pass the scratchpad by fit none of them.
 
     Raises
     ------
@@ -31,6 +33,11 @@ def expand(constraints: Constraints, graph: Graph) -> Constraints:
         result and operand of one operator, or a permitted result does not fit over its operand.
     """
     tensors, operators = list(graph.tensors), [operator.name for operator in graph.operators]
+    if accelerator.weights == Weights.STREAM:
+        passing = {tensor.name for tensor in graph.of_kind(TensorKind.WEIGHT)}
+        named = {name for name, _ in (*constraints.addresses, *constraints.alignments)}
+        named |= {*constraints.resident, *constraints.never_on_chip}
+        tensors = [name for name in tensors if name not in passing or name in named]
     found = Constraints(
         addresses=_values(constraints.addresses, tensors, "addresses", "tensor"),
         alignments=_values(constraints.alignments, tensors, "alignments", "tensor"),

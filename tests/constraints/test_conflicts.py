@@ -114,6 +114,17 @@ def test_an_exact_name_goes_before_a_pattern() -> None:
     assert dict(plan.accelerator.constraints.alignments)["y"] == 64
 
 
+def test_a_pattern_is_not_of_weights_that_pass_by() -> None:
+    every = Constraints(resident=["*"], alignments={"*": 64})
+    plan = compile(diamond(), RESIDENT, strategy="e1", constraints=every)
+    assert set(plan.accelerator.constraints.resident) == {"x", "a", "b", "c", "d", "y"}
+    assert replay(plan).valid
+    kept = compile(diamond(), RESIDENT.replace(weights="scratchpad"), strategy="e1", constraints=every)
+    assert "w" in kept.accelerator.constraints.resident
+    assert replay(kept).valid
+    assert conflict(Constraints(resident=["w"])) == ("'w' stays resident",)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
