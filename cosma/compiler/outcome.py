@@ -49,6 +49,7 @@ class CompileOptions(TypedDict, total=False):
     parameters: CompileParameters | Path | str | None
     constraints: Constraints | Path | str | None
     off_chip: bool
+    states: Mapping[str, str] | None
 
 
 class Cancellation:
