@@ -1,11 +1,8 @@
 """Tensors that must lie side by side, where an operand or a result may consist of few address ranges only.
 
-What an operator reads or writes of one root must not be more ranges than the accelerator's ``pieces``. Pieces that are
-one range of the root lie in row-major order; stripes, which are no range of it, in the order of the axis that they were
-cut along, as machines keep rows outermost. As few neighbours as needed are *linked*: they lie one after the other.
-Linked neighbours that an operator touches are one *run*. Links make *homes*, address ranges in which each tensor has a
-fixed place. A tensor without links has no home and lies anywhere, so that a window that moves over a root rolls through
-the scratchpad: each of its homes is laid where there is room.
+What an operator reads or writes of one root is one *run* where its pieces are more than the accelerator's ``pieces``:
+they lie one after another, in row-major order. Runs that share tensors make a *home*, an address range in which each
+of its tensors has a fixed place. A tensor that is in no run has no home and lies anywhere.
 """
 
 from __future__ import annotations
@@ -46,9 +43,7 @@ class Homes:
 def homes_of(graph: Graph, accelerator: Accelerator) -> Homes:
     """Find the homes of a graph; none where operands may consist of any number of ranges.
 
-    Large operands come first, and of one size those that end first: the last neighbours of each are linked, which the
-    operands behind share. A link that contradicts those before it is left out; an operand that keeps too many ranges is
-    refused. Deterministic.
+    Runs of large roots come first. A run that contradicts those before it is refused. Deterministic.
     """
     limit = accelerator.pieces
     if limit is None or not graph.roots:
@@ -61,75 +56,15 @@ def homes_of(graph: Graph, accelerator: Accelerator) -> Homes:
     ]
     wanted.sort(key=lambda row: -sum(graph.tensors[piece.tensor].size_bytes for piece in row[2]))
     places = _Places(graph.tensors, accelerator.alignment)
-    linked: set[tuple[str, str]] = set()
+    runs: dict[str, list[tuple[str, ...]]] = {}
     refused: list[tuple[str, str]] = []
-    lines: list[tuple[str, list[tuple[str, ...]]]] = []
     for operator, root, pieces in wanted:
         row = address_order(pieces)
-        if row is not None and limit == 1:
-            # All or nothing, so that a refused operand binds nobody.
-            fits = places.join(row)
-            linked.update(pairwise(row) if fits else ())
-        else:
-            rows = [row] if row is not None else stripe_lines(pieces)
-            fits = _link(rows, limit, places, linked)
-            lines.append((operator.name, rows))
-        if not fits:
+        if row is None or not places.join(row):
             refused.append((operator.name, root))
-        elif row is not None and limit == 1:
-            lines.append((operator.name, [row]))
-    runs: dict[str, list[tuple[str, ...]]] = {}
-    for name, rows in lines:
-        found = [run for row in rows for run in _runs(row, linked)]
-        if found:
-            runs.setdefault(name, []).extend(found)
-    return Homes({name: tuple(rows) for name, rows in runs.items()}, places.numbered(), tuple(refused))
-
-
-def _link(rows: Sequence[Sequence[str]], limit: int, places: _Places, linked: set[tuple[str, str]]) -> bool:
-    """Link neighbours, the last first, until rows are at most so many ranges; whether they are then."""
-    pairs = [pair for row in rows for pair in pairwise(row)]
-    excess = sum(map(len, rows)) - limit - sum(pair in linked for pair in pairs)
-    for pair in reversed(pairs):
-        if excess <= 0:
-            break
-        if pair not in linked and places.join(pair):
-            linked.add(pair)
-            excess -= 1
-    return excess <= 0
-
-
-def _runs(row: Sequence[str], linked: set[tuple[str, str]]) -> list[tuple[str, ...]]:
-    """Stretches of a row of which all neighbours are linked."""
-    found: list[list[str]] = []
-    for name in row:
-        if found and (found[-1][-1], name) in linked:
-            found[-1].append(name)
         else:
-            found.append([name])
-    return [tuple(run) for run in found if len(run) > 1]
-
-
-def stripe_lines(pieces: Sequence[Piece]) -> list[tuple[str, ...]]:
-    """Rows of pieces that differ along one axis alone and follow each other there, in their order along it.
-
-    The axis is the one along which there are most pieces, the first of several.
-    """
-    rank = len(pieces[0].region.start)
-    axis = max(range(rank), key=lambda i: (len({piece.region.start[i] for piece in pieces}), -i))
-    rows: dict[tuple[tuple[int, int], ...], list[Piece]] = {}
-    for piece in pieces:
-        spans = zip(piece.region.start, piece.region.stop, strict=True)
-        rows.setdefault(tuple(span for i, span in enumerate(spans) if i != axis), []).append(piece)
-    found: list[list[str]] = []
-    for row in rows.values():
-        end = -1
-        for piece in sorted(row, key=lambda one: one.region.start[axis]):
-            if piece.region.start[axis] != end:
-                found.append([])
-            found[-1].append(piece.tensor)
-            end = piece.region.stop[axis]
-    return [tuple(row) for row in found]
+            runs.setdefault(operator.name, []).append(row)
+    return Homes({name: tuple(rows) for name, rows in runs.items()}, places.numbered(), tuple(refused))
 
 
 def _operand_pieces(graph: Graph, operator: Operator) -> Iterable[tuple[str, list[Piece]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,7 @@ def count_ranges(pieces: Sequence[Piece], address: Mapping[str, int], size: Mapp
     """Count the address ranges that pieces of a root make.
 
     Two pieces are one range where the second begins where the first ends, in memory and in the row-major order of the
-    box that the pieces fill. What lies off-chip has no address here: there, neighbours in that order are one range. In
-    the scratchpad, stripes are one range too where they follow each other along the axis that they were cut along.
+    box that the pieces fill. What lies off-chip has no address here: there, neighbours in that order are one range.
 
     Parameters
     ----------
@@ -41,22 +39,6 @@ def count_ranges(pieces: Sequence[Piece], address: Mapping[str, int], size: Mapp
     size
         Bytes of each tensor.
     """
-    return min(_in_row_major_order(pieces, address, size), _along_an_axis(pieces, address, size))
-
-
-def _along_an_axis(pieces: Sequence[Piece], address: Mapping[str, int], size: Mapping[str, int]) -> int:
-    """Ranges where a piece goes on from the one before it in memory, and from its box along one axis."""
-    here = sorted((piece for piece in pieces if piece.tensor in address), key=lambda piece: address[piece.tensor])
-    joined = 0
-    for before, piece in pairwise(here):
-        touches = address[before.tensor] + size[before.tensor] == address[piece.tensor]
-        spans = list(zip(before.region.start, before.region.stop, piece.region.start, piece.region.stop, strict=True))
-        other = [(b, c) for a, b, c, d in spans if (a, b) != (c, d)]
-        joined += touches and len(other) == 1 and other[0][0] == other[0][1]
-    return sum(1 for piece in pieces if piece.region.count) - joined
-
-
-def _in_row_major_order(pieces: Sequence[Piece], address: Mapping[str, int], size: Mapping[str, int]) -> int:
     low = [min(axis) for axis in zip(*(piece.region.start for piece in pieces), strict=True)]
     high = [max(axis) for axis in zip(*(piece.region.stop for piece in pieces), strict=True)]
     extent = [b - a for a, b in zip(low, high, strict=True)]
