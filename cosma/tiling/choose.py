@@ -48,29 +48,24 @@ def choose_segments(
 
 def tiling_of(graph: GridGraph, segments: Segmentation) -> Tiling:
     """Cuts of every operator of a segmentation, and the order of its tiles."""
-    tiles = tiles_of(graph.grid, segments)
-    edges: list[tuple[set[int], set[int]]] = [(set(), set()) for _ in graph.access]
-    for v, _, row, _, channel, _ in tiles.tolist():
-        edges[v][0].add(row)
-        edges[v][1].add(channel)
-    starts = [(sorted(rows), sorted(channels)) for rows, channels in edges]
-    cuts: dict[str, tuple[Cuts, ...]] = {}
-    for v, (rows, channels) in enumerate(starts):
-        one, (row_axis, channel_axis) = graph.access[v], graph.axes[v]
-        axes: list[Cuts] = [()] * len(one.shapes.get(one.result, ()))
-        for axis, at in ((row_axis, rows), (channel_axis, channels)):
-            if len(at) > 1:
-                axes[axis] = tuple(at[1:])
-        if any(axes):
-            cuts[one.operator.name] = tuple(axes)
+    tiles = tiles_of(graph.grid, segments).tolist()
+    edges: list[tuple[set[int], ...]] = [(set(), set(), set()) for _ in graph.access]
     order = []
-    for v, _, row, _, channel, _ in tiles.tolist():
-        row_axis, channel_axis = graph.axes[v]
+    for v, _, row, _, channel, _, column, _ in tiles:
         start = [0] * len(graph.access[v].shapes.get(graph.access[v].result, ()))
-        for axis, at in ((row_axis, row), (channel_axis, channel)):
+        for axis, at, known in zip(graph.axes[v], (row, channel, column), edges[v], strict=True):
+            known.add(at)
             if axis >= 0:
                 start[axis] = at
         order.append((graph.access[v].operator.name, tuple(start)))
+    cuts: dict[str, tuple[Cuts, ...]] = {}
+    for v, one in enumerate(graph.access):
+        axes: list[Cuts] = [()] * len(one.shapes.get(one.result, ()))
+        for axis, known in zip(graph.axes[v], edges[v], strict=True):
+            if len(known) > 1:
+                axes[axis] = tuple(sorted(known)[1:])
+        if any(axes):
+            cuts[one.operator.name] = tuple(axes)
     groups = tuple(tuple(graph.access[v].operator.name for v in range(s.begin, s.end)) for s in segments)
     return Tiling(cuts, groups, order=tuple(order))
 

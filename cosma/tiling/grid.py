@@ -1,9 +1,9 @@
-"""A graph as the grids its operators can be cut on: rows and channels of every tensor, as arrays.
+"""A graph as the grids its operators can be cut on: rows, channels and columns of every tensor, as arrays.
 
-Every tensor has two axes that may be cut, its *rows* and its *channels*; the others stay whole. For each operand of an
-operator, tables say which rows and channels a row or a channel of the result reads. They are exact where an operand's
-axis follows one axis of the result, and a superset otherwise: they guide a choice, and the tiles made of it have the
-exact regions of :mod:`cosma.access`.
+Every tensor has up to three axes that may be cut, its *rows*, its *channels* and its *columns*; the others stay whole.
+For each operand of an operator, tables say which of them a row, a channel or a column of the result reads. They are
+exact where an operand's axis follows one axis of the result, and a superset otherwise: they guide a choice, and the
+tiles made of it have the exact regions of :mod:`cosma.access`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from cosma.graph import Graph, TensorKind
 from cosma.graph.semantics import is_elementwise
 from cosma.tiling.rows import channel_axis, row_axis
 
+#: Row axis, channel axis and column axis; -1 where there is none.
+Axes = tuple[int, int, int]
 Int64s = NDArray[np.int64]
 Bytes8 = NDArray[np.uint8]
 
-#: Where an operand's interval along an axis comes from: all of it, the tile's rows, the tile's channels.
-ALL, BY_ROWS, BY_CHANNELS = 0, 1, 2
+#: Where an operand's interval along an axis comes from: all of it, the tile's rows, channels or columns.
+ALL, BY_ROWS, BY_CHANNELS, BY_COLUMNS = 0, 1, 2, 3
 
 
 class Grid(NamedTuple):
@@ -32,8 +34,8 @@ class Grid(NamedTuple):
 
     Attributes
     ----------
-    size, rows, channels
-        Bytes, extent of the row axis and of the channel axis of each tensor; 1 where it has none.
+    size, rows, channels, columns
+        Bytes, extent of the row axis, of the channel axis and of the column axis of each tensor; 1 where it has none.
     is_weight
         1 where a tensor is a weight.
     clean, stored
@@ -42,16 +44,17 @@ class Grid(NamedTuple):
         1 where the channel axis comes before the row axis.
     maker
         Operator that yields each tensor, -1 for none.
-    height, width
-        Rows and channels into which each operator's result can be cut at the most.
+    height, width, breadth
+        Rows, channels and columns into which each operator's result can be cut at the most.
     weight
         Weight bytes of each operator that its channels cut.
     in_place
         1 where a result may take the place of an operand.
     start, operand
         Tensors that each operator reads, weights included.
-    row_source, row_table, channel_source, channel_table
-        Beside ``operand``: what its rows and its channels follow, and where in ``low`` and ``high`` the table starts.
+    row_source, row_table, channel_source, channel_table, column_source, column_table
+        Beside ``operand``: what its rows, channels and columns follow, and where in ``low`` and ``high`` the table
+        starts.
     low, high
         Tables of intervals, half-open: of the operand, by row or channel of the result. Where a slice reads nothing,
         the interval is empty and lies where that of the slice before ends.
@@ -62,6 +65,7 @@ class Grid(NamedTuple):
     size: Int64s
     rows: Int64s
     channels: Int64s
+    columns: Int64s
     is_weight: Bytes8
     clean: Bytes8
     stored: Bytes8
@@ -69,6 +73,7 @@ class Grid(NamedTuple):
     maker: Int64s
     height: Int64s
     width: Int64s
+    breadth: Int64s
     weight: Int64s
     in_place: Bytes8
     start: Int64s
@@ -77,6 +82,8 @@ class Grid(NamedTuple):
     row_table: Int64s
     channel_source: Int64s
     channel_table: Int64s
+    column_source: Int64s
+    column_table: Int64s
     low: Int64s
     high: Int64s
     result_start: Int64s
@@ -93,12 +100,12 @@ class GridGraph(NamedTuple):
     access
         Access of each operator.
     axes
-        Row axis and channel axis of each operator's result; -1 where it has none.
+        Row axis, channel axis and column axis of each operator's result; -1 where it has none.
     """
 
     grid: Grid
     access: tuple[OperatorAccess, ...]
-    axes: tuple[tuple[int, int], ...]
+    axes: tuple[Axes, ...]
 
 
 def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
@@ -112,48 +119,49 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         channel = channel_axis(one)
         for name in one.operator.outputs:
             maker[number[name]] = v
-            row, default = axes[number[name]]
+            row, _, column = axes[number[name]]
             if channel is not None and channel != row and one.shapes.get(name) == one.shapes.get(one.result):
-                axes[number[name]] = (row, channel)
-            else:
-                axes[number[name]] = (row, default)
+                axes[number[name]] = (row, channel, column if channel != column else -1)
     for one in access:
         _weight_axes(one, number, axes)
     tables = _Tables()
-    touches: list[list[tuple[int, int, int, int, int]]] = []
-    heights, widths, weights = [], [], []
+    touches: list[list[tuple[int, ...]]] = []
+    heights, widths, breadths, weights = [], [], [], []
     for one in access:
         shape = one.shapes.get(one.result, ())
-        row, channel = axes[number[one.result]]
-        allowed = one.cuts()
-        height = shape[row] if row >= 0 and allowed[row] else 1
-        width = shape[channel] if channel >= 0 and allowed[channel] else 1
-        touches.append(_touches(one, number, axes, (row, height), (channel, width), tables))
-        heights.append(height)
-        widths.append(width)
+        own, allowed = axes[number[one.result]], one.cuts()
+        extents = [shape[axis] if axis >= 0 and allowed[axis] else 1 for axis in own]
+        touches.append(_touches(one, number, axes, extents, tables))
+        heights.append(extents[0])
+        widths.append(extents[1])
+        breadths.append(extents[2])
         weights.append(sum(graph.tensors[w].size_bytes for w in one.operator.weights))
     flat = [entry for row in touches for entry in row]
     results = [[number[name] for name in one.operator.outputs] for one in access]
-    columns = np.array(flat, dtype=np.int64).reshape(len(flat), 5)
+    table = np.array(flat, dtype=np.int64).reshape(len(flat), 7)
     grid = Grid(
         size=_array([t.size_bytes for t in tensors]),
-        rows=_array([_extent(t.shape, a) for t, (a, _) in zip(tensors, axes, strict=True)]),
-        channels=_array([_extent(t.shape, a) for t, (_, a) in zip(tensors, axes, strict=True)]),
+        rows=_array([_extent(t.shape, own[0]) for t, own in zip(tensors, axes, strict=True)]),
+        channels=_array([_extent(t.shape, own[1]) for t, own in zip(tensors, axes, strict=True)]),
+        columns=_array([_extent(t.shape, own[2]) for t, own in zip(tensors, axes, strict=True)]),
         is_weight=np.array([t.kind is TensorKind.WEIGHT for t in tensors], dtype=np.uint8),
         clean=np.array([t.kind in (TensorKind.INPUT, TensorKind.WEIGHT) for t in tensors], dtype=np.uint8),
         stored=np.array([t.kind is TensorKind.INTERMEDIATE for t in tensors], dtype=np.uint8),
-        channels_first=np.array([c < r for r, c in axes], dtype=np.uint8),
+        channels_first=np.array([c < r for r, c, _ in axes], dtype=np.uint8),
         maker=maker,
         height=_array(heights),
         width=_array(widths),
+        breadth=_array(breadths),
         weight=_array(weights),
         in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.uint8),
         start=_starts(touches),
-        operand=columns[:, 0].copy(),
-        row_source=columns[:, 1].copy(),
-        row_table=columns[:, 2].copy(),
-        channel_source=columns[:, 3].copy(),
-        channel_table=columns[:, 4].copy(),
+        operand=table[:, 0].copy(),
+        row_source=table[:, 1].copy(),
+        row_table=table[:, 2].copy(),
+        channel_source=table[:, 3].copy(),
+        channel_table=table[:, 4].copy(),
+        column_source=table[:, 5].copy(),
+        column_table=table[:, 6].copy(),
         low=_array(tables.low),
         high=_array(tables.high),
         result_start=_starts(results),
@@ -162,54 +170,54 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
     return GridGraph(grid, access, tuple(axes[number[one.result]] for one in access))
 
 
-def _default_axes(shape: tuple[int, ...] | None) -> tuple[int, int]:
-    """Row axis and channel axis of a tensor, where its producer does not say otherwise."""
+def _default_axes(shape: tuple[int, ...] | None) -> Axes:
+    """Axes of a tensor, where its producer does not say otherwise; only feature maps have columns."""
     rank = 0 if shape is None else len(shape)
     if rank < 2:
-        return -1, -1
-    row = row_axis(rank)
-    return row, {2: 1, 3: 2}.get(rank, 1)
+        return -1, -1, -1
+    return row_axis(rank), {2: 1, 3: 2}.get(rank, 1), 3 if rank == 4 else -1
 
 
-def _weight_axes(one: OperatorAccess, number: Mapping[str, int], axes: list[tuple[int, int]]) -> None:
+def _weight_axes(one: OperatorAccess, number: Mapping[str, int], axes: list[Axes]) -> None:
     """A weight's channels are the axis that the channels of the result select; it has no rows."""
     shape = one.shapes.get(one.result, ())
     channel = axes[number[one.result]][1]
     if channel < 0 or shape[channel] < 2 or not one.cuts()[channel]:
         for name in one.operator.weights:
-            axes[number[name]] = (-1, -1)
+            axes[number[name]] = (-1, -1, -1)
         return
     reads = one.reads(_slab(shape, {channel: (0, 1)}))
     for name in one.operator.weights:
         whole = one.shapes.get(name, ())
         read = reads.get(name, ())
         cut = [i for i, (span, size) in enumerate(zip(read, whole, strict=False)) if span != (0, size)]
-        axes[number[name]] = (-1, cut[0] if cut else -1)
+        axes[number[name]] = (-1, cut[0] if cut else -1, -1)
 
 
 def _touches(
-    one: OperatorAccess, number: Mapping[str, int], axes: Sequence[tuple[int, int]], rows: tuple[int, int],
-    channels: tuple[int, int], tables: _Tables,
-) -> list[tuple[int, int, int, int, int]]:  # fmt: skip
-    """Every operand with what its rows and channels follow."""
+    one: OperatorAccess, number: Mapping[str, int], axes: Sequence[Axes], extents: Sequence[int], tables: _Tables
+) -> list[tuple[int, ...]]:
+    """Every operand with what its rows, channels and columns follow, and the tables of that."""
     shape = one.shapes.get(one.result, ())
-    names = list(dict.fromkeys(one.operator.operands))
-    probes = {}
-    for source, (axis, extent) in ((BY_ROWS, rows), (BY_CHANNELS, channels)):
-        if extent > 1:
-            probes[source] = _Probe(one, shape, axis, extent)
+    probes = {
+        source: _Probe(one, shape, axis, extent)
+        for source, axis, extent in zip(
+            (BY_ROWS, BY_CHANNELS, BY_COLUMNS), axes[number[one.result]], extents, strict=True
+        )
+        if extent > 1
+    }
     found = []
-    for name in names:
-        own = axes[number[name]]
+    for name in dict.fromkeys(one.operator.operands):
         entry = [number[name]]
-        for axis in own:
+        for own, axis in zip((BY_ROWS, BY_CHANNELS, BY_COLUMNS), axes[number[name]], strict=True):
             source, table = ALL, 0
+            # Where some slices read nothing of an operand (Concat), its axis of the same kind says so.
             for candidate, probe in probes.items():
-                if axis >= 0 and probe.follows(name, axis):
+                if axis >= 0 and (probe.follows(name, axis) or (candidate == own and probe.misses(name, axis))):
                     source, table = candidate, tables.add(*probe.intervals(name, axis))
                     break
             entry += [source, table]
-        found.append((entry[0], entry[1], entry[2], entry[3], entry[4]))
+        found.append(tuple(entry))
     return found
 
 
@@ -235,9 +243,13 @@ class _Probe:
         return sorted({i for i in (0, 1, 2, n // 4, n // 2, n // 2 + 1, 3 * n // 4, n - 2, n - 1) if 0 <= i < n})
 
     def follows(self, name: str, axis: int) -> bool:
-        """Whether some slice does not read all of the operand's axis."""
+        """Whether some slice reads a part of the operand's axis."""
         whole = (0, self.one.shapes[name][axis])
-        return any(self.at(i, name, axis) != whole for i in self.samples())
+        return any(self.at(i, name, axis) not in (None, whole) for i in self.samples())
+
+    def misses(self, name: str, axis: int) -> bool:
+        """Whether some slice reads nothing of the operand."""
+        return any(self.at(i, name, axis) is None for i in self.samples())
 
     def intervals(self, name: str, axis: int) -> tuple[list[int], list[int]]:
         """Interval for every slice, from a rule that the samples confirm, or slice by slice."""

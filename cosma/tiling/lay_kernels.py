@@ -11,27 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.tiling.grid import ALL, BY_ROWS, Grid
+from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, Grid
 
 Int64s = NDArray[np.int64]
 
 
 @helper
-def row_stops(grid: Grid, begin: int, end: int, stripes: int, stops: Int64s, at: Int64s) -> None:
-    """Last row, exclusive, that each operator of a segment has computed after each stripe.
+def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int64s, at: Int64s) -> None:
+    """Last row (or column, for ``BY_COLUMNS``), exclusive, that a segment's operators have computed after each step.
 
     Operators that no other of the segment reads are cut evenly; each other one computes what its readers lack.
     ``stops[at[v] + s]`` comes back filled.
     """
+    extent = grid.height if axis == BY_ROWS else grid.breadth
+    sizes = grid.rows if axis == BY_ROWS else grid.columns
+    source = grid.row_source if axis == BY_ROWS else grid.column_source
+    table = grid.row_table if axis == BY_ROWS else grid.column_table
     for v in range(begin, end):
-        for s in range(stripes):
+        for s in range(steps):
             stops[at[v] + s] = -1
     for v in range(end - 1, begin - 1, -1):
         if stops[at[v]] < 0:
-            for s in range(stripes):
-                stops[at[v] + s] = grid.height[v] * (s + 1) // stripes
-        stops[at[v] + stripes - 1] = grid.height[v]
-        for s in range(stripes):
+            for s in range(steps):
+                stops[at[v] + s] = extent[v] * (s + 1) // steps
+        stops[at[v] + steps - 1] = extent[v]
+        for s in range(steps):
             stop = stops[at[v] + s]
             for k in range(grid.start[v], grid.start[v + 1]):
                 t = grid.operand[k]
@@ -40,24 +44,25 @@ def row_stops(grid: Grid, begin: int, end: int, stripes: int, stops: Int64s, at:
                     continue
                 need = np.int64(0)
                 if stop > 0:
-                    need = grid.rows[t]
-                    if grid.row_source[k] == BY_ROWS:
-                        need = grid.high[grid.row_table[k] + stop - 1]
-                    if grid.height[u] == 1:
+                    need = sizes[t]
+                    if source[k] == axis:
+                        need = grid.high[table[k] + stop - 1]
+                    if extent[u] == 1:
                         need = np.int64(1)
                 before = stops[at[u] + s - 1] if s > 0 else np.int64(0)
                 stops[at[u] + s] = max(max(stops[at[u] + s], need), before)
 
 
 @helper
-def span(
-    source: int, table: int, extent: int, low: Int64s, high: Int64s, row: int, row_end: int, channel: int,
-    channel_end: int,
-) -> tuple[int, int]:  # fmt: skip
+def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: Int64s) -> tuple[int, int]:
     """Interval of an operand's axis that a tile reads."""
     if source == ALL:
         return np.int64(0), np.int64(extent)
-    first, last = (row, row_end) if source == BY_ROWS else (channel, channel_end)
+    first, last = tile[2], tile[3]
+    if source == BY_CHANNELS:
+        first, last = tile[4], tile[5]
+    elif source == BY_COLUMNS:
+        first, last = tile[6], tile[7]
     return (
         min(low[table + first], low[table + last - 1]),
         max(high[table + first], high[table + last - 1]),
@@ -66,30 +71,34 @@ def span(
 
 @kernel
 def order_tiles(
-    grid: Grid, segment_start: Int64s, stripes: Int64s, channels_outside: NDArray[np.uint8], pieces: Int64s
-) -> Any:
+    grid: Grid, segment_start: Int64s, stripes: Int64s, strips: Int64s, channels_outside: NDArray[np.uint8],
+    pieces: Int64s,
+) -> Any:  # fmt: skip
     """Tiles in the order in which they run, segment by segment.
 
-    Stripe by stripe, operator by operator, and within it channels back and forth; in a segment with
-    ``channels_outside``, one group of channels after the other, and its rows back and forth.
+    Strip of columns by strip, in it stripe of rows by stripe, operator by operator, and within it channels back and
+    forth; in a segment with ``channels_outside``, one group of channels after the other, and its rows back and forth.
 
     Returns
     -------
-    int64[tiles, 6]
-        Operator, segment, first row, last row, first channel, last channel of each tile; intervals are half-open.
+    int64[tiles, 8]
+        Operator, segment, first and last row, channel and column of each tile; intervals are half-open.
     """
     count = len(grid.height)
-    at = np.zeros(count + 1, np.int64)
+    at, across_at = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     for g in range(len(stripes)):
         for v in range(segment_start[g], segment_start[g + 1]):
             at[v + 1] = at[v] + stripes[g]
-    stops = np.zeros(at[count], np.int64)
+            across_at[v + 1] = across_at[v] + strips[g]
+    stops, across = np.zeros(at[count], np.int64), np.zeros(across_at[count], np.int64)
     most = np.int64(0)
     for g in range(len(stripes)):
-        row_stops(grid, segment_start[g], segment_start[g + 1], stripes[g], stops, at)
-        for v in range(segment_start[g], segment_start[g + 1]):
-            most += stripes[g] * pieces[v]
-    tiles = np.zeros((most, 6), np.int64)
+        begin, end = segment_start[g], segment_start[g + 1]
+        stops_of(grid, BY_ROWS, begin, end, stripes[g], stops, at)
+        stops_of(grid, BY_COLUMNS, begin, end, strips[g], across, across_at)
+        for v in range(begin, end):
+            most += stripes[g] * strips[g] * pieces[v]
+    tiles = np.zeros((most, 8), np.int64)
     made = 0
     for g in range(len(stripes)):
         begin, end, rounds = segment_start[g], segment_start[g + 1], stripes[g]
@@ -98,12 +107,16 @@ def order_tiles(
             for v in range(begin, end):
                 groups = max(groups, pieces[v])
         for outer in range(groups):
-            for step in range(rounds):
-                s = rounds - 1 - step if channels_outside[g] and outer % 2 else step
+            for step in range(rounds * strips[g]):
+                x, s = step // rounds, step % rounds
+                if channels_outside[g] and outer % 2:
+                    x, s = strips[g] - 1 - x, rounds - 1 - s
                 for v in range(begin, end):
                     row = stops[at[v] + s - 1] if s > 0 else np.int64(0)
                     row_end = stops[at[v] + s]
-                    if row >= row_end:
+                    column = across[across_at[v] + x - 1] if x > 0 else np.int64(0)
+                    column_end = across[across_at[v] + x]
+                    if row >= row_end or column >= column_end:
                         continue
                     for k in range(pieces[v]):
                         c = pieces[v] - 1 - k if s % 2 and not channels_outside[g] else k
@@ -111,6 +124,7 @@ def order_tiles(
                             continue
                         tiles[made] = (
                             v, g, row, row_end, grid.width[v] * c // pieces[v], grid.width[v] * (c + 1) // pieces[v],
+                            column, column_end,
                         )  # fmt: skip
                         made += 1
     return tiles[:made]
@@ -123,12 +137,38 @@ def _mark(edge: NDArray[np.uint8], at: Int64s, t: int, begin: int, end: int) -> 
 
 
 @helper
-def _part(grid: Grid, first_part: Int64s, columns: Int64s, t: int, row: int, channel: int) -> int:
+def _part(
+    grid: Grid, first_part: Int64s, counts: Int64s, t: int, row: int, channel: int, column: int
+) -> int:
     """Number of a part: row-major in the axes of its tensor."""
     if grid.channels_first[t]:
-        rows = (first_part[t + 1] - first_part[t]) // columns[t]
-        return first_part[t] + channel * rows + row
-    return first_part[t] + row * columns[t] + channel
+        return first_part[t] + (channel * counts[t, 0] + row) * counts[t, 2] + column
+    return first_part[t] + (row * counts[t, 1] + channel) * counts[t, 2] + column
+
+
+@helper
+def _edges(extent: Int64s) -> tuple[Int64s, NDArray[np.uint8]]:
+    """Where each tensor's edges along an axis start, and the edges, with both ends marked."""
+    at = np.zeros(len(extent) + 1, np.int64)
+    for t in range(len(extent)):
+        at[t + 1] = at[t] + extent[t] + 1
+    edge = np.zeros(at[len(extent)], np.uint8)
+    for t in range(len(extent)):
+        _mark(edge, at, t, 0, extent[t])
+    return at, edge
+
+
+@helper
+def _numbers(at: Int64s, edge: NDArray[np.uint8], counts: Int64s, axis: int) -> Int64s:
+    """Number of the interval that starts at each edge; one behind the last at the end."""
+    number = np.zeros(len(edge), np.int64)
+    for t in range(len(at) - 1):
+        found = np.int64(-1)
+        for r in range(at[t], at[t + 1]):
+            found += edge[r]
+            number[r] = found
+        counts[t, axis] = found
+    return number
 
 
 @kernel
@@ -147,60 +187,50 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
         Whether every part is made before it is read.
     """
     tensors, count = len(grid.size), len(tiles)
-    row_at, channel_at = np.zeros(tensors + 1, np.int64), np.zeros(tensors + 1, np.int64)
-    for t in range(tensors):
-        row_at[t + 1] = row_at[t] + grid.rows[t] + 1
-        channel_at[t + 1] = channel_at[t] + grid.channels[t] + 1
-    row_edge = np.zeros(row_at[tensors], np.uint8)
-    channel_edge = np.zeros(channel_at[tensors], np.uint8)
-    for t in range(tensors):
-        _mark(row_edge, row_at, t, 0, grid.rows[t])
-        _mark(channel_edge, channel_at, t, 0, grid.channels[t])
+    row_at, row_edge = _edges(grid.rows)
+    channel_at, channel_edge = _edges(grid.channels)
+    column_at, column_edge = _edges(grid.columns)
     touches = np.int64(0)
     for v in range(len(grid.height)):
         touches = max(touches, grid.start[v + 1] - grid.start[v] + grid.result_start[v + 1] - grid.result_start[v])
-    boxes = np.zeros((count, touches, 4), np.int64)
+    boxes = np.zeros((count, touches, 6), np.int64)
     for i in range(count):
-        v, row, row_end, channel, channel_end = tiles[i, 0], tiles[i, 2], tiles[i, 3], tiles[i, 4], tiles[i, 5]
-        n = 0
+        tile = tiles[i]
+        v, n = tile[0], 0
         for k in range(grid.start[v], grid.start[v + 1]):
             t = grid.operand[k]
-            a, b = span(grid.row_source[k], grid.row_table[k], grid.rows[t], grid.low, grid.high, row, row_end,
-                        channel, channel_end)  # fmt: skip
-            c, d = span(grid.channel_source[k], grid.channel_table[k], grid.channels[t], grid.low, grid.high, row,
-                        row_end, channel, channel_end)  # fmt: skip
-            boxes[i, n] = (a, b, c, d)
-            if a < b and c < d:
+            a, b = span(grid.row_source[k], grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
+            c, d = span(grid.channel_source[k], grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
+            e, f = span(grid.column_source[k], grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
+            boxes[i, n] = (a, b, c, d, e, f)
+            if a < b and c < d and e < f:
                 _mark(row_edge, row_at, t, a, b)
                 _mark(channel_edge, channel_at, t, c, d)
+                _mark(column_edge, column_at, t, e, f)
             n += 1
         for k in range(grid.result_start[v], grid.result_start[v + 1]):
             t = grid.result[k]
-            a, b = (row, row_end) if grid.height[v] > 1 else (np.int64(0), grid.rows[t])
-            c, d = (channel, channel_end) if grid.width[v] > 1 else (np.int64(0), grid.channels[t])
-            boxes[i, n] = (a, b, c, d)
+            a, b = (tile[2], tile[3]) if grid.height[v] > 1 else (np.int64(0), grid.rows[t])
+            c, d = (tile[4], tile[5]) if grid.width[v] > 1 else (np.int64(0), grid.channels[t])
+            e, f = (tile[6], tile[7]) if grid.breadth[v] > 1 else (np.int64(0), grid.columns[t])
+            boxes[i, n] = (a, b, c, d, e, f)
             _mark(row_edge, row_at, t, a, b)
             _mark(channel_edge, channel_at, t, c, d)
+            _mark(column_edge, column_at, t, e, f)
             n += 1
-    # Number of the interval that starts at an edge; one behind the last at the end.
-    row_number, channel_number = np.zeros(len(row_edge), np.int64), np.zeros(len(channel_edge), np.int64)
+    counts = np.zeros((tensors, 3), np.int64)
+    row_number = _numbers(row_at, row_edge, counts, 0)
+    channel_number = _numbers(channel_at, channel_edge, counts, 1)
+    column_number = _numbers(column_at, column_edge, counts, 2)
     first_part = np.zeros(tensors + 1, np.int64)
-    columns = np.zeros(tensors, np.int64)
     for t in range(tensors):
-        rows, channels = np.int64(-1), np.int64(-1)
-        for r in range(row_at[t], row_at[t + 1]):
-            rows += row_edge[r]
-            row_number[r] = rows
-        for c in range(channel_at[t], channel_at[t + 1]):
-            channels += channel_edge[c]
-            channel_number[c] = channels
-        columns[t] = channels
-        first_part[t + 1] = first_part[t] + rows * channels
+        first_part[t + 1] = first_part[t] + counts[t, 0] * counts[t, 1] * counts[t, 2]
     parts = first_part[tensors]
     size, space = np.zeros(parts, np.int64), np.zeros(parts, np.int64)
     clean, store = np.zeros(parts, np.uint8), np.zeros(parts, np.int64)
     tensor_of = np.zeros(parts, np.int64)
     for t in range(tensors):
+        whole = grid.rows[t] * grid.channels[t] * grid.columns[t]
         last_row = np.int64(0)
         for r in range(1, grid.rows[t] + 1):
             if not row_edge[row_at[t] + r]:
@@ -209,24 +239,32 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             for c in range(1, grid.channels[t] + 1):
                 if not channel_edge[channel_at[t] + c]:
                     continue
-                p = _part(grid, first_part, columns, t, row_number[row_at[t] + last_row],
-                          channel_number[channel_at[t] + last_channel])  # fmt: skip
-                share = (r - last_row) * (c - last_channel)
-                size[p] = grid.size[t] * share // (grid.rows[t] * grid.channels[t])
-                space[p] = -(-size[p] // alignment) * alignment
-                clean[p] = grid.clean[t]
-                tensor_of[p] = t
-                store[p] = size[p] if grid.stored[t] else 0
+                last_column = np.int64(0)
+                for x in range(1, grid.columns[t] + 1):
+                    if not column_edge[column_at[t] + x]:
+                        continue
+                    p = _part(grid, first_part, counts, t, row_number[row_at[t] + last_row],
+                              channel_number[channel_at[t] + last_channel],
+                              column_number[column_at[t] + last_column])  # fmt: skip
+                    share = (r - last_row) * (c - last_channel) * (x - last_column)
+                    size[p] = grid.size[t] * share // whole
+                    space[p] = -(-size[p] // alignment) * alignment
+                    clean[p] = grid.clean[t]
+                    tensor_of[p] = t
+                    store[p] = size[p] if grid.stored[t] else 0
+                    last_column = x
                 last_channel = c
             last_row = r
     total_operands, total_results = np.int64(0), np.int64(0)
     for i in range(count):
         v, n = tiles[i, 0], 0
         for k in range(grid.start[v], grid.start[v + 1]):
-            total_operands += _part_count(grid.operand[k], boxes[i, n], row_at, channel_at, row_number, channel_number)
+            total_operands += _part_count(grid.operand[k], boxes[i, n], row_at, channel_at, column_at, row_number,
+                                          channel_number, column_number)
             n += 1
         for k in range(grid.result_start[v], grid.result_start[v + 1]):
-            total_results += _part_count(grid.result[k], boxes[i, n], row_at, channel_at, row_number, channel_number)
+            total_results += _part_count(grid.result[k], boxes[i, n], row_at, channel_at, column_at, row_number,
+                                         channel_number, column_number)
             n += 1
     operand_start, result_start = np.zeros(count + 1, np.int32), np.zeros(count + 1, np.int32)
     operand, result = np.zeros(total_operands, np.int32), np.zeros(total_results, np.int32)
@@ -243,26 +281,28 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             n += 1
             for r in range(row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]):
                 for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
-                    p = _part(grid, first_part, columns, t, r, c)
-                    result[results] = p
-                    results += 1
-                    made[p] = 1
+                    for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
+                        p = _part(grid, first_part, counts, t, r, c, x)
+                        result[results] = p
+                        results += 1
+                        made[p] = 1
         if grid.in_place[v] and results - result_start[i] == 1:
             written = np.int64(result[results - 1])
         n = 0
         for k in range(grid.start[v], grid.start[v + 1]):
             t, box = grid.operand[k], boxes[i, n]
             n += 1
-            if box[0] >= box[1] or box[2] >= box[3]:
+            if box[0] >= box[1] or box[2] >= box[3] or box[4] >= box[5]:
                 continue
             before = operands
             for r in range(row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]):
                 for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
-                    p = _part(grid, first_part, columns, t, r, c)
-                    operand[operands] = p
-                    operands += 1
-                    if not clean[p] and not made[p]:
-                        ordered = False
+                    for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
+                        p = _part(grid, first_part, counts, t, r, c, x)
+                        operand[operands] = p
+                        operands += 1
+                        if not clean[p] and not made[p]:
+                            ordered = False
             alone = operands - before == 1 and grid.maker[t] >= 0
             if written >= 0 and alone and size[operand[before]] == size[written]:
                 pair_result[i] = written
@@ -288,10 +328,12 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
 
 @helper
 def _part_count(
-    t: int, box: Int64s, row_at: Int64s, channel_at: Int64s, row_number: Int64s, channel_number: Int64s
-) -> int:
+    t: int, box: Int64s, row_at: Int64s, channel_at: Int64s, column_at: Int64s, row_number: Int64s,
+    channel_number: Int64s, column_number: Int64s,
+) -> int:  # fmt: skip
     """Number of parts in a box of a tensor."""
-    if box[0] >= box[1] or box[2] >= box[3]:
+    if box[0] >= box[1] or box[2] >= box[3] or box[4] >= box[5]:
         return np.int64(0)
     rows = row_number[row_at[t] + box[1]] - row_number[row_at[t] + box[0]]
-    return rows * (channel_number[channel_at[t] + box[3]] - channel_number[channel_at[t] + box[2]])
+    channels = channel_number[channel_at[t] + box[3]] - channel_number[channel_at[t] + box[2]]
+    return rows * channels * (column_number[column_at[t] + box[5]] - column_number[column_at[t] + box[4]])

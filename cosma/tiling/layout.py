@@ -56,12 +56,13 @@ class Room(NamedTuple):
 
 
 def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
-    """Operator, segment, rows and channels of each tile, in the order in which tiles run."""
+    """Operator, segment, rows, channels and columns of each tile, in the order in which tiles run."""
     start = np.array([segments[0].begin, *(s.end for s in segments)], dtype=np.int64)
     stripes = np.array([s.stripes for s in segments], dtype=np.int64)
+    strips = np.array([s.strips for s in segments], dtype=np.int64)
     outside = np.array([s.channels_outside for s in segments], dtype=np.uint8)
     pieces = np.array([n for s in segments for n in s.pieces], dtype=np.int64)
-    tiles: Int64s = order_tiles(grid, start, stripes, outside, pieces)
+    tiles: Int64s = order_tiles(grid, start, stripes, strips, outside, pieces)
     return tiles
 
 
@@ -126,7 +127,7 @@ def _finer(grid: Grid, segment: Segment, v: int, need: int, *, weights_pass: boo
 
 def _too_many(segments: Sequence[Segment], room: Room) -> bool:
     """Whether there are surely more tiles than are looked at; stripes without rows of their own make none."""
-    return sum(s.stripes * sum(s.pieces) for s in segments) > 4 * room.most_tiles
+    return sum(s.stripes * s.strips * sum(s.pieces) for s in segments) > 4 * room.most_tiles
 
 
 def needs_of_tiles(steps: Steps) -> Int64s:

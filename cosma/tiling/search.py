@@ -18,6 +18,12 @@ Judge = Callable[[Segmentation], "Outcome | None"]
 HOT, COLD = 0.02, 0.0002
 #: Share of changes made where most bytes are paid; the others are anywhere.
 GUIDED = 0.7
+#: Kinds of change; those named twice are tried twice as often.
+MOVES = (
+    "stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade", "strips",
+)  # fmt: skip
+#: Columns of a strip at the least: each strip moves the edge of the one before.
+LEAST_COLUMNS = 8
 
 
 class TilingSearch:
@@ -107,7 +113,7 @@ class TilingSearch:
         found, rng = list(segments), self.rng
         i = self._where(segments)
         here = found[i]
-        move = rng.choice(("stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade"))
+        move = rng.choice(MOVES)
         if move == "stripes":
             found[i] = self._other_stripes(here)
         elif move == "boundary" and len(found) > 1:
@@ -120,8 +126,9 @@ class TilingSearch:
         elif move == "merge" and len(found) > 1:
             j = min(max(i - rng.randrange(2), 0), len(found) - 2)
             left, right = found[j], found[j + 1]
-            stripes = rng.choice((left.stripes, right.stripes))
-            found[j : j + 2] = [Segment(left.begin, right.end, stripes, left.pieces + right.pieces)]
+            like = rng.choice((left, right))
+            pieces = left.pieces + right.pieces
+            found[j : j + 2] = [Segment(left.begin, right.end, like.stripes, pieces, strips=like.strips)]
         elif move == "split" and here.end - here.begin > 1:
             cut = rng.randrange(1, here.end - here.begin)
             parts = [
@@ -135,6 +142,8 @@ class TilingSearch:
             found[i] = self._other_pieces(here)
         elif move == "outside":
             found[i] = replace(here, channels_outside=not here.channels_outside)
+        elif move == "strips":
+            found[i] = self._other_strips(here)
         elif move == "trade":
             found[i] = self._other_pieces(self._other_stripes(here))
         return tuple(found)
@@ -159,6 +168,16 @@ class TilingSearch:
         near = min(range(len(ladder)), key=lambda k: abs(ladder[k] - segment.stripes))
         step = self.rng.choice((-4, -2, -1, -1, 1, 1, 2, 4))
         return replace(segment, stripes=ladder[min(max(near + step, 0), len(ladder) - 1)])
+
+    def _other_strips(self, segment: Segment) -> Segment:
+        """More or fewer strips of columns, with fewer or more stripes of rows or as many as before."""
+        broadest = int(self.grid.breadth[segment.begin : segment.end].max())
+        strips = self.rng.choice((segment.strips - 1, segment.strips + 1, segment.strips + 1, 2 * segment.strips))
+        strips = min(max(1, strips), max(1, broadest // LEAST_COLUMNS))
+        stripes = segment.stripes
+        if self.rng.random() < 0.5:
+            stripes = max(1, stripes * segment.strips // strips)
+        return replace(segment, strips=strips, stripes=stripes)
 
     def _other_pieces(self, segment: Segment) -> Segment:
         """More or fewer groups of channels in one operator, or in all that have weights."""

@@ -22,6 +22,8 @@ class Segment:
         How many.
     pieces
         For each operator, into how many groups of channels it is cut.
+    strips
+        Into how many strips of columns: all stripes of one run before the next strip.
     channels_outside
         Whether one group of channels runs through all stripes before the next: the weights of a group are then read
         once, and what it reads once for each group. Otherwise all groups of a stripe run before the next stripe.
@@ -32,6 +34,7 @@ class Segment:
     stripes: int
     pieces: tuple[int, ...]
     channels_outside: bool = False
+    strips: int = 1
 
 
 Segmentation = tuple[Segment, ...]
