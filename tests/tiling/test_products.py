@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 import cosma
 from cosma.execute import run_plan
+from cosma.graph import Graph, Operator, Tensor
 from cosma.lowering.buffers import slots_of
-from cosma.problem import Decisions
+from cosma.problem import Decisions, build_problem
 from cosma.problem.decisions import Residency
 from cosma.tiling.loops import Extents, pair_loops, single_loops
 from cosma.tiling.products import product_tilings
@@ -114,10 +113,11 @@ def test_what_cannot_be_summed_by_steps_is_not() -> None:
 
 def test_an_operand_that_is_loaded_where_its_result_takes_its_place() -> None:
     """A partial sum comes back from off-chip just for the step that overwrites it, and has the larger number."""
-    sums, result = 1, 0
-    decisions = Decisions((0,), (Residency(result, 3, 6, False, sums), Residency(sums, 3, 4, True)))
-    problem = SimpleNamespace(space_bytes=np.array([64, 128]))
-    slots = slots_of(problem, decisions)
+    graph = Graph([Tensor("y", 64, "output"), Tensor("x", 128, "input")], [Operator("o", "Cast", ["x"], ["y"])])
+    problem = build_problem(graph, cosma.Accelerator(scratchpad=128, alignment=64, operands="resident"))
+    result, sums = problem.tensor_names.index("y"), problem.tensor_names.index("x")
+    assert result < sums
+    slots = slots_of(problem, Decisions((0,), (Residency(result, 0, 1, False, sums), Residency(sums, 0, 1, True))))
     assert slots.members == ((1, 0),)
     (buffer,) = slots.buffers
     assert buffer.size == 128
