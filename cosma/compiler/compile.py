@@ -86,7 +86,7 @@ class CompileResult:
     assumptions: tuple[str, ...] = ()
     existing: Mapping[str, Traffic] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
-    seconds_by_phase: Mapping[str, float] = field(default_factory=dict)
+    seconds_by_phase: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def status(self) -> Literal["optimal", "feasible"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict
 import cosma.door as door
 from cosma.compiler.compile import CompileResult, run_compile
 from cosma.compiler.run import Limits
-from cosma.errors import CancelledError
+from cosma.errors import CancelledError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,6 +104,11 @@ def compile_outcome(
     """
     if cancel is not None:
         door.instance(cancel, Cancellation, "cancel")
+    unknown = sorted(set(options) - CompileOptions.__annotations__.keys())
+    if unknown:
+        raise InputError(
+            f"compile_outcome has no option {unknown[0]!r}; it has {', '.join(CompileOptions.__annotations__)}"
+        )
     limits = Limits(
         effort=options.get("effort", 10.0), time_limit_s=options.get("time_limit_s"), gap=options.get("gap", 0.0),
         trade_off=options.get("trade_off", 0.0),

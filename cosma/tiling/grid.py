@@ -25,6 +25,8 @@ Axes = tuple[int, int, int]
 Int64s = NDArray[np.int64]
 Bytes8 = NDArray[np.uint8]
 
+#: Longest axis that is cut: tables of access have an entry for each position.
+LONGEST_AXIS = 1 << 16
 #: Where an operand's interval along an axis comes from: all of it, the tile's rows, channels or columns.
 ALL, BY_ROWS, BY_CHANNELS, BY_COLUMNS = 0, 1, 2, 3
 
@@ -124,6 +126,9 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
                 axes[number[name]] = (row, channel, column if channel != column else -1)
     for one in access:
         _weight_axes(one, number, axes)
+    for i, tensor in enumerate(tensors):
+        row, channel, column = (axis if _extent(tensor.shape, axis) <= LONGEST_AXIS else -1 for axis in axes[i])
+        axes[i] = (row, channel, column)
     tables = _Tables()
     touches: list[list[tuple[int, ...]]] = []
     heights, widths, breadths, weights = [], [], [], []

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from time import monotonic
 
 from cosma.errors import CosmaError
@@ -65,8 +66,18 @@ def handle(case: Case, seed: int) -> tuple[bool, str]:
         return False, f"{type(error).__name__}: {str(error)[:200]} at {where.filename}:{where.lineno}"
 
 
+def _data_bytes() -> int:
+    """Private writable memory of this process."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("VmData:"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
 def _work(case: Case, pipe: Connection) -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    # What the process was forked from may hold much already: the limit is for what a case adds.
+    most = _data_bytes() + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
     while True:

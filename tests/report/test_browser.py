@@ -103,6 +103,8 @@ def test_no_console_errors(page: Any) -> None:
 def test_hover_shows_the_tensor(page: Any, name: str) -> None:
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
+    _, below = page.execute_script(WHERE, name)
+    page.execute_script("window.scrollBy(0, arguments[0] - window.innerHeight / 2)", below)
     x, y = page.execute_script(WHERE, name)
     for offset in (-3, 0):
         builder = ActionBuilder(page)
