@@ -81,7 +81,7 @@ def print_cut(plan: Plan, name: str, timeline: Timeline, source: LoadedModel | N
         return
     from cosma.studies.tiling_levers import AS_IT_IS, cut_trials
 
-    title = f"Other cuts, by a short search each (this plan: {format_size(plan.traffic.noncompulsory)})"
+    title = f"Other cuts, each planned in one pass (this plan: {format_size(plan.traffic.noncompulsory)})"
     table = make_table(title, ("cut", "tiles in all", "non-compulsory", ""), right=(1, 2))
     before: int | None = None
     try:

@@ -1,27 +1,27 @@
-"""What another cut of an operator would cost: each tried by a short search of its own."""
+"""What another cut of an operator would cost: each planned in one pass along the plan's own order of tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING
 
+from cosma.accelerator import Operands
 from cosma.access.operator import OperatorAccess, operator_access
-from cosma.compiler import Limits, run_compile
 from cosma.compiler.fusion import fusion_choices
-from cosma.errors import InfeasibleError, InputError
+from cosma.errors import InputError
+from cosma.graph import Graph
+from cosma.lowering.along import RULES, plan_along
 from cosma.plan.tiles import fused_groups, untiled_name
+from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, tiling_of_tiles
 from cosma.tiling.rows import channel_axis, row_axis
 
 if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
-    from cosma.graph import Graph
     from cosma.plan import Plan
 
-#: Effort spent on each cut, in nominal seconds; not measured.
-EFFORT = 0.1
 #: The trial of the plan's own tiles.
 AS_IT_IS = "as it is"
 #: What is planned for when only the shape of the graph matters: everything fits.
@@ -30,7 +30,7 @@ _AMPLE_BYTES = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class CutTrial:
-    """Another cut, and what a short search makes of it.
+    """Another cut, and what a plan of it moves.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class CutTrial:
     tiles
         Tiles of the whole graph.
     noncompulsory_bytes
-        What the search finds; None where the tiles do not fit.
+        Of a plan made in one pass; None where the tiles do not fit so.
     """
 
     change: str
@@ -63,10 +63,11 @@ def untiled_graph(plan: Plan, source: LoadedModel) -> Graph:
     raise InputError("the plan is not one of this model: its operators are others")
 
 
-def cut_trials(plan: Plan, source: LoadedModel, name: str, effort: float = EFFORT) -> Iterator[CutTrial]:
+def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]:
     """Try an operator's group in one stripe more and fewer, and its weights in one piece more and fewer.
 
-    The plan's own tiles come first, by the same search, so that all are comparable.
+    The plan's own tiles come first, planned in the same way, so that all are comparable. Tiles run in the plan's order,
+    new ones where their readers need them; every tile is planned with operands and results whole in the scratchpad.
 
     Parameters
     ----------
@@ -76,23 +77,22 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str, effort: float = EFFOR
         Its model.
     name
         An untiled operator.
-    effort
-        For each, in nominal seconds.
     """
     graph = untiled_graph(plan, source)
-    own = tiling_of_tiles(plan.graph)
+    own = replace(tiling_of_tiles(plan.graph), order=_order_of(plan))
     groups = fused_groups(plan.graph, plan.schedule)
     segments = tuple(group.operators for group in groups)
     group = next((names for names in segments if name in names), (name,))
     access = {v: operator_access(graph, source.sites, graph.operator(v)) for v in group}
-    yield _tried(plan, source, graph, AS_IT_IS, replace(own, segments=segments), effort)
+    yield _tried(plan, source, graph, AS_IT_IS, replace(own, segments=segments))
     axis, stripes = _count(own, access[name])
     if axis is not None:
+        rows = access[name].shapes[access[name].result][axis]
         for count in (stripes - 1, stripes + 1):
-            if count >= 1:
+            if 1 <= count <= rows:
                 cuts = dict(own.cuts) | _striped(graph, access, own, count)
                 words = f"{_counted(count, 'stripe')} for its group" if len(group) > 1 else _counted(count, "stripe")
-                yield _tried(plan, source, graph, words, replace(own, cuts=cuts, segments=segments), effort)
+                yield _tried(plan, source, graph, words, replace(own, cuts=cuts, segments=segments))
     channel = channel_axis(access[name])
     if channel is not None and channel != axis:
         shape = access[name].shapes[access[name].result]
@@ -102,7 +102,7 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str, effort: float = EFFOR
                 changed = tuple(even_cuts(shape[i], count) if i == channel else at for i, at in enumerate(given))
                 words = f"its weights in {_counted(count, 'piece')}"
                 tiling = replace(own, cuts={**own.cuts, name: changed}, segments=segments)
-                yield _tried(plan, source, graph, words, tiling, effort)
+                yield _tried(plan, source, graph, words, tiling)
 
 
 def _counted(count: int, noun: str) -> str:
@@ -155,20 +155,23 @@ def _needed(one: OperatorAccess, stops: Sequence[int], axis: int) -> dict[str, l
 
 
 def _tried(
-    plan: Plan, source: LoadedModel, graph: Graph, change: str, tiling: Tiling, effort: float
+    plan: Plan, source: LoadedModel, graph: Graph, change: str, tiling: Tiling
 ) -> CutTrial:
-    # The graph is fused as the plan is, so nothing is fused anew.
-    fixed = replace(source, graph=graph)
-    accelerator = plan.accelerator.replace(fusion="none")
-    tiles = sum(_tiles(tiling, operator.name) for operator in graph.operators)
-    try:
-        result = run_compile(fixed, accelerator, limits=Limits(effort=effort), tiling=tiling)
-    except InfeasibleError:
-        return CutTrial(change, tiles, None)
-    return CutTrial(change, tiles, result.plan.traffic.noncompulsory)
+    tiled = tile(graph, source.sites, tiling).graph
+    resident = [replace(operator, modes=()) for operator in tiled.operators]
+    accelerator = plan.accelerator.replace(operands=Operands.RESIDENT)
+    problem = build_problem(Graph(tiled.tensors.values(), resident, tiled.name, tiled.roots.values()), accelerator)
+    planned = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
+    costs = [noncompulsory_bytes(problem, one.decisions) for one in planned if one is not None]
+    return CutTrial(change, len(tiled.operators), min(costs, default=None))
 
 
-def _tiles(tiling: Tiling, operator: str) -> int:
-    """Into how many tiles a tiling cuts an operator."""
-    axes = (*tiling.cuts.get(operator, ()), tiling.sums.get(operator, ()))
-    return prod(len(positions) + 1 for positions in axes)
+def _order_of(plan: Plan) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The plan's tiles in the order they run, each an operator and where its region starts."""
+    graph, found = plan.graph, []
+    for name in plan.schedule:
+        operator = graph.operator(name)
+        shape = graph.tensors[operator.outputs[0]].shape or ()
+        start = (0,) * len(shape) if operator.tile is None else operator.tile.start
+        found.append((untiled_name(operator), start))
+    return tuple(dict.fromkeys(found))
