@@ -72,6 +72,8 @@ def stripe_bound(
         Tensors that take no room and are never moved: with the links of epilogues, the bound holds whatever is fused,
         as the parts of a fused tile can run one after the other.
     """
+    if stop():
+        return 0
     rows = build_rows(graph, sites)
     if free:
         sizes = [0 if name in free else size for name, size in zip(rows.tensor_names, rows.size_bytes, strict=True)]

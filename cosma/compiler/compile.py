@@ -305,7 +305,7 @@ def run_compile(
     if tiling is not None and tiling != "none":
         settings["tiling"] = "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
     certificate = _scoped(state.certificate(), state.problem.graph, choices, accelerator)
-    certificate = bounded(certificate, choices[runs.index(state)], source, accelerator)
+    certificate = bounded(certificate, choices[runs.index(state)], source, accelerator, state.stop)
     plan = _plan(state, source, accelerator, certificate, dtype, settings)
     if door.flag(off_chip, "off_chip"):
         from cosma.export import lay_out

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.accelerator import Operands
-from cosma.clock import Clock
+from cosma.clock import Clock, never
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.parts import plan_choices
@@ -372,8 +372,14 @@ def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] 
     return cost, realised
 
 
-def bounded(certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator) -> Certificate:
-    """Add to the certificate of a plan of tiles what holds for every tiling along the axes that it cuts."""
+def bounded(
+    certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator,
+    stop: Callable[[], bool] = never,
+) -> Certificate:  # fmt: skip
+    """Add to the certificate of a plan of tiles what holds for every tiling along the axes that it cuts.
+
+    ``stop`` is polled: at a time limit or an interrupt the bound rests on what was looked at.
+    """
     if choice.untiled is None:
         return certificate
     from cosma.bounds.stripe_scope import covers
@@ -383,7 +389,7 @@ def bounded(certificate: Certificate, choice: Choice, source: LoadedModel, accel
     if covers(choice.graph):
         # Not clipped to what is achieved: a bound above it is a defect that must show.
         nothing = certificate.noncompulsory == 0
-        found = 0 if nothing else stripe_bound(choice.untiled, source.sites, accelerator.capacity_bytes)
+        found = 0 if nothing else stripe_bound(choice.untiled, source.sites, accelerator.capacity_bytes, stop)
         bounds.append(ScopedBound("rows", found, "sets of rows of which one must run first; weights left out"))
     return replace(certificate, bounds=tuple(bounds))
 
