@@ -267,8 +267,12 @@ def _chosen(
             stop=search.clock.stop, report=search.report,
         )  # fmt: skip
         search.spent = search.effort if ranked else 0.0
-        searched = [_tiled(source, untiled[0], tiling_of(grid, segments), "tiled") for segments in ranked[:TRIALS]]
-        other = _best(searched, accelerator)
+        searched: list[Choice] = []
+        for segments in ranked[:TRIALS]:
+            if searched and search.clock.stop():
+                break
+            searched.append(_tiled(source, untiled[0], tiling_of(grid, segments), "tiled"))
+        other = _best(searched, accelerator, search.clock.stop)
         tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if (best is None or best[0] > 0) and not search.clock.stop():
@@ -308,10 +312,17 @@ def _products(source: LoadedModel, untiled: Choice, accelerator: Accelerator) ->
     return [choice for choice in choices if len(choice.graph.operators) <= MOST_TILES]
 
 
-def _best(choices: Sequence[Choice], accelerator: Accelerator) -> tuple[int, Choice] | None:
-    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way."""
+def _best(
+    choices: Sequence[Choice], accelerator: Accelerator, stop: Callable[[], bool] = never
+) -> tuple[int, Choice] | None:
+    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way.
+
+    Once ``stop`` says so, the first that fits is taken.
+    """
     best: tuple[int, Choice] | None = None
     for choice in choices:
+        if best is not None and stop():
+            break
         one = _resident(choice)
         planned = _plan_along(one.graph, accelerator)
         if planned is not None and (best is None or planned[0] < best[0]):
