@@ -24,6 +24,8 @@ PATIENCE_S, LONG_PATIENCE_S = 1.5, 20.0
 #: Exit code of an interrupted command that has no result.
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Taken by whoever ends the process: the handler of a signal, or the thread that watches for one.
+_LEAVING = threading.Lock()
 
 
 class _State:
@@ -157,6 +159,9 @@ def _next_signal(reader: int) -> bool:
 
 
 def _leave() -> None:
+    """End the process; where two signals come at once, one of them says so."""
+    if not _LEAVING.acquire(blocking=False):
+        return
     try:
         # Nothing is imported here: the signal may have come in the middle of an import.
         remove_partial = getattr(sys.modules.get("cosma.files"), "remove_partial", None)
