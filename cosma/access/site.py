@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -148,13 +149,14 @@ class Access(Protocol):
         """Return how to compute a region from slices; None where the kernel cannot."""
 
 
-class Contraction:
+class Contraction(ABC):
     """Base of rules whose operator sums over an axis, so that it may run as a chain of partial sums."""
 
     def reduced(self, site: Site) -> int:
         """Return the extent of the axis summed over; 0 where partial sums cannot be computed."""
         return 0
 
+    @abstractmethod
     def narrowed(
         self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
     ) -> tuple[Box | None, ...]:
@@ -171,7 +173,6 @@ class Contraction:
         first
             Whether the partial sum is the one that adds the bias.
         """
-        raise NotImplementedError
 
 
 def along(box: Box | None, axis: int, span: tuple[int, int]) -> Box | None:

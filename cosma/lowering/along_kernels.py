@@ -1,6 +1,6 @@
 """An order with addresses in one pass: what stays, what leaves and where everything lies (numba).
 
-The same rule in plain Python stands in the tests as an oracle.
+Tests replay what it plans: the validator counts the bytes that are said here to be paid.
 """
 
 # Inside compiled code an int is an int64; the type checker sees numpy scalars instead.

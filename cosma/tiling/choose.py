@@ -12,13 +12,13 @@ from cosma.tiling.layout import tiles_of
 from cosma.tiling.rows import RowGraph
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
 
-#: Stripes that dynamic programming tries for a segment; the search tries all of the ladder.
+#: Stripes that dynamic programming tries for a segment; the search tries all of the ladder; not measured.
 FEW_STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-#: Most operators of one segment.
+#: Most operators of one segment; not measured.
 LONGEST_SEGMENT = 48
-#: Shares of the capacity that the estimate may fill.
+#: Shares of the capacity that the estimate may fill; not measured.
 SHARES = (0.95, 0.8, 0.6, 0.45, 0.3)
-#: Shares of the capacity that the weights of one tile take at the most, to start from.
+#: Shares of the capacity that the weights of one tile take at the most, to start from; not measured.
 WEIGHT_SHARES = (0.25, 0.0625)
 
 

@@ -18,7 +18,7 @@ from cosma.access import NodeSite
 from cosma.access.operator import OperatorAccess, operator_access
 from cosma.graph import Graph, TensorKind
 from cosma.graph.semantics import is_elementwise
-from cosma.tiling.rows import channel_axis, row_axis
+from cosma.tiling.rows import channel_axis, int64s, row_axis, starts_of
 
 #: Row axis, channel axis and column axis; -1 where there is none.
 Axes = tuple[int, int, int]
@@ -49,7 +49,7 @@ class Grid(NamedTuple):
     height, width, breadth
         Rows, channels and columns into which each operator's result can be cut at the most.
     weight
-        Weight bytes of each operator that its channels cut.
+        Weight bytes of each operator.
     in_place
         1 where a result may take the place of an operand.
     start, operand
@@ -58,8 +58,8 @@ class Grid(NamedTuple):
         Beside ``operand``: what its rows, channels and columns follow, and where in ``low`` and ``high`` the table
         starts.
     low, high
-        Tables of intervals, half-open: of the operand, by row or channel of the result. Where a slice reads nothing,
-        the interval is empty and lies where that of the slice before ends.
+        Tables of intervals, half-open: of the operand, by row, channel or column of the result. Where a slice reads
+        nothing, the interval is empty and lies where that of the slice before ends.
     result_start, result
         Tensors that each operator yields.
     """
@@ -145,21 +145,21 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
     results = [[number[name] for name in one.operator.outputs] for one in access]
     table = np.array(flat, dtype=np.int64).reshape(len(flat), 7)
     grid = Grid(
-        size=_array([t.size_bytes for t in tensors]),
-        rows=_array([_extent(t.shape, own[0]) for t, own in zip(tensors, axes, strict=True)]),
-        channels=_array([_extent(t.shape, own[1]) for t, own in zip(tensors, axes, strict=True)]),
-        columns=_array([_extent(t.shape, own[2]) for t, own in zip(tensors, axes, strict=True)]),
+        size=int64s([t.size_bytes for t in tensors]),
+        rows=int64s([_extent(t.shape, own[0]) for t, own in zip(tensors, axes, strict=True)]),
+        channels=int64s([_extent(t.shape, own[1]) for t, own in zip(tensors, axes, strict=True)]),
+        columns=int64s([_extent(t.shape, own[2]) for t, own in zip(tensors, axes, strict=True)]),
         is_weight=np.array([t.kind is TensorKind.WEIGHT for t in tensors], dtype=np.uint8),
         clean=np.array([t.kind in (TensorKind.INPUT, TensorKind.WEIGHT) for t in tensors], dtype=np.uint8),
         stored=np.array([t.kind is TensorKind.INTERMEDIATE for t in tensors], dtype=np.uint8),
         channels_first=np.array([c < r for r, c, _ in axes], dtype=np.uint8),
         maker=maker,
-        height=_array(heights),
-        width=_array(widths),
-        breadth=_array(breadths),
-        weight=_array(weights),
+        height=int64s(heights),
+        width=int64s(widths),
+        breadth=int64s(breadths),
+        weight=int64s(weights),
         in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.uint8),
-        start=_starts(touches),
+        start=starts_of(touches),
         operand=table[:, 0].copy(),
         row_source=table[:, 1].copy(),
         row_table=table[:, 2].copy(),
@@ -167,10 +167,10 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         channel_table=table[:, 4].copy(),
         column_source=table[:, 5].copy(),
         column_table=table[:, 6].copy(),
-        low=_array(tables.low),
-        high=_array(tables.high),
-        result_start=_starts(results),
-        result=_array([t for row in results for t in row]),
+        low=int64s(tables.low),
+        high=int64s(tables.high),
+        result_start=starts_of(results),
+        result=int64s([t for row in results for t in row]),
     )
     return GridGraph(grid, access, tuple(axes[number[one.result]] for one in access))
 
@@ -318,13 +318,3 @@ def _slab(shape: Sequence[int], spans: Mapping[int, tuple[int, int]]) -> tuple[t
 
 def _extent(shape: tuple[int, ...] | None, axis: int) -> int:
     return 1 if shape is None or axis < 0 else max(1, shape[axis])
-
-
-def _starts(rows: Sequence[Sequence[object]]) -> Int64s:
-    start = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=start[1:])
-    return start
-
-
-def _array(values: Sequence[int]) -> Int64s:
-    return np.array(values, dtype=np.int64)

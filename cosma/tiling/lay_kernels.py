@@ -1,4 +1,4 @@
-"""Tiles of a grid laid out as a network for the replay (numba; imported only where tilings are chosen)."""
+"""Tiles of a grid laid out as steps to plan (numba; imported only where tilings are chosen)."""
 
 # Inside compiled code an int is an int64; the type checker sees numpy scalars instead.
 # mypy: disable-error-code="arg-type,return-value,assignment,untyped-decorator,operator,no-any-return"
@@ -173,7 +173,7 @@ def _numbers(at: Int64s, edge: NDArray[np.uint8], counts: Int64s, axis: int) -> 
 
 @kernel
 def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
-    """Parts that tiles touch, and which tile reads and writes which, as the arrays of a network.
+    """Parts that tiles touch, and which tile reads and writes which, as arrays.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cosma.access import Box, NodeSite
 from cosma.access.operator import OperatorAccess, operator_access
+from cosma.csr import offsets
 from cosma.graph import Graph, TensorKind
 from cosma.graph.semantics import is_elementwise
 
@@ -104,20 +105,20 @@ def build_rows(graph: Graph, sites: Mapping[str, NodeSite]) -> RowGraph:
     return RowGraph(
         access=access,
         tensor_names=tuple(names),
-        size_bytes=_array([t.size_bytes for t in tensors]),
-        row_count=_array(rows),
+        size_bytes=int64s([t.size_bytes for t in tensors]),
+        row_count=int64s(rows),
         is_input=np.array([t.kind is TensorKind.INPUT for t in tensors], dtype=np.bool_),
         is_output=np.array([t.kind is TensorKind.OUTPUT for t in tensors], dtype=np.bool_),
-        height=_array(heights),
-        channels=_array(channels),
-        weight_bytes=_array(weights),
+        height=int64s(heights),
+        channels=int64s(channels),
+        weight_bytes=int64s(weights),
         in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.bool_),
-        start=_starts(operands),
-        tensor=_array([t for t, _, _ in flat]),
-        stride=_array([a for _, a, _ in flat]),
-        window=_array([k for _, _, k in flat]),
-        result_start=_starts(results),
-        result=_array([t for row in results for t in row]),
+        start=starts_of(operands),
+        tensor=int64s([t for t, _, _ in flat]),
+        stride=int64s([a for _, a, _ in flat]),
+        window=int64s([k for _, _, k in flat]),
+        result_start=starts_of(results),
+        result=int64s([t for row in results for t in row]),
     )
 
 
@@ -161,11 +162,11 @@ def channel_axis(one: OperatorAccess) -> int | None:
     return None
 
 
-def _starts(rows: Sequence[Sequence[object]]) -> Int64s:
-    start = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=start[1:])
-    return start
+def starts_of(rows: Sequence[Sequence[object]]) -> Int64s:
+    """Where each row of a table begins, and where the last one ends."""
+    return offsets([len(row) for row in rows]).astype(np.int64)
 
 
-def _array(values: Sequence[int]) -> Int64s:
+def int64s(values: Sequence[int]) -> Int64s:
+    """Values as an array."""
     return np.array(values, dtype=np.int64)

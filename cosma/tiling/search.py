@@ -1,4 +1,4 @@
-"""Better segmentations by small changes, each judged by a replay of all tiles."""
+"""Better segmentations by small changes, each judged by a plan of all tiles."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from cosma.tiling.segments import LADDER, Segment, Segmentation
 
 #: What a segmentation costs; None where it does not fit.
 Judge = Callable[[Segmentation], "Outcome | None"]
-#: Temperature at the start and at the end, as shares of the cost that the search starts from.
+#: Temperature at the start and at the end, as shares of the cost that the search starts from. On ResNet-50 and U-Net
+#: at 256 KiB, 1.6 million tiles planned, no columns: a start at 0.005 gave 8.8 and 31.7 MB, at 0.02 9.0 and
+#: 30.4, at 0.05 10.8 and 30.4.
 HOT, COLD = 0.02, 0.0002
-#: Share of changes made where most bytes are paid; the others are anywhere.
+#: Share of changes made where most bytes are paid; the others are anywhere. In the same runs 0.3 gave 9.5 and 33.6 MB.
 GUIDED = 0.7
-#: Kinds of change; those named twice are tried twice as often.
+#: Kinds of change; those named twice are tried twice as often; not measured.
 MOVES = (
     "stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade", "strips",
 )  # fmt: skip
-#: Columns of a strip at the least: each strip moves the edge of the one before.
+#: Columns of a strip at the least: each strip moves the edge of the one before; not measured.
 LEAST_COLUMNS = 8
 
 
@@ -50,7 +52,7 @@ class TilingSearch:
         self.grid, self.judge, self.stop, self.report = grid, judge, stop, report
         self.rng = random.Random(seed)
         self.known: dict[Segmentation, Outcome | None] = {}
-        #: Tiles replayed so far: the work done.
+        #: Tiles planned so far: the work done.
         self.work = 0
 
     def cost(self, segments: Segmentation) -> Outcome | None:
@@ -67,7 +69,7 @@ class TilingSearch:
         return [segments for _, _, _, segments in sorted(fitting, key=lambda entry: entry[:3])]
 
     def run(self, starts: Sequence[Segmentation], work: int) -> list[Segmentation]:
-        """Rank the starts, and improve the best of them until so many tiles have been replayed.
+        """Rank the starts, and improve the best of them until so many tiles have been planned.
 
         Returns
         -------
@@ -81,8 +83,8 @@ class TilingSearch:
         ranked = self.ranked()
         if not ranked:
             return []
-        best = now = ranked[0]
-        first = self.known[best]
+        now = ranked[0]
+        first = self.known[now]
         assert first is not None
         price = lowest = first.cost_bytes
         began = self.work
@@ -103,7 +105,7 @@ class TilingSearch:
             if worse <= 0 or self.rng.random() < math.exp(-worse / heat):
                 now, price = changed, found.cost_bytes
                 if price < lowest:
-                    best, lowest = now, price
+                    lowest = price
                     if self.report is not None:
                         self.report(lowest, done)
         return self.ranked()

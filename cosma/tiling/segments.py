@@ -1,4 +1,4 @@
-"""Segments: operators that run stripe by stripe, and into how many groups of channels each is cut."""
+"""Segments: operators that run stripe by stripe, and how each is cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cosma.tiling.grid import Grid
 
-#: Stripes tried for a segment.
+#: Stripes tried for a segment; not measured.
 LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 
 
