@@ -198,8 +198,9 @@ def overhead_rows(found: Overheads, accelerator: Accelerator) -> list[tuple[str,
         most = f"{found.operators:,} operators, at most {found.most_tiles} of one ({found.most_cut}); {again}"
         rows.append(("tiles", f"{found.tiles:,}", most))
     if found.most_ranges > 1:
-        counts = ", ".join(f"{count:,} of {ranges}" for ranges, count in found.operands_of_ranges.items())
-        rows.append(("ranges of an operand", f"at most {found.most_ranges}", f"operands: {counts}"))
+        operands = sum(found.operands_of_ranges.values())
+        alone = f"{found.operands_of_ranges.get(1, 0):,} of {operands:,} operands in one"
+        rows.append(("ranges of an operand", f"at most {found.most_ranges}", alone))
     code = f"{found.instructions:,} instructions of {INSTRUCTION_BYTES} B, as the C header has them"
     rows.append(("code", format_size(found.code_bytes), code))
     return rows
