@@ -11,7 +11,7 @@ from tests.imports import imports, room
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "clock", "compiled", "cp_sat", "csr", "door", "errors", "files", "parallel", "parameters", "process", "text",
-        "units", "version",
+        "topological", "units", "version",
     ),
     ("graph", "accelerator"),
     ("access",),

@@ -109,7 +109,7 @@ def with_modes(graph: Graph, sites: Mapping[str, NodeSite], *, keep_weights: boo
         cannot be what stays.
     """
     operators = [o if o.modes else replace(o, modes=modes_of(graph, sites, o, keep_weights)) for o in graph.operators]
-    return Graph(graph.tensors.values(), operators, graph.name, graph.roots.values(), graph.joins.values())
+    return graph.replace(operators=operators)
 
 
 def modes_of(

@@ -150,7 +150,6 @@ def _with_all_modes(
     """The plan's network with every mode of its operators: a bound among the modes it chose would say too much."""
     from cosma.access.modes import with_modes
     from cosma.compiler.compile import read_model
-    from cosma.graph import Graph
     from cosma.rewrite.tile_modes import with_tile_modes
     from cosma.validator.coverage import compare
     from cosma.validator.parts import whole_graph
@@ -159,10 +158,7 @@ def _with_all_modes(
         raise InputError(
             "--prove of a plan with operands = stationary needs the model: it says in which ways operators can run"
         )
-    bare = Graph(
-        network.tensors.values(), (replace(o, modes=()) for o in network.operators), network.name,
-        network.roots.values(), network.joins.values(),
-    )  # fmt: skip
+    bare = network.replace(operators=(replace(o, modes=()) for o in network.operators))
     sites = read_model(model, plan.sizes(dims)).sites
     keep = plan.accelerator.weights == "scratchpad"
     if not bare.roots or graph is None:

@@ -235,4 +235,4 @@ def _traffic(graph: Graph, chosen: Mapping[str, Mode], accelerator: Accelerator,
 
 def _with(graph: Graph, modes: Mapping[str, tuple[Mode, ...]]) -> Graph:
     operators = [replace(operator, modes=modes[operator.name]) for operator in graph.operators]
-    return Graph(graph.tensors.values(), operators, graph.name, graph.roots.values(), graph.joins.values())
+    return graph.replace(operators=operators)

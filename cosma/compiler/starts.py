@@ -7,7 +7,6 @@ is not valid on the accelerator asked for lends its order alone. The network mus
 from __future__ import annotations
 
 import hashlib
-import heapq
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from cosma.errors import InputError
 from cosma.lowering import lift_order, lift_realised
 from cosma.plan.file import load_plan, plan_to_json
 from cosma.plan.plan import Plan
+from cosma.topological import nearest_order
 from cosma.validator import replay_instructions
 
 if TYPE_CHECKING:
@@ -208,18 +208,8 @@ def _settings_that_differ(plan: Plan, problem: Instance, dtype: str | None) -> s
 def in_precedence(problem: Instance, order: Sequence[int]) -> tuple[int, ...]:
     """The order itself, or the nearest that also runs first what constraints want first."""
     rank = {v: i for i, v in enumerate(order)}
-    waiting = [len(problem.predecessors_of(v)) for v in range(problem.operator_count)]
-    ready = [rank[v] for v, count in enumerate(waiting) if not count]
-    heapq.heapify(ready)
-    found = []
-    while ready:
-        v = order[heapq.heappop(ready)]
-        found.append(v)
-        for w in problem.successors_of(v).tolist():
-            waiting[w] -= 1
-            if not waiting[w]:
-                heapq.heappush(ready, rank[w])
-    return tuple(found)
+    followers = [[rank[w] for w in problem.successors_of(v).tolist()] for v in order]
+    return tuple(order[i] for i in nearest_order(followers))
 
 
 def _check_topological(problem: Instance, order: Sequence[int], where: str) -> None:

@@ -82,8 +82,7 @@ def _fitting(choice: Choice, start: Graph, accelerator: Accelerator) -> Choice:
     if any(operator.modes for operator in every.operators):
         modes = {operator.name: operator.modes for operator in start.operators}
         operators = [replace(operator, modes=modes[operator.name]) for operator in every.operators]
-        graph = Graph(every.tensors.values(), operators, every.name, every.roots.values())
-        choice = replace(choice, graph=graph, relaxed=every)
+        choice = replace(choice, graph=every.replace(operators=operators), relaxed=every)
     error = infeasible(build_problem(choice.graph, accelerator), every)
     if error is not None:
         raise error

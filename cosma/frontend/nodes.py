@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
+from cosma.topological import find_cycle, nearest_order
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, NodeProto
@@ -174,13 +174,11 @@ def sort_nodes(nodes: Sequence[Node], defined: set[str], outputs: Sequence[str])
         On a name with two producers, an undefined operand or output, or a cycle.
     """
     producer = _producers(nodes, defined)
-    waiting = [0] * len(nodes)
     followers: list[list[int]] = [[] for _ in nodes]
     for i, node in enumerate(nodes):
         for name in node.reads:
             before = producer.get(name)
             if before is not None:
-                waiting[i] += 1
                 followers[before].append(i)
             elif name not in defined:
                 raise ModelLoadError(
@@ -193,18 +191,14 @@ def sort_nodes(nodes: Sequence[Node], defined: set[str], outputs: Sequence[str])
                 f"graph output {name!r} is produced by no node and is neither a graph input nor an initializer; "
                 "the model is incomplete: export it again"
             )
-    ready = [i for i, count in enumerate(waiting) if count == 0]
-    heapq.heapify(ready)
-    order: list[int] = []
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(i)
-        for j in followers[i]:
-            waiting[j] -= 1
-            if waiting[j] == 0:
-                heapq.heappush(ready, j)
+    order = nearest_order(followers)
     if len(order) < len(nodes):
-        raise ModelLoadError(_describe_cycle(nodes, waiting, producer))
+        cycle = find_cycle(followers, order)
+        shown = cycle if len(cycle) <= 8 else [*cycle[:7], cycle[-1]]
+        text = " -> ".join(nodes[i].name or nodes[i].first_output for i in shown)
+        raise ModelLoadError(
+            f"the model has a cycle of {len(cycle) - 1} nodes: {text}; a tensor cannot depend on itself"
+        )
     return [nodes[i] for i in order], order == sorted(order)
 
 
@@ -226,20 +220,3 @@ def _producers(nodes: Sequence[Node], defined: set[str]) -> dict[str, int]:
                 )
             producer[name] = i
     return producer
-
-
-def _describe_cycle(nodes: Sequence[Node], waiting: Sequence[int], producer: Mapping[str, int]) -> str:
-    """Walk producers that never became ready until one repeats."""
-    walk = [next(i for i, count in enumerate(waiting) if count)]
-    position = {walk[0]: 0}
-    while True:
-        producers = (producer.get(name) for name in nodes[walk[-1]].reads)
-        before = next(i for i in producers if i is not None and waiting[i])
-        if before in position:
-            cycle = [*walk[position[before] :], before][::-1]
-            break
-        position[before] = len(walk)
-        walk.append(before)
-    shown = cycle if len(cycle) <= 8 else [*cycle[:7], cycle[-1]]
-    text = " -> ".join(nodes[i].name or nodes[i].first_output for i in shown)
-    return f"the model has a cycle of {len(cycle) - 1} nodes: {text}; a tensor cannot depend on itself"

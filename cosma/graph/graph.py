@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from cosma.errors import GraphError
 from cosma.graph.join import Join, check_joins
 from cosma.graph.tensor import Operator, Tensor, TensorKind
 from cosma.text import html_table
+from cosma.topological import find_cycle, nearest_order
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
@@ -145,42 +145,17 @@ class Graph:
 
     def _sort(self, operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
         index = {operator.name: i for i, operator in enumerate(operators)}
-        waiting = [0] * len(operators)
-        successors: list[list[int]] = [[] for _ in operators]
+        followers: list[list[int]] = [[] for _ in operators]
         for i, operator in enumerate(operators):
             for operand in operator.inputs:
                 if operand in self._producer:
-                    waiting[i] += 1
-                    successors[index[self._producer[operand]]].append(i)
-        ready = [i for i, count in enumerate(waiting) if count == 0]
-        heapq.heapify(ready)
-        order: list[Operator] = []
-        while ready:
-            i = heapq.heappop(ready)
-            order.append(operators[i])
-            for j in successors[i]:
-                waiting[j] -= 1
-                if waiting[j] == 0:
-                    heapq.heappush(ready, j)
+                    followers[index[self._producer[operand]]].append(i)
+        order = nearest_order(followers)
         if len(order) < len(operators):
-            raise GraphError("the graph has a cycle: " + " -> ".join(self._find_cycle(operators, waiting)))
-        return tuple(order)
-
-    def _find_cycle(self, operators: tuple[Operator, ...], waiting: list[int]) -> list[str]:
-        """Walk producers that never became ready until one repeats."""
-        stuck = {operator.name: operator for operator, count in zip(operators, waiting, strict=True) if count}
-        walk = [next(iter(stuck))]
-        while walk.count(walk[-1]) < 2:
-            operator = stuck[walk[-1]]
-            walk.append(
-                next(
-                    self._producer[operand]
-                    for operand in operator.inputs
-                    if self._producer.get(operand) in stuck
-                )
-            )
-        cycle = walk[walk.index(walk[-1]) :][::-1]
-        return cycle if len(cycle) <= 8 else [*cycle[:7], "...", cycle[-1]]
+            cycle = [operators[i].name for i in find_cycle(followers, order)]
+            shown = cycle if len(cycle) <= 8 else [*cycle[:7], "...", cycle[-1]]
+            raise GraphError("the graph has a cycle: " + " -> ".join(shown))
+        return tuple(operators[i] for i in order)
 
     # -- queries ------------------------------------------------------------------------------------------
 
@@ -284,6 +259,31 @@ class Graph:
 
     # -- variations ---------------------------------------------------------------------------------------
 
+    def replace(
+        self,
+        *,
+        tensors: Iterable[Tensor] | None = None,
+        operators: Iterable[Operator] | None = None,
+        roots: Iterable[Tensor] | None = None,
+        joins: Iterable[Join] | None = None,
+    ) -> Graph:
+        """Make a graph that differs in what is given and is the same in all else, its name included.
+
+        Every rewrite makes its graph so: what it does not mention cannot get lost.
+
+        Raises
+        ------
+        GraphError
+            If the changes do not fit each other or what is kept.
+        """
+        return Graph(
+            self._tensors.values() if tensors is None else tensors,
+            self._operators if operators is None else operators,
+            self.name,
+            self._roots.values() if roots is None else roots,
+            self._joins.values() if joins is None else joins,
+        )
+
     def with_dtype(self, dtype: str) -> Graph:
         """Count every floating-point tensor as if its elements were of another type.
 
@@ -305,13 +305,7 @@ class Graph:
                 return tensor
             return replace(tensor, dtype=dtype, size_bytes=size_of(tensor.shape, dtype))
 
-        return Graph(
-            (recount(tensor) for tensor in self._tensors.values()),
-            self._operators,
-            self.name,
-            (recount(root) for root in self._roots.values()),
-            self._joins.values(),
-        )
+        return self.replace(tensors=map(recount, self._tensors.values()), roots=map(recount, self._roots.values()))
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Hand the graph to networkx: a node per operator, an edge per tensor between two operators.

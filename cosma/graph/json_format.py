@@ -12,6 +12,8 @@ from cosma.errors import FormatError
 from cosma.files import read_bytes, write_atomic
 from cosma.graph.accumulation import Accumulation
 from cosma.graph.graph import Graph
+from cosma.graph.join import Join, Piece
+from cosma.graph.mode import Mode
 from cosma.graph.region import Region
 from cosma.graph.tensor import Attributes, Operator, Part, Rows, Tensor, TensorKind
 
@@ -50,6 +52,24 @@ class _AccumulationRecord(msgspec.Struct, frozen=True):
     sums: tuple[str, ...] = ()
 
 
+class _ModeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    may_stream: tuple[str, ...] = ()
+    workspace: int = 0
+
+
+class _PieceRecord(msgspec.Struct, frozen=True):
+    tensor: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
+class _JoinRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    root: str
+    pieces: tuple[_PieceRecord, ...]
+    covers: tuple[str, ...] = ()
+
+
 class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     type: str
@@ -64,6 +84,8 @@ class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     reads: tuple[_RegionRecord, ...] = ()
     tile: _RegionRecord | None = None
     accumulation: _AccumulationRecord | None = None
+    modes: tuple[_ModeRecord, ...] = ()
+    joined: tuple[str, ...] = ()
 
 
 class _GraphRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,6 +95,7 @@ class _GraphRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     tensors: tuple[_TensorRecord, ...]
     operators: tuple[_OperatorRecord, ...]
     roots: tuple[_TensorRecord, ...] = ()
+    joins: tuple[_JoinRecord, ...] = ()
 
 
 def graph_to_json(graph: Graph) -> str:
@@ -81,18 +104,10 @@ def graph_to_json(graph: Graph) -> str:
         format="cosma-graph",
         version=1,
         name=graph.name,
-        tensors=tuple(_tensor_record(t) for t in graph.tensors.values()),
-        operators=tuple(
-            _OperatorRecord(
-                o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs, o.domain, dict(o.attributes),
-                tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
-                tuple(_RegionRecord(r.root, r.start, r.stop) for r in o.reads),
-                None if o.tile is None else _RegionRecord(o.tile.root, o.tile.start, o.tile.stop),
-                _accumulation_record(o.accumulation),
-            )
-            for o in graph.operators
-        ),
-        roots=tuple(_tensor_record(root) for root in graph.roots.values()),
+        tensors=tuple(map(_tensor_record, graph.tensors.values())),
+        operators=tuple(map(_operator_record, graph.operators)),
+        roots=tuple(map(_tensor_record, graph.roots.values())),
+        joins=tuple(map(_join_record, graph.joins.values())),
     )
     return msgspec.json.format(msgspec.json.encode(record).decode(), indent=1) + "\n"
 
@@ -116,7 +131,21 @@ def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
         (_operator(o, where) for o in record.operators),
         record.name,
         (_tensor(root) for root in record.roots),
+        map(_join, record.joins),
     )
+
+
+def _operator_record(o: Operator) -> _OperatorRecord:
+    step = o.accumulation
+    return _OperatorRecord(
+        o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs, o.domain, dict(o.attributes),
+        tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
+        tuple(map(_region_record, o.reads)),
+        None if o.tile is None else _region_record(o.tile),
+        None if step is None else _AccumulationRecord(step.start, step.stop, step.sums),
+        tuple(_ModeRecord(m.name, m.may_stream, m.workspace_bytes) for m in o.modes),
+        o.joined,
+    )  # fmt: skip
 
 
 def _operator(record: _OperatorRecord, where: str) -> Operator:
@@ -124,16 +153,32 @@ def _operator(record: _OperatorRecord, where: str) -> Operator:
         record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, record.macs,
         record.domain, _attributes(record.attributes, f"{where}: operator {record.name!r}"),
         tuple(Part(p.type, p.domain, _attributes(p.attributes, where)) for p in record.fused),
-        tuple(Region(r.root, r.start, r.stop) for r in record.reads),
-        None if record.tile is None else Region(record.tile.root, record.tile.start, record.tile.stop),
-        accumulation=None if record.accumulation is None else Accumulation(
+        map(_region, record.reads),
+        None if record.tile is None else _region(record.tile),
+        tuple(Mode(m.name, m.may_stream, m.workspace) for m in record.modes),
+        None if record.accumulation is None else Accumulation(
             record.accumulation.start, record.accumulation.stop, record.accumulation.sums
         ),
+        record.joined,
     )  # fmt: skip
 
 
-def _accumulation_record(step: Accumulation | None) -> _AccumulationRecord | None:
-    return None if step is None else _AccumulationRecord(step.start, step.stop, step.sums)
+def _join_record(join: Join) -> _JoinRecord:
+    pieces = tuple(_PieceRecord(piece.tensor, piece.region.start, piece.region.stop) for piece in join.pieces)
+    return _JoinRecord(join.root, pieces, join.covers)
+
+
+def _join(record: _JoinRecord) -> Join:
+    pieces = (Piece(piece.tensor, Region(record.root, piece.start, piece.stop)) for piece in record.pieces)
+    return Join(record.root, pieces, record.covers)
+
+
+def _region_record(box: Region) -> _RegionRecord:
+    return _RegionRecord(box.root, box.start, box.stop)
+
+
+def _region(record: _RegionRecord) -> Region:
+    return Region(record.root, record.start, record.stop)
 
 
 def _attributes(record: dict[str, Any], where: str) -> Attributes:
@@ -149,8 +194,7 @@ def _attributes(record: dict[str, Any], where: str) -> Attributes:
 
 def _tensor_record(tensor: Tensor) -> _TensorRecord:
     rows = None if tensor.rows is None else _RowsRecord(tensor.rows.table, tensor.rows.indices)
-    box = tensor.region
-    region = None if box is None else _RegionRecord(box.root, box.start, box.stop)
+    region = None if tensor.region is None else _region_record(tensor.region)
     return _TensorRecord(
         tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows, region, tensor.state
     )
@@ -158,8 +202,7 @@ def _tensor_record(tensor: Tensor) -> _TensorRecord:
 
 def _tensor(record: _TensorRecord) -> Tensor:
     rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
-    box = record.region
-    region = None if box is None else Region(box.root, box.start, box.stop)
+    region = None if record.region is None else _region(record.region)
     return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows, region, record.state)
 
 

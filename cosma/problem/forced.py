@@ -18,6 +18,7 @@ from cosma.accelerator.constraints import Constraints
 from cosma.errors import ConstraintError, InputError
 from cosma.graph import Graph, TensorKind
 from cosma.rewrite.constraints import resolve
+from cosma.topological import find_cycle, nearest_order
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -103,42 +104,21 @@ def forced_on(graph: Graph, accelerator: Accelerator) -> Forced:
     if order == list(range(len(graph.operators))):
         return Forced(graph, forced)
     operators = [graph.operators[v] for v in order]
-    return Forced(Graph(graph.tensors.values(), operators, graph.name, graph.roots.values()), forced)
+    return Forced(graph.replace(operators=operators), forced)
 
 
 def _sorted(graph: Graph, before: Sequence[tuple[str, str]]) -> tuple[list[int], list[str]]:
     """Operators in an order that keeps pairs too, close to the one given; or a cycle, as names."""
-    import heapq
-
-    count = len(graph.operators)
-    followers: list[set[int]] = [set() for _ in range(count)]
+    followers: list[set[int]] = [set() for _ in graph.operators]
     for v, operator in enumerate(graph.operators):
         for name in operator.outputs:
             followers[v].update(map(graph.operator_index, graph.consumers(name)))
     for a, b in before:
         followers[graph.operator_index(a)].add(graph.operator_index(b))
-    waiting = [0] * count
-    for row in followers:
-        for w in row:
-            waiting[w] += 1
-    ready = [v for v in range(count) if not waiting[v]]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        v = heapq.heappop(ready)
-        order.append(v)
-        for w in followers[v]:
-            waiting[w] -= 1
-            if not waiting[w]:
-                heapq.heappush(ready, w)
-    if len(order) == count:
+    order = nearest_order(followers)
+    if len(order) == len(followers):
         return order, []
-    stuck = set(range(count)) - set(order)
-    walk = [min(stuck)]  # backwards: each stuck operator waits for one that is stuck too
-    while walk.count(walk[-1]) < 2:
-        walk.append(min(u for u in stuck if walk[-1] in followers[u]))
-    cycle = walk[walk.index(walk[-1]) :][::-1]
-    return order, [graph.operators[v].name for v in cycle]
+    return order, [graph.operators[v].name for v in find_cycle(followers, order)]
 
 
 def places_of(forced: Constraints, accelerator: Accelerator, number: Mapping[str, int]) -> Places | None:

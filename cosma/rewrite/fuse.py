@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cosma.accelerator import Accelerator, Operands, Weights
-from cosma.graph import Graph, Operator, TensorKind
+from cosma.access.modes import undominated
+from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.in_place import in_place_operands
 from cosma.graph.mode import RESIDENT
 from cosma.graph.semantics import is_elementwise, is_random, is_training
@@ -132,7 +133,7 @@ def fuse(graph: Graph, chosen: Collection[str] | None = None) -> Rewritten:
     order = sorted(operators.values(), key=lambda o: graph.operator_index(heads[o.name][-1]))
     tensors = [tensor for tensor in graph.tensors.values() if tensor.name not in chosen]
     lineage = Lineage({head: tuple(path) for head, path in heads.items()}, dict.fromkeys(sorted(chosen), None))
-    return Rewritten(Graph(tensors, order, graph.name, graph.roots.values(), graph.joins.values()), lineage)
+    return Rewritten(graph.replace(tensors=tensors, operators=order), lineage)
 
 
 def without_links(graph: Graph) -> Graph:
@@ -155,7 +156,7 @@ def without_links(graph: Graph) -> Graph:
         weights = tuple(name for name in operator.weights if name not in read)
         operators.append(replace(operator, inputs=inputs, weights=weights))
     tensors = [replace(t, size_bytes=0) if t.name in free else t for t in graph.tensors.values()]
-    return Graph(tensors, operators, graph.name, graph.roots.values(), graph.joins.values())
+    return graph.replace(tensors=tensors, operators=operators)
 
 
 # -- room -----------------------------------------------------------------------------------------------------
@@ -295,14 +296,35 @@ def join_path(graph: Graph, path: list[str]) -> Operator:
 def _join(head: Operator, follower: Operator, link: str) -> Operator:
     inputs = dict.fromkeys(head.inputs + tuple(name for name in follower.inputs if name != link))
     parts = head.parts + follower.parts
-    return Operator(
-        name=head.name,
+    return replace(
+        head,
         type=joined_type(parts),
         inputs=tuple(inputs),
         outputs=follower.outputs,
         weights=tuple(dict.fromkeys(head.weights + follower.weights)),
         covers=head.covers + follower.covers,
         macs=None if head.macs is None else head.macs + (follower.macs or 0),
+        domain="",
+        attributes=(),
         fused=parts,
         reads=head.reads + tuple(region for region in follower.reads if region.root != link),
+        modes=_joined_modes(head, follower, link),
+        joined=tuple(dict.fromkeys(head.joined + follower.joined)),
     )
+
+
+def _joined_modes(head: Operator, follower: Operator, link: str) -> tuple[Mode, ...]:
+    """Modes of an operator and of an elementwise one that goes along with it, element by element.
+
+    Each streams what it did; the result passes only where the link between the two may pass in both.
+    """
+    if not (head.modes or follower.modes):
+        return ()
+    found = []
+    for one in head.modes or (RESIDENT,):
+        for other in follower.modes or (RESIDENT,):
+            passes = link in one.may_stream and link in other.may_stream
+            later = [name for name in other.may_stream if name != link and (passes or name not in follower.outputs)]
+            streamed = dict.fromkeys([*(name for name in one.may_stream if name != link), *later])
+            found.append(Mode(one.name, tuple(streamed), one.workspace_bytes + other.workspace_bytes))
+    return undominated(found)

@@ -345,7 +345,8 @@ class _Plan:
             parts={name: tuple(part.name for part in row) for name, row in parts.items()}
             | {join.root: join.tensors for join in joins},
         )
-        return Rewritten(Graph(tensors, operators, graph.name, roots, joins), lineage)
+        joins = [*graph.joins.values(), *joins]
+        return Rewritten(graph.replace(tensors=tensors, operators=operators, roots=roots, joins=joins), lineage)
 
     def _is_stored(self, name: str, box: Box) -> bool:
         return any(intersection(box, other) for other in self._stored.get(name, ()))

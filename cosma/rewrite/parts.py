@@ -60,7 +60,7 @@ def cut_selections(graph: Graph, alignment: int = 1, *, least_unread: float = LE
     tensors = [part for t in graph.tensors.values() for part in parts.get(t.name, (t,))]
     operators = [_rewrite(operator, parts) for operator in graph.operators]
     roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
-    rewritten = Graph(tensors, operators, graph.name, roots, graph.joins.values())
+    rewritten = graph.replace(tensors=tensors, operators=operators, roots=roots)
     if any(operator.modes for operator in graph.operators):
         rewritten = with_tile_modes(rewritten, graph)
     lineage = Lineage(

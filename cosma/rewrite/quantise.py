@@ -235,7 +235,7 @@ def _finish(
     before = {name for o in graph.operators for name in (*o.operands, *o.outputs)}
     tensors = [t for t in graph.tensors.values() if t.name in touched or t.name not in before]
     gone = {name: names.get(name, through.get(name)) for name in before if name not in touched}
-    return Rewritten(Graph(tensors, final, graph.name, graph.roots.values()), Lineage(parts, gone))
+    return Rewritten(graph.replace(tensors=tensors, operators=final), Lineage(parts, gone))
 
 
 def _is_float(tensor: Tensor) -> bool:

@@ -45,7 +45,7 @@ def with_states(graph: Graph, states: Mapping[str, str]) -> Graph:
                 f"({first.dtype}, {first.size_bytes} bytes) was"
             )
     tensors = [replace(t, state=pairs[t.name]) if t.name in pairs else t for t in graph.tensors.values()]
-    return Graph(tensors, graph.operators, graph.name, graph.roots.values(), graph.joins.values())
+    return graph.replace(tensors=tensors)
 
 
 def _names(graph: Graph, kind: TensorKind) -> str:

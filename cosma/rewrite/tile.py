@@ -67,6 +67,10 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     ]
     grids = _grids(graph, tiles)
     parts = {name: grid for name, grid in grids.items() if grid.count > 1}
+    pieces = {name: join.root for join in graph.joins.values() for name in join.tensors}
+    for name in parts:
+        if name in pieces:
+            raise InputError(f"tiling: {name!r} cannot be cut: {pieces[name]!r}, which nothing writes, consists of it")
     taken = set(graph.tensors)
     tensors = {
         tensor.name: _parts_of(tensor, parts[tensor.name], taken) if tensor.name in parts else (tensor,)
@@ -77,7 +81,7 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     order = _order(graph, tiling, tiles, made)
     roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
     known = [*(part for held in tensors.values() for part in held), *sums.values()]
-    rewritten = Graph(known, [made[i] for i in order], graph.name, roots)
+    rewritten = graph.replace(tensors=known, operators=[made[i] for i in order], roots=roots)
     if any(operator.modes for operator in graph.operators):
         rewritten = with_tile_modes(rewritten, graph)
     lineage = Lineage(
@@ -215,7 +219,7 @@ def _operator(
                      for part in touched(name, one.reads.get(name)))  # fmt: skip
 
     outputs = tuple(part for name in operator.outputs for part in touched(name, _result_box(one, name)))
-    changed = replace(operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights), reads=())
+    changed = replace(operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights))
     if shape is None or (one.box == whole(shape) and one.step is None):
         return changed
     region = Region(operator.name, tuple(a for a, _ in one.box), tuple(b for _, b in one.box))
@@ -223,7 +227,7 @@ def _operator(
     if one.step is not None:
         share, count = share * (one.step.span[1] - one.step.span[0]), count * one.access.reduced()
     macs = None if operator.macs is None else operator.macs * share // max(1, count)
-    changed = replace(changed, name=region.label(shape), macs=macs, tile=region)
+    changed = replace(changed, name=region.label(shape), macs=macs, reads=(), tile=region)
     return changed if one.step is None else _sum_step(changed, one, tensors[operator.outputs[0]], sums)
 
 

@@ -30,7 +30,7 @@ def with_tile_modes(tiled: Graph, whole: Graph) -> Graph:
         source = whole.operator(operator.name if operator.tile is None else operator.tile.root)
         modes = undominated(_of_tile(mode, tiled, operator, whole, source) for mode in source.modes)
         operators.append(replace(operator, modes=modes))
-    return Graph(tiled.tensors.values(), operators, tiled.name, tiled.roots.values(), tiled.joins.values())
+    return tiled.replace(operators=operators)
 
 
 def _of_tile(mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Operator) -> Mode:

@@ -160,7 +160,7 @@ def _tried(
     tiled = tile(graph, source.sites, tiling).graph
     resident = [replace(operator, modes=()) for operator in tiled.operators]
     accelerator = plan.accelerator.replace(operands=Operands.RESIDENT)
-    problem = build_problem(Graph(tiled.tensors.values(), resident, tiled.name, tiled.roots.values()), accelerator)
+    problem = build_problem(tiled.replace(operators=resident), accelerator)
     planned = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
     costs = [noncompulsory_bytes(problem, one.decisions) for one in planned if one is not None]
     return CutTrial(change, len(tiled.operators), min(costs, default=None))

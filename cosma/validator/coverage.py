@@ -52,7 +52,7 @@ class Coverage:
             operators.append(
                 replace(operator, domain=means.domain, attributes=means.attributes, fused=means.fused)
             )
-        return Graph(tensors, operators, planned.name, planned.roots.values(), planned.joins.values())
+        return planned.replace(tensors=tensors, operators=operators)
 
 
 def compare(planned: Graph, model: Graph) -> Coverage:
@@ -71,7 +71,7 @@ def compare(planned: Graph, model: Graph) -> Coverage:
         if operator.name not in comparison.claimed:
             comparison.wrong.append(f"operator {operator.name!r} ({operator.type}) of the model is missing")
     tensors = [comparison.tensor(tensor) for tensor in planned.tensors.values()]
-    known = Graph(tensors, operators, planned.name, planned.roots.values(), planned.joins.values())
+    known = planned.replace(tensors=tensors, operators=operators)
     return Coverage(tuple(comparison.wrong), comparison.matching, known)
 
 

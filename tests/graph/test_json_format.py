@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
+from cosma.access.modes import with_modes
 from cosma.errors import FormatError, GraphError
+from cosma.frontend import load_onnx
 from cosma.graph import Graph
 from cosma.graph.json_format import graph_from_json, graph_to_json, load_graph, save_graph
+from cosma.rewrite import cut_selections
+from cosma.rewrite.join import join_copies
 from tests.random_graphs import instances
+from tests.zero_copy.models import random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +62,14 @@ def test_no_json_and_no_graph() -> None:
         graph_from_json("{", "g.json")
     with pytest.raises(GraphError, match="'r' reads 'x'"):
         graph_from_json(json.dumps(GOOD | {"tensors": GOOD["tensors"][1:]}))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_modes_parts_and_joins_survive_the_trip(tmp_path: Path, seed: int) -> None:
+    made = random_model(tmp_path, seed)
+    if made is None:
+        pytest.skip("no legal model of this seed")
+    loaded = load_onnx(made[0])
+    for graph in (join_copies(loaded.graph, loaded.sites).graph, cut_selections(loaded.graph, least_unread=0).graph):
+        moded = with_modes(graph, loaded.sites, keep_weights=True)
+        assert graph_from_json(graph_to_json(moded)) == moded
