@@ -15,27 +15,28 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Operands, Weights
 from cosma.access.modes import undominated, with_modes
 from cosma.compiler.fusion import Choice, fusion_choices
+from cosma.compiler.mode_replay import ModeReplay, in_modes
 from cosma.compiler.parts import with_parts
 from cosma.errors import CosmaWarning, InfeasibleError
 from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.mode import RESIDENT
-from cosma.plan.instructions import Execute
+from cosma.plan.tiles import untiled_name
 from cosma.problem import build_problem
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.fuse import mode_needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.frontend import LoadedModel
-    from cosma.problem import Problem
+    from cosma.problem import Decisions, Problem
 
-#: Changes of one mode that are tried, times operators; not measured.
-MOST_TRIED = 20_000
+#: Operators replayed while modes are changed one by one.
+MOST_REPLAYED = 1_000_000
 
-#: Methods whose plans of the relaxation say what to stream: order, replacement, addresses.
-_GUIDES = (("given", "belady", "greedy-by-size"), ("peak-minimising", "cost-aware-belady", "greedy-by-size"))
+#: Methods whose plans of the relaxation say what to stream: order and replacement.
+_GUIDES = (("given", "belady"), ("peak-minimising", "cost-aware-belady"))
 
 
 def stationary_choices(
@@ -140,7 +141,7 @@ def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
         fit = [mode for mode, need in zip(modes, needs, strict=True) if need <= capacity]
         return undominated(fit) if fit else (modes[needs.index(min(needs))],)
 
-    return _with(graph, {operator.name: fitting(operator) for operator in graph.operators})
+    return in_modes(graph, {operator.name: fitting(operator) for operator in graph.operators})
 
 
 def choose_modes(graph: Graph, accelerator: Accelerator) -> Graph:
@@ -155,84 +156,118 @@ def choose_modes(graph: Graph, accelerator: Accelerator) -> Graph:
     """
     if all(len(operator.modes) <= 1 for operator in graph.operators):
         return graph
-    relaxed = build_problem(graph, accelerator)
-    best: tuple[int, dict[str, Mode], tuple[int, ...]] | None = None
-    for chosen, order in _guided(graph, relaxed, accelerator):
-        cost = _traffic(graph, chosen, accelerator, order)
+    replay = ModeReplay(graph, accelerator)
+    best: tuple[int, list[Mode], tuple[int, ...]] | None = None
+    for chosen, order in _guided(graph, build_problem(graph, accelerator), accelerator):
+        for v, mode in enumerate(chosen):
+            replay.put(v, mode)
+        replay.follow(order)
+        cost = replay.noncompulsory_bytes()
         if best is None or cost < best[0]:
             best = (cost, chosen, order)
     assert best is not None
-    return _with(graph, {name: (mode,) for name, mode in _improved(graph, accelerator, *best).items()})
+    chosen = _improved(graph, replay, *best)
+    return in_modes(graph, {o.name: (mode,) for o, mode in zip(graph.operators, chosen, strict=True)})
 
 
 def with_these_modes(graph: Graph, other: Graph) -> Graph | None:
     """The graph with the modes of another of the same operators, where each is one of its own; None otherwise."""
     theirs = {operator.name: operator.modes for operator in other.operators}
     if all(len(theirs.get(o.name, ())) == 1 and theirs[o.name][0] in o.modes for o in graph.operators):
-        return _with(graph, theirs)
+        return in_modes(graph, theirs)
     return None
 
 
 def _guided(
     graph: Graph, relaxed: Problem, accelerator: Accelerator
-) -> list[tuple[dict[str, Mode], tuple[int, ...]]]:
+) -> list[tuple[list[Mode], tuple[int, ...]]]:
     """Modes that allow what quick plans of the relaxation stream, and the orders of those plans."""
-    from cosma.heuristics import run_method
-    from cosma.heuristics.existing import Method
+    from cosma.heuristics import ORDERS
+    from cosma.heuristics.simulate import simulate
 
     found = []
     size = {name: tensor.size_bytes for name, tensor in graph.tensors.items()}
     needs = {o.name: dict(zip(o.modes, mode_needs(graph, o, accelerator), strict=True)) for o in graph.operators}
-    for method in _GUIDES:
-        realised = run_method(relaxed, Method(*method))
-        streamed = {i.operator: i.streamed for i in realised.instructions if isinstance(i, Execute)}
+    for order, replacement in _GUIDES:
+        # Addresses are only counted: what a plan streams for want of an address says nothing about modes.
+        decisions, _ = simulate(relaxed, ORDERS[order](relaxed), replacement, "greedy-by-size")
+        streamed = _streamed(relaxed, decisions)
 
-        def loss(operator: Operator, mode: Mode, streamed: Mapping[str, tuple[str, ...]] = streamed) -> tuple[int, int]:
+        def loss(operator: Operator, mode: Mode, streamed: Mapping[str, list[str]] = streamed) -> tuple[int, int]:
             kept = sum(size[name] for name in streamed[operator.name] if name not in mode.may_stream)
             return kept + mode.workspace_bytes, needs[operator.name][mode]
 
-        found.append((_each(graph, loss), realised.decisions.order))
-    order = found[-1][1]
+        found.append((_each(graph, loss), decisions.order))
+    last = found[-1][1]
     # Modes that need the least room, whatever is streamed; and those that take no room of their own.
-    found.append((_each(graph, lambda o, mode: (needs[o.name][mode], mode.workspace_bytes)), order))
-    found.append((_each(graph, lambda o, mode: (mode.workspace_bytes, needs[o.name][mode])), order))
+    found.append((_each(graph, lambda o, mode: (needs[o.name][mode], mode.workspace_bytes)), last))
+    found.append((_each(graph, lambda o, mode: (mode.workspace_bytes, needs[o.name][mode])), last))
     return found
 
 
-def _each(graph: Graph, rank: Callable[[Operator, Mode], tuple[int, int]]) -> dict[str, Mode]:
-    return {o.name: min(o.modes, key=lambda mode: rank(o, mode)) for o in graph.operators}
+def _streamed(problem: Problem, decisions: Decisions) -> dict[str, list[str]]:
+    """What each operator reads or writes past the scratchpad."""
+    resident: dict[int, list[tuple[int, int]]] = {}
+    for stay in decisions.residencies:
+        resident.setdefault(stay.tensor, []).append((stay.start, stay.end))
+    return {
+        problem.operator_names[v]: [
+            problem.tensor_names[t]
+            for t in (*problem.operands_of(v).tolist(), *problem.results_of(v).tolist())
+            if not any(start <= step < end for start, end in resident.get(t, ()))
+        ]
+        for step, v in enumerate(decisions.order)
+    }
+
+
+def _each(graph: Graph, rank: Callable[[Operator, Mode], tuple[int, int]]) -> list[Mode]:
+    return [min(o.modes, key=lambda mode: rank(o, mode)) for o in graph.operators]
 
 
 def _improved(
-    graph: Graph, accelerator: Accelerator, cost: int, chosen: dict[str, Mode], order: tuple[int, ...]
-) -> dict[str, Mode]:
-    """Change one mode at a time while the order moves less with it."""
-    left = MOST_TRIED // max(1, len(graph.operators))
+    graph: Graph, replay: ModeReplay, cost: int, chosen: list[Mode], order: tuple[int, ...]
+) -> list[Mode]:
+    """Change the mode of one operator, or of all tiles of one, at a time while the order moves less with it."""
+    chosen = list(chosen)
+    for v, mode in enumerate(chosen):
+        replay.put(v, mode)
+    replay.follow(order)
+    left = max(1, MOST_REPLAYED // len(chosen))
     better = True
     while better:
         better = False
-        for operator in graph.operators:
-            for mode in operator.modes:
-                if mode == chosen[operator.name]:
-                    continue
-                if left <= 0 or cost == 0:
-                    return chosen
-                left -= 1
-                trial = chosen | {operator.name: mode}
-                found = _traffic(graph, trial, accelerator, order)
-                if found < cost:
-                    cost, chosen, better = found, trial, True
+        for trial in _changes(graph):
+            if left <= 0 or cost <= replay.problem.constant_noncompulsory_bytes:
+                return chosen
+            changed = [(v, mode) for v, mode in trial if mode != chosen[v]]
+            if not changed:
+                continue
+            left -= 1
+            for v, mode in changed:
+                replay.put(v, mode)
+            found = replay.noncompulsory_bytes()
+            if found < cost:
+                cost, better = found, True
+                for v, mode in changed:
+                    chosen[v] = mode
+            else:
+                for v, _ in changed:
+                    replay.put(v, chosen[v])
     return chosen
 
 
-def _traffic(graph: Graph, chosen: Mapping[str, Mode], accelerator: Accelerator, order: tuple[int, ...]) -> int:
-    """Non-compulsory bytes of one order with some modes, by the replay that search goes by."""
-    from cosma.evaluation.evaluate import greedy_bytes
-
-    problem = build_problem(_with(graph, {name: (mode,) for name, mode in chosen.items()}), accelerator)
-    return greedy_bytes(problem, order)
-
-
-def _with(graph: Graph, modes: Mapping[str, tuple[Mode, ...]]) -> Graph:
-    operators = [replace(operator, modes=modes[operator.name]) for operator in graph.operators]
-    return graph.replace(operators=operators)
+def _changes(graph: Graph) -> Iterator[list[tuple[int, Mode]]]:
+    """All tiles of an operator in a mode of one name, operator by operator; then each operator alone in each mode."""
+    tiles: dict[str, list[int]] = {}
+    for v, operator in enumerate(graph.operators):
+        tiles.setdefault(untiled_name(operator), []).append(v)
+    for row in tiles.values():
+        for name in dict.fromkeys(mode.name for v in row for mode in graph.operators[v].modes) if len(row) > 1 else ():
+            yield [
+                (v, mode)
+                for v in row
+                if (mode := next((m for m in graph.operators[v].modes if m.name == name), None)) is not None
+            ]
+    for v, operator in enumerate(graph.operators):
+        for mode in operator.modes:
+            yield [(v, mode)]
