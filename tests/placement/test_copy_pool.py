@@ -9,7 +9,8 @@ import pytest
 
 from cosma.placement.affinity import Affinity
 from cosma.placement.copies import CopyProblem, crossing_cost, imbalances
-from cosma.placement.copy_fill import fill_layer
+from cosma.placement.copy_fill import fill_by_places, fill_by_sets, fill_layer
+from cosma.placement.copy_pairs import fill_pairs
 from cosma.placement.copy_recombine import recombine_copies
 from cosma.placement.options import PlaceOptions
 from cosma.placement.service import place
@@ -45,24 +46,52 @@ def test_the_best_of_all_layers_and_renamings_is_found() -> None:
         assert recombine_copies(problem, [], limit) is None
 
 
-def test_programs_fill_a_layer_where_and_only_where_it_can_be_filled() -> None:
+@pytest.mark.parametrize(
+    ("experts", "devices", "replicas", "way"),
+    [(4, 3, 1, "places"), (4, 3, 1, "sets"), (4, 4, 1, "pairs"), (4, 3, 0, "pairs"), (4, 3, 0, "sets")],
+)
+def test_layers_are_filled_where_and_only_where_they_can_be(
+    experts: int, devices: int, replicas: int, way: str
+) -> None:
     outcomes = []
-    for seed in range(6):
-        affinity = Affinity.from_tokens(tokens_of(seed, tokens=90, layers=2, experts=4), 4)
-        problem = CopyProblem.build(affinity, Topology.grid(1, 3), 1)
-        room = int(np.bincount(problem.device_of).max())
-        least = min(float(imbalances(problem, np.stack([way, way]))[0]) for way in all_ways(4, 3, room))
+    for seed in range(5):
+        affinity = Affinity.from_tokens(tokens_of(seed, tokens=90, layers=2, experts=experts), experts)
+        problem = CopyProblem.build(affinity, Topology.grid(1, devices), replicas)
+        room = np.bincount(problem.device_of)
+        ways = [held for held in all_ways(experts, devices, int(room.max())) if (held.sum(axis=0) <= room).all()]
+        least = min(float(imbalances(problem, np.stack([held, held]))[0]) for held in ways)
         for limit in (least * 1.0001, max(1.0, least * 0.999)):
-            copies, impossible = fill_layer(problem, 0, limit, 20.0)
+            load = problem.load[0].astype(np.int64)
+            if way == "pairs":
+                found = fill_pairs(problem.load[0], room, limit)
+            else:
+                found = (fill_by_places if way == "places" else fill_by_sets)(load, room, limit, 20.0)
+            assert found is not None
+            copies, impossible = found
             possible = least <= limit
             assert impossible is not possible
             assert (copies is not None) is possible
             if copies is not None:
                 assert (copies.sum(axis=0) <= room).all()
+                assert copies.any(axis=1).all()
                 assert imbalances(problem, np.stack([copies, copies]))[0] <= limit * (1 + 1e-8)
             outcomes.append(possible)
     assert True in outcomes
     assert False in outcomes
+
+
+def test_a_limit_in_reach_of_hundreds_of_thousands_of_ways_is_kept() -> None:
+    # Sixteen experts of falling load on sixteen devices with two places each; annealing ends above this limit.
+    load = np.array([2200, 1960, 1680, 1410, 1220, 1180, 1110, 1050, 700, 610, 600, 500, 390, 360, 190, 70]) * 1.0
+    room = np.full(16, 2)
+    found = fill_pairs(load, room, 1.05)
+    assert found is not None
+    assert found[0] is not None
+    served = (load / found[0].sum(axis=1)) @ found[0]
+    assert served.max() <= 1.05 * load.sum() / 16
+    assert (found[0].sum(axis=0) <= 2).all()
+    assert fill_pairs(load, room, 1.0001) == (None, True)
+    assert fill_pairs(load, np.full(16, 3), 1.05) is None
 
 
 def test_layers_too_large_for_a_program_are_left_alone() -> None:
