@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from cosma.accelerator.constraint_files import read_constraints
     from cosma.accelerator.constraints import Constraints
     from cosma.accelerator.files import find_accelerator
-    from cosma.compiler.compile import CompileResult, compile
+    from cosma.compiler.compile import compile
     from cosma.compiler.outcome import Cancellation, compile_outcome
+    from cosma.compiler.result import CompileResult
     from cosma.compiler.run import Progress
     from cosma.errors import (
         AcceleratorError,

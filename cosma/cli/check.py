@@ -149,7 +149,7 @@ def _with_all_modes(
 ) -> Graph:
     """The plan's network with every mode of its operators: a bound among the modes it chose would say too much."""
     from cosma.access.modes import with_modes
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
     from cosma.rewrite.tile_modes import with_tile_modes
     from cosma.validator.coverage import compare
     from cosma.validator.parts import whole_graph

@@ -180,8 +180,8 @@ def _export(
     """Write the joint program with addresses: linear for .mps and .lp, with intervals for CP-SAT's .pb."""
     from cosma.accelerator.constraint_files import read_constraints
     from cosma.cli.output import note
-    from cosma.compiler.compile import read_model
     from cosma.compiler.fusion import fusion_choices
+    from cosma.compiler.request import read_model
     from cosma.joint import build_joint, check_supported
     from cosma.problem import build_problem
     from cosma.rewrite import count_as

@@ -52,7 +52,7 @@ def curve(
     """
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, note, print_json
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
     from cosma.studies.curve import make_curve
     from cosma.studies.curve_views import curve_csv, curve_figure
     from cosma.units import parse_size

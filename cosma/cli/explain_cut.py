@@ -23,7 +23,7 @@ def read_source(model: Path | None, plan: Plan) -> LoadedModel | None:
     InputError
         If it is another model, or no ONNX file.
     """
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
     from cosma.errors import InputError
 
     if model is None:

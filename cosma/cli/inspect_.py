@@ -28,7 +28,7 @@ def inspect_(
 ) -> None:
     """Show a model's operators, tensors, working sets, and the capacities that matter."""
     from cosma.cli.output import make_table, print_json, print_table, share
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
     from cosma.units import format_size, parse_size
 
     source = read_model(model, options.parse_sizes(dim, bound))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def graph_of(model: Path, plan: Plan, sizes: Mapping[str, int]) -> tuple[Graph, str | None]:
     """The graph of a plan's model for the sizes that the plan was made for, and the hash of the file."""
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
 
     source = read_model(model, plan.sizes(sizes))
     graph = source.finest_graph if plan.dtype is None else source.finest_graph.with_dtype(plan.dtype)

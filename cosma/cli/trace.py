@@ -192,7 +192,7 @@ def _check_figures(chosen: Accelerator, name: str | None, timed: bool) -> None:
 
 def macs_of(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
     """Multiply-accumulates of the plan's operators, summed over the nodes each covers."""
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
     from cosma.plan.tiles import tile_shares
 
     graph = read_model(model, dims).graph

@@ -2,71 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosma.accelerator.constraints import Constraints, Entry
 from cosma.compiler.fusion import run_choices
 from cosma.compiler.run import CompileRun, Limits
 from cosma.compiler.strategies import run_existing
-from cosma.compiler.tilings import tiling_choices
 from cosma.errors import ConstraintError, InfeasibleError
 from cosma.problem import build_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from cosma.accelerator import Accelerator
-    from cosma.compiler.fusion import Choice
-    from cosma.compiler.tilings import TilingWork
-    from cosma.frontend import LoadedModel
-    from cosma.graph import Graph
-    from cosma.parameters.compiler import CompileParameters
-    from cosma.rewrite.tiling import Tiling
+    from cosma.compiler.request import Request
 
 #: Most attempts to plan with fewer constraints; each may take about a second where only search can tell. Not measured.
 MOST_ATTEMPTS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What a compile plans, whatever for; see :func:`cosma.compiler.tilings.tiling_choices` for its parts."""
-
-    source: LoadedModel
-    graph: Graph
-    tiling: Tiling | Path | str | None
-    starts: Sequence[Graph]
-    parts: bool
-    coarser: bool
-    parameters: CompileParameters
-
-    def choices(self, accelerator: Accelerator, search: TilingWork | None = None) -> tuple[Choice, ...]:
-        """Graphs to plan for an accelerator; raises :class:`InfeasibleError` where none fits."""
-        return tiling_choices(
-            self.source, self.graph, accelerator, self.tiling, self.starts, parts=self.parts, search=search,
-            coarser=self.coarser,
-        )  # fmt: skip
-
-    def attempt(self, accelerator: Accelerator) -> None:
-        """Find some plan with little work; raises :class:`InfeasibleError` where that fails."""
-        limits = Limits(effort=0.0)
-        problems = [build_problem(choice.graph, accelerator) for choice in self.choices(accelerator)]
-        states = [CompileRun(problem=one, limits=limits, parameters=self.parameters) for one in problems]
-        run_choices(states, run_existing, limits, counts_effort=False)
+def _attempt(request: Request, accelerator: Accelerator) -> None:
+    """Find some plan with little work; raises :class:`InfeasibleError` where that fails."""
+    limits = Limits(effort=0.0)
+    problems = [build_problem(choice.graph, accelerator) for choice in request.choices(accelerator)]
+    states = [CompileRun(problem=one, limits=limits, parameters=request.parameters) for one in problems]
+    run_choices(states, run_existing, limits, counts_effort=False)
 
 
-def explained(error: InfeasibleError, accelerator: Accelerator, network: Network) -> InfeasibleError:
+def explained(error: InfeasibleError, request: Request) -> InfeasibleError:
     """Say which constraints cannot hold together; the error itself where none is to blame.
 
     Parameters
     ----------
     error
         What came of all constraints together.
-    accelerator
-        With all constraints.
-    network
-        What is planned; it is tried with other constraints.
+    request
+        What is planned, with all constraints; it is tried with fewer.
 
     Returns
     -------
@@ -74,13 +43,14 @@ def explained(error: InfeasibleError, accelerator: Accelerator, network: Network
         Its ``conflict`` holds constraints that cannot hold together as far as attempts tell, and of which all but any
         one can. Where there was no time to try each, the message says so.
     """
+    accelerator = request.accelerator
     left = MOST_ATTEMPTS
 
     def fails(entries: list[Entry]) -> InfeasibleError | None:
         nonlocal left
         left -= 1
         try:
-            network.attempt(accelerator.replace(constraints=Constraints.of(entries)))
+            _attempt(request, accelerator.replace(constraints=Constraints.of(entries)))
         except InfeasibleError as found:
             return found
         except ConstraintError:

@@ -4,52 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
-from cosma.compiler.compile import CompileResult, run_compile
+from cosma.compiler.compile import run_compile
+from cosma.compiler.request import RequestOptions
+from cosma.compiler.result import CompileResult
 from cosma.compiler.run import Limits
 from cosma.errors import CancelledError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from typing import Unpack
 
     from cosma.accelerator import Accelerator
-    from cosma.accelerator.constraints import Constraints
     from cosma.accelerator.files import Preset
     from cosma.compiler.run import ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
-    from cosma.parameters.compiler import CompileParameters
-    from cosma.plan import Plan
-    from cosma.rewrite.tiling import Tiling
 
 
 #: Options that say when a compile may stop.
 _LIMITS = ("effort", "time_limit_s", "gap", "trade_off")
 
 
-class CompileOptions(TypedDict, total=False):
+class CompileOptions(RequestOptions, total=False):
     """Options of :func:`cosma.compile`, where they are explained."""
 
-    strategy: str
     effort: float
     time_limit_s: float | None
     gap: float
-    seed: SupportsIndex
-    dtype: str | None
-    dims: Mapping[str, SupportsIndex] | None
-    bounds: Mapping[str, SupportsIndex] | None
-    solver: str | None
-    starts: Sequence[Plan | Path | str]
-    tiling: Tiling | Path | str | None
     trade_off: float
-    on_interrupt: Literal["raise", "best"]
-    parameters: CompileParameters | Path | str | None
-    constraints: Constraints | Path | str | None
     off_chip: bool
-    states: Mapping[str, str] | None
+    on_interrupt: Literal["raise", "best"]
 
 
 class Cancellation:

@@ -211,7 +211,7 @@ def _build(file: _File, path: Path, text: str) -> Experiment:
 
 def _strategies(file: _File, folder: Path) -> tuple[StrategySpec, ...]:
     from cosma.compiler import Limits
-    from cosma.compiler.compile import check_seed
+    from cosma.compiler.request import check_seed
     from cosma.compiler.strategies import find_strategy
 
     found: dict[str, StrategySpec] = {}

@@ -137,7 +137,7 @@ def _read(cell: Cell) -> _Model:
     if key in _models:
         _models.move_to_end(key)
         return _models[key]
-    from cosma.compiler.compile import read_model
+    from cosma.compiler.request import read_model
 
     try:
         found = hashlib.sha256(Path(cell.path).read_bytes()).hexdigest()

@@ -198,7 +198,7 @@ class Study:
         dtype: str | None = None,
         dims: Mapping[str, int] | None = None,
     ) -> None:
-        from cosma.compiler.compile import read_model
+        from cosma.compiler.request import read_model
 
         if not space or not objectives:
             raise InputError("a study needs at least one searched field and one objective")

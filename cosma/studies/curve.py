@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cosma.accelerator import Fusion, Operands, Weights
-from cosma.compiler.compile import read_model
 from cosma.compiler.fusion import fusion_choices
+from cosma.compiler.request import read_model
 from cosma.errors import InfeasibleError, InputError
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem

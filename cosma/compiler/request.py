@@ -1,0 +1,207 @@
+"""What a compile is asked for: read and checked, before anything is planned."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, SupportsIndex, TypedDict
+
+import cosma.door as door
+from cosma.accelerator.constraint_files import read_constraints
+from cosma.accelerator.constraints import Constraints
+from cosma.accelerator.files import as_accelerator
+from cosma.compiler.run import Limits
+from cosma.compiler.starts import GivenPlan, load_starts
+from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, Strategy, find_strategy
+from cosma.compiler.tilings import tiling_choices
+from cosma.errors import CosmaWarning, InputError
+from cosma.parameters import read_parameters
+from cosma.parameters.compiler import CompileParameters
+from cosma.problem import build_problem
+from cosma.rewrite import count_as
+from cosma.rewrite.constraints import expand
+from cosma.rewrite.state import with_states
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cosma.accelerator import Accelerator
+    from cosma.accelerator.files import Preset
+    from cosma.compiler.fusion import Choice
+    from cosma.compiler.tilings import TilingWork
+    from cosma.frontend import LoadedModel
+    from cosma.graph import Graph
+    from cosma.plan import Plan
+    from cosma.rewrite.tiling import Tiling
+    from cosma.solvers import Profile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A network, a machine and how to plan the one on the other.
+
+    Attributes
+    ----------
+    source
+        The model.
+    graph
+        Its graph, element type applied, before fusion.
+    stated
+        The graph with its states noted.
+    accelerator
+        The machine, with constraints by exact names.
+    strategy, limits, seed, profile, parameters
+        How to look for a plan.
+    dtype
+        Element type that floating-point tensors are counted in; None for their own.
+    starts
+        Plans to start from.
+    tiling
+        How operators are to be cut.
+    """
+
+    source: LoadedModel
+    graph: Graph
+    stated: Graph
+    accelerator: Accelerator
+    strategy: Strategy
+    limits: Limits
+    seed: int
+    profile: Profile | None
+    parameters: CompileParameters
+    dtype: str | None
+    starts: tuple[GivenPlan, ...]
+    tiling: Tiling | Path | str | None
+
+    @property
+    def counts_effort(self) -> bool:
+        """Whether the strategy does more with more effort."""
+        return self.strategy.name in WITH_STARTS and self.strategy.name != "existing"
+
+    @property
+    def compares(self) -> bool:
+        """Whether the result says what existing methods move."""
+        return self.counts_effort or self.strategy.name == "existing"
+
+    def choices(self, accelerator: Accelerator, search: TilingWork | None = None) -> tuple[Choice, ...]:
+        """Graphs to plan for an accelerator; see :func:`cosma.compiler.tilings.tiling_choices`."""
+        return tiling_choices(
+            self.source, self.graph, accelerator, self.tiling, [start.plan.graph for start in self.starts],
+            parts=self.counts_effort, search=search, coarser=self.limits.trade_off > 0,
+        )  # fmt: skip
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of :func:`cosma.compile` that say what to plan and how, where they are explained."""
+
+    strategy: str
+    seed: SupportsIndex
+    dtype: str | None
+    dims: Mapping[str, SupportsIndex] | None
+    bounds: Mapping[str, SupportsIndex] | None
+    solver: str | None
+    starts: Sequence[Plan | Path | str]
+    states: Mapping[str, str] | None
+    parameters: CompileParameters | Path | str | None
+    constraints: Constraints | Path | str | None
+    tiling: Tiling | Path | str | None
+
+
+def read_request(
+    model: Graph | LoadedModel | Path | str,
+    accelerator: Accelerator | Preset | Path | str,
+    limits: Limits,
+    *,
+    strategy: str = "auto",
+    seed: SupportsIndex = 0,
+    dtype: str | None = None,
+    dims: Mapping[str, SupportsIndex] | None = None,
+    bounds: Mapping[str, SupportsIndex] | None = None,
+    solver: str | None = None,
+    starts: Sequence[Plan | Path | str] = (),
+    tiling: Tiling | Path | str | None = None,
+    states: Mapping[str, str] | None = None,
+    parameters: CompileParameters | Path | str | None = None,
+    constraints: Constraints | Path | str | None = None,
+) -> Request:
+    """Read and check what a user gave; arguments and errors are those of :func:`cosma.compile`."""
+    seed = check_seed(seed)
+    machine = as_accelerator(accelerator)
+    chosen = find_strategy(door.text(strategy, "strategy"))
+    tuned = _read_parameters(parameters)
+    source = read_model(model, dims, bounds)
+    graph = count_as(source.graph, dtype).graph
+    forced = machine.constraints if constraints is None else read_constraints(constraints)
+    machine = machine.replace(constraints=expand(forced, graph, machine))
+    stated = with_states(graph, states or {})
+    given = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))
+    if given and strategy not in WITH_STARTS:
+        raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
+    profile = None if solver is None else _read_profile(solver, strategy)
+    return Request(
+        source, graph, stated, machine, chosen, limits, seed, profile, tuned, dtype, load_starts(given), tiling
+    )
+
+
+def read_model(
+    model: Graph | LoadedModel | Path | str,
+    dims: Mapping[str, SupportsIndex] | None = None,
+    bounds: Mapping[str, SupportsIndex] | None = None,
+) -> LoadedModel:
+    """Resolve what a user gave as a model; a graph that is no ONNX file has no hash and no dimensions."""
+    from cosma.frontend import LoadedModel, load_onnx
+    from cosma.graph import Graph
+
+    if isinstance(model, str | os.PathLike):
+        if not str(door.path(model, "model")).endswith(".json"):
+            return load_onnx(model, dims=dims, bounds=bounds)
+        from cosma.graph.json_format import load_graph
+
+        model = load_graph(model)
+    if isinstance(model, Graph):
+        return LoadedModel(model, model.name, None)
+    return door.instance(model, LoadedModel, "the model (or a Graph, or a path)")
+
+
+def check_seed(seed: object) -> int:
+    """Take a seed; raises :class:`InputError` where it is no whole number within [0, 2^31)."""
+    return door.integer(seed, "seed", least=0, most=2**31 - 1)
+
+
+def _read_profile(solver: str, strategy: str) -> Profile:
+    if strategy not in WITH_SOLVER:
+        raise InputError(f"a solver is for the strategies {', '.join(WITH_SOLVER)}; {strategy} takes none")
+    from cosma.solvers import load_profile
+
+    return load_profile(door.text(solver, "solver"))
+
+
+def _read_parameters(given: CompileParameters | Path | str | None) -> CompileParameters:
+    if given is None:
+        return CompileParameters()
+    if isinstance(given, str | Path):
+        return read_parameters(given, CompileParameters)
+    return door.instance(given, CompileParameters, "parameters")
+
+
+def warn_of_odd_fit(request: Request) -> None:
+    """Warn where nothing can lie in the scratchpad: what was asked for is hardly what was meant."""
+    # What constraints keep out by name is meant.
+    accelerator = request.accelerator
+    entries = [entry for entry in accelerator.constraints.entries if entry.field != "never_on_chip"]
+    problem = build_problem(request.graph, accelerator.replace(constraints=Constraints.of(entries)))
+    spaces = [int(space) for space in problem.space_bytes if space]
+    if not problem.streamable or not spaces or min(spaces) <= problem.capacity_bytes:
+        return
+    if accelerator.alignment > accelerator.scratchpad:
+        why = f"the alignment of {accelerator.alignment} bytes exceeds the scratchpad of {accelerator.scratchpad}"
+    elif problem.capacity_bytes == 0:
+        why = (
+            f"{accelerator.reserved} of {accelerator.scratchpad} bytes are reserved, and the rest holds no multiple of "
+            f"the alignment of {accelerator.alignment}"
+        )
+    else:
+        why = f"the smallest tensor takes {min(spaces)} bytes, {problem.capacity_bytes} are available"
+    warnings.warn(f"everything is streamed: {why}", CosmaWarning, stacklevel=4)

@@ -1,0 +1,169 @@
+"""What a compile gives: a plan, and how it came to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cosma.parameters import changed
+from cosma.plan import Plan, ScopedBound, Traffic
+from cosma.rewrite.tiling import Tiling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cosma.accelerator import Accelerator
+    from cosma.compiler.fusion import Choice
+    from cosma.compiler.request import Request
+    from cosma.compiler.run import CompileRun
+    from cosma.compiler.starts import Start
+    from cosma.graph import Graph
+    from cosma.plan import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    """A plan and what is known about how it came to be.
+
+    Attributes
+    ----------
+    plan
+        Validated by replay.
+    found_by
+        The method that found it.
+    stopped_by
+        ``proof``, ``gap``, ``work``, ``time`` or ``interrupt``.
+    reproducible
+        Whether the same input, options and seed give the same plan again: false where a clock or an interrupt
+        ended the run.
+    seconds
+        Time spent, clock on the wall.
+    starts
+        The plans given to start from, and for each that is not valid on this accelerator, why: only the order of
+        such a plan was used.
+    assumptions
+        What the sizes of the model's tensors rest on that the model does not say, one sentence each.
+    existing
+        Traffic of the existing methods on the network with whole operators and tensors, by name: those that were
+        tried, or none where the network does not fit so.
+    left_out
+        Engines that could not take the problem, and why; see :data:`cosma.compiler.engines.ENGINES`.
+    seconds_by_phase
+        The same time by what was being done; where engines work side by side, by the one that was begun last.
+    """
+
+    plan: Plan
+    found_by: str
+    stopped_by: str
+    reproducible: bool
+    seconds: float
+    starts: tuple[Start, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    existing: Mapping[str, Traffic] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    seconds_by_phase: Mapping[str, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def status(self) -> Literal["optimal", "feasible"]:
+        """``optimal`` where no valid plan moves less, as far as the bound reaches; ``feasible`` otherwise."""
+        return self.plan.certificate.status
+
+    @property
+    def bounds(self) -> tuple[ScopedBound, ...]:
+        """Lower bounds on the non-compulsory bytes, by the plans that each holds for."""
+        certificate = self.plan.certificate
+        return certificate.bounds or (ScopedBound("graph", certificate.lower_bound, certificate.method),)
+
+
+def make_plan(
+    state: CompileRun, request: Request, certificate: Certificate, settings: dict[str, Any]
+) -> Plan:
+    """The best plan of a run, with the bound that holds for it and with how it came to be."""
+    assert state.best is not None
+    assert state.best_report is not None
+    return Plan(
+        graph=state.problem.graph,
+        accelerator=state.problem.accelerator,
+        instructions=state.best.instructions,
+        traffic=state.best_report.traffic,
+        peak_bytes=state.best_report.peak_bytes,
+        certificate=certificate,
+        model_name=request.source.name,
+        model_sha256=request.source.sha256,
+        dtype=request.dtype,
+        dims=request.source.dims,
+        solver=settings,
+        stopped_by="interrupt" if state.clock.interrupted else "time" if state.clock.timed_out else None,
+    )
+
+
+def settings_of(
+    state: CompileRun, request: Request, starts: Sequence[Start], fused: str | None
+) -> dict[str, Any]:
+    """How a plan came to be, as its file says it.
+
+    Parameters
+    ----------
+    state
+        The run that found it.
+    request
+        What was asked for.
+    starts
+        Plans that the compile started from.
+    fused
+        Name of the choice of operators to fuse; None where there was one alone.
+    """
+    strategy, limits, tiling = request.strategy.name, request.limits, request.tiling
+    settings: dict[str, Any] = {"strategy": strategy, "seed": request.seed, "found_by": state.best_by}
+    if strategy not in ("e1", "e2", "e3", "existing"):
+        settings |= {"effort": limits.effort, "gap": limits.gap}
+    if request.profile is not None:
+        settings["profile"] = request.profile.name
+    if starts:
+        settings["starts"] = [start.sha256 for start in starts]
+    if fused is not None:
+        settings["fused"] = fused
+    if changed(request.parameters):
+        settings["parameters"] = changed(request.parameters)
+    if tiling is not None and tiling != "none":
+        settings["tiling"] = "given" if isinstance(tiling, Tiling) else Path(str(tiling)).name
+    return settings
+
+
+def scoped(
+    certificate: Certificate, graph: Graph, choices: Sequence[Choice], accelerator: Accelerator
+) -> Certificate:
+    """Say for which of the choices a bound holds, where there were several."""
+    method = certificate.method
+    if any(operator.tile is not None for operator in graph.operators):
+        # A plan that moves nothing twice is the best of all tilings; any other bound is for the tiles chosen.
+        scope = "any tiling" if certificate.noncompulsory == 0 else "these tiles alone"
+        return replace(certificate, method=method.replace("no tiling", scope))
+    if accelerator.fusion != "none" and len(choices) > 1:
+        method += "; for the operators fused here"
+    if any(choice.graph.joins for choice in choices):
+        method += f"; for {'copies left out as here' if graph.joins else 'operators that copy'}"
+    elif any(choice.graph.roots for choice in choices):
+        method += f"; for {'tensors cut as here' if graph.roots else 'whole tensors'}"
+    return replace(certificate, method=method)
+
+
+def seconds_by_phase(states: Sequence[CompileRun], prepared_s: float) -> dict[str, float]:
+    """Time spent by what was being done, over all runs and what came before them."""
+    found = {"reading and rewriting": prepared_s}
+    for state in states:
+        for phase, seconds in state.seconds.items():
+            found[phase] = found.get(phase, 0.0) + seconds
+    return found
+
+
+def stopped_by(state: CompileRun) -> str:
+    """What ended a run, as :attr:`CompileResult.stopped_by` says it."""
+    if state.certificate().status == "optimal":
+        return "proof"
+    if state.clock.interrupted:
+        return "interrupt"
+    if state.clock.timed_out:
+        return "time"
+    return "gap" if state.proven() else "work"
