@@ -12,7 +12,7 @@ from cosma.clock import Clock
 from cosma.compiler.conflicts import explained
 from cosma.compiler.existing import existing_traffic
 from cosma.compiler.groups import run_groups
-from cosma.compiler.joins import joined_choices
+from cosma.compiler.joins import with_zero_copy, without_copies
 from cosma.compiler.request import Request, RequestOptions, read_request, warn_of_odd_fit
 from cosma.compiler.result import CompileResult, make_plan, scoped, seconds_by_phase, settings_of, stopped_by
 from cosma.compiler.run import CompileRun, Ledger, Limits, ProgressSink
@@ -207,15 +207,13 @@ def _check_hooks(sink: object, interrupted: object, on_interrupt: object) -> Non
 
 def _choices(request: Request, look: TilingWork) -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:
     """Graphs to plan: first those without operators that need not copy, then those where all copy."""
-    accelerator = request.accelerator
-    zero_copy = accelerator.zero_copy and request.counts_effort
-    joined = joined_choices(request.source, request.stated, accelerator) if zero_copy else ()
+    joined = without_copies(request)
     try:
-        return joined, request.choices(accelerator, look)
+        return joined.choices, request.choices(request.accelerator, look)
     except InfeasibleError as error:
-        if not joined:
-            raise explained(error, request) from None
-        return joined, ()
+        if not joined.choices:
+            raise with_zero_copy(joined.explained(explained(error, request), request), request) from None
+        return joined.choices, ()
 
 
 def _runs(

@@ -58,8 +58,11 @@ def explained(error: InfeasibleError, request: Request) -> InfeasibleError:
         return None
 
     entries = list(accelerator.constraints.entries)
-    if not entries or fails([]) is not None:
+    if not entries:
         return error
+    alone = fails([])
+    if alone is not None:
+        return alone.with_details([*alone.details, "  that is so without any constraint"])
     # Whole kinds go first: most of them have no part in it.
     for field in dict.fromkeys(entry.field for entry in entries):
         rest = [entry for entry in entries if entry.field != field]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
 from cosma.compiler.fusion import run_choices
+from cosma.errors import InfeasibleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +27,14 @@ def run_groups(
 
     So what is tried beside a group never costs that group anything, but that a time limit is shared. Nothing is tried
     beside a plan that no other group can beat, or after an interrupt.
+
+    Raises
+    ------
+    InfeasibleError
+        If no plan of any group was found.
     """
     found: list[CompileRun] = []
+    refused: list[InfeasibleError] = []
     clock = Clock(limits.time_limit_s)
     for i, group in enumerate(groups):
         left_s = clock.left_s()
@@ -36,6 +43,9 @@ def run_groups(
             run.clock = Clock(asked_to_stop=run.clock.asked_to_stop)
         try:
             state = _run(group, strategy, own, counts_effort=counts_effort, keep=keep)
+        except InfeasibleError as error:
+            refused.append(error)  # no plan of this group was found that keeps to the constraints
+            continue
         except KeyboardInterrupt:
             if not keep or not found:
                 raise
@@ -45,6 +55,8 @@ def run_groups(
         least = min((s.problem.graph.compulsory_bytes() for rest in groups for s in rest), default=0)
         if state.rank()[0] <= least or state.clock.interrupted:
             break
+    if not found:
+        raise refused[-1]
     best = min(found, key=lambda state: state.rank())
     best.clock.timed_out |= any(state.clock.timed_out for state in found)
     return best

@@ -6,16 +6,19 @@ better plan.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Fusion, Operands
 from cosma.compiler.fusion import Choice
-from cosma.compiler.modes import in_chosen_modes, with_all_modes
-from cosma.errors import InfeasibleError
-from cosma.problem import build_problem
+from cosma.compiler.modes import fitting_modes, in_chosen_modes, with_all_modes
+from cosma.compiler.strategies import COPYING
+from cosma.errors import CosmaWarning, InfeasibleError, Remedy
+from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import infeasible
-from cosma.problem.homes import homes_of
+from cosma.problem.homes import homes_of, settles_places
+from cosma.rewrite.constraints import copying, fusable
 from cosma.rewrite.fuse import Link, first_links, fitting, fuse, late_links
 from cosma.rewrite.join import join_copies
 
@@ -24,12 +27,73 @@ if TYPE_CHECKING:
 
     from cosma.accelerator import Accelerator
     from cosma.access import NodeSite
+    from cosma.compiler.request import Request
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
 
 
-def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Choice, ...]:
-    """Networks without operators that need not copy, for some choices of operators to fuse; none where all must copy.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Networks without operators that need not copy.
+
+    Attributes
+    ----------
+    choices
+        Those that fit, for some choices of operators to fuse; none where all must copy.
+    least_bytes
+        Where none fits: the least capacity with which one of them would, without what is reserved.
+    """
+
+    choices: tuple[Choice, ...] = ()
+    least_bytes: int | None = None
+
+    def explained(self, error: InfeasibleError, request: Request) -> InfeasibleError:
+        """What a network with its copies lacks, and the scratchpad that suffices without them where that is less."""
+        least = self.least_bytes
+        if least is None or error.conflict or (error.smallest_capacity_bytes or least) <= least:
+            return error
+        scratchpad = least + request.accelerator.reserved
+        # What was tried helps the network with its copies; that it is the smallest that works no longer holds.
+        rest = tuple(remedy for remedy in error.remedies if remedy.setting != "scratchpad")
+        return InfeasibleError(
+            error.message,
+            operator=error.operator,
+            operator_type=error.operator_type,
+            needed_bytes=error.needed_bytes,
+            available_bytes=error.available_bytes,
+            smallest_capacity_bytes=least,
+            remedies=(Remedy("scratchpad", scratchpad, scratchpad, enough=True), *rest),
+        ).with_details([*error.details, f"  without copies {least} bytes suffice"])
+
+
+def without_copies(request: Request) -> Joined:
+    """Networks in which Concat, Split and Slice copy nothing, where the accelerator and the strategy know such."""
+    strategy = request.strategy.name
+    if not request.accelerator.zero_copy:
+        return Joined()
+    if strategy in COPYING:
+        message = f"zero-copy is left out: {strategy} plans copies, as the existing methods do that others compare with"
+        warnings.warn(message, CosmaWarning, stacklevel=5)
+        return Joined()
+    return joined_choices(request.source, request.stated, request.accelerator)
+
+
+def with_zero_copy(error: InfeasibleError, request: Request) -> InfeasibleError:
+    """Say that leaving copies out helps a network that does not fit, where it was tried and does."""
+    accelerator = request.accelerator
+    if accelerator.zero_copy or error.conflict:
+        return error
+    found = joined_choices(request.source, request.stated, accelerator.replace(zero_copy=True))
+    least = found.least_bytes
+    if found.choices:
+        error.remedies += (Remedy("zero_copy", True, accelerator.scratchpad, enough=True),)
+    elif least is not None and least < (error.smallest_capacity_bytes or 0):
+        error.remedies += (Remedy("zero_copy", True, least + accelerator.reserved, enough=False),)
+    return error
+
+
+def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> Joined:
+    """Networks without operators that need not copy.
 
     Parameters
     ----------
@@ -40,51 +104,80 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
     accelerator
         What to plan for.
     """
-    if accelerator.constraints:
-        return ()  # they speak of tensors and operators that would be gone, or lie elsewhere
     stationary = accelerator.operands == Operands.STATIONARY
     joined = _join(graph, source.sites, accelerator)
     left = {operator.name for operator in joined.operators}
     if len(left) == len(graph.operators):
-        return ()
-    copying = {operator.name for operator in graph.operators} - left
-    sets: list[tuple[str, Iterable[Link]]] = [("none", ())]
-    if accelerator.fusion != Fusion.NONE:
-        # What a Concat would absorb makes it more than a copy.
-        sets = [("all", first_links(graph)), ("late", late_links(graph)), ("none", ())]
+        return Joined()
+    gone = {operator.name for operator in graph.operators} - left
+    room = accelerator.replace(operands=Operands.STREAMABLE) if stationary else accelerator
     found: dict[frozenset[str], Choice] = {}
-    for name, links in sets:
-        room = accelerator.replace(operands=Operands.STREAMABLE) if stationary else accelerator
-        fit = fitting(graph, room, [link for link in links if link.producer not in copying])
-        key = frozenset(link.tensor for link in fit or ())
+    needs: list[int] = []
+    for name, links in _link_sets(graph, accelerator):
+        # What a Concat would absorb makes it more than a copy.
+        key = _fitting(graph, room, [link for link in links if link.producer not in gone])
         if key in found:
             continue
         choice = Choice(f"{name}, zero-copy", key, fuse(graph, key).graph if key else graph)
         if stationary:
             choice = with_all_modes(choice, source, accelerator)
         made = _join(choice.graph, source.sites, accelerator)
-        if made is not choice.graph and infeasible(build_problem(made, accelerator), graph) is None:
+        if made is choice.graph:
+            continue
+        problem = build_problem(fitting_modes(made, accelerator) if stationary else made, accelerator)
+        if infeasible(problem, graph) is None:
             found[key] = replace(choice, graph=made)
-    if not stationary:
-        return tuple(found.values())
-    try:
-        return in_chosen_modes(list(found.values()), accelerator)
-    except InfeasibleError:
-        return ()
+        elif not (problem.conflict or problem.refused):
+            needs.append(smallest_feasible_capacity(problem))
+    choices = tuple(found.values())
+    if stationary and choices:
+        try:
+            choices = in_chosen_modes(choices, accelerator)
+        except InfeasibleError:
+            choices = ()
+    return Joined(choices, min(needs) if needs and not choices else None)
+
+
+def _link_sets(graph: Graph, accelerator: Accelerator) -> list[tuple[str, Iterable[Link]]]:
+    if accelerator.fusion == Fusion.NONE:
+        return [("none", ())]
+    return [("all", first_links(graph)), ("late", late_links(graph)), ("none", ())]
+
+
+def _fitting(graph: Graph, accelerator: Accelerator, links: list[Link]) -> frozenset[str]:
+    """Links of which the operators fit when fused; under constraints, those that no constraint names."""
+    if accelerator.constraints or accelerator.reserved_ranges:
+        return frozenset(link.tensor for link in fusable(links, accelerator))
+    return frozenset(link.tensor for link in fitting(graph, accelerator, links) or ())
 
 
 def _join(graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator) -> Graph:
     """Take out operators that copy, as many as leave every operand in few enough pieces."""
-    keep: set[str] = set()
+    keep = copying(graph, accelerator.constraints)
+    settled = settles_places(accelerator.constraints)
     while True:
         made = join_copies(graph, sites, keep=keep).graph
-        refused = homes_of(made, accelerator).refused
+        homes = homes_of(made, accelerator)
+        refused = homes.refused
+        if settled:
+            # Neighbours have no addresses of their own to keep to.
+            refused += tuple((name, root) for name in homes.runs for root in _roots(made, name))
         if not refused:
             return made
         left = {operator.name for operator in made.operators}
+        before = len(keep)
         for _, root in refused:
             maker = graph.producer(root)
             if root in made.joins and maker is not None:
                 keep.add(maker)
             else:  # cut by those that read it
                 keep.update(name for name in graph.consumers(root) if name not in left)
+        if len(keep) == before:
+            return graph
+
+
+def _roots(graph: Graph, name: str) -> list[str]:
+    """Roots that an operator touches in pieces."""
+    operator = graph.operator(name)
+    regions = [graph.tensors[tensor].region for tensor in (*operator.operands, *operator.outputs)]
+    return [*operator.joined, *dict.fromkeys(region.root for region in regions if region is not None)]

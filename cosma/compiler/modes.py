@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Operands, Weights
+from cosma.accelerator.constraints import Constraints
 from cosma.access.modes import undominated, with_modes
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.mode_replay import ModeReplay, in_modes
@@ -23,6 +24,7 @@ from cosma.graph.mode import RESIDENT
 from cosma.plan.tiles import untiled_name
 from cosma.problem import build_problem
 from cosma.problem.feasibility import infeasible
+from cosma.rewrite.constraints import resolve
 from cosma.rewrite.fuse import mode_needs
 
 if TYPE_CHECKING:
@@ -128,7 +130,9 @@ def in_chosen_modes(
 def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
     """Leave out modes in which an operator does not fit; where none fits, the one that needs least stays."""
     capacity = accelerator.usable_bytes
-    never = set(accelerator.constraints.never_on_chip)
+    # By the names of this graph: parts of what is never on chip have to stream as well.
+    forced = Constraints(never_on_chip=accelerator.constraints.never_on_chip)
+    never = set(resolve(forced, graph).never_on_chip)
     passing = {t.name for t in graph.of_kind(TensorKind.WEIGHT)} if accelerator.weights == Weights.STREAM else set()
 
     def fitting(operator: Operator) -> tuple[Mode, ...]:

@@ -202,6 +202,8 @@ STRATEGIES: dict[str, Strategy] = {
 
 #: Strategies that solve programs with the back end of ``--solver``.
 WITH_SOLVER = ("exact", "ilp")
+#: Strategies that plan every Concat, Split and Slice as a copy: they stay what others are compared with.
+COPYING = ("e1", "e2", "e3", "existing")
 #: Strategies that go on from plans given to start from; the others make one plan, always the same.
 WITH_STARTS = ("auto", "exact", "divide", "ilp", "existing")
 

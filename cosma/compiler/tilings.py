@@ -185,9 +185,11 @@ def _to_cut(
     source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = ()
 ) -> tuple[Choice, ...]:
     """Networks to cut, whether they fit or not; with modes, tiles have theirs."""
-    untiled = fusion_choices(graph, accelerator.replace(scratchpad=_AMPLE_BYTES), starts)
+    ample = accelerator.replace(scratchpad=_AMPLE_BYTES)
     if accelerator.operands != Operands.STATIONARY:
-        return untiled
+        return fusion_choices(graph, ample, starts)
+    # What operators stream is for their modes to say, which come after fusion.
+    untiled = fusion_choices(graph, ample.replace(operands=Operands.STREAMABLE), starts)
     return tuple(with_all_modes(choice, source, accelerator) for choice in untiled)
 
 
@@ -371,8 +373,8 @@ def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] 
     problem = build_problem(graph, accelerator)
     if problem.refused:
         return None
-    if problem.conflict or problem.places is not None:
-        return _packed_along(problem)
+    if problem.conflict or problem.places is not None or accelerator.constraints.never_on_chip:
+        return _packed_along(problem)  # what is never on chip has to stream, and plans in one pass stream nothing
     found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
     costs = [(noncompulsory_bytes(problem, one.decisions), i) for i, one in enumerate(found) if one is not None]
     if not costs:

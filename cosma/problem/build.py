@@ -11,7 +11,7 @@ from cosma.csr import csr
 from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.problem.forced import arrivals_of, forced_on, places_of, settings_conflict, spaces_of
-from cosma.problem.homes import Homes, homes_of
+from cosma.problem.homes import Homes, homes_of, settles_places
 from cosma.problem.problem import Instance
 from cosma.rewrite.constraints import keeps_apart, overwritable
 from cosma.units import align_up
@@ -63,7 +63,7 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     predecessors, successors = [sorted(row) for row in above], [sorted(row) for row in below]
     pairs = _in_place_pairs(graph, accelerator, rules, tensors, number, operands)
     homes = homes_of(graph, accelerator)
-    if homes.runs and accelerator.constraints:  # fixed addresses and neighbours are not settled together
+    if homes.runs and settles_places(rules):
         homes = Homes(refused=tuple((name, "operands") for name in homes.runs))
     pairs = [[pair for pair in row if _keeps_homes(pair, tensors, homes)] for row in pairs] if homes.place else pairs
     none = [0] * len(scratch)

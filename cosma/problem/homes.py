@@ -18,6 +18,7 @@ from cosma.units import align_up
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
+    from cosma.accelerator.constraints import Constraints
     from cosma.graph import Graph, Operator, Tensor
 
 
@@ -38,6 +39,12 @@ class Homes:
     runs: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     place: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     refused: tuple[tuple[str, str], ...] = ()
+
+
+def settles_places(constraints: Constraints) -> bool:
+    """Whether constraints say where tensors lie, or whether they do: that is not settled together with neighbours."""
+    forced = constraints
+    return bool(forced.addresses or forced.alignments or forced.resident or forced.never_on_chip)
 
 
 def homes_of(graph: Graph, accelerator: Accelerator) -> Homes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from math import lcm
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Weights
@@ -15,7 +16,7 @@ from cosma.text import did_you_mean
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
-    from cosma.graph import Graph, Operator, Tensor
+    from cosma.graph import Graph, Operator, Region, Tensor
     from cosma.rewrite.fuse import Link
 
 _TENSORS = ("resident", "never_on_chip")
@@ -65,20 +66,23 @@ def expand(constraints: Constraints, graph: Graph, accelerator: Accelerator) -> 
 def resolve(constraints: Constraints, graph: Graph) -> Constraints:
     """Write constraints by exact names in terms of a graph that was made from their network.
 
-    A tensor that was cut stands for its parts, an operator that was cut for its tiles. Parts of a tensor with an
-    address lie where they lie in it. What a rewrite took away carries no constraint.
+    A tensor that was cut stands for its parts, one that consists of others for these, an operator that was cut for its
+    tiles. Parts of a tensor with an address lie where they lie in it. What a rewrite took away carries no constraint.
 
     Raises
     ------
     ConstraintError
-        If a part of a tensor with an address is not one range of it.
+        If a part of a tensor with an address is not one range of it, or is to lie in two places.
     """
     if not constraints:
         return constraints
-    parts: dict[str, list[str]] = {name: [name] for name in graph.tensors}
+    regions: dict[str, list[tuple[str, Region | None]]] = {name: [(name, None)] for name in graph.tensors}
     for tensor in graph.tensors.values():
         if tensor.region is not None:
-            parts.setdefault(tensor.region.root, []).append(tensor.name)
+            regions.setdefault(tensor.region.root, []).append((tensor.name, tensor.region))
+    for name, join in graph.joins.items():
+        regions[name] = [(piece.tensor, piece.region) for piece in join.pieces]
+    parts = {name: [part for part, _ in row] for name, row in regions.items()}
     tiles: dict[str, list[str]] = {operator.name: [operator.name] for operator in graph.operators}
     for operator in graph.operators:
         if operator.tile is not None:
@@ -91,12 +95,8 @@ def resolve(constraints: Constraints, graph: Graph) -> Constraints:
         return [(r, u) for r, u in pairs(given, parts) if _operator_of(graph, r, u) is not None]
 
     return Constraints(
-        addresses=[
-            (part, address + _offset(graph, part))
-            for name, address in constraints.addresses
-            for part in parts.get(name, ())
-        ],
-        alignments=[(part, n) for name, n in constraints.alignments for part in parts.get(name, ())],
+        addresses=_addresses(constraints, graph, regions),
+        alignments=_alignments(constraints, parts),
         workspaces=[(tile, n) for name, n in constraints.workspaces for tile in tiles.get(name, ())],
         resident=[part for name in constraints.resident for part in parts.get(name, ())],
         never_on_chip=[part for name in constraints.never_on_chip for part in parts.get(name, ())],
@@ -107,6 +107,45 @@ def resolve(constraints: Constraints, graph: Graph) -> Constraints:
         before=pairs(constraints.before, tiles),
         excluded=constraints.excluded,
     )
+
+
+def _addresses(
+    constraints: Constraints, graph: Graph, regions: Mapping[str, list[tuple[str, Region | None]]]
+) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, address in constraints.addresses:
+        for part, region in regions.get(name, ()):
+            at = address + _offset(graph, part, region)
+            if found.setdefault(part, at) != at:
+                raise ConstraintError(f"{part!r} is to lie at {found[part]}, and as a part of {name!r} at {at}")
+    return found
+
+
+def _alignments(constraints: Constraints, parts: Mapping[str, list[str]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, step in constraints.alignments:
+        for part in parts.get(name, ()):
+            found[part] = lcm(found.get(part, 1), step)
+    return found
+
+
+def copying(graph: Graph, constraints: Constraints) -> set[str]:
+    """Operators that go on copying, whether they need to or not: what they write or cut is to lie somewhere.
+
+    So do those that are to run somewhen or to have scratch space, and those of which a takeover is forced. Other
+    constraints on what copies nothing are on the tensors it consists of.
+    """
+    forced = constraints
+    placed = {name for name, _ in forced.addresses}
+    placed |= {name for pair in (*forced.in_place_permitted, *forced.in_place_forbidden) for name in pair}
+    operators = {name for name, _ in forced.workspaces} | {name for pair in forced.before for name in pair}
+    return {
+        operator.name
+        for operator in graph.operators
+        if operator.name in operators
+        or placed.intersection(operator.outputs)
+        or (operator.type != "Concat" and placed.intersection(operator.inputs))
+    }
 
 
 def fusable(links: Iterable[Link], accelerator: Accelerator) -> tuple[Link, ...]:
@@ -233,14 +272,14 @@ def _check_permitted(graph: Graph, result: str, operand: str) -> None:
         raise ConstraintError(f"{where}: the result has {needed} bytes, the operand {available}")
 
 
-def _offset(graph: Graph, name: str) -> int:
-    """Bytes from the beginning of a root to a part of it; 0 for what is no part."""
-    tensor = graph.tensors[name]
-    if tensor.region is None:
+def _offset(graph: Graph, name: str, region: Region | None) -> int:
+    """Bytes from the beginning of a root to a part of it, by its region there; 0 for what is no part."""
+    if region is None:
         return 0
-    root = graph.roots[tensor.region.root]
-    shape = root.shape or ()
-    element, count = tensor.region.offset(shape), tensor.region.count
+    element, count = region.offset(graph.roots[region.root].shape or ()), region.count
     if element is None or not count:
-        raise ConstraintError(f"constraints: addresses: part {name!r} of {root.name!r} is not one range of it")
-    return element * (tensor.size_bytes // count)
+        raise ConstraintError(
+            f"part {name!r} of {region.root!r} is not one address range of it; leave {region.root!r} whole, or cut it "
+            "along its outermost axis"
+        )
+    return element * (graph.tensors[name].size_bytes // count)

@@ -166,3 +166,11 @@ def test_a_file_says_what_the_library_says(tmp_path: Path) -> None:
         workspaces={"conv*": 128},
     )  # fmt: skip
     assert Constraints.of(read_constraints(path).entries) == read_constraints(path)
+
+
+def test_what_fits_without_constraints_neither_is_not_blamed_on_them() -> None:
+    with pytest.raises(InfeasibleError, match="that is so without any constraint") as caught:
+        compile(diamond(), RESIDENT.replace(scratchpad=64), constraints=Constraints(excluded=[(0, 32)]))
+    assert caught.value.conflict == ()
+    assert caught.value.available_bytes == 64
+    assert caught.value.remedies

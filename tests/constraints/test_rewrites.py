@@ -165,3 +165,34 @@ def test_a_chain_of_takeovers_does_not_bring_together_what_has_no_common_address
             assert cosma.replay(plan).valid
             taken = [i.in_place_of for i in plan.instructions if isinstance(i, Allocate) and i.in_place_of]
             assert 1 <= len(taken) < 3
+
+
+@pytest.mark.parametrize("operands", ["stationary", "streamable"])
+def test_parts_of_what_is_never_on_chip_stream(network: Path, operands: str) -> None:
+    accelerator = ROOMY.replace(operands=operands, scratchpad="24KiB")
+    forced = Constraints(never_on_chip=["b"])
+    plans = {
+        tiling: cosma.compile(network, accelerator, effort=0.2, tiling=tiling, constraints=forced)
+        for tiling in ("none", "rows=8", "auto")
+    }
+    assert all(cosma.replay(plan, model=network).valid for plan in plans.values())
+    assert plans["auto"].traffic.total <= plans["none"].traffic.total
+    tiled = plans["rows=8"]
+    assert sum(operator.tile is not None for operator in tiled.graph.operators) == 12
+    parts = {part.name for part in tiled.graph.parts_of("b")}
+    assert parts
+    assert not any(i.tensor in parts for i in tiled.instructions if isinstance(i, Load | Allocate))
+
+
+def test_a_takeover_that_is_permitted_is_executed_as_one_that_the_kernel_can_make(network: Path) -> None:
+    """What the table of operators allows is executed in two halves, which a convolution over its operand fails."""
+    from dataclasses import replace
+
+    from cosma.execute import run_plan
+
+    forced = Constraints(in_place_permitted=[("c", "b")], before=[("conv3", "conv2")])
+    accelerator = Accelerator(scratchpad="40KiB", operands="streamable")
+    plan = cosma.compile(network, accelerator, effort=0.2, constraints=forced)
+    assert any(isinstance(i, Allocate) and (i.tensor, i.in_place_of) == ("c", "b") for i in plan.instructions)
+    assert run_plan(plan, network).passed
+    assert not run_plan(replace(plan, accelerator=accelerator), network).passed
