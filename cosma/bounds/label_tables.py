@@ -133,3 +133,18 @@ def _append(pieces: list[Ints], start: NDArray[Any], values: NDArray[Any]) -> In
     width = values.shape[1] if values.ndim == 2 else 1
     begins: Ints = offset + width * start.astype(np.int64)
     return begins
+
+
+def linked(keys: Ints, heads: Ints, *, first: int, none: int) -> Ints:
+    """Enter rows ``first`` onward into a hash table by their keys; return what follows each in its slot.
+
+    The last row of each slot is its head, and ``none`` stands for no row.
+    """
+    slots = keys & (len(heads) - 1)
+    heads.fill(none)
+    heads[slots] = np.arange(first, first + len(keys))
+    order = np.argsort(slots, kind="stable")
+    slots = slots[order]
+    after = np.full(len(keys), none, dtype=np.int64)
+    after[order[1:]] = np.where(slots[1:] == slots[:-1], order[:-1] + first, none)
+    return after

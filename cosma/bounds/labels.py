@@ -25,6 +25,7 @@ from cosma.bounds.label_tables import (
     REST,
     LabelTables,
     label_tables,
+    linked,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class LabelSearch:
                 self._given_up = min(self._given_up, lost)
                 if tally[MADE] > _ROOM * self.width // 2:
                     tally[MADE] = new.compact(self._merged(tables, new, int(tally[MADE])))
-                    new.rehash(int(tally[MADE]), heads)
+                    made = int(tally[MADE])
+                    new.notes[:made, NEXT] = linked(new.notes[:made, KEY], heads, first=0, none=-1)
             chosen = self._keep(tables, new, int(tally[MADE]))
             history.append((new.notes[chosen, PARENT].astype(np.int32), new.notes[chosen, BY].astype(np.int32)))
             now, new = new, now if len(history) > 1 else _Layer(_ROOM * self.width, words)
@@ -165,16 +167,6 @@ class _Layer:
         self.notes[:count] = self.notes[kept]
         self.bounds[:count] = self.bounds[kept]
         return count
-
-    def rehash(self, count: int, heads: NDArray[np.int64]) -> None:
-        """Enter the first ``count`` labels into a hash table, each before the earlier ones of its slot."""
-        slots = self.notes[:count, KEY] & (len(heads) - 1)
-        heads.fill(-1)
-        heads[slots] = np.arange(count)
-        order = np.argsort(slots, kind="stable")
-        slots = slots[order]
-        self.notes[:count, NEXT] = -1
-        self.notes[order[1:], NEXT] = np.where(slots[1:] == slots[:-1], order[:-1], -1)
 
     def by_down_set(
         self, labels: NDArray[np.int64], words: int

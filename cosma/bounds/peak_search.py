@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.bounds.label_tables import linked
 from cosma.parameters.bounds import PeakParameters
 from cosma.problem.precedence import members
 
@@ -215,12 +216,7 @@ class _States:
         larger = _States(2 * room, words, self._most_bytes)
         larger.sets[:room], larger.notes[:room], larger.stack[:room] = self.sets, self.notes, self.stack
         # The first state is never looked up, and 0 stands for none.
-        slots = larger.notes[1:made, KEY] & (len(larger.heads) - 1)
-        order = np.argsort(slots, kind="stable")
-        slots = slots[order]
-        larger.heads[slots] = order + 1
-        larger.notes[order[1:] + 1, NEXT] = np.where(slots[1:] == slots[:-1], order[:-1] + 1, 0)
-        larger.notes[order[:1] + 1, NEXT] = 0
+        larger.notes[1:made, NEXT] = linked(larger.notes[1:made, KEY], larger.heads, first=1, none=0)
         self.sets, self.notes, self.stack, self.heads = larger.sets, larger.notes, larger.stack, larger.heads
         return True
 

@@ -13,7 +13,7 @@ import numpy as np
 from cosma.csr import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -133,6 +133,14 @@ def windows_of(problem: Problem, ordered: Iterable[tuple[int, int]] = ()) -> Win
         born.append(min((earliest[v] for v in touching), default=0))
         dies.append(max((latest[v] for v in touching), default=0))
     return Windows(earliest, latest, tuple(born), tuple(dies), tuple(reach.before), tuple(reach.after))
+
+
+def bits(mask: int) -> Iterator[int]:
+    """Positions of the set bits of a mask, ascending; takes time for those that are set, however long it is."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
 
 
 def members(mask: int, count: int) -> NDArray[np.int64]:

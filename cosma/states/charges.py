@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.problem.liveness import alive_untouched
-from cosma.problem.precedence import reach_of
+from cosma.problem.precedence import bits, reach_of
 from cosma.problem.rules import (
     arrival_bytes,
     departure_bytes,
@@ -79,10 +79,8 @@ def _alive_across(problem: Problem, reach: Reach) -> list[list[int]]:
         if producer < 0 or not problem.size_bytes[t]:
             continue
         sure, _ = alive_untouched(producer, problem.consumers_of(t).tolist(), reach)
-        while sure:
-            least = sure & -sure
-            found[least.bit_length() - 1].append(t)
-            sure ^= least
+        for v in bits(sure):
+            found[v].append(t)
     return found
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.parameters.states import StatesParameters
+from cosma.problem.precedence import bits
 from cosma.problem.support import Support, up_to
 from cosma.problem.symmetry import symmetries_of
 from cosma.states.charges import charges_of
@@ -253,10 +254,7 @@ class _Search:
         known = self.born_after.get(done)
         if known is None:
             known = 0
-            rest = done
-            while rest:
-                low = rest & -rest
-                known |= self.produced[low.bit_length() - 1]
-                rest ^= low
+            for v in bits(done):
+                known |= self.produced[v]
             self.born_after = {done: known}
         return known

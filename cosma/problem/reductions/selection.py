@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.csr import offsets
+from cosma.problem.precedence import bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,16 +126,5 @@ def _predecessors(problem: Problem, number: dict[int, int]) -> list[list[int]]:
                 mask |= nearest[u - first]
         nearest.append(mask)
         if v in number:
-            found.append(_members(mask))
+            found.append(list(bits(mask)))
     return found
-
-
-def _members(mask: int) -> list[int]:
-    """Numbers in a bit set, ascending; takes time for those that are in it, however long it is."""
-    members = []
-    while mask:
-        lowest = mask & -mask
-        members.append(lowest.bit_length() - 1)
-        mask ^= lowest
-    return members
-
