@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -65,17 +65,21 @@ class OperatorAccess:
     operator
         The operator.
     chain
-        Its nodes in the order they compute, those that dequantise its operands included; empty for a barrier.
+        Its nodes in the order they compute; empty for a barrier. Nodes that dequantise its operands are included, and
+        Concats that copy nothing, of which it reads the pieces.
     shapes
         Shape of every tensor that it touches.
     barrier
         Why nothing is known of what a region depends on; empty where the chain says it.
+    joins
+        Results of the Concats that copy nothing.
     """
 
     operator: Operator
     chain: tuple[NodeSite, ...]
     shapes: Mapping[str, Shape]
     barrier: str = ""
+    joins: Collection[str] = ()
 
     @property
     def result(self) -> str:
@@ -90,7 +94,7 @@ class OperatorAccess:
         found = [True] * len(shape)
         for node in self.chain:
             if self._inner(node):
-                continue  # dequantises an operand: it follows what reads it
+                continue  # it follows what reads it
             rule = access_of(node.site)
             if isinstance(rule, Barrier) or node.site.results[0] != shape:
                 return (False,) * len(shape)
@@ -103,7 +107,7 @@ class OperatorAccess:
         What follows it works element by element on the sum. An operator that stands for nodes that dequantise and
         quantise sums integers exactly, which sums of its floating-point stand-ins do not: it has no such chain.
         """
-        own = self.chain
+        own = [node for node in self.chain if not self._joins(node)]
         if not own or len(self.operator.outputs) != 1 or not any(self.cuts()):
             return None
         rule, site = access_of(own[0].site), own[0].site
@@ -152,8 +156,14 @@ class OperatorAccess:
         return found
 
     def _inner(self, node: NodeSite) -> bool:
-        """Whether a node stands before the first that gives the operator its shape: it dequantises."""
+        """Whether a node stands before the first that gives the operator its shape: it dequantises or joins pieces."""
+        if self._joins(node):
+            return True
         return node.site.part.type == "DequantizeLinear" and node.results[0] != self.result
+
+    def _joins(self, node: NodeSite) -> bool:
+        """Whether a node is a Concat that copies nothing."""
+        return node.results[0] in self.joins
 
     def reads(self, box: Box, step: SumStep | None = None) -> dict[str, Box]:
         """Region of each tensor that a region of the result depends on; tensors that are not read are left out.
@@ -241,7 +251,7 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
     makers = {name: node for node in sites.values() for name in node.results if name} if _reads_inside(
         known, operator
     ) else {}
-    chain = _with_dequantisers(known, operator, makers)
+    chain, joins = _with_inner(known, operator, makers)
     readable = {*operator.operands, *(name for node in chain for name in node.results)}
     for node in chain:
         for argument in node.operands:
@@ -253,7 +263,7 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
                 return barrier(f"it reads {argument.value!r}, which only another operator knows")
     if operator.outputs[0] not in {name for node in chain for name in node.results}:
         return barrier("none of its nodes yields its result")
-    return OperatorAccess(operator, chain, shapes)
+    return OperatorAccess(operator, chain, shapes, joins=joins)
 
 
 def can_be_cut(graph: Graph, name: str) -> bool:
@@ -271,22 +281,35 @@ def _reads_inside(known: list[NodeSite], operator: Operator) -> bool:
     return any(a is not None and not a.constant and a.value not in held for node in known for a in node.operands)
 
 
-def _with_dequantisers(
+def _with_inner(
     known: list[NodeSite], operator: Operator, makers: Mapping[str, NodeSite]
-) -> tuple[NodeSite, ...]:
-    """Put before the nodes those that dequantise operands and that other operators cover."""
-    chain = list(known)
-    held = {*operator.operands, *(name for node in chain for name in node.results)}
-    front: list[NodeSite] = []
-    for node in known:
+) -> tuple[tuple[NodeSite, ...], frozenset[str]]:
+    """Put before the nodes those that other operators cover or none, and tell which of these join pieces.
+
+    They dequantise operands, or are Concats of which the operator reads the pieces: one that it reads, and one within
+    such a one.
+    """
+    inner: list[NodeSite] = []
+    waiting = list(known)
+    held = {*operator.operands, *(name for node in known for name in node.results)}
+    joins: set[str] = set()
+    for node in waiting:  # grows
+        within = node.results[0] in joins
         for argument in node.operands:
             if argument is None or argument.constant or argument.value in held:
                 continue
             maker = makers.get(argument.value)
-            if maker is not None and maker.site.part.type == "DequantizeLinear":
-                front.append(maker)
-                held.update(maker.results)
-    return _sorted([*front, *chain])
+            if maker is None:
+                continue
+            kind = maker.site.part.type
+            if kind == "Concat" and (within or argument.value in operator.joined):
+                joins.add(argument.value)
+            elif kind != "DequantizeLinear":
+                continue
+            inner.append(maker)
+            waiting.append(maker)
+            held.update(maker.results)
+    return _sorted([*inner, *known]), frozenset(joins)
 
 
 def _sorted(nodes: list[NodeSite]) -> tuple[NodeSite, ...]:

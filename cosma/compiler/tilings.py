@@ -343,7 +343,7 @@ def _without_modes(graph: Graph) -> Graph:
     if not any(operator.modes for operator in graph.operators):
         return graph
     operators = [replace(operator, modes=(RESIDENT,)) for operator in graph.operators]
-    return Graph(graph.tensors.values(), operators, graph.name, graph.roots.values())
+    return graph.replace(operators=operators)
 
 
 def _moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:

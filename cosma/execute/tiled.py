@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.execute.plain import digest
+from cosma.graph.join import pieces_of_outputs
 from cosma.plan.instructions import Execute
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class TiledRun:
 
     def _join(self, operators: Operators, held: dict[str, Bytes]) -> None:
         graph = operators.plan.graph
+        pieces = pieces_of_outputs(graph.joins, graph.roots)  # they are stored, and no outputs of the model
         for tensor in (*graph.tensors.values(), *graph.roots.values()):
-            if tensor.kind == "output" and tensor.region is None:
+            if tensor.kind == "output" and tensor.region is None and tensor.name not in pieces:
                 cut = operators.cuts.is_root(tensor.name)
                 self.outputs[tensor.name] = operators.cuts.join(tensor.name, held) if cut else held[tensor.name]
 

@@ -404,5 +404,6 @@ def _untiled(plan: Plan) -> dict[str, Operator]:
             inputs=merged(first.inputs, one.inputs),
             outputs=merged(first.outputs, one.outputs),
             weights=merged(first.weights, one.weights),
+            joined=merged(first.joined, one.joined),
         )
     return found

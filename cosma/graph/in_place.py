@@ -26,6 +26,8 @@ def may_overwrite(operator: Operator, result: Tensor, operand: Tensor) -> bool:
         return False
     if not _at_same_place(result, operand):
         return False
+    if operator.joined and operand.region is not None:
+        return False  # it may be a piece of what is read, and then lies elsewhere in that than in its own root
     if operand.name not in operator.operands or result.size_bytes > operand.size_bytes:
         return False
     if operand.shape is not None and result.shape is not None and operand.shape != result.shape:

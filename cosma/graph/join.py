@@ -5,7 +5,7 @@ The result of a Concat that copies nothing consists of its operands, that of a S
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,6 +70,43 @@ class Join:
     def tensors(self) -> tuple[str, ...]:
         """Names of the tensors that the root consists of."""
         return tuple(piece.tensor for piece in self.pieces)
+
+    def cut(self, parts: Mapping[str, Sequence[Tensor]]) -> Join:
+        """The same root once tensors that it consists of were cut.
+
+        Parameters
+        ----------
+        parts
+            Parts of each tensor that was cut, by its name.
+        """
+        found = []
+        for piece in self.pieces:
+            found += _cut(piece, parts[piece.tensor]) if piece.tensor in parts else [piece]
+        return Join(self.root, sorted(found, key=lambda piece: piece.region.start), self.covers)
+
+
+def _cut(piece: Piece, parts: Sequence[Tensor]) -> list[Piece]:
+    """Where the parts of a piece lie; the piece may have axes of size one that the root has not, or fewer."""
+    regions = [(part.name, part.region) for part in parts if part.region is not None]
+    shape = [max(stops) for stops in zip(*(region.stop for _, region in regions), strict=True)]
+    place, extents = piece.region, piece.region.shape
+    axes: list[int | None] = list(range(len(shape)))
+    if tuple(shape) != extents:
+        long = iter(axis for axis, size in enumerate(shape) if size != 1)
+        axes = [next(long) if size != 1 else None for size in extents]
+    found = []
+    for name, region in regions:
+        ends = [
+            (low, high) if axis is None else (low + region.start[axis], low + region.stop[axis])
+            for low, high, axis in zip(place.start, place.stop, axes, strict=True)
+        ]
+        found.append(Piece(name, Region(place.root, [low for low, _ in ends], [high for _, high in ends])))
+    return found
+
+
+def pieces_of_outputs(joins: Mapping[str, Join], roots: Mapping[str, Tensor]) -> set[str]:
+    """Tensors that joins consist of which are graph outputs."""
+    return {name for join in joins.values() if roots[join.root].kind == "output" for name in join.tensors}
 
 
 def check_joins(

@@ -19,6 +19,7 @@ from cosma.access.operator import OperatorAccess, SumStep, can_be_cut, operator_
 from cosma.errors import InputError
 from cosma.graph import Accumulation, Graph, Operator, Region, Tensor, TensorKind
 from cosma.graph.dtypes import size_of
+from cosma.graph.join import pieces_of_outputs
 from cosma.rewrite.lineage import Lineage, Rewritten
 from cosma.rewrite.tile_modes import with_tile_modes
 from cosma.rewrite.tiling import Piece, Tiling
@@ -67,10 +68,6 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     ]
     grids = _grids(graph, tiles)
     parts = {name: grid for name, grid in grids.items() if grid.count > 1}
-    pieces = {name: join.root for join in graph.joins.values() for name in join.tensors}
-    for name in parts:
-        if name in pieces:
-            raise InputError(f"tiling: {name!r} cannot be cut: {pieces[name]!r}, which nothing writes, consists of it")
     taken = set(graph.tensors)
     tensors = {
         tensor.name: _parts_of(tensor, parts[tensor.name], taken) if tensor.name in parts else (tensor,)
@@ -79,9 +76,10 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     sums: dict[str, Tensor] = {}
     made = [_operator(one, graph, tensors, parts, sums) for one in tiles]
     order = _order(graph, tiling, tiles, made)
-    roots = [*graph.roots.values(), *(graph.tensors[name] for name in parts)]
+    roots = [*graph.roots.values(), *(_root(graph, name) for name in parts)]
+    joins = [join.cut({name: tensors[name] for name in join.tensors if name in parts}) for join in graph.joins.values()]
     known = [*(part for held in tensors.values() for part in held), *sums.values()]
-    rewritten = graph.replace(tensors=known, operators=[made[i] for i in order], roots=roots)
+    rewritten = graph.replace(tensors=known, operators=[made[i] for i in order], roots=roots, joins=joins)
     if any(operator.modes for operator in graph.operators):
         rewritten = with_tile_modes(rewritten, graph)
     lineage = Lineage(
@@ -89,6 +87,13 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
         parts={name: tuple(part.name for part in tensors[name]) for name in parts},
     )
     return Rewritten(rewritten, lineage)
+
+
+def _root(graph: Graph, name: str) -> Tensor:
+    """A tensor that was cut, of the kind it has in the model: pieces of an output are stored, and none themselves."""
+    tensor = graph.tensors[name]
+    is_piece = tensor.kind is TensorKind.OUTPUT and name in pieces_of_outputs(graph.joins, graph.roots)
+    return replace(tensor, kind=TensorKind.INTERMEDIATE) if is_piece else tensor
 
 
 def _tiles_of(access: OperatorAccess, graph: Graph, tiling: Tiling) -> list[_Tile]:
@@ -159,10 +164,11 @@ class _Grid:
 
 def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
     edges: dict[str, list[set[int]]] = {}
+    states = {graph.roots[name].state for name in graph.joins}  # what a join goes on from lies where the join does
 
     def note(name: str, box: Box) -> None:
         tensor = graph.tensors[name]
-        if tensor.shape is None or tensor.region is not None or not can_be_cut(graph, name):
+        if tensor.shape is None or tensor.region is not None or name in states or not can_be_cut(graph, name):
             return
         axes = edges.setdefault(name, [{0, size} for size in tensor.shape])
         for axis, span in zip(axes, box, strict=True):
@@ -219,7 +225,10 @@ def _operator(
                      for part in touched(name, one.reads.get(name)))  # fmt: skip
 
     outputs = tuple(part for name in operator.outputs for part in touched(name, _result_box(one, name)))
-    changed = replace(operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights))
+    joined = tuple(root for root in operator.joined if any(name in one.reads for name in graph.joins[root].tensors))
+    changed = replace(
+        operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights), joined=joined
+    )
     if shape is None or (one.box == whole(shape) and one.step is None):
         return changed
     region = Region(operator.name, tuple(a for a, _ in one.box), tuple(b for _, b in one.box))

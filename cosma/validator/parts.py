@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.graph import Graph, Operator, Region, Tensor, TensorKind
+from cosma.graph.join import pieces_of_outputs
 from cosma.validator.sums import check_sums, last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
 
@@ -43,6 +44,7 @@ def check_parts(graph: Graph) -> list[Violation]:
     def note(verdict: Verdict, message: str) -> None:
         found.append(Violation(verdict, None, message))
 
+    stored = pieces_of_outputs(graph.joins, graph.roots)
     for name, parts in parts_by_root(graph).items():
         root = graph.roots[name]
         shape = root.shape or ()
@@ -59,7 +61,7 @@ def check_parts(graph: Graph) -> list[Violation]:
                     f"part {part.name!r} has {part.size_bytes} bytes for {region.count} of {prod(shape)} elements of "
                     f"{name!r}, which has {root.size_bytes} bytes",
                 )
-            if part.kind is not root.kind and not _may_differ(graph, part, root):
+            if part.kind is not root.kind and not _may_differ(graph, part, root, stored):
                 note(Verdict.PART_SIZE, f"part {part.name!r} is a {part.kind}, its root {name!r} a {root.kind}")
         clash = _overlap(inside)
         if clash is not None:
@@ -71,7 +73,7 @@ def check_parts(graph: Graph) -> list[Violation]:
     return found
 
 
-def _may_differ(graph: Graph, part: Tensor, root: Tensor) -> bool:
+def _may_differ(graph: Graph, part: Tensor, root: Tensor, stored: set[str]) -> bool:
     """Whether a part may be of another kind than its root.
 
     What a join that is a graph output consists of is an output itself; any other join may consist of anything.
@@ -79,8 +81,6 @@ def _may_differ(graph: Graph, part: Tensor, root: Tensor) -> bool:
     if root.name in graph.joins:
         # Which pieces of a graph output need be none is for the check of joins to say.
         return root.kind is TensorKind.INTERMEDIATE or part.name == root.state
-    stored = {name for join in graph.joins.values() if graph.roots[join.root].kind is TensorKind.OUTPUT
-              for name in join.tensors}  # fmt: skip
     return part.kind is TensorKind.OUTPUT and root.kind is TensorKind.INTERMEDIATE and part.name in stored
 
 
@@ -178,8 +178,7 @@ def whole_graph(graph: Graph, model: Graph | None = None) -> Graph:
     if not graph.roots and not any(o.tile is not None for o in graph.operators):
         return graph
     sums = partial_sums(graph)
-    stored = {name for join in graph.joins.values() if graph.roots[join.root].kind is TensorKind.OUTPUT
-              for name in join.tensors}  # fmt: skip
+    stored = pieces_of_outputs(graph.joins, graph.roots)
     tensors = [
         replace(tensor, kind=TensorKind.INTERMEDIATE)
         if tensor.name in stored and tensor.kind is TensorKind.OUTPUT else tensor
