@@ -116,6 +116,12 @@ def proven_kept(intervals: Intervals, price: Int64s) -> int:
     return int((intervals.capacity * price).sum() + np.maximum(left, 0).sum())
 
 
+def members_by_group(requests: Requests, group: Int64s, groups: int) -> tuple[Int64s, list[int]]:
+    """Return the requests ordered by group, ascending in each, and where each group ends."""
+    of_request = group[requests.page]
+    return np.argsort(of_request, kind="stable"), np.cumsum(np.bincount(of_request, minlength=groups)).tolist()
+
+
 def best_schedule(requests: Requests, group: Int64s, slots: Int64s, *, together: bool) -> Optimum:
     """Find the fewest fetches for groups of pages that share slots.
 
@@ -131,11 +137,9 @@ def best_schedule(requests: Requests, group: Int64s, slots: Int64s, *, together:
         See :func:`intervals_of`.
     """
     kept = np.zeros(len(requests.page), dtype=np.bool_)
-    of_request = group[requests.page]
     bound = 0
-    by_group = np.argsort(of_request, kind="stable")
-    ends = np.cumsum(np.bincount(of_request, minlength=len(slots)))
-    for number, last in enumerate(ends.tolist()):
+    by_group, ends = members_by_group(requests, group, len(slots))
+    for number, last in enumerate(ends):
         members = by_group[(ends[number - 1] if number else 0) : last]
         if len(members) == 0:
             continue

@@ -11,11 +11,12 @@ from cosma.caching.check import check_schedule
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from cosma.caching.check import ScheduleCount
+    from cosma.caching.hosting import HostedSchedule
     from cosma.caching.requests import Requests
 
     Int64s = NDArray[np.int64]
@@ -116,6 +117,9 @@ class CacheReport:
         Fetches that every schedule needs where the host computes nothing.
     proven
         Whether a schedule with that many fetches is at hand.
+    least_mix_s, mix_proven
+        Seconds of links and hosts, summed over requests, that every schedule takes, and whether one that takes no
+        more is at hand; None where the host computes nothing or ``optimum`` was not asked for.
     results
         By policy, in the order asked for.
     """
@@ -129,6 +133,8 @@ class CacheReport:
     compulsory_fetches: int
     lower_bound_fetches: int
     proven: bool
+    least_mix_s: float | None
+    mix_proven: bool | None
     results: tuple[PolicyResult, ...]
 
 
@@ -138,6 +144,7 @@ def plan_cache(
     *,
     learnt_from: Requests | None = None,
     device: Int64s | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> CacheReport:
     """Run every policy asked for on a trace; deterministic.
 
@@ -151,6 +158,8 @@ def plan_cache(
         The trace that frequencies and affinity are learnt from; of the same shape. Without one, the trace itself.
     device
         ``int64[layers, experts]``: device of each expert; each device has slots and a link of its own. Default: one.
+    progress
+        Told what is being done, and the share of it that is done.
 
     Raises
     ------
@@ -175,12 +184,25 @@ def plan_cache(
             f"{options.slots} slots, but layer {requests.layer_of(step)} of batch {step // requests.layers} needs "
             f"{widest} experts at once; give {widest} slots or more, smaller batches, or let experts run one by one"
         )
+    told = progress if progress is not None else _silent
+    told("fewest fetches", 0.0)
     best = best_schedule(requests, group, slots, together=options.together)
+    mix = None
+    if options.host_s is not None and "optimum" in options.policies:
+        from cosma.caching.hosting import best_mix
+
+        mix = best_mix(
+            requests, group, slots, options.fetch_s, options.host_s, together=options.together, progress=told
+        )
     bench = _Bench(
         requests, group, slots, devices, options, learnt_from, visits_by_page(learnt_from),
         learn_affinity(learnt_from, range(1, options.prefetch + 1)),
-        learn_affinity(learnt_from, [requests.layers])[0], best.kept, best.fetches,
+        learn_affinity(learnt_from, [requests.layers])[0], best.kept, best.fetches, mix,
     )  # fmt: skip
+    results = []
+    for number, policy in enumerate(options.policies):
+        told(policy, number / len(options.policies))
+        results.append(bench.run(policy))
     return CacheReport(
         tokens=requests.tokens,
         layers=requests.layers,
@@ -191,8 +213,14 @@ def plan_cache(
         compulsory_fetches=len(np.unique(requests.page)),
         lower_bound_fetches=best.lower_bound,
         proven=best.proven,
-        results=tuple(bench.run(policy) for policy in options.policies),
+        least_mix_s=None if mix is None else mix.lower_bound,
+        mix_proven=None if mix is None else mix.proven,
+        results=tuple(results),
     )
+
+
+def _silent(what: str, share: float) -> None:
+    """Tell nobody."""
 
 
 def _check_options(options: CacheOptions) -> None:
@@ -236,6 +264,7 @@ class _Bench:
     follow: NDArray[np.float64]
     kept: NDArray[np.bool_]
     fewest: int
+    mix: HostedSchedule | None
 
     def run(self, policy: str) -> PolicyResult:
         """Run one policy, check what it did, and count."""
@@ -244,17 +273,13 @@ class _Bench:
         return self._result(policy, count, stalled_s, total_s)
 
     def _optimum(self) -> tuple[Int64s, float, float]:
-        from cosma.caching.hosting import best_mix
         from cosma.caching.planned import schedule_events
         from cosma.caching.replacement import play_plan
 
         options = self.options
         fetched, hosted = ~self.kept, np.zeros(len(self.kept), dtype=np.bool_)
-        if options.host_s is not None:
-            mix = best_mix(
-                self.requests, self.group, self.slots, options.fetch_s, options.host_s, together=options.together
-            )
-            fetched, hosted = mix.fetched, mix.hosted
+        if self.mix is not None:
+            fetched, hosted = self.mix.fetched, self.mix.hosted
         plan = schedule_events(
             self.requests, self.group, self.slots, fetched, hosted, options.prefetch, together=options.together
         )

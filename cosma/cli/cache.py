@@ -82,6 +82,7 @@ def cache(
 
     from cosma.caching import CacheOptions, plan_cache
     from cosma.caching.service import POLICIES
+    from cosma.cli.place_report import progress_line
 
     source = routing.open_given(trace, learn, kind, dense_layers, routing_shape)
     learnt, runs = _read(source, evaluate, experts, batch)
@@ -99,7 +100,11 @@ def cache(
         host_s=host_time,
     )
     device = None if placement is None else _devices(placement, first)
-    reports = {name: plan_cache(requests, wanted, learnt_from=learnt, device=device) for name, requests in runs.items()}
+    with progress_line(quiet=json) as shown:
+        reports = {
+            name: plan_cache(requests, wanted, learnt_from=learnt, device=device, progress=shown)
+            for name, requests in runs.items()
+        }
     if json:
         from cosma.cli.output import print_json
 
@@ -217,7 +222,14 @@ def _print(reports: dict[str, CacheReport], *, sized: bool, timed: bool) -> None
     print_table(table)
     for name, report in reports.items():
         end = "proven: a schedule reaches it" if report.proven else "not reached by any schedule found"
+        alone = "" if report.least_mix_s is None else "without the host "
         print_text(
-            f"{name}: every schedule fetches at least {report.lower_bound_fetches} experts ({end}), "
+            f"{name}: {alone}every schedule fetches at least {report.lower_bound_fetches} experts ({end}), "
             f"{report.compulsory_fetches} of them for the first time"
         )
+        if report.least_mix_s is not None:
+            end = "proven: the optimum takes no more" if report.mix_proven else "not reached within the work limit"
+            print_text(
+                f"{name}: every schedule takes at least {report.least_mix_s:.3f} s of links and hosts, summed over "
+                f"requests ({end})"
+            )

@@ -104,9 +104,11 @@ def progress_line(quiet: bool) -> Iterator[Callable[[str, float], None]]:
             sys.stderr.write(f"\r{what}: {100 * share:3.0f} %".ljust(60)[:60])
             sys.stderr.flush()
 
-    yield line
-    if shown:
-        sys.stderr.write("\r" + " " * 60 + "\r")
+    try:
+        yield line
+    finally:
+        if shown:
+            sys.stderr.write("\r" + " " * 60 + "\r")
 
 
 def estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+from ortools.graph.python import min_cost_flow
 
-from cosma.caching import CacheOptions, Requests, best_schedule, check_schedule, plan_cache, read_requests
+from cosma.caching import CacheOptions, Requests, best_schedule, check_schedule, hosting, plan_cache, read_requests
+from cosma.caching.flow import proven_cost
 from cosma.caching.hosting import best_mix
 from cosma.caching.optimum import intervals_of, proven_kept
 from cosma.caching.planned import schedule_events
@@ -91,10 +93,68 @@ def test_least_mix_of_links_and_hosts(seed, host, together):
     slots = 4 if together else 3
     mix = best_mix(requests, group, np.array([slots]), 1.0, host, together=together)
     assert mix.cost == pytest.approx(least_cost(requests, group, slots, together=together, host=host))
+    assert mix.proven
     plan = schedule_events(requests, group, np.array([slots]), mix.fetched, mix.hosted, 0, together=together)
     count = check_schedule(requests, group, np.array([slots]), plan.events, together=together)
     on_host = int(requests.visits[mix.hosted].sum())
     assert count.fetches + host * on_host == pytest.approx(mix.cost)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_paths_cost_what_another_solver_finds(seed, together, shared):
+    requests = random_requests(seed, tokens=60, layers=3, experts=10, k=2, batch=1 + seed % 3)
+    group = groups_of(requests, shared)
+    slots = np.full(int(group.max()) + 1, 6 + seed % 3)
+    mix = best_mix(requests, group, slots, 1.0, 0.35, together=together)
+    costs = []
+    for number, held in enumerate(slots.tolist()):
+        members = np.flatnonzero(group[requests.page] == number)
+        network = hosting._Network.build(
+            requests, members, requests.step_of_request(), held, 1_000_000,
+            np.rint(requests.visits * 350_000).astype(np.int64), together=together,
+        )  # fmt: skip
+        flow = min_cost_flow.SimpleMinCostFlow()
+        flow.add_arcs_with_capacity_and_unit_cost(network.tails, network.heads, network.room, network.costs)
+        flow.set_nodes_supplies(np.array([0, network.steps]), np.array([network.held, -network.held]))
+        assert flow.solve() == flow.OPTIMAL
+        costs.append(int(network.without.sum()) + flow.optimal_cost())
+    assert mix.cost == pytest.approx(sum(costs) / 1e6)
+    assert mix.proven
+    assert mix.hosted.any()
+    assert mix.fetched.any()
+
+
+def test_a_mix_cut_short_is_a_schedule_with_a_bound_below_it():
+    requests = random_requests(3, tokens=80, layers=2, experts=12, k=2)
+    group = groups_of(requests, False)
+    slots = np.array([6, 6])
+    whole = best_mix(requests, group, slots, 1.0, 0.4, together=True)
+    told = []
+    short = best_mix(
+        requests, group, slots, 1.0, 0.4, together=True, work=2, progress=lambda what, share: told.append(share)
+    )
+    assert not short.proven
+    assert short.lower_bound <= whole.cost < short.cost
+    plan = schedule_events(requests, group, slots, short.fetched, short.hosted, 0, together=True)
+    check_schedule(requests, group, slots, plan.events, together=True)
+    assert told == [0.0, 0.5]
+
+
+def test_any_prices_of_nodes_are_sound():
+    requests = random_requests(4, tokens=30, layers=1, experts=8, k=2)
+    host = np.rint(requests.visits * 400_000).astype(np.int64)
+    network = hosting._Network.build(
+        requests, np.arange(len(requests.page)), requests.step_of_request(), 4, 1_000_000, host, together=True
+    )
+    fetched, hosted = np.zeros((2, len(requests.page)), dtype=bool)
+    cost = network.solve(10**9, fetched, hosted)[0] - int(network.without.sum())
+    random = np.random.default_rng(0)
+    for scale in (1, 1000, 1_000_000, 10_000_000):
+        price = random.integers(-scale, scale, network.steps + 1 + 2 * len(network.members))
+        arcs = network.tails, network.heads, network.room, network.costs
+        assert proven_cost(*arcs, (0, network.steps), network.held, price) <= cost
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
