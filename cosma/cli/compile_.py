@@ -22,6 +22,70 @@ PROGRAM = (".mps", ".lp", ".pb", ".pbtxt")
 MOST_NOTES = 5
 
 
+Strategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="NAME",
+        help="auto, exact, divide, ilp, existing, e1, e2, e3 (`cosma presets` explains them), or "
+        "ORDER+REPLACEMENT+ADDRESSES.",
+    ),
+]
+Effort = Annotated[
+    float,
+    typer.Option(
+        "--effort", metavar="S", min=0.0,
+        help="Work to spend, about so many seconds; counted in steps, so that the same effort gives the same plan.",
+    ),
+]
+Gap = Annotated[
+    float, typer.Option("--gap", metavar="SHARE", help="Stop at this proven gap; 0.01 is one per cent.")
+]
+TradeOff = Annotated[
+    float,
+    typer.Option(
+        "--trade-off", metavar="SHARE",
+        help="Take a plan that moves up to this share more for fewer transfers; 0.05 is five per cent.",
+    ),
+]
+Solver = Annotated[str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")]
+Starts = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--start",
+        metavar="PLAN.json",
+        help="Go on from a plan of the same network, never worse than it where it is valid here; repeat for more.",
+    ),
+]
+Parameters = Annotated[
+    Path | None, typer.Option("--params", metavar="FILE.toml", help="Change tuning parameters; see the docs.")
+]
+OffChip = Annotated[bool, typer.Option("--off-chip", help="Also say where each tensor lies off-chip.")]
+Tiling = Annotated[
+    str,
+    typer.Option(
+        "--tiling",
+        metavar="none|auto|RULE|FILE.toml",
+        help="Cut operators into tiles by a rule (rows=8, stripes=4), by a file, or as suits the capacity (auto).",
+    ),
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="OUTPUT=INPUT",
+        help="An output that is the next value of an input, in the same place off-chip; repeat for more.",
+    ),
+]
+ExportModel = Annotated[
+    Path | None,
+    typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also say which method found the plan and which the bound.")
+]
+
+
 def compile_(
     model: options.Model,
     scratchpad: options.Scratchpad = None,
@@ -37,74 +101,23 @@ def compile_(
     dtype: options.Dtype = None,
     dim: options.Dim = None,
     bound: options.Bound = None,
-    strategy: Annotated[
-        str, typer.Option(
-            "--strategy",
-            metavar="NAME",
-            help="auto, exact, divide, ilp, existing, e1, e2, e3 (`cosma presets` explains them), or "
-            "ORDER+REPLACEMENT+ADDRESSES.",
-        ),
-    ] = "auto",
-    effort: Annotated[
-        float, typer.Option(
-            "--effort", metavar="S", min=0.0,
-            help="Work to spend, about so many seconds; counted in steps, so that the same effort gives the same plan.",
-        ),
-    ] = 10.0,
+    strategy: Strategy = "auto",
+    effort: Effort = 10.0,
     time_limit: options.TimeLimit = None,
-    gap: Annotated[
-        float, typer.Option("--gap", metavar="SHARE", help="Stop at this proven gap; 0.01 is one per cent.")
-    ] = 0.0,
+    gap: Gap = 0.0,
     seed: options.Seed = 0,
-    trade_off: Annotated[
-        float, typer.Option(
-            "--trade-off", metavar="SHARE",
-            help="Take a plan that moves up to this share more for fewer transfers; 0.05 is five per cent.",
-        ),
-    ] = 0.0,
-    solver: Annotated[
-        str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")
-    ] = None,
-    start: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--start",
-            metavar="PLAN.json",
-            help="Go on from a plan of the same network, never worse than it where it is valid here; repeat for more.",
-        ),
-    ] = None,
-    params: Annotated[
-        Path | None, typer.Option("--params", metavar="FILE.toml", help="Change tuning parameters; see the docs.")
-    ] = None,
+    trade_off: TradeOff = 0.0,
+    solver: Solver = None,
+    start: Starts = None,
+    params: Parameters = None,
     constraints: options.ConstraintsFile = None,
-    off_chip: Annotated[
-        bool, typer.Option("--off-chip", help="Also say where each tensor lies off-chip.")
-    ] = False,
-    tiling: Annotated[
-        str,
-        typer.Option(
-            "--tiling",
-            metavar="none|auto|RULE|FILE.toml",
-            help="Cut operators into tiles by a rule (rows=8, stripes=4), by a file, or as suits the capacity (auto).",
-        ),
-    ] = "none",
-    state: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--state",
-            metavar="OUTPUT=INPUT",
-            help="An output that is the next value of an input, in the same place off-chip; repeat for more.",
-        ),
-    ] = None,
-    export_model: Annotated[
-        Path | None,
-        typer.Option("--export-model", metavar="FILE", help="Write the program (.mps, .lp, .pb) and solve nothing."),
-    ] = None,
+    off_chip: OffChip = False,
+    tiling: Tiling = "none",
+    state: States = None,
+    export_model: ExportModel = None,
     output: options.Output = None,
     json: options.Json = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also say which method found the plan and which the bound.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Plan a model onto an accelerator and say what it costs.
 
@@ -119,48 +132,23 @@ def compile_(
 
     claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
     chosen = options.make_accelerator(
-        accelerator,
-        scratchpad=scratchpad,
-        alignment=alignment,
-        operands=operands,
-        weights=weights,
-        reserved=reserved,
-        in_place=in_place,
-        fusion=fusion,
-        zero_copy=zero_copy,
-        pieces=pieces,
-    )
+        accelerator, scratchpad=scratchpad, alignment=alignment, operands=operands, weights=weights, reserved=reserved,
+        in_place=in_place, fusion=fusion, zero_copy=zero_copy, pieces=pieces,
+    )  # fmt: skip
+    sizes = options.parse_sizes(dim, bound)
     if export_model is not None:
         if start:
             raise InputError("--export-model writes the program and solves nothing: it takes no --start")
-        if chosen.operands == "stationary":
-            raise InputError(
-                "--export-model writes a program with one mode for each operator, and operands = stationary leaves a "
-                "choice; export it for operands = streamable or resident"
-            )
-        _export(model, chosen, export_model, constraints, dtype=dtype, dims=options.parse_sizes(dim, bound))
+        _export(model, chosen, export_model, constraints, dtype=dtype, dims=sizes)
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap, trade_off=trade_off)
     with Interruption() as interruption, ProgressLine(quiet=json) as line:
         result = run_compile(
-            model,
-            chosen,
-            strategy=strategy,
-            limits=limits,
-            seed=seed,
-            dtype=dtype,
-            dims=options.parse_sizes(dim, bound),
-            solver=solver,
-            starts=start or (),
-            tiling=tiling,
-            states=options.parse_states(state),
-            sink=line,
-            interrupted=interruption.happened,
+            model, chosen, limits=limits, strategy=strategy, seed=seed, dtype=dtype, dims=sizes, solver=solver,
+            starts=start or (), tiling=tiling, states=options.parse_states(state), parameters=params,
+            constraints=constraints, off_chip=off_chip, sink=line, interrupted=interruption.happened,
             on_interrupt="best",
-            parameters=params,
-            constraints=constraints,
-            off_chip=off_chip,
-        )
+        )  # fmt: skip
     if output is not None:
         from cosma.plan.file import plan_to_json
 
@@ -188,6 +176,11 @@ def _export(
     from cosma.rewrite.constraints import expand
     from cosma.solvers import export_model
 
+    if accelerator.operands == "stationary":
+        raise InputError(
+            "--export-model writes a program with one mode for each operator, and operands = stationary leaves a "
+            "choice; export it for operands = streamable or resident"
+        )
     graph = read_model(model, dims).graph
     graph = count_as(graph, dtype).graph
     if constraints is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,12 @@ from cosma.cli import options, routing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cosma.placement import PlaceOptions
+    from cosma.placement.affinity import Affinity
     from cosma.placement.document import Placement
+    from cosma.placement.survey import Survey
     from cosma.placement.topology import Topology
+    from cosma.placement.traces import Trace
 
 NodesOption = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Nodes.")]
 DevicesPerNodeOption = Annotated[
@@ -138,21 +143,13 @@ def place(
 ) -> None:
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
     from cosma.cli import place_report
-    from cosma.cli.interrupts import Interruption
     from cosma.cli.output import CSV, HEAT_MAP, PLAN, claim_outputs, deliver, note
-    from cosma.cli.place_report import progress_line
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.exchange import read_any
-    from cosma.placement.service import place as place_experts
-    from cosma.placement.traces import survey
 
     claim_outputs({"--output": (output, (*PLAN, *CSV)), "--heat-map": (heat_map, HEAT_MAP)}, json=json)
     whole = routing.open_given(trace, array, kind, dense_layers, routing_shape)
-    found = survey(whole, experts)
-    for line in found.notes:
-        note(f"note: {line}")
-    if found.kind.startswith("load"):
-        note("note: these are counts of load, not a trace: load alone is balanced, crossings are unknown")
+    found = _survey(whole, experts)
     # What is only reported on is opened before the search, so that a wrong name costs nothing.
     others = {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
     _check_dtype(hidden, dtype)
@@ -169,34 +166,67 @@ def place(
         placement = _given(score, topology, read(score))
     else:
         topology = needed(topology)
-        in_force = None if current is None else place_report.in_force(read(current))
-        with Interruption() as interruption, progress_line(quiet=json) as shown:
-            wanted = PlaceOptions(
-                strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
-                replicas_per_device=replicas_per_device, current=in_force,
-                max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
-                routing=routing_rule or "nearest", interrupted=interruption.happened, progress=shown,
-            )  # fmt: skip
-            placement = place_experts(affinity, topology, wanted)
-        if interruption.happened():
-            note("interrupted; this is the best placement so far, and not reproducible")
+        wanted = PlaceOptions(
+            strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
+            replicas_per_device=replicas_per_device,
+            current=None if current is None else place_report.in_force(read(current)),
+            max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
+            routing=routing_rule or "nearest",
+        )  # fmt: skip
+        placement = _search(affinity, topology, wanted, quiet=json)
     for line in said:
         note(f"note: {line}")
-    parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {})}
-    parts |= others
+    parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {}), **others}
     room = replicas_per_device if score is None else None
     report = place_report.report(placement, affinity, parts, room, routing_rule, batch_tokens)
     report["notes"] = [*found.notes, *said]
-    if hidden is not None and not affinity.has_affinity:
-        note("note: counts of load say nothing of crossings, so communication is not estimated")
-    elif hidden is not None:
-        report["estimates"] = place_report.estimates(placement, affinity, hidden, dtype)
+    if hidden is not None:
+        report |= _estimates(placement, affinity, hidden, dtype)
     if heat_map is not None:
         place_report.draw(heat_map, placement, affinity)
     if output is not None:
         text = _text(placement, form, affinity.load, dense if dense_rows else ())
         deliver(output, text, "the placement", announce=False)
     place_report.show(report, json, scored=score is not None)
+
+
+def _survey(trace: Trace, experts: int | None) -> Survey:
+    """Look a trace over, and say what was noticed."""
+    from cosma.cli.output import note
+    from cosma.placement.traces import survey
+
+    found = survey(trace, experts)
+    for line in found.notes:
+        note(f"note: {line}")
+    if found.kind.startswith("load"):
+        note("note: these are counts of load, not a trace: load alone is balanced, crossings are unknown")
+    return found
+
+
+def _estimates(placement: Placement, affinity: Affinity, hidden: int, dtype: str) -> dict[str, Any]:
+    """What the communication of a placement costs, where that is known."""
+    from cosma.cli import place_report
+    from cosma.cli.output import note
+
+    if affinity.has_affinity:
+        return {"estimates": place_report.estimates(placement, affinity, hidden, dtype)}
+    note("note: counts of load say nothing of crossings, so communication is not estimated")
+    return {}
+
+
+def _search(affinity: Affinity, topology: Topology, wanted: PlaceOptions, *, quiet: bool) -> Placement:
+    """Place the experts; an interrupt ends the search with the best placement so far."""
+    from cosma.cli.interrupts import Interruption
+    from cosma.cli.output import note
+    from cosma.cli.place_report import progress_line
+    from cosma.placement.service import place as place_experts
+
+    with Interruption() as interruption, progress_line(quiet=quiet) as shown:
+        hooks = replace(wanted, interrupted=interruption.happened, progress=shown)
+        placement = place_experts(affinity, topology, hooks)
+    if interruption.happened():
+        note("interrupted; this is the best placement so far, and not reproducible")
+    return placement
 
 
 def _check_dtype(hidden: int | None, dtype: str) -> None:

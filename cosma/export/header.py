@@ -10,12 +10,14 @@ from cosma.errors import InputError
 from cosma.export.names import named_plan
 from cosma.export.off_chip import lay_out
 from cosma.graph import Piece
-from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
+from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.off_chip import AREAS, Area
 from cosma.plan.timeline import scratch_bytes
 from cosma.units import align_up
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cosma.plan import Plan
 
 #: Declared once, however many plans are included.
@@ -161,63 +163,19 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
     plan = named_plan(plan)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", door.text(name, "name")):
         raise InputError(f"the name {name!r} is no C identifier; use letters, digits and underscores")
-    tensor_index = {tensor: i for i, tensor in enumerate(plan.graph.tensors)}
-    operators = list(plan.graph.operators)
-    operator_index = {operator.name: i for i, operator in enumerate(operators)}
-    indices: list[int] = []
-
-    def run(tensors: tuple[str, ...]) -> str:
-        first = len(indices)
-        indices.extend(tensor_index[tensor] for tensor in tensors)
-        return f"{{{first if tensors else 0}u, {len(tensors)}u}}"
-
-    alignment = plan.accelerator.alignment
-    tensor_rows = [
-        f"{{{_string(t.name)}, {t.size_bytes}u, {align_up(t.size_bytes, alignment)}u, {_KIND[t.kind]}u}}"
-        for t in plan.graph.tensors.values()
+    rows = _Rows(plan)
+    #: Type of the rows, name, rows, a row for a table without any, and whether its length is stated.
+    tables: list[tuple[str, str, list[str], str, bool]] = [
+        ("cosma_tensor", "tensors", rows.tensors(), '{"", 0u, 0u, 0u}', True),
+        ("cosma_operator", "operators", rows.operators(), '{"", "", {0u, 0u}, {0u, 0u}, {0u, 0u}, 0u}', True),
+        ("uint32_t", "indices", rows.indices, "0u", False),
+        ("cosma_instruction", "instructions", rows.instructions(), _instruction("FREE", 0), True),
+        ("cosma_region", "regions", rows.regions(), '{0u, "", 0u, 0u}', True),
+        ("cosma_root", "roots", rows.roots(), '{"", 0u, 0u, 0u, 0u}', True),
+        ("cosma_tile", "tiles", rows.tiles(), '{0u, "", 0u, 0u}', True),
+        ("uint64_t", "bounds", rows.bounds, "0u", False),
+        ("cosma_place", "places", rows.places(), "{0u, 0u, 0u, 0u}", True),
     ]
-    bounds: list[int] = []
-    region_rows: list[str] = []
-    pieces = [Piece(t.name, t.region) for t in plan.graph.tensors.values() if t.region is not None]
-    pieces += [piece for join in plan.graph.joins.values() for piece in join.pieces]
-    for piece in pieces:
-        region = piece.region
-        i = tensor_index[piece.tensor]
-        region_rows.append(f"{{{i}u, {_string(region.root)}, {len(bounds)}u, {len(region.start)}u}}")
-        bounds += (*region.start, *region.stop)
-    root_rows: list[str] = []
-    for root in plan.graph.roots.values():
-        shape = root.shape or ()
-        root_rows.append(
-            f"{{{_string(root.name)}, {root.size_bytes}u, {_KIND[root.kind]}u, {len(bounds)}u, {len(shape)}u}}"
-        )
-        bounds += shape
-    tile_rows: list[str] = []
-    for i, tiled in enumerate(operators):
-        if tiled.tile is not None:
-            tile_rows.append(f"{{{i}u, {_string(tiled.tile.root)}, {len(bounds)}u, {len(tiled.tile.start)}u}}")
-            bounds += (*tiled.tile.start, *tiled.tile.stop)
-    operator_rows = [
-        f"{{{_string(o.name)}, {_string(o.type)}, {run(o.inputs)}, {run(o.weights)}, {run(o.outputs)}, "
-        f"{scratch_bytes(o, plan.accelerator)}u}}"
-        for o in operators
-    ]
-    rows: list[str] = []
-    for instruction in plan.instructions:
-        match instruction:
-            case Load(tensor, address):
-                rows.append(_row("LOAD", tensor_index[tensor], address))
-            case Allocate(tensor, address, operand):
-                rows.append(
-                    _row("ALLOCATE", tensor_index[tensor], address, None if operand is None else tensor_index[operand])
-                )
-            case Execute(operator, streamed, workspace):
-                rows.append(_row("EXECUTE", operator_index[operator], workspace or 0, streamed=run(streamed)))
-            case Store(tensor):
-                rows.append(_row("STORE", tensor_index[tensor]))
-            case Free(tensor):
-                rows.append(_row("FREE", tensor_index[tensor]))
-    place_rows, area_sizes = _places(plan, tensor_index)
     accelerator, traffic = plan.accelerator, plan.traffic
     guard = f"{name.upper()}_H"
     parts = [
@@ -232,33 +190,15 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         "#include <stdint.h>",
         "",
         TYPES,
-        _table(f"static const cosma_tensor {name}_tensors", tensor_rows, '{"", 0u, 0u, 0u}'),
-        _table(
-            f"static const cosma_operator {name}_operators", operator_rows, '{"", "", {0u, 0u}, {0u, 0u}, {0u, 0u}, 0u}'
-        ),
-        _table(f"static const uint32_t {name}_indices", [f"{i}u" for i in indices], "0u"),
-        _table(f"static const cosma_instruction {name}_instructions", rows, _row("FREE", 0)),
-        _table(f"static const cosma_region {name}_regions", region_rows, '{0u, "", 0u, 0u}'),
-        _table(f"static const cosma_root {name}_roots", root_rows, '{"", 0u, 0u, 0u, 0u}'),
-        _table(f"static const cosma_tile {name}_tiles", tile_rows, '{0u, "", 0u, 0u}'),
-        _table(f"static const uint64_t {name}_bounds", [f"{i}u" for i in bounds], "0u"),
-        _table(f"static const cosma_place {name}_places", place_rows, "{0u, 0u, 0u, 0u}"),
+        *(_table(f"static const {kind} {name}_{table}", held, nothing) for kind, table, held, nothing, _ in tables),
         f"static const cosma_plan {name} = {{",
         f"  {_string(plan.model_name)},",
         f"  {accelerator.scratchpad}u, {accelerator.reserved}u, {accelerator.alignment}u,",
         f"  {int(accelerator.weights == 'stream')}u,",
         f"  {plan.peak_bytes}u,",
         f"  {traffic.loaded}u, {traffic.stored}u, {traffic.streamed}u, {traffic.compulsory}u,",
-        f"  {name}_tensors, {len(tensor_rows)}u,",
-        f"  {name}_operators, {len(operator_rows)}u,",
-        f"  {name}_indices,",
-        f"  {name}_instructions, {len(rows)}u,",
-        f"  {name}_regions, {len(region_rows)}u,",
-        f"  {name}_roots, {len(root_rows)}u,",
-        f"  {name}_tiles, {len(tile_rows)}u,",
-        f"  {name}_bounds,",
-        f"  {name}_places, {len(place_rows)}u,",
-        f"  {{{', '.join(f'{size}u' for size in area_sizes)}}}",
+        *(f"  {name}_{table}," + (f" {len(held)}u," if counted else "") for _, table, held, _, counted in tables),
+        f"  {{{', '.join(f'{area.size_bytes}u' for area in rows.areas)}}}",
         "};",
         "",
         f"#endif /* {guard} */",
@@ -267,17 +207,96 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
     return "\n".join(parts)
 
 
-def _places(plan: Plan, tensor_index: dict[str, int]) -> tuple[list[str], list[int]]:
-    """Rows of the off-chip layout, the plan's own or a new one, and the size of each area."""
-    layout = plan.off_chip if plan.off_chip is not None else lay_out(plan)
-    root_index = {root: i for i, root in enumerate(plan.graph.roots)}
-    areas = [layout.spilled, *(layout.areas.get(name, Area(0)) for name in AREAS)]
-    rows = []
-    for k, area in enumerate(areas):
-        for name, offset in area.offsets.items():
-            index, is_root = (root_index[name], 1) if name in root_index else (tensor_index[name], 0)
-            rows.append(f"{{{index}u, {is_root}u, {k}u, {offset}u}}")
-    return rows, [area.size_bytes for area in areas]
+class _Rows:
+    """Rows of the tables of a plan; lists of tensors and bounds of boxes stand in tables of their own, as they come."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.indices: list[str] = []
+        self.bounds: list[str] = []
+        layout = plan.off_chip if plan.off_chip is not None else lay_out(plan)
+        self.areas = [layout.spilled, *(layout.areas.get(name, Area(0)) for name in AREAS)]
+        self._tensor = {name: i for i, name in enumerate(plan.graph.tensors)}
+        self._operator = {operator.name: i for i, operator in enumerate(plan.graph.operators)}
+
+    def _list(self, tensors: Sequence[str]) -> str:
+        first = len(self.indices) if tensors else 0
+        self.indices += [f"{self._tensor[name]}u" for name in tensors]
+        return f"{{{first}u, {len(tensors)}u}}"
+
+    def _box(self, *corners: Sequence[int]) -> str:
+        first = len(self.bounds)
+        self.bounds += [f"{at}u" for corner in corners for at in corner]
+        return f"{first}u, {len(corners[0])}u"
+
+    def tensors(self) -> list[str]:
+        """What each tensor is, and the space it takes."""
+        alignment = self.plan.accelerator.alignment
+        return [
+            f"{{{_string(t.name)}, {t.size_bytes}u, {align_up(t.size_bytes, alignment)}u, {_KIND[t.kind]}u}}"
+            for t in self.plan.graph.tensors.values()
+        ]
+
+    def operators(self) -> list[str]:
+        """What each operator reads and writes, and its scratch space."""
+        return [
+            f"{{{_string(o.name)}, {_string(o.type)}, {self._list(o.inputs)}, {self._list(o.weights)}, "
+            f"{self._list(o.outputs)}, {scratch_bytes(o, self.plan.accelerator)}u}}"
+            for o in self.plan.graph.operators
+        ]
+
+    def instructions(self) -> list[str]:
+        """The plan itself."""
+        return [self._instruction(instruction) for instruction in self.plan.instructions]
+
+    def _instruction(self, instruction: Instruction) -> str:
+        match instruction:
+            case Load(tensor, address):
+                return _instruction("LOAD", self._tensor[tensor], address)
+            case Allocate(tensor, address, operand):
+                taken = None if operand is None else self._tensor[operand]
+                return _instruction("ALLOCATE", self._tensor[tensor], address, taken)
+            case Execute(operator, streamed, workspace):
+                return _instruction("EXECUTE", self._operator[operator], workspace or 0, None, self._list(streamed))
+            case Store(tensor):
+                return _instruction("STORE", self._tensor[tensor])
+            case Free(tensor):
+                return _instruction("FREE", self._tensor[tensor])
+
+    def regions(self) -> list[str]:
+        """Parts of tensors that were cut, then pieces of joins."""
+        graph = self.plan.graph
+        pieces = [Piece(t.name, t.region) for t in graph.tensors.values() if t.region is not None]
+        pieces += [piece for join in graph.joins.values() for piece in join.pieces]
+        return [
+            f"{{{self._tensor[piece.tensor]}u, {_string(piece.region.root)}, "
+            f"{self._box(piece.region.start, piece.region.stop)}}}"
+            for piece in pieces
+        ]
+
+    def roots(self) -> list[str]:
+        """Tensors that were cut, with their shapes."""
+        return [
+            f"{{{_string(root.name)}, {root.size_bytes}u, {_KIND[root.kind]}u, {self._box(root.shape or ())}}}"
+            for root in self.plan.graph.roots.values()
+        ]
+
+    def tiles(self) -> list[str]:
+        """Operators that compute a box of a result."""
+        return [
+            f"{{{i}u, {_string(o.tile.root)}, {self._box(o.tile.start, o.tile.stop)}}}"
+            for i, o in enumerate(self.plan.graph.operators)
+            if o.tile is not None
+        ]
+
+    def places(self) -> list[str]:
+        """Where tensors lie off-chip: as the plan says, else in a new layout."""
+        root = {name: i for i, name in enumerate(self.plan.graph.roots)}
+        return [
+            f"{{{root[name] if name in root else self._tensor[name]}u, {int(name in root)}u, {k}u, {offset}u}}"
+            for k, area in enumerate(self.areas)
+            for name, offset in area.offsets.items()
+        ]
 
 
 def _certificate(plan: Plan) -> str:
@@ -287,7 +306,7 @@ def _certificate(plan: Plan) -> str:
     return f"{claimed}{plan.certificate.status}, {claimed}lower bound {plan.certificate.lower_bound} B"
 
 
-def _row(
+def _instruction(
     what: str, subject: int, address: int = 0, in_place_of: int | None = None, streamed: str = "{0u, 0u}"
 ) -> str:
     operand = "COSMA_NONE" if in_place_of is None else f"{in_place_of}u"

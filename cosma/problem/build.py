@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,51 +34,25 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     keep_weights = accelerator.weights == Weights.SCRATCHPAD
     forced = forced_on(graph, accelerator)
     graph, rules = forced.graph, forced.constraints
-    tensors = [
-        tensor
-        for tensor in graph.tensors.values()
-        if (keep_weights or tensor.kind is not TensorKind.WEIGHT)
-        and (graph.consumers(tensor.name) or graph.producer(tensor.name) is not None)
-    ]
-    number = {tensor.name: i for i, tensor in enumerate(tensors)}
     modes = [_plain_mode(o) for o in graph.operators] if accelerator.operands == Operands.STATIONARY else []
-    least = dict(rules.workspaces)
-    spaces = [least.get(o.name, 0) for o in graph.operators]
-    spaces = [max(pair) for pair in zip(spaces, (m.workspace_bytes for m in modes), strict=True)] if modes else spaces
-    scratch = [v for v, space in enumerate(spaces) if space]
-    workspace = {v: len(tensors) + i for i, v in enumerate(scratch)}
-    index = graph.operator_index
-    operands = [[number[name] for name in o.operands if name in number] for o in graph.operators]
-    results = [[number[name] for name in o.outputs] for o in graph.operators]
-    for v, t in workspace.items():
-        results[v].append(t)
-    consumers = [[index(name) for name in graph.consumers(t.name)] for t in tensors] + [[] for _ in scratch]
-    producer = np.full(len(tensors) + len(scratch), -1, dtype=np.int32)
-    for v, row in enumerate(results):
-        producer[row] = v
-    above = [{int(producer[t]) for t in row if producer[t] >= 0} for row in operands]
-    below = [{w for t in row for w in consumers[t]} for row in results]
-    for a, b in rules.before:
-        above[index(b)].add(index(a))
-        below[index(a)].add(index(b))
-    predecessors, successors = [sorted(row) for row in above], [sorted(row) for row in below]
-    pairs = _in_place_pairs(graph, accelerator, rules, tensors, number, operands)
+    scratch = _scratch_bytes(graph, rules, modes)
+    net = _number(graph, scratch, keep_weights=keep_weights)
+    predecessors, successors = _neighbours(net, rules)
     homes = homes_of(graph, accelerator)
     if homes.runs and settles_places(rules):
         homes = Homes(refused=tuple((name, "operands") for name in homes.runs))
-    pairs = [[pair for pair in row if _keeps_homes(pair, tensors, homes)] for row in pairs] if homes.place else pairs
-    none = [0] * len(scratch)
-    places = places_of(rules, accelerator, number)
+    pairs = _in_place_pairs(net, accelerator, rules, homes)
+    places = places_of(rules, accelerator, net.number)
     capacity = accelerator.replace(constraints=rules).usable_bytes
-    kept = frozenset(number[name] for name in rules.resident if name in number)
-    held = _held(tensors, modes, operands, results)
-    if kept or scratch:
-        touching = ((v, t) for v in range(len(operands)) for t in (*operands[v], *results[v]))
-        held |= {(v, t) for v, t in touching if t in kept or t >= len(tensors)}
+    kept = frozenset(net.number[name] for name in rules.resident if name in net.number)
+    held = _held(net, modes, kept)
     streamable = accelerator.operands != Operands.RESIDENT
-    operand_start, operand = csr(operands)
-    result_start, result = csr(results)
-    consumer_start, consumer = csr(consumers)
+    none = [0] * len(net.workspace)
+    arrivals = arrivals_of(net.tensors, [len(row) for row in net.consumers[: len(net.tensors)]], kept)
+    spaces = spaces_of(net.tensors, rules, places, accelerator, capacity)
+    operand_start, operand = csr(net.operands)
+    result_start, result = csr(net.results)
+    consumer_start, consumer = csr(net.consumers)
     predecessor_start, predecessor = csr(predecessors)
     successor_start, successor = csr(successors)
     pair_start, pair_result = csr([[r for r, _ in row] for row in pairs])
@@ -88,26 +63,20 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         graph=graph,
         accelerator=accelerator.replace(constraints=rules) if accelerator.constraints else accelerator,
         operator_names=tuple(o.name for o in graph.operators),
-        tensor_names=(*(t.name for t in tensors), *(f"workspace of {graph.operators[v].name}" for v in scratch)),
-        size_bytes=np.array(
-            [*arrivals_of(tensors, [len(row) for row in consumers[: len(tensors)]], kept), *none], dtype=np.int64
-        ),
+        tensor_names=net.tensor_names,
+        size_bytes=np.array([*arrivals, *none], dtype=np.int64),
         space_bytes=np.array(
-            [
-                *spaces_of(tensors, rules, places, accelerator, capacity),
-                *(align_up(spaces[v], accelerator.alignment) for v in scratch),
-            ],
-            dtype=np.int64,
+            [*spaces, *(align_up(scratch[v], accelerator.alignment) for v in net.workspace)], dtype=np.int64
         ),
-        starts_off_chip=np.array([*(t.starts_off_chip for t in tensors), *none], dtype=np.bool_),
-        must_store=np.array([*(t.kind is TensorKind.OUTPUT for t in tensors), *none], dtype=np.bool_),
-        producer=producer,
+        starts_off_chip=np.array([*(t.starts_off_chip for t in net.tensors), *none], dtype=np.bool_),
+        must_store=np.array([*(t.kind is TensorKind.OUTPUT for t in net.tensors), *none], dtype=np.bool_),
+        producer=net.producer,
         operand_start=operand_start,
         operand=operand,
-        operand_streams=_streams(operands, held, streamable=streamable),
+        operand_streams=_streams(net.operands, held, streamable=streamable),
         result_start=result_start,
         result=result,
-        result_streams=_streams(results, held, streamable=streamable),
+        result_streams=_streams(net.results, held, streamable=streamable),
         consumer_start=consumer_start,
         consumer=consumer,
         predecessor_start=predecessor_start,
@@ -118,15 +87,92 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
         pair_result=pair_result,
         pair_operand=pair_operand,
         capacity_bytes=capacity,
-        workspace=workspace,
+        workspace=net.workspace,
         places=places,
         kept=kept,
         conflict=forced.conflict or settings_conflict(graph, rules, accelerator),
-        runs={index(name): tuple(tuple(number[t] for t in row) for row in rows) for name, rows in homes.runs.items()},
+        runs={
+            graph.operator_index(name): tuple(tuple(net.number[t] for t in row) for row in rows)
+            for name, rows in homes.runs.items()
+        },
         refused=homes.refused,
-        homes={number[name]: place for name, place in homes.place.items()},
+        homes={net.number[name]: place for name, place in homes.place.items()},
         constant_noncompulsory_bytes=0 if keep_weights else _repeated_weight_bytes(graph),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Numbered:
+    """Operators and tensors of a graph by number.
+
+    Attributes
+    ----------
+    graph
+        The graph; its operators are numbered in its order.
+    tensors, number
+        Tensors that may lie in the scratchpad, and the number of each by name.
+    workspace
+        By operator that needs scratch space, what stands for it: a result that nobody reads. Tensors come first.
+    operands, results
+        By operator, what it reads and writes.
+    consumers, producer
+        By tensor, the operators that read it, and the one that writes it; -1 for none.
+    """
+
+    graph: Graph
+    tensors: list[Tensor]
+    number: dict[str, int]
+    workspace: dict[int, int]
+    operands: list[list[int]]
+    results: list[list[int]]
+    consumers: list[list[int]]
+    producer: NDArray[np.int32]
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Names by number, for messages."""
+        scratch = (f"workspace of {self.graph.operators[v].name}" for v in self.workspace)
+        return (*self.number, *scratch)
+
+
+def _number(graph: Graph, scratch_bytes: Sequence[int], *, keep_weights: bool) -> _Numbered:
+    tensors = [
+        tensor
+        for tensor in graph.tensors.values()
+        if (keep_weights or tensor.kind is not TensorKind.WEIGHT)
+        and (graph.consumers(tensor.name) or graph.producer(tensor.name) is not None)
+    ]
+    number = {tensor.name: i for i, tensor in enumerate(tensors)}
+    scratch = [v for v, space in enumerate(scratch_bytes) if space]
+    workspace = {v: len(tensors) + i for i, v in enumerate(scratch)}
+    operands = [[number[name] for name in o.operands if name in number] for o in graph.operators]
+    results = [[number[name] for name in o.outputs] for o in graph.operators]
+    for v, t in workspace.items():
+        results[v].append(t)
+    consumers = [[graph.operator_index(name) for name in graph.consumers(t.name)] for t in tensors]
+    consumers += [[] for _ in scratch]
+    producer = np.full(len(tensors) + len(scratch), -1, dtype=np.int32)
+    for v, row in enumerate(results):
+        producer[row] = v
+    return _Numbered(graph, tensors, number, workspace, operands, results, consumers, producer)
+
+
+def _neighbours(net: _Numbered, rules: Constraints) -> tuple[list[list[int]], list[list[int]]]:
+    """Operators right before and right after each one: those whose results it reads, and those it is forced behind."""
+    above = [{int(net.producer[t]) for t in row if net.producer[t] >= 0} for row in net.operands]
+    below = [{w for t in row for w in net.consumers[t]} for row in net.results]
+    for first, second in rules.before:
+        a, b = net.graph.operator_index(first), net.graph.operator_index(second)
+        above[b].add(a)
+        below[a].add(b)
+    return [sorted(row) for row in above], [sorted(row) for row in below]
+
+
+def _scratch_bytes(graph: Graph, rules: Constraints, modes: Sequence[Mode]) -> list[int]:
+    """Scratch space of each operator: what its mode needs, and at least what a constraint asks for."""
+    least = dict(rules.workspaces)
+    asked = [least.get(o.name, 0) for o in graph.operators]
+    return [max(pair) for pair in zip(asked, (m.workspace_bytes for m in modes), strict=True)] if modes else asked
 
 
 def _plain_mode(operator: Operator) -> Mode:
@@ -138,16 +184,18 @@ def _plain_mode(operator: Operator) -> Mode:
     return Mode("any", tuple(streamed), min(mode.workspace_bytes for mode in modes))
 
 
-def _held(
-    tensors: Sequence[Tensor], modes: Sequence[Mode], operands: list[list[int]], results: list[list[int]]
-) -> frozenset[tuple[int, int]]:
-    """Pairs of operator and tensor that its mode does not let stream, its workspace among them."""
-    return frozenset(
-        (v, t)
-        for v, mode in enumerate(modes)
-        for t in (*operands[v], *results[v])
-        if t >= len(tensors) or tensors[t].name not in mode.may_stream
-    )
+def _held(net: _Numbered, modes: Sequence[Mode], kept: frozenset[int]) -> frozenset[tuple[int, int]]:
+    """Pairs of operator and tensor that may not stream: its mode does not let it, it must stay, or it is scratch."""
+    if not (modes or kept or net.workspace):
+        return frozenset()
+
+    def may_not(v: int, t: int) -> bool:
+        if t in kept or t >= len(net.tensors):
+            return True
+        return bool(modes) and net.tensors[t].name not in modes[v].may_stream
+
+    touched = enumerate(zip(net.operands, net.results, strict=True))
+    return frozenset((v, t) for v, rows in touched for row in rows for t in row if may_not(v, t))
 
 
 def _streams(
@@ -158,29 +206,27 @@ def _streams(
 
 
 def _in_place_pairs(
-    graph: Graph, accelerator: Accelerator, rules: Constraints, tensors: Sequence[Tensor], number: dict[str, int],
-    operands: list[list[int]],
-) -> list[list[tuple[int, int]]]:  # fmt: skip
+    net: _Numbered, accelerator: Accelerator, rules: Constraints, homes: Homes
+) -> list[list[tuple[int, int]]]:
     """(result, operand) pairs per operator. Constants may be overwritten too: they keep their off-chip copy."""
     return [
         [
-            (number[name], number[operand.name])
+            (net.number[name], net.number[operand.name])
             for name in operator.outputs
             for operand in overwritable(
-                operator, graph.tensors[name], [tensors[t] for t in row], rules, by_table=accelerator.in_place
+                operator, net.graph.tensors[name], [net.tensors[t] for t in row], rules, by_table=accelerator.in_place
             )
-            if not keeps_apart(rules, name, operand.name)
+            if not keeps_apart(rules, name, operand.name) and _keeps_homes(net.graph.tensors[name], operand, homes)
         ]
-        for operator, row in zip(graph.operators, operands, strict=True)
+        for operator, row in zip(net.graph.operators, net.operands, strict=True)
     ]
 
 
-def _keeps_homes(pair: tuple[int, int], tensors: Sequence[Tensor], homes: Homes) -> bool:
+def _keeps_homes(result: Tensor, operand: Tensor, homes: Homes) -> bool:
     """Whether a takeover leaves what lies side by side where it is.
 
     What has a home is taken over by nothing, and takes over nothing larger, which would reach into its neighbour.
     """
-    result, operand = (tensors[t] for t in pair)
     if operand.name in homes.place:
         return False
     return result.name not in homes.place or result.size_bytes == operand.size_bytes
