@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.compiler import run_compile
+from cosma.compiler import Limits, run_compile
+from cosma.compiler.exact import solve_exact
+from cosma.compiler.run import CompileRun
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cosma.accelerator import Accelerator
     from cosma.plan import Plan
+    from cosma.problem import Decisions, Instance
 
 
 def diamond() -> Graph:
@@ -38,3 +43,11 @@ def diamond() -> Graph:
 def plan_for(graph: Graph, accelerator: Accelerator, strategy: str = "e1") -> Plan:
     """Compile with an existing method."""
     return run_compile(graph, accelerator, strategy=strategy).plan
+
+
+def exact_run(problem: Instance, incumbent: Decisions, *, effort: float = 10.0, **settings: Any) -> CompileRun:
+    """Run the exact method on decisions; ``settings`` are attributes of the run."""
+    run = CompileRun(problem, Limits(effort=effort), **settings)
+    assert run.offer(incumbent, "incumbent")
+    solve_exact(run)
+    return run

@@ -71,24 +71,11 @@ def run_exact(state: CompileRun) -> None:
     run_existing(state)
     if state.done():
         return
-    assert state.best is not None
     from cosma.compiler.exact import solve_exact
 
     state.enter("exact")
-    outcome = solve_exact(
-        state.problem,
-        state.best.decisions if state.problem.places is None else state.best,
-        effort=state.limits.effort,
-        time_limit_s=state.clock.left_s(),
-        stop=state.stop,
-        profile=state.profile,
-        parameters=state.parameters,
-    )
-    state.left_out |= outcome.left_out
-    state.offer(outcome.realised, "exact")
-    if state.relaxation is None:
-        state.raise_bound(outcome.bound_bytes, outcome.method)
-    else:
+    solve_exact(state)
+    if state.relaxation is not None:
         _bound_any_mode(state, state.relaxation)
 
 

@@ -17,7 +17,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from cosma.compiler.exact import solve_exact
 from cosma.errors import InfeasibleError
 from cosma.joint import build_joint
 from cosma.problem import check_feasible, decisions_from_gaps
@@ -26,6 +25,7 @@ from cosma.solvers import load_profile, solve
 from cosma.states import search_states
 from cosma.validator import replay_instructions
 from tests.brute_force import TooLargeError, brute_force
+from tests.planning import exact_run
 from tests.random_graphs import random_problem
 from tests.symmetric_graphs import random_symmetric_problem
 
@@ -74,7 +74,8 @@ def outcomes(problem: Problem, watch: Stopwatch, *, ordered: bool) -> dict[str, 
         return found | {"states": None, "replayed plan": None}
     start = decisions_from_gaps(problem, range(problem.operator_count), lambda _: False)
     found["states"] = watch.run("states", lambda: search_states(problem).cost_bytes)
-    plan = watch.run("replayed plan", lambda: solve_exact(problem, start, effort=2).realised)
+    plan = watch.run("replayed plan", lambda: exact_run(problem, start, effort=2).best)
+    assert plan is not None
     report = replay_instructions(problem.graph, problem.accelerator, plan.instructions)
     found["replayed plan"] = -1 if report.violations else report.traffic.noncompulsory
     return found

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from cosma.compiler.exact import solve_exact
 from cosma.joint import JointConflict, build_joint, solve_monolith
 from cosma.lowering import try_realise
 from cosma.problem import decisions_from_gaps, noncompulsory_bytes, occupancy_bytes
@@ -13,6 +12,7 @@ from cosma.states import search_states
 from cosma.validator import replay_instructions
 from tests.exact.forced_order import random_forced_order
 from tests.exact.packing import outcome, shape_of
+from tests.planning import exact_run
 from tests.random_graphs import random_problem
 
 
@@ -65,8 +65,8 @@ def test_a_conflict_that_the_packing_engine_names_is_learnt(seed: int) -> None:
         involved = conflicting(problem, decisions)
         assert involved is not None
         assert len(involved) < len(decisions.residencies)
-    exact = solve_exact(problem, decisions_from_gaps(problem, range(problem.operator_count), lambda _: False))
-    assert (exact.status, exact.noncompulsory_bytes) == ("optimal", truth)
+    exact = exact_run(problem, decisions_from_gaps(problem, range(problem.operator_count), lambda _: False))
+    assert (exact.proven(), exact.noncompulsory_bytes) == (True, truth)
 
 
 def test_some_relaxed_optimum_has_no_addresses() -> None:
@@ -88,10 +88,11 @@ def test_conflicts_raise_the_bound_where_everything_fits_but_has_no_addresses(se
     packed = pack_order(problem, order, first=everything)
     assert packed.proven
     assert packed.rounds > 0
-    layers = solve_exact(problem, decisions_from_gaps(problem, order, lambda _: False), effort=4)
+    layers = exact_run(problem, decisions_from_gaps(problem, order, lambda _: False), effort=4)
     _, whole = solve_monolith(problem, work_limit=20)
     assert whole.status is Status.OPTIMAL
     assert layers.noncompulsory_bytes == layers.bound_bytes == packed.bound_bytes == whole.objective == 32
-    assert layers.method == "joint program with learnt address conflicts"
-    report = replay_instructions(problem.graph, problem.accelerator, layers.realised.instructions)
+    assert layers.bound_method == "joint program with learnt address conflicts"
+    assert layers.best is not None
+    report = replay_instructions(problem.graph, problem.accelerator, layers.best.instructions)
     assert not report.violations

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from cosma.compiler.exact import solve_exact
+from cosma.clock import Clock
+from cosma.compiler.result import stopped_by
 from cosma.errors import InfeasibleError
 from cosma.joint.monolith import solve_monolith
 from cosma.lowering import realise
@@ -16,6 +17,7 @@ from cosma.solvers.profile import NODES_PER_SECOND, work_units
 from cosma.states import search_states
 from cosma.validator import replay_instructions
 from tests.brute_force import TooLargeError, brute_force
+from tests.planning import exact_run
 from tests.random_graphs import TINY, Shape, problems, random_order, random_problem
 
 
@@ -81,11 +83,12 @@ def test_plans_are_proven_and_replay(block: int) -> None:
         if not feasible(problem):
             continue
         truth = brute_force(problem).noncompulsory_bytes
-        outcome = solve_exact(problem, nothing_kept(problem), effort=2)
-        report = replay_instructions(problem.graph, problem.accelerator, outcome.realised.instructions)
+        run = exact_run(problem, nothing_kept(problem), effort=2)
+        assert run.best is not None
+        report = replay_instructions(problem.graph, problem.accelerator, run.best.instructions)
         assert not report.violations
-        assert report.traffic.noncompulsory == outcome.noncompulsory_bytes == truth
-        assert (outcome.status, outcome.stopped_by, outcome.bound_bytes) == ("optimal", "proof", truth)
+        assert report.traffic.noncompulsory == run.noncompulsory_bytes == truth
+        assert (run.certificate().status, stopped_by(run), run.bound_bytes) == ("optimal", "proof", truth)
 
 
 @pytest.mark.parametrize("back_end", ["cp-sat", "highs"])
@@ -106,7 +109,7 @@ def test_one_program_with_addresses_agrees(back_end: str) -> None:
         report = replay_instructions(problem.graph, problem.accelerator, plan.instructions)
         assert not report.violations
         assert report.traffic.noncompulsory == truth
-        assert solve_exact(problem, nothing_kept(problem), effort=2).noncompulsory_bytes == truth
+        assert exact_run(problem, nothing_kept(problem), effort=2).noncompulsory_bytes == truth
         checked += 1
     assert checked >= 10
 
@@ -115,9 +118,9 @@ def test_a_run_that_stops_early_returns_its_best_plan() -> None:
     problem = next(
         p for p in map(random_problem, range(100)) if feasible(p) and noncompulsory_bytes(p, nothing_kept(p)) > 0
     )
-    outcome = solve_exact(problem, nothing_kept(problem), stop=lambda: True)
-    assert outcome.stopped_by == "interrupt"
-    assert outcome.bound_bytes <= outcome.noncompulsory_bytes
+    run = exact_run(problem, nothing_kept(problem), clock=Clock(asked_to_stop=lambda: True))
+    assert stopped_by(run) == "interrupt"
+    assert run.bound_bytes <= run.noncompulsory_bytes
 
 
 def test_replacement_takes_a_hint_and_stays_optimal() -> None:
@@ -135,7 +138,9 @@ def test_replacement_takes_a_hint_and_stays_optimal() -> None:
 def test_what_cannot_run_is_refused_with_a_reason() -> None:
     problem = next(p for p in map(random_problem, range(200)) if not feasible(p))
     with pytest.raises(InfeasibleError, match="does not fit"):
-        solve_exact(problem, nothing_kept(problem))
+        optimal_replacement(problem, range(problem.operator_count))
+    with pytest.raises(InfeasibleError, match="does not fit"):
+        solve_monolith(problem)
 
 
 @pytest.mark.parametrize("most_terms", [0, 400_000])
@@ -153,14 +158,15 @@ def test_bounds_step_in_where_states_end_early(most_terms: int) -> None:
         if not feasible(problem):
             continue
         truth = brute_force(problem).noncompulsory_bytes
-        outcome = solve_exact(problem, nothing_kept(problem), effort=2, parameters=parameters)
+        run = exact_run(problem, nothing_kept(problem), effort=2, parameters=parameters)
         assert truth is not None
-        assert outcome.bound_bytes <= truth <= outcome.noncompulsory_bytes
-        report = replay_instructions(problem.graph, problem.accelerator, outcome.realised.instructions)
+        assert run.best is not None
+        assert run.bound_bytes <= truth <= run.noncompulsory_bytes
+        report = replay_instructions(problem.graph, problem.accelerator, run.best.instructions)
         assert not report.violations
-        assert report.traffic.noncompulsory == outcome.noncompulsory_bytes
-        methods.add(outcome.method.split(",")[0])
-        proven += outcome.status == "optimal"
+        assert report.traffic.noncompulsory == run.noncompulsory_bytes
+        methods.add(run.bound_method.split(",")[0])
+        proven += run.proven()
     assert methods & {"label search", "forced liveness"}
     assert proven > 6
 
@@ -177,7 +183,7 @@ def test_another_back_end_may_do_the_programs(back_end: str) -> None:
         truth = brute_force(problem).noncompulsory_bytes
         if not truth:
             continue
-        outcome = solve_exact(problem, nothing_kept(problem), effort=2, profile=profile)
-        assert (outcome.status, outcome.noncompulsory_bytes) == ("optimal", truth)
+        run = exact_run(problem, nothing_kept(problem), effort=2, profile=profile)
+        assert (run.proven(), run.noncompulsory_bytes) == (True, truth)
         checked += 1
     assert checked >= 3
