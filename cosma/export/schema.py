@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cosma.plan.file import VERSIONS, _Plan
+from cosma.plan import format as form
 
 _TEXT = {"type": "string"}
 _SIZE = {"type": "integer", "minimum": 0}
@@ -53,23 +53,23 @@ _OPTIONAL = (
 
 def plan_schema() -> dict[str, Any]:
     """Build the schema (JSON Schema 2020-12) of plan files, versions 1 and 2."""
-    generated = msgspec.json.schema(_Plan)
+    generated = msgspec.json.schema(form.Plan)
     definitions = generated["$defs"]
-    root = definitions.pop("_Plan")
+    root = definitions.pop("Plan")
     properties: dict[str, Any] = {
         name: {**root["properties"][name], "description": meaning} for name, meaning in _MEANING.items()
     }
     properties["format"] = {"const": "cosma-plan", "description": _MEANING["format"]}
-    properties["version"] = {"enum": list(VERSIONS), "description": _MEANING["version"]}
+    properties["version"] = {"enum": list(form.VERSIONS), "description": _MEANING["version"]}
     properties["peak"] |= {"minimum": 0}
-    definitions["_Instruction"] = {"oneOf": _instructions()}
+    definitions["Instruction"] = {"oneOf": _instructions()}
     for definition in definitions.values():
         definition.pop("title", None)
         for name, entry in definition.get("properties", {}).items():
-            for form in (entry, *entry.get("anyOf", ())):
-                if form.get("type") == "integer" and name != "noncompulsory":
-                    form["minimum"] = 0
-    schema = {
+            for kind in (entry, *entry.get("anyOf", ())):
+                if kind.get("type") == "integer" and name != "noncompulsory":
+                    kind["minimum"] = 0
+    return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "cosma-plan, versions 1 and 2",
         "description": "A plan for a neural network on an accelerator with a scratchpad. Unknown keys are ignored.",
@@ -78,9 +78,6 @@ def plan_schema() -> dict[str, Any]:
         "required": [name for name in properties if name not in _OPTIONAL],
         "$defs": definitions,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(schema).replace("#/$defs/_", "#/$defs/"))
-    plain["$defs"] = {name.lstrip("_"): value for name, value in plain["$defs"].items()}
-    return plain
 
 
 def _instructions() -> list[dict[str, Any]]:

@@ -8,19 +8,19 @@ Keys and order are fixed, no time or machine fact is in it, and the same plan al
 
 from __future__ import annotations
 
-import json
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 import cosma.door as door
-from cosma.accelerator import Accelerator, Fusion, Operands, Weights
+from cosma.accelerator import Accelerator
 from cosma.accelerator.constraint_files import constraints_of
 from cosma.accelerator.constraints import FIELDS
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Accumulation, Graph, Join, Mode, Operator, Part, Piece, Region, Rows, Tensor, TensorKind
+from cosma.graph import Accumulation, Graph, Join, Mode, Operator, Part, Piece, Region, Rows, Tensor
+from cosma.plan import format as form
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.off_chip import Area, OffChip
 from cosma.plan.plan import Certificate, Plan, ScopedBound, Traffic
@@ -28,158 +28,6 @@ from cosma.text import safe_json
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-#: Versions of the format that are read.
-VERSIONS = (1, 2)
-
-
-class _Model(msgspec.Struct, frozen=True):
-    name: str
-    sha256: str | None = None
-
-
-class _Accelerator(msgspec.Struct, frozen=True):
-    scratchpad: int
-    alignment: int
-    operands: Operands
-    weights: Weights
-    reserved: int = 0
-    in_place: bool = True
-    fusion: Fusion = Fusion.NONE
-    min_transfer: int | msgspec.UnsetType = msgspec.UNSET
-    reserved_ranges: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
-    zero_copy: bool | msgspec.UnsetType = msgspec.UNSET
-    pieces: int | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class _Rows(msgspec.Struct, frozen=True):
-    table: str
-    indices: tuple[str, ...] = ()
-
-
-class _Region(msgspec.Struct, frozen=True):
-    root: str
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-
-
-class _Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
-    name: str
-    bytes: int
-    kind: TensorKind
-    rows: _Rows | None = None
-    region: _Region | None = None
-    state: str | None = None
-
-
-class _Piece(msgspec.Struct, frozen=True):
-    tensor: str
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-
-
-class _Root(msgspec.Struct, frozen=True, omit_defaults=True):
-    name: str
-    bytes: int
-    shape: tuple[int, ...]
-    kind: TensorKind
-    pieces: tuple[_Piece, ...] = ()
-    covers: tuple[str, ...] = ()
-    state: str | None = None
-
-
-class _Tile(msgspec.Struct, frozen=True):
-    of: str
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-
-
-class _Accumulation(msgspec.Struct, frozen=True):
-    start: int
-    stop: int
-    sums: tuple[str, ...] = ()
-
-
-class _Operator(msgspec.Struct, frozen=True):
-    name: str
-    type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    weights: tuple[str, ...] = ()
-    covers: tuple[str, ...] = ()
-    tile: _Tile | msgspec.UnsetType | None = msgspec.UNSET
-    accumulation: _Accumulation | msgspec.UnsetType | None = msgspec.UNSET
-    mode: str | msgspec.UnsetType | None = msgspec.UNSET
-    may_stream: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    workspace: int | msgspec.UnsetType = msgspec.UNSET
-    joined: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Instruction(msgspec.Struct, frozen=True, omit_defaults=True):
-    do: Literal["load", "allocate", "execute", "store", "free"]
-    tensor: str | None = None
-    operator: str | None = None
-    address: int | None = None
-    in_place_of: str | None = None
-    streamed: tuple[str, ...] | None = None
-    workspace: int | None = None
-
-
-class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    total: int | None = None
-    compulsory: int
-    noncompulsory: int | None = None
-    loaded: int
-    stored: int
-    streamed: int
-
-
-class _Bound(msgspec.Struct, frozen=True):
-    scope: Literal["graph", "tiling", "rows"]
-    lower_bound: int
-    method: str
-
-
-class _Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    status: Literal["optimal", "feasible"] | None = None
-    lower_bound: int
-    gap: float | None = None
-    method: str = "not stated"
-    bounds: tuple[_Bound, ...] | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Area(msgspec.Struct, frozen=True):
-    size: int
-    offsets: dict[str, int] = {}
-
-
-class _OffChip(msgspec.Struct, frozen=True):
-    size: int
-    offsets: dict[str, int]
-    lower_bound: int = 0
-    areas: dict[str, _Area] = {}
-
-
-class _Plan(msgspec.Struct, frozen=True, omit_defaults=True):
-    format: str
-    version: int
-    accelerator: _Accelerator
-    tensors: tuple[_Tensor, ...]
-    operators: tuple[_Operator, ...]
-    instructions: tuple[_Instruction, ...]
-    model: _Model = _Model("a plan without a name")
-    traffic: _Traffic | None = None
-    peak: int | None = None
-    certificate: _Certificate | None = None
-    dtype: str | None = None
-    dims: dict[str, int] = {}
-    roots: tuple[_Root, ...] = ()
-    constraints: dict[str, Any] = {}
-    off_chip: _OffChip | None = None
-    stopped_by: Literal["time", "interrupt"] | None = None
-    reproducible: bool = True
-    solver: dict[str, Any] = {}
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -192,8 +40,8 @@ def plan_to_json(plan: Plan) -> str:
         head["dims"] = dict(sorted(plan.dims.items()))
     if plan.stopped_by is not None:
         head |= {"stopped_by": plan.stopped_by, "reproducible": False}
-    head["model"] = _Model(plan.model_name, plan.model_sha256)
-    head["accelerator"] = _Accelerator(
+    head["model"] = form.Model(plan.model_name, plan.model_sha256)
+    head["accelerator"] = form.Accelerator(
         accelerator.scratchpad,
         accelerator.alignment,
         accelerator.operands,
@@ -217,15 +65,15 @@ def plan_to_json(plan: Plan) -> str:
     }
     traffic, certificate = plan.traffic, plan.certificate
     claims: dict[str, Any] = {
-        "traffic": _Traffic(
+        "traffic": form.Traffic(
             total=traffic.total, compulsory=traffic.compulsory, noncompulsory=traffic.noncompulsory,
             loaded=traffic.loaded, stored=traffic.stored, streamed=traffic.streamed,
         ),
         "peak": plan.peak_bytes,
-        "certificate": _Certificate(
+        "certificate": form.Certificate(
             status=certificate.status, lower_bound=certificate.lower_bound, gap=certificate.gap,
             method=certificate.method,
-            bounds=tuple(_Bound(b.scope, b.lower_bound, b.method) for b in certificate.bounds) or msgspec.UNSET,
+            bounds=tuple(form.Bound(b.scope, b.lower_bound, b.method) for b in certificate.bounds) or msgspec.UNSET,
         ),
     }  # fmt: skip
     if plan.off_chip is not None:
@@ -274,15 +122,17 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         If the tensors and operators form no graph, or the accelerator contradicts itself.
     """
     try:
-        record = msgspec.json.decode(text, type=_Plan)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        record = msgspec.json.decode(text, type=form.Plan)
+        twice = form.repeated_key(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}: not a cosma-plan file: {error}") from error
-    if record.format != "cosma-plan" or record.version not in VERSIONS:
+    if record.format != "cosma-plan" or record.version not in form.VERSIONS:
         raise FormatError(
             f"{where}: format {record.format!r} version {record.version}; this reader knows 'cosma-plan' versions "
-            + " and ".join(map(str, VERSIONS))
+            + " and ".join(map(str, form.VERSIONS))
         )
-    _check_unique_keys(text, where)
+    if twice is not None:
+        raise FormatError(f"{where}: {twice[0] or 'the plan'} has the key {twice[1]!r} twice")
     traffic, certificate = _claims(record, where)
     graph = Graph(
         (_tensor(t, record.version) for t in record.tensors),
@@ -309,17 +159,17 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
     )
 
 
-def _off_chip_record(off_chip: OffChip) -> _OffChip:
-    areas = {name: _Area(area.size_bytes, dict(area.offsets)) for name, area in off_chip.areas.items()}
-    return _OffChip(off_chip.spilled.size_bytes, dict(off_chip.spilled.offsets), off_chip.lower_bound, areas)
+def _off_chip_record(off_chip: OffChip) -> form.OffChip:
+    areas = {name: form.Area(area.size_bytes, dict(area.offsets)) for name, area in off_chip.areas.items()}
+    return form.OffChip(off_chip.spilled.size_bytes, dict(off_chip.spilled.offsets), off_chip.lower_bound, areas)
 
 
-def _off_chip(record: _OffChip) -> OffChip:
+def _off_chip(record: form.OffChip) -> OffChip:
     areas = {name: Area(area.size, area.offsets) for name, area in record.areas.items()}
     return OffChip(Area(record.size, record.offsets), record.lower_bound, areas)
 
 
-def _accelerator(record: _Plan, where: str) -> Accelerator:
+def _accelerator(record: form.Plan, where: str) -> Accelerator:
     given = msgspec.structs.asdict(record.accelerator)
     given = {key: value for key, value in given.items() if value is not msgspec.UNSET}
     if record.version < 2:
@@ -328,7 +178,7 @@ def _accelerator(record: _Plan, where: str) -> Accelerator:
     return Accelerator(**given, constraints=constraints_of(forced, f"{where}: constraints"))
 
 
-def _claims(record: _Plan, where: str) -> tuple[Traffic, Certificate]:
+def _claims(record: form.Plan, where: str) -> tuple[Traffic, Certificate]:
     """What a file says of its own cost and of its bound; it must not contradict itself."""
     claimed = record.traffic
     traffic = Traffic()
@@ -353,62 +203,28 @@ def _claims(record: _Plan, where: str) -> tuple[Traffic, Certificate]:
     return traffic, certificate
 
 
-def _check_unique_keys(text: str | bytes, where: str) -> None:
-    """Refuse a key that stands twice in one object: readers differ in which of the two they take."""
-    doubled: list[tuple[dict[str, Any], str]] = []
-
-    def gather(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            seen: set[str] = set()
-            doubled.append((found, next(key for key, _ in pairs if key in seen or seen.add(key))))  # type: ignore[func-returns-value]
-        return found
-
-    try:
-        whole = json.loads(text, object_pairs_hook=gather, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not a cosma-plan file: {error}") from error
-    if doubled:
-        place, key = doubled[0]
-        raise FormatError(f"{where}: {_place_of(whole, place) or 'the plan'} has the key {key!r} twice")
-
-
-def _place_of(whole: Any, wanted: object) -> str | None:
-    """Path of an object within a JSON value, such as ``instructions[3]``; empty for the value itself."""
-    waiting: list[tuple[Any, str]] = [(whole, "")]
-    while waiting:
-        value, path = waiting.pop()
-        if value is wanted:
-            return path
-        if isinstance(value, dict):
-            waiting += [(inner, f"{path}.{key}" if path else key) for key, inner in value.items()]
-        elif isinstance(value, list):
-            waiting += [(inner, f"{path}[{i}]") for i, inner in enumerate(value)]
-    return None
-
-
-def _root_record(graph: Graph, root: Tensor) -> _Root:
+def _root_record(graph: Graph, root: Tensor) -> form.Root:
     join = graph.joins.get(root.name)
     pieces = () if join is None else join.pieces
-    return _Root(
+    return form.Root(
         root.name, root.size_bytes, root.shape or (), root.kind,
-        tuple(_Piece(piece.tensor, piece.region.start, piece.region.stop) for piece in pieces),
+        tuple(form.Piece(piece.tensor, piece.region.start, piece.region.stop) for piece in pieces),
         () if join is None else join.covers, root.state,
     )  # fmt: skip
 
 
-def _join(record: _Root) -> Join:
+def _join(record: form.Root) -> Join:
     pieces = (Piece(piece.tensor, Region(record.name, piece.start, piece.stop)) for piece in record.pieces)
     return Join(record.name, pieces, record.covers)
 
 
-def _operator_record(operator: Operator) -> _Operator:
+def _operator_record(operator: Operator) -> form.Operator:
     box = operator.tile
-    tile = msgspec.UNSET if box is None else _Tile(box.root, box.start, box.stop)
+    tile = msgspec.UNSET if box is None else form.Tile(box.root, box.start, box.stop)
     step = operator.accumulation
-    record = _Operator(
+    record = form.Operator(
         operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile,
-        msgspec.UNSET if step is None else _Accumulation(step.start, step.stop, step.sums),
+        msgspec.UNSET if step is None else form.Accumulation(step.start, step.stop, step.sums),
         joined=operator.joined or msgspec.UNSET,
     )  # fmt: skip
     if not operator.modes:
@@ -424,30 +240,30 @@ def _operator_record(operator: Operator) -> _Operator:
     )
 
 
-def _operator(record: _Operator, version: int) -> Operator:
+def _operator(record: form.Operator, version: int) -> Operator:
     """Operator of a record. The format knows parts only as types joined with ``+``; this is where they are read."""
     names = record.type.split("+")
     parts = tuple(map(Part, names)) if len(names) > 1 else ()
     return Operator(
         record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, fused=parts,
         tile=Region(record.tile.of, record.tile.start, record.tile.stop)
-        if isinstance(record.tile, _Tile) and version > 1 else None,
+        if isinstance(record.tile, form.Tile) and version > 1 else None,
         modes=(Mode(record.mode, record.may_stream or (), record.workspace or 0),)
         if isinstance(record.mode, str) and version > 1 else (),
         accumulation=Accumulation(record.accumulation.start, record.accumulation.stop, record.accumulation.sums)
-        if isinstance(record.accumulation, _Accumulation) and version > 1 else None,
+        if isinstance(record.accumulation, form.Accumulation) and version > 1 else None,
         joined=record.joined if isinstance(record.joined, tuple) and version > 1 else (),
     )  # fmt: skip
 
 
-def _tensor_record(tensor: Tensor) -> _Tensor:
-    rows = None if tensor.rows is None else _Rows(tensor.rows.table, tensor.rows.indices)
+def _tensor_record(tensor: Tensor) -> form.Tensor:
+    rows = None if tensor.rows is None else form.Rows(tensor.rows.table, tensor.rows.indices)
     region = tensor.region
-    box = None if region is None else _Region(region.root, region.start, region.stop)
-    return _Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box, tensor.state)
+    box = None if region is None else form.Region(region.root, region.start, region.stop)
+    return form.Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box, tensor.state)
 
 
-def _tensor(record: _Tensor, version: int) -> Tensor:
+def _tensor(record: form.Tensor, version: int) -> Tensor:
     rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
     if version < 2:  # no keys of version 1: readers ignore them
         return Tensor(record.name, record.bytes, record.kind, rows=rows)
@@ -461,21 +277,21 @@ def _text(key: str) -> str:
     return f'"{key}"'
 
 
-def _record(instruction: Instruction) -> _Instruction:
+def _record(instruction: Instruction) -> form.Instruction:
     match instruction:
         case Load(tensor, address):
-            return _Instruction("load", tensor=tensor, address=address)
+            return form.Instruction("load", tensor=tensor, address=address)
         case Allocate(tensor, address, operand):
-            return _Instruction("allocate", tensor=tensor, address=address, in_place_of=operand)
+            return form.Instruction("allocate", tensor=tensor, address=address, in_place_of=operand)
         case Execute(operator, streamed, workspace):
-            return _Instruction("execute", operator=operator, streamed=streamed, workspace=workspace)
+            return form.Instruction("execute", operator=operator, streamed=streamed, workspace=workspace)
         case Store(tensor):
-            return _Instruction("store", tensor=tensor)
+            return form.Instruction("store", tensor=tensor)
         case Free(tensor):
-            return _Instruction("free", tensor=tensor)
+            return form.Instruction("free", tensor=tensor)
 
 
-def _instruction(record: _Instruction, index: int, where: str) -> Instruction:
+def _instruction(record: form.Instruction, index: int, where: str) -> Instruction:
     def need(name: str) -> Any:
         value = getattr(record, name)
         if value is None:
