@@ -75,7 +75,7 @@ def without_copies(request: Request) -> Joined:
         message = f"zero-copy is left out: {strategy} plans copies, as the existing methods do that others compare with"
         warnings.warn(message, CosmaWarning, stacklevel=5)
         return Joined()
-    return joined_choices(request.source, request.stated, request.accelerator)
+    return joined_choices(request.source, request.graph, request.accelerator)
 
 
 def with_zero_copy(error: InfeasibleError, request: Request) -> InfeasibleError:
@@ -83,7 +83,7 @@ def with_zero_copy(error: InfeasibleError, request: Request) -> InfeasibleError:
     accelerator = request.accelerator
     if accelerator.zero_copy or error.conflict:
         return error
-    found = joined_choices(request.source, request.stated, accelerator.replace(zero_copy=True))
+    found = joined_choices(request.source, request.graph, accelerator.replace(zero_copy=True))
     least = found.least_bytes
     if found.choices:
         error.remedies += (Remedy("zero_copy", True, accelerator.scratchpad, enough=True),)

@@ -47,9 +47,9 @@ class Request:
     source
         The model.
     graph
-        Its graph, element type applied, before fusion.
-    stated
-        The graph with its states noted.
+        Its graph, element type applied and states noted, before fusion.
+    states
+        Graph outputs that are to be the next values of graph inputs, each with its input.
     accelerator
         The machine, with constraints by exact names.
     strategy, limits, seed, profile, parameters
@@ -64,7 +64,7 @@ class Request:
 
     source: LoadedModel
     graph: Graph
-    stated: Graph
+    states: Mapping[str, str]
     accelerator: Accelerator
     strategy: Strategy
     limits: Limits
@@ -135,13 +135,14 @@ def read_request(
     graph = count_as(source.graph, dtype).graph
     forced = machine.constraints if constraints is None else read_constraints(constraints)
     machine = machine.replace(constraints=expand(forced, graph, machine))
-    stated = with_states(graph, states or {})
+    graph = with_states(graph, states or {})
     given = tuple(door.items(starts, "starts (a sequence of plans or paths, even of one)"))
     if given and strategy not in WITH_STARTS:
         raise InputError(f"starts are for the strategies {', '.join(WITH_STARTS)}; {strategy} takes none")
     profile = None if solver is None else _read_profile(solver, strategy)
     return Request(
-        source, graph, stated, machine, chosen, limits, seed, profile, tuned, dtype, load_starts(given), tiling
+        source, graph, dict(states or {}), machine, chosen, limits, seed, profile, tuned, dtype, load_starts(given),
+        tiling,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cosma.errors import CosmaWarning
 from cosma.parameters import changed
 from cosma.plan import Plan, ScopedBound, Traffic
+from cosma.plan.states import lost_states, with_states_that_hold
 from cosma.rewrite.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -79,11 +82,28 @@ class CompileResult:
 def make_plan(
     state: CompileRun, request: Request, certificate: Certificate, settings: dict[str, Any]
 ) -> Plan:
-    """The best plan of a run, with the bound that holds for it and with how it came to be."""
+    """The best plan of a run, with the bound that holds for it and with how it came to be.
+
+    Warns
+    -----
+    CosmaWarning
+        If a state cannot lie where its next value does.
+    """
     assert state.best is not None
     assert state.best_report is not None
+    graph = state.problem.graph
+    if request.states:
+        graph = with_states_that_hold(graph, state.best.instructions)
+        for after, before in lost_states(graph, request.states.items()):
+            why = f"{before!r} is read there once {after!r} is written"
+            if after in graph.joins:
+                why = f"{after!r} consists of other tensors, and does not begin with {before!r}"
+            elif after in graph.roots or before in graph.roots:
+                why = "they are cut into parts"
+            message = f"state {after!r} = {before!r}: each has a place of its own off-chip, because {why}"
+            warnings.warn(message, CosmaWarning, stacklevel=4)
     return Plan(
-        graph=state.problem.graph,
+        graph=graph,
         accelerator=state.problem.accelerator,
         instructions=state.best.instructions,
         traffic=state.best_report.traffic,

@@ -77,7 +77,8 @@ typedef struct cosma_tile {
 } cosma_tile;
 
 /* Where a tensor lies off-chip: `offset` bytes into an area, of which inputs, weights and outputs have one each. The
- * area of spilled tensors is shared over time. */
+ * area of spilled tensors is shared over time. What an output consists of that nobody writes lies in it, where its
+ * region says; a state lies among the outputs, where its next value does. */
 enum { COSMA_SPILLED = 0, COSMA_INPUTS = 1, COSMA_WEIGHTS = 2, COSMA_OUTPUTS = 3 };
 
 typedef struct cosma_place {

@@ -56,7 +56,9 @@ class OffChip:
         No such area of this plan is smaller.
     areas
         ``inputs``, ``weights`` and ``outputs``: each tensor has bytes of its own. A tensor that was cut lies there
-        whole, under the name of its root. Rows that are selected from a table lie in the table, which is not listed.
+        whole, under the name of its root, and so does a graph output that nobody writes: what it consists of is not
+        listed. A state lies among the outputs, where its next value does. Rows that are selected from a table lie in
+        the table, which is not listed.
     """
 
     spilled: Area

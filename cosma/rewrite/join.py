@@ -359,7 +359,7 @@ class _Plan:
 
     def _kept(self, tensor: Tensor) -> Tensor:
         stored = self._is_stored(tensor.name, whole(tensor.shape or ()))
-        return replace(tensor, kind=TensorKind.OUTPUT if stored else tensor.kind, state=None)
+        return replace(tensor, kind=TensorKind.OUTPUT if stored else tensor.kind)
 
     def _part(self, root: Tensor, box: Box, taken: set[str]) -> Tensor:
         assert root.shape is not None

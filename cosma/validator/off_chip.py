@@ -22,15 +22,28 @@ def check_off_chip(plan: Plan) -> list[Violation]:
     if plan.off_chip is None:
         return []
     sizes = {t.name: t.size_bytes for t in (*plan.graph.roots.values(), *plan.graph.tensors.values())}
+    joins, roots = plan.graph.joins.values(), plan.graph.roots
+    pieces = {piece.tensor for join in joins if roots[join.root].kind is TensorKind.OUTPUT for piece in join.pieces}
+    states = {str(t.state): t.name for t in plan.graph.tensors.values() if t.state is not None}
     found = list(_places(plan.off_chip.spilled, sizes, plan.accelerator.alignment, "spilled"))
     for name, area in plan.off_chip.areas.items():
         found += _places(area, sizes, plan.accelerator.alignment, name)
-        found += _overlaps(area, sizes, dict.fromkeys(area.offsets, (0, 1)), name)
+        found += _overlaps(area, sizes, {one: (0, 1) for one in area.offsets if one not in states}, name)
         kind = _KINDS.get(name)
         for tensor in (*plan.graph.roots.values(), *plan.graph.tensors.values()):
+            if tensor.name in pieces and tensor.name in area.offsets:
+                message = f"{tensor.name!r} lies in the graph output it is a piece of, and has an offset in {name}"
+                found.append(_note(Verdict.OFF_CHIP_OVERLAP, message))
             listed = tensor.region is None and tensor.rows is None
+            listed = listed and tensor.name not in pieces and tensor.name not in states
             if tensor.kind is kind and listed and tensor.name not in area.offsets:
                 found.append(_note(Verdict.OFF_CHIP_ABSENT, f"{tensor.kind} {tensor.name!r} has no offset in {name}"))
+    outputs = plan.off_chip.areas.get("outputs")
+    for before, after in states.items():
+        at = {} if outputs is None else outputs.offsets
+        if after in at and at.get(before) != at[after]:
+            message = f"{before!r} has no offset in outputs where its next value {after!r} lies"
+            found.append(_note(Verdict.OFF_CHIP_ABSENT, message))
     spans = _spans(plan)
     for tensor_name in spans:
         if tensor_name not in plan.off_chip.spilled.offsets:

@@ -17,6 +17,7 @@ from cosma.validator.modes import check_modes
 from cosma.validator.needs import Needs
 from cosma.validator.off_chip import check_off_chip
 from cosma.validator.parts import check_parts, check_tiles, unread_regions, whole_graph
+from cosma.validator.states import check_states
 from cosma.validator.tiles import unread_by_tiles
 from cosma.validator.verdicts import ReplayReport, Verdict, Violation
 
@@ -67,6 +68,7 @@ def replay(
     found = [
         *report.violations, *check_parts(plan.graph), *check_tiles(plan.graph),
         *check_joins(plan.graph, plan.accelerator), *senseless, *check_off_chip(plan),
+        *check_states(plan),
     ]  # fmt: skip
     root = 0 if report.violations else None
 

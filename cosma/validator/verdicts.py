@@ -48,6 +48,7 @@ class Verdict(door.Choice):
     PARTS_MISSING = "parts-missing"  # the parts of a root do not cover it, or no one operator writes them all
     JOIN_WRONG = "join-wrong"  # a root does not consist of what the model's operators make of its pieces
     ZERO_COPY_FORBIDDEN = "zero-copy-forbidden"  # roots that nobody writes, on an accelerator that copies
+    STATE_WRONG = "state-wrong"  # a state cannot lie off-chip where its next value does
     PIECES_EXCEEDED = "pieces-exceeded"  # an operand or a result lies in more address ranges than an operator takes
     TILES_WRONG = "tiles-wrong"  # tiles of an operator do not cover its result once, or write something else
     REGION_UNREAD = "region-unread"  # an operator depends on elements of a root that no part it reads holds

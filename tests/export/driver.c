@@ -1,4 +1,5 @@
-/* Carries an exported plan out: copies real bytes between an off-chip memory and a scratchpad, and computes.
+/* Carries an exported plan out: copies real bytes between an off-chip memory, laid out as the plan says, and a
+ * scratchpad, and computes.
  *
  * Standard input holds the inputs and weights in the order of the table of tensors; standard output gets the outputs in
  * that order, then the bytes that were loaded, stored and streamed. Elements are 32-bit integers that wrap around. */
@@ -10,7 +11,8 @@
 
 static const cosma_plan *const plan = &cosma_plan_data;
 static unsigned char *scratchpad;
-static unsigned char **off_chip; /* NULL where a tensor has no off-chip copy */
+static unsigned char *areas[4]; /* off-chip memory */
+static unsigned char *is_off_chip; /* whether a tensor has an off-chip copy */
 static uint64_t *address;
 static unsigned char *there; /* whether a tensor is in the scratchpad */
 static uint64_t loaded, stored, streamed;
@@ -24,6 +26,65 @@ static unsigned char *fresh(uint64_t bytes) {
   unsigned char *const found = malloc(bytes ? (size_t)bytes : 1u);
   if (!found) exit(2);
   return found;
+}
+
+static const cosma_place *place_of(uint32_t tensor, uint32_t is_root) {
+  uint32_t i;
+  for (i = 0; i < plan->place_count; i++)
+    if (plan->places[i].tensor == tensor && plan->places[i].is_root == is_root) return &plan->places[i];
+  return NULL;
+}
+
+/* Copies a box of a root between its place off-chip and a buffer that holds the box alone, row by row. */
+static void copy_box(const cosma_region *box, uint32_t root, const cosma_place *place, unsigned char *data, int out) {
+  const uint64_t *const start = plan->bounds + box->first, *const stop = start + box->rank;
+  const uint64_t *const shape = plan->bounds + plan->roots[root].first;
+  unsigned char *const base = areas[place->area] + place->offset;
+  uint64_t elements = 1, at[8], width, row;
+  uint32_t axis;
+  if (box->rank == 0 || box->rank > 8 || box->rank != plan->roots[root].rank) exit(2);
+  for (axis = 0; axis < box->rank; axis++) {
+    elements *= shape[axis];
+    at[axis] = start[axis];
+  }
+  width = plan->roots[root].bytes / elements;
+  row = (stop[box->rank - 1] - start[box->rank - 1]) * width;
+  for (;;) {
+    uint64_t offset = 0;
+    for (axis = 0; axis < box->rank; axis++) offset = offset * shape[axis] + at[axis];
+    if (out) memcpy(base + offset * width, data, (size_t)row);
+    else memcpy(data, base + offset * width, (size_t)row);
+    data += row;
+    for (axis = box->rank - 1; axis-- > 0;) {
+      if (++at[axis] < stop[axis]) break;
+      at[axis] = start[axis];
+    }
+    if (axis == UINT32_MAX) return;
+  }
+}
+
+/* Copies a tensor between its place off-chip, alone or in the root that it is a part or a piece of, and a buffer. */
+static void copy(uint32_t tensor, unsigned char *data, int out, uint32_t when) {
+  const cosma_place *const place = place_of(tensor, 0);
+  uint32_t i, root;
+  if (!out && !is_off_chip[tensor]) fail("reads what is not off-chip", when);
+  if (out) is_off_chip[tensor] = 1;
+  if (place) {
+    unsigned char *const there_off_chip = areas[place->area] + place->offset;
+    if (out) memcpy(there_off_chip, data, (size_t)plan->tensors[tensor].bytes);
+    else memcpy(data, there_off_chip, (size_t)plan->tensors[tensor].bytes);
+    return;
+  }
+  for (i = 0; i < plan->region_count; i++) {
+    if (plan->regions[i].tensor != tensor) continue;
+    for (root = 0; root < plan->root_count; root++) {
+      const cosma_place *const whole = place_of(root, 1);
+      if (!whole || strcmp(plan->roots[root].name, plan->regions[i].root)) continue;
+      copy_box(&plan->regions[i], root, whole, data, out);
+      return;
+    }
+  }
+  fail("has no place off-chip", when);
 }
 
 static int is_streamed(const cosma_instruction *now, uint32_t tensor) {
@@ -49,7 +110,7 @@ static void execute(const cosma_instruction *now, uint32_t at) {
   const cosma_list lists[2] = {op->inputs, op->weights};
   const unsigned char *operand[2] = {NULL, NULL};
   unsigned char *held[2] = {NULL, NULL}; /* what was streamed in */
-  unsigned char *result;
+  unsigned char *result, *through = NULL; /* what is streamed out */
   uint32_t count = 0, list, j;
   uint64_t k;
   const uint32_t target = plan->indices[op->outputs.first];
@@ -59,9 +120,8 @@ static void execute(const cosma_instruction *now, uint32_t at) {
       const uint32_t t = plan->indices[lists[list].first + j];
       if (count == 2 || plan->tensors[t].bytes != bytes) fail("an operand that is not elementwise", at);
       if ((list == 1 && plan->weights_are_streamed) || is_streamed(now, t)) {
-        if (!off_chip[t]) fail("streams what is not off-chip", at);
         held[count] = fresh(bytes);
-        memcpy(held[count], off_chip[t], (size_t)bytes);
+        copy(t, held[count], 0, at);
         streamed += bytes;
         operand[count] = held[count];
       } else {
@@ -72,8 +132,7 @@ static void execute(const cosma_instruction *now, uint32_t at) {
     }
   }
   if (is_streamed(now, target)) {
-    if (!off_chip[target]) off_chip[target] = fresh(bytes);
-    result = off_chip[target];
+    result = through = fresh(bytes);
     streamed += bytes;
   } else {
     if (!there[target]) fail("the result has no space", at);
@@ -86,24 +145,33 @@ static void execute(const cosma_instruction *now, uint32_t at) {
     y = one(op->type, a, b);
     memcpy(result + k, &y, 4);
   }
+  if (through) copy(target, through, 1, at);
+  free(through);
   free(held[0]);
   free(held[1]);
 }
 
 int main(void) {
   const uint32_t tensors = plan->tensor_count;
+  unsigned char *data;
   uint32_t i, t;
   scratchpad = fresh(plan->scratchpad);
   memset(scratchpad, 0xFF, (size_t)plan->scratchpad);
-  off_chip = calloc(tensors + 1u, sizeof *off_chip);
+  is_off_chip = calloc(tensors + 1u, 1);
+  for (t = 0; t < 4; t++) {
+    areas[t] = fresh(plan->area_bytes[t]);
+    memset(areas[t], 0xEE, (size_t)plan->area_bytes[t]);
+  }
   address = calloc(tensors + 1u, sizeof *address);
   there = calloc(tensors + 1u, 1);
-  if (!off_chip || !address || !there) return 2;
+  if (!is_off_chip || !address || !there) return 2;
   for (t = 0; t < tensors; t++) {
     const cosma_tensor *const tensor = &plan->tensors[t];
     if (tensor->kind != COSMA_INPUT && tensor->kind != COSMA_WEIGHT) continue;
-    off_chip[t] = fresh(tensor->bytes);
-    if (fread(off_chip[t], 1, (size_t)tensor->bytes, stdin) != tensor->bytes) return 2;
+    data = fresh(tensor->bytes);
+    if (fread(data, 1, (size_t)tensor->bytes, stdin) != tensor->bytes) return 2;
+    copy(t, data, 1, 0);
+    free(data);
   }
   for (i = 0; i < plan->instruction_count; i++) {
     const cosma_instruction *const now = &plan->instructions[i];
@@ -114,8 +182,7 @@ int main(void) {
         execute(now, i);
         break;
       case COSMA_LOAD:
-        if (!off_chip[t]) fail("loads what is not off-chip", i);
-        memcpy(scratchpad + now->address, off_chip[t], (size_t)tensor->bytes);
+        copy(t, scratchpad + now->address, 0, i);
         loaded += tensor->bytes;
         address[t] = now->address;
         there[t] = 1;
@@ -127,8 +194,7 @@ int main(void) {
         break;
       case COSMA_STORE:
         if (!there[t]) fail("stores what is not there", i);
-        if (!off_chip[t]) off_chip[t] = fresh(tensor->bytes);
-        memcpy(off_chip[t], scratchpad + address[t], (size_t)tensor->bytes);
+        copy(t, scratchpad + address[t], 1, i);
         stored += tensor->bytes;
         break;
       case COSMA_FREE:
@@ -140,8 +206,16 @@ int main(void) {
   }
   for (t = 0; t < tensors; t++) {
     if (plan->tensors[t].kind != COSMA_OUTPUT) continue;
-    if (!off_chip[t]) fail("an output is missing", plan->instruction_count);
-    if (fwrite(off_chip[t], 1, (size_t)plan->tensors[t].bytes, stdout) != plan->tensors[t].bytes) return 2;
+    data = fresh(plan->tensors[t].bytes);
+    copy(t, data, 0, plan->instruction_count);
+    if (fwrite(data, 1, (size_t)plan->tensors[t].bytes, stdout) != plan->tensors[t].bytes) return 2;
+    free(data);
+  }
+  for (t = 0; t < plan->root_count; t++) { /* what was cut, or joined, lies whole in its place */
+    const cosma_place *const place = place_of(t, 1);
+    if (plan->roots[t].kind != COSMA_OUTPUT || !place) continue;
+    if (fwrite(areas[place->area] + place->offset, 1, (size_t)plan->roots[t].bytes, stdout) != plan->roots[t].bytes)
+      return 2;
   }
   {
     const uint64_t traffic[3] = {loaded, stored, streamed};

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 import cosma
 from cosma.export import c_header
@@ -91,6 +93,7 @@ def _replay(plan: cosma.Plan, given: dict[str, Ints]) -> dict[str, Ints]:
 
 
 def _driven(plan: cosma.Plan, given: dict[str, Ints], folder: Path) -> tuple[list[Ints], list[int]]:
+    """Outputs as tensors of the plan, then those that lie whole as roots; and bytes loaded, stored and streamed."""
     (folder / "plan.h").write_text(c_header(plan))
     program = folder / "driver"
     command = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsanitize=undefined,address"]
@@ -99,7 +102,7 @@ def _driven(plan: cosma.Plan, given: dict[str, Ints], folder: Path) -> tuple[lis
     data = b"".join(given[t.name].tobytes() for t in table if t.kind in ("input", "weight"))
     quiet = {"ASAN_OPTIONS": "detect_leaks=0"}
     said = subprocess.run([program], input=data, check=True, capture_output=True, env=quiet)
-    outputs = [t for t in table if t.kind == "output"]
+    outputs = [t for t in (*table, *plan.graph.roots.values()) if t.kind == "output"]
     found, at = [], 0
     for tensor in outputs:
         found.append(np.frombuffer(said.stdout, np.int32, tensor.size_bytes // 4, at))
@@ -162,3 +165,59 @@ def test_a_plan_with_a_wrong_address_computes_something_else(tmp_path: Path) -> 
     plain = _evaluate(graph, given)
     names = [t.name for t in graph.of_kind(cosma.TensorKind.OUTPUT)]
     assert not all(np.array_equal(o, plain[n]) for n, o in zip(names, outputs, strict=True))
+
+
+def _joins_and_states(folder: Path) -> Path:
+    """Outputs that consist of others, along outer and inner axes; a cache that grows, and a state that is updated."""
+    nodes = [
+        helper.make_node("Neg", ["n"], ["new"]),
+        helper.make_node("Concat", ["past", "new"], ["present"], axis=1),
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Add", ["b", "x"], ["c"]),
+        helper.make_node("Concat", ["a", "c"], ["z"], axis=2),
+        helper.make_node("Concat", ["b", "b2"], ["v"], axis=0),
+        helper.make_node("Mul", ["a", "x"], ["b2"]),
+        helper.make_node("Add", ["state", "c"], ["next"]),
+    ]
+    nodes[6], nodes[7] = nodes[7], nodes[6]
+    shapes = {"past": [2, 3, 4], "n": [2, 1, 4], "x": [2, 4, 8], "state": [2, 4, 8]}
+    outputs = {"present": [2, 4, 4], "z": [2, 4, 16], "v": [4, 4, 8], "next": [2, 4, 8]}
+    graph = helper.make_graph(
+        nodes, "joins",
+        [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name, shape in shapes.items()],
+        [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name, shape in outputs.items()],
+    )  # fmt: skip
+    path = folder / "joins.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("scratchpad", [64, 512, 2048])
+def test_joins_and_states_lie_off_chip_where_the_plan_says(scratchpad: int, tmp_path: Path) -> None:
+    """Outputs that nobody writes are whole in their place off-chip, and states lie where their next values do."""
+    model = _joins_and_states(tmp_path)
+    rng = np.random.default_rng(3)
+    shapes = {t.name: t.shape for t in cosma.load_onnx(model).graph.tensors.values() if t.kind == "input"}
+    given = {name: rng.integers(-99, 99, shape).astype(np.int32) for name, shape in shapes.items()}
+    accelerator = cosma.Accelerator(scratchpad=scratchpad, zero_copy=True, alignment=16)
+    states = {"present": "past", "next": "state"}
+    plan = cosma.compile(model, accelerator, effort=0.1, states=states, off_chip=True)
+    assert cosma.replay(plan, model=model).valid
+    assert {"present", "z"} <= set(plan.graph.joins)
+    assert plan.off_chip is not None
+    places = plan.off_chip.areas["outputs"].offsets
+    assert places["state"] == places["next"]
+    assert not {"new", "past", "a"} & {name for area in plan.off_chip.areas.values() for name in area.offsets}
+    outputs, traffic = _driven(plan, {name: value.reshape(-1) for name, value in given.items()}, tmp_path)
+    x = given["x"]
+    a, c = np.abs(x), x - np.abs(x)
+    expected = {
+        "new": -given["n"], "present": np.concatenate([given["past"], -given["n"]], axis=1), "a": a, "b": -a, "c": c,
+        "b2": a * x, "z": np.concatenate([a, c], axis=2), "v": np.concatenate([-a, a * x]), "next": given["state"] + c,
+    }  # fmt: skip
+    names = [t.name for t in (*plan.graph.tensors.values(), *plan.graph.roots.values()) if t.kind == "output"]
+    assert {"present", "z", "v", "next"} <= set(names)
+    for name, output in zip(names, outputs, strict=True):
+        assert np.array_equal(output, expected[name].reshape(-1)), name
+    assert traffic == [plan.traffic.loaded, plan.traffic.stored, plan.traffic.streamed]

@@ -210,3 +210,70 @@ def test_command(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, [*command, *wrong])
         assert done.exit_code != 0
         assert isinstance(done.exception, SystemExit) or why in str(done.exception)
+
+
+@pytest.mark.parametrize(("scratchpad", "operands"), [(16640, "resident"), (1024, "streamable"), (10240, "stationary")])
+def test_states_that_are_updated_lie_off_chip_where_their_next_values_do(
+    tmp_path: Path, scratchpad: int, operands: str
+) -> None:
+    model = two_caches(tmp_path)
+    states = {"nk": "pk", "nv": "pv"}
+    accelerator = cosma.Accelerator(scratchpad=scratchpad, operands=operands)
+    plan = cosma.compile(model, accelerator, effort=0.1, states=states, off_chip=True)
+    assert cosma.replay(plan, model=model).valid
+    assert {t.name: t.state for t in plan.graph.tensors.values() if t.state} == states
+    assert plan.off_chip is not None
+    outputs = plan.off_chip.areas["outputs"]
+    assert {outputs.offsets[after] - outputs.offsets[before] for after, before in states.items()} == {0}
+    assert not states.keys() & plan.off_chip.areas["inputs"].offsets.keys()
+    assert outputs.size_bytes == 2 * 8192 + 128
+    assert plan_to_json(plan_from_json(plan_to_json(plan))) == plan_to_json(plan)
+    assert run_plan(plan, model).passed
+
+    record = json.loads(plan_to_json(plan))
+
+    def verdicts(changed: dict[str, Any]) -> set[str]:
+        report = cosma.replay(plan_from_json(json.dumps(record | changed)), model=model)
+        return {str(violation.verdict) for violation in report.violations}
+
+    moved = json.loads(json.dumps(record["off_chip"]))
+    moved["areas"]["outputs"]["offsets"]["pk"] = outputs.offsets["nv"]
+    assert verdicts({"off_chip": moved}) == {"off-chip-absent"}
+    other = [t | ({"state": "k"} if t["name"] == "nk" else {}) for t in record["tensors"]]
+    assert "off-chip-absent" in verdicts({"tensors": other})
+    for wrong, name in (("y", "nk"), ("pv", "nk"), ("pk", "y")):
+        other = [t | ({"state": wrong} if t["name"] == name else {}) for t in record["tensors"]]
+        assert "state-wrong" in verdicts({"tensors": other})
+
+
+def test_a_state_that_is_read_too_late_has_a_place_of_its_own(tmp_path: Path) -> None:
+    """A copy is streamed from one place to another, which cannot be the same; nor may a reader come later."""
+    nodes = [
+        helper.make_node("Relu", ["n"], ["new"]),
+        helper.make_node("Concat", ["past", "new"], ["present"], axis=1),
+        helper.make_node("Abs", ["past"], ["y"]),
+    ]
+    model = save(tmp_path, "late", nodes, {"past": [2, 64], "n": [2, 1]}, {"present": [2, 65], "y": [2, 64]})
+    states = {"present": "past"}
+    with pytest.warns(cosma.CosmaWarning, match="because 'past' is read there once 'present' is written"):
+        plan = cosma.compile(model, cosma.Accelerator(scratchpad=64), effort=0.1, states=states, off_chip=True)
+    assert cosma.replay(plan, model=model).valid
+    assert plan.off_chip is not None
+    assert set(plan.off_chip.areas["inputs"].offsets) == {"past", "n"}
+    record = json.loads(plan_to_json(plan))
+    record |= {"version": 2, "tensors": [t | ({"state": "past"} if t["name"] == "present" else {})
+                                         for t in record["tensors"]]}  # fmt: skip
+    report = cosma.replay(plan_from_json(json.dumps(record)), model=model)
+    assert "state-wrong" in {str(violation.verdict) for violation in report.violations}
+
+
+def test_a_join_that_begins_with_something_else_is_no_next_value(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["n"], ["new"]),
+        helper.make_node("Concat", ["new", "past"], ["present"], axis=0),
+    ]
+    model = save(tmp_path, "other", nodes, {"past": [2, 64], "n": [2, 64]}, {"present": [4, 64]})
+    with pytest.warns(cosma.CosmaWarning, match="does not begin with .past.|is read there once"):
+        cosma.compile(
+            model, cosma.Accelerator(scratchpad=1024, zero_copy=True), effort=0.1, states={"present": "past"}
+        )
