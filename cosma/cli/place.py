@@ -240,7 +240,8 @@ def _check_dtype(hidden: int | None, dtype: str) -> None:
 def _text(placement: Placement, form: str, load: Any, dense: Sequence[int]) -> str:
     """Return the file to write, and say what a format needed beyond the placement."""
     from cosma.cli.output import note
-    from cosma.placement.exchange import export, filled
+    from cosma.placement.exchange import export
+    from cosma.placement.filling import filled
 
     if form not in {"cosma", "exflow"}:
         whole = filled(placement, load)

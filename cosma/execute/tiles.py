@@ -20,6 +20,7 @@ from cosma.execute.rows import table_of_rows
 from cosma.frontend.nodes import Node
 from cosma.frontend.parameters import type_only_positions
 from cosma.frontend.values import Value
+from cosma.plan.tiles import untiled_operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,7 @@ class Tiles:
         self._constants, self._cuts = constants, cuts
         self._step_of = {step.node.first_output: step for step in model.steps}
         self._name_of = {id(node): name for name, node in model.loaded.sites.items()}
-        self._operators = _untiled(plan)
+        self._operators = untiled_operators(plan.graph)
         self._access: dict[str, OperatorAccess] = {}
         self._variants: dict[tuple[object, ...], _Variant] = {}
         # Operands of variants have names of their own, and results whatever shape the kernel gives them.
@@ -381,29 +382,3 @@ def _parameter(step: Step, position: int, content: Sequence[float]) -> Array:
         limits = np.iinfo(dtype)
         content = [min(max(int(c), limits.min), limits.max) for c in content]
     return np.array(content, dtype)
-
-
-def _untiled(plan: Plan) -> dict[str, Operator]:
-    """Operators that tiles are of, over whole tensors."""
-    root_of = {t.name: t.region.root for t in plan.graph.tensors.values() if t.region is not None}
-    sums = {name for one in plan.graph.operators if one.accumulation is not None for name in one.accumulation.sums}
-    found: dict[str, Operator] = {}
-
-    def merged(*names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(root_of.get(name, name) for row in names for name in row if name not in sums))
-
-    for one in plan.graph.operators:
-        if one.tile is None:
-            continue
-        first = found.get(one.tile.root, one)
-        found[one.tile.root] = replace(
-            first,
-            name=one.tile.root,
-            tile=None,
-            accumulation=None,
-            inputs=merged(first.inputs, one.inputs),
-            outputs=merged(first.outputs, one.outputs),
-            weights=merged(first.weights, one.weights),
-            joined=merged(first.joined, one.joined),
-        )
-    return found

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from math import lcm
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from cosma.lowering.buffers import Slots, excluded_from, slots_of
 from cosma.lowering.choices import Choice, GapForm, Place, leave, undoable
+from cosma.lowering.layout import Layout
 from cosma.packing import pack
 from cosma.packing.buffers import live_peak
 from cosma.packing.improve import WIDENINGS, improve
@@ -77,8 +77,6 @@ class Repair:
         self.slots = slots
         self.left = work_limit
         self.undone: list[Choice] = []
-        self.limit = problem.address_limit_bytes
-        self.excluded = () if problem.places is None else problem.places.excluded
         self._lay([placed.get(buffer.id, -1) for buffer in slots.buffers])
 
     def run(self) -> None:
@@ -89,30 +87,22 @@ class Repair:
         NoAddressesError
             If a step has no addresses although it fits by its bytes, which takes constraints on addresses.
         """
-        while (stuck := self._first_stuck()) is not None:
-            self._free(stuck)
+        while stuck := self.layout.stuck:
+            self._free(min(stuck, key=lambda k: (self.layout.lower[k], k)))
         self._restore()
 
     @property
     def offsets(self) -> dict[str, int]:
         """Addresses by name, once all slots have one."""
-        return {buffer.id: int(at) for buffer, at in zip(self.slots.buffers, self._address, strict=True)}
-
-    def _first_stuck(self) -> int | None:
-        stuck = np.flatnonzero(self._address < 0).tolist()
-        return min(stuck, key=lambda k: (self._lower[k], k), default=None)
+        return {buffer.id: int(at) for buffer, at in zip(self.slots.buffers, self.layout.address, strict=True)}
 
     def _lay(self, addresses: Sequence[int]) -> None:
-        """Take note of where the slots lie (-1: nowhere yet), how large they are and when they live."""
-        buffers = self.slots.buffers
-        self._address = np.array(addresses, dtype=np.int64)
-        self._size = np.array([buffer.size for buffer in buffers], dtype=np.int64)
-        self._lower = np.array([buffer.lower for buffer in buffers], dtype=np.int64)
-        self._upper = np.array([buffer.upper for buffer in buffers], dtype=np.int64)
+        """Take note of where the slots lie (-1: nowhere yet), and of what the decisions occupy."""
+        self.layout = Layout(self.problem, self.slots, addresses)
         self._occupancy = occupancy_bytes(self.problem, self.decisions)
 
     def _save(self) -> _State:
-        return self.form, self.decisions, self.slots, self._address.copy()
+        return self.form, self.decisions, self.slots, self.layout.address.copy()
 
     def _back_to(self, state: _State) -> None:
         self.form, self.decisions, self.slots, address = state
@@ -121,8 +111,8 @@ class Repair:
     def _free(self, stuck: int) -> None:
         """Find a place for one slot, undoing choices until all that was alive with it has one."""
         lower, upper = self.slots.buffers[stuck].lower, self.slots.buffers[stuck].upper
-        while not self._fit(self._stuck_within(lower, upper)):
-            remaining = self._stuck_within(lower, upper)
+        while not self._fit(self.layout.stuck_within(lower, upper)):
+            remaining = self.layout.stuck_within(lower, upper)
             if self.left <= 0:
                 self._free_quickly(remaining)
                 continue
@@ -131,7 +121,7 @@ class Repair:
             rooms = self._rooms(at, own[0].cost_bytes if own else math.inf)
             least = rooms[0].cost_bytes if rooms else own[0].cost_bytes if own else 0
             # Something smaller nearby may be enough, if the rest moves.
-            near = [choice for choice in self._choices(at, self._alive_with(at)) if choice.cost_bytes < least]
+            near = [choice for choice in self._choices(at, self.layout.alive_with(at)) if choice.cost_bytes < least]
             if any(self._attempt(choice, lower, upper) for choice in near[:self.parameters.tries]):
                 return
             if not any(self._clear(at, room) for room in rooms):
@@ -162,26 +152,26 @@ class Repair:
 
     def _undo_or_stack(self, choices: Sequence[Choice], at: int) -> None:
         """Undo choices; without any, whatever is kept around a slot, and if nothing is, lay its step out anew."""
-        around = [] if choices else self._choices(at, self._alive_with(at))
+        around = [] if choices else self._choices(at, self.layout.alive_with(at))
         # Each takeover fits alone at its step, two at one step might not: they go last, one at a time.
         choices = choices or [choice for choice in around if choice.takeover < 0] or around[:1]
         if choices:
             self._undo(choices)
             return
         # All that is alive is so at this step alone, and together it fits: one lies above the other.
-        alive = np.flatnonzero(self._alive_with(at))
+        alive = np.flatnonzero(self.layout.alive_with(at))
         if self.problem.places is not None:
             self._pack_step(alive.tolist())
             return
-        top = np.cumsum(self._size[alive])
+        top = np.cumsum(self.layout.size[alive])
         assert top[-1] <= self.problem.capacity_bytes, "a step holds more than the capacity"
-        self._address[alive] = top - self._size[alive]
+        self.layout.address[alive] = top - self.layout.size[alive]
 
     def _pack_step(self, alive: list[int]) -> None:
         """Pack what is alive at one step where not every address will do."""
         found = pack(
             [self.slots.buffers[k] for k in alive],
-            self.limit,
+            self.layout.limit,
             alignment=self.problem.alignment,
             forbidden=excluded_from(self.problem),
             work_limit=self.parameters.most_fit_units,
@@ -190,34 +180,23 @@ class Repair:
         if not found.packed:
             raise NoAddressesError
         for k in alive:
-            self._address[k] = found.offsets[self.slots.buffers[k].id]
-
-    def _allowed(self, number: int, address: int) -> bool:
-        """Whether a slot may lie at an address, whatever else lies there."""
-        buffer, end = self.slots.buffers[number], address + int(self._size[number])
-        step = lcm(buffer.alignment, self.problem.alignment)
-        return (
-            buffer.offset in (None, address)
-            and not address % step
-            and end <= self.limit
-            and all(end <= low or high <= address for low, high in self.excluded)
-        )
+            self.layout.address[k] = found.offsets[self.slots.buffers[k].id]
 
     def _clear(self, at: int, room: _Room) -> bool:
         """Put a slot into a place: what is in the way moves, or else leaves; False, changing nothing, if it cannot."""
-        before = self._address.copy()
+        before = self.layout.address.copy()
         mine = self.slots.buffers[at]
-        self._address[at] = room.address
+        self.layout.address[at] = room.address
         leaving: list[Choice] = []
-        for number in sorted(room.slots, key=lambda number: (-self._size[number], number)):
-            gaps = self._free_gaps(number)
+        for number in sorted(room.slots, key=lambda number: (-self.layout.size[number], number)):
+            gaps = self.layout.free_gaps(number)
             if gaps:
-                self._address[number] = gaps[0][0]
+                self.layout.address[number] = gaps[0][0]
                 continue
             # What is left of it lies where it lay.
             choices = self._ways_out(number, mine.lower, mine.upper)
             if choices is None:
-                self._address = before
+                self.layout.address = before
                 return False
             leaving += choices
         if leaving:
@@ -227,15 +206,15 @@ class Repair:
     def _rooms(self, stuck: int, most_bytes: float) -> list[_Room]:
         """Addresses where a slot fits once others have moved or left, cheapest first; none dearer than so much."""
         mine = self.slots.buffers[stuck]
-        alive = np.flatnonzero(self._alive_with(stuck) & (self._address >= 0))
-        low, high = self._address[alive], self._address[alive] + self._size[alive]
+        alive = np.flatnonzero(self.layout.alive_with(stuck) & (self.layout.address >= 0))
+        low, high = self.layout.address[alive], self.layout.address[alive] + self.layout.size[alive]
         costs = [self._cost_of_leaving(k, mine.lower, mine.upper) for k in alive.tolist()]
         # Where a slot could lie instead is looked up only for those that leave too dear.
         gaps: dict[int, list[tuple[int, int]]] = {}
         found = []
-        for begin in self._candidates(stuck, low, high):
+        for begin in self.layout.candidates(stuck, low, high):
             end = begin + mine.size
-            if end > self.limit:
+            if end > self.layout.limit:
                 break
             cost = 0.0
             inside = np.flatnonzero((low < end) & (high > begin)).tolist()
@@ -244,7 +223,7 @@ class Repair:
                     break
                 k = int(alive[i])
                 if costs[i] and k not in gaps:
-                    gaps[k] = self._free_gaps(k)
+                    gaps[k] = self.layout.free_gaps(k)
                 size = self.slots.buffers[k].size
                 if costs[i] and not any(
                     min(top, begin) - bottom >= size or top - max(bottom, end) >= size for bottom, top in gaps[k]
@@ -254,42 +233,6 @@ class Repair:
                 found.append(_Room(cost, begin, tuple(int(alive[i]) for i in inside)))
         self.left -= self.parameters.units_per_slot_examined * (len(alive) + len(gaps))
         return sorted(found, key=lambda room: (room.cost_bytes, len(room.slots), room.address))
-
-    def _candidates(self, number: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
-        """Addresses worth trying for a slot: its own, or those at the ends of what lies in between, ascending."""
-        size = int(self._size[number])
-        places: list[int] = np.unique(np.concatenate([[0], high, (low - size).clip(0)])).tolist()
-        if self.problem.places is None:
-            return places
-        buffer = self.slots.buffers[number]
-        if buffer.offset is not None:
-            return [buffer.offset]
-        step = lcm(buffer.alignment, self.problem.alignment)
-        tops = [stop for _, stop in self.excluded]
-        places = [-(-at // step) * step for at in (*places, *tops)] + [at // step * step for at in places]
-        return [at for at in sorted(set(places)) if self._allowed(number, at)]
-
-    def _free_gaps(self, number: int) -> list[tuple[int, int]]:
-        """Address ranges in which a slot could lie: no other one touches them while it is alive."""
-        others = self._alive_with(number) & (self._address >= 0)
-        others[number] = False
-        low, high = self._address[others], self._address[others] + self._size[others]
-        if self.excluded:
-            low = np.concatenate([low, [a for a, _ in self.excluded]])
-            high = np.concatenate([high, [b for _, b in self.excluded]])
-        order = np.argsort(low, kind="stable")
-        begin = np.append(low[order], self.limit)
-        top = np.maximum.accumulate(np.concatenate([[0], high[order]]))
-        buffer = self.slots.buffers[number]
-        if buffer.offset is not None:
-            at = buffer.offset
-            free = np.flatnonzero((top <= at) & (at + self._size[number] <= begin))
-            return [(at, at + int(self._size[number])) for _ in free[:1]]
-        if buffer.alignment > 1:
-            step = lcm(buffer.alignment, self.problem.alignment)
-            top = -(-top // step) * step
-        free = np.flatnonzero(begin - top >= self._size[number])
-        return list(zip(top[free].tolist(), begin[free].tolist(), strict=True))
 
     def _cost_of_leaving(self, number: int, lower: int, upper: int) -> float:
         choices = self._ways_out(number, lower, upper)
@@ -311,7 +254,7 @@ class Repair:
         """Undo a choice if everything alive in ``[lower, upper)`` has a place then."""
         before = self._save()
         self._adopt(self.form.without(choice))
-        if self._fit(self._stuck_within(lower, upper)):
+        if self._fit(self.layout.stuck_within(lower, upper)):
             self.undone.append(choice)
             return True
         self._back_to(before)
@@ -325,56 +268,46 @@ class Repair:
             before = self._save()
             self._adopt(self.form.keeping(choice))
             fits = int(self._occupancy.max()) <= self.problem.capacity_bytes
-            if fits and self._fit(np.flatnonzero(self._address < 0).tolist()):
+            if fits and self._fit(self.layout.stuck):
                 self.undone.remove(choice)
             else:
                 self._back_to(before)
 
-    def _stuck_within(self, lower: int, upper: int) -> list[int]:
-        within = (self._address < 0) & (self._lower < upper) & (self._upper > lower)
-        found: list[int] = np.flatnonzero(within).tolist()
-        return found
-
-    def _alive_with(self, number: int) -> NDArray[np.bool_]:
-        """Slots alive at some step at which a slot is, itself among them."""
-        alive: NDArray[np.bool_] = (self._lower < self._upper[number]) & (self._upper > self._lower[number])
-        return alive
-
     def _choices(self, at: int, slots: NDArray[np.bool_]) -> list[Choice]:
         """What can be undone of some slots while one of them is alive, cheapest first."""
-        place = Place(int(self._lower[at]), int(self._upper[at]), set(np.flatnonzero(slots).tolist()))
+        place = Place(int(self.layout.lower[at]), int(self.layout.upper[at]), set(np.flatnonzero(slots).tolist()))
         return undoable(self.problem, self.form, self.decisions, self.slots, place, self._occupancy)
 
     def _fit(self, stuck: Sequence[int]) -> bool:
         """Give slots addresses, moving what lies nearby; say whether all of them found one."""
         buffers = self.slots.buffers
-        shares = self.parameters.tries * max(1, int((self._address < 0).sum()))
-        for k in sorted(stuck, key=lambda k: (-self._size[k], k)):
-            self._address[k] = next((low for low, _ in self._free_gaps(k)), -1)
-            if self._address[k] >= 0:
+        shares = self.parameters.tries * max(1, int((self.layout.address < 0).sum()))
+        for k in sorted(stuck, key=lambda k: (-self.layout.size[k], k)):
+            self.layout.address[k] = next((low for low, _ in self.layout.free_gaps(k)), -1)
+            if self.layout.address[k] >= 0:
                 continue
-            alive = self._alive_with(k) & (self._address >= 0)
+            alive = self.layout.alive_with(k) & (self.layout.address >= 0)
             if int(alive.sum()) > self.parameters.most_fitted:
                 return False
             # Whatever lives much longer stays where it is, so that the stretch is short.
-            span = self.parameters.long_lived * int(self._upper[k] - self._lower[k]) + 1
-            staying = alive & (self._upper - self._lower > span)
+            span = self.parameters.long_lived * int(self.layout.upper[k] - self.layout.lower[k]) + 1
+            staying = alive & (self.layout.upper - self.layout.lower > span)
             moving = alive & ~staying
-            begin = self._lower[moving].min(initial=self._lower[k])
-            end = self._upper[moving].max(initial=self._upper[k])
-            near = (self._lower < end + span) & (self._upper > begin - span) & (self._address >= 0)
-            staying |= near & ((self._lower < begin - span) | (self._upper > end + span))
+            begin = self.layout.lower[moving].min(initial=self.layout.lower[k])
+            end = self.layout.upper[moving].max(initial=self.layout.upper[k])
+            near = (self.layout.lower < end + span) & (self.layout.upper > begin - span) & (self.layout.address >= 0)
+            staying |= near & ((self.layout.lower < begin - span) | (self.layout.upper > end + span))
             names = np.flatnonzero(near).tolist()
             # What lies side by side spans gaps: it may take more than decisions hold, and the search asks for less.
             if self.problem.runs and live_peak([buffers[i] for i in (*names, k)]) > self.problem.capacity_bytes:
                 return False
+            fixed = [
+                replace(buffers[i], offset=int(self.layout.address[i])) if staying[i] else buffers[i] for i in names
+            ]
             found = improve(
-                [
-                    *(replace(buffers[i], offset=int(self._address[i])) if staying[i] else buffers[i] for i in names),
-                    buffers[k],
-                ],
-                [*self._address[names].tolist(), self.limit],
-                self.limit,
+                [*fixed, buffers[k]],
+                [*self.layout.address[names].tolist(), self.layout.limit],
+                self.layout.limit,
                 alignment=self.problem.alignment,
                 forbidden=excluded_from(self.problem),
                 work_limit=min(
@@ -386,7 +319,7 @@ class Repair:
             if found.stuck:
                 return False
             for i, name in enumerate([*names, k]):
-                self._address[name] = found.offsets[i]
+                self.layout.address[name] = found.offsets[i]
         return True
 
     def _adopt(self, form: GapForm) -> None:
@@ -395,7 +328,7 @@ class Repair:
         for number, slot in enumerate(self.slots.members):
             for i in slot:
                 r = self.decisions.residencies[i]
-                at = int(self._address[number])
+                at = int(self.layout.address[number])
                 at += self.slots.shifts.get(i, 0) if at >= 0 else 0
                 # Where things lie side by side, only what is left of one slot lies where that lay.
                 origin = number if self.problem.runs else 0
@@ -419,5 +352,5 @@ class Repair:
             addresses.append(places.pop()[0] if len(places) == 1 else -1)
         if self.problem.places is not None:
             self._lay(addresses)
-            addresses = [at if at < 0 or self._allowed(k, at) else -1 for k, at in enumerate(addresses)]
+            addresses = [at if at < 0 or self.layout.allowed(k, at) else -1 for k, at in enumerate(addresses)]
         self._lay(addresses)

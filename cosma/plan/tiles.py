@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING
@@ -41,6 +41,32 @@ def untiled_name(operator: Operator) -> str:
 def root_name(tensor: Tensor) -> str:
     """Name of the tensor that a part belongs to; a whole tensor is its own."""
     return tensor.name if tensor.region is None else tensor.region.root
+
+
+def untiled_operators(graph: Graph) -> dict[str, Operator]:
+    """Operators that tiles were cut from, over whole tensors; those that were not cut are left out."""
+    root_of = {tensor.name: root_name(tensor) for tensor in graph.tensors.values()}
+    sums = {name for one in graph.operators if one.accumulation is not None for name in one.accumulation.sums}
+    found: dict[str, Operator] = {}
+
+    def merged(*names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(root_of.get(name, name) for row in names for name in row if name not in sums))
+
+    for one in graph.operators:
+        if one.tile is None:
+            continue
+        first = found.get(one.tile.root, one)
+        found[one.tile.root] = replace(
+            first,
+            name=one.tile.root,
+            tile=None,
+            accumulation=None,
+            inputs=merged(first.inputs, one.inputs),
+            outputs=merged(first.outputs, one.outputs),
+            weights=merged(first.weights, one.weights),
+            joined=merged(first.joined, one.joined),
+        )
+    return found
 
 
 def tile_shares(graph: Graph) -> dict[str, Fraction]:

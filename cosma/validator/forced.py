@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cosma.graph import Operator
 from cosma.graph.in_place import may_overwrite
+from cosma.validator.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,3 +72,17 @@ class Rules:
         if fits and types & self._permitted_types:
             return True
         return self.accelerator.in_place and may_overwrite(operator, result, operand)
+
+    def misplaced(self, name: str, address: int, end: int) -> Iterator[tuple[Verdict, str]]:
+        """Whether constraints let a tensor lie at an address, or in the scratchpad at all: which they break."""
+        where = f"{name!r} at [{address}, {end})"
+        taken = self.taken(address, end) if end > address else None
+        if taken is not None:
+            yield Verdict.EXCLUDED_RANGE, f"{where} touches [{taken[0]}, {taken[1]}), which is not to be used"
+        if name in self.never and end > address:
+            yield Verdict.NEVER_ON_CHIP, f"{where} is in the scratchpad, and is never to be"
+        if self.address.get(name, address) != address:
+            yield Verdict.ADDRESS_BROKEN, f"{where} is to lie at {self.address[name]}"
+        if address % self.alignment.get(name, 1):
+            message = f"{where} is not at a multiple of its own alignment, {self.alignment[name]}"
+            yield Verdict.ALIGNMENT_BROKEN, message

@@ -5,8 +5,6 @@ It shares no code with anything that makes plans, only the data they speak of.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Accelerator, Operands, Weights
@@ -15,38 +13,13 @@ from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, 
 from cosma.plan.plan import Traffic
 from cosma.units import align_up
 from cosma.validator.forced import Rules
+from cosma.validator.modes import least_workspace, no_such_way
 from cosma.validator.ranges import count_ranges, pieces_touched
+from cosma.validator.space import Space
 from cosma.validator.verdicts import Verdict, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-@dataclass(slots=True)
-class _Space:
-    """Occupied address ranges, disjoint and sorted, so that a clash is found in logarithmic time."""
-
-    starts: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    owners: list[str] = field(default_factory=list)
-
-    def clash(self, start: int, end: int) -> str | None:
-        """Return a tensor that overlaps ``[start, end)``, if any."""
-        i = bisect_left(self.ends, start + 1)
-        return self.owners[i] if i < len(self.starts) and self.starts[i] < end else None
-
-    def add(self, start: int, end: int, owner: str) -> None:
-        i = bisect_left(self.starts, start)
-        self.starts.insert(i, start)
-        self.ends.insert(i, end)
-        self.owners.insert(i, owner)
-
-    def remove(self, start: int, owner: str) -> None:
-        i = bisect_left(self.starts, start)
-        while i < len(self.owners) and self.owners[i] != owner:
-            i += 1
-        if i < len(self.owners):
-            del self.starts[i], self.ends[i], self.owners[i]
 
 
 class Machine:
@@ -71,7 +44,7 @@ class Machine:
         self.transfers = 0
         self._loaded = self._stored = self._streamed = 0
         self._occupied_bytes = 0
-        self._space = _Space()
+        self._space = Space()
         self._address: dict[str, int] = {}
         self._awaiting: dict[str, str | None] = {}  # allocated and not written yet -> operand it takes over
         self._executed: set[str] = set()
@@ -153,9 +126,7 @@ class Machine:
         if not self._known(name) or (operand is not None and not self._known(operand, name)):
             return
         if operand is None:
-            if self._place(name, address):
-                self._count(self._space_of(name))
-                self._awaiting[name] = None
+            self._reserve(name, address)
             return
         if name in self._address:
             self._note(Verdict.ALREADY_RESIDENT, f"{name!r} is in the scratchpad already", name)
@@ -164,14 +135,18 @@ class Machine:
             where = f"at {self._address[operand]}" if operand in self._address else "not in the scratchpad"
             message = f"{name!r} takes over {operand!r} at {address}, which is {where}"
             self._note(Verdict.IN_PLACE_MISPLACED, message, operand, name)
-            if self._place(name, address):
-                self._count(self._space_of(name))
-                self._awaiting[name] = None
+            self._reserve(name, address)
             return
         self._address[name] = address
         self._awaiting[name] = operand
         self._settled(name)
         self._check_forced_place(name, address, address + self._space_of(name))
+
+    def _reserve(self, name: str, address: int) -> None:
+        """Take new space for a result that is written next."""
+        if self._place(name, address):
+            self._count(self._space_of(name))
+            self._awaiting[name] = None
 
     def _execute(self, name: str, streamed: tuple[str, ...], workspace: int | None) -> None:
         operator = self._operators.get(name)
@@ -193,8 +168,7 @@ class Machine:
         if not kept_weights:
             for weight in operator.weights:
                 self._check_rows(weight, f"is streamed by {operator.name!r}")
-            self._streamed += sum(self.graph.tensors[weight].size_bytes for weight in operator.weights)
-            self.transfers += len(operator.weights)
+                self._stream(weight)
         self._executed.add(name)
         if not again:
             for operand in operator.operands:
@@ -245,6 +219,10 @@ class Machine:
     def _space_of(self, name: str) -> int:
         return align_up(self.graph.tensors[name].size_bytes, self.accelerator.alignment)
 
+    def _stream(self, name: str) -> None:
+        self._streamed += self.graph.tensors[name].size_bytes
+        self.transfers += 1
+
     def _count(self, space_bytes: int) -> None:
         self._occupied_bytes += space_bytes
         self.peak_bytes = max(self.peak_bytes, self._occupied_bytes)
@@ -284,19 +262,8 @@ class Machine:
         return True
 
     def _check_forced_place(self, name: str, address: int, end: int) -> None:
-        """Whether constraints let a tensor lie at an address, or in the scratchpad at all."""
-        rules, where = self._rules, f"{name!r} at [{address}, {end})"
-        taken = rules.taken(address, end) if end > address else None
-        if taken is not None:
-            message = f"{where} touches [{taken[0]}, {taken[1]}), which is not to be used"
-            self._note(Verdict.EXCLUDED_RANGE, message, name)
-        if name in rules.never and end > address:
-            self._note(Verdict.NEVER_ON_CHIP, f"{where} is in the scratchpad, and is never to be", name)
-        if rules.address.get(name, address) != address:
-            self._note(Verdict.ADDRESS_BROKEN, f"{where} is to lie at {rules.address[name]}", name)
-        if address % rules.alignment.get(name, 1):
-            message = f"{where} is not at a multiple of its own alignment, {rules.alignment[name]}"
-            self._note(Verdict.ALIGNMENT_BROKEN, message, name)
+        for verdict, message in self._rules.misplaced(name, address, end):
+            self._note(verdict, message, name)
 
     def _check_kept(self, name: str, how: str) -> None:
         if name in self._rules.resident and self._uses_left[name] > 0:
@@ -327,34 +294,21 @@ class Machine:
                 message = f"{operator.name!r} streams {name!r}, but operands must be resident"
                 self._note(Verdict.STREAMING_FORBIDDEN, message, name)
         if self.accelerator.operands == Operands.STATIONARY:
-            self._check_way(operator, self._by_choice(operator, through))
+            chosen = self._by_choice(operator, through)
+            why = no_such_way(operator, chosen)
+            if why is not None:
+                self._note(Verdict.STREAMING_FORBIDDEN, why, *sorted(chosen))
 
     def _by_choice(self, operator: Operator, through: dict[str, None]) -> set[str]:
         """What an operator streams, but for weights that pass by whatever the plan says."""
         passing = set(operator.weights) if self.accelerator.weights == Weights.STREAM else set()
         return {name for name in through if name in {*operator.operands, *operator.outputs}} - passing
 
-    def _check_way(self, operator: Operator, streamed: set[str]) -> None:
-        """What is streamed together must be so in one of the operator's modes; without any, nothing may be."""
-        if not streamed or any(streamed <= set(mode.may_stream) for mode in operator.modes):
-            return
-        ways = "; ".join(
-            f"{mode.name} may stream {', '.join(map(repr, mode.may_stream)) or 'nothing'}" for mode in operator.modes
-        )
-        names = ", ".join(repr(name) for name in sorted(streamed))
-        message = f"{operator.name!r} streams {names}, but {ways or 'has no mode that streams anything'}"
-        self._note(Verdict.STREAMING_FORBIDDEN, message, *sorted(streamed))
-
-    def _workspace_need(self, operator: Operator, streamed: set[str]) -> int:
-        """Least workspace of the operator's modes that allow what is streamed; of all modes where none does."""
-        sizes = [mode.workspace_bytes for mode in operator.modes if streamed <= set(mode.may_stream)]
-        return min(sizes or [mode.workspace_bytes for mode in operator.modes], default=0)
-
     def _check_workspace(self, operator: Operator, through: dict[str, None], address: int | None) -> None:
         """Scratch space lies in the scratchpad while the operator runs, apart from every tensor."""
         forced = self._rules.workspace.get(operator.name, 0)
         if self.accelerator.operands == Operands.STATIONARY:
-            forced = max(forced, self._workspace_need(operator, self._by_choice(operator, through)))
+            forced = max(forced, least_workspace(operator, self._by_choice(operator, through)))
         size = align_up(forced, self.accelerator.alignment)
         if not size:
             return
@@ -411,13 +365,11 @@ class Machine:
             message = f"{operator.name!r} reads {name!r}, neither in the scratchpad nor streamed"
             self._note(Verdict.OPERAND_ABSENT, message, name)
         if through:
-            self._streamed += self.graph.tensors[name].size_bytes
-            self.transfers += 1
+            self._stream(name)
 
     def _write(self, operator: Operator, name: str, through: bool) -> None:
         if through:
-            self._streamed += self.graph.tensors[name].size_bytes
-            self.transfers += 1
+            self._stream(name)
             self._off_chip.add(name)
             return
         if name not in self._awaiting:

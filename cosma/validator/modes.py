@@ -60,6 +60,23 @@ def check_modes(graph: Graph, accelerator: Accelerator) -> list[Violation]:
     ]
 
 
+def no_such_way(operator: Operator, streamed: set[str]) -> str | None:
+    """Why an operator cannot stream some tensors together: in none of its modes it may; None where it can."""
+    if not streamed or any(streamed <= set(mode.may_stream) for mode in operator.modes):
+        return None
+    ways = "; ".join(
+        f"{mode.name} may stream {', '.join(map(repr, mode.may_stream)) or 'nothing'}" for mode in operator.modes
+    )
+    names = ", ".join(repr(name) for name in sorted(streamed))
+    return f"{operator.name!r} streams {names}, but {ways or 'has no mode that streams anything'}"
+
+
+def least_workspace(operator: Operator, streamed: set[str]) -> int:
+    """Least workspace of the operator's modes that allow what is streamed; of all modes where none does."""
+    sizes = [mode.workspace_bytes for mode in operator.modes if streamed <= set(mode.may_stream)]
+    return min(sizes or [mode.workspace_bytes for mode in operator.modes], default=0)
+
+
 def _wrong(
     graph: Graph, operator: Operator, streamed: set[str], workspace_bytes: int, passing: bool
 ) -> Iterator[str]:

@@ -11,7 +11,8 @@ import pytest
 from cosma.errors import CosmaError, FormatError, InputError
 from cosma.placement.check import violations
 from cosma.placement.document import Placement
-from cosma.placement.exchange import export, filled, layer_numbers, read_any
+from cosma.placement.exchange import export, layer_numbers, read_any
+from cosma.placement.filling import filled
 from cosma.placement.topology import Topology
 
 TOPOLOGY = Topology.grid(1, 8)
