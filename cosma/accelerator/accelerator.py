@@ -75,6 +75,7 @@ class Accelerator:
         one whose short transfers lack less is kept; traffic counts true bytes.
     zero_copy
         Whether Concat, Split and Slice may be nothing but places: their results are then read where others wrote them.
+        None for Concats of plans with tiles alone.
     pieces
         Most address ranges that one operand or result of an operator may consist of; None for any number.
     name
@@ -104,7 +105,7 @@ class Accelerator:
     in_place: bool = True
     fusion: Fusion = Fusion.NONE
     min_transfer: int = 0
-    zero_copy: bool = False
+    zero_copy: bool | None = None
     pieces: int | None = None
     name: str | None = None
     bandwidth_bytes_per_s: float | None = None
@@ -130,7 +131,7 @@ class Accelerator:
             in_place: bool = ...,
             fusion: Fusion | str = ...,
             min_transfer: door.Size = ...,
-            zero_copy: bool = ...,
+            zero_copy: bool | None = ...,
             pieces: SupportsIndex | None = ...,
             name: str | None = ...,
             bandwidth_bytes_per_s: float | None = ...,
@@ -159,7 +160,7 @@ class Accelerator:
             put(self, name, door.size(getattr(self, name), f"{where}: {name}", most=most, error=wrong))
         for name, kind in (("operands", Operands), ("weights", Weights), ("fusion", Fusion)):
             put(self, name, door.choice(kind, getattr(self, name), f"{where}: {name}", error=wrong))
-        for name in ("in_place", "overlap", "zero_copy"):
+        for name in ("in_place", "overlap") if self.zero_copy is None else ("in_place", "overlap", "zero_copy"):
             put(self, name, door.flag(getattr(self, name), f"{where}: {name}", error=wrong))
         if self.pieces is not None:
             put(self, "pieces", door.integer(self.pieces, f"{where}: pieces", least=1, error=wrong))
@@ -245,8 +246,8 @@ class Accelerator:
             f"in-place {'on' if self.in_place else 'off'}",
             f"fusion {self.fusion}",
         ]
-        if self.zero_copy:
-            parts.append("zero-copy on")
+        if self.zero_copy is not None:
+            parts.append(f"zero-copy {'on' if self.zero_copy else 'off'}")
         if self.pieces is not None:
             parts.append(f"pieces {self.pieces}")
         if self.reserved:

@@ -116,7 +116,7 @@ ZeroCopy = Annotated[
     typer.Option(
         "--zero-copy/--no-zero-copy",
         help="Whether Concat, Split and Slice may leave their operands where they lie.",
-        show_default="no-zero-copy, or the preset's",
+        show_default="Concat alone, where the planner chooses tiles; or the preset's",
     ),
 ]
 Pieces = Annotated[

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Fusion, Operands
+from cosma.access.operator import operator_access
 from cosma.compiler.fusion import Choice
 from cosma.compiler.modes import fitting_modes, in_chosen_modes, with_all_modes
 from cosma.compiler.strategies import COPYING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from cosma.compiler.request import Request
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
+
+#: Room in which every operator fits, fused or not: tiles are made to fit later.
+_AMPLE_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,51 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
         except InfeasibleError:
             choices = ()
     return Joined(choices, min(needs) if needs and not choices else None)
+
+
+def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> Choice | None:
+    """The network to cut into tiles in which Concats copy nothing; None where all must.
+
+    A Split or a Slice goes on copying: what it leaves would be parts already, which no tile cuts.
+
+    Parameters
+    ----------
+    source
+        The model.
+    graph
+        Its graph, element type applied, before fusion.
+    accelerator
+        What to plan for; whether the network fits without tiles does not matter.
+    """
+    ample = accelerator.replace(scratchpad=_AMPLE_BYTES)
+    concats = {operator.name for operator in graph.operators if operator.type == "Concat"}
+    while concats:
+        gone = concats & _without_concats(graph, source, concats)[1]
+        key: frozenset[str] = frozenset()
+        if accelerator.fusion != Fusion.NONE:
+            key = _fitting(graph, ample, [link for link in first_links(graph) if link.producer not in gone])
+        choice = Choice("all, zero-copy", key, fuse(graph, key).graph if key else graph)
+        if accelerator.operands == Operands.STATIONARY:
+            choice = with_all_modes(choice, source, accelerator)
+        made, gone = _without_concats(choice.graph, source, gone)
+        # A reader of which the regions cannot be followed through a Concat could be cut before.
+        lost = {
+            maker for operator in made.operators
+            if operator.joined and operator_access(made, source.sites, operator).barrier
+            and not operator_access(choice.graph, source.sites, choice.graph.operator(operator.name)).barrier
+            for root in operator.joined if (maker := graph.producer(root)) is not None
+        }  # fmt: skip
+        if not lost:
+            return replace(choice, graph=made) if gone else None
+        concats -= lost
+    return None
+
+
+def _without_concats(graph: Graph, source: LoadedModel, concats: set[str]) -> tuple[Graph, set[str]]:
+    """The network without those of some Concats that need not copy, and which these are."""
+    keep = [operator.name for operator in graph.operators if operator.name not in concats]
+    made = join_copies(graph, source.sites, keep=keep).graph
+    return made, concats - {operator.name for operator in made.operators}
 
 
 def _link_sets(graph: Graph, accelerator: Accelerator) -> list[tuple[str, Iterable[Link]]]:

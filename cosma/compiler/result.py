@@ -162,7 +162,7 @@ def scoped(
         return replace(certificate, method=method.replace("no tiling", scope))
     if accelerator.fusion != "none" and len(choices) > 1:
         method += "; for the operators fused here"
-    if any(choice.graph.joins for choice in choices):
+    if any(choice.graph.joins and choice.untiled is None for choice in choices):
         method += f"; for {'copies left out as here' if graph.joins else 'operators that copy'}"
     elif any(choice.graph.roots for choice in choices):
         method += f"; for {'tensors cut as here' if graph.roots else 'whole tensors'}"

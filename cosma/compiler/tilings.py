@@ -11,17 +11,19 @@ import cosma.door as door
 from cosma.accelerator import Operands
 from cosma.clock import Clock, never
 from cosma.compiler.fusion import Choice, fusion_choices
+from cosma.compiler.joins import joined_to_cut
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
+from cosma.compiler.one_pass import best_along, moves_nothing_twice, plan_in_one_pass, without_modes
 from cosma.compiler.parts import plan_choices
 from cosma.compiler.run import Progress
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
 from cosma.errors import InfeasibleError, InputError, Remedy
 from cosma.graph import Graph
-from cosma.graph.mode import RESIDENT
 from cosma.plan.plan import ScopedBound
-from cosma.problem import build_problem, noncompulsory_bytes, smallest_feasible_capacity
+from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import fits, infeasible
+from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
@@ -32,14 +34,14 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler.run import Limits, ProgressSink
     from cosma.frontend import LoadedModel
-    from cosma.lowering import Realised
     from cosma.plan import Certificate
-    from cosma.problem import Instance
 
 #: Share of the effort that goes to the search for tilings; planning the graph of tiles again gains little after it.
 TILING_SHARE = 0.8
 #: Tilings planned on the graph itself, of those that the search ranks by tables of access.
 TRIALS = 4
+#: How many times the traffic of a start with copies a start without may have to be searched on from; not measured.
+MOST_WORSE = 1.1
 #: Most tiles of a graph with which a network that does not fit is tried; not measured.
 MOST_TILES = 3000
 #: Stripes tried where operands are stationary and no tiling fits whose tensors all lie in the scratchpad; not measured.
@@ -137,26 +139,39 @@ def tiling_choices(
     if not source.sites:
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = _to_cut(source, graph, accelerator, starts)
+    joined = joined_to_cut(source, graph, accelerator) if parts and _may_join(accelerator, tiling) else None
     if tiling == "auto":
+        bases = untiled if joined is None else (*untiled, joined)
         refused: InfeasibleError | None = None
         found: tuple[Choice, ...] = ()
         try:
-            found = _chosen(source, untiled, graph, accelerator, starts, parts=parts, search=search or TilingWork())
+            found = _chosen(
+                source, untiled[0], joined, graph, accelerator, starts, parts=parts, search=search or TilingWork()
+            )  # fmt: skip
         except InfeasibleError as error:
             refused = error
         cut = next((choice for choice in found if choice.untiled is not None), None)
         if coarser and cut is not None:
-            base = next(choice for choice in untiled if choice.graph is cut.untiled)
+            base = next(choice for choice in bases if choice.graph is cut.untiled)
             found += tuple(coarser_choices(cut, partial(_cut_again, source, base, accelerator)))
         uncut = partial(_uncut_from, source, graph, accelerator, parts)
-        found = with_starts(found, untiled, source, accelerator, starts, uncut)
+        found = with_starts(found, bases, source, accelerator, starts, uncut)
         if refused is not None and not found:
             raise refused
         return found
     made = [_tiled(source, choice, _given(source, choice.graph, tiling, accelerator)) for choice in untiled]
+    if joined is not None:
+        made.append(_tiled(source, joined, _given_without(source, graph, joined, tiling, accelerator)))
     if accelerator.operands == Operands.STATIONARY:
         return in_chosen_modes(made, accelerator, starts)
     return _fitting(made, graph, accelerator)
+
+
+def _may_join(accelerator: Accelerator, tiling: Tiling | Path | str) -> bool:
+    """Whether tiles may read pieces of what is not copied: not where it is said which tensors lie where or how."""
+    if accelerator.constraints or accelerator.pieces is not None:
+        return False
+    return tiling == "auto" if accelerator.zero_copy is None else accelerator.zero_copy
 
 
 def uncut_choices(
@@ -171,7 +186,7 @@ def uncut_choices(
 
 def _cut_again(source: LoadedModel, base: Choice, accelerator: Accelerator, tiling: Tiling) -> Choice | None:
     """Cut a network by a tiling, with a plan in one pass; None where there is none."""
-    best = _best([_tiled(source, base, tiling)], accelerator)
+    best = best_along([_tiled(source, base, tiling)], accelerator)
     return None if best is None else best[1]
 
 
@@ -218,6 +233,17 @@ def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str, accel
     return read_tiling(door.path(tiling, "tiling"), graph, source.sites)
 
 
+def _given_without(
+    source: LoadedModel, graph: Graph, joined: Choice, tiling: Tiling | Path | str, accelerator: Accelerator
+) -> Tiling:
+    """What a tiling says of the operators that are left where Concats copy nothing."""
+    if not isinstance(tiling, Tiling) and parse_rule(str(tiling)) is not None:
+        return _given(source, joined.graph, tiling, accelerator)
+    given = _given(source, fuse(graph, joined.fused).graph if joined.fused else graph, tiling, accelerator)
+    gone = {operator for join in joined.graph.joins.values() if (operator := graph.producer(join.root)) is not None}
+    return given.without(gone)
+
+
 def _in_segments(source: LoadedModel, graph: Graph, tiling: Tiling, accelerator: Accelerator) -> Tiling:
     """Say which operators' tiles take turns: of a few ways to part the operators, the best by a quick plan."""
     from cosma.tiling import build_grid, build_rows, choose_segments
@@ -233,7 +259,7 @@ def _in_segments(source: LoadedModel, graph: Graph, tiling: Tiling, accelerator:
         tiled = tile(graph, source.sites, made).graph
         if len(tiled.operators) > MOST_TILES:
             break
-        planned = _plan_along(_without_modes(tiled), accelerator)
+        planned = plan_in_one_pass(without_modes(tiled), accelerator)
         if planned is not None and (best is None or planned[0] < best[0]):
             best = planned[0], made
         if best is not None and best[0] == 0:
@@ -247,50 +273,81 @@ def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") 
 
 
 def _chosen(
-    source: LoadedModel, untiled: tuple[Choice, ...], graph: Graph, accelerator: Accelerator, starts: Sequence[Graph],
-    *, parts: bool, search: TilingWork,
+    source: LoadedModel, untiled: Choice, joined: Choice | None, graph: Graph, accelerator: Accelerator,
+    starts: Sequence[Graph], *, parts: bool, search: TilingWork,
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Untiled choices where they fit, then the tiling that a search finds best, with its plan."""
-    from cosma.tiling import search_tilings, tiling_of
     from cosma.tiling.pixels import pixel_tilings
 
     try:
         whole, refused = uncut_choices(source, graph, accelerator, starts, parts=parts)[:1], None
     except InfeasibleError as error:
         whole, refused = (), error
-    if whole and _moves_nothing_twice(whole[0].graph, accelerator):
+    if whole and moves_nothing_twice(whole[0].graph, accelerator):
         return whole
     streaming: tuple[Choice, ...] = ()
-    tiled = _products(source, untiled[0], accelerator)
-    best = _best(tiled, accelerator)
+    tiled, base = _products(source, untiled, accelerator), untiled
+    best = best_along(tiled, accelerator)
     if best is None or best[0] > 0:
-        grid, ranked = search_tilings(
-            untiled[0].graph, source.sites, accelerator, effort=search.effort, seed=search.seed,
-            stop=search.clock.stop, report=search.report,
-        )  # fmt: skip
-        search.spent = search.effort if ranked else 0.0
-        searched: list[Choice] = []
-        for segments in ranked[:TRIALS]:
-            if searched and search.clock.stop():
-                break
-            searched.append(_tiled(source, untiled[0], tiling_of(grid, segments), "tiled"))
-        other = _best(searched, accelerator, search.clock.stop)
+        base, searched, other = _searched(source, untiled, joined, accelerator, search)
         tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if (best is None or best[0] > 0) and not search.clock.stop():
-        pixels = pixel_tilings(untiled[0].graph, source.sites)
-        other = _best([_tiled(source, untiled[0], tiling, "tiled") for tiling in pixels], accelerator)
+        pixels = pixel_tilings(base.graph, source.sites)
+        other = best_along([_tiled(source, base, tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
-        base = untiled[0].graph
-        tilings = (rule_tiling(base, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)
-        rows = (_tiled(source, untiled[0], tiling, "tiled") for tiling in tilings)
+        tilings = (rule_tiling(base.graph, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)
+        rows = (_tiled(source, base, tiling, "tiled") for tiling in tilings)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and refused is not None:
         raise refused
     return found
+
+
+def _searched(
+    source: LoadedModel, untiled: Choice, joined: Choice | None, accelerator: Accelerator, search: TilingWork
+) -> tuple[Choice, list[Choice], tuple[int, Choice] | None]:
+    """Tilings that a search ranks best, and the best of them by a plan in one pass.
+
+    The search is on the network without copies, unless its starts are clearly worse. Then it is on the other.
+
+    Returns
+    -------
+    base
+        The network that was searched.
+    tiled
+        Tilings that were planned.
+    best
+        The best plan, None where none fits.
+    """
+    from cosma.tiling import search_tilings, tiling_of
+
+    def tilings(base: Choice, effort: float, most: int) -> tuple[list[Choice], tuple[int, Choice] | None]:
+        grid, ranked = search_tilings(
+            base.graph, source.sites, accelerator, effort=effort, seed=search.seed, stop=search.clock.stop,
+            report=search.report,
+        )  # fmt: skip
+        made: list[Choice] = []
+        for segments in ranked[:most]:
+            if made and search.clock.stop():
+                break
+            made.append(_tiled(source, base, tiling_of(grid, segments), "tiled"))
+        return made, best_along(made, accelerator, search.clock.stop)
+
+    base, first, tiled = untiled, None, []
+    if joined is not None:
+        copying, first = tilings(untiled, 0.0, 1)
+        without, other = tilings(joined, 0.0, 1)
+        tiled = copying + without
+        if other is not None and (first is None or other[0] <= first[0] * MOST_WORSE):
+            base = joined
+        first = other if first is None or (other is not None and other[0] < first[0]) else first
+    found, best = tilings(base, search.effort, TRIALS)
+    search.spent = search.effort if found else 0.0
+    return base, tiled + found, first if best is None or (first is not None and first[0] < best[0]) else best
 
 
 def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -> tuple[Choice, ...]:
@@ -312,77 +369,6 @@ def _products(source: LoadedModel, untiled: Choice, accelerator: Accelerator) ->
     tilings = product_tilings(untiled.graph, source.sites, accelerator.capacity_bytes)
     choices = [_tiled(source, untiled, tiling, "tiled products") for tiling in tilings]
     return [choice for choice in choices if len(choice.graph.operators) <= MOST_TILES]
-
-
-def _best(
-    choices: Sequence[Choice], accelerator: Accelerator, stop: Callable[[], bool] = never
-) -> tuple[int, Choice] | None:
-    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way.
-
-    Once ``stop`` says so, the first that fits is taken.
-    """
-    best: tuple[int, Choice] | None = None
-    for choice in choices:
-        if best is not None and stop():
-            break
-        one = _resident(choice)
-        planned = _plan_along(one.graph, accelerator)
-        if planned is not None and (best is None or planned[0] < best[0]):
-            best = planned[0], replace(one, start=planned[1])
-    return best
-
-
-def _resident(choice: Choice) -> Choice:
-    """Where operators have modes, let them stream nothing: a tile of a row holds what streaming would."""
-    made = _without_modes(choice.graph)
-    return choice if made is choice.graph else replace(choice, graph=made, relaxed=choice.graph)
-
-
-def _without_modes(graph: Graph) -> Graph:
-    """A graph whose operators stream nothing; the graph itself where they have no modes."""
-    if not any(operator.modes for operator in graph.operators):
-        return graph
-    operators = [replace(operator, modes=(RESIDENT,)) for operator in graph.operators]
-    return graph.replace(operators=operators)
-
-
-def _moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:
-    """Whether a plan of whole tensors that a quick look finds leaves nothing to gain."""
-    planned = _plan_along(graph, accelerator)
-    return planned is not None and planned[0] == 0
-
-
-def _packed_along(problem: Instance) -> tuple[int, Realised] | None:
-    """The same where constraints say what may lie where: addresses are packed afterwards."""
-    from cosma.heuristics import Method, run_method
-    from cosma.lowering import NoAddressesError
-
-    if not fits(problem):
-        return None
-    try:
-        realised = run_method(problem, Method("given", "cost-aware-belady", "greedy-by-size"))
-    except NoAddressesError:
-        return None
-    return noncompulsory_bytes(problem, realised.decisions), realised
-
-
-def _plan_along(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] | None:
-    """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory."""
-    from cosma.lowering.along import RULES, plan_along
-
-    problem = build_problem(graph, accelerator)
-    if problem.refused:
-        return None
-    if problem.conflict or problem.places is not None or accelerator.constraints.never_on_chip:
-        return _packed_along(problem)  # what is never on chip has to stream, and plans in one pass stream nothing
-    found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
-    costs = [(noncompulsory_bytes(problem, one.decisions), i) for i, one in enumerate(found) if one is not None]
-    if not costs:
-        return None
-    cost, best = min(costs)
-    realised = found[best]
-    assert realised is not None
-    return cost, realised
 
 
 def bounded(

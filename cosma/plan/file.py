@@ -51,7 +51,7 @@ def plan_to_json(plan: Plan) -> str:
         accelerator.fusion,
         min_transfer=accelerator.min_transfer or msgspec.UNSET,
         reserved_ranges=accelerator.reserved_ranges or msgspec.UNSET,
-        zero_copy=accelerator.zero_copy or msgspec.UNSET,
+        zero_copy=msgspec.UNSET if accelerator.zero_copy is None else accelerator.zero_copy,
         pieces=msgspec.UNSET if accelerator.pieces is None else accelerator.pieces,
     )
     if accelerator.constraints:

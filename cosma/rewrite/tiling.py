@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -50,6 +50,17 @@ class Tiling:
         """Operators that are cut, each once."""
         cut = [name for name, axes in self.cuts.items() if any(axes)]
         return list(dict.fromkeys([*cut, *(name for name, cuts in self.sums.items() if cuts)]))
+
+    def without(self, operators: Collection[str]) -> Tiling:
+        """The tiling of a network that lacks some operators."""
+        segments = (tuple(name for name in names if name not in operators) for names in self.segments)
+        return Tiling(
+            {name: cuts for name, cuts in self.cuts.items() if name not in operators},
+            tuple(names for names in segments if names),
+            {name: cuts for name, cuts in self.sums.items() if name not in operators},
+            {name: axes for name, axes in self.loops.items() if name not in operators},
+            tuple(entry for entry in self.order if entry[0] not in operators),
+        )
 
     def pieces(self, operator: str, shape: Sequence[int], reduced: int = 0) -> list[Piece]:
         """Tiles of an operator in the order they are gone through; its whole result where it is not cut.

@@ -33,8 +33,10 @@ def check_joins(planned: Graph, accelerator: Accelerator) -> list[Violation]:
     if not planned.joins:
         return []
     found = []
-    if not accelerator.zero_copy:
-        message = f"{len(planned.joins)} tensors are never written as such, but zero-copy is off"
+    has_tiles = any(operator.tile is not None for operator in planned.operators)
+    if not (has_tiles if accelerator.zero_copy is None else accelerator.zero_copy):
+        why = "is for plans of tiles unless it is asked for" if accelerator.zero_copy is None else "is off"
+        message = f"{len(planned.joins)} tensors are never written as such, but zero-copy {why}"
         found.append(Violation(Verdict.ZERO_COPY_FORBIDDEN, None, message))
     stored = {
         piece.tensor

@@ -14,15 +14,18 @@ from onnx import helper
 
 import cosma
 from cosma.access.operator import operator_access
+from cosma.bounds.stripes import stripe_bound
 from cosma.execute import run_plan
 from cosma.frontend import LoadedModel
 from cosma.graph import Graph, Join, Piece, Region, Tensor
 from cosma.graph.in_place import may_overwrite
 from cosma.plan.file import plan_from_json, plan_to_json
+from cosma.problem import build_problem
 from cosma.rewrite.fuse import first_links, fuse
 from cosma.rewrite.join import join_copies
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling, even_cuts
+from cosma.tiling.given import rule_tiling
 from tests.execute.networks import FAMILIES, Maker
 from tests.execute.test_tiles import random_tiling
 from tests.zero_copy.models import random_model, save
@@ -113,7 +116,7 @@ def joined_graph(loaded: LoadedModel, *, fused: bool = False) -> Graph:
 
 def plan_of(loaded: LoadedModel, graph: Graph, tiling: Tiling, **changes: Any) -> cosma.Plan:
     """A plan of the tiles of a graph that copies nothing, as one for the model."""
-    settings = {"scratchpad": "64KiB", "weights": "scratchpad", "zero_copy": True, "fusion": "epilogue"} | changes
+    settings = {"scratchpad": "64KiB", "weights": "scratchpad", "fusion": "epilogue"} | changes
     made = tile(graph, loaded.sites, tiling).graph
     return cosma.compile(made, cosma.Accelerator(**settings), strategy="e2")
 
@@ -187,6 +190,61 @@ def test_random_models_in_tiles(seeds: range, tmp_path: Path) -> None:
         tiled += any(o.tile is not None and o.joined for o in plan.graph.operators)
         check(plan, model, seed)
     assert tiled > 2
+
+
+def waiting_network(folder: Path, seed: int) -> Path:
+    """A few small operators over rows with Concats, among them gates, for which a whole map has to wait."""
+    rng = np.random.default_rng(seed)
+    m = Maker(seed)
+    rows, wide = int(rng.integers(3, 5)), {"x": 1}
+    m.add("Conv", ["x", m.weight("w", 2, 1, 1, 1)], "t0")
+    wide["t0"] = 2
+    for i in range(1, int(rng.integers(4, 6))):
+        source = list(wide)[-1]
+        kind = ("conv", "gate", "pool")[int(rng.integers(3))]
+        if len(wide) > 2 and rng.random() < 0.6:
+            other = list(wide)[int(rng.integers(1, len(wide) - 1))]
+            m.add("Concat", [other, source], f"c{i}", axis=1)
+            source, width = f"c{i}", wide[other] + wide[source]
+        else:
+            width = wide[source]
+        if kind == "conv":
+            taps, out = int(rng.choice([1, 3])), int(rng.integers(1, 3))
+            m.add("Conv", [source, m.weight(f"w{i}", out, width, taps, 1)], f"t{i}", pads=[taps // 2, 0] * 2)
+            width = out
+        elif kind == "gate":
+            m.add("ReduceMean", [source], f"g{i}", axes=[1, 2, 3], keepdims=1)
+            m.add("Mul", [source, f"g{i}"], f"t{i}")
+        else:
+            m.add("MaxPool", [source], f"t{i}", kernel_shape=[3, 1], pads=[1, 0, 1, 0])
+        wide[f"t{i}"] = width
+    return m.save(folder / f"waiting{seed}.onnx", {"x": (1, 1, rows, 1)}, [list(wide)[-1]])
+
+
+@pytest.mark.filterwarnings("ignore:everything is streamed")
+@pytest.mark.parametrize("seeds", [range(6), range(6, 12)])
+def test_the_bound_over_tilings_holds_with_copies_and_without(seeds: range, tmp_path: Path) -> None:
+    """No plan of tiles by rows undercuts it, whichever of the two networks was cut."""
+    bounds = compared = 0
+    for seed in seeds:
+        loaded = cosma.load_onnx(waiting_network(tmp_path, seed))
+        graph = loaded.graph.with_dtype("int8")
+        without = join_copies(graph, loaded.sites, keep=[o.name for o in graph.operators if o.type != "Concat"]).graph
+        if not without.joins:
+            continue
+        largest = max(t.size_bytes for t in graph.tensors.values() if t.kind != "weight")
+        for capacity in (largest // 2, largest):
+            bound = stripe_bound(without, loaded.sites, capacity)
+            bounds += bound > 0
+            machine = cosma.Accelerator(scratchpad=capacity, alignment=1, operands="streamable", weights="stream")
+            for one in (graph, without):
+                made = tile(one, loaded.sites, rule_tiling(one, loaded.sites, {"rows": 1})).graph
+                plan = cosma.compile(made, machine, strategy="exact", effort=0.05)
+                again = build_problem(made, machine).constant_noncompulsory_bytes
+                assert bound <= plan.traffic.noncompulsory - again
+                compared += 1
+    assert compared > 4
+    assert bounds > 1
 
 
 # -- mutations ------------------------------------------------------------------------------------------------------

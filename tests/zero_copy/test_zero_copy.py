@@ -344,10 +344,84 @@ def test_rows_that_a_gather_mixes_are_copied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tiling", ["auto", "rows=2"])
 @pytest.mark.parametrize("pieces", [None, 1])
 def test_beside_tiles(tmp_path: Path, tiling: str, pieces: int | None) -> None:
-    """A plan has tiles or joins, whichever moves less; tiles in more ranges than an operator takes are no choice."""
+    """Tiles read pieces where operands may be in any number of ranges; else a plan has tiles or joins."""
+    both = 0
     for model in (dense_block(tmp_path), shuffle(tmp_path)):
         for scratchpad in (512, 1024):
             accelerator = cosma.Accelerator(scratchpad=scratchpad, zero_copy=True, pieces=pieces)
             plan = run_compile(model, accelerator, limits=LITTLE, tiling=tiling).plan
-            assert not (plan.graph.joins and any(o.tile for o in plan.graph.operators))
+            tiles = any(o.tile is not None for o in plan.graph.operators)
+            both += bool(plan.graph.joins) and tiles
             _check(plan, model)
+            copies = accelerator.replace(zero_copy=False)
+            try:
+                copying = run_compile(model, copies, limits=LITTLE, tiling=tiling).plan
+            except cosma.InfeasibleError:
+                continue
+            assert plan.traffic.total <= copying.traffic.total
+    assert bool(both) is (pieces is None)
+
+
+def test_the_planner_chooses_pieces_for_tiles_alone(tmp_path: Path) -> None:
+    """Unless it is said, a plan without tiles copies, and so does one of tiles that were given."""
+    model = dense_block(tmp_path)
+    joins = {
+        (zero_copy, tiling): bool(
+            run_compile(
+                model, cosma.Accelerator(scratchpad=640, zero_copy=zero_copy), limits=LITTLE, tiling=tiling
+            ).plan.graph.joins
+        )
+        for zero_copy in (None, True, False) for tiling in ("none", "rows=2", "auto")
+    }  # fmt: skip
+    assert {key for key, found in joins.items() if found} == {
+        (None, "auto"), (True, "none"), (True, "rows=2"), (True, "auto")
+    }  # fmt: skip
+
+
+def test_joins_without_tiles_must_be_asked_for(tmp_path: Path) -> None:
+    """By a plan's own accelerator: what it does not say is that Concats of tiles alone may be left out."""
+    model = dense_block(tmp_path)
+    whole = _record(_plan(model, scratchpad=4096))
+    tiled = _record(run_compile(model, cosma.Accelerator(scratchpad=640), limits=LITTLE, tiling="auto").plan)
+    assert "zero_copy" not in tiled["accelerator"]
+    assert any("pieces" in root for root in tiled["roots"])
+    for record, zero_copy, wrong in (
+        (whole, True, False), (whole, None, True), (whole, False, True),
+        (tiled, True, False), (tiled, None, False), (tiled, False, True),
+    ):  # fmt: skip
+        record["accelerator"].pop("zero_copy", None)
+        if zero_copy is not None:
+            record["accelerator"]["zero_copy"] = zero_copy
+        assert ("zero-copy-forbidden" in _verdicts(record, model)) is wrong
+
+
+def test_tilings_name_operators_that_copy_nothing(tmp_path: Path) -> None:
+    """What a tiling says of a Concat counts where that is an operator."""
+    model = dense_block(tmp_path)
+    file = tmp_path / "cuts.toml"
+    file.write_text('[[cut]]\noperator = "*"\naxis = 2\ntiles = 4\n')
+    accelerator = cosma.Accelerator(scratchpad=640, zero_copy=True)
+    plan = run_compile(model, accelerator, limits=LITTLE, tiling=file).plan
+    assert plan.graph.joins
+    assert all(o.type != "Concat" for o in plan.graph.operators)
+    _check(plan, model)
+
+
+def test_a_plan_of_pieces_in_tiles_is_one_to_start_from(tmp_path: Path) -> None:
+    model = dense_block(tmp_path)
+    first = run_compile(model, cosma.Accelerator(scratchpad=512), limits=LITTLE, tiling="auto").plan
+    assert first.graph.joins
+    again = run_compile(model, cosma.Accelerator(scratchpad=576), limits=LITTLE, tiling="auto", starts=[first]).plan
+    assert again.traffic.total <= first.traffic.total
+    _check(again, model)
+
+
+def test_constraints_keep_tiles_copying(tmp_path: Path) -> None:
+    """They name tensors by where these lie, which pieces of pieces do not have names for."""
+    model = dense_block(tmp_path)
+    constraints = cosma.Constraints(resident=("a0",))
+    plan = run_compile(
+        model, cosma.Accelerator(scratchpad=2048, constraints=constraints), limits=LITTLE, tiling="stripes=2"
+    ).plan
+    assert not plan.graph.joins
+    _check(plan, model)

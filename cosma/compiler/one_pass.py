@@ -1,0 +1,91 @@
+"""Plans made in one pass along the order given: what a tiling is judged by before any work goes into its plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cosma.clock import never
+from cosma.graph.mode import RESIDENT
+from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.problem.feasibility import fits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cosma.accelerator import Accelerator
+    from cosma.compiler.fusion import Choice
+    from cosma.graph import Graph
+    from cosma.lowering import Realised
+    from cosma.problem import Instance
+
+
+def best_along(
+    choices: Sequence[Choice], accelerator: Accelerator, stop: Callable[[], bool] = never
+) -> tuple[int, Choice] | None:
+    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way.
+
+    Once ``stop`` says so, the first that fits is taken.
+    """
+    best: tuple[int, Choice] | None = None
+    for choice in choices:
+        if best is not None and stop():
+            break
+        one = _resident(choice)
+        planned = plan_in_one_pass(one.graph, accelerator)
+        if planned is not None and (best is None or planned[0] < best[0]):
+            best = planned[0], replace(one, start=planned[1])
+    return best
+
+
+def _resident(choice: Choice) -> Choice:
+    """Where operators have modes, let them stream nothing: a tile of a row holds what streaming would."""
+    made = without_modes(choice.graph)
+    return choice if made is choice.graph else replace(choice, graph=made, relaxed=choice.graph)
+
+
+def without_modes(graph: Graph) -> Graph:
+    """A graph whose operators stream nothing; the graph itself where they have no modes."""
+    if not any(operator.modes for operator in graph.operators):
+        return graph
+    operators = [replace(operator, modes=(RESIDENT,)) for operator in graph.operators]
+    return graph.replace(operators=operators)
+
+
+def moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:
+    """Whether a plan of whole tensors that a quick look finds leaves nothing to gain."""
+    planned = plan_in_one_pass(graph, accelerator)
+    return planned is not None and planned[0] == 0
+
+
+def _packed_along(problem: Instance) -> tuple[int, Realised] | None:
+    """The same where constraints say what may lie where: addresses are packed afterwards."""
+    from cosma.heuristics import Method, run_method
+    from cosma.lowering import NoAddressesError
+
+    if not fits(problem):
+        return None
+    try:
+        realised = run_method(problem, Method("given", "cost-aware-belady", "greedy-by-size"))
+    except NoAddressesError:
+        return None
+    return noncompulsory_bytes(problem, realised.decisions), realised
+
+
+def plan_in_one_pass(graph: Graph, accelerator: Accelerator) -> tuple[int, Realised] | None:
+    """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory."""
+    from cosma.lowering.along import RULES, plan_along
+
+    problem = build_problem(graph, accelerator)
+    if problem.refused:
+        return None
+    if problem.conflict or problem.places is not None or accelerator.constraints.never_on_chip:
+        return _packed_along(problem)  # what is never on chip has to stream, and plans in one pass stream nothing
+    found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
+    costs = [(noncompulsory_bytes(problem, one.decisions), i) for i, one in enumerate(found) if one is not None]
+    if not costs:
+        return None
+    cost, best = min(costs)
+    realised = found[best]
+    assert realised is not None
+    return cost, realised
