@@ -116,7 +116,7 @@ class Tiles:
         """
         assert operator.tile is not None
         access = self._access_of(operator.tile.root)
-        box: Box = tuple(zip(operator.tile.start, operator.tile.stop, strict=True))
+        box = operator.tile.box
         shape = access.shapes.get(access.result)
         if not access.chain:
             return None

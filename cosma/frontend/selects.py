@@ -50,7 +50,7 @@ def boxes_in_root(
     """
     regions = []
     for box in boxes:
-        region: Region | None = Region(root, [a for a, _ in box], [b for _, b in box])
+        region: Region | None = Region.of_box(root, box)
         if seen_as != shape:
             assert region is not None
             start = region.offset(seen_as)

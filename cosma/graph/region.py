@@ -45,6 +45,17 @@ class Region:
         if len(self.start) != len(self.stop) or any(a > b for a, b in zip(self.start, self.stop, strict=True)):
             raise GraphError(f"{where}: {list(self.start)} to {list(self.stop)} is no box")
 
+    @classmethod
+    def of_box(cls, root: str, box: Iterable[tuple[int, int]]) -> Region:
+        """A box of a root by its interval along each axis."""
+        spans = tuple(box)
+        return cls(root, tuple(start for start, _ in spans), tuple(stop for _, stop in spans))
+
+    @property
+    def box(self) -> tuple[tuple[int, int], ...]:
+        """Interval along each axis."""
+        return tuple(zip(self.start, self.stop, strict=True))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of elements along each axis."""

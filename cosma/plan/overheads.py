@@ -172,7 +172,7 @@ def _computed_again(graph: Graph) -> float:
         if operator.tile is None:
             whole += 1
             continue
-        spans = tuple(zip(operator.tile.start, operator.tile.stop, strict=True))
+        spans = operator.tile.box
         boxes.setdefault(operator.tile.root, set()).add(spans)
     computed = needed = 0
     for found in boxes.values():

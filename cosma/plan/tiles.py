@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def tile_shares(graph: Graph) -> dict[str, Fraction]:
     Tiles of one operator share out its result; tiles over the same box (a cut along a reduced axis) share it evenly.
     """
     volumes = {
-        operator.name: prod(stop - start for start, stop in zip(operator.tile.start, operator.tile.stop, strict=True))
+        operator.name: operator.tile.count
         for operator in graph.operators
         if operator.tile is not None
     }

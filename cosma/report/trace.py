@@ -43,7 +43,7 @@ def trace_json(plan: Plan, estimate: Estimate) -> str:
             record["name"] = f"{operator.type} {untiled_name(operator)}"
             record["args"] = {"operator": event.name, "type": operator.type, "instruction": event.instruction}
             if operator.tile is not None:
-                box = zip(operator.tile.start, operator.tile.stop, strict=True)
+                box = operator.tile.box
                 record["args"] |= {"of": operator.tile.root, "tile": [list(axis) for axis in box]}
             record["args"]["arithmetic us"] = round(1e6 * event.arithmetic_s, 6)
             record["args"]["held up by streaming us"] = round(

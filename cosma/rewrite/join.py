@@ -12,40 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise, product
+from itertools import pairwise, product
 from math import prod
 
 from cosma.access import Box, NodeSite, whole
 from cosma.access.boxes import intersection
-from cosma.access.operator import can_be_cut
 from cosma.graph import Graph, Join, Operator, Piece, Region, Tensor, TensorKind
-from cosma.graph.dtypes import size_of
 from cosma.rewrite.lineage import Lineage, Rewritten
-
-#: Most parts of one tensor that Splits and Slices may ask for, as in :mod:`cosma.rewrite.parts`.
-MOST_PARTS = 256
-#: Types of operators that only move elements, of which some copy nothing.
-COPIES = frozenset({"Concat", "Gather", "Slice", "Split"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """A box of a result that is a box of an operand.
-
-    ``axes`` names the operand's axis of each axis of the result; -1 where the box has one element along the result's,
-    which the operand need not have.
-    """
-
-    result: str
-    into: Box
-    operand: str
-    box: Box
-    axes: tuple[int, ...]
+from cosma.rewrite.moves import Move, moves_of
+from cosma.rewrite.parts import MOST_PARTS, part_of
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A box of a tensor that is a box of one that an operator writes; ``axes`` as in :class:`_Move`."""
+    """A box of a tensor that is a box of one that an operator writes; ``axes`` as in :class:`Move`."""
 
     storage: str
     box: Box
@@ -67,10 +47,10 @@ def join_copies(
     keep
         Operators that go on copying, by name.
     """
-    moves: dict[str, tuple[_Move, ...]] = {}
+    moves: dict[str, tuple[Move, ...]] = {}
     plan = _Plan(graph)
     for operator in graph.operators:
-        own = None if operator.name in keep else _moves(graph, operator, sites)
+        own = None if operator.name in keep else moves_of(graph, operator, sites)
         if own is not None and plan.accepts(own):
             plan.add(own)
             moves[operator.name] = own
@@ -83,125 +63,6 @@ def join_copies(
     if not moves:
         return Rewritten(graph, Lineage.identity(graph))
     return plan.build(moves)
-
-
-def _moves(graph: Graph, operator: Operator, sites: Mapping[str, NodeSite]) -> tuple[_Move, ...] | None:
-    """What an operator moves; None where it does more than that, or what it does is not known."""
-    if operator.fused or operator.domain or operator.tile or operator.type not in COPIES:
-        return None
-    names = (*operator.inputs, *operator.outputs)
-    if any(graph.tensors[name].shape is None or not can_be_cut(graph, name) for name in names):
-        return None
-    if len({graph.tensors[name].dtype for name in names}) != 1:
-        return None
-    shapes = {name: graph.tensors[name].shape or () for name in names}
-    site = next((sites[name] for name in operator.covers if name in sites), None)
-    seen = dict(shapes)
-    if site is not None:
-        if not _in_order(site, operator, shapes):
-            return None
-        seen |= {a.value: a.shape for a in site.operands if a is not None and not a.constant}
-    onto = {name: _axes_onto(seen[name], shapes[name]) for name in names}
-    if any(axes is None for axes in onto.values()):
-        return None
-    moves: Sequence[_Move] | None = None
-    if operator.type in ("Concat", "Split"):
-        # Constants among the operands of a Concat are copied; those of the others are no more than parameters.
-        moves = _along_axis(operator, seen) if operator.type == "Split" or not operator.weights else None
-    elif site is not None:
-        moves = _selection(operator, seen, site, onto[operator.inputs[0]] or ())
-    return None if moves is None else tuple(_in_tensors(move, shapes, onto[move.operand] or ()) for move in moves)
-
-
-def _in_order(site: NodeSite, operator: Operator, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a node has the operator's operands and results, each once, in its order, the results in their shapes."""
-    read = [a.value for a in site.operands if a is not None and not a.constant]
-    results = [(name, shape) for name, shape in zip(site.results, site.site.results, strict=False) if name]
-    return (
-        tuple(read) == operator.inputs
-        and tuple(name for name, _ in results) == operator.outputs
-        and all(shapes[name] == shape for name, shape in results)
-    )
-
-
-def _axes_onto(seen: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The tensor's axis of each axis that a node sees, -1 for one of size one; None where the two differ otherwise."""
-    if seen == shape:
-        return tuple(range(len(shape)))
-    long = [axis for axis, size in enumerate(shape) if size != 1]
-    if [size for size in seen if size != 1] != [shape[axis] for axis in long]:
-        return None
-    rest = iter(long)
-    return tuple(next(rest) if size != 1 else -1 for size in seen)
-
-
-def _in_tensors(move: _Move, shapes: Mapping[str, tuple[int, ...]], onto: tuple[int, ...]) -> _Move:
-    """A move in terms of the operand's own axes, where the node sees others of size one."""
-    box = list(whole(shapes[move.operand]))
-    for axis, of in enumerate(onto):
-        if of >= 0:
-            box[of] = move.box[axis]
-    return replace(move, box=tuple(box), axes=tuple(onto[axis] if axis >= 0 else -1 for axis in move.axes))
-
-
-def _along_axis(operator: Operator, shapes: Mapping[str, tuple[int, ...]]) -> list[_Move] | None:
-    """Concat and Split: several tensors side by side along one axis of another."""
-    joining = operator.type == "Concat"
-    (one,), many = (operator.outputs, operator.inputs) if joining else (operator.inputs, operator.outputs)
-    stated = operator.parts[0].attribute("axis")
-    axis = 0 if stated is None and not joining else stated
-    shape = shapes[one]
-    if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
-        return None
-    axis %= len(shape)
-    if any(_without(shapes[name], axis) != _without(shape, axis) for name in many):
-        return None
-    ends = list(accumulate(shapes[name][axis] for name in many))
-    if not ends or ends[-1] != shape[axis]:
-        return None
-    found = []
-    axes = tuple(range(len(shape)))
-    for name, end in zip(many, ends, strict=True):
-        inside = whole(shapes[name])
-        start = end - shapes[name][axis]
-        around = tuple((start, end) if i == axis else span for i, span in enumerate(whole(shape)))
-        found.append(_Move(one, around, name, inside, axes) if joining else _Move(name, inside, one, around, axes))
-    return found
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return (len(shape), *shape[:axis], *shape[axis + 1 :])
-
-
-def _selection(
-    operator: Operator, shapes: Mapping[str, tuple[int, ...]], site: NodeSite, onto: tuple[int, ...]
-) -> list[_Move] | None:
-    """Slice with steps of one, and Gather of neighbours in their order: one box of the operand."""
-    if len(operator.inputs) != 1 or len(operator.reads) != 1 or len(operator.outputs) != 1:
-        return None
-    (name,), (result,), (region,) = operator.inputs, operator.outputs, operator.reads
-    if region.root != name:
-        return None
-    box = tuple((region.start[of], region.stop[of]) if of >= 0 else (0, 1) for of in onto)
-    axes = list(range(len(box)))
-    if operator.type == "Slice":
-        if any(step != 1 for step in site.site.contents.get(4, ())):
-            return None
-    else:
-        axis = site.site.integer("axis", 0) % len(axes)
-        indices, shape = site.site.contents.get(1), site.site.shape(1)
-        first, last = box[axis]
-        if indices is None and last - first > 1:
-            return None
-        size = shapes[name][axis]
-        rows = [first] if indices is None else [int(i) + size if i < 0 else int(i) for i in indices]
-        if rows != list(range(first, last)) or shape is None or len(shape) > 1:
-            return None
-        if not shape:
-            del axes[axis]
-    if tuple(box[axis][1] - box[axis][0] for axis in axes) != shapes[result]:
-        return None
-    return [_Move(result, whole(shapes[result]), name, box, tuple(axes))]
 
 
 class _Plan:
@@ -219,7 +80,7 @@ class _Plan:
         box = whole(self.graph.tensors[name].shape or ())
         return [_Place(name, box, box, tuple(range(len(box))))]
 
-    def _moved(self, move: _Move) -> list[_Place]:
+    def _moved(self, move: Move) -> list[_Place]:
         found = []
         for place in self.places(move.operand):
             both = intersection(place.into, move.box)
@@ -240,7 +101,7 @@ class _Plan:
             found.append(_Place(place.storage, tuple(box), into, axes))
         return found
 
-    def accepts(self, moves: Sequence[_Move]) -> bool:
+    def accepts(self, moves: Sequence[Move]) -> bool:
         """Whether graph outputs among the results may consist of what is written anyway."""
         taken = {name: list(boxes) for name, boxes in self._stored.items()}
         for move in moves:
@@ -262,7 +123,7 @@ class _Plan:
         begins = all(start == 0 for start, _ in place.into)
         return place.storage == state and begins and place.box == whole(self.graph.tensors[state].shape or ())
 
-    def add(self, moves: Sequence[_Move]) -> None:
+    def add(self, moves: Sequence[Move]) -> None:
         """Take the operator of some moves out."""
         made: dict[str, list[_Place]] = {}
         for move in moves:
@@ -273,7 +134,7 @@ class _Plan:
                 for place in (place for place in places if not self._continues(name, place)):
                     self._stored.setdefault(place.storage, []).append(place.box)
 
-    def clash(self, moves: Mapping[str, Sequence[_Move]]) -> str | None:
+    def clash(self, moves: Mapping[str, Sequence[Move]]) -> str | None:
         """An operator that must copy after all.
 
         Its result holds something twice, or what a reader reads as another operand too, or it cuts a tensor into too
@@ -314,7 +175,7 @@ class _Plan:
 
     # -- the new graph ----------------------------------------------------------------------------------------
 
-    def build(self, moves: Mapping[str, Sequence[_Move]]) -> Rewritten:
+    def build(self, moves: Mapping[str, Sequence[Move]]) -> Rewritten:
         """Build the graph without the operators that copy nothing."""
         graph = self.graph
         taken = set(graph.tensors)
@@ -362,26 +223,18 @@ class _Plan:
         return replace(tensor, kind=TensorKind.OUTPUT if stored else tensor.kind)
 
     def _part(self, root: Tensor, box: Box, taken: set[str]) -> Tensor:
-        assert root.shape is not None
-        assert root.dtype is not None
-        region = Region(root.name, [a for a, _ in box], [b for _, b in box])
-        name = region.label(root.shape)
-        while name in taken:
-            name += "'"
-        taken.add(name)
         kind = TensorKind.OUTPUT if self._is_stored(root.name, box) else root.kind
-        size = size_of(region.shape, root.dtype)
-        return replace(root, name=name, kind=kind, shape=region.shape, size_bytes=size, region=region, state=None)
+        return replace(part_of(root, Region.of_box(root.name, box), taken), kind=kind)
 
     def _pieces(self, name: str, parts: Mapping[str, Sequence[Tensor]]) -> list[Piece]:
         found = []
         for place in self.places(name):
             if place.storage not in parts:
-                found.append(Piece(place.storage, _region(name, place.into)))
+                found.append(Piece(place.storage, Region.of_box(name, place.into)))
                 continue
             for part in parts[place.storage]:
                 assert part.region is not None
-                box = tuple(zip(part.region.start, part.region.stop, strict=True))
+                box = part.region.box
                 if intersection(box, place.box) is None:
                     continue
                 into = tuple(
@@ -389,7 +242,7 @@ class _Plan:
                     else (low + box[of][0] - place.box[of][0], low + box[of][1] - place.box[of][0])
                     for (low, high), of in zip(place.into, place.axes, strict=True)
                 )  # fmt: skip
-                found.append(Piece(part.name, _region(name, into)))
+                found.append(Piece(part.name, Region.of_box(name, into)))
         return sorted(found, key=lambda piece: piece.region.start)
 
     def _operator(
@@ -431,7 +284,3 @@ def _overlap(places: Sequence[_Place]) -> bool:
             return True
         others.append(place.box)
     return False
-
-
-def _region(root: str, box: Box) -> Region:
-    return Region(root, [a for a, _ in box], [b for _, b in box])

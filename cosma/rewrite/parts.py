@@ -50,7 +50,8 @@ def cut_selections(graph: Graph, alignment: int = 1, *, least_unread: float = LE
         regions = _parts_of(graph, tensor)
         if len(regions) < 2 or _unread(graph, tensor, regions) < least_unread:
             continue
-        made = tuple(_part(tensor, region, taken) for region in regions)
+        names = set(taken)
+        made = tuple(part_of(tensor, region, names) for region in regions)
         room = sum(align_up(part.size_bytes, alignment) for part in made)
         if room <= align_up(tensor.size_bytes, alignment) * MOST_ROOM:
             parts[tensor.name] = made
@@ -86,7 +87,7 @@ def _parts_of(graph: Graph, tensor: Tensor) -> list[Region]:
     if prod(len(cuts) - 1 for cuts in boundaries) > MOST_PARTS:
         return []
     spans = [list(pairwise(sorted(cuts))) for cuts in boundaries]
-    return [Region(tensor.name, [a for a, _ in box], [b for _, b in box]) for box in product(*spans)]
+    return [Region.of_box(tensor.name, box) for box in product(*spans)]
 
 
 def _unread(graph: Graph, tensor: Tensor, parts: Sequence[Region]) -> float:
@@ -100,12 +101,14 @@ def _unread(graph: Graph, tensor: Tensor, parts: Sequence[Region]) -> float:
     return left / count
 
 
-def _part(root: Tensor, region: Region, taken: set[str]) -> Tensor:
+def part_of(root: Tensor, region: Region, taken: set[str]) -> Tensor:
+    """A part of a tensor, under a name of its own, which is taken then."""
     assert root.shape is not None
     assert root.dtype is not None
     name = region.label(root.shape)
     while name in taken:
         name += "'"
+    taken.add(name)
     return replace(
         root, name=name, shape=region.shape, size_bytes=size_of(region.shape, root.dtype), region=region,
         state=None,

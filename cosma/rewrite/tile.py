@@ -18,9 +18,9 @@ from cosma.access.boxes import box_shape
 from cosma.access.operator import OperatorAccess, SumStep, can_be_cut, operator_access
 from cosma.errors import InputError
 from cosma.graph import Accumulation, Graph, Operator, Region, Tensor, TensorKind
-from cosma.graph.dtypes import size_of
 from cosma.graph.join import pieces_of_outputs
 from cosma.rewrite.lineage import Lineage, Rewritten
+from cosma.rewrite.parts import part_of
 from cosma.rewrite.tile_modes import with_tile_modes
 from cosma.rewrite.tiling import Piece, Tiling
 
@@ -70,7 +70,9 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     parts = {name: grid for name, grid in grids.items() if grid.count > 1}
     taken = set(graph.tensors)
     tensors = {
-        tensor.name: _parts_of(tensor, parts[tensor.name], taken) if tensor.name in parts else (tensor,)
+        tensor.name: tuple(
+            part_of(tensor, Region.of_box(tensor.name, box), taken) for box in parts[tensor.name].boxes()
+        ) if tensor.name in parts else (tensor,)
         for tensor in graph.tensors.values()
     }
     sums: dict[str, Tensor] = {}
@@ -190,23 +192,6 @@ def _result_box(one: _Tile, name: str) -> Box:
     )
 
 
-def _parts_of(root: Tensor, grid: _Grid, taken: set[str]) -> tuple[Tensor, ...]:
-    assert root.shape is not None
-    assert root.dtype is not None
-    parts = []
-    for box in grid.boxes():
-        region = Region(root.name, tuple(a for a, _ in box), tuple(b for _, b in box))
-        name = region.label(root.shape)
-        while name in taken:
-            name += "'"
-        taken.add(name)
-        shape = box_shape(box)
-        parts.append(replace(
-            root, name=name, shape=shape, size_bytes=size_of(shape, root.dtype), region=region, state=None
-        ))
-    return tuple(parts)
-
-
 def _operator(
     one: _Tile, graph: Graph, tensors: Mapping[str, Sequence[Tensor]], parts: Mapping[str, _Grid],
     sums: dict[str, Tensor],
@@ -231,7 +216,7 @@ def _operator(
     )
     if shape is None or (one.box == whole(shape) and one.step is None):
         return changed
-    region = Region(operator.name, tuple(a for a, _ in one.box), tuple(b for _, b in one.box))
+    region = Region.of_box(operator.name, one.box)
     share, count = prod(box_shape(one.box)), prod(shape)
     if one.step is not None:
         share, count = share * (one.step.span[1] - one.step.span[0]), count * one.access.reduced()

@@ -160,7 +160,7 @@ def _touched(graph: Graph, names: Iterable[str], joined: Mapping[str, str]) -> d
         part, root = graph.tensors[name], _root(graph, name, joined)
         shape = part.shape or ()
         if part.region is not None:
-            shape = tuple(b - a for a, b in zip(part.region.start, part.region.stop, strict=True))
+            shape = part.region.shape
         before = found.get(root.name, _Touched(root, 0, 0))
         found[root.name] = _Touched(root, before.elements + prod(shape), before.size_bytes + part.size_bytes)
     return found

@@ -107,7 +107,7 @@ class _Judge:
 
     def _all_needed(self, tile: Operator, given: set[str], results: list[str]) -> Iterable[tuple[str, _Need]]:
         assert tile.tile is not None
-        box = tuple(zip(tile.tile.start, tile.tile.stop, strict=True))
+        box = tile.tile.box
         step = tile.accumulation
         try:
             walk = _Walk(self, given)
