@@ -73,8 +73,8 @@ class Joined:
 def without_copies(request: Request) -> Joined:
     """Networks in which Concat, Split and Slice copy nothing, where the accelerator and the strategy know such."""
     strategy = request.strategy.name
-    if not request.accelerator.zero_copy:
-        return Joined()
+    if not request.accelerator.zero_copy or request.graph.joins:
+        return Joined()  # of a graph that was joined by whoever made it, that is what is planned
     if strategy in COPYING:
         message = f"zero-copy is left out: {strategy} plans copies, as the existing methods do that others compare with"
         warnings.warn(message, CosmaWarning, stacklevel=5)
