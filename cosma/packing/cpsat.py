@@ -7,13 +7,13 @@ rectangles overlap. With one worker, a seed and a deterministic limit the answer
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from math import gcd, lcm
 from typing import TYPE_CHECKING
 
 from cosma.cp_sat import new_solver, solve, work_done
 from cosma.errors import SolverUnavailableError
 from cosma.packing.buffers import parts_of
+from cosma.packing.result import Decision
 from cosma.packing.sections import walls_of
 
 if TYPE_CHECKING:
@@ -22,15 +22,8 @@ if TYPE_CHECKING:
     from cosma.packing.buffers import Buffer, Forbidden
 
 
-@dataclass(frozen=True, slots=True)
-class CpSatAnswer:
-    """Addresses by buffer index (``None`` when none were found), what was proven, and the work in ms."""
-
-    offsets: dict[int, int] | None
-    infeasible: bool
-    optimal: bool
-    bound: int
-    work_ms: int
+UNITS_PER_MS = 100
+"""Units of work that a millisecond of CP-SAT's deterministic time counts."""
 
 
 def solve_cpsat(
@@ -39,19 +32,11 @@ def solve_cpsat(
     *,
     alignment: int = 1,
     forbidden: Sequence[Forbidden] = (),
-    work_limit_ms: int | None = None,
+    work_limit: int | None = None,
     deadline: float | None = None,
     seed: int = 0,
-    minimise: bool = False,
-) -> CpSatAnswer:
-    """Place the buffers with CP-SAT, or prove that they do not fit; with `minimise`, as low as possible.
-
-    Parameters
-    ----------
-    work_limit_ms
-        Limit in milliseconds of CP-SAT's deterministic time.
-    deadline
-        ``time.monotonic`` value to stop at; makes the answer depend on the clock.
+) -> Decision:
+    """Decide with CP-SAT whether the buffers fit; parameters are those of :func:`cosma.packing.exact.decide`.
 
     Raises
     ------
@@ -75,7 +60,6 @@ def solve_cpsat(
     unit = max(unit, 1)
     top = capacity // unit
     model = cp_model.CpModel()
-    height = model.new_int_var(0, top, "height")
     addresses: dict[int, cp_model.LinearExprT] = {}
     times: list[cp_model.IntervalVar] = []
     spans: list[cp_model.IntervalVar] = []
@@ -86,10 +70,9 @@ def solve_cpsat(
         size = buffer.size // unit
         step = max(1, lcm(alignment, buffer.alignment) // unit)
         if size > top:
-            return CpSatAnswer(None, True, False, capacity + 1, 0)
+            return _infeasible(buffers, 0)
         base = model.new_int_var(0, (top - size) // step, f"b{k}")
         addresses[k] = base * step
-        model.add(base * step + size <= height)
         for part in parts:
             tall = (part.high - part.low) // unit
             times.append(model.new_fixed_size_interval_var(part.lower, part.upper - part.lower, ""))
@@ -98,21 +81,26 @@ def solve_cpsat(
         times.append(model.new_fixed_size_interval_var(wall.lower, wall.upper - wall.lower, ""))
         spans.append(model.new_fixed_size_interval_var(wall.low // unit, (wall.high - wall.low) // unit, ""))
     model.add_no_overlap_2d(times, spans)
-    if minimise:
-        model.minimize(height)
     solver = new_solver(
         seed=seed,
-        work_limit=None if work_limit_ms is None else work_limit_ms / 1000,
+        work_limit=None if work_limit is None else max(1, work_limit // UNITS_PER_MS) / 1000,
         time_limit_s=None if deadline is None else max(0.01, deadline - time.monotonic()),
     )
     solver.parameters.use_timetabling_in_no_overlap_2d = True
     solver.parameters.use_energetic_reasoning_in_no_overlap_2d = True
     status, _ = solve(solver, model)
-    work = int(work_done(solver) * 1000)
+    work_ms = int(work_done(solver) * 1000)
     if status == cp_model.INFEASIBLE:
-        return CpSatAnswer(None, True, False, capacity + 1, work)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return CpSatAnswer(None, False, False, 0, work)
-    offsets = {k: int(solver.value(address)) * unit for k, address in addresses.items()}
-    bound = int(solver.best_objective_bound) * unit if minimise else 0
-    return CpSatAnswer(offsets, False, minimise and status == cp_model.OPTIMAL, bound, work)
+        return _infeasible(buffers, work_ms)
+    found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+    offsets = {k: int(solver.value(address)) * unit for k, address in addresses.items()} if found else None
+    return Decision(offsets, False, _work(work_ms), reason="" if found else "the limit")
+
+
+def _infeasible(buffers: Sequence[Buffer], work_ms: int) -> Decision:
+    everything = tuple(range(len(buffers)))
+    return Decision(None, True, _work(work_ms), everything, (0,) * len(buffers))
+
+
+def _work(ms: int) -> dict[str, int]:
+    return {"cp-sat ms": ms, "units": ms * UNITS_PER_MS}

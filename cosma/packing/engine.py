@@ -32,9 +32,6 @@ ENGINES: tuple[Engine, ...] = ("auto", "heuristics", "search", "cp-sat")
 WORK_LIMIT = 3_000_000
 """Default limit in units of work, 5 to 10 microseconds each: about twenty seconds."""
 
-UNITS_PER_MS = 100
-"""Units of work one millisecond of CP-SAT's deterministic time counts for."""
-
 HEURISTIC_ROUNDS = 32
 """Repaired first-fit orders tried before the complete search."""
 
@@ -273,55 +270,35 @@ def exact_packing(task: _Task, capacity: int, work_limit: int) -> PackingResult:
     """Decide with the complete search, or with CP-SAT when asked for or when shapes need it."""
     bound = max(live_peak(task.buffers), tallest(task.buffers))
     use_cpsat = task.engine == "cp-sat" or (task.engine == "auto" and supports(task.buffers) is not None)
-    if use_cpsat:
-        answer = solve_cpsat(
-            task.buffers,
-            capacity,
-            alignment=task.alignment,
-            forbidden=task.forbidden,
-            work_limit_ms=max(1, work_limit // UNITS_PER_MS),
-            deadline=task.deadline,
-            seed=task.seed,
-        )
-        offsets, infeasible = answer.offsets, answer.infeasible
-        culprits = tuple(range(len(task.buffers)))
-        distances = (0,) * len(culprits)
-        work = {"cp-sat ms": answer.work_ms, "units": answer.work_ms * UNITS_PER_MS}
-        engine, reason = "cp-sat", "the limit"
-    else:
-        decision = decide(
-            task.buffers,
-            capacity,
-            alignment=task.alignment,
-            forbidden=task.forbidden,
-            work_limit=work_limit,
-            deadline=task.deadline,
-            seed=task.seed,
-        )
-        offsets, infeasible = decision.offsets, decision.infeasible
-        culprits, distances = decision.culprits, decision.distances
-        work = {"nodes": decision.nodes, "units": decision.units}
-        engine, reason = "search", decision.reason
-    if offsets is not None:
-        return _packed(task, offsets, capacity, bound, engine, work)
-    if infeasible:
+    engine = "cp-sat" if use_cpsat else "search"
+    decision = (solve_cpsat if use_cpsat else decide)(
+        task.buffers,
+        capacity,
+        alignment=task.alignment,
+        forbidden=task.forbidden,
+        work_limit=work_limit,
+        deadline=task.deadline,
+        seed=task.seed,
+    )
+    work = decision.work
+    if decision.offsets is not None:
+        return _packed(task, decision.offsets, capacity, bound, engine, work)
+    if decision.infeasible:
+        free = [i for i, k in enumerate(decision.culprits) if task.buffers[k].offset is None]
         return PackingResult(
             PackingStatus.INFEASIBLE,
             capacity,
             lower_bound=max(bound, capacity + 1),
-            conflict=tuple(task.buffers[k].id for k in culprits if task.buffers[k].offset is None),
-            distances=tuple(
-                distance
-                for k, distance in zip(culprits, distances, strict=True)
-                if task.buffers[k].offset is None
-            ),
+            conflict=tuple(task.buffers[decision.culprits[i]].id for i in free),
+            distances=tuple(decision.distances[i] for i in free),
             reason=f"no packing of these buffers fits {capacity} bytes",
             engine=engine,
             work=work,
         )
     return PackingResult(
-        PackingStatus.UNKNOWN, capacity, lower_bound=bound, engine=engine, work=work, reason=f"stopped by {reason}"
-    )
+        PackingStatus.UNKNOWN, capacity, lower_bound=bound, engine=engine, work=work,
+        reason=f"stopped by {decision.reason}",
+    )  # fmt: skip
 
 
 def _packed(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.packing.arrays import sections_of
+from cosma.packing.result import Decision
 from cosma.packing.sections import layout, shape_of
 
 if TYPE_CHECKING:
@@ -56,23 +57,6 @@ UNITS_PER_BUFFER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What the search found: addresses by buffer index, or infeasible members, or neither.
-
-    `culprits` are the indices of the component proven not to fit, those alive where most branches failed first;
-    `distances` says of each how many sections it lies away from there. `units` is the work spent.
-    """
-
-    offsets: dict[int, int] | None
-    infeasible: bool
-    nodes: int
-    units: int = 0
-    culprits: tuple[int, ...] = ()
-    distances: tuple[int, ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What became of one component: the kernel's answer, addresses, what was spent, and blame per section."""
 
@@ -101,11 +85,11 @@ def decide(
     """
     units = UNITS_PER_BUFFER * len(buffers)
     if beyond_search(buffers):
-        return Decision(None, False, 0, units, reason="more buffers alive together than the search can lay out")
+        return Decision(None, False, _work(0, units), reason="more buffers alive together than the search can lay out")
     problem = layout(buffers, capacity, alignment, forbidden)
     if problem.capacity >= LARGEST_CAPACITY:
         reason = f"capacity is {problem.capacity} units, beyond the search"
-        return Decision(None, False, 0, units, reason=reason)
+        return Decision(None, False, _work(0, units), reason=reason)
     offsets = {k: 0 for k, buffer in enumerate(buffers) if buffer.offset is None}
     nodes = 0
     stuck = ""
@@ -121,16 +105,17 @@ def decide(
         nodes += outcome.nodes
         units += outcome.units
         if outcome.answer < 0:
-            culprits, distances = _culprits(component, outcome.blame)
-            return Decision(None, True, nodes, units, culprits, distances)
+            return Decision(None, True, _work(nodes, units), *_culprits(component, outcome.blame))
         if outcome.answer == 0:
             stuck = "the work limit" if deadline is None or time.monotonic() < deadline else "the time limit"
             continue
         for k, offset in zip(component.members, outcome.found, strict=True):
             offsets[k] = (int(offset) + component.base) * problem.unit
-    if stuck:
-        return Decision(None, False, nodes, units, reason=stuck)
-    return Decision(offsets, False, nodes, units)
+    return Decision(None if stuck else offsets, False, _work(nodes, units), reason=stuck)
+
+
+def _work(nodes: int, units: int) -> dict[str, int]:
+    return {"nodes": nodes, "units": units}
 
 
 def beyond_search(buffers: Sequence[Buffer]) -> bool:

@@ -97,8 +97,8 @@ def improve(
                 deadline=deadline,
                 seed=seed,
             )
-            nodes += answer.nodes
-            units += answer.units
+            nodes += answer.work["nodes"]
+            units += answer.work["units"]
             if answer.offsets is not None:
                 place.update({k: answer.offsets.get(i, at or 0) for i, k in enumerate(names)})
                 placed[stuck] = True

@@ -15,6 +15,31 @@ class PackingStatus(door.Choice):
     UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one engine found: addresses by buffer index, or that there are none, or neither.
+
+    Attributes
+    ----------
+    offsets, infeasible
+        Addresses of buffers that are not fixed; None where none were found, be it because there are none.
+    work
+        What was done, as in :attr:`PackingResult.work`.
+    culprits, distances
+        Where there are none: buffers proven not to fit together, those alive where most branches failed first, and of
+        each how many sections it lies away from there.
+    reason
+        What ended an engine that found neither.
+    """
+
+    offsets: dict[int, int] | None
+    infeasible: bool
+    work: dict[str, int]
+    culprits: tuple[int, ...] = ()
+    distances: tuple[int, ...] = ()
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class PackingResult:
     """Addresses, or a proof that none exist, or neither.

@@ -65,11 +65,13 @@ def test_paths_longer_than_the_tables_enlarge_them(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(workspace.Workspace, "__init__", small)
     assert decide(buffers, 999, work_limit=200) == expected
-    assert expected.nodes > 0
+    assert expected.work["nodes"] > 0
 
 
 def test_work_ends_the_search() -> None:
     buffers = cut_rectangles(11, 120, 60, 100_003)
     for limit in (500, 2000):
         decision = decide(buffers, 100_003, work_limit=limit)
-        assert decision.offsets is not None or (decision.reason == "the work limit" and decision.units <= limit + 50)
+        if decision.offsets is None:
+            assert decision.reason == "the work limit"
+            assert decision.work["units"] <= limit + 50
