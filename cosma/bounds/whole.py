@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cosma.bounds.bound import ASSUMPTIONS, Bound
+from cosma.bounds.bound import Bound
 from cosma.clock import never
 from cosma.parameters.bounds import BoundParameters
 from cosma.problem import check_feasible
@@ -97,12 +97,7 @@ class WholeBounds:
     @property
     def bound(self) -> Bound:
         """The bound so far."""
-        return Bound(
-            self._value,
-            self._method,
-            ASSUMPTIONS.format(alignment=self.problem.alignment),
-            self._exhausted or self._met(),
-        )
+        return Bound(self._value, self._method, self._exhausted or self._met())
 
     @property
     def work_done(self) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.tape import Tape
+from cosma.intervals import sums_over
 from cosma.problem import Decisions, decisions_from_gaps, touches_of
 from cosma.problem.rules import store_bytes
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from cosma.evaluation.network import Contraction, Network
     from cosma.problem import Problem
+
+    Int64s = NDArray[np.int64]
 
 #: Power of the waiting time in the score of an eviction candidate. 1 follows Belady's rule, 0 looks at cost alone.
 DEFAULT_PATIENCE = 1.0
@@ -32,7 +35,7 @@ def new_tape(net: Network, order: Sequence[int] | NDArray[np.int32], *, patience
     under ``order``, so that other orders fit too; one that does not fit is never adopted.
     """
     n, m = len(order), len(net.size)
-    live = _most_live(net, order)
+    live = int(sums_over(*lives(net, order)[1:], 1, len(order)).max(initial=0))
     width = min(m, 2 * live + 16)
     stride = max(1, (2 * 4 * n * width + _ROW_BYTES - 1) // _ROW_BYTES)
     rows = n // stride + 1
@@ -120,20 +123,16 @@ def cost_bytes(tape: Tape) -> int:
     return int(tape.step_cost.sum())
 
 
-def _most_live(net: Network, order: Sequence[int] | NDArray[np.int32]) -> int:
+def lives(net: Network, order: Sequence[int] | NDArray[np.int32]) -> tuple[Int64s, Int64s, Int64s]:
+    """Tensors that an order touches, the first step of each that does, and the one after the last."""
     n = len(order)
     position = np.empty(n, dtype=np.int64)
     position[np.asarray(order, dtype=np.int64)] = np.arange(n)
-    change = np.zeros(n + 2, dtype=np.int64)
-    first = np.full(len(net.size), n, dtype=np.int64)
-    last = np.zeros(len(net.size), dtype=np.int64)
-    tensors = np.repeat(np.arange(len(net.size)), np.diff(net.consumer_start))
-    np.minimum.at(first, tensors, position[net.consumer])
-    np.maximum.at(last, tensors, position[net.consumer])
-    for v in range(n):
-        for t in net.result[net.result_start[v] : net.result_start[v + 1]]:
-            first[t] = min(first[t], position[v])
-            last[t] = max(last[t], position[v])
-    np.add.at(change, first, 1)
-    np.add.at(change, last + 1, -1)
-    return int(np.cumsum(change).max(initial=0))
+    begin = np.full(len(net.size), n, dtype=np.int64)
+    end = np.zeros(len(net.size), dtype=np.int64)
+    for start, touched in ((net.operand_start, net.operand), (net.result_start, net.result)):
+        at = np.repeat(position, np.diff(start))
+        np.minimum.at(begin, touched, at)
+        np.maximum.at(end, touched, at + 1)
+    tensors = np.flatnonzero(begin < end)
+    return tensors, begin[tensors], end[tensors]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.intervals import sums_over
 from cosma.lowering.choices import GapForm
 from cosma.lowering.realise import Realised, realise, try_realise
 from cosma.lowering.repair import NoAddressesError
@@ -122,9 +123,7 @@ def _cheapest_cut(problem: Problem, form: GapForm, begin: int, end: int) -> int:
     gaps = np.flatnonzero(form.keep[:-1] & (tensor[:-1] == tensor[1:]))
     gaps = gaps[(step[gaps] < end) & (step[gaps + 1] > begin)]
     cost = arrival_bytes(problem, tensor[gaps]) + store_bytes(problem, tensor[gaps])
-    change = np.zeros(end - begin + 1, dtype=np.int64)
-    np.add.at(change, np.clip(step[gaps] + 1 - begin, 0, end - begin), cost)
-    np.add.at(change, np.clip(step[gaps + 1] + 1 - begin, 0, end - begin), -cost)
-    crossing = np.cumsum(change)
+    first, last = (np.clip(step[at] + 1 - begin, 0, end - begin) for at in (gaps, gaps + 1))
+    crossing = sums_over(first, last, cost, end - begin)
     low, high = (end - begin) // 4, 3 * (end - begin) // 4
     return begin + low + int(np.argmin(crossing[low : high + 1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.packing.buffers import Buffer, Forbidden, live_peak, parts_of, tallest
+from cosma.packing.buffers import Buffer, Forbidden, fullest_step, parts_of, tallest
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.verify import verify
 
@@ -20,7 +20,8 @@ def quick_conflict(
     The conflict sets are irreducible: one buffer; two fixed buffers that overlap; or, at the fullest step,
     the largest buffers alive, as few as do not fit together.
     """
-    bound = max(live_peak(buffers), tallest(buffers))
+    step, peak = fullest_step(buffers)
+    bound = max(peak, tallest(buffers))
     for buffer in buffers:
         if buffer.size > capacity:
             return _refuse(
@@ -30,10 +31,14 @@ def quick_conflict(
     places = {buffer.id: buffer.offset for buffer in fixed if buffer.offset is not None}
     for violation in verify(fixed, places, capacity, forbidden=forbidden):
         return _refuse(capacity, bound, violation.ids, f"fixed addresses clash: {violation.message}")
-    crowd = _crowded_step(buffers, capacity)
-    if crowd is None:
+    if peak <= capacity:
         return None
-    step, sizes = crowd
+    sizes = {
+        buffer.id: part.high - part.low
+        for buffer in buffers
+        for part in parts_of(buffer)
+        if part.lower <= step < part.upper
+    }
     chosen: list[str] = []
     total = 0
     for size, name in sorted(((size, name) for name, size in sizes.items()), key=lambda pair: (-pair[0], pair[1])):
@@ -47,29 +52,6 @@ def quick_conflict(
         tuple(chosen),
         f"at step {step} the buffers alive need {sum(sizes.values())} bytes of {capacity}",
     )
-
-
-def _crowded_step(buffers: Sequence[Buffer], capacity: int) -> tuple[int, dict[str, int]] | None:
-    """Find the first of the fullest steps, with the bytes each buffer occupies there, when it is over capacity."""
-    if live_peak(buffers) <= capacity:
-        return None
-    change: dict[int, int] = {}
-    for buffer in buffers:
-        for part in parts_of(buffer):
-            change[part.lower] = change.get(part.lower, 0) + part.high - part.low
-            change[part.upper] = change.get(part.upper, 0) - part.high + part.low
-    live = worst = fullest = 0
-    for step in sorted(change):
-        live += change[step]
-        if live > worst:
-            worst, fullest = live, step
-    sizes = {
-        buffer.id: part.high - part.low
-        for buffer in buffers
-        for part in parts_of(buffer)
-        if part.lower <= fullest < part.upper
-    }
-    return fullest, sizes
 
 
 def _refuse(capacity: int, bound: int, conflict: tuple[str, ...], reason: str) -> PackingResult:

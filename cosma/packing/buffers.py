@@ -6,6 +6,7 @@ Every interval is half-open, in time (steps) and in address (bytes).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from math import lcm
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -262,16 +263,20 @@ def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = ()
 
 def live_peak(buffers: Iterable[Buffer]) -> int:
     """Most bytes occupied at one step: a lower bound on the height of every packing."""
+    return fullest_step(door.sequence(buffers, Buffer, "buffers"))[1]
+
+
+def fullest_step(buffers: Iterable[Buffer]) -> tuple[int, int]:
+    """The first of the steps at which most bytes are occupied, and these bytes."""
     change: dict[int, int] = {}
-    for buffer in door.sequence(buffers, Buffer, "buffers"):
+    for buffer in buffers:
         for part in parts_of(buffer):
             change[part.lower] = change.get(part.lower, 0) + part.high - part.low
             change[part.upper] = change.get(part.upper, 0) - part.high + part.low
-    peak = live = 0
-    for step in sorted(change):
-        live += change[step]
-        peak = max(peak, live)
-    return peak
+    steps = sorted(change)
+    live = list(accumulate(change[step] for step in steps))
+    peak = max(live, default=0)
+    return (steps[live.index(peak)], peak) if peak else (0, 0)
 
 
 def tallest(buffers: Iterable[Buffer]) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.compiled import kernel
+from cosma.intervals import sums_over
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -255,11 +256,8 @@ def live_sums(instance: Instance) -> Ints:
     if not instance.lower.size:
         return most
     times = np.unique(instance.lower)
-    live = np.zeros(times.size + 1, np.int64)
     first, last = np.searchsorted(times, instance.lower), np.searchsorted(times, instance.upper)
-    np.add.at(live, first, instance.high - instance.low)
-    np.add.at(live, last, instance.low - instance.high)
-    live = np.cumsum(live)
+    live = sums_over(first, last, instance.high - instance.low, times.size + 1)
     spans = np.stack((first, last), axis=1).ravel()
     np.maximum.at(most, instance.owner, np.maximum.reduceat(live, spans)[::2])
     return most

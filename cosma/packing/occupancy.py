@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.compiled import helper, kernel
+from cosma.intervals import sums_over
 from cosma.packing.arrays import sections_of
 
 if TYPE_CHECKING:
@@ -317,10 +318,7 @@ def load_of(instance: Instance, occupancy: Occupancy) -> Ints:
     if not instance.lower.size:
         return most
     begin, end = occupancy.part[BEGIN], occupancy.part[END]
-    live = np.zeros(occupancy.sections + 1, np.int64)
-    np.add.at(live, begin, instance.high - instance.low)
-    np.add.at(live, end, instance.low - instance.high)
-    live = np.cumsum(live)
+    live = sums_over(begin, end, instance.high - instance.low, occupancy.sections + 1)
     # One row per power of two: the fullest of so many sections from each on.
     rows = [live]
     while 2 << (len(rows) - 1) <= occupancy.sections:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.intervals import sums_over
 from cosma.problem.rules import arrival_bytes, first_arrival_is_compulsory, may_stream, store_bytes
 
 if TYPE_CHECKING:
@@ -169,14 +170,10 @@ def with_takeovers(problem: Problem, decisions: Decisions, takeovers: Mapping[in
 
 def occupancy_bytes(problem: Problem, decisions: Decisions) -> NDArray[np.int64]:
     """Bytes the scratchpad must hold during each step; a takeover counts its operand only. ``int64[steps]``."""
-    change = np.zeros(len(decisions.order) + 1, dtype=np.int64)
-    for r in decisions.residencies:
-        space = int(problem.space_bytes[r.tensor])
-        begin = r.start + 1 if r.in_place_of is not None else r.start
-        if begin < r.end:
-            change[begin] += space
-            change[r.end] -= space
-    return np.cumsum(change)[:-1]
+    stays = decisions.residencies
+    begin = [r.start + (r.in_place_of is not None) for r in stays]
+    space = problem.space_bytes[np.array([r.tensor for r in stays], dtype=np.int64)]
+    return sums_over(begin, [r.end for r in stays], space, len(decisions.order))
 
 
 def noncompulsory_bytes(problem: Problem, decisions: Decisions) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.intervals import sums_over
 from cosma.problem import Decisions, decisions_from_gaps, touches_of, with_takeovers
 from cosma.problem.rules import arrival_bytes, may_stream, store_bytes
 from cosma.solvers.model import ModelBuilder, common_unit
@@ -181,12 +182,11 @@ class _Builder:
 
     def _overflowing_steps(self) -> list[bool]:
         """Steps that exceed the capacity if everything is kept and nothing is taken over."""
-        change = np.zeros(len(self.order) + 1, dtype=np.int64)
-        for t in range(self.problem.tensor_count):
-            if self.start[t] < self.start[t + 1]:
-                change[self.step[self.start[t]]] += self.space[t]
-                change[self.step[self.start[t + 1] - 1] + 1] -= self.space[t]
-        return [bool(x) for x in np.cumsum(change)[:-1] > self.problem.capacity_bytes]
+        start, step = self.touches.start, self.touches.step
+        touched = np.flatnonzero(start[:-1] < start[1:])
+        first, last = step[start[touched]], step[start[touched + 1] - 1]
+        held = sums_over(first, last + 1, self.problem.space_bytes[touched], len(self.order))
+        return [bool(over) for over in held > self.problem.capacity_bytes]
 
     def _add_gaps(self, binding: list[bool]) -> None:
         problem, out = self.problem, self.out

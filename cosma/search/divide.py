@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.csr import rows_of
+from cosma.evaluation.evaluate import lives
+from cosma.intervals import sums_over
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.parameters.search import DivideParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
@@ -228,7 +230,9 @@ def _cuts(net: Network, order: list[int], most_operators: int) -> list[tuple[int
     """Ends of the parts as steps of the order, each with whether the cut there is exact."""
     n = len(order)
     exact = sorted({i + 1 for i in _comparable_steps(net, order)} | {n})
-    live = _live_bytes(net, order)
+    # Bytes live at the border before each step, and after the last.
+    tensors, first, last = lives(net, order)
+    live = sums_over(first + 1, last, net.space[tensors], n + 1).tolist()
     cuts: list[tuple[int, bool]] = []
     begin = 0
     for k, end in enumerate(exact):
@@ -252,21 +256,3 @@ def _comparable_steps(net: Network, order: list[int]) -> list[int]:
     before = ancestors(rows_of(net.predecessor_start, net.predecessor))
     after = descendants(rows_of(net.successor_start, net.successor))
     return [i for i, v in enumerate(order) if before[v].bit_count() + after[v].bit_count() == n - 1]
-
-
-def _live_bytes(net: Network, order: list[int]) -> list[int]:
-    """Bytes live at the border before each step, one more than there are steps."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for i, v in enumerate(order):
-        for t in net.result[net.result_start[v] : net.result_start[v + 1]].tolist():
-            first.setdefault(t, i)
-            last[t] = i
-        for t in net.operand[net.operand_start[v] : net.operand_start[v + 1]].tolist():
-            first.setdefault(t, i)
-            last[t] = i
-    change = [0] * (len(order) + 2)
-    for t, i in first.items():
-        change[i + 1] += int(net.space[t])
-        change[last[t] + 1] -= int(net.space[t])
-    return [int(x) for x in np.cumsum(change)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.csr import offsets
+from cosma.csr import csr, offsets
 from cosma.problem.precedence import bits
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
 
     def rows(start: Int32s, values: Int32s, of: Int64s, number: dict[int, int]) -> tuple[Int32s, Int32s]:
         found = [[number[u] for u in values[start[x] : start[x + 1]].tolist() if u in number] for x in of.tolist()]
-        return offsets([len(row) for row in found]), np.array([u for row in found for u in row], dtype=np.int32)
+        return csr(found)
 
     def streams(start: Int32s, touched: Int32s, streams: Bools) -> Bools:
         at = np.array([i for v in operators.tolist() for i in range(start[v], start[v + 1])], dtype=np.int64)
@@ -68,6 +68,8 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
     for v, row in enumerate(predecessors):
         for u in row:
             successors[u].append(v)
+    predecessor_start, predecessor = csr(predecessors)
+    successor_start, successor = csr(successors)
     return problem.derived(
         operator_names=tuple(problem.operator_names[v] for v in operators.tolist()),
         tensor_names=tuple(problem.tensor_names[t] for t in tensors.tolist()),
@@ -84,10 +86,10 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         result_streams=streams(problem.result_start, problem.result, problem.result_streams),
         consumer_start=consumer_start,
         consumer=consumer,
-        predecessor_start=offsets([len(row) for row in predecessors]),
-        predecessor=np.array([u for row in predecessors for u in row], dtype=np.int32),
-        successor_start=offsets([len(row) for row in successors]),
-        successor=np.array([w for row in successors for w in row], dtype=np.int32),
+        predecessor_start=predecessor_start,
+        predecessor=predecessor,
+        successor_start=successor_start,
+        successor=successor,
         pair_start=offsets([len(row) for row in pairs]),
         pair_result=np.array([r for row in pairs for r, _ in row], dtype=np.int32),
         pair_operand=np.array([u for row in pairs for _, u in row], dtype=np.int32),
