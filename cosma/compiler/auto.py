@@ -17,6 +17,7 @@ from cosma.compiler.first import secure
 from cosma.compiler.slack import search_with_slack
 from cosma.parallel import beside
 from cosma.problem import noncompulsory_bytes
+from cosma.problem.support import one_takeover_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -337,6 +338,13 @@ def run_auto(state: CompileRun) -> None:
     # Replacement is dear: the orders of given plans go first where one of those is still the best, else last.
     given = {start.name: start.order for start in state.starts}
     orders = given | orders if state.best is best_start else orders | given
+    if not one_takeover_each(problem):
+        # The search's greedy rule knows of one takeover too, and nothing else that plans would be left.
+        bound = BoundEngine(state.bounded, seed=state.seed, upper_bound=state.noncompulsory_bytes).run(
+            state.limits.effort, state.stop
+        )
+        state.raise_bound(bound.value_bytes, bound.method)
+        return
     if not state.supports("rounds"):
         run_long(state, [*orders.values(), *starts])
         return

@@ -21,6 +21,7 @@ from cosma.compiler.tilings import bounded, tiling_search
 from cosma.compiler.trade import traded_off
 from cosma.errors import InfeasibleError, InputError
 from cosma.problem import build_problem
+from cosma.problem.reductions import single_takeovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -226,7 +227,8 @@ def _runs(
     runs = [
         CompileRun(
             problem=problem,
-            relaxation=_relaxation(choices[i], request.accelerator),
+            relaxation=_relaxation(choices[i], problems[i], request.accelerator),
+            in_any_mode=choices[i].relaxed is not None,
             limits=limits,
             seed=request.seed,
             sink=sink,
@@ -241,6 +243,8 @@ def _runs(
     return runs, tuple(start for _, start in given)
 
 
-def _relaxation(choice: Choice, accelerator: Accelerator) -> Problem | None:
-    """The instance in which every operator may run in any of its modes, where one was chosen for it."""
-    return None if choice.relaxed is None else build_problem(choice.relaxed, accelerator)
+def _relaxation(choice: Choice, problem: Problem, accelerator: Accelerator) -> Problem | None:
+    """What bounds are proven for: any mode of every operator where one was chosen, and one takeover for each."""
+    any_mode = None if choice.relaxed is None else build_problem(choice.relaxed, accelerator)
+    single = single_takeovers(problem if any_mode is None else any_mode)
+    return any_mode if single is None else single.problem

@@ -154,8 +154,10 @@ class CompileRun:
     #: Plans given to start from; :meth:`offer_starts` has offered them before a strategy runs.
     starts: tuple[Start, ...] = ()
     parameters: CompileParameters = field(default_factory=CompileParameters)
-    #: What bounds are for, where the problem is a restriction: any mode of every operator.
+    #: What bounds are for, where the problem says more or less than plans may do; see :attr:`in_any_mode`.
     relaxation: Problem | None = None
+    #: Whether a mode was chosen for each operator; bounds then hold for any.
+    in_any_mode: bool = False
     phase: str = "start"
     bound_bytes: int = 0
     bound_method: str = "nothing is moved twice"
@@ -333,7 +335,7 @@ class CompileRun:
     def certificate(self) -> Certificate:
         """What is proven about the best plan."""
         achieved = self.noncompulsory_bytes
-        modes = "" if self.relaxation is None else ", every operator in any of its modes"
+        modes = ", every operator in any of its modes" if self.in_any_mode else ""
         method = f"{self.bound_method}{modes}; assumes alignment {self.problem.alignment}, {ASSUMPTIONS}"
         return Certificate(min(self.bound_bytes, achieved), achieved, method)
 

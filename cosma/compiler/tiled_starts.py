@@ -13,7 +13,7 @@ from cosma.plan.tiles import untiled_name
 from cosma.problem import build_problem
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.tile import tile
-from cosma.rewrite.tiling import tiling_of_tiles
+from cosma.rewrite.tiling import order_of_tiles, tiling_of_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,8 @@ def _tiled_again(start: Graph, untiled: Sequence[Choice], source: LoadedModel) -
     names = {untiled_name(operator) for operator in start.operators}
     for choice in untiled:
         if names == {operator.name for operator in choice.graph.operators}:
-            graph = tile(choice.graph, source.sites, tiling_of_tiles(start)).graph
+            tiling = replace(tiling_of_tiles(start), order=order_of_tiles(start.operators))
+            graph = tile(choice.graph, source.sites, tiling).graph
             if same_network(start, graph):
                 return Choice("start", choice.fused, graph, untiled=choice.graph)
     return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.heuristics.addresses import make_arena
 from cosma.heuristics.replacement import NEVER, REPLACEMENTS, Resident
 from cosma.problem import Decisions, Residency, touches_of
-from cosma.problem.rules import may_stream, may_stream_anything, store_bytes
+from cosma.problem.rules import best_takeovers, may_stream, may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,8 +230,8 @@ class _Simulation:
     def start_over(self, step: int, operator: int, operands: list[int], results: list[int]) -> None:
         """Empty the scratchpad and lay out without gaps what an operator may not stream.
 
-        What was placed in this very step is forgotten: its residency would have no step. The takeover that
-        saves most is made even where the operand is needed later, since it has an off-chip copy then.
+        What was placed in this very step is forgotten: its residency would have no step. The takeovers that
+        save most are made even where the operand is needed later, since it has an off-chip copy then.
         """
         # Whatever ended before this step ended by its beginning, so only what was found since is looked at.
         recent = self.found[self.found_before :]
@@ -247,15 +247,14 @@ class _Simulation:
         if self.streams:
             held = self.held_by(operator)
             operands, results = [t for t in operands if t in held], [t for t in results if t in held]
-        pairs = [(r, u) for r, u in self.problem.pairs_of(operator) if r in results and u in operands]
-        best = max(pairs, key=lambda pair: self.space[pair[0]], default=None)
+        taken = best_takeovers(self.problem, operator, {*operands, *results})
         for t in operands:
             address = self.arena.allocate(self.space[t])
             assert address is not None
             self.admit(t, step, address, loaded=True)
         for t in results:
-            if best is not None and t == best[0]:
-                self.replace(t, best[1], step)
+            if t in taken:
+                self.replace(t, taken[t], step)
                 continue
             address = self.arena.allocate(self.space[t])
             assert address is not None

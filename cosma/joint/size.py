@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cosma.errors import InputError
 from cosma.problem.precedence import windows_of
-from cosma.problem.support import Support, up_to
+from cosma.problem.support import Support, one_takeover_each, up_to
 
 if TYPE_CHECKING:
     from cosma.problem import Problem
@@ -25,7 +25,8 @@ def joint_size(problem: Problem) -> int:
 
 def supports(problem: Problem) -> Support:
     """Whether the joint program is small enough to be solved."""
-    return up_to(MOST_VARIABLES, joint_size(problem), "variables before addresses")
+    single = one_takeover_each(problem)
+    return up_to(MOST_VARIABLES, joint_size(problem), "variables before addresses") if single else single
 
 
 def check_supported(problem: Problem) -> None:

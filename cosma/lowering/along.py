@@ -36,8 +36,8 @@ class Steps(NamedTuple):
     result: NDArray[np.int32]
     consumer_start: NDArray[np.int32]
     consumer: NDArray[np.int32]
-    pair_result: NDArray[np.int32]
     pair_start: NDArray[np.int32]
+    pair_result: NDArray[np.int32]
     pair_operand: NDArray[np.int32]
     size: Int64s
     space: Int64s
@@ -45,12 +45,21 @@ class Steps(NamedTuple):
     store: Int64s
 
 
-def run_steps(steps: Steps, capacity_bytes: int, rule: int) -> tuple[Int64s, Int64s] | None:
-    """Bytes paid at each step, and arrivals; None where a step does not fit."""
-    from cosma.lowering.along_kernels import run_along
+def run_steps(
+    steps: Steps, capacity_bytes: int, rule: int, limit: Int64s | None = None
+) -> tuple[Int64s, Int64s | None] | None:
+    """Bytes paid at each step, and arrivals; None where a step does not fit.
+
+    With limits on what may be paid by the end of each step, the bytes up to where one is exceeded, and no arrivals.
+    """
+    from cosma.lowering.along_kernels import OVER_LIMIT, run_along
 
     log = np.zeros((2 * (len(steps.operand) + len(steps.result)) + 8, 5), dtype=np.int64)
-    cost, logged = run_along(*steps, capacity_bytes, rule, log)
+    if limit is None:
+        limit = np.full(len(steps.operand_start) - 1, np.iinfo(np.int64).max, dtype=np.int64)
+    cost, logged = run_along(*steps, capacity_bytes, rule, limit, log)
+    if logged <= OVER_LIMIT:
+        return cost[: OVER_LIMIT - logged + 1], None
     return None if logged < 0 else (cost, log[:logged])
 
 
@@ -69,7 +78,7 @@ def plan_along(problem: Problem, order: Sequence[int], rule: int) -> Realised | 
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used
     found = run_steps(_steps(problem, order), problem.capacity_bytes, rule)
-    if found is None:
+    if found is None or found[1] is None:
         return None
     produced = problem.producer
     place = {v: i for i, v in enumerate(order)}
@@ -84,17 +93,15 @@ def plan_along(problem: Problem, order: Sequence[int], rule: int) -> Realised | 
 
 def _steps(problem: Problem, order: Sequence[int]) -> Steps:
     place = {v: i for i, v in enumerate(order)}
-    pairs, pair_result = [], []
-    for v in order:
-        found = problem.pairs_of(v)
-        pair_result.append(found[0][0] if found else -1)
-        pairs.append([operand for result, operand in found if result == found[0][0]])
+    pairs = [problem.pairs_of(v) for v in order]
+    pair_start, pair_result = csr([[result for result, _ in row] for row in pairs])
     return Steps(
         *csr([problem.operands_of(v).tolist() for v in order]),
         *csr([problem.results_of(v).tolist() for v in order]),
         *csr([sorted(place[int(v)] for v in problem.consumers_of(t)) for t in range(problem.tensor_count)]),
-        np.array(pair_result, dtype=np.int32),
-        *csr(pairs),
+        pair_start,
+        pair_result,
+        csr([[operand for _, operand in row] for row in pairs])[1],
         problem.size_bytes.astype(np.int64),
         problem.space_bytes.astype(np.int64),
         first_arrival_is_compulsory(problem).astype(np.uint8),

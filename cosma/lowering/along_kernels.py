@@ -23,6 +23,8 @@ Bytes8 = NDArray[np.uint8]
 FIRST, BEST, TOGETHER = 0, 1, 2
 #: Steps between two departures that count as half of what a wasted scratchpad would; not measured.
 STEPS_APART = 50.0
+#: What is said, less the step, instead of the number of arrivals where more was paid than may be.
+OVER_LIMIT = -2
 #: Columns of the log of arrivals.
 TENSOR, STEP, ADDRESS, TAKEN_FROM, LAST_TOUCH = 0, 1, 2, 3, 4
 
@@ -148,8 +150,8 @@ def _largest_first(wanted: Int64s, count: int, space: Int64s) -> None:
 @kernel
 def run_along(
     operand_start: Int32s, operand: Int32s, result_start: Int32s, result: Int32s, consumer_start: Int32s,
-    consumer: Int32s, pair_result: Int32s, pair_start: Int32s, pair_operand: Int32s, size: Int64s, space: Int64s,
-    clean: Bytes8, store: Int64s, capacity: int, rule: int, log: Int64s,
+    consumer: Int32s, pair_start: Int32s, pair_result: Int32s, pair_operand: Int32s, size: Int64s, space: Int64s,
+    clean: Bytes8, store: Int64s, capacity: int, rule: int, limit: Int64s, log: Int64s,
 ) -> Any:  # fmt: skip
     """Run operators in order; a tensor that needs room takes a free gap, or the window that is cheapest to clear.
 
@@ -160,12 +162,14 @@ def run_along(
     ----------
     operand_start, operand, result_start, result, consumer_start, consumer
         CSR; an operator's number is its step, so that consumers ascend.
-    pair_result, pair_start, pair_operand
-        Result that may take over an operand's place (-1 for none), and such operands.
+    pair_start, pair_result, pair_operand
+        CSR: results that may take over an operand's place, and such operands; the first that can be is taken over.
     size, space, clean, store
         By tensor: bytes, bytes with alignment, whether a copy lies off-chip from the start, bytes of the first store.
     capacity, rule
         Bytes, and which free gap to take.
+    limit
+        For each step, the most bytes that may be paid by its end.
     log
         Room for arrivals, one row each: tensor, step, address, operand taken over or -1, last step that touches it.
 
@@ -174,7 +178,8 @@ def run_along(
     cost : int64[steps]
         Bytes paid at each step beyond the compulsory.
     logged
-        Arrivals; -1 where a step does not fit, or the log is full.
+        Arrivals; -1 where a step does not fit, or the log is full, and -2 less the step at which a
+        limit is exceeded.
     """
     steps, tensors = len(operand_start) - 1, len(size)
     address, entry = np.full(tensors, -1, np.int64), np.full(tensors, -1, np.int64)
@@ -184,8 +189,9 @@ def run_along(
     seq, wanted = np.zeros(tensors + 1, np.int64), np.zeros(tensors + 1, np.int64)
     score = np.zeros(tensors, np.float64)
     pinned = np.full(tensors, -1, np.int64)
+    taken, given = np.full(tensors, -1, np.int64), np.full(tensors, -1, np.int64)
     cost = np.zeros(steps, np.int64)
-    count, logged = np.int64(0), np.int64(0)
+    count, logged, total = np.int64(0), np.int64(0), np.int64(0)
     for t in range(tensors):
         last[t] = consumer[consumer_start[t + 1] - 1] if consumer_start[t + 1] > consumer_start[t] else -1
     for i in range(steps):
@@ -200,17 +206,15 @@ def run_along(
             need += space[t]
             if address[t] >= 0:
                 log[entry[t], LAST_TOUCH] = i
-        taken = np.int64(-1)
-        if pair_result[i] >= 0:
-            for k in range(pair_start[i], pair_start[i + 1]):
-                t = np.int64(pair_operand[k])
-                if pointer[t] == consumer_start[t + 1] and taken < 0:
-                    taken = t
+        for k in range(pair_start[i], pair_start[i + 1]):
+            t, u = np.int64(pair_operand[k]), np.int64(pair_result[k])
+            if pointer[t] == consumer_start[t + 1] and given[t] < 0 and taken[u] < 0:
+                taken[u], given[t] = t, u
         for k in range(result_start[i], result_start[i + 1]):
             t = np.int64(result[k])
             pinned[t] = i
             last[t] = max(last[t], i)
-            if taken < 0 or t != pair_result[i]:
+            if taken[t] < 0:
                 need += space[t]
         if need > capacity or logged + 2 * (operand_start[i + 1] - operand_start[i]) + 2 * (
             result_start[i + 1] - result_start[i]
@@ -242,7 +246,7 @@ def run_along(
                     n += 1
             for k in range(result_start[i], result_start[i + 1]):
                 t = np.int64(result[k])
-                if taken < 0 or t != pair_result[i]:
+                if taken[t] < 0:
                     wanted[n] = t
                     n += 1
             _largest_first(wanted, n, space)
@@ -288,14 +292,17 @@ def run_along(
                 break
             if attempt == 1:
                 return cost, np.int64(-1)
-        if taken >= 0:
-            t = np.int64(pair_result[i])
-            logged = _arrive(log, logged, entry, t, i, address[taken], taken)
+        for j in range(pair_start[i], pair_start[i + 1]):
+            t = np.int64(pair_result[j])
+            u = taken[t]
+            if u < 0 or address[t] >= 0:
+                continue
+            logged = _arrive(log, logged, entry, t, i, address[u], u)
             for k in range(count):
-                if seq[k] == taken:
+                if seq[k] == u:
                     seq[k] = t
-            address[t] = address[taken]
-            address[taken] = -1
+            address[t] = address[u]
+            address[u] = -1
         for k in range(operand_start[i], operand_start[i + 1]):
             t = np.int64(operand[k])
             if address[t] >= 0 and pointer[t] == consumer_start[t + 1]:
@@ -308,4 +315,7 @@ def run_along(
                 if space[t] > 0:
                     count = _remove(seq, count, t)
                 address[t] = -1
+        total += cost[i]
+        if total > limit[i]:
+            return cost, np.int64(OVER_LIMIT - i)
     return cost, logged

@@ -57,8 +57,9 @@ def plan_to_json(plan: Plan) -> str:
     if accelerator.constraints:
         head["constraints"] = accelerator.constraints.to_record()
     roots = tuple(plan.graph.roots.values())
+    sums = {name for o in plan.graph.operators if o.accumulation is not None for name in o.accumulation.sums}
     rows: dict[str, list[Any]] = {
-        "tensors": [_tensor_record(t) for t in plan.graph.tensors.values()],
+        "tensors": [_tensor_record(t, partial=t.name in sums) for t in plan.graph.tensors.values()],
         **({"roots": [_root_record(plan.graph, r) for r in roots]} if roots else {}),
         "operators": [_operator_record(o) for o in plan.graph.operators],
         "instructions": [_record(instruction) for instruction in plan.instructions],
@@ -256,11 +257,12 @@ def _operator(record: form.Operator, version: int) -> Operator:
     )  # fmt: skip
 
 
-def _tensor_record(tensor: Tensor) -> form.Tensor:
+def _tensor_record(tensor: Tensor, *, partial: bool) -> form.Tensor:
     rows = None if tensor.rows is None else form.Rows(tensor.rows.table, tensor.rows.indices)
     region = tensor.region
     box = None if region is None else form.Region(region.root, region.start, region.stop)
-    return form.Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box, tensor.state)
+    shape = tensor.shape if partial else None
+    return form.Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box, tensor.state, shape)
 
 
 def _tensor(record: form.Tensor, version: int) -> Tensor:
@@ -268,7 +270,7 @@ def _tensor(record: form.Tensor, version: int) -> Tensor:
     if version < 2:  # no keys of version 1: readers ignore them
         return Tensor(record.name, record.bytes, record.kind, rows=rows)
     if record.region is None:
-        return Tensor(record.name, record.bytes, record.kind, rows=rows, state=record.state)
+        return Tensor(record.name, record.bytes, record.kind, shape=record.shape, rows=rows, state=record.state)
     region = Region(record.region.root, record.region.start, record.region.stop)
     return Tensor(record.name, record.bytes, record.kind, shape=region.shape, rows=rows, region=region)
 

@@ -65,6 +65,7 @@ class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: Rows | None = None
     region: Region | None = None
     state: str | None = None
+    shape: tuple[int, ...] | None = None
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from numpy.typing import NDArray
 
     from cosma.problem.problem import Problem
@@ -85,17 +87,47 @@ def streams_out_for_free(problem: Problem, operator: int, tensor: int, *, read_l
     return not read_later and bool(problem.must_store[tensor]) and may_stream(problem, operator, tensor)
 
 
-def takeover_bytes(problem: Problem, operator: int) -> int:
-    """Most bytes that one result can save by taking over an operand.
+def best_takeovers(problem: Problem, operator: int, held: Container[int] | None = None) -> dict[int, int]:
+    """Results that take over an operand each, so as to save most: result to operand.
 
-    A takeover counts even where the operand is needed later: it may be stored first and loaded again. Elementwise
-    operators have one result, so the best pair is the best set of pairs.
+    A takeover counts even where the operand is needed later: it may be stored first and loaded again. What is saved is
+    the space of the results, so the largest come first, and one that finds its operands taken may make room among them
+    (a matching of most weight by augmenting paths).
+
+    Parameters
+    ----------
+    problem, operator
+        The problem and one of its operators.
+    held
+        The tensors that lie in the scratchpad while it runs; without them, all.
     """
-    return max((int(problem.space_bytes[result]) for result, _ in problem.pairs_of(operator)), default=0)
+    offers: dict[int, list[int]] = {}
+    for result, operand in problem.pairs_of(operator):
+        if held is None or (result in held and operand in held):
+            offers.setdefault(result, []).append(operand)
+    taken: dict[int, int] = {}
+
+    def place(result: int, seen: set[int]) -> bool:
+        for operand in offers[result]:
+            if operand not in seen:
+                seen.add(operand)
+                if operand not in taken or place(taken[operand], seen):
+                    taken[operand] = result
+                    return True
+        return False
+
+    for result in sorted(offers, key=lambda r: (-int(problem.space_bytes[r]), r)):
+        place(result, set())
+    return {result: operand for operand, result in taken.items()}
+
+
+def takeover_bytes(problem: Problem, operator: int, held: Container[int] | None = None) -> int:
+    """Most bytes that results can save by taking over operands; see :func:`best_takeovers`."""
+    return sum(int(problem.space_bytes[result]) for result in best_takeovers(problem, operator, held))
 
 
 def working_set_bytes(problem: Problem, operator: int) -> int:
-    """Space of all that an operator touches, less the best takeover: what it needs where nothing may stream."""
+    """Space of all that an operator touches, less the best takeovers: what it needs where nothing may stream."""
     touched = [*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist()]
     return int(problem.space_bytes[touched].sum()) - takeover_bytes(problem, operator)
 
@@ -103,13 +135,8 @@ def working_set_bytes(problem: Problem, operator: int) -> int:
 def need_bytes(problem: Problem, operator: int) -> int:
     """Least space with which an operator can run.
 
-    It is all that it touches and may not stream, less the best takeover among that.
+    It is all that it touches and may not stream, less the best takeovers among that.
     """
     touched = [*problem.operands_of(operator).tolist(), *problem.results_of(operator).tolist()]
     held = {t for t in touched if not may_stream(problem, operator, t)}
-    saved = (
-        int(problem.space_bytes[result])
-        for result, operand in problem.pairs_of(operator)
-        if result in held and operand in held
-    )
-    return int(problem.space_bytes[sorted(held)].sum()) - max(saved, default=0)
+    return int(problem.space_bytes[sorted(held)].sum()) - takeover_bytes(problem, operator, held)

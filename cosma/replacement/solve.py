@@ -9,7 +9,7 @@ import numpy as np
 from cosma.errors import InfeasibleError
 from cosma.parameters.replacement import ReplacementParameters
 from cosma.problem import check_feasible, touches_of
-from cosma.problem.support import Support, up_to
+from cosma.problem.support import Support, one_takeover_each, up_to
 from cosma.replacement.program import build_replacement
 from cosma.solvers import EXACT_PROFILE, Profile, Status, solve, work_units
 
@@ -30,7 +30,8 @@ def replacement_terms(problem: Problem, order: Sequence[int]) -> int:
 
 def supports(problem: Problem, order: Sequence[int], parameters: ReplacementParameters = DEFAULTS) -> Support:
     """Whether the replacement program of an order is small enough to be built."""
-    return up_to(parameters.most_terms, replacement_terms(problem, order), "terms")
+    single = one_takeover_each(problem)
+    return up_to(parameters.most_terms, replacement_terms(problem, order), "terms") if single else single
 
 
 def optimal_replacement(

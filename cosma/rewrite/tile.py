@@ -22,7 +22,7 @@ from cosma.graph.join import pieces_of_outputs
 from cosma.rewrite.lineage import Lineage, Rewritten
 from cosma.rewrite.parts import part_of
 from cosma.rewrite.tile_modes import with_tile_modes
-from cosma.rewrite.tiling import Piece, Tiling
+from cosma.rewrite.tiling import Piece, TileKey, Tiling, tile_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,15 @@ def _tiles_of(access: OperatorAccess, graph: Graph, tiling: Tiling) -> list[_Til
     reduced = access.reduced() if tiling.sums.get(name) else 0
     if tiling.sums.get(name) and not reduced:
         raise InputError(f"tiling: operator {name!r} ({access.operator.type}) cannot run as a chain of partial sums")
-    return _in_chains(access, tiling.pieces(name, shape, reduced))
+    pieces = tiling.pieces(name, shape, reduced)
+    if tiling.order:
+        place = {key: i for i, key in enumerate(tiling.order)}
+        pieces.sort(key=lambda piece: place.get(_key_of(name, *piece), len(place)))
+    return _in_chains(access, pieces)
+
+
+def _key_of(name: str, box: Box, span: tuple[int, int] | None) -> TileKey:
+    return tile_key(name, [start for start, _ in box], 0 if span is None else span[0])
 
 
 def _in_chains(access: OperatorAccess, pieces: Sequence[Piece]) -> list[_Tile]:
@@ -261,7 +269,8 @@ def _order(graph: Graph, tiling: Tiling, tiles: Sequence[_Tile], made: Sequence[
         return _depth_first(made, owners, [segment_of[name] for name in owners])
     place = {key: i for i, key in enumerate(tiling.order)}
     ranks = [
-        place.get((name, tuple(a for a, _ in one.box)), len(place)) for name, one in zip(owners, tiles, strict=True)
+        place.get(_key_of(name, one.box, None if one.step is None else one.step.span), len(place))
+        for name, one in zip(owners, tiles, strict=True)
     ]
     wanted = sorted(range(len(made)), key=lambda v: (ranks[v], v))
     position = [0] * len(made)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from cosma.access.boxes import Box
 from cosma.errors import InputError
-from cosma.graph import Graph
+from cosma.graph import Graph, Operator
 
 #: Positions along one axis, ascending and inside it, at which a result is cut.
 Cuts = tuple[int, ...]
@@ -16,6 +16,9 @@ Cuts = tuple[int, ...]
 REDUCED = -1
 #: A tile: its region, and its interval of the axis summed over; None for the whole sum.
 Piece = tuple[Box, "tuple[int, int] | None"]
+#: A tile in an order: its operator, where its region starts (nothing at the origin), and where its interval of the axis
+#: summed over does.
+TileKey = tuple[str, tuple[int, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,15 @@ class Tiling:
         axis summed over, the outermost first. Each axis is gone through back and forth. By default axes come as they
         are, the axis summed over last.
     order
-        Tiles in the order they run, each an operator and where its region starts; empty for depth first.
+        Tiles in the order they run, each an operator, where its region starts, and where its interval of the axis
+        summed over does, see :func:`tile_key`; empty for depth first.
     """
 
     cuts: Mapping[str, tuple[Cuts, ...]] = field(default_factory=dict)
     segments: tuple[tuple[str, ...], ...] = ()
     sums: Mapping[str, Cuts] = field(default_factory=dict)
     loops: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    order: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    order: tuple[TileKey, ...] = ()
 
     @property
     def operators(self) -> list[str]:
@@ -144,6 +148,20 @@ def tiling_of_tiles(graph: Graph) -> Tiling:
         {name: tuple(tuple(sorted(axis - {0})) for axis in axes) for name, axes in found.items()},
         sums={name: tuple(sorted(starts - {0})) for name, starts in sums.items()},
     )
+
+
+def order_of_tiles(operators: Iterable[Operator]) -> tuple[TileKey, ...]:
+    """How the order of a tiling names operators of a graph of tiles, in the order given."""
+    return tuple(
+        tile_key(o.name, (), 0) if o.tile is None
+        else tile_key(o.tile.root, o.tile.start, 0 if o.accumulation is None else o.accumulation.start)
+        for o in operators
+    )  # fmt: skip
+
+
+def tile_key(operator: str, start: Sequence[int], step: int) -> TileKey:
+    """How the order of a tiling names a tile."""
+    return operator, tuple(start) if any(start) else (), step
 
 
 def even_cuts(size: int, count: int) -> Cuts:

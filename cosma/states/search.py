@@ -25,7 +25,7 @@ import numpy as np
 
 from cosma.parameters.states import StatesParameters
 from cosma.problem.precedence import bits
-from cosma.problem.support import Support, up_to
+from cosma.problem.support import Support, one_takeover_each, up_to
 from cosma.problem.symmetry import symmetries_of
 from cosma.states.charges import charges_of
 from cosma.states.moves import Moves, State
@@ -71,7 +71,8 @@ class StatesResult:
 
 def supports(problem: Problem, parameters: StatesParameters = DEFAULTS) -> Support:
     """Whether there are few enough operators to begin."""
-    return up_to(parameters.most_operators, problem.operator_count, "operators")
+    single = one_takeover_each(problem)
+    return up_to(parameters.most_operators, problem.operator_count, "operators") if single else single
 
 
 def search_states(

@@ -15,7 +15,7 @@ from cosma.lowering.along import RULES, plan_along
 from cosma.plan.tiles import fused_groups, untiled_name
 from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
-from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, tiling_of_tiles
+from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, order_of_tiles, tiling_of_tiles
 from cosma.tiling.rows import channel_axis, row_axis
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]
         An untiled operator.
     """
     graph = untiled_graph(plan, source)
-    own = replace(tiling_of_tiles(plan.graph), order=_order_of(plan))
+    own = replace(tiling_of_tiles(plan.graph), order=order_of_tiles(map(plan.graph.operator, plan.schedule)))
     groups = fused_groups(plan.graph, plan.schedule)
     segments = tuple(group.operators for group in groups)
     group = next((names for names in segments if name in names), (name,))
@@ -164,14 +164,3 @@ def _tried(
     planned = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
     costs = [noncompulsory_bytes(problem, one.decisions) for one in planned if one is not None]
     return CutTrial(change, len(tiled.operators), min(costs, default=None))
-
-
-def _order_of(plan: Plan) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The plan's tiles in the order they run, each an operator and where its region starts."""
-    graph, found = plan.graph, []
-    for name in plan.schedule:
-        operator = graph.operator(name)
-        shape = graph.tensors[operator.outputs[0]].shape or ()
-        start = (0,) * len(shape) if operator.tile is None else operator.tile.start
-        found.append((untiled_name(operator), start))
-    return tuple(dict.fromkeys(found))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cosma.rewrite.tiling import Cuts, Tiling
+from cosma.rewrite.tiling import Cuts, Tiling, tile_key
+from cosma.tiling.alone import Alone
 from cosma.tiling.grid import Grid, GridGraph
 from cosma.tiling.layout import tiles_of
 from cosma.tiling.rows import RowGraph
@@ -24,7 +25,7 @@ WEIGHT_SHARES = (0.25, 0.0625)
 
 def choose_segments(
     rows: RowGraph, grid: Grid, capacity_bytes: int, shares: Sequence[float] = SHARES,
-    weight_shares: Sequence[float] = WEIGHT_SHARES,
+    weight_shares: Sequence[float] = WEIGHT_SHARES, alone: Sequence[Alone] = (),
 ) -> list[Segmentation]:  # fmt: skip
     """Cut the order given into segments by dynamic programming, once for each share of the capacity.
 
@@ -37,10 +38,12 @@ def choose_segments(
     """
     found: list[Segmentation] = []
     for share in shares:
-        chosen = _choose(rows, int(capacity_bytes * share))
+        chosen = _choose(rows, int(capacity_bytes * share), alone)
         for weight_share in weight_shares if chosen else ():
             most = max(1, int(capacity_bytes * weight_share))
-            segments = tuple(Segment(i, j, n, pieces_for(grid, i, j, most)) for i, j, n in chosen)
+            segments = tuple(
+                Segment(i, j, n, pieces_for(grid, i, j, most)) if n > 0 else alone[i].ways[0] for i, j, n in chosen
+            )
             if segments not in found:
                 found.append(segments)
     return found
@@ -50,14 +53,18 @@ def tiling_of(graph: GridGraph, segments: Segmentation) -> Tiling:
     """Cuts of every operator of a segmentation, and the order of its tiles."""
     tiles = tiles_of(graph.grid, segments).tolist()
     edges: list[tuple[set[int], ...]] = [(set(), set(), set()) for _ in graph.access]
+    sums: dict[str, set[int]] = {}
     order = []
-    for v, _, row, _, channel, _, column, _ in tiles:
+    for v, _, row, _, channel, _, column, _, step, _, _ in tiles:
         start = [0] * len(graph.access[v].shapes.get(graph.access[v].result, ()))
         for axis, at, known in zip(graph.axes[v], (row, channel, column), edges[v], strict=True):
             known.add(at)
             if axis >= 0:
                 start[axis] = at
-        order.append((graph.access[v].operator.name, tuple(start)))
+        name = graph.access[v].operator.name
+        order.append(tile_key(name, start, step))
+        if step > 0:
+            sums.setdefault(name, set()).add(step)
     cuts: dict[str, tuple[Cuts, ...]] = {}
     for v, one in enumerate(graph.access):
         axes: list[Cuts] = [()] * len(one.shapes.get(one.result, ()))
@@ -67,17 +74,22 @@ def tiling_of(graph: GridGraph, segments: Segmentation) -> Tiling:
         if any(axes):
             cuts[one.operator.name] = tuple(axes)
     groups = tuple(tuple(graph.access[v].operator.name for v in range(s.begin, s.end)) for s in segments)
-    return Tiling(cuts, groups, order=tuple(order))
+    starts = {name: tuple(sorted(known)) for name, known in sums.items()}
+    return Tiling(cuts, groups, starts, order=tuple(order))
 
 
-def _choose(rows: RowGraph, capacity: int) -> list[tuple[int, int, int]]:
+def _choose(rows: RowGraph, capacity: int, alone: Sequence[Alone]) -> list[tuple[int, int, int]]:
     from cosma.tiling.kernels import FAR, best_segments
 
     maker, first_use, last_use = _lifetimes(rows)
+    by_itself = np.full(rows.operator_count, FAR, dtype=np.int64)
+    for v, one in enumerate(alone):
+        if one.ways:
+            by_itself[v] = one.cost_bytes
     segments, cost = best_segments(
         np.array(FEW_STRIPES, dtype=np.int64), LONGEST_SEGMENT, capacity, rows.size_bytes, rows.row_count,
         rows.is_input, rows.is_output, rows.height, rows.channels, rows.weight_bytes, rows.in_place, rows.start,
-        rows.tensor, rows.stride, rows.window, rows.result_start, rows.result, maker, first_use, last_use,
+        rows.tensor, rows.stride, rows.window, rows.result_start, rows.result, maker, first_use, last_use, by_itself,
     )  # fmt: skip
     if cost >= FAR:
         return []

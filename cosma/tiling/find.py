@@ -31,7 +31,10 @@ def search_tilings(
     graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator, *, effort: float, seed: int = 0,
     stop: Callable[[], bool] = never, report: Callable[[int, float], None] | None = None,
 ) -> tuple[GridGraph, list[Segmentation]]:  # fmt: skip
-    """Segmentations of the order given that fit, the best first.
+    """Segmentations of the order given that fit, the best first; the second is the best of whole sums if there are any.
+
+    Tables of access are a superset where a step of a sum reads an operand twice, so that what has partial sums may fit
+    by them and not as a graph.
 
     Parameters
     ----------
@@ -48,6 +51,7 @@ def search_tilings(
     report
         Hears of the least bytes beyond the compulsory, and the share of the work done.
     """
+    from cosma.tiling.alone import ways_alone
     from cosma.tiling.layout import Room, fitted, outcome
     from cosma.tiling.search import TilingSearch
 
@@ -56,12 +60,24 @@ def search_tilings(
     most = max(MOST_TILES, MOST_TILES_EACH * count)
     passing = accelerator.weights == Weights.STREAM
     room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most)
-    starts = choose_segments(rows, grid, room.capacity_bytes)
+    alone = [ways_alone(grid, v, room, stop) for v in range(count)] if effort > 0 else []
+    total = int(TILES_PER_SECOND * effort)
+    work = max(total // 2, total - sum(one.work for one in alone))
+    starts = choose_segments(rows, grid, room.capacity_bytes, alone=alone)
     for stripes in UNIFORM_STRIPES:
         pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
         starts.append((Segment(0, count, stripes, pieces),))
     starts.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
     fit = [fitted(grid, start, room) for start in starts]
-    search = TilingSearch(grid, lambda segments: outcome(grid, segments, room), seed, stop, report)
-    ranked = search.run([start for start in fit if start is not None], int(TILES_PER_SECOND * effort))
-    return found, ranked
+    search = TilingSearch(
+        grid, lambda segments, limits: outcome(grid, segments, room, limits=limits), seed, stop, report,
+        [one.ways for one in alone], room.capacity_bytes,
+    )  # fmt: skip
+    ranked = search.run([start for start in fit if start is not None], work)
+    return found, _whole_sums_second(ranked)
+
+
+def _whole_sums_second(ranked: list[Segmentation]) -> list[Segmentation]:
+    """Put the best segmentation without partial sums in the second place, if it is not in the first."""
+    plain = next((i for i, s in enumerate(ranked) if all(max(one.sums) == 1 for one in s)), 0)
+    return [*ranked[:1], ranked[plain], *ranked[1:plain], *ranked[plain + 1 :]] if plain > 1 else ranked

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.access import NodeSite
-from cosma.access.operator import OperatorAccess, operator_access
+from cosma.access.operator import OperatorAccess, SumStep, operator_access
 from cosma.graph import Graph, TensorKind
 from cosma.graph.semantics import is_elementwise
 from cosma.tiling.rows import channel_axis, int64s, row_axis, starts_of
@@ -27,8 +27,11 @@ Bytes8 = NDArray[np.uint8]
 
 #: Longest axis that is cut: tables of access have an entry for each position.
 LONGEST_AXIS = 1 << 16
-#: Where an operand's interval along an axis comes from: all of it, the tile's rows, channels or columns.
-ALL, BY_ROWS, BY_CHANNELS, BY_COLUMNS = 0, 1, 2, 3
+#: Where an operand's interval along an axis comes from: all of it, the tile's rows, channels or columns, or its
+#: interval of the axis summed over.
+ALL, BY_ROWS, BY_CHANNELS, BY_COLUMNS, BY_SUM = 0, 1, 2, 3, 4
+#: Which steps of a chain of partial sums read an operand.
+EVERY_STEP, FIRST_STEP, LAST_STEP = 0, 1, 2
 
 
 class Grid(NamedTuple):
@@ -46,8 +49,8 @@ class Grid(NamedTuple):
         1 where the channel axis comes before the row axis.
     maker
         Operator that yields each tensor, -1 for none.
-    height, width, breadth
-        Rows, channels and columns into which each operator's result can be cut at the most.
+    height, width, breadth, depth
+        Rows, channels and columns into which each operator's result can be cut at the most, and partial sums.
     weight
         Weight bytes of each operator.
     in_place
@@ -57,6 +60,8 @@ class Grid(NamedTuple):
     row_source, row_table, channel_source, channel_table, column_source, column_table
         Beside ``operand``: what its rows, channels and columns follow, and where in ``low`` and ``high`` the table
         starts.
+    read_by
+        Beside ``operand``: which steps of a chain of partial sums read it.
     low, high
         Tables of intervals, half-open: of the operand, by row, channel or column of the result. Where a slice reads
         nothing, the interval is empty and lies where that of the slice before ends.
@@ -76,6 +81,7 @@ class Grid(NamedTuple):
     height: Int64s
     width: Int64s
     breadth: Int64s
+    depth: Int64s
     weight: Int64s
     in_place: Bytes8
     start: Int64s
@@ -86,6 +92,7 @@ class Grid(NamedTuple):
     channel_table: Int64s
     column_source: Int64s
     column_table: Int64s
+    read_by: Int64s
     low: Int64s
     high: Int64s
     result_start: Int64s
@@ -131,19 +138,22 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         axes[i] = (row, channel, column)
     tables = _Tables()
     touches: list[list[tuple[int, ...]]] = []
-    heights, widths, breadths, weights = [], [], [], []
+    heights, widths, breadths, depths, weights = [], [], [], [], []
     for one in access:
         shape = one.shapes.get(one.result, ())
         own, allowed = axes[number[one.result]], one.cuts()
         extents = [shape[axis] if axis >= 0 and allowed[axis] else 1 for axis in own]
+        depth = max(1, one.reduced())
+        extents.append(depth if depth <= LONGEST_AXIS else 1)
         touches.append(_touches(one, number, axes, extents, tables))
         heights.append(extents[0])
         widths.append(extents[1])
         breadths.append(extents[2])
+        depths.append(extents[3])
         weights.append(sum(graph.tensors[w].size_bytes for w in one.operator.weights))
     flat = [entry for row in touches for entry in row]
     results = [[number[name] for name in one.operator.outputs] for one in access]
-    table = np.array(flat, dtype=np.int64).reshape(len(flat), 7)
+    table = np.array(flat, dtype=np.int64).reshape(len(flat), 8)
     grid = Grid(
         size=int64s([t.size_bytes for t in tensors]),
         rows=int64s([_extent(t.shape, own[0]) for t, own in zip(tensors, axes, strict=True)]),
@@ -157,6 +167,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         height=int64s(heights),
         width=int64s(widths),
         breadth=int64s(breadths),
+        depth=int64s(depths),
         weight=int64s(weights),
         in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.uint8),
         start=starts_of(touches),
@@ -167,6 +178,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         channel_table=table[:, 4].copy(),
         column_source=table[:, 5].copy(),
         column_table=table[:, 6].copy(),
+        read_by=table[:, 7].copy(),
         low=int64s(tables.low),
         high=int64s(tables.high),
         result_start=starts_of(results),
@@ -184,7 +196,7 @@ def _default_axes(shape: tuple[int, ...] | None) -> Axes:
 
 
 def _weight_axes(one: OperatorAccess, number: Mapping[str, int], axes: list[Axes]) -> None:
-    """A weight's channels are the axis that the channels of the result select; it has no rows."""
+    """A weight's channels are the axis that the channels of the result select, its rows the axis summed over."""
     shape = one.shapes.get(one.result, ())
     channel = axes[number[one.result]][1]
     if channel < 0 or shape[channel] < 2 or not one.cuts()[channel]:
@@ -196,7 +208,32 @@ def _weight_axes(one: OperatorAccess, number: Mapping[str, int], axes: list[Axes
         whole = one.shapes.get(name, ())
         read = reads.get(name, ())
         cut = [i for i, (span, size) in enumerate(zip(read, whole, strict=False)) if span != (0, size)]
-        axes[number[name]] = (-1, cut[0] if cut else -1, -1)
+        channels = cut[0] if cut else -1
+        axes[number[name]] = (_summed_axis(one, name, channels), channels, -1)
+
+
+def _summed_axis(one: OperatorAccess, weight: str, channels: int) -> int:
+    """Axis of a weight that partial sums cut; -1 for none."""
+    shape = one.shapes.get(weight, ())
+    if one.reduced() < 2:
+        return -1
+    box = tuple((0, size) for size in one.shapes[one.result])
+    read = one.reads(box, SumStep((0, 1), True, True)).get(weight)
+    whole = tuple((0, size) for size in shape)
+    cut = [] if read is None else [i for i, (a, b) in enumerate(zip(read, whole, strict=True)) if a != b]
+    return next((axis for axis in cut if axis != channels), -1)
+
+
+def _read_by(one: OperatorAccess, depth: int) -> dict[str, int]:
+    """Which steps of a chain of partial sums read each operand; those that every step reads are left out."""
+    if depth < 2:
+        return {}
+    box = tuple((0, size) for size in one.shapes[one.result])
+    first, inner, last = (
+        one.reads(box, SumStep((0, depth), *ends)).keys() for ends in ((True, False), (False, False), (False, True))
+    )
+    found = dict.fromkeys(first - inner - last, FIRST_STEP)
+    return found | dict.fromkeys(last - inner - first, LAST_STEP)
 
 
 def _touches(
@@ -207,10 +244,11 @@ def _touches(
     probes = {
         source: _Probe(one, shape, axis, extent)
         for source, axis, extent in zip(
-            (BY_ROWS, BY_CHANNELS, BY_COLUMNS), axes[number[one.result]], extents, strict=True
+            (BY_ROWS, BY_CHANNELS, BY_COLUMNS, BY_SUM), (*axes[number[one.result]], -1), extents, strict=True
         )
         if extent > 1
     }
+    read_by = _read_by(one, extents[3])
     found = []
     for name in dict.fromkeys(one.operator.operands):
         entry = [number[name]]
@@ -222,12 +260,12 @@ def _touches(
                     source, table = candidate, tables.add(*probe.intervals(name, axis))
                     break
             entry += [source, table]
-        found.append(tuple(entry))
+        found.append((*entry, read_by.get(name, EVERY_STEP)))
     return found
 
 
 class _Probe:
-    """Reads of single slices of a result along one axis."""
+    """Reads of single slices of a result along one axis, or along the axis summed over, -1."""
 
     __slots__ = ("axis", "extent", "one", "seen", "shape")
 
@@ -238,7 +276,11 @@ class _Probe:
     def at(self, position: int, name: str, axis: int) -> tuple[int, int] | None:
         """Interval of an operand's axis that one slice reads; None where the slice reads nothing of it."""
         if position not in self.seen:
-            self.seen[position] = self.one.reads(_slab(self.shape, {self.axis: (position, position + 1)}))
+            span = (position, position + 1)
+            if self.axis >= 0:
+                self.seen[position] = self.one.reads(_slab(self.shape, {self.axis: span}))
+            else:
+                self.seen[position] = self.one.reads(_slab(self.shape, {}), SumStep(span, True, True))
         box = self.seen[position].get(name)
         return None if box is None else box[axis]
 

@@ -173,14 +173,17 @@ def best_segments(
     ladder: Int64s, longest: int, capacity: int,
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
     in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
-    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s,
+    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, alone: Int64s,
 ) -> Any:  # fmt: skip
     """Cut the order into segments with the least estimated traffic, by dynamic programming over boundaries and states.
+
+    ``alone`` says of each operator what it moves beyond its operands and results if it has the scratchpad to itself.
 
     Returns
     -------
     (int64[segments, 3], cost)
-        Begin, end and stripes of each segment in order; no segments and ``FAR`` where nothing fits.
+        Begin, end and stripes of each segment in order, 0 stripes for one operator by itself; no segments and ``FAR``
+        where nothing fits.
     """
     count = len(height)
     tensors = len(size)
@@ -206,6 +209,15 @@ def best_segments(
         for before in range(STATES):
             if best[i, before] >= FAR:
                 continue
+            if before == SPILLED and alone[i] < FAR:
+                cost = alone[i] + segment_cost(
+                    i, i + 1, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
+                    in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
+                    first, last, load, kept, mark, crossing_start, crossing,
+                )  # fmt: skip
+                if best[i, before] + cost < best[i + 1, SPILLED]:
+                    best[i + 1, SPILLED] = best[i, before] + cost
+                    back[i + 1, SPILLED, 0], back[i + 1, SPILLED, 1], back[i + 1, SPILLED, 2] = i, before, 0
             for j in range(i + 1, min(count, i + longest) + 1):
                 fits = False
                 for n in range(len(ladder)):

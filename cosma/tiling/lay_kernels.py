@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, Grid
+from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, LAST_STEP, Grid
 
 Int64s = NDArray[np.int64]
 
@@ -63,6 +63,8 @@ def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: 
         first, last = tile[4], tile[5]
     elif source == BY_COLUMNS:
         first, last = tile[6], tile[7]
+    elif source == BY_SUM:
+        first, last = tile[8], tile[9]
     return (
         min(low[table + first], low[table + last - 1]),
         max(high[table + first], high[table + last - 1]),
@@ -72,17 +74,20 @@ def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: 
 @kernel
 def order_tiles(
     grid: Grid, segment_start: Int64s, stripes: Int64s, strips: Int64s, channels_outside: NDArray[np.uint8],
-    pieces: Int64s,
+    pieces: Int64s, sums: Int64s,
 ) -> Any:  # fmt: skip
     """Tiles in the order in which they run, segment by segment.
 
     Strip of columns by strip, in it stripe of rows by stripe, operator by operator, and within it channels back and
     forth; in a segment with ``channels_outside``, one group of channels after the other, and its rows back and forth.
+    The partial sums of a tile follow each other, those of the next one in the opposite order.
 
     Returns
     -------
-    int64[tiles, 8]
-        Operator, segment, first and last row, channel and column of each tile; intervals are half-open.
+    int64[tiles, 11]
+        Operator, segment, first and last row, channel and column of each tile, and of the axis summed over; intervals
+        are half-open. Last the place in a chain of partial sums: ``FIRST_STEP``, ``LAST_STEP``, both as their sum, or
+        neither.
     """
     count = len(grid.height)
     at, across_at = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
@@ -90,16 +95,17 @@ def order_tiles(
         for v in range(segment_start[g], segment_start[g + 1]):
             at[v + 1] = at[v] + stripes[g]
             across_at[v + 1] = across_at[v] + strips[g]
-    stops, across = np.zeros(at[count], np.int64), np.zeros(across_at[count], np.int64)
+    final = segment_start[len(stripes)]
+    stops, across = np.zeros(at[final], np.int64), np.zeros(across_at[final], np.int64)
     most = np.int64(0)
     for g in range(len(stripes)):
         begin, end = segment_start[g], segment_start[g + 1]
         stops_of(grid, BY_ROWS, begin, end, stripes[g], stops, at)
         stops_of(grid, BY_COLUMNS, begin, end, strips[g], across, across_at)
         for v in range(begin, end):
-            most += stripes[g] * strips[g] * pieces[v]
-    tiles = np.zeros((most, 8), np.int64)
-    made = 0
+            most += stripes[g] * strips[g] * pieces[v] * sums[v]
+    tiles = np.zeros((most, 11), np.int64)
+    made, turns = 0, 0
     for g in range(len(stripes)):
         begin, end, rounds = segment_start[g], segment_start[g + 1], stripes[g]
         groups = np.int64(1)
@@ -122,11 +128,17 @@ def order_tiles(
                         c = pieces[v] - 1 - k if s % 2 and not channels_outside[g] else k
                         if channels_outside[g] and c != outer:
                             continue
-                        tiles[made] = (
-                            v, g, row, row_end, grid.width[v] * c // pieces[v], grid.width[v] * (c + 1) // pieces[v],
-                            column, column_end,
-                        )  # fmt: skip
-                        made += 1
+                        turns += 1 if sums[v] > 1 else 0
+                        for n in range(sums[v]):
+                            q = sums[v] - 1 - n if turns % 2 else n
+                            place = FIRST_STEP if n == 0 else 0
+                            place += LAST_STEP if n == sums[v] - 1 else 0
+                            tiles[made] = (
+                                v, g, row, row_end, grid.width[v] * c // pieces[v],
+                                grid.width[v] * (c + 1) // pieces[v], column, column_end,
+                                grid.depth[v] * q // sums[v], grid.depth[v] * (q + 1) // sums[v], place,
+                            )  # fmt: skip
+                            made += 1
     return tiles[:made]
 
 
@@ -179,8 +191,8 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
     -------
     operand_start, operand, result_start, result, consumer_start, consumer : int32
         CSR; consumers ascend.
-    pair_result, pair_start, pair_operand : int32
-        Results that may be written over an operand.
+    pair_start, pair_result, pair_operand : int32
+        CSR: results that may be written over an operand.
     size, space, clean, store, tensor_of
         By part.
     ordered
@@ -202,6 +214,8 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             a, b = span(grid.row_source[k], grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
             c, d = span(grid.channel_source[k], grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
             e, f = span(grid.column_source[k], grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
+            if grid.read_by[k] and not tile[10] & grid.read_by[k]:
+                b = a  # another step reads it
             boxes[i, n] = (a, b, c, d, e, f)
             if a < b and c < d and e < f:
                 _mark(row_edge, row_at, t, a, b)
@@ -263,13 +277,17 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                                           channel_number, column_number)
             n += 1
         for k in range(grid.result_start[v], grid.result_start[v + 1]):
-            total_results += _part_count(grid.result[k], boxes[i, n], row_at, channel_at, column_at, row_number,
-                                         channel_number, column_number)
+            parts_of = _part_count(grid.result[k], boxes[i, n], row_at, channel_at, column_at, row_number,
+                                   channel_number, column_number)
+            if tiles[i, 10] & FIRST_STEP:
+                total_results += parts_of
+            else:
+                total_operands += parts_of
             n += 1
     operand_start, result_start = np.zeros(count + 1, np.int32), np.zeros(count + 1, np.int32)
     operand, result = np.zeros(total_operands, np.int32), np.zeros(total_results, np.int32)
-    pair_result, pair_start = np.full(count, -1, np.int32), np.zeros(count + 1, np.int32)
-    pair_operand = np.zeros(total_operands, np.int32)
+    pair_start = np.zeros(count + 1, np.int32)
+    pair_result, pair_operand = np.zeros(total_operands, np.int32), np.zeros(total_operands, np.int32)
     operands, results, pairs = np.int64(0), np.int64(0), np.int64(0)
     made = np.zeros(parts, np.uint8)
     ordered = True
@@ -283,8 +301,12 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                 for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
                     for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
                         p = _part(grid, first_part, counts, t, r, c, x)
-                        result[results] = p
-                        results += 1
+                        if tiles[i, 10] & FIRST_STEP:
+                            result[results] = p
+                            results += 1
+                        else:  # the partial sum that a step adds to has the place of what becomes of it
+                            operand[operands] = p
+                            operands += 1
                         made[p] = 1
         if grid.in_place[v] and results - result_start[i] == 1:
             written = np.int64(result[results - 1])
@@ -305,7 +327,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                             ordered = False
             alone = operands - before == 1 and grid.maker[t] >= 0
             if written >= 0 and alone and size[operand[before]] == size[written]:
-                pair_result[i] = written
+                pair_result[pairs] = written
                 pair_operand[pairs] = operand[before]
                 pairs += 1
         operand_start[i + 1], result_start[i + 1], pair_start[i + 1] = operands, results, pairs
@@ -321,7 +343,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             consumer[filled[operand[k]]] = i
             filled[operand[k]] += 1
     return (
-        operand_start, operand, result_start, result, consumer_start, consumer, pair_result, pair_start,
+        operand_start, operand, result_start, result, consumer_start, consumer, pair_start, pair_result[:pairs].copy(),
         pair_operand[:pairs].copy(), size, space, clean, store, tensor_of, ordered,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -26,14 +27,17 @@ class Outcome(NamedTuple):
     cost_bytes
         Bytes moved beyond the compulsory.
     tiles
-        Number of tiles.
+        Number of tiles planned.
     segment_cost
         Bytes by segment.
+    whole
+        Whether the plan was made to its end; if not, it exceeds a limit.
     """
 
     cost_bytes: int
     tiles: int
     segment_cost: Int64s
+    whole: bool = True
 
 
 class Room(NamedTuple):
@@ -56,18 +60,25 @@ class Room(NamedTuple):
 
 
 def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
-    """Operator, segment, rows, channels and columns of each tile, in the order in which tiles run."""
+    """Operator, segment, region and partial sum of each tile, in the order in which tiles run."""
     start = np.array([segments[0].begin, *(s.end for s in segments)], dtype=np.int64)
     stripes = np.array([s.stripes for s in segments], dtype=np.int64)
     strips = np.array([s.strips for s in segments], dtype=np.int64)
     outside = np.array([s.channels_outside for s in segments], dtype=np.uint8)
-    pieces = np.array([n for s in segments for n in s.pieces], dtype=np.int64)
-    tiles: Int64s = order_tiles(grid, start, stripes, strips, outside, pieces)
+    pieces, sums = np.ones(len(grid.height), dtype=np.int64), np.ones(len(grid.height), dtype=np.int64)
+    for segment in segments:
+        pieces[segment.begin : segment.end] = segment.pieces
+        sums[segment.begin : segment.end] = segment.sums
+    tiles: Int64s = order_tiles(grid, start, stripes, strips, outside, pieces, sums)
     return tiles
 
 
-def outcome(grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER) -> Outcome | None:
+def outcome(
+    grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER, limits: Int64s | None = None
+) -> Outcome | None:
     """Plan a segmentation in one pass; None where a tile does not fit, or where there are too many of them.
+
+    ``limits`` are the most bytes by the end of each segment; the plan ends where they are exceeded.
 
     A plan of the graph of tiles costs the same, but for tensors of which a tile reads less than tables of access say.
     """
@@ -77,13 +88,47 @@ def outcome(grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER
     if len(tiles) > room.most_tiles:
         return None
     steps, again, ordered = _steps(grid, tiles, room)
-    found = run_steps(steps, room.capacity_bytes, rule) if ordered else None
+    limit = None if limits is None else _limit_by_step(tiles[:, 1], limits, again)
+    found = run_steps(steps, room.capacity_bytes, rule, limit) if ordered else None
     if found is None:
         return None
-    cost = found[0] + again
+    done = len(found[0])
+    cost = found[0] + again[:done]
     by_segment = np.zeros(len(segments), dtype=np.int64)
-    np.add.at(by_segment, tiles[:, 1], cost)
-    return Outcome(int(cost.sum()), len(tiles), by_segment)
+    np.add.at(by_segment, tiles[:done, 1], cost)
+    return Outcome(int(cost.sum()), done, by_segment, whole=found[1] is not None)
+
+
+def _limit_by_step(segment: Int64s, limits: Int64s, again: Int64s) -> Int64s:
+    """Limits at the last step of each segment, less the weights that pass by; none elsewhere."""
+    found = np.full(len(segment), np.iinfo(np.int64).max, dtype=np.int64)
+    last = np.flatnonzero(np.diff(segment, append=-1))
+    found[last] = limits[segment[last]] - np.cumsum(again)[last]
+    return found
+
+
+def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -> tuple[int, int] | None:
+    """Bytes that a segment moves beyond its operands and results once, with the scratchpad to itself, and its tiles.
+
+    What it reads comes from off-chip, and what it leaves goes there. None where a tile does not fit, or there are too
+    many.
+    """
+    if _too_many((segment,), room):
+        return None
+    tiles = tiles_of(grid, (segment,))
+    if len(tiles) > room.most_tiles:
+        return None
+    outside = (grid.maker < segment.begin) | (grid.maker >= segment.end)
+    steps, again, ordered = _steps(grid._replace(clean=np.where(outside, 1, grid.clean).astype(np.uint8)), tiles, room)
+    found = run_steps(steps, room.capacity_bytes, rule) if ordered else None
+    return None if found is None else (int((found[0] + again).sum()), len(tiles))
+
+
+def need_of_middle(grid: Grid, segment: Segment, room: Room) -> int:
+    """Bytes that the tile in the middle of a segment needs, as if nothing else were cut."""
+    tiles = tiles_of(grid, (segment,))
+    middle = tiles[len(tiles) // 2 : len(tiles) // 2 + 1]
+    return int(needs_of_tiles(_steps(grid, middle, room)[0])[0])
 
 
 def fitted(grid: Grid, segments: Segmentation, room: Room) -> Segmentation | None:
@@ -122,12 +167,17 @@ def _finer(grid: Grid, segment: Segment, v: int, need: int, *, weights_pass: boo
     if by_rows:
         stripes = min(int(grid.height[v]), segment.stripes + max(1, segment.stripes // 3))
         return replace(segment, stripes=stripes)
+    if segment.sums[k] < int(grid.depth[v]):
+        sums = list(segment.sums)
+        sums[k] = min(int(grid.depth[v]), sums[k] + max(1, sums[k] // 3))
+        return replace(segment, sums=tuple(sums))
     return segment
 
 
 def _too_many(segments: Sequence[Segment], room: Room) -> bool:
     """Whether there are surely more tiles than are looked at; stripes without rows of their own make none."""
-    return sum(s.stripes * s.strips * sum(s.pieces) for s in segments) > 4 * room.most_tiles
+    counts = (s.stripes * s.strips * sum(map(mul, s.pieces, s.sums)) for s in segments)
+    return bool(sum(counts) > 4 * room.most_tiles)
 
 
 def needs_of_tiles(steps: Steps) -> Int64s:
@@ -137,7 +187,9 @@ def needs_of_tiles(steps: Steps) -> Int64s:
     """
     read = _sums(steps.space, steps.operand_start, steps.operand)
     written = _sums(steps.space, steps.result_start, steps.result)
-    paired = np.where(steps.pair_result >= 0, steps.space[steps.pair_result], 0)
+    pairs = np.flatnonzero(np.diff(steps.pair_start))
+    paired = np.zeros(len(read), dtype=np.int64)
+    paired[pairs] = steps.space[steps.pair_result[steps.pair_start[pairs]]]
     needs: Int64s = read + written - paired
     return needs
 

@@ -7,22 +7,28 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cosma.clock import never
 from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Outcome
 from cosma.tiling.segments import LADDER, Segment, Segmentation
 
-#: What a segmentation costs; None where it does not fit.
-Judge = Callable[[Segmentation], "Outcome | None"]
-#: Temperature at the start and at the end, as shares of the cost that the search starts from. On ResNet-50 and U-Net
-#: at 256 KiB, 1.6 million tiles planned, no columns: a start at 0.005 gave 8.8 and 31.7 MB, at 0.02 9.0 and
-#: 30.4, at 0.05 10.8 and 30.4.
-HOT, COLD = 0.02, 0.0002
+Int64s = NDArray[np.int64]
+#: What a segmentation costs, planned as far as limits on the bytes by the end of each segment allow; None where it does
+#: not fit.
+Judge = Callable[[Segmentation, "Int64s | None"], "Outcome | None"]
+#: Temperature at the start and at the end, as shares of the cost that the search starts from. On ResNet-50 at 256 and
+#: 512 KiB and U-Net at 256 KiB, 0.8 million tiles planned: a start at 0.02 gave 9.8, 2.8 and 25.0 MB, at 0.01 10.5, 2.4
+#: and 24.0.
+HOT, COLD = 0.01, 0.0002
 #: Share of changes made where most bytes are paid; the others are anywhere. In the same runs 0.3 gave 9.5 and 33.6 MB.
 GUIDED = 0.7
 #: Kinds of change; those named twice are tried twice as often; not measured.
 MOVES = (
-    "stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade", "strips",
+    "stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade", "strips", "sums",
+    "alone", "alone",
 )  # fmt: skip
 #: Columns of a strip at the least: each strip moves the edge of the one before; not measured.
 LEAST_COLUMNS = 8
@@ -43,25 +49,34 @@ class TilingSearch:
         Polled between trials.
     report
         Hears of every improvement, and the share of the work done.
+    ways
+        For each operator, ways to cut it that are good where it has the scratchpad to itself.
+    slack_bytes
+        How much more a change may have cost at a boundary that both have, and still turn out better.
     """
 
     def __init__(
         self, grid: Grid, judge: Judge, seed: int, stop: Callable[[], bool] = never,
-        report: Callable[[int, float], None] | None = None,
+        report: Callable[[int, float], None] | None = None, ways: Sequence[Sequence[Segment]] = (),
+        slack_bytes: int = 1 << 60,
     ) -> None:  # fmt: skip
         self.grid, self.judge, self.stop, self.report = grid, judge, stop, report
         self.rng = random.Random(seed)
         self.known: dict[Segmentation, Outcome | None] = {}
+        self.ways, self.slack_bytes = ways, slack_bytes
         #: Tiles planned so far: the work done.
         self.work = 0
 
-    def cost(self, segments: Segmentation) -> Outcome | None:
-        """Cost of a segmentation, looked up where it is known."""
-        if segments not in self.known:
-            found = self.judge(segments)
-            self.known[segments] = found
-            self.work += len(self.grid.height) if found is None else found.tiles
-        return self.known[segments]
+    def cost(self, segments: Segmentation, limits: Int64s | None = None) -> Outcome | None:
+        """Cost of a segmentation, looked up where it is known; None also where limits are exceeded."""
+        if segments in self.known:
+            return self.known[segments]
+        found = self.judge(segments, limits)
+        self.work += len(self.grid.height) if found is None else found.tiles
+        if found is not None and not found.whole:
+            return None
+        self.known[segments] = found
+        return found
 
     def ranked(self) -> list[Segmentation]:
         """All segmentations seen that fit, the best first; ties go to fewer tiles."""
@@ -96,19 +111,31 @@ class TilingSearch:
                 self.work += 1
                 continue
             seen = changed in self.known
-            found = self.cost(changed)
+            most = price - heat * math.log(1.0 - self.rng.random())
+            found = self.cost(changed, self._limits(now, changed, most))
             if seen:
                 self.work += 1
             if found is None:
                 continue
-            worse = found.cost_bytes - price
-            if worse <= 0 or self.rng.random() < math.exp(-worse / heat):
+            if found.cost_bytes <= most:
                 now, price = changed, found.cost_bytes
                 if price < lowest:
                     lowest = price
                     if self.report is not None:
                         self.report(lowest, done)
         return self.ranked()
+
+    def _limits(self, now: Segmentation, changed: Segmentation, most: float) -> Int64s:
+        """Bytes by the end of each segment beyond which a change is given up.
+
+        Where both have a boundary, what lies in the scratchpad there is worth a scratchpad's bytes at the most.
+        """
+        outcome = self.known[now]
+        assert outcome is not None
+        paid = dict(zip((s.end for s in now), np.cumsum(outcome.segment_cost).tolist(), strict=True))
+        slack = most - outcome.cost_bytes + self.slack_bytes
+        found = [min(most, paid[s.end] + slack) if s.end in paid else most for s in changed]
+        return np.array(found, dtype=np.int64)
 
     def change(self, segments: Segmentation) -> Segmentation:
         """Change stripes, boundaries, channel groups or the order within a segment or two."""
@@ -122,20 +149,21 @@ class TilingSearch:
             j = min(max(i - rng.randrange(2), 0), len(found) - 2)
             left, right = found[j], found[j + 1]
             cut = min(max(left.begin + 1, left.end + rng.choice((-3, -2, -1, 1, 2, 3))), right.end - 1)
-            pieces = left.pieces + right.pieces
-            found[j] = replace(left, end=cut, pieces=pieces[: cut - left.begin])
-            found[j + 1] = replace(right, begin=cut, pieces=pieces[cut - left.begin :])
+            n = cut - left.begin
+            pieces, sums = left.pieces + right.pieces, left.sums + right.sums
+            found[j] = replace(left, end=cut, pieces=pieces[:n], sums=sums[:n])
+            found[j + 1] = replace(right, begin=cut, pieces=pieces[n:], sums=sums[n:])
         elif move == "merge" and len(found) > 1:
             j = min(max(i - rng.randrange(2), 0), len(found) - 2)
             left, right = found[j], found[j + 1]
             like = rng.choice((left, right))
-            pieces = left.pieces + right.pieces
-            found[j : j + 2] = [Segment(left.begin, right.end, like.stripes, pieces, strips=like.strips)]
+            pieces, sums = left.pieces + right.pieces, left.sums + right.sums
+            found[j : j + 2] = [Segment(left.begin, right.end, like.stripes, pieces, strips=like.strips, sums=sums)]
         elif move == "split" and here.end - here.begin > 1:
             cut = rng.randrange(1, here.end - here.begin)
             parts = [
-                replace(here, end=here.begin + cut, pieces=here.pieces[:cut]),
-                replace(here, begin=here.begin + cut, pieces=here.pieces[cut:]),
+                replace(here, end=here.begin + cut, pieces=here.pieces[:cut], sums=here.sums[:cut]),
+                replace(here, begin=here.begin + cut, pieces=here.pieces[cut:], sums=here.sums[cut:]),
             ]
             side = rng.randrange(2)
             parts[side] = self._other_stripes(parts[side])
@@ -146,6 +174,10 @@ class TilingSearch:
             found[i] = replace(here, channels_outside=not here.channels_outside)
         elif move == "strips":
             found[i] = self._other_strips(here)
+        elif move == "alone":
+            found[i : i + 1] = self._alone(here)
+        elif move == "sums":
+            found[i] = self._other_sums(here)
         elif move == "trade":
             found[i] = self._other_pieces(self._other_stripes(here))
         return tuple(found)
@@ -195,3 +227,39 @@ class TilingSearch:
             k = v - segment.begin
             pieces[k] = min(max(1, int(pieces[k] * factor) + shift), int(grid.width[v]))
         return replace(segment, pieces=tuple(pieces))
+
+    def _other_sums(self, segment: Segment) -> Segment:
+        """More or fewer partial sums in one operator, with fewer or more tiles or as many as before."""
+        rng, grid = self.rng, self.grid
+        deep = [v for v in range(segment.begin, segment.end) if grid.depth[v] > 1]
+        if not deep:
+            return segment
+        v = rng.choice(deep)
+        k = v - segment.begin
+        sums, pieces = list(segment.sums), list(segment.pieces)
+        factor, shift = rng.choice(((2.0, 0), (2.0, 0), (0.5, 0), (1.0, 1), (1.0, -1)))
+        before = sums[k]
+        sums[k] = min(max(1, int(before * factor) + shift), int(grid.depth[v]))
+        stripes = segment.stripes
+        way = rng.randrange(3)
+        if way == 1:
+            pieces[k] = min(max(1, pieces[k] * before // sums[k]), int(grid.width[v]))
+        elif way == 2:
+            stripes = max(1, stripes * before // sums[k])
+        return replace(segment, stripes=stripes, pieces=tuple(pieces), sums=tuple(sums))
+
+    def _alone(self, segment: Segment) -> list[Segment]:
+        """Cut one operator as is good where it has the scratchpad to itself, and let it run by itself."""
+        rng = self.rng
+        heavy = [v for v in range(segment.begin, segment.end) if self.grid.depth[v] > 1]
+        v = rng.choice(heavy or range(segment.begin, segment.end))
+        ways = self.ways[v] if self.ways else ()
+        if not ways:
+            return [segment]
+        n = v - segment.begin
+        found = [ways[min(int(rng.expovariate(0.7)), len(ways) - 1)]]
+        if n > 0:
+            found.insert(0, replace(segment, end=v, pieces=segment.pieces[:n], sums=segment.sums[:n]))
+        if v + 1 < segment.end:
+            found.append(replace(segment, begin=v + 1, pieces=segment.pieces[n + 1 :], sums=segment.sums[n + 1 :]))
+        return found

@@ -24,6 +24,9 @@ class Segment:
         For each operator, into how many groups of channels it is cut.
     strips
         Into how many strips of columns: all stripes of one run before the next strip.
+    sums
+        For each operator, into how many partial sums that of a tile is cut; by default none is. They run one after the
+        other, each in the place of the one before.
     channels_outside
         Whether one group of channels runs through all stripes before the next: the weights of a group are then read
         once, and what it reads once for each group. Otherwise all groups of a stripe run before the next stripe.
@@ -35,6 +38,11 @@ class Segment:
     pieces: tuple[int, ...]
     channels_outside: bool = False
     strips: int = 1
+    sums: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sums:
+            object.__setattr__(self, "sums", (1,) * (self.end - self.begin))
 
 
 Segmentation = tuple[Segment, ...]

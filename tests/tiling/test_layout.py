@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,7 +18,8 @@ from cosma.lowering.along import RULES, plan_along
 from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, search_tilings, tiling_of
-from cosma.tiling.layout import Room, fitted, outcome
+from cosma.tiling.alone import ways_alone
+from cosma.tiling.layout import Room, cost_alone, fitted, outcome
 from cosma.validator import replay_instructions
 
 ROOM = Room(24 * 1024, 16, False, 4000)
@@ -90,6 +93,53 @@ def test_what_tables_say_is_what_the_graph_of_tiles_costs(network: LoadedModel, 
             assert cost.cost_bytes == int(cost.segment_cost.sum())
             compared += 1
     assert compared > 30
+
+
+def test_partial_sums_cost_what_their_graph_does_but_for_the_biases_and_what_lies_where(network: LoadedModel) -> None:
+    """Steps of a sum: the same tiles and operands; plans are valid, and differ in what lies where alone."""
+    found = build_grid(network.graph, network.sites)
+    machine = Accelerator(scratchpad=ROOM.capacity_bytes, alignment=16, operands="resident", weights="scratchpad")
+    compared, said, paid = 0, 0, 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        segments = tuple(
+            replace(s, sums=tuple(min(int(n), rng.choice((1, 2, 3, 4))) for n in found.grid.depth[s.begin : s.end]))
+            for s in draw(found, seed)
+        )
+        tiled = tile(network.graph, network.sites, tiling_of(found, segments)).graph
+        problem = build_problem(tiled, machine)
+        for rule in RULES:
+            cost = outcome(found.grid, segments, ROOM, rule)
+            planned = plan_along(problem, range(problem.operator_count), rule)
+            if cost is None or planned is None:
+                continue
+            report = replay_instructions(tiled, machine, planned.instructions)
+            assert report.valid
+            assert cost.tiles == len(tiled.operators)
+            said, paid = said + cost.cost_bytes, paid + report.traffic.noncompulsory
+            compared += 1
+    assert compared > 20
+    assert said == pytest.approx(paid, rel=0.03)
+
+
+def test_an_operator_alone_is_cut_into_partial_sums_where_neither_factor_fits(tmp_path: Path) -> None:
+    """A product of 64x512 by 512x64 bytes: in 8 KiB the result stays, and both factors pass by once."""
+    weight = onnx.numpy_helper.from_array(np.zeros((512, 64), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 512])], [onnx.ValueInfoProto(name="y")], [weight],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "product.onnx")
+    loaded = load_onnx(tmp_path / "product.onnx")
+    grid = build_grid(loaded.graph.with_dtype("int8"), loaded.sites).grid
+    tight, roomy = Room(8 * 1024, 16, False, 4000), Room(128 * 1024, 16, False, 4000)
+    alone = ways_alone(grid, 0, tight)
+    best = alone.ways[0]
+    assert best.sums[0] > 1
+    assert alone.cost_bytes == 0
+    assert cost_alone(grid, best, tight) == (0, best.sums[0] * best.stripes * best.pieces[0])
+    assert cost_alone(grid, Segment(0, 1, 64, (1,)), tight) is None
+    assert ways_alone(grid, 0, roomy).ways == (Segment(0, 1, 1, (1,)),)
 
 
 def test_cut_finer_until_all_tiles_fit(network: LoadedModel) -> None:

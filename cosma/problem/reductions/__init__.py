@@ -6,6 +6,7 @@ from cosma.problem.reductions.part import Part, part_of
 from cosma.problem.reductions.pieces import cut_into_pieces, lift_bounds
 from cosma.problem.reductions.reduction import Exact, Relaxation, Restriction
 from cosma.problem.reductions.section import Section, join_sections, section_of
+from cosma.problem.reductions.takeovers import SingleTakeovers, single_takeovers
 from cosma.problem.reductions.tightened import Tightened, tightened
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Relaxation",
     "Restriction",
     "Section",
+    "SingleTakeovers",
     "Tightened",
     "WithoutOversized",
     "contract_chains",
@@ -22,6 +24,7 @@ __all__ = [
     "lift_bounds",
     "part_of",
     "section_of",
+    "single_takeovers",
     "tightened",
     "without_oversized",
 ]
