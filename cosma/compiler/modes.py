@@ -22,7 +22,7 @@ from cosma.errors import CosmaWarning, InfeasibleError
 from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.plan.tiles import untiled_name
-from cosma.problem import build_problem
+from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.constraints import resolve
 from cosma.rewrite.fuse import mode_needs
@@ -187,26 +187,63 @@ def _guided(
 ) -> list[tuple[list[Mode], tuple[int, ...]]]:
     """Modes that allow what quick plans of the relaxation stream, and the orders of those plans."""
     from cosma.heuristics import ORDERS
-    from cosma.heuristics.simulate import simulate
 
     found = []
-    size = {name: tensor.size_bytes for name, tensor in graph.tensors.items()}
-    needs = {o.name: dict(zip(o.modes, mode_needs(graph, o, accelerator), strict=True)) for o in graph.operators}
+    needs = _needs(graph, accelerator)
     for order, replacement in _GUIDES:
-        # Addresses are only counted: what a plan streams for want of an address says nothing about modes.
-        decisions, _ = simulate(relaxed, ORDERS[order](relaxed), replacement, "greedy-by-size")
-        streamed = _streamed(relaxed, decisions)
-
-        def loss(operator: Operator, mode: Mode, streamed: Mapping[str, list[str]] = streamed) -> tuple[int, int]:
-            kept = sum(size[name] for name in streamed[operator.name] if name not in mode.may_stream)
-            return kept + mode.workspace_bytes, needs[operator.name][mode]
-
-        found.append((_each(graph, loss), decisions.order))
+        along = ORDERS[order](relaxed)
+        found.append((modes_along(graph, relaxed, along, replacement, needs), along))
     last = found[-1][1]
     # Modes that need the least room, whatever is streamed; and those that take no room of their own.
     found.append((_each(graph, lambda o, mode: (needs[o.name][mode], mode.workspace_bytes)), last))
     found.append((_each(graph, lambda o, mode: (mode.workspace_bytes, needs[o.name][mode])), last))
     return found
+
+
+def modes_along(
+    graph: Graph, relaxed: Problem, order: Sequence[int], replacement: str, needs: Mapping[str, Mapping[Mode, int]]
+) -> list[Mode]:
+    """For each operator the mode that allows most of what a quick plan of the relaxation streams along an order.
+
+    ``needs`` says how much space each operator takes in each of its modes.
+    """
+    from cosma.heuristics.simulate import simulate
+
+    size = {name: tensor.size_bytes for name, tensor in graph.tensors.items()}
+    # Addresses are only counted: what a plan streams for want of an address says nothing about modes.
+    decisions, _ = simulate(relaxed, order, replacement, "greedy-by-size")
+    streamed = _streamed(relaxed, decisions)
+
+    def loss(operator: Operator, mode: Mode) -> tuple[int, int]:
+        kept = sum(size[name] for name in streamed[operator.name] if name not in mode.may_stream)
+        return kept + mode.workspace_bytes, needs[operator.name][mode]
+
+    return _each(graph, loss)
+
+
+def _needs(graph: Graph, accelerator: Accelerator) -> dict[str, dict[Mode, int]]:
+    """Space of each operator in each of its modes."""
+    return {o.name: dict(zip(o.modes, mode_needs(graph, o, accelerator), strict=True)) for o in graph.operators}
+
+
+def plan_in_modes(graph: Graph, relaxed: Problem, accelerator: Accelerator, order: Sequence[int]) -> int | None:
+    """Bytes beyond the compulsory of a plan along an order in modes that suit it, with addresses given on the way.
+
+    None where no plan is found so.
+    """
+    from cosma.heuristics import Method, run_method
+    from cosma.lowering import NoAddressesError
+
+    problem = relaxed
+    if any(len(operator.modes) > 1 for operator in graph.operators):
+        chosen = modes_along(graph, relaxed, order, "belady", _needs(graph, accelerator))
+        modes = {o.name: (mode,) for o, mode in zip(graph.operators, chosen, strict=True)}
+        problem = build_problem(in_modes(graph, modes), accelerator)
+    try:
+        realised = run_method(problem, Method("given", "cost-aware-belady", "best-fit"), tuple(order))
+    except NoAddressesError:
+        return None
+    return noncompulsory_bytes(problem, realised.decisions)
 
 
 def _streamed(problem: Problem, decisions: Decisions) -> dict[str, list[str]]:

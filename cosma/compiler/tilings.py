@@ -13,8 +13,9 @@ from cosma.clock import Clock, never
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.joins import joined_to_cut
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
-from cosma.compiler.one_pass import best_along, moves_nothing_twice, plan_in_one_pass, without_modes
+from cosma.compiler.one_pass import best_along, moves_nothing_twice
 from cosma.compiler.parts import plan_choices
+from cosma.compiler.ruled import RuledTiling
 from cosma.compiler.run import Progress
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
@@ -25,11 +26,11 @@ from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import fits, infeasible
 from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tile import tile
-from cosma.rewrite.tiling import Tiling
+from cosma.rewrite.tiling import Tiling, tiling_of_tiles
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.compiler.run import Limits, ProgressSink
@@ -119,7 +120,7 @@ def tiling_choices(
         Whether untiled tensors may be cut where operators select from them. The existing methods know no parts, and
         stay what they are compared as.
     search
-        For ``auto``: how long tilings are searched for; without it, not at all.
+        How long tilings are searched for; without it, not at all for ``auto``, and little for a rule.
     coarser
         For ``auto``: whether tilings with fewer tiles than the one chosen are planned too.
 
@@ -159,12 +160,22 @@ def tiling_choices(
         if refused is not None and not found:
             raise refused
         return found
-    made = [_tiled(source, choice, _given(source, choice.graph, tiling, accelerator)) for choice in untiled]
-    if joined is not None:
-        made.append(_tiled(source, joined, _given_without(source, graph, joined, tiling, accelerator)))
-    if accelerator.operands == Operands.STATIONARY:
-        return in_chosen_modes(made, accelerator, starts)
-    return _fitting(made, graph, accelerator)
+    rule = None if isinstance(tiling, Tiling) else parse_rule(str(tiling))
+    if rule is not None:
+        search = search or TilingWork()
+        each = [untiled] if joined is None else [untiled, (joined,)]
+        made = [_ruled(source, choices, rule, accelerator, search) for choices in each]
+    else:
+        made = [_tiled(source, choice, _given(tiling, choice.graph, source)) for choice in untiled]
+        if joined is not None:
+            made.append(_tiled(source, joined, _given_without(source, graph, joined, tiling)))
+    stationary = accelerator.operands == Operands.STATIONARY
+    found = in_chosen_modes(made, accelerator, starts) if stationary else _fitting(made, graph, accelerator)
+    if rule is None:
+        return found
+    # What a rule cuts depends on what is planned for, and a plan to start from may have been made for something else.
+    same = [start for start in starts if _follows(start, untiled, source, rule)]
+    return with_starts(found, untiled, source, accelerator, same, lambda _: ())
 
 
 def _may_join(accelerator: Accelerator, tiling: Tiling | Path | str) -> bool:
@@ -224,47 +235,40 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
     return ()
 
 
-def _given(source: LoadedModel, graph: Graph, tiling: Tiling | Path | str, accelerator: Accelerator) -> Tiling:
-    if isinstance(tiling, Tiling):
-        return tiling
-    rule = parse_rule(str(tiling))
-    if rule is not None:
-        return _in_segments(source, graph, rule_tiling(graph, source.sites, rule), accelerator)
-    return read_tiling(door.path(tiling, "tiling"), graph, source.sites)
+def _given(tiling: Tiling | Path | str, graph: Graph, source: LoadedModel) -> Tiling:
+    return tiling if isinstance(tiling, Tiling) else read_tiling(door.path(tiling, "tiling"), graph, source.sites)
 
 
-def _given_without(
-    source: LoadedModel, graph: Graph, joined: Choice, tiling: Tiling | Path | str, accelerator: Accelerator
-) -> Tiling:
+def _given_without(source: LoadedModel, graph: Graph, joined: Choice, tiling: Tiling | Path | str) -> Tiling:
     """What a tiling says of the operators that are left where Concats copy nothing."""
-    if not isinstance(tiling, Tiling) and parse_rule(str(tiling)) is not None:
-        return _given(source, joined.graph, tiling, accelerator)
-    given = _given(source, fuse(graph, joined.fused).graph if joined.fused else graph, tiling, accelerator)
+    given = _given(tiling, fuse(graph, joined.fused).graph if joined.fused else graph, source)
     gone = {operator for join in joined.graph.joins.values() if (operator := graph.producer(join.root)) is not None}
     return given.without(gone)
 
 
-def _in_segments(source: LoadedModel, graph: Graph, tiling: Tiling, accelerator: Accelerator) -> Tiling:
-    """Say which operators' tiles take turns: of a few ways to part the operators, the best by a quick plan."""
-    from cosma.tiling import build_grid, build_rows, choose_segments
+def _follows(start: Graph, untiled: Sequence[Choice], source: LoadedModel, rule: Mapping[str, int]) -> bool:
+    """Whether the tiles of a plan are those that a rule makes of some operators."""
+    cuts = tiling_of_tiles(start).cuts
+    ruled = [rule_tiling(choice.graph, source.sites, rule).cuts for choice in untiled]
+    return bool(cuts) and any(all(axes == known.get(name) for name, axes in cuts.items()) for known in ruled)
 
-    names = [operator.name for operator in graph.operators]
-    ways: list[tuple[tuple[str, ...], ...]] = [(), tuple((name,) for name in names)]
-    rows, grid = build_rows(graph, source.sites), build_grid(graph, source.sites).grid
-    for segments in choose_segments(rows, grid, accelerator.capacity_bytes, weight_shares=(1.0,)):
-        ways.append(tuple(tuple(names[s.begin : s.end]) for s in segments))
-    best: tuple[int, Tiling] | None = None
-    for way in dict.fromkeys(reversed(ways)):  # small segments first: they lose least where others do not fit
-        made = replace(tiling, segments=way)
-        tiled = tile(graph, source.sites, made).graph
-        if len(tiled.operators) > MOST_TILES:
-            break
-        planned = plan_in_one_pass(without_modes(tiled), accelerator)
-        if planned is not None and (best is None or planned[0] < best[0]):
-            best = planned[0], made
-        if best is not None and best[0] == 0:
-            break
-    return tiling if best is None else best[1]
+
+def _ruled(
+    source: LoadedModel, untiled: Sequence[Choice], rule: Mapping[str, int], accelerator: Accelerator,
+    search: TilingWork,
+) -> Choice:  # fmt: skip
+    """A network cut by a rule: the choice of operators to fuse that fuses most of those that fit, or of all."""
+    for choice in untiled:
+        cut = rule_tiling(choice.graph, source.sites, rule)
+        ruled = RuledTiling(
+            source, choice.graph, cut, accelerator, search.seed, MOST_TILES, search.granted,
+            search.clock.stop, search.report,
+        )  # fmt: skip
+        ruled.run()
+        search.spent += ruled.spent
+        if ruled.found is not None:
+            return _tiled(source, choice, ruled.found)
+    return _tiled(source, untiled[0], rule_tiling(untiled[0].graph, source.sites, rule))
 
 
 def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") -> Choice:

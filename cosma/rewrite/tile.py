@@ -266,7 +266,7 @@ def _order(graph: Graph, tiling: Tiling, tiles: Sequence[_Tile], made: Sequence[
     owners = [one.access.operator.name for one in tiles]
     if not tiling.order:
         segment_of = _segment_numbers(graph, tiling)
-        return _depth_first(made, owners, [segment_of[name] for name in owners])
+        return depth_first(made, owners, [segment_of[name] for name in owners])
     place = {key: i for i, key in enumerate(tiling.order)}
     ranks = [
         place.get(_key_of(name, one.box, None if one.step is None else one.step.span), len(place))
@@ -276,7 +276,7 @@ def _order(graph: Graph, tiling: Tiling, tiles: Sequence[_Tile], made: Sequence[
     position = [0] * len(made)
     for i, v in enumerate(wanted):
         position[v] = i
-    return _depth_first(made, owners, position)
+    return depth_first(made, owners, position)
 
 
 def _segment_numbers(graph: Graph, tiling: Tiling) -> dict[str, int]:
@@ -292,7 +292,7 @@ def _segment_numbers(graph: Graph, tiling: Tiling) -> dict[str, int]:
     return {o.name: last[named[o.name]] if o.name in named else graph.operator_index(o.name) for o in graph.operators}
 
 
-def _depth_first(operators: Sequence[Operator], owners: Sequence[str], segment_of: Sequence[int]) -> list[int]:
+def depth_first(operators: Sequence[Operator], owners: Sequence[str], segment_of: Sequence[int]) -> list[int]:
     """Order tiles so that within a segment what a tile needs stands right before it: a line buffer's order.
 
     Steps of sums come in the order given: what another operator needs of a chain may stand between them.

@@ -1,0 +1,132 @@
+"""Which operators a rule cuts, and whose tiles take turns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import cosma
+from cosma.compiler.compile import run_compile
+from cosma.compiler.modes import fitting_modes
+from cosma.compiler.ruled import RuledTiling, Turns, runs_of
+from cosma.compiler.run import Limits, Progress
+from cosma.evaluation.evaluate import cost_bytes, new_tape
+from cosma.evaluation.network import build_network
+from cosma.frontend import LoadedModel
+from cosma.problem import build_problem
+from cosma.rewrite.tile import tile
+from cosma.tiling.given import parse_rule, rule_tiling
+from tests.execute.networks import Maker
+
+MACHINE = cosma.Accelerator(scratchpad="24KiB", weights="scratchpad", operands="stationary", fusion="epilogue")
+
+
+@pytest.fixture
+def narrowing(tmp_path: Path) -> Path:
+    """Large maps and light weights first, small maps and heavy weights last."""
+    m = Maker()
+    value = "x"
+    for i, (outputs, inputs, stride) in enumerate([(8, 8, 1), (8, 8, 1), (32, 8, 4), (64, 32, 2), (64, 64, 1)]):
+        weight = m.weight(f"w{i}", outputs, inputs, 3, 3)
+        m.add("Conv", [value, weight], f"c{i}", pads=[1] * 4, strides=[stride] * 2)
+        m.add("Relu", [f"c{i}"], f"r{i}")
+        value = f"r{i}"
+    return m.save(tmp_path / "narrowing.onnx", {"x": (1, 8, 64, 64)}, [value])
+
+
+def search(path: Path, machine: cosma.Accelerator, rule: str, **limits: float) -> tuple[LoadedModel, RuledTiling]:
+    loaded = cosma.load_onnx(path)
+    graph = loaded.graph.with_dtype("int8")
+    tiling = rule_tiling(graph, loaded.sites, parse_rule(rule) or {})
+    return loaded, RuledTiling(loaded, graph, tiling, machine.replace(fusion="none"), **limits)
+
+
+@pytest.mark.parametrize("operands", ["stationary", "streamable", "resident"])
+def test_an_order_costs_what_the_graph_in_that_order_does(narrowing: Path, operands: str) -> None:
+    loaded, ruled = search(narrowing, MACHINE.replace(operands=operands, scratchpad="80KiB"), "rows=4")
+    turns = Turns(loaded, ruled.base, ruled.tiling, ruled.accelerator)
+    assert turns.fit
+    for bounds in (frozenset(), frozenset({2}), frozenset({1, 4, 5}), frozenset(range(1, 10))):
+        made = tile(ruled.base, loaded.sites, turns.in_turns(bounds)).graph
+        made = fitting_modes(made, ruled.accelerator) if operands == "stationary" else made
+        problem = build_problem(made, ruled.accelerator)
+        net = build_network(problem, contract=False).network
+        cost = cost_bytes(new_tape(net, range(problem.operator_count))) + problem.constant_noncompulsory_bytes
+        assert turns.cost(bounds) == cost
+        assert [turns.graph.operators[v].name for v in turns.order(bounds)] == [o.name for o in made.operators]
+
+
+def test_runs_are_the_operators_between_bounds(narrowing: Path) -> None:
+    graph = cosma.load_onnx(narrowing).graph
+    names = [operator.name for operator in graph.operators]
+    assert runs_of(graph, frozenset({7, 2})) == (tuple(names[:2]), tuple(names[2:7]), tuple(names[7:]))
+    assert runs_of(graph, ()) == (tuple(names),)
+
+
+def test_heavy_operators_stay_whole_and_the_rest_is_cut(narrowing: Path) -> None:
+    """The last convolution has 36 KiB of weights on maps of 4 KiB: stripes would read them twice."""
+    plan = cosma.compile(narrowing, MACHINE, dtype="int8", tiling="rows=4", strategy="existing")
+    tiles: dict[str, int] = {}
+    for operator in plan.graph.operators:
+        weight = plan.graph.tensors[operator.weights[0]]
+        tiles[(weight.region.root if weight.region else weight.name)] = tiles.get(weight.name, 0) + 1
+    assert tiles == {"w0": 16, "w1": 16, "w2": 4, "w3": 1, "w4": 1}
+    loaded = cosma.load_onnx(narrowing)
+    every = rule_tiling(plan_base(loaded), loaded.sites, {"rows": 4})
+    cut = cosma.compile(narrowing, MACHINE, dtype="int8", tiling=every, strategy="existing")
+    assert plan.traffic.noncompulsory < cut.traffic.noncompulsory
+
+
+def plan_base(loaded: LoadedModel) -> cosma.Graph:
+    from cosma.rewrite.fuse import fuse
+
+    return fuse(loaded.graph.with_dtype("int8")).graph
+
+
+def test_where_nothing_is_gained_everything_is_cut(narrowing: Path) -> None:
+    _, ruled = search(narrowing, MACHINE.replace(scratchpad="4MiB"), "rows=4")
+    ruled.run()
+    assert ruled.cost_bytes == 0
+    assert ruled.best is not None
+    assert ruled.best.tiling.cuts == ruled.tiling.cuts
+
+
+def test_more_effort_changes_runs_and_never_for_the_worse(narrowing: Path) -> None:
+    costs = []
+    for effort in (0.0, 0.3, 10.0):
+        _, ruled = search(narrowing, MACHINE, "rows=2", effort=effort)
+        ruled.run()
+        costs.append(ruled.cost_bytes)
+    assert costs == sorted(costs, reverse=True)
+    _, again = search(narrowing, MACHINE, "rows=2", effort=10.0)
+    again.run()
+    _, other = search(narrowing, MACHINE, "rows=2", effort=10.0)
+    other.run()
+    assert again.found == other.found
+
+
+def test_a_first_plan_is_told_of_before_runs_are_chosen(narrowing: Path) -> None:
+    seen: list[Progress] = []
+    result = run_compile(
+        narrowing, MACHINE, strategy="existing", dtype="int8", tiling="rows=2", limits=Limits(effort=1.0),
+        sink=seen.append,
+    )  # fmt: skip
+    assert seen[0].phase == "tilings"
+    assert seen[0].noncompulsory_bytes >= result.plan.traffic.noncompulsory
+    assert max(progress.spent for progress in seen) <= 1.0
+
+
+def test_a_plan_of_the_rule_for_another_size_is_a_start(narrowing: Path) -> None:
+    small = cosma.compile(narrowing, MACHINE, dtype="int8", tiling="rows=4", strategy="existing")
+    larger = MACHINE.replace(scratchpad="40KiB")
+    plan = cosma.compile(narrowing, larger, dtype="int8", tiling="rows=4", strategy="existing", starts=[small])
+    assert plan.traffic.noncompulsory <= small.traffic.noncompulsory
+    with pytest.raises(cosma.CosmaError, match="network"):
+        cosma.compile(narrowing, larger, dtype="int8", tiling="rows=2", strategy="existing", starts=[small])
+
+
+def test_a_rule_of_too_many_tiles_is_kept_as_it_is(narrowing: Path) -> None:
+    _, ruled = search(narrowing, MACHINE, "rows=1", most_tiles=5)
+    ruled.run()
+    assert ruled.found is None
