@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ def requests_of(tokens: NDArray[np.integer], experts: int, batch: int = 1) -> Re
         raise InputError(
             f"a trace is integers [tokens, layers] or [tokens, layers, k], not {array.dtype} {tokens.shape}"
         )
-    if batch < 1:
-        raise InputError(f"batch: at least one token runs at a time, not {batch}")
+    batch = min(door.integer(batch, "cache: batch", least=1), len(array))
+    experts = door.integer(experts, "cache: experts", least=1)
     highest = int(array.max())
     if highest >= experts:
         raise InputError(f"the trace names expert {highest}; with {experts} experts ids end at {experts - 1}")

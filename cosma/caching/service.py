@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import cosma.door as door
 from cosma.caching.check import check_schedule
 from cosma.errors import InputError
 
@@ -69,6 +70,22 @@ class CacheOptions:
     fetch_s: float = 1.0
     step_s: float = 0.0
     host_s: float | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "slots", door.integer(self.slots, "cache: slots", least=1))
+        put(self, "prefetch", door.integer(self.prefetch, "cache: prefetch", least=0))
+        put(self, "expert_bytes", door.integer(self.expert_bytes, "cache: expert_bytes", least=0))
+        for name in ("shared", "together"):
+            door.flag(getattr(self, name), f"cache: {name}")
+        for name in ("fetch_s", "step_s"):
+            put(self, name, float(door.number(getattr(self, name), f"cache: {name}")))
+        if self.host_s is not None:
+            put(self, "host_s", float(door.number(self.host_s, "cache: host_s")))
+        unknown = [name for name in self.policies if name not in POLICIES]
+        if unknown or not self.policies:
+            said = f"policy {unknown[0]!r} is not known" if unknown else "no policy"
+            raise InputError(f"cache: {said}; choose from {', '.join(POLICIES)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +186,10 @@ def plan_cache(
     from cosma.caching.optimum import best_schedule
     from cosma.caching.predict import learn_affinity, visits_by_page
 
-    _check_options(options)
+    if options.prefetch > requests.layers:
+        raise InputError(
+            f"cache: prefetch: looks at most one batch ahead, {requests.layers} layers here, not {options.prefetch}"
+        )
     learnt_from = requests if learnt_from is None else learnt_from
     if (learnt_from.layers, learnt_from.experts) != (requests.layers, requests.experts):
         raise InputError(
@@ -177,7 +197,8 @@ def plan_cache(
             f"{requests.layers} of {requests.experts}; give parts of traces of one model"
         )
     devices, group = _groups(requests, device, options.shared)
-    slots = np.full(int(group.max()) + 1, options.slots, dtype=np.int64)
+    # Slots for all pages are as good as any more.
+    slots = np.full(int(group.max()) + 1, min(options.slots, requests.pages), dtype=np.int64)
     widest, step = requests.widest_step(group)
     if options.together and widest > options.slots:
         raise InputError(
@@ -221,20 +242,6 @@ def plan_cache(
 
 def _silent(what: str, share: float) -> None:
     """Tell nobody."""
-
-
-def _check_options(options: CacheOptions) -> None:
-    unknown = [name for name in options.policies if name not in POLICIES]
-    if unknown:
-        raise InputError(f"policy {unknown[0]!r} is not known; choose from {', '.join(POLICIES)}")
-    if options.slots < 1:
-        raise InputError(f"slots: at least 1, not {options.slots}")
-    if options.prefetch < 0:
-        raise InputError(f"prefetch: looks 0 or more steps ahead, not {options.prefetch}")
-    for name in ("expert_bytes", "fetch_s", "step_s", "host_s"):
-        value = getattr(options, name)
-        if value is not None and not 0 <= value < float("inf"):
-            raise InputError(f"{name}: at least 0 and finite, not {value}")
 
 
 def _groups(requests: Requests, device: Int64s | None, shared: bool) -> tuple[Int64s, Int64s]:

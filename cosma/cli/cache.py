@@ -84,6 +84,7 @@ def cache(
     from cosma.caching.service import POLICIES
     from cosma.cli.place_report import progress_line
 
+    _check(slots, batch, prefetch, layer_time, host_time, experts)
     source = routing.open_given(trace, learn, kind, dense_layers, routing_shape)
     learnt, runs = _read(source, evaluate, experts, batch)
     first = next(iter(runs.values()))
@@ -111,6 +112,23 @@ def cache(
         print_json({"options": asdict(wanted), "reports": {name: asdict(report) for name, report in reports.items()}})
     else:
         _print(reports, sized=size is not None, timed=bandwidth is not None)
+
+
+def _check(
+    slots: int | None, batch: int, prefetch: int, layer_time: float, host_time: float | None, experts: int | None
+) -> None:
+    """Refuse numbers that make no sense under the names they were given by."""
+    from cosma import door
+
+    counts: dict[str, tuple[int | None, int]] = {
+        "--slots": (slots, 1), "--batch": (batch, 1), "--prefetch": (prefetch, 0), "--experts": (experts, 1),
+    }  # fmt: skip
+    for option, (count, least) in counts.items():
+        if count is not None:
+            door.integer(count, option, least=least)
+    for option, seconds in (("--layer-time", layer_time), ("--host-time", host_time)):
+        if seconds is not None:
+            door.number(seconds, option)
 
 
 def _read(

@@ -158,6 +158,17 @@ def _from_counts(affinity: Affinity, placement: Placement) -> dict[str, Any]:
     return found
 
 
+def _crossings(shares: list[list[float] | None]) -> dict[str, list[str]]:
+    """Return a column for each level that transitions cross: nodes and devices, or levels from the outermost."""
+    levels = max((len(row) for row in shares if row is not None), default=0)
+    names = ["between nodes", "within nodes"] if levels == 2 else [f"level {number}" for number in range(levels)]
+    return {
+        name: ["-" if row is None else f"{100 * row[level]:.1f} %" for row in shares]
+        for level, name in enumerate(names)
+        if levels != 2 or any(row is not None and row[level] > 0 for row in shares)
+    }
+
+
 def show(report: dict[str, Any], as_json: bool, scored: bool = False) -> None:
     """Print a report; the certificate of a placement that was only scored is what its file claims."""
     from cosma.cli.output import make_table, print_json, print_table, print_text
@@ -165,15 +176,14 @@ def show(report: dict[str, Any], as_json: bool, scored: bool = False) -> None:
     if as_json:
         print_json(report)
         return
-    table = make_table(
-        None, ["trace", "placement", "mean cost", "crossing by level", "imbalance", "worst layer"], right=range(2, 6)
-    )
-    for trace, rows in report["scores"].items():
-        for label, row in rows.items():
-            shares = row["crossing_shares"]
-            crossing = "-" if shares is None else " ".join(f"{100 * share:.1f}%" for share in shares)
-            cost = "-" if row["mean_cost"] is None else f"{row['mean_cost']:.4f}"
-            table.add_row(trace, label, cost, crossing, f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}")
+    rows = [(trace, label, row) for trace, found in report["scores"].items() for label, row in found.items()]
+    crossings = _crossings([row["crossing_shares"] for _, _, row in rows])
+    columns = ["trace", "placement", "mean cost", *crossings, "imbalance", "worst layer"]
+    table = make_table(None, columns, right=range(2, len(columns)))
+    for number, (trace, label, row) in enumerate(rows):
+        cost = "-" if row["mean_cost"] is None else f"{row['mean_cost']:.4f}"
+        shares = [cells[number] for cells in crossings.values()]
+        table.add_row(trace, label, cost, *shares, f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}")
     print_table(table)
     if report["routing"] != "nearest" or "copies" in report["metrics"]:
         print_text(f"routing among copies: {report['routing']}")

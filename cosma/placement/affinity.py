@@ -183,7 +183,10 @@ def _check_shape(array: NDArray[np.integer]) -> None:
     if array.ndim != 3:
         raise InputError(f"trace: {array.ndim} dimensions; expected [tokens, layers] or [tokens, layers, k]")
     if array.shape[1] < 2:
-        raise InputError(f"trace: {array.shape[1]} layer(s); placement by affinity needs at least 2")
+        raise InputError(
+            f"trace: {array.shape[1]} layer with experts; affinity is between layers, so at least 2 are needed; give "
+            "its load as a table of counts [1, experts] to balance it alone"
+        )
     if array.shape[2] < 1:
         raise InputError("trace: no expert per token and layer (k = 0)")
 

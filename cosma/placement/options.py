@@ -76,7 +76,7 @@ class PlaceOptions:
         for name in ("strategy", "balance_scope", "bound", "routing"):
             door.text(getattr(self, name), f"place: {name}")
         if self.balance is not None:
-            put(self, "balance", door.number(self.balance, "place: balance"))
+            put(self, "balance", door.number(self.balance, "place: balance", least=1.0))
         if self.seconds is not None:
             put(self, "seconds", door.number(self.seconds, "place: seconds"))
         if self.current is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cosma.door as door
 from cosma.errors import InfeasibleError, InputError
 from cosma.placement.copies import CopyProblem, as_replicas
 from cosma.placement.copy_moves import copies_moved, place_near, place_priced
@@ -59,6 +60,12 @@ class MovePrice:
     expert_bytes: int = 0
     activation_bytes: int = 0
     max_moves: int | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        for name in ("expert_bytes", "activation_bytes", "max_moves"):
+            if getattr(self, name) is not None:
+                put(self, name, door.integer(getattr(self, name), f"windows: {name}", least=0))
 
     @property
     def crossings_per_move(self) -> float:

@@ -334,8 +334,14 @@ def test_requests_count_batches_visits_and_absent_experts():
         ({"slots": 1}, "needs 2 experts at once; give 2 slots or more"),
         ({"slots": 0}, "at least 1"),
         ({"slots": 4, "policies": ("mru",)}, "choose from optimum"),
-        ({"slots": 4, "prefetch": -1}, "0 or more"),
+        ({"slots": 4, "policies": ()}, "no policy; choose from optimum"),
+        ({"slots": 4, "prefetch": -1}, "prefetch: -1 is negative"),
+        ({"slots": 4, "prefetch": 10**9}, "at most one batch ahead"),
         ({"slots": 4, "fetch_s": float("nan")}, "fetch_s"),
+        ({"slots": 4, "host_s": -1.0}, "host_s must be at least 0"),
+        ({"slots": 10**30}, "larger than is counted"),
+        ({"slots": 4, "prefetch": 10**30}, "larger than is counted"),
+        ({"slots": 4, "expert_bytes": 10**30}, "larger than is counted"),
     ],
 )
 def test_bad_options_are_refused(options, says):
@@ -347,6 +353,15 @@ def test_bad_options_are_refused(options, says):
 def test_bad_traces_are_refused(ids):
     with pytest.raises(InputError):
         requests_of(ids, 4)
+
+
+def test_batches_and_experts_beyond_all_numbers_are_refused():
+    ids = np.array([[0, 1], [1, 0]])
+    with pytest.raises(InputError, match="batch is an integer of"):
+        requests_of(ids, 2, 10**30)
+    with pytest.raises(InputError, match="experts is an integer of"):
+        requests_of(ids, 10**30)
+    assert requests_of(ids, 2, 10**9).batch_count == 1
 
 
 def test_one_slot_suffices_one_by_one():

@@ -74,7 +74,7 @@ def test_impossible_balance_names_the_expert() -> None:
     tokens = np.array([[0, 0]] * 8 + [[1, 1], [2, 2], [3, 3]])
     with pytest.raises(InfeasibleError, match="layer 0 expert 0 alone"):
         place(Affinity.from_tokens(tokens, 4), Topology.grid(1, 2), PlaceOptions(balance=1.05, proposals=1000))
-    with pytest.raises(InputError, match="give 1 or more"):
+    with pytest.raises(InputError, match="balance must be at least 1"):
         place(Affinity.from_tokens(tokens, 4), Topology.grid(1, 2), PlaceOptions(balance=0.9, proposals=1000))
 
 

@@ -145,3 +145,9 @@ def test_commands(path: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(CosmaError, match="budget of moves"):
         run("place-windows", path, *devices, "--windows", 2)
+
+
+def test_prices_and_budgets_of_moves_are_whole_numbers_that_can_be_counted() -> None:
+    for wrong in ({"max_moves": -1}, {"max_moves": 10**30}, {"expert_bytes": -5}, {"activation_bytes": 1.5}):
+        with pytest.raises(InputError, match=f"windows: {next(iter(wrong))}"):
+            MovePrice(**wrong)  # type: ignore[arg-type]
