@@ -131,6 +131,22 @@ def front(
             found.append(_eplb(affinity, topology, number))
         except InputError:
             continue
+    return with_less_room(found)
+
+
+def with_less_room(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """Let a cheaper placement with fewer replicas serve where there is room for more: places may stay empty."""
+    found: list[FrontPoint] = []
+    for point in points:
+        others = [
+            one for one in points
+            if one.strategy == point.strategy == "ours" and one.limit == point.limit
+            and one.replicas_per_device < point.replicas_per_device and one.mean_cost < point.mean_cost
+        ]  # fmt: skip
+        if others:
+            best = min(others, key=lambda one: one.mean_cost)
+            point = replace(best, replicas_per_device=point.replicas_per_device, lower_bound=point.lower_bound)
+        found.append(point)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cosma.cli.app import app
 from cosma.errors import CosmaError, InputError
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement, score
-from cosma.placement.front import front, front_csv
+from cosma.placement.front import front, front_csv, with_less_room
 from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import front_figure
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
@@ -64,6 +65,10 @@ def test_fronts_fall_and_points_are_what_they_say(tokens: np.ndarray, tmp_path: 
             assert counted.worst_imbalance == pytest.approx(point.worst_imbalance)
             assert point.limit is None or counted.worst_imbalance <= point.limit + 1e-9
             assert point.lower_bound <= point.mean_cost + 1e-9
+    alone = {p.limit: p.mean_cost for p in points if (p.strategy, p.replicas_per_device) == ("ours", 0)}
+    for point in points:
+        if point.strategy == "ours" and point.limit in alone:
+            assert point.mean_cost <= alone[point.limit]
     assert {(p.strategy, p.replicas_per_device) for p in points} >= {("eplb", 0), ("eplb", 1)}
     assert any("limit 1.0001" in line for line in missed)
     rows = list(csv.DictReader(io.StringIO(front_csv(points))))
@@ -78,6 +83,19 @@ def test_fronts_fall_and_points_are_what_they_say(tokens: np.ndarray, tmp_path: 
         front(affinity, TOPOLOGY, (0,), (0.5,))
     with pytest.raises(InputError, match="say nothing of crossings"):
         front(Affinity.from_load(affinity.load), TOPOLOGY)
+
+
+def test_places_may_stay_empty(tokens: np.ndarray) -> None:
+    affinity = Affinity.from_tokens(tokens, 16)
+    few, many = (
+        front(affinity, TOPOLOGY, (number,), (1.5,), PlaceOptions(bound="none", proposals=WORK))[0] for number in (0, 1)
+    )
+    dear = replace(many, mean_cost=few.mean_cost + 1.0)
+    found = with_less_room([few, dear])
+    assert found[0] == few
+    assert found[1].mean_cost == few.mean_cost
+    assert found[1].replicas_per_device == 1
+    check_placement(found[1].placement, 1)
 
 
 def test_windows_are_judged_on_their_own_tokens(path: Path) -> None:
