@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from cosma.cli import interrupts, output
 from cosma.cli.output import as_option
@@ -49,8 +50,33 @@ COMMANDS: Final = {
     "cache": "cache",
 }
 
+#: Commands as help lists them; all of ``COMMANDS``, each once.
+_SECTIONS: Final = {
+    "Plan": ("compile", "inspect", "curve", "pack", "presets"),
+    "Look into a plan": ("report", "explain", "trace", "diff"),
+    "Check, execute and hand on": ("check", "run", "export"),
+    "Sweeps over models and accelerators": ("sweep", "table", "plot", "compare"),
+    "Experts of Mixture-of-Experts models": ("trace-info", "place", "place-front", "place-windows", "cache"),
+}
+
+
+class _Commands(TyperGroup):
+    """Lists commands by purpose, each with its whole first sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each purpose; columns are as wide in all."""
+        widest = max(map(len, COMMANDS))
+        for title, names in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name.ljust(widest), one.get_short_help_str(1000)) for name, one in found if one is not None]
+                )
+
+
 app = typer.Typer(
     name="cosma",
+    cls=_Commands,
     help="Plan neural networks onto accelerators with a small software-managed scratchpad, with proof.",
     no_args_is_help=True,
     add_completion=True,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def check(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file, ours or a foreign one.")],
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL]", help="Also check that the plan covers this model.")
+        Path | None, typer.Argument(metavar="MODEL", help="Also check that the plan covers this model.")
     ] = None,
     constraints: options.ConstraintsFile = None,
     dim: options.Dim = None,

@@ -22,7 +22,7 @@ TENSORS, HOLDERS = 8, 6
 def explain(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file.")],
     name: Annotated[
-        str | None, typer.Argument(metavar="[TENSOR|OPERATOR]", help="Explain this one; without it, the whole plan.")
+        str | None, typer.Argument(metavar="TENSOR|OPERATOR", help="Explain this one; without it, the whole plan.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="MODEL.onnx", help="Of an operator, also try other cuts.")

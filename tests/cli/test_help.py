@@ -48,6 +48,17 @@ def test_help_fits_a_narrow_terminal(columns: int) -> None:
     assert all(line.strip().startswith("-") for line in wide), wide
 
 
+@pytest.mark.parametrize("columns", [60, 100])
+def test_every_command_is_listed_once_with_its_whole_sentence(columns: int) -> None:
+    from cosma.cli.app import COMMANDS
+
+    text = cosma("--help", COLUMNS=str(columns)).stdout
+    assert "..." not in text
+    listed = re.findall(r"^  ([a-z][a-z-]+)  ", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+    assert "existing methods" in re.sub(r"\s+", " ", text)
+
+
 def test_a_pipe_is_as_wide_as_columns_says() -> None:
     narrow, wide = (cosma("presets", COLUMNS=str(n)).stdout.splitlines() for n in (100, 400))
     assert max(map(len, narrow)) <= 100
