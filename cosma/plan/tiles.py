@@ -68,6 +68,19 @@ def untiled_operators(graph: Graph) -> dict[str, Operator]:
     return found
 
 
+def untiled_graph(graph: Graph) -> Graph:
+    """Return the graph with tiles and parts put together again; modes are those of single tiles."""
+    whole = untiled_operators(graph)
+    names = list(dict.fromkeys(untiled_name(one) for one in graph.operators))
+    operators = [whole[name] if name in whole else graph.operator(name) for name in names]
+    touched = {name for one in operators for name in (*one.inputs, *one.outputs, *one.weights)}
+    tensors = [
+        tensor for name, tensor in {**graph.roots, **graph.tensors}.items()
+        if name in touched and tensor.region is None
+    ]  # fmt: skip
+    return type(graph)(tensors, operators, graph.name)
+
+
 def tile_shares(graph: Graph) -> dict[str, Fraction]:
     """Tell for each operator which share of its untiled operator it computes: 1 where it is no tile.
 

@@ -27,6 +27,8 @@ class ExistingPlan:
         Which method, and what it does.
     total_bytes, noncompulsory_bytes, peak_bytes
         Traffic and peak use of its plan; None where it finds none.
+    uncut
+        Whether it planned operators whole that the plan cuts into tiles.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ExistingPlan:
     total_bytes: int | None
     noncompulsory_bytes: int | None
     peak_bytes: int | None
+    uncut: bool = False
 
 
 def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:

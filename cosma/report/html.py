@@ -207,6 +207,7 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
     if not existing:
         return ""
     own = plan.traffic
+    tiled = any(operator.tile is not None for operator in plan.graph.operators)
     rows: list[list[str | tuple[str, int]]] = [
         ["this plan", _size_or_none(own.noncompulsory), _size_or_none(own.total), _size_or_none(plan.peak_bytes), ""]
     ]
@@ -215,12 +216,16 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
         if other.noncompulsory_bytes is not None:
             less = other.noncompulsory_bytes - own.noncompulsory
             saved = f"{100 * less / other.noncompulsory_bytes:.1f} %" if other.noncompulsory_bytes else "-"
+        what = "uncut, " if other.uncut else "with these tiles, " if tiled else ""
         sizes = (other.noncompulsory_bytes, other.total_bytes, other.peak_bytes)
-        rows.append([f"{other.name}: {other.summary}", *map(_size_or_none, sizes), saved])
+        rows.append([f"{other.name}: {what}{other.summary}", *map(_size_or_none, sizes), saved])
     columns = ("method", "non-compulsory", "traffic", "peak use", "saved by this plan")
+    words = ""
+    if tiled:
+        words = "Existing methods cut nothing: with these tiles they show what order and replacement alone do."
     return (
-        "<h2>Beside existing methods</h2><p>For the same graph, as fused and tiled as it is here, and the same "
-        f"accelerator.</p><div class='wide'>{_table(rows, columns, name='existing')}</div>"
+        "<h2>Beside existing methods</h2><p>For the same operators, as fused as they are here, and the same "
+        f"accelerator. {words}</p><div class='wide'>{_table(rows, columns, name='existing')}</div>"
     )
 
 

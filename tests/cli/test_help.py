@@ -53,7 +53,7 @@ def test_every_command_is_listed_once_with_its_whole_sentence(columns: int) -> N
     from cosma.cli.app import COMMANDS
 
     text = cosma("--help", COLUMNS=str(columns)).stdout
-    assert "..." not in text
+    assert "..." not in text.partition("\n")[2]
     listed = re.findall(r"^  ([a-z][a-z-]+)  ", text, flags=re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
     assert "existing methods" in re.sub(r"\s+", " ", text)

@@ -200,3 +200,29 @@ def test_existing_methods_are_what_they_give_alone() -> None:
     assert list(found) == ["e1", "e2", "e3"]
     assert found["e2"].noncompulsory_bytes == plan.traffic.noncompulsory
     assert found["e2"].peak_bytes == plan.peak_bytes
+
+
+def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    from cosma import load_onnx
+    from cosma.compiler import run_compile
+    from cosma.report.html import render_html
+    from cosma.studies.existing import existing_plans
+
+    maps = [helper.make_tensor_value_info(name, TensorProto.INT8, [1, 8, 32, 32]) for name in "xaby"]
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Abs", ["a"], ["b"])]
+    nodes.append(helper.make_node("Add", ["b", "x"], ["y"]))
+    model = helper.make_model(helper.make_graph(nodes, "three", maps[:1], maps[3:], value_info=maps[1:3]))
+    onnx.save(model, tmp_path / "three.onnx")
+    machine = Accelerator(scratchpad="20KiB", operands="streamable", in_place=False)
+    result = run_compile(load_onnx(tmp_path / "three.onnx"), machine, tiling="stripes=4")
+    found = {(row.name, row.uncut): row for row in existing_plans(result.plan)}
+    assert set(found) == {(name, uncut) for name in ("e1", "e2", "e3") for uncut in (False, True)}
+    for name, traffic in result.existing.items():
+        assert found[name, True].total_bytes == traffic.total
+    assert found["e1", True].total_bytes > result.plan.traffic.total
+    page = render_html(result.plan, existing=tuple(found.values()))
+    assert "e1: uncut, order as given" in page
+    assert "e1: with these tiles, order as given" in page
