@@ -192,9 +192,23 @@ def _guarded() -> int:
             return InputError.exit_code
         return _defect(error)
     except Exception as error:
+        if interrupts.received() and _in_compilation(error) and not os.environ.get("COSMA_DEBUG"):
+            # An interrupt in the middle of a compilation leaves a kernel half made: what then fails on it is no defect.
+            _complain("interrupted while kernels were compiled")
+            return interrupts.INTERRUPTED
         return _defect(error)
     finally:
         interrupts.guard(False)
+
+
+def _in_compilation(error: BaseException) -> bool:
+    """Say whether an error was raised in what compiles kernels."""
+    frame = error.__traceback__
+    while frame is not None:
+        if str(frame.tb_frame.f_globals.get("__name__")).partition(".")[0] in ("numba", "llvmlite"):
+            return True
+        frame = frame.tb_next
+    return False
 
 
 def _invoke() -> int:

@@ -64,6 +64,11 @@ def guard(guarded: bool) -> None:
     _State.guarded = guarded
 
 
+def received() -> bool:
+    """Whether a signal has come since the command began."""
+    return _State.received > 0
+
+
 def finished() -> None:
     """Take note that the command is over; signals do again what they did before."""
     _State.ended.set()

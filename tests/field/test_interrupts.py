@@ -250,3 +250,29 @@ def test_a_curve_in_the_library() -> None:
     curve = make_curve(knot(6, 4), TIGHT, strategy="e2", effort=0.01, points=8, progress=progress, on_interrupt="best")
     assert curve.partial
     assert len(curve.points) == 2
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_kernel_left_half_made_by_an_interrupt_is_no_defect(tmp_path: Path, interrupted: bool) -> None:
+    code = f"""
+import os, signal, time, types
+import cosma.cli.app as app
+half = types.ModuleType("numba.half")
+exec("def kernel(): raise RuntimeError('no compiled object yet')", half.__dict__)
+def invoke():
+    try:
+        if {interrupted}:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+    except KeyboardInterrupt:
+        pass
+    half.kernel()
+app._invoke = invoke
+from cosma.cli import main
+main()
+"""
+    running = Running(tmp_path, code=code)
+    assert running.process.wait(LONG_S) == (130 if interrupted else 1)
+    said = running.errors.read_text()
+    assert ("interrupted while kernels were compiled" in said) is interrupted
+    assert ("internal error: RuntimeError" in said) is not interrupted
