@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.access import NodeSite
     from cosma.graph import Graph
+    from cosma.tiling.layout import Outcome
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator; not measured.
 UNIFORM_STRIPES = (2, 4, 8, 16)
@@ -63,18 +64,26 @@ def search_tilings(
     alone = [ways_alone(grid, v, room, stop) for v in range(count)] if effort > 0 else []
     total = int(TILES_PER_SECOND * effort)
     work = max(total // 2, total - sum(one.work for one in alone))
-    starts = choose_segments(rows, grid, room.capacity_bytes, alone=alone)
+    by_themselves = choose_segments(rows, grid, room.capacity_bytes, alone=alone) if alone else []
+    others = choose_segments(rows, grid, room.capacity_bytes)
     for stripes in UNIFORM_STRIPES:
         pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
-        starts.append((Segment(0, count, stripes, pieces),))
-    starts.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
-    fit = [fitted(grid, start, room) for start in starts]
+        others.append((Segment(0, count, stripes, pieces),))
+    others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
+    fit = [[fitted(grid, start, room) for start in starts] for starts in (by_themselves, others)]
+    groups = [[start for start in starts if start is not None] for starts in fit]
     search = TilingSearch(
-        grid, lambda segments, limits: outcome(grid, segments, room, limits=limits), seed, stop, report,
-        [one.ways for one in alone], room.capacity_bytes,
+        grid, lambda segments, limits: _judged(outcome(grid, segments, room, limits=limits), segments),
+        seed, stop, report, [one.ways for one in alone], room.capacity_bytes,
     )  # fmt: skip
-    ranked = search.run([start for start in fit if start is not None], work)
+    ranked = search.run(groups, work)
     return found, _whole_sums_second(ranked)
+
+
+def _judged(found: Outcome | None, segments: Segmentation) -> Outcome | None:
+    """Count a byte for each step of a sum but the last: what is as good without partial sums is better."""
+    steps = sum(s.stripes * s.strips * n * (k - 1) for s in segments for n, k in zip(s.pieces, s.sums, strict=True))
+    return found if found is None or not steps else found._replace(cost_bytes=found.cost_bytes + steps)
 
 
 def _whole_sums_second(ranked: list[Segmentation]) -> list[Segmentation]:

@@ -19,10 +19,18 @@ Int64s = NDArray[np.int64]
 #: What a segmentation costs, planned as far as limits on the bytes by the end of each segment allow; None where it does
 #: not fit.
 Judge = Callable[[Segmentation, "Int64s | None"], "Outcome | None"]
-#: Temperature at the start and at the end, as shares of the cost that the search starts from. On ResNet-50 at 256 and
-#: 512 KiB and U-Net at 256 KiB, 0.8 million tiles planned: a start at 0.02 gave 9.8, 2.8 and 25.0 MB, at 0.01 10.5, 2.4
-#: and 24.0.
-HOT, COLD = 0.01, 0.0002
+#: Temperature at the start and at the end, as shares of the cost that the search starts from. With 1.6 million tiles,
+#: ResNet-50 at 512, 384 and 128 KiB, U-Net at 256 and MobileNetV2 at 128: a start at 0.02 gave 1.8, 4.9, 18.4, 24.5 and
+#: 0.07 MB, at 0.01 2.0, 4.8, 18.5, 25.3 and 0.12.
+HOT, COLD = 0.02, 0.0002
+#: Share of the work that goes to the best starts of each kind, by equal parts, before the rest goes to the best of all.
+#: Of ResNet-50 at 384 and 512 KiB, starts with operators by themselves alone gave 4.8 and 2.4 MB, the others 3.7 and
+#: 1.7; of U-Net at 128 KiB 44 and 82.
+FIRST_SHARE = 0.6
+#: Temperature from then on; not measured.
+WARM = 0.003
+#: Starts that cost more than so many times the best are not improved; not measured.
+PROMISING = 1.5
 #: Share of changes made where most bytes are paid; the others are anywhere. In the same runs 0.3 gave 9.5 and 33.6 MB.
 GUIDED = 0.7
 #: Kinds of change; those named twice are tried twice as often; not measured.
@@ -32,6 +40,8 @@ MOVES = (
 )  # fmt: skip
 #: Columns of a strip at the least: each strip moves the edge of the one before; not measured.
 LEAST_COLUMNS = 8
+#: More than anything costs.
+FAR = 1 << 62
 
 
 class TilingSearch:
@@ -66,6 +76,8 @@ class TilingSearch:
         self.ways, self.slack_bytes = ways, slack_bytes
         #: Tiles planned so far: the work done.
         self.work = 0
+        #: Least cost so far.
+        self.lowest = FAR
 
     def cost(self, segments: Segmentation, limits: Int64s | None = None) -> Outcome | None:
         """Cost of a segmentation, looked up where it is known; None also where limits are exceeded."""
@@ -76,6 +88,8 @@ class TilingSearch:
         if found is not None and not found.whole:
             return None
         self.known[segments] = found
+        if found is not None:
+            self.lowest = min(self.lowest, found.cost_bytes)
         return found
 
     def ranked(self) -> list[Segmentation]:
@@ -83,47 +97,62 @@ class TilingSearch:
         fitting = [(o.cost_bytes, o.tiles, i, s) for i, (s, o) in enumerate(self.known.items()) if o is not None]
         return [segments for _, _, _, segments in sorted(fitting, key=lambda entry: entry[:3])]
 
-    def run(self, starts: Sequence[Segmentation], work: int) -> list[Segmentation]:
-        """Rank the starts, and improve the best of them until so many tiles have been planned.
+    def run(self, groups: Sequence[Sequence[Segmentation]], work: int) -> list[Segmentation]:
+        """Rank the starts, improve the best of each group, and then the best of all, while so many tiles are planned.
 
         Returns
         -------
         list
             Segmentations that fit, the best first.
         """
-        for start in starts:
-            found = self.cost(start)
-            if self.stop() or (found is not None and found.cost_bytes == 0):
-                return self.ranked()
-        ranked = self.ranked()
-        if not ranked:
-            return []
-        now = ranked[0]
-        first = self.known[now]
-        assert first is not None
-        price = lowest = first.cost_bytes
+        firsts: list[Segmentation] = []
+        for starts in groups:
+            costs = [(self._price(start), start) for start in starts if self.lowest == FAR or not self._is_over()]
+            cost, best = min(costs, key=lambda entry: entry[0], default=(FAR, ()))
+            if cost < FAR and best not in firsts:
+                firsts.append(best)
+        if not firsts or self._is_over():
+            return self.ranked()
+        least = min(map(self._price, firsts))
+        firsts = [first for first in firsts if self._price(first) <= PROMISING * least]
+        if len(firsts) == 1:
+            self._anneal(firsts[0], work, HOT)
+            return self.ranked()
+        for first in firsts:
+            self._anneal(first, int(work * FIRST_SHARE / len(firsts)), HOT)
+        self._anneal(self.ranked()[0], int(work * (1 - FIRST_SHARE)), WARM)
+        return self.ranked()
+
+    def _price(self, segments: Segmentation) -> int:
+        """Cost in bytes; ``FAR`` where a segmentation does not fit."""
+        found = self.cost(segments)
+        return FAR if found is None else found.cost_bytes
+
+    def _is_over(self) -> bool:
+        """Whether nothing is left to gain, or the search is to stop."""
+        return self.lowest == 0 or self.stop()
+
+    def _anneal(self, now: Segmentation, work: int, hot: float) -> None:
+        """Change a segmentation again and again, while so many tiles are planned."""
+        first = price = self._price(now)
         began = self.work
-        while self.work - began < work and lowest > 0 and not self.stop():
+        while self.work - began < work and not self._is_over():
             done = (self.work - began) / work
-            heat = first.cost_bytes * HOT * (COLD / HOT) ** done
+            heat = first * hot * (COLD / hot) ** done
             changed = self.change(now)
             if changed == now:
                 self.work += 1
                 continue
             seen = changed in self.known
             most = price - heat * math.log(1.0 - self.rng.random())
+            before = self.lowest
             found = self.cost(changed, self._limits(now, changed, most))
             if seen:
                 self.work += 1
-            if found is None:
-                continue
-            if found.cost_bytes <= most:
+            if self.lowest < before and self.report is not None:
+                self.report(self.lowest, done)
+            if found is not None and found.cost_bytes <= most:
                 now, price = changed, found.cost_bytes
-                if price < lowest:
-                    lowest = price
-                    if self.report is not None:
-                        self.report(lowest, done)
-        return self.ranked()
 
     def _limits(self, now: Segmentation, changed: Segmentation, most: float) -> Int64s:
         """Bytes by the end of each segment beyond which a change is given up.
