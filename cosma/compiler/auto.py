@@ -316,7 +316,7 @@ def run_auto(state: CompileRun) -> None:
     """Plan a problem until it is proven or the effort is spent; never worse than any existing method."""
     from cosma.bounds import BoundEngine
     from cosma.compiler.long import run_long
-    from cosma.heuristics import EXISTING, ORDERS
+    from cosma.heuristics import EXISTING
 
     problem = state.problem
     tiled = any(operator.tile is not None for operator in problem.graph.operators)
@@ -328,13 +328,13 @@ def run_auto(state: CompileRun) -> None:
     starts: list[Decisions | Sequence[int]] = [start.hint for start in state.starts]
     hints = {start.name: start.realised.decisions for start in state.starts if start.realised is not None}
     for name, method in EXISTING.items():
-        orders[method.order] = order = ORDERS[method.order](problem)
+        orders[method.order] = order = state.order(method.order)
         realised = state.try_existing(name, order)
         starts.append(order if realised is None else realised.decisions)
         if state.done():
             return
     secure(state)
-    orders["memory-greedy"] = ORDERS["memory-greedy"](problem)
+    orders["memory-greedy"] = state.order("memory-greedy")
     # Replacement is dear: the orders of given plans go first where one of those is still the best, else last.
     given = {start.name: start.order for start in state.starts}
     orders = given | orders if state.best is best_start else orders | given

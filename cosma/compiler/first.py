@@ -59,10 +59,8 @@ def _has_plan(state: CompileRun) -> bool:
 
 def _orders(state: CompileRun) -> Iterator[tuple[int, ...]]:
     """Orders worth trying, cheap ones first."""
-    from cosma.heuristics import ORDERS
-
     problem = state.problem
-    known = [ORDERS[name](problem) for name in ("given", "depth-first", "memory-greedy", "peak-minimising")]
+    known = [state.order(name) for name in ("given", "depth-first", "memory-greedy", "peak-minimising")]
     for order in known:
         yield tuple(int(v) for v in order)
     if state.supports("dynamic programming"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Operands, Weights
 from cosma.accelerator.constraints import Constraints
 from cosma.access.modes import undominated, with_modes
+from cosma.clock import never
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.mode_replay import ModeReplay, in_modes
 from cosma.compiler.parts import with_parts
@@ -88,8 +89,9 @@ def with_all_modes(choice: Choice, source: LoadedModel, accelerator: Accelerator
 
 
 def in_chosen_modes(
-    choices: Sequence[Choice], accelerator: Accelerator, starts: Sequence[Graph] = ()
-) -> tuple[Choice, ...]:
+    choices: Sequence[Choice], accelerator: Accelerator, starts: Sequence[Graph] = (),
+    stop: Callable[[], bool] = never,
+) -> tuple[Choice, ...]:  # fmt: skip
     """Those choices that fit, with a mode for each operator, and with the graph that all modes allow beside it.
 
     Parameters
@@ -100,6 +102,8 @@ def in_chosen_modes(
         What to plan for.
     starts
         Graphs of plans to start from: their modes are a choice too.
+    stop
+        Polled while modes are changed for the better.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def in_chosen_modes(
             errors.append(error)
             continue
         given = [with_these_modes(every, start) for start in starts]
-        for made in [*(g for g in given if g is not None), choose_modes(every, accelerator)]:
+        for made in [*(g for g in given if g is not None), choose_modes(every, accelerator, stop)]:
             error = infeasible(build_problem(made, accelerator), made) if forced else None
             if error is not None:
                 errors.append(error)  # what any of the modes allows is possible, and the modes chosen are not
@@ -148,7 +152,7 @@ def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
     return in_modes(graph, {operator.name: fitting(operator) for operator in graph.operators})
 
 
-def choose_modes(graph: Graph, accelerator: Accelerator) -> Graph:
+def choose_modes(graph: Graph, accelerator: Accelerator, stop: Callable[[], bool] = never) -> Graph:
     """One mode for each operator; the graph itself where there is nothing to choose.
 
     Parameters
@@ -157,6 +161,8 @@ def choose_modes(graph: Graph, accelerator: Accelerator) -> Graph:
         Every operator with the modes in which it fits.
     accelerator
         What to plan for.
+    stop
+        Polled while modes are changed for the better.
     """
     if all(len(operator.modes) <= 1 for operator in graph.operators):
         return graph
@@ -170,7 +176,7 @@ def choose_modes(graph: Graph, accelerator: Accelerator) -> Graph:
         if best is None or cost < best[0]:
             best = (cost, chosen, order)
     assert best is not None
-    chosen = _improved(graph, replay, *best)
+    chosen = _improved(graph, replay, *best, stop)
     return in_modes(graph, {o.name: (mode,) for o, mode in zip(graph.operators, chosen, strict=True)})
 
 
@@ -190,7 +196,9 @@ def _guided(
 
     found = []
     needs = _needs(graph, accelerator)
-    for order, replacement in _GUIDES:
+    # The order of tiles was chosen along with them.
+    tiled = any(operator.tile is not None for operator in graph.operators)
+    for order, replacement in _GUIDES[:1] if tiled else _GUIDES:
         along = ORDERS[order](relaxed)
         found.append((modes_along(graph, relaxed, along, replacement, needs), along))
     last = found[-1][1]
@@ -266,7 +274,7 @@ def _each(graph: Graph, rank: Callable[[Operator, Mode], tuple[int, int]]) -> li
 
 
 def _improved(
-    graph: Graph, replay: ModeReplay, cost: int, chosen: list[Mode], order: tuple[int, ...]
+    graph: Graph, replay: ModeReplay, cost: int, chosen: list[Mode], order: tuple[int, ...], stop: Callable[[], bool]
 ) -> list[Mode]:
     """Change the mode of one operator, or of all tiles of one, at a time while the order moves less with it."""
     chosen = list(chosen)
@@ -278,7 +286,7 @@ def _improved(
     while better:
         better = False
         for trial in _changes(graph):
-            if left <= 0 or cost <= replay.problem.constant_noncompulsory_bytes:
+            if left <= 0 or cost <= replay.problem.constant_noncompulsory_bytes or stop():
                 return chosen
             changed = [(v, mode) for v, mode in trial if mode != chosen[v]]
             if not changed:

@@ -161,7 +161,9 @@ class RuledTiling:
         for cut in self._lighter():
             if self._try(cut, [frozenset(), self._alone]):
                 break
-        planned = None if self.best is None else self.best.plan_bytes(self.bounds)
+        if self.best is None or self.stop():
+            return
+        planned = self.best.plan_bytes(self.bounds)
         if planned is not None and self.report is not None:
             self.report(planned, 0.0)
         starts = [frozenset(), self._alone, *self._estimates()]

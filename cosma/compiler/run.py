@@ -251,6 +251,15 @@ class CompileRun:
             self.existing[name] = report.traffic
         return better
 
+    def order(self, name: str) -> tuple[int, ...]:
+        """One of the orders of the existing methods; a lesser one where there is no time for it."""
+        from cosma.heuristics import ORDERS
+        from cosma.heuristics.orders import peak_minimising_order
+
+        if ORDERS[name] is peak_minimising_order:
+            return peak_minimising_order(self.problem, self.stop)
+        return ORDERS[name](self.problem)
+
     def try_existing(self, name: str, order: Sequence[int] | None = None) -> Realised | None:
         """Run an existing method and offer its plan; None where constraints leave it no addresses.
 

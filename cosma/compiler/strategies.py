@@ -50,11 +50,11 @@ def _existing(name: str) -> Run:
 
 def run_existing(state: CompileRun) -> None:
     """Offer the plans of all existing methods; the best stays."""
-    from cosma.heuristics import EXISTING, ORDERS
+    from cosma.heuristics import EXISTING
 
     state.enter("existing methods")
     for name, method in EXISTING.items():
-        state.try_existing(name, ORDERS[method.order](state.problem))
+        state.try_existing(name, state.order(method.order))
         if state.done():
             return
     secure(state)

@@ -161,16 +161,18 @@ def tiling_choices(
             raise refused
         return found
     rule = None if isinstance(tiling, Tiling) else parse_rule(str(tiling))
+    search = search or TilingWork()
     if rule is not None:
-        search = search or TilingWork()
         each = [untiled] if joined is None else [untiled, (joined,)]
         made = [_ruled(source, choices, rule, accelerator, search) for choices in each]
     else:
         made = [_tiled(source, choice, _given(tiling, choice.graph, source)) for choice in untiled]
         if joined is not None:
             made.append(_tiled(source, joined, _given_without(source, graph, joined, tiling)))
-    stationary = accelerator.operands == Operands.STATIONARY
-    found = in_chosen_modes(made, accelerator, starts) if stationary else _fitting(made, graph, accelerator)
+    if accelerator.operands == Operands.STATIONARY:
+        found = in_chosen_modes(made, accelerator, starts, search.clock.stop)
+    else:
+        found = _fitting(made, graph, accelerator)
     if rule is None:
         return found
     # What a rule cuts depends on what is planned for, and a plan to start from may have been made for something else.

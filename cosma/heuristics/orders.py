@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.clock import never
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -78,15 +80,17 @@ def memory_greedy_order(problem: Problem) -> Order:
     return tuple(order)
 
 
-def peak_minimising_order(problem: Problem) -> Order:
+def peak_minimising_order(problem: Problem, stop: Callable[[], bool] = never) -> Order:
     """An order with a low peak of live bytes, the goal of HMCOS and SERENITY.
 
     Beam search over down-sets: of all partial orders with the same number of operators, those with the lowest
     (peak, live bytes) survive, one per down-set. The result is the best of it and the other orders here, so
-    it is never worse in peak than any of them.
+    it is never worse in peak than any of them. Once ``stop`` says so, the best of the others.
     """
     candidates: list[Order] = [given_order(problem), depth_first_order(problem), memory_greedy_order(problem)]
-    candidates.append(_beam_order(problem))
+    found = _beam_order(problem, stop)
+    if found is not None:
+        candidates.append(found)
     return min(candidates, key=lambda order: peak_live_bytes(problem, order))
 
 
@@ -157,7 +161,7 @@ class _Partial:
     key: int  # Zobrist hash of the down-set
 
 
-def _beam_order(problem: Problem) -> Order:
+def _beam_order(problem: Problem, stop: Callable[[], bool]) -> Order | None:
     live = LiveBytes(problem)
     predecessors = np.diff(problem.predecessor_start).tolist()
     rng = np.random.default_rng(0)
@@ -165,6 +169,8 @@ def _beam_order(problem: Problem) -> Order:
     start = tuple(v for v in range(problem.operator_count) if predecessors[v] == 0)
     beam = [_Partial(0, 0, -1, None, start, {}, {}, 0)]
     for _ in range(problem.operator_count):
+        if stop():
+            return None
         found: dict[int, tuple[int, int, int, _Partial]] = {}
         for state in beam:
             ready, half = state.ready, BEAM_CANDIDATES // 2

@@ -80,3 +80,19 @@ def test_modes_are_chosen_for_what_is_demanded() -> None:
         if infeasible(build_problem(every, accelerator), every) is None:
             made = choose_modes(every, accelerator)
             assert all(len(operator.modes) <= 1 for operator in made.operators)
+
+
+def test_modes_are_changed_no_more_once_time_is_up() -> None:
+    polled = 0
+
+    def stop() -> bool:
+        nonlocal polled
+        polled += 1
+        return True
+
+    for graph, accelerator in instances(78, 20, operators=7):
+        every = fitting_modes(graph, accelerator)
+        if infeasible(build_problem(every, accelerator), every) is None:
+            made = choose_modes(every, accelerator, stop)
+            assert infeasible(build_problem(made, accelerator), made) is None
+    assert 0 < polled <= 20
