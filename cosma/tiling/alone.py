@@ -74,7 +74,7 @@ def _fitting(grid: Grid, segment: Segment, room: Room) -> Iterator[Segment]:
         if sums >= depth or segment.stripes * segment.pieces[0] * sums > MOST_TILES:
             return
         sums = min(2 * sums, depth)
-    for count in {sums, min(2 * sums, depth) if sums > 1 else 1}:
+    for count in dict.fromkeys((sums, min(2 * sums, depth) if sums > 1 else 1)):
         one = replace(segment, sums=(count,))
         yield one
         if segment.pieces[0] > 1 and segment.stripes > 1:

@@ -74,8 +74,8 @@ class TilingSearch:
         self.rng = random.Random(seed)
         self.known: dict[Segmentation, Outcome | None] = {}
         self.ways, self.slack_bytes = ways, slack_bytes
-        #: Tiles planned so far: the work done.
-        self.work = 0
+        #: Tiles planned so far, the work done, and how many there are to be.
+        self.work, self.granted = 0, 1
         #: Least cost so far.
         self.lowest = FAR
 
@@ -105,6 +105,7 @@ class TilingSearch:
         list
             Segmentations that fit, the best first.
         """
+        self.granted = max(1, work)
         firsts: list[Segmentation] = []
         for starts in groups:
             costs = [(self._price(start), start) for start in starts if self.lowest == FAR or not self._is_over()]
@@ -150,7 +151,7 @@ class TilingSearch:
             if seen:
                 self.work += 1
             if self.lowest < before and self.report is not None:
-                self.report(self.lowest, done)
+                self.report(self.lowest, min(1.0, self.work / self.granted))
             if found is not None and found.cost_bytes <= most:
                 now, price = changed, found.cost_bytes
 
