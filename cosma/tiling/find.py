@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Weights
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.access import NodeSite
     from cosma.graph import Graph
-    from cosma.tiling.layout import Outcome
+    from cosma.tiling.layout import Int64s, Outcome
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator; not measured.
 UNIFORM_STRIPES = (2, 4, 8, 16)
@@ -31,6 +31,7 @@ MOST_TILES_EACH = 12
 def search_tilings(
     graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator, *, effort: float, seed: int = 0,
     stop: Callable[[], bool] = never, report: Callable[[int, float], None] | None = None,
+    starts: Sequence[Segmentation] = (),
 ) -> tuple[GridGraph, list[Segmentation]]:  # fmt: skip
     """Segmentations of the order given that fit, the best first; the second is the best of whole sums if there are any.
 
@@ -51,6 +52,8 @@ def search_tilings(
         Polled between tilings; the best so far stand.
     report
         Hears of the least bytes beyond the compulsory, and the share of the work done.
+    starts
+        Segmentations to go on from, instead of those that an estimate finds.
     """
     from cosma.tiling.alone import ways_alone
     from cosma.tiling.layout import Room, fitted, outcome
@@ -61,9 +64,16 @@ def search_tilings(
     most = max(MOST_TILES, MOST_TILES_EACH * count)
     passing = accelerator.weights == Weights.STREAM
     room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most)
+
+    def judge(segments: Segmentation, limits: Int64s | None) -> Outcome | None:
+        return _judged(outcome(grid, segments, room, limits=limits), segments)
+
     alone = [ways_alone(grid, v, room, stop) for v in range(count)] if effort > 0 else []
     total = int(TILES_PER_SECOND * effort)
     work = max(total // 2, total - sum(one.work for one in alone))
+    if starts:
+        search = TilingSearch(grid, judge, seed, stop, report, [one.ways for one in alone], room.capacity_bytes)
+        return found, _whole_sums_second(search.go_on(starts[0], work))
     by_themselves = choose_segments(rows, grid, room.capacity_bytes, alone=alone) if alone else []
     others = choose_segments(rows, grid, room.capacity_bytes)
     for stripes in UNIFORM_STRIPES:
@@ -72,10 +82,7 @@ def search_tilings(
     others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
     fit = [[fitted(grid, start, room) for start in starts] for starts in (by_themselves, others)]
     groups = [[start for start in starts if start is not None] for starts in fit]
-    search = TilingSearch(
-        grid, lambda segments, limits: _judged(outcome(grid, segments, room, limits=limits), segments),
-        seed, stop, report, [one.ways for one in alone], room.capacity_bytes,
-    )  # fmt: skip
+    search = TilingSearch(grid, judge, seed, stop, report, [one.ways for one in alone], room.capacity_bytes)
     ranked = search.run(groups, work)
     return found, _whole_sums_second(ranked)
 

@@ -124,6 +124,13 @@ class TilingSearch:
         self._anneal(self.ranked()[0], int(work * (1 - FIRST_SHARE)), WARM)
         return self.ranked()
 
+    def go_on(self, start: Segmentation, work: int) -> list[Segmentation]:
+        """Improve what an earlier search found, while so many tiles are planned; as :meth:`run` else."""
+        self.granted = max(1, work)
+        if self._price(start) < FAR:
+            self._anneal(start, work, WARM)
+        return self.ranked()
+
     def _price(self, segments: Segmentation) -> int:
         """Cost in bytes; ``FAR`` where a segmentation does not fit."""
         found = self.cost(segments)
