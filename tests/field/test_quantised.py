@@ -2,80 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 import cosma
 from cosma import Accelerator
 from cosma.execute import run_plan
 from cosma.frontend import LoadedModel, load_onnx
-from cosma.graph import Graph
-
-REPORTS = Path(__file__).resolve().parents[3] / "shared" / "reports"
-#: Above every capacity needed, so that only what must be moved is moved.
-AMPLE = Accelerator(scratchpad="4MiB")
-
-
-class Net:
-    """A network in the making: nodes, and constants that carry their content."""
-
-    def __init__(self, dtype: str = "int8", opset: int = 21) -> None:
-        self.dtype, self.opset = dtype, opset
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
-        self.quantised_type = getattr(TensorProto, dtype.upper())
-        self.constant("sc", np.array(0.05, np.float32))
-        self.constants["zp"] = helper.make_tensor("zp", self.quantised_type, (), [0])
-
-    def constant(self, name: str, array: np.ndarray) -> str:
-        self.constants[name] = numpy_helper.from_array(array, name)
-        return name
-
-    def weight(self, name: str, shape: tuple[int, ...], *, channels: bool = False) -> str:
-        """A dequantised int8 weight, by tensor or by channel."""
-        rng = np.random.default_rng(len(name))
-        self.constant(f"{name}_q", rng.integers(-9, 9, shape, dtype=np.int8))
-        count = (shape[0],) if channels else ()
-        self.constant(f"{name}_s", np.full(count, 0.02, np.float32))
-        self.constant(f"{name}_z", np.zeros(count, np.int8))
-        self.add("DequantizeLinear", [f"{name}_q", f"{name}_s", f"{name}_z"], name, axis=0)
-        return name
-
-    def add(self, kind: str, inputs: list[str], *outputs: str, domain: str = "", **attributes: object) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, list(outputs), domain=domain, **attributes))
-        return outputs[0]
-
-    def dq(self, name: str) -> str:
-        return self.add("DequantizeLinear", [name, "sc", "zp"], f"{name}_f")
-
-    def q(self, name: str, result: str) -> str:
-        return self.add("QuantizeLinear", [name, "sc", "zp"], result)
-
-    def save(
-        self, path: Path, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]], *,
-        types: dict[str, int] | None = None,
-    ) -> Path:  # fmt: skip
-        kind = types or {}
-
-        def infos(named: dict[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
-            return [
-                helper.make_tensor_value_info(n, kind.get(n, self.quantised_type), shape) for n, shape in named.items()
-            ]
-
-        graph = helper.make_graph(self.nodes, "net", infos(inputs), infos(outputs), list(self.constants.values()))
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
-        path.write_bytes(
-            helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
-        )
-        return path
+from tests.field.quantised import AMPLE, SHAPE, Net
 
 
 def covered(loaded: LoadedModel) -> list[str]:
@@ -111,21 +49,8 @@ def check(path: Path, types: list[str], *, run: bool = True, room: str = "3KiB")
 G = "DequantizeLinear+{}+QuantizeLinear".format
 
 
-# -- the shared pair ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not REPORTS.exists(), reason="the shared inputs are not beside the project")
-@pytest.mark.parametrize(("fusion", "moved"), [("none", 45), ("epilogue", 40)])  # a joined sum reads one scale less
-@pytest.mark.parametrize("name", ["qdq_residual", "qlinear_residual"])
-def test_both_forms_of_a_residual_network_move_the_same(name: str, fusion: str, moved: int) -> None:
-    plan = cosma.compile(REPORTS / f"{name}.onnx", Accelerator(scratchpad="24KiB", fusion=fusion), effort=1)
-    assert (plan.traffic.compulsory, plan.traffic.noncompulsory) == (19274, moved)
-    assert run_plan(plan, REPORTS / f"{name}.onnx").equal
-
-
 # -- single operators -----------------------------------------------------------------------------------------
 
-SHAPE = (1, 8, 8, 8)
 SIZES = np.array([1, 8, 16, 16], np.int64)
 
 
@@ -362,126 +287,3 @@ def test_dynamic_quantisation_stays_as_it_is_written(tmp_path: Path) -> None:
         tmp_path / "net.onnx", {"x": (4, 16)}, {"y": (4, 8)}, types=dict.fromkeys(("x", "y"), TensorProto.FLOAT)
     )
     check(path, ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul"])
-
-
-@pytest.mark.parametrize("capacity", ["1KiB", "2KiB", "4KiB", "64KiB"])
-def test_qdq_and_qoperator_forms_of_one_network_move_the_same(tmp_path: Path, capacity: str) -> None:
-    pairs = Net(), Net()
-    for net in pairs:
-        net.constant("to", np.array([1, 512], np.int64))
-        net.constant("w_q", np.ones((8, 8, 1, 1), np.int8))
-        net.constant("w_s", np.float32(0.1))
-    qdq, integer = pairs
-    w = qdq.add("DequantizeLinear", ["w_q", "w_s", "zp"], "w")
-    qdq.q(qdq.add("Conv", [qdq.dq("x"), w], "c_r"), "c")
-    qdq.q(qdq.add("MaxPool", [qdq.dq("c")], "p_r", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "p")
-    qdq.q(qdq.add("Add", [qdq.dq("p"), "x_f"], "s_r"), "s")
-    qdq.q(qdq.add("Transpose", [qdq.dq("s")], "t_r", perm=[0, 2, 3, 1]), "t")
-    qdq.q(qdq.add("Reshape", [qdq.dq("t"), "to"], "v_r"), "v")
-    qdq.q(qdq.add("Sigmoid", [qdq.dq("v")], "y_r"), "y")
-    scaled = ["sc", "zp"]
-    integer.add("QLinearConv", ["x", *scaled, "w_q", "w_s", "zp", *scaled], "c")
-    integer.add("MaxPool", ["c"], "p", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-    integer.add("QLinearAdd", ["p", *scaled, "x", *scaled, *scaled], "s", domain="com.microsoft")
-    integer.add("Transpose", ["s"], "t", perm=[0, 2, 3, 1])
-    integer.add("Reshape", ["t", "to"], "v")
-    integer.add("QLinearSigmoid", ["v", *scaled, *scaled], "y", domain="com.microsoft")
-    for fusion in ("none", "epilogue"):
-        moved = []
-        for name, net in (("qdq", qdq), ("integer", integer)):
-            path = net.save(tmp_path / f"{name}.onnx", {"x": SHAPE}, {"y": (1, 512)})
-            plan = cosma.compile(path, Accelerator(scratchpad=capacity, fusion=fusion), effort=1)
-            assert run_plan(plan, path).equal
-            moved.append((plan.traffic.compulsory, plan.traffic.noncompulsory))
-        assert moved[0] == moved[1]
-
-
-# -- what inspect says ----------------------------------------------------------------------------------------
-
-
-def build(kind: str, path: Path) -> Path:
-    """One small network in each form, with a float tail where the form is QDQ."""
-    net = Net()
-    floats = dict.fromkeys(("x", "y"), TensorProto.FLOAT)
-    if kind == "dynamic":
-        net.add("DynamicQuantizeLinear", ["x"], "q", "s", "z")
-        net.constant("w", np.ones((16, 8), np.uint8))
-        net.add("Cast", [net.add("MatMulInteger", ["q", "w", "z"], "m")], "y", to=TensorProto.FLOAT)
-        return net.save(path, {"x": (4, 16)}, {"y": (4, 8)}, types=floats)
-    if kind == "QOperator":
-        net.constant("w", np.ones((8, 8, 1, 1), np.int8))
-        net.add("QLinearConv", ["x", "sc", "zp", "w", "sc", "zp", "sc", "zp"], "c")
-        net.add("MaxPool", ["c"], "y", kernel_shape=[2, 2])
-        return net.save(path, {"x": SHAPE}, {"y": (1, 8, 7, 7)})
-    if kind == "weights":
-        net.add("Conv", ["x", net.weight("w", (8, 8, 1, 1))], "y")
-        return net.save(path, {"x": SHAPE}, {"y": SHAPE}, types=floats)
-    if kind == "none":
-        net.add("Relu", ["x"], "y")
-        return net.save(path, {"x": SHAPE}, {"y": SHAPE}, types=floats)
-    net.q("x", "xq")
-    net.q(net.add("Relu", [net.dq("xq")], "r"), "rq")
-    net.add("Softmax", [net.dq("rq")], "s", axis=1)
-    net.add("Erf", ["s"], "y")
-    return net.save(path, {"x": SHAPE}, {"y": SHAPE}, types=floats)
-
-
-@pytest.mark.parametrize(
-    ("kind", "integer", "conversions", "stays"),
-    [
-        ("none", 0, 0, []),
-        ("weights", 0, 0, [("Conv", "reads the graph input 'x', which is floating point")]),
-        ("QOperator", 2, 0, []),
-        ("dynamic", 1, 1, [("Cast", "its result 'y' is a graph output in floating point")]),
-        ("QDQ", 1, 2, [
-            ("Softmax", "its result 's' is read by 'Erf_y' (Erf) in floating point"),
-            ("Erf", "reads 's', which 'Softmax_s' (Softmax) yields in floating point"),
-        ]),
-    ],
-)  # fmt: skip
-def test_inspect_says_how_a_model_is_quantised(
-    tmp_path: Path, kind: str, integer: int, conversions: int, stays: list[tuple[str, str]]
-) -> None:
-    path = build(kind, tmp_path / "net.onnx")
-    facts = json.loads(cli("inspect", path, "--json"))["quantisation"]
-    assert (facts["form"], facts["integer_operators"], facts["conversions"]) == (kind, integer, conversions)
-    assert [(row["type"], row["why"]) for row in facts["stays_float"]] == stays
-    assert facts["float_operators"] == len(stays)
-    text = cli("inspect", path)
-    assert f"Quantisation: {kind}" in text
-    assert all(name in text for name, _ in stays)
-
-
-def cli(*arguments: object) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-m", "cosma", *map(str, arguments)], capture_output=True, text=True, check=True
-    )
-    return ran.stdout
-
-
-def test_check_accepts_the_group_and_nothing_else(tmp_path: Path) -> None:
-    from cosma.rewrite.quantise import quantise
-
-    net = Net()
-    net.q(net.add("Relu", [net.dq("x")], "r"), "a")
-    net.q(net.add("Add", [net.dq("a"), "x_f"], "s"), "y")
-    loaded = load_onnx(net.save(tmp_path / "net.onnx", {"x": SHAPE}, {"y": SHAPE}))
-    nodes = loaded.finest_graph
-    assert quantise(nodes).graph == loaded.graph
-    plan = cosma.compile(loaded, AMPLE, effort=0.2)
-    assert cosma.replay(plan, nodes).valid
-    # The plan of the nodes one by one is a plan of the model too.
-    assert cosma.replay(cosma.compile(nodes, AMPLE, effort=0.2), nodes).valid
-    for change, message in (
-        ({"covers": plan.graph.operators[0].covers[:1]}, "is missing"),
-        ({"covers": (*plan.graph.operators[0].covers, "y")}, "covered twice"),
-        ({"weights": ()}, "reads other tensors"),
-        ({"type": "Relu"}, "is a DequantizeLinear+Relu+QuantizeLinear in the model"),
-    ):
-        wrong = Graph(
-            plan.graph.tensors.values(),
-            [replace(o, **change) if o.name == plan.graph.operators[0].name else o for o in plan.graph.operators],
-            plan.graph.name,
-        )
-        found = cosma.replay(replace(plan, graph=wrong), nodes).violations
-        assert any(message in v.message for v in found), (message, found)

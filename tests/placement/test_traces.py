@@ -1,22 +1,20 @@
-"""Files of routing in every form they are logged in, told apart by content, and refused where they are damaged."""
+"""Files of routing in every form they are logged in, told apart by content."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from cosma.errors import CosmaError, FormatError, InputError
+from cosma.errors import FormatError, InputError
 from cosma.placement import survey as surveys
 from cosma.placement.affinity import Affinity
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.trace_info import describe
 from cosma.placement.traces import Trace, open_trace, read_affinity, survey
+from tests.placement.trace_files import FORMS, csv_file, lines, responses, save
 
 
 @pytest.fixture(scope="module")
@@ -30,61 +28,10 @@ def wanted(tokens: np.ndarray) -> Affinity:
     return Affinity.from_tokens(tokens, 12)
 
 
-def npy(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
-
-
-def save(folder: Path, array: np.ndarray, name: str = "t.npy") -> Path:
-    np.save(folder / name, array)
-    return folder / name
-
-
-def lines(folder: Path, records: list[Any], name: str = "t.jsonl") -> Path:
-    (folder / name).write_text("\n".join(json.dumps(record) for record in records))
-    return folder / name
-
-
-def text_of(array: np.ndarray) -> str:
-    return base64.b64encode(npy(array)).decode()
-
-
-def _responses(tokens: np.ndarray, form: str) -> list[Any]:
-    parts = [tokens[i : i + 50] for i in range(0, len(tokens), 50)]
-    if form == "choices":
-        return [{"id": i, "choices": [{"routed_experts": part.tolist()}]} for i, part in enumerate(parts)]
-    if form == "prompt and choices":
-        return [
-            {"prompt_routed_experts": part[:20].tolist(), "choices": [{"routed_experts": part[20:].tolist()}]}
-            for part in parts
-        ]
-    if form == "base64 npy":
-        return [{"choices": [{"routed_experts": text_of(part.astype(np.uint8))}]} for part in parts]
-    if form == "base64 with shape":
-        return [
-            {"routed_experts": {
-                "data": base64.b64encode(part.astype(np.int16).tobytes()).decode(), "dtype": "int16",
-                "shape": list(part.shape),
-            }}
-            for part in parts
-        ]  # fmt: skip
-    if form == "bare base64":
-        return [
-            {"meta_info": {"routed_experts": base64.b64encode(part.astype(np.int32).tobytes()).decode()}}
-            for part in parts
-        ]
-    assert form == "batch file"
-    return [{"custom_id": "a", "response": {"body": {"choices": [{"routed_experts": p.tolist()}]}}} for p in parts]
-
-
-FORMS = ["choices", "prompt and choices", "base64 npy", "base64 with shape", "bare base64", "batch file"]
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("container", ["lines", "array"])
 def test_responses_are_read(tmp_path: Path, tokens: np.ndarray, wanted: Affinity, form: str, container: str) -> None:
-    records = _responses(tokens, form)
+    records = responses(tokens, form)
     path = lines(tmp_path, records)
     if container == "array":
         path = tmp_path / "t.json"
@@ -94,31 +41,16 @@ def test_responses_are_read(tmp_path: Path, tokens: np.ndarray, wanted: Affinity
 
 
 def test_bare_base64_needs_a_shape(tmp_path: Path, tokens: np.ndarray) -> None:
-    path = lines(tmp_path, _responses(tokens, "bare base64"))
+    path = lines(tmp_path, responses(tokens, "bare base64"))
     with pytest.raises(InputError, match="without a shape"):
         read_affinity(open_trace(path))
     with pytest.raises(FormatError, match="no whole tokens"):
         read_affinity(open_trace(path, shape=(7, 3)))
 
 
-def _csv(folder: Path, tokens: np.ndarray, form: str) -> Path:
-    path = folder / "t.csv"
-    if form == "one choice a row":
-        rows = [
-            f"{t},{layer},{e}" for t, row in enumerate(tokens) for layer, chosen in enumerate(row) for e in chosen
-        ]
-        path.write_text("token_id,layer_id,expert_id\n" + "\n".join(rows) + "\n")
-    elif form == "one token a row":
-        header = ",".join(f"layer_{layer}" for layer in range(tokens.shape[1]))
-        path.write_text(header + "\n" + "\n".join(",".join(f"{a} {b}" for a, b in row) for row in tokens) + "\n")
-    else:
-        path.write_text("\n".join(";".join(f"[{a}, {b}]" for a, b in row) for row in tokens) + "\n")
-    return path
-
-
 @pytest.mark.parametrize("form", ["one choice a row", "one token a row", "no header"])
 def test_csv_is_read(tmp_path: Path, tokens: np.ndarray, wanted: Affinity, form: str) -> None:
-    assert (read_affinity(open_trace(_csv(tmp_path, tokens, form)), 12).transitions == wanted.transitions).all()
+    assert (read_affinity(open_trace(csv_file(tmp_path, tokens, form)), 12).transitions == wanted.transitions).all()
 
 
 def test_one_json_array_is_read(tmp_path: Path, tokens: np.ndarray, wanted: Affinity) -> None:
@@ -278,79 +210,6 @@ def test_what_can_be_both_is_asked_about(tmp_path: Path) -> None:
         open_trace(path, kind="nonsense")
 
 
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros((10, 4, 0), dtype=int), "k = 0"),
-        (np.zeros((200, 0), dtype=int), "no layers"),
-        (np.zeros((0, 4), dtype=int), "no tokens"),
-        (np.zeros((3, 4, 2, 2), dtype=int), "shape"),
-        (np.full((3, 4), "a"), "expected whole numbers"),
-        (np.full((30, 4), np.nan), "not finite"),
-        (np.full((900, 4), 0.0), "expected whole numbers"),
-        (np.tile([[0, 1, 2, 2**40]], (900, 1)), "token 0, layer 3 names expert 1099511627776; at most 65536"),
-        (np.tile([[0, 1, 2, 100000]], (900, 1)), "layer 3 names expert 100000; at most 65536"),
-        (np.tile([[0, 1, 2, 9000]], (900, 1)), "only 4 different experts"),
-        (np.tile([[0, 1, -7, 3]], (900, 1)), "layer 2 names expert -7"),
-        (np.full((20, 4, 2), -1), "no token names an expert"),
-        (np.tile([[[0, 1], [2, 2], [1, 3], [3, 0]]], (2000, 1, 1)), "one expert twice"),
-    ],
-)
-def test_damaged_traces_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_affinity(open_trace(save(tmp_path, array)))
-
-
-def test_a_header_that_lies_costs_nothing(tmp_path: Path) -> None:
-    for shape, message in (((10**15, 0), "no layers"), ((10**15, 4), "cut short"), ((4, 10**15), "MiB")):
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": shape})
-        (tmp_path / "t.npy").write_bytes(header.getvalue() + b"\0" * 640)
-        with pytest.raises(FormatError, match=message):
-            survey(open_trace(tmp_path / "t.npy"))
-
-
-def test_too_many_experts_for_counts(tmp_path: Path) -> None:
-    path = save(tmp_path, np.random.default_rng(0).integers(0, 8, (900, 6)))
-    with pytest.raises(InputError, match="30000 experts per layer; at most 5181 are possible"):
-        read_affinity(open_trace(path), 30000)
-
-
-def test_placements_are_no_traces(tmp_path: Path) -> None:
-    (tmp_path / "m.json").write_text(json.dumps({"physical_to_logical_map": [[0, 1, 2, 3]]}))
-    (tmp_path / "e.csv").write_text("Expert,Node\n0,0\n")
-    save(tmp_path, np.tile(np.r_[np.arange(16), 0, 4, 8, 12], (6, 1)), "map.npy")
-    for name in ("m.json", "e.csv", "map.npy"):
-        with pytest.raises(FormatError, match="placement"):
-            survey(open_trace(tmp_path / name))
-
-
-def test_nothing_but_regular_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder"):
-        open_trace(tmp_path)
-    (tmp_path / "t.pt").write_bytes(b"PK")
-    with pytest.raises(InputError, match="PyTorch"):
-        open_trace(tmp_path / "t.pt")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"choices": [{"routed_experts": null}]}\n', "all null"),
-        ('{"routed_experts": "§§"}\n', "not base64"),
-        ('{"routed_experts": 3}\n', "expected lists or a base64 text"),
-        ('{"routed_experts": [[true, false]]}\n', "whole expert ids"),
-        ('[["a", 1], [2]]\n', "whole expert ids"),
-        ("[" * 3000 + "\n", "not JSON"),
-        (f"[{10**30}, 1]\n", "no expert id"),
-    ],
-)
-def test_bad_records_are_refused(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "t.jsonl").write_text(content)
-    with pytest.raises(InputError, match=message):
-        read_affinity(open_trace(tmp_path / "t.jsonl"))
-
-
 def test_windows_cover_the_trace(tmp_path: Path, tokens: np.ndarray, wanted: Affinity) -> None:
     windows = open_trace(save(tmp_path, tokens)).windows(7)
     assert sum(window.tokens() for window in windows) == 300
@@ -374,51 +233,6 @@ def test_info_says_what_is_there(tmp_path: Path, tokens: np.ndarray, wanted: Aff
     assert found is not None
     assert found < 0.01
     assert describe(open_trace(save(tmp_path, wanted.load, "l.npy"))).affinity is None
-
-
-def _mutated(data: bytes, random: np.random.Generator) -> bytes:
-    changed = bytearray(data)
-    for _ in range(int(random.integers(1, 4))):
-        what = int(random.integers(4))
-        at = int(random.integers(len(changed))) if changed else 0
-        if what == 0:
-            changed[at : at + 1] = bytes([int(random.integers(256))])
-        elif what == 1:
-            del changed[at : at + int(random.integers(1, 40))]
-        elif what == 2:
-            changed[at:at] = random.choice([b"-1", b"999999999999", b"[", b"]", b",", b'"', b"null", b"\0", b"1e5"])
-        else:
-            changed[at:at] = changed[at : at + 30]
-    return bytes(changed)
-
-
-@pytest.mark.parametrize("form", ["npy", "npz", "jsonl", "json", "csv", "counts csv"])
-def test_mutated_files_never_crash(tmp_path: Path, tokens: np.ndarray, form: str) -> None:
-    small = tokens[:40]
-    if form == "npy":
-        data, name = npy(small), "t.npy"
-    elif form == "npz":
-        np.savez(tmp_path / "s.npz", profile=small, meta=np.array(json.dumps({"experts": 12})))
-        data, name = (tmp_path / "s.npz").read_bytes(), "t.npz"
-    elif form == "jsonl":
-        data, name = lines(tmp_path, _responses(small, "base64 npy")).read_bytes(), "t.jsonl"
-    elif form == "json":
-        data, name = json.dumps(small.tolist()).encode(), "t.json"
-    elif form == "csv":
-        data, name = _csv(tmp_path, small, "one choice a row").read_bytes(), "t.csv"
-    else:
-        data, name = b"layer,expert,count\n" + b"\n".join(b"%d,%d,%d" % (i % 3, i // 3, i) for i in range(30)), "t.csv"
-    random = np.random.default_rng(len(form))
-    refused = 0
-    for number in range(120):
-        path = tmp_path / f"{number}-{name}"
-        path.write_bytes(_mutated(data, random))
-        try:
-            read_affinity(open_trace(path))
-        except CosmaError:
-            refused += 1
-        path.unlink()
-    assert refused > 10
 
 
 def test_kinds_are_named() -> None:
