@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from pathlib import Path
+
 import networkx as nx
 import pytest
 
@@ -86,3 +90,20 @@ def test_lazy_and_type_imports_are_read() -> None:
     assert "cosma.compiler.exact" in arrows["cosma.compiler.strategies"], "inside a function"
     assert "cosma.compiler.run" in arrows["cosma.compiler.strategies"], "for types only"
     assert "cosma.packing.engine" in arrows["cosma.packing"], "at the top"
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "where_things_live.md"
+
+
+def test_the_page_shows_the_layers_as_they_are() -> None:
+    picture = PAGE.read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    shown = [set(re.findall(r"[a-z_]+", re.sub(r"\([^)]*\)", "", line))) for line in picture.splitlines()]
+    layers = [set(rooms) - {"cosma", "__main__"} for rooms in reversed(LAYERS)]
+    assert shown == [rooms for rooms in layers if rooms]
+
+
+def test_the_page_names_what_there_is() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    names = set(re.findall(r"`(cosma(?:\.[a-z_]+)+)`", page)) - {"cosma.compile"}
+    assert len(names) > 25
+    assert {name for name in names if importlib.util.find_spec(name) is None} == set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import cosma.door as door
 from cosma.clock import Clock
+from cosma.compiler.choices import choices_of
 from cosma.compiler.conflicts import explained
 from cosma.compiler.existing import existing_traffic
 from cosma.compiler.groups import run_groups
@@ -210,7 +211,7 @@ def _choices(request: Request, look: TilingWork) -> tuple[tuple[Choice, ...], tu
     """Graphs to plan: first those without operators that need not copy, then those where all copy."""
     joined = without_copies(request)
     try:
-        return joined.choices, request.choices(request.accelerator, look)
+        return joined.choices, choices_of(request, request.accelerator, look)
     except InfeasibleError as error:
         if not joined.choices:
             raise with_zero_copy(joined.explained(explained(error, request), request), request) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cosma.accelerator.constraints import Constraints, Entry
+from cosma.compiler.choices import choices_of
 from cosma.compiler.fusion import run_choices
 from cosma.compiler.run import CompileRun, Limits
 from cosma.compiler.strategies import run_existing
@@ -22,7 +23,7 @@ MOST_ATTEMPTS = 200
 def _attempt(request: Request, accelerator: Accelerator) -> None:
     """Find some plan with little work; raises :class:`InfeasibleError` where that fails."""
     limits = Limits(effort=0.0)
-    problems = [build_problem(choice.graph, accelerator) for choice in request.choices(accelerator)]
+    problems = [build_problem(choice.graph, accelerator) for choice in choices_of(request, accelerator)]
     states = [CompileRun(problem=one, limits=limits, parameters=request.parameters) for one in problems]
     run_choices(states, run_existing, limits, counts_effort=False)
 

@@ -15,7 +15,6 @@ from cosma.accelerator.files import as_accelerator
 from cosma.compiler.run import Limits
 from cosma.compiler.starts import GivenPlan, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, Strategy, find_strategy
-from cosma.compiler.tilings import tiling_choices
 from cosma.errors import CosmaWarning, InputError
 from cosma.parameters import read_parameters
 from cosma.parameters.compiler import CompileParameters
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
     from cosma.accelerator import Accelerator
     from cosma.accelerator.files import Preset
-    from cosma.compiler.fusion import Choice
-    from cosma.compiler.tilings import TilingWork
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.plan import Plan
@@ -84,13 +81,6 @@ class Request:
     def compares(self) -> bool:
         """Whether the result says what existing methods move."""
         return self.counts_effort or self.strategy.name == "existing"
-
-    def choices(self, accelerator: Accelerator, search: TilingWork | None = None) -> tuple[Choice, ...]:
-        """Graphs to plan for an accelerator; see :func:`cosma.compiler.tilings.tiling_choices`."""
-        return tiling_choices(
-            self.source, self.graph, accelerator, self.tiling, [start.plan.graph for start in self.starts],
-            parts=self.counts_effort, search=search, coarser=self.limits.trade_off > 0,
-        )  # fmt: skip
 
 
 class RequestOptions(TypedDict, total=False):
