@@ -11,9 +11,12 @@ import typer
 from cosma.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cosma.cli.safe_table import SafeTable
     from cosma.plan import Plan
     from cosma.plan.timeline import Timeline
-    from cosma.report.explain import Absence, OperatorStory, TensorStory, TiledStory
+    from cosma.report.explain import Absence, Holder, OperatorStory, TensorStory, TiledStory
 
 #: Tensors and holders shown.
 TENSORS, HOLDERS = 8, 6
@@ -22,7 +25,7 @@ TENSORS, HOLDERS = 8, 6
 def explain(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="A plan file.")],
     name: Annotated[
-        str | None, typer.Argument(metavar="TENSOR|OPERATOR", help="Explain this one; without it, the whole plan.")
+        str | None, typer.Argument(metavar="[TENSOR|OPERATOR]", help="Explain this one; without it, the whole plan.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="MODEL.onnx", help="Of an operator, also try other cuts.")
@@ -168,7 +171,7 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
 
 
 def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.cli.output import make_table, print_text
     from cosma.units import format_size
 
     print_text(f"tensor {story.tensor}: {story.kind} of {story.size_bytes} B ({format_size(story.size_bytes)})")
@@ -188,13 +191,18 @@ def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
         print_text("  never in the scratchpad: it is streamed")
     for absence in story.absences:
         print_text(_absence_title(plan, timeline, absence))
-        table = make_table(None, ("who had the space then", "bytes", "why"), right=(1,))
-        for holder in absence.holders[:HOLDERS]:
-            table.add_row(holder.tensor, str(holder.space_bytes), holder.reason)
-        if len(absence.holders) > HOLDERS:
-            rest = absence.holders[HOLDERS:]
-            table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
-        print_table(table)
+        _print_holders(make_table(None, ("who had the space then", "bytes", "why"), right=(1,)), absence.holders)
+
+
+def _print_holders(table: SafeTable, holders: Sequence[Holder]) -> None:
+    """Fill a table with the largest holders of space, and print it."""
+    from cosma.cli.output import print_table
+
+    for holder in holders[:HOLDERS]:
+        table.add_row(holder.tensor, str(holder.space_bytes), holder.reason)
+    if rest := holders[HOLDERS:]:
+        table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
+    print_table(table)
 
 
 def _absence_title(plan: Plan, timeline: Timeline, absence: Absence) -> str:
@@ -251,12 +259,6 @@ def _print_operator(plan: Plan, story: OperatorStory) -> None:
         table.add_row(tensor, str(space), where)
     print_table(table)
     if story.kept:
-        table = make_table("also in the scratchpad", ("tensor", "space", "why"), right=(1,))
-        for holder in story.kept[:HOLDERS]:
-            table.add_row(holder.tensor, str(holder.space_bytes), holder.reason)
-        if len(story.kept) > HOLDERS:
-            rest = story.kept[HOLDERS:]
-            table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
-        print_table(table)
+        _print_holders(make_table("also in the scratchpad", ("tensor", "space", "why"), right=(1,)), story.kept)
     for kind, tensor, size, compulsory in story.moved:
         print_text(f"  {kind} {tensor}: {size} B{', compulsory' if compulsory else ''}")

@@ -26,6 +26,26 @@ if TYPE_CHECKING:
     from cosma.placement.document import Replicas
     from cosma.placement.topology import Topology
 
+def places_per_device(affinity: Affinity, topology: Topology, replicas_per_device: int) -> NDArray[np.int64]:
+    """Places of each device in a layer, for its own experts and for copies.
+
+    Raises
+    ------
+    InputError
+        If the number of copies is negative or leaves more places than experts on a device.
+    """
+    if replicas_per_device < 0:
+        raise InputError(f"replicas per device: {replicas_per_device}; give 0 or more")
+    own = topology.slots(affinity.experts)
+    slots = own + replicas_per_device
+    if int(slots.max()) > max(affinity.experts, int(own.max())):
+        raise InputError(
+            f"replicas per device: {replicas_per_device} give a device {int(slots.max())} places per layer for "
+            f"{affinity.experts} experts; at most {affinity.experts - int(own.max())} fit"
+        )
+    return slots
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CopyProblem:
     """What to place: counts, devices and places, as the kernel reads them.
@@ -62,15 +82,7 @@ class CopyProblem:
         InputError
             If the number of copies is negative or leaves more places than experts on a device.
         """
-        if replicas_per_device < 0:
-            raise InputError(f"replicas per device: {replicas_per_device}; give 0 or more")
-        slots = topology.slots(affinity.experts) + replicas_per_device
-        if int(slots.max()) > max(affinity.experts, int(topology.slots(affinity.experts).max())):
-            most = affinity.experts - int(slots.max()) + replicas_per_device
-            raise InputError(
-                f"replicas per device: {replicas_per_device} give a device {int(slots.max())} places per layer for "
-                f"{affinity.experts} experts; at most {most} fit"
-            )
+        slots = places_per_device(affinity, topology, replicas_per_device)
         shape = (affinity.layers, affinity.experts, topology.devices)
         pairs = affinity.transitions.astype(np.float64)
         return cls(

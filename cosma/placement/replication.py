@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.errors import InputError
+from cosma.placement.copies import places_per_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,14 +146,7 @@ def replicate(
     InputError
         If the number of copies is negative or leaves more places than experts on a device.
     """
-    if replicas_per_device < 0:
-        raise InputError(f"replicas per device: {replicas_per_device}; give 0 or more")
-    slots = topology.slots(affinity.experts) + replicas_per_device
-    if int(slots.max()) > affinity.experts:
-        raise InputError(
-            f"replicas per device: {replicas_per_device} give a device {int(slots.max())} places per layer for "
-            f"{affinity.experts} experts; at most {affinity.experts - int(slots.max()) + replicas_per_device} fit"
-        )
+    slots = places_per_device(affinity, topology, replicas_per_device)
     layers, experts = affinity.layers, affinity.experts
     held = np.zeros((layers, experts, topology.devices), dtype=bool)
     held[np.arange(layers)[:, None], np.arange(experts)[None, :], homes] = True
