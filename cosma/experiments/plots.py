@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
@@ -97,6 +98,7 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     figure = _figure(max(4.0, 0.16 * len(models) + 1.5), 3.2 * len(grids))
     pairings = pair(rows, labels[0])
     for axes, grid in zip(_panels(figure, len(grids), 1), grids, strict=True):
+        compared: set[int] = set()
         for versus, colour, width in (("e1", _COLOURS[4], 0.8), (BEST, _COLOURS[0], 0.4)):
             means: dict[str, list[float]] = {}
             for p in pairings:
@@ -105,11 +107,15 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
                     means.setdefault(p.ours.model, []).append(100 * value)
             places = [i for i, model in enumerate(models) if model in means]
             heights = [fmean(means[models[i]]) for i in places]
-            axes.bar(places, heights, width=width, color=colour, label=f"against {versus}")
+            said = "order as given, LRU" if versus == "e1" else "best existing method"
+            axes.bar(places, heights, width=width, color=colour, label=f"against {said}")
+            compared.update(places)
+        for i in sorted(set(range(len(models))) - compared):
+            axes.text(i, 1, "not compared", rotation=90, fontsize=5, ha="center", va="bottom", color="0.4")
         axes.set_xticks(range(len(models)), [figure_text(model) for model in models], rotation=90, fontsize=6)
         axes.set_xlim(-0.8, len(models) - 0.2)
-        axes.set_ylabel("mean reduction, %")
-        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}: non-compulsory traffic saved", loc="left")
+        axes.set_ylabel("non-compulsory traffic\nsaved on average, %")
+        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}", loc="left")
         # Above the bars: they reach the top of the axes in most models.
         axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2, frameon=False)
     return figure
@@ -140,19 +146,25 @@ def draw_times(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
 
 def draw_performance(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     """Share of instances on which each method is within a ratio of the best method's traffic."""
+    from cosma.compiler.strategies import STRATEGIES
+
     ratios = [10 ** (i / 50) for i in range(101)]
     present = list(dict.fromkeys(label for label in (*labels, *EXISTING) if any(r.label == label for r in rows)))
     figure = _figure(5, 3.4)
     axes = _panels(figure, 1, 1)[0]
     for i, (label, shares) in enumerate(performance_profile(rows, present, ratios).items()):
-        axes.step(ratios, shares, where="post", label=figure_text(label), color=_COLOURS[i % len(_COLOURS)])
+        said = f"{label}: {STRATEGIES[label].summary}" if label in EXISTING else label
+        axes.step(ratios, shares, where="post", label=figure_text(said), color=_COLOURS[i % len(_COLOURS)])
     axes.set_xscale("log")
     _finish(axes, "non-compulsory traffic over the best method's", "share of instances", "Performance profile")
     return figure
 
 
 def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
-    """Non-compulsory traffic against scratchpad: ours, our bound, the best existing method, a panel per model."""
+    """Non-compulsory traffic against scratchpad: ours, our bound, the best existing method, a panel per model.
+
+    Lines are steps: a plan serves every larger scratchpad, and a bound holds for every smaller one.
+    """
     grid = max(grids_of(rows), key=lambda g: len({row.scratchpad for row in rows if row.grid == g}))
     pairings = [p for p in pair(rows, labels[0]) if p.ours.grid == grid and p.ours.planned]
     saved: dict[str, int] = {}
@@ -175,7 +187,8 @@ def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         best = front([p.ours for p in own])
         _line(axes, best, [row.noncompulsory or 0 for row in best], units, labels[0], _COLOURS[0], "o")
         bounds = [p.ours for p in own]
-        _line(axes, bounds, [row.lower_bound or 0 for row in bounds], units, "lower bound", _COLOURS[2], "_")
+        held = list(accumulate((row.lower_bound or 0 for row in reversed(bounds)), max))[::-1]
+        _line(axes, bounds, held, units, "lower bound", _COLOURS[2], "_", "steps-pre")
         axes.set_title(figure_text(model), fontsize=7)
         ticks = sorted({(p.ours.scratchpad or 0) / size[0] for p in own})
         axes.set_xscale("log", base=2)
@@ -216,11 +229,15 @@ def _series(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[dict[str, 
 
 
 def _line(
-    axes: Axes, rows: Sequence[Row], values: Sequence[int], units: tuple[int, int], label: str, colour: str, marker: str
-) -> None:
+    axes: Axes, rows: Sequence[Row], values: Sequence[int], units: tuple[int, int], label: str, colour: str,
+    marker: str, steps: str = "steps-post",
+) -> None:  # fmt: skip
     places = [(row.scratchpad or 0) / units[0] for row in rows]
     heights = [value / units[1] for value in values]
-    axes.plot(places, heights, label=figure_text(label), color=colour, marker=marker, markersize=3, linewidth=1)
+    axes.plot(
+        places, heights, label=figure_text(label), color=colour, marker=marker, markersize=3, linewidth=1,
+        drawstyle=steps,
+    )  # fmt: skip
 
 
 def _finish(axes: Axes, x: str, y: str, title: str) -> None:

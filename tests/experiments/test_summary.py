@@ -106,3 +106,21 @@ def test_the_headline_has_a_line_a_grid() -> None:
 
 def test_an_empty_table_says_so() -> None:
     assert "None." in make_tables(ROWS[:8], ["failures"])[0].to_markdown()
+
+
+def test_no_bound_is_drawn_above_a_plan() -> None:
+    pytest.importorskip("matplotlib")
+    from cosma.experiments.plots import draw_fronts
+
+    # Traffic, bound: the bound for 2 KiB holds for 1 KiB as well, and the plan for 1 KiB serves 2 KiB.
+    cells = {1: (4096, 3072), 2: (4096, 4096), 3: (0, 0)}
+    rows = []
+    for size, (moved, bound) in cells.items():
+        given = {"capacity": f"{size}KiB", "scratchpad": size * 1024}
+        rows += [row("a", "auto", moved, bound, **given), row("a", "e1", 8192, **given)]
+    axes = draw_fronts(rows, ["auto"]).axes[0]
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    assert list(lines["auto"].get_ydata()) == [4, 0]
+    assert lines["auto"].get_drawstyle() == "steps-post"
+    assert list(lines["lower bound"].get_ydata()) == [4, 4, 0]
+    assert lines["lower bound"].get_drawstyle() == "steps-pre"
