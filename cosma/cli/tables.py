@@ -119,7 +119,7 @@ def plan_tables(
             for scoped in certificate.bounds
             if scoped.scope == "rows"
         ),
-        ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %"),
+        ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %{_among(plan)}"),
     ]
     if plan.stopped_by is not None:
         rows.append(("cut short", plan.stopped_by, f"{CUT_SHORT[plan.stopped_by]}; the plan is not reproducible"))
@@ -143,6 +143,13 @@ def _scope(certificate: Certificate) -> str:
     """What a bound holds for, without the method that found it."""
     assumed = certificate.method.partition("; assumes ")[2]
     return f"for plans with {assumed}" if assumed else ""
+
+
+def _among(plan: Plan) -> str:
+    """Among which plans, where tiles were to be tried and the plan of whole operators was better."""
+    nothing_better = plan.traffic.noncompulsory == 0
+    asked = plan.solver.get("tiling", "none") != "none"
+    return "" if plan.certificate.bounds or nothing_better or not asked else ", among plans of whole operators"
 
 
 def tensor_traffic(plan: Plan) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,29 @@ def test_a_rule_of_too_many_tiles_is_kept_as_it_is(narrowing: Path) -> None:
     _, ruled = search(narrowing, MACHINE, "rows=1", most_tiles=5)
     ruled.run()
     assert ruled.found is None
+
+
+def test_tiles_lie_in_a_scratchpad_that_holds_no_whole_tensor(tmp_path: Path) -> None:
+    m = Maker()
+    m.add("Relu", ["x"], "y")
+    path = m.save(tmp_path / "large.onnx", {"x": (1, 8, 64, 64)}, ["y"])
+    machine = cosma.Accelerator(scratchpad="16KiB", operands="streamable")
+    with pytest.warns(cosma.CosmaWarning, match="everything is streamed"):
+        cosma.compile(path, machine, dtype="int8", strategy="e2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = cosma.compile(path, machine, dtype="int8", strategy="e2", tiling="rows=8")
+    assert plan.traffic.noncompulsory == 0
+
+
+def test_a_status_says_that_it_is_among_plans_of_whole_operators(narrowing: Path) -> None:
+    from dataclasses import replace
+
+    from cosma.cli.tables import plan_tables
+
+    plan = cosma.compile(narrowing, MACHINE.replace(scratchpad="48KiB"), dtype="int8", strategy="e2")
+    assert plan.traffic.noncompulsory > 0
+    for tiling, said in (("none", False), ("auto", True)):
+        tables = plan_tables(replace(plan, solver={**plan.solver, "tiling": tiling}))
+        cells = [cell for column in tables[0].columns for cell in map(str, column.cells)]
+        assert any("among plans of whole operators" in cell for cell in cells) == said
