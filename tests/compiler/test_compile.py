@@ -108,9 +108,9 @@ def test_an_interrupt_at_any_moment_keeps_a_valid_plan() -> None:
     whole = run_compile(graph, accelerator, interrupted=lambda: next(looks) < 0, limits=Limits(effort=2.0))
     assert whole.stopped_by == "work"
     results = [interrupted_at(next(looks) * tenths // 10) for tenths in (2, 5, 7, 9)]
-    for result in results:
-        assert cosma.replay(result.plan).valid
-        assert result.plan.traffic.noncompulsory <= existing
+    assert all(cosma.replay(result.plan).valid for result in results)
+    # The first comes while the existing methods run.
+    assert all(result.plan.traffic.noncompulsory <= existing for result in results[1:])
     # A solver is asked now and then, by the clock: the last looks may not come.
     assert sum(result.stopped_by == "interrupt" for result in results) >= 2
 
