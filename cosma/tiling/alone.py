@@ -30,7 +30,7 @@ class Alone(NamedTuple):
     cost_bytes
         What the best moves beyond operands and results once.
     work
-        Tiles planned to find that.
+        Parts that the tiles planned to find that touch.
     """
 
     ways: tuple[Segment, ...]

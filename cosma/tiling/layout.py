@@ -32,12 +32,15 @@ class Outcome(NamedTuple):
         Bytes by segment.
     whole
         Whether the plan was made to its end; if not, it exceeds a limit.
+    work
+        Parts that the tiles planned read and write: planning takes time in proportion.
     """
 
     cost_bytes: int
     tiles: int
     segment_cost: Int64s
     whole: bool = True
+    work: int = 0
 
 
 class Room(NamedTuple):
@@ -96,7 +99,8 @@ def outcome(
     cost = found[0] + again[:done]
     by_segment = np.zeros(len(segments), dtype=np.int64)
     np.add.at(by_segment, tiles[:done, 1], cost)
-    return Outcome(int(cost.sum()), done, by_segment, whole=found[1] is not None)
+    work = int(steps.operand_start[done] + steps.result_start[done])
+    return Outcome(int(cost.sum()), done, by_segment, whole=found[1] is not None, work=work)
 
 
 def _limit_by_step(segment: Int64s, limits: Int64s, again: Int64s) -> Int64s:
@@ -108,7 +112,7 @@ def _limit_by_step(segment: Int64s, limits: Int64s, again: Int64s) -> Int64s:
 
 
 def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -> tuple[int, int] | None:
-    """Bytes that a segment moves beyond its operands and results once, with the scratchpad to itself, and its tiles.
+    """Bytes that a segment moves beyond its operands and results once, with the scratchpad to itself, and its parts.
 
     What it reads comes from off-chip, and what it leaves goes there. None where a tile does not fit, or there are too
     many.
@@ -121,7 +125,7 @@ def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -
     outside = (grid.maker < segment.begin) | (grid.maker >= segment.end)
     steps, again, ordered = _steps(grid._replace(clean=np.where(outside, 1, grid.clean).astype(np.uint8)), tiles, room)
     found = run_steps(steps, room.capacity_bytes, rule) if ordered else None
-    return None if found is None else (int((found[0] + again).sum()), len(tiles))
+    return None if found is None else (int((found[0] + again).sum()), len(steps.operand) + len(steps.result))
 
 
 def need_of_middle(grid: Grid, segment: Segment, room: Room) -> int:

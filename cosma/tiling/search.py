@@ -74,7 +74,7 @@ class TilingSearch:
         self.rng = random.Random(seed)
         self.known: dict[Segmentation, Outcome | None] = {}
         self.ways, self.slack_bytes = ways, slack_bytes
-        #: Tiles planned so far, the work done, and how many there are to be.
+        #: Parts that tiles planned so far touch, the work done, and how many there are to be.
         self.work, self.granted = 0, 1
         #: Least cost so far.
         self.lowest = FAR
@@ -84,7 +84,7 @@ class TilingSearch:
         if segments in self.known:
             return self.known[segments]
         found = self.judge(segments, limits)
-        self.work += len(self.grid.height) if found is None else found.tiles
+        self.work += len(self.grid.operand) if found is None else found.work
         if found is not None and not found.whole:
             return None
         self.known[segments] = found
@@ -98,7 +98,7 @@ class TilingSearch:
         return [segments for _, _, _, segments in sorted(fitting, key=lambda entry: entry[:3])]
 
     def run(self, groups: Sequence[Sequence[Segmentation]], work: int) -> list[Segmentation]:
-        """Rank the starts, improve the best of each group, and then the best of all, while so many tiles are planned.
+        """Rank the starts, improve the best of each group, and then the best of all, for so much work.
 
         Returns
         -------
@@ -125,7 +125,7 @@ class TilingSearch:
         return self.ranked()
 
     def go_on(self, start: Segmentation, work: int) -> list[Segmentation]:
-        """Improve what an earlier search found, while so many tiles are planned; as :meth:`run` else."""
+        """Improve what an earlier search found, for so much work; as :meth:`run` else."""
         self.granted = max(1, work)
         if self._price(start) < FAR:
             self._anneal(start, work, WARM)
@@ -141,7 +141,7 @@ class TilingSearch:
         return self.lowest == 0 or self.stop()
 
     def _anneal(self, now: Segmentation, work: int, hot: float) -> None:
-        """Change a segmentation again and again, while so many tiles are planned."""
+        """Change a segmentation again and again, for so much work."""
         first = price = self._price(now)
         began = self.work
         while self.work - began < work and not self._is_over():
