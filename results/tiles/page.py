@@ -25,7 +25,8 @@ Made by `python results/tiles/make.py` (effort {effort:g}); every number is in `
   result of each tile lie whole in the scratchpad while it runs. Concats copy nothing where that moves less. Partial
   sums count a byte an element, as `--dtype int8` counts all floating-point tensors. A star: proven optimal over all
   tilings along rows and channels.
-- *rows*: no plan of any tiling along rows and channels moves less; empty where a plan cuts columns or sums. *tiles*: no plan of these tiles moves less.
+- *rows*: no plan of any tiling along rows and channels moves less; empty where a plan cuts columns or sums. *tiles*: no
+  plan of these tiles moves less.
 - *whole*: our plan of whole operators with epilogues fused, in the mode that favours it: operands stream, and weights
   pass by. *E*: the best of E1, E2, E3 (order as given with LRU; depth first and a peak-minimising order with Belady),
   in that mode, nothing fused.
