@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def _add_variables(b: JointBuilder) -> None:
     places = b.problem.places
     for t, i in b.inside:
-        if b.space[t] > b.problem.capacity_bytes:
+        if b.space(t) > b.room:
             continue
         fixed = None if places is None else places.address.get(t)
         if fixed is not None:
             b.address[t, i] = b.out.variable("address", fixed // b.unit, fixed // b.unit)
             continue
-        b.address[t, i] = b.out.variable("address", 0, b.limit - b.space[t] // b.unit)
+        b.address[t, i] = b.out.variable("address", 0, b.limit - b.space(t))
         if places is not None and t in places.alignment:
             step = lcm(b.problem.alignment, places.alignment[t]) // b.unit
             multiple = b.out.variable("multiple", 0, b.limit // step)
@@ -33,7 +33,7 @@ def _add_walls(b: JointBuilder, walls: list[tuple[int, int]]) -> None:
     """What is inside lies below or above each excluded range."""
     out, limit = b.out, b.limit
     for (t, i), here in b.address.items():
-        space, inside = b.space[t] // b.unit, b.inside[t, i]
+        space, inside = b.space(t), b.inside[t, i]
         for low, high in walls:
             side = out.variable("side")
             # address + space <= low where ``side``, address >= high elsewhere; nothing is asked of what is not inside
@@ -73,7 +73,7 @@ def _add_disjunction(b: JointBuilder, t: int, u: int, i: int, shared: int | None
     out, room = b.out, b.limit
     below, above = out.variable("below"), out.variable("below")
     for low, high, side in ((t, u, below), (u, t, above)):
-        space = b.space[low] // b.unit
+        space = b.space(low)
         # address(low) + space <= address(high) where ``side``; no address exceeds the room
         columns = (b.address[low, i], b.address[high, i], side)
         out.row("no overlap", columns, (1, -1, room), upper=room - space)
@@ -112,7 +112,7 @@ def add_interval_addresses(b: JointBuilder) -> None:
             present = out.variable("apart")
             zs = overlaid[t, i]
             out.row("apart", [present, inside, *zs], [1, -1, *[1] * len(zs)], lower=0, upper=0)
-        groups.setdefault(i, []).append((b.address[t, i], b.space[t] // b.unit, present))
+        groups.setdefault(i, []).append((b.address[t, i], b.space(t), present))
     for i in sorted(groups):
         starts, sizes, presents = zip(*groups[i], strict=True)
         out.forbid_overlap(NoOverlap(starts, sizes, presents))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from cosma.problem.rules import may_stream_anything
 from cosma.search.window import (
     Subproblem,
     SubproblemResult,
@@ -73,3 +74,19 @@ def test_says_when_nothing_is_below_the_ceiling() -> None:
     assert isinstance(again, SubproblemResult)
     assert again.cost == best.cost
     assert solve_subproblem(net, subproblem, work_limit=0.0) is Unsolved.LIMIT
+
+
+def test_what_is_off_chip_before_has_its_read_and_its_store_paid() -> None:
+    with_stores = 0
+    for seed in range(40):
+        problem = random_problem(seed)
+        if not feasible(problem) or may_stream_anything(problem):
+            continue
+        net = subproblem_network(problem).network
+        for v in range(len(net.pair_result)):
+            alone = solve_subproblem(net, Subproblem((v,), {}, frozenset()), work_limit=20.0)
+            assert isinstance(alone, SubproblemResult)
+            assert (alone.cost, alone.bound) == (0, 0), (seed, v)
+            read = net.operand[net.operand_start[v] : net.operand_start[v + 1]]
+            with_stores += bool(net.store[read].any())
+    assert with_stores > 20
