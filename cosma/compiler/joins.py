@@ -79,6 +79,8 @@ def without_copies(request: Request) -> Joined:
         message = f"zero-copy is left out: {strategy} plans copies, as the existing methods do that others compare with"
         warnings.warn(message, CosmaWarning, stacklevel=5)
         return Joined()
+    if request.tiling not in (None, "none", "auto"):
+        return Joined()  # tiles that were asked for are planned, with copies and without
     return joined_choices(request.source, request.graph, request.accelerator)
 
 
@@ -158,6 +160,7 @@ def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -
     """
     ample = accelerator.replace(scratchpad=_AMPLE_BYTES)
     concats = {operator.name for operator in graph.operators if operator.type == "Concat"}
+    concats -= copying(graph, accelerator.constraints)
     while concats:
         gone = concats & _without_concats(graph, source, concats)[1]
         key: frozenset[str] = frozenset()

@@ -185,8 +185,11 @@ def tiling_choices(
 
 
 def _may_join(accelerator: Accelerator, tiling: Tiling | Path | str) -> bool:
-    """Whether tiles may read pieces of what is not copied: not where it is said which tensors lie where or how."""
-    if accelerator.constraints or accelerator.pieces is not None:
+    """Whether tiles may read pieces of what is not copied: not where pieces are to lie side by side.
+
+    Under constraints the search for tilings goes on from copies, as it does not know what constraints ask of pieces.
+    """
+    if accelerator.pieces is not None or (accelerator.constraints and tiling == "auto"):
         return False
     return tiling == "auto" if accelerator.zero_copy is None else accelerator.zero_copy
 

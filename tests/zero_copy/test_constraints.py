@@ -10,6 +10,7 @@ import pytest
 
 import cosma
 from cosma.compiler import Limits, run_compile
+from cosma.compiler.tilings import tiling_choices
 from cosma.errors import CosmaWarning, InfeasibleError
 from cosma.execute import run_plan
 from cosma.plan.file import plan_from_json, plan_to_json
@@ -18,6 +19,7 @@ from tests.brute_force import TooLargeError
 from tests.constraints.brute import brute_force_forced
 from tests.zero_copy.models import dense_block, random_model, shuffle
 
+LITTLE = Limits(effort=0.02)
 KINDS = (
     "excluded", "addresses", "alignments", "resident", "never_on_chip", "workspaces", "before", "in_place_forbidden",
     "in_place_permitted_types",
@@ -208,3 +210,34 @@ def test_shuffled_channels_keep_to_a_place(tmp_path: Path) -> None:
         constraints = cosma.Constraints(**forced)
         plan = _compile(model, constraints, scratchpad=8192)
         _check(plan, model, constraints)
+
+
+@pytest.mark.parametrize(
+    ("forced", "copied"),
+    [
+        ({"excluded": [(256, 512)], "workspaces": {"Tanh_*": 64}}, set()),
+        ({"alignments": {"c2": 128}}, set()),
+        ({"before": [("ReduceMean_m0", "Concat_c1")]}, {"c1"}),
+        ({"in_place_forbidden": [("c2", "a0")]}, {"c2"}),
+    ],
+)
+def test_tiles_that_were_asked_for_read_pieces_under_constraints(
+    tmp_path: Path, forced: dict[str, Any], copied: set[str]
+) -> None:
+    """Tiles are tiles as asked for, move no more than those that copy, and keep to what is asked of the whole."""
+    model = dense_block(tmp_path)
+    loaded = cosma.load_onnx(model)
+    constraints = cosma.Constraints(**forced)
+    accelerator = cosma.Accelerator(scratchpad=1024, zero_copy=True)
+    forced_there = accelerator.replace(constraints=expand(constraints, loaded.graph, accelerator))
+    choices = tiling_choices(loaded, loaded.graph, forced_there, "rows=4")
+    assert [set(choice.graph.joins) for choice in choices if choice.graph.joins] == [{"c1", "c2", "c3", "y"} - copied]
+    plans = [
+        run_compile(
+            loaded, accelerator.replace(zero_copy=zero_copy), limits=LITTLE, tiling="rows=4", constraints=constraints
+        ).plan
+        for zero_copy in (True, False)
+    ]
+    assert all(any(operator.tile is not None for operator in plan.graph.operators) for plan in plans)
+    assert plans[0].traffic.total <= plans[1].traffic.total
+    _check(plans[0], model, constraints)
