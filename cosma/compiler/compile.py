@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from cosma.accelerator.constraints import Constraints
     from cosma.accelerator.files import Preset
     from cosma.compiler.fusion import Choice
+    from cosma.compiler.searched import TilingWork
     from cosma.compiler.starts import Start
-    from cosma.compiler.tilings import TilingWork
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.parameters.compiler import CompileParameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_m
 from cosma.compiler.one_pass import best_along, moves_nothing_twice
 from cosma.compiler.parts import plan_choices
 from cosma.compiler.ruled import RuledTiling
-from cosma.compiler.run import Progress
+from cosma.compiler.searched import TilingWork, searched_tilings, tiled_choice
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
 from cosma.errors import InfeasibleError, InputError, Remedy
@@ -25,7 +25,6 @@ from cosma.plan.plan import ScopedBound
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import fits, infeasible
 from cosma.rewrite.fuse import fuse
-from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling, tiling_of_tiles
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 
@@ -36,17 +35,9 @@ if TYPE_CHECKING:
     from cosma.compiler.run import Limits, ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.plan import Certificate
-    from cosma.tiling import Segmentation
 
 #: Share of the effort that goes to the search for tilings; planning the graph of tiles again gains little after it.
 TILING_SHARE = 0.8
-#: Tilings planned on the graph itself, of those that the search ranks by tables of access.
-TRIALS = 4
-#: Share of the effort that each network gets, that with its copies and that without, before the better goes on.
-#: Inception at 256 KiB needs 1.90 MB with its copies and 2.58 without, DenseNet-121 15.9 and 9.4 at 192.
-LOOK_SHARE = 0.25
-#: More than anything moves.
-FAR = 1 << 62
 #: Most tiles of a graph with which a network that does not fit is tried; not measured.
 MOST_TILES = 3000
 #: Stripes tried where operands are stationary and no tiling fits whose tensors all lie in the scratchpad; not measured.
@@ -55,43 +46,6 @@ ROW_RULES = ("rows=8", "rows=4", "rows=2", "rows=1")
 MOST_IN_MODES = 300
 #: What is planned for when only the shape of the graph matters: everything fits.
 _AMPLE_BYTES = 1 << 50
-
-
-@dataclass(slots=True)
-class TilingWork:
-    """How long tilings are searched for, and what that has taken.
-
-    Attributes
-    ----------
-    effort, seed
-        Nominal seconds to spend; same seed, same result.
-    clock
-        Ends the search early.
-    sink, granted
-        What hears of progress, and the effort of the whole compile.
-    spent
-        Nominal seconds spent.
-    """
-
-    effort: float = 0.0
-    seed: int = 0
-    clock: Clock = field(default_factory=Clock)
-    sink: ProgressSink | None = None
-    granted: float = 0.0
-    spent: float = 0.0
-
-    def report(self, cost_bytes: int, share: float) -> None:
-        """Tell of the best tiling so far."""
-        if self.sink is not None:
-            done = share * self.effort
-            self.sink(Progress("tilings", cost_bytes, 0, self.clock.elapsed_s(), done, self.granted))
-
-    def rest(self, limits: Limits) -> Limits:
-        """What is left of the limits for planning."""
-        if not self.spent:
-            return limits
-        left_s = None if limits.time_limit_s is None else max(0.05, limits.time_limit_s - self.clock.elapsed_s())
-        return replace(limits, effort=max(0.0, limits.effort - self.spent), time_limit_s=left_s)
 
 
 def tiling_search(
@@ -170,9 +124,9 @@ def tiling_choices(
         each = [untiled] if joined is None else [untiled, (joined,)]
         made = [_ruled(source, choices, rule, accelerator, search) for choices in each]
     else:
-        made = [_tiled(source, choice, _given(tiling, choice.graph, source)) for choice in untiled]
+        made = [tiled_choice(source, choice, _given(tiling, choice.graph, source)) for choice in untiled]
         if joined is not None:
-            made.append(_tiled(source, joined, _given_without(source, graph, joined, tiling)))
+            made.append(tiled_choice(source, joined, _given_without(source, graph, joined, tiling)))
     if accelerator.operands == Operands.STATIONARY:
         found = in_chosen_modes(made, accelerator, starts, search.clock.stop)
     else:
@@ -206,7 +160,7 @@ def uncut_choices(
 
 def _cut_again(source: LoadedModel, base: Choice, accelerator: Accelerator, tiling: Tiling) -> Choice | None:
     """Cut a network by a tiling, with a plan in one pass; None where there is none."""
-    best = best_along([_tiled(source, base, tiling)], accelerator)
+    best = best_along([tiled_choice(source, base, tiling)], accelerator)
     return None if best is None else best[1]
 
 
@@ -237,7 +191,7 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
     untiled = _to_cut(source, graph, accelerator)[0]
     grid, found = search_tilings(untiled.graph, source.sites, accelerator, effort=0.0)
     for segments in found[:1]:
-        problem = build_problem(_tiled(source, untiled, tiling_of(grid, segments)).graph, accelerator)
+        problem = build_problem(tiled_choice(source, untiled, tiling_of(grid, segments)).graph, accelerator)
         least = smallest_feasible_capacity(problem)
         if not problem.refused and fits(problem):
             return (Remedy("tiling", "auto", least + accelerator.reserved, enough=True),)
@@ -276,13 +230,8 @@ def _ruled(
         ruled.run()
         search.spent += ruled.spent
         if ruled.found is not None:
-            return _tiled(source, choice, ruled.found)
-    return _tiled(source, untiled[0], rule_tiling(untiled[0].graph, source.sites, rule))
-
-
-def _tiled(source: LoadedModel, choice: Choice, tiling: Tiling, name: str = "") -> Choice:
-    graph = tile(choice.graph, source.sites, tiling).graph
-    return replace(choice, name=name or choice.name, graph=graph, untiled=choice.graph)
+            return tiled_choice(source, choice, ruled.found)
+    return tiled_choice(source, untiled[0], rule_tiling(untiled[0].graph, source.sites, rule))
 
 
 def _chosen(
@@ -302,73 +251,22 @@ def _chosen(
     tiled, base = _products(source, untiled, accelerator), untiled
     best = best_along(tiled, accelerator)
     if best is None or best[0] > 0:
-        base, searched, other = _searched(source, untiled, joined, accelerator, search)
+        base, searched, other = searched_tilings(source, untiled, joined, accelerator, search)
         tiled += searched
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if (best is None or best[0] > 0) and not search.clock.stop():
         pixels = pixel_tilings(base.graph, source.sites)
-        other = best_along([_tiled(source, base, tiling, "tiled") for tiling in pixels], accelerator)
+        other = best_along([tiled_choice(source, base, tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         tilings = (rule_tiling(base.graph, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)
-        rows = (_tiled(source, base, tiling, "tiled") for tiling in tilings)
+        rows = (tiled_choice(source, base, tiling, "tiled") for tiling in tilings)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and refused is not None:
         raise refused
     return found
-
-
-def _searched(
-    source: LoadedModel, untiled: Choice, joined: Choice | None, accelerator: Accelerator, search: TilingWork
-) -> tuple[Choice, list[Choice], tuple[int, Choice] | None]:
-    """Tilings that a search ranks best, and the best of them by a plan in one pass.
-
-    Where copies can be left out, both networks are searched with a quarter of the effort each, and that with the better
-    plan goes on from its best tiling with the rest.
-
-    Returns
-    -------
-    base
-        The network with the best plan.
-    tiled
-        Tilings that were planned.
-    best
-        The best plan, None where none fits.
-    """
-    from cosma.tiling import search_tilings, tiling_of
-
-    tried: list[tuple[int, Choice, list[Segmentation], tuple[int, Choice] | None]] = []
-    tiled: list[Choice] = []
-
-    def look(base: Choice, begin: float, end: float, starts: Sequence[Segmentation] = ()) -> None:
-        grid, ranked = search_tilings(
-            base.graph, source.sites, accelerator, effort=search.effort * (end - begin), seed=search.seed,
-            stop=search.clock.stop, starts=starts,
-            report=lambda cost, share: search.report(cost, begin + share * (end - begin)),
-        )  # fmt: skip
-        made: list[Choice] = []
-        for segments in ranked[:TRIALS]:
-            if made and search.clock.stop():
-                break
-            made.append(_tiled(source, base, tiling_of(grid, segments), "tiled"))
-        best = best_along(made, accelerator, search.clock.stop)
-        tiled.extend(made)
-        tried.append((FAR if best is None else best[0], base, ranked, best))
-
-    if joined is None:
-        look(untiled, 0.0, 1.0)
-    else:
-        look(joined, 0.0, LOOK_SHARE)
-        if tried[0][0] > 0 and not (tried[0][3] is not None and search.clock.stop()):
-            look(untiled, LOOK_SHARE, 2 * LOOK_SHARE)
-        least, base, ranked, _ = min(tried, key=lambda one: one[0])
-        if 0 < least < FAR and not search.clock.stop():
-            look(base, 2 * LOOK_SHARE, 1.0, ranked[:1])
-    _, base, _, best = min(tried, key=lambda one: one[0])
-    search.spent = search.effort if tiled else 0.0
-    return base, tiled, best
 
 
 def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -> tuple[Choice, ...]:
@@ -388,7 +286,7 @@ def _products(source: LoadedModel, untiled: Choice, accelerator: Accelerator) ->
     from cosma.tiling.products import product_tilings
 
     tilings = product_tilings(untiled.graph, source.sites, accelerator.capacity_bytes)
-    choices = [_tiled(source, untiled, tiling, "tiled products") for tiling in tilings]
+    choices = [tiled_choice(source, untiled, tiling, "tiled products") for tiling in tilings]
     return [choice for choice in choices if len(choice.graph.operators) <= MOST_TILES]
 
 
