@@ -154,6 +154,10 @@ def run_compile(
     ``interrupted`` is polled, and ends the run with the best plan so far once it returns true.
     """
     began_s = time.monotonic()
+    unknown = sorted(options.keys() - RequestOptions.__annotations__.keys())
+    if unknown:
+        known = ", ".join(RequestOptions.__annotations__)
+        raise InputError(f"run_compile: unknown option {unknown[0]!r}; known are {known}")
     limits = Limits() if limits is None else door.instance(limits, Limits, "limits")
     off_chip = door.flag(off_chip, "off_chip")
     _check_hooks(sink, interrupted, on_interrupt)
