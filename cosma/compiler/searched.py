@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from cosma.rewrite.tiling import Tiling
     from cosma.tiling import Segmentation
 
-#: Tilings planned on the graph itself, of those that the search ranks by tables of access.
-TRIALS = 4
+#: Tilings planned on the graph itself, of those that the search ranks by tables of access, and of a network that is
+#: only looked at. Each takes 1 to 4 CPU seconds at 4,000 tiles.
+TRIALS, LOOK_TRIALS = 3, 2
 #: Share of the effort that each network gets, that with its copies and that without, before the better goes on.
 #: Inception at 256 KiB needs 1.90 MB with its copies and 2.58 without, DenseNet-121 15.9 and 9.4 at 192.
 LOOK_SHARE = 0.25
@@ -100,7 +101,7 @@ def searched_tilings(
             report=lambda cost, share: search.report(cost, begin + share * (end - begin)),
         )  # fmt: skip
         made: list[Choice] = []
-        for segments in ranked[:TRIALS]:
+        for segments in ranked[: TRIALS if end == 1.0 else LOOK_TRIALS]:
             if made and search.clock.stop():
                 break
             made.append(tiled_choice(source, base, tiling_of(grid, segments), "tiled"))
