@@ -31,6 +31,7 @@ Made by `python results/tiles/make.py` (effort {effort:g}); every number is in `
   pass by. *E*: the best of E1, E2, E3 (order as given with LRU; depth first and a peak-minimising order with Belady),
   in that mode, nothing fused.
 - *Vela*: U65, maps at tensor level and weights it reads again, not its block re-reads. *stripes*: a prototype.
+- A question mark: not measured.
 - *DMA*: transfers, and the median of their bytes. *ranges*: most address ranges of an operand. *CPU s*: of the compile,
   all its processes.
 """
@@ -58,6 +59,8 @@ def _reference(rows: Rows, known: Sequence[Mapping[str, str]], grid: str) -> lis
     vela = grid == "reference"
     columns = ["network", "KiB", "ours", "resident", "stripes", *(["Vela"] if vela else []), "whole", "E", "tiles",
                "rows", "operators", "of tiles", "DMA", "median", "ranges", "weights again", "CPU s"]  # fmt: skip
+    if not any(key[0] == grid for key in rows):
+        return []
     title = "Four networks with Vela's figures" if vela else "Six other networks"
     lines = [f"## {title} (`{grid}.csv`)", "", *_head(columns)]
     found: list[tuple[int, Mapping[str, str]]] = []

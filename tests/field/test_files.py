@@ -54,7 +54,7 @@ def _graph_def() -> bytes:
         (b"\x89HDF\r\n\x1a\n" + bytes(64), "is an HDF5 file, as Keras writes"),
         (b"GGUF" + bytes(64), "is a GGUF file: weights without a graph"),
         (_safetensors(), "is a safetensors file: weights without a graph"),
-        (gzip.compress(b"model"), "is a gzip archive; unpack it"),
+        (gzip.compress(b"model", mtime=0), "is a gzip archive; unpack it"),
         (pickle.dumps({"w": 1}), "is a Python pickle"),
         (b"\n<!DOCTYPE html><html>", "is a web page"),
         (b'<?xml version="1.0"?><net name="a" version="11">', "is an OpenVINO network"),
