@@ -41,8 +41,9 @@ def may_overwrite(operator: Operator, result: Tensor, operand: Tensor) -> bool:
 def _is_running_sum(operator: Operator, result: Tensor, operand: Tensor) -> bool:
     """Whether a step of a sum adds to this operand to give this result."""
     assert operator.accumulation is not None
-    pairs = zip(operator.outputs, operator.accumulation.sums, strict=False)
-    return (result.name, operand.name) in pairs and result.size_bytes <= operand.size_bytes
+    sums, outputs = operator.accumulation.sums, operator.outputs
+    at = outputs.index(result.name) if result.name in outputs else len(sums)
+    return at < len(sums) and sums[at] == operand.name and result.size_bytes <= operand.size_bytes
 
 
 def _updates(operator: Operator, result: Tensor, operand: Tensor) -> bool:

@@ -209,17 +209,23 @@ def _in_place_pairs(
     net: _Numbered, accelerator: Accelerator, rules: Constraints, homes: Homes
 ) -> list[list[tuple[int, int]]]:
     """(result, operand) pairs per operator. Constants may be overwritten too: they keep their off-chip copy."""
-    return [
-        [
+    found = []
+    for operator, row in zip(net.graph.operators, net.operands, strict=True):
+        every = [net.tensors[t] for t in row]
+        sums: dict[str, list[Tensor]] = {}
+        if operator.accumulation is not None and not rules:
+            # Steps of sums touch hundreds of parts, and each result takes over its own partial sum alone.
+            pairs = zip(operator.outputs, operator.accumulation.sums, strict=False)
+            sums = {name: [] for name in operator.outputs} | {name: [net.tensors[net.number[u]]] for name, u in pairs}
+        found.append([
             (net.number[name], net.number[operand.name])
             for name in operator.outputs
             for operand in overwritable(
-                operator, net.graph.tensors[name], [net.tensors[t] for t in row], rules, by_table=accelerator.in_place
+                operator, net.graph.tensors[name], sums.get(name, every), rules, by_table=accelerator.in_place
             )
             if not keeps_apart(rules, name, operand.name) and _keeps_homes(net.graph.tensors[name], operand, homes)
-        ]
-        for operator, row in zip(net.graph.operators, net.operands, strict=True)
-    ]
+        ])
+    return found
 
 
 def _keeps_homes(result: Tensor, operand: Tensor, homes: Homes) -> bool:
