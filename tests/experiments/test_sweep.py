@@ -52,14 +52,14 @@ def test_each_fault_is_a_row_with_its_reason(experiment: Make, traces: Traces, t
     names = ("hang", "killed", "aborts", "exits", "greedy", "defect", "refused", "chatty", "good")
     made = experiment(
         *names,
-        head='[limits]\nseconds = 4.0\nmemory = "1500MiB"\n',
+        head='[limits]\nseconds = 8.0\nmemory = "1500MiB"\n',
         strategies='["e1"]',
         grids='[[grids]]\nname = "T"\nscratchpad = "1x"\n',
     )
     result = sweep(made, tmp_path / "out", jobs=2, quiet=True, runner=FAULTY)
     found = {row.model: (row.status, row.reason or "") for row in result.rows}
     expected = {
-        "hang": ("timeout", "limit of 4 seconds"),
+        "hang": ("timeout", "limit of 8 seconds"),
         "killed": ("crashed", "SIGKILL"),
         "aborts": ("crashed", "SIGABRT"),
         "exits": ("crashed", "exit code 7"),
