@@ -17,6 +17,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from math import gcd
 
 from cosma.accelerator import Accelerator
@@ -255,11 +256,12 @@ class Search:
             yield cost, (after, final, copies, tuple(sorted((t, a) for t, a in at.items() if final >> t & 1)))
 
     def takeovers(self, v: int, present: int, written: int) -> Iterator[dict[int, int]]:
-        """Nothing, or one result over one operand that lies in the scratchpad."""
-        yield {}
-        for result, operand in self.pairs[v]:
-            if written >> result & 1 and present >> operand & 1:
-                yield {result: operand}
+        """All sets of results over operands that lie in the scratchpad, each operand taken over by one."""
+        pairs = [(r, u) for r, u in self.pairs[v] if written >> r & 1 and present >> u & 1]
+        for count in range(len({r for r, _ in pairs}) + 1):
+            for chosen in combinations(pairs, count):
+                if len({r for r, _ in chosen}) == count == len({u for _, u in chosen}):
+                    yield dict(chosen)
 
     def placements(self, held: dict[int, int], entering: list[int]) -> Iterator[dict[int, int]]:
         """All addresses for the tensors that enter, given those that stay.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from cosma.problem.support import SUPPORTED, Support, up_to
+from cosma.problem.support import SUPPORTED, Support, one_takeover_each, up_to
 
 if TYPE_CHECKING:
     from cosma.parameters.compiler import CompileParameters
@@ -60,7 +60,12 @@ def _joint(problem: Problem, _parameters: CompileParameters, _order: Sequence[in
 
 
 def _conflicts(problem: Problem, parameters: CompileParameters, _order: Sequence[int]) -> Support:
-    return up_to(parameters.exact.most_operators_for_conflicts, problem.operator_count, "operators")
+    most = parameters.exact.most_operators_for_conflicts
+    return one_takeover_each(problem) and up_to(most, problem.operator_count, "operators")
+
+
+def _bounds(problem: Problem, _parameters: CompileParameters, _order: Sequence[int]) -> Support:
+    return one_takeover_each(problem)
 
 
 def _rounds(problem: Problem, parameters: CompileParameters, _order: Sequence[int]) -> Support:
@@ -77,7 +82,7 @@ ENGINES: dict[str, Engine] = {
         Engine("dynamic programming", "all orders and residencies, without addresses", _states),
         Engine("joint program", "an integer program for order and residency", _joint),
         Engine("learnt conflicts", "the joint program without what had no addresses", _conflicts),
-        Engine("bounds", "forced liveness, least peaks, label search, pieces", _any),
+        Engine("bounds", "forced liveness, least peaks, label search, pieces", _bounds),
         Engine("rounds", "search and bounds over the whole network in turn", _rounds),
     )
 }

@@ -140,6 +140,8 @@ class _Exact:
         """Bound the traffic by what is alive around each operator, and by a wider search; take the order it finds."""
         from cosma.bounds import BoundEngine
 
+        if not self.supports("bounds"):
+            return relaxed
         if self.engine is None:
             self.engine = BoundEngine(self.problem, parameters=self.state.parameters.bounds)
         self.engine.update_upper(noncompulsory_bytes(self.problem, relaxed))
@@ -177,6 +179,8 @@ class _Exact:
 
     def _other_orders(self, relaxed: Decisions) -> None:
         """Orders of the same traffic, for the case that addresses do not fit the first."""
+        if not self.supports("dynamic programming"):
+            return
         tried: set[Sequence[int]] = {relaxed.order}
         parameters = self.state.parameters
         budget = max(500, int(self.effort * parameters.states.states_per_second) // parameters.exact.most_orders)

@@ -25,8 +25,7 @@ def joint_size(problem: Problem) -> int:
 
 def supports(problem: Problem) -> Support:
     """Whether the joint program is small enough to be solved."""
-    single = one_takeover_each(problem)
-    return up_to(MOST_VARIABLES, joint_size(problem), "variables before addresses") if single else single
+    return one_takeover_each(problem) and up_to(MOST_VARIABLES, joint_size(problem), "variables before addresses")
 
 
 def check_supported(problem: Problem) -> None:

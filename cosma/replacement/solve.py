@@ -30,8 +30,7 @@ def replacement_terms(problem: Problem, order: Sequence[int]) -> int:
 
 def supports(problem: Problem, order: Sequence[int], parameters: ReplacementParameters = DEFAULTS) -> Support:
     """Whether the replacement program of an order is small enough to be built."""
-    single = one_takeover_each(problem)
-    return up_to(parameters.most_terms, replacement_terms(problem, order), "terms") if single else single
+    return one_takeover_each(problem) and up_to(parameters.most_terms, replacement_terms(problem, order), "terms")
 
 
 def optimal_replacement(

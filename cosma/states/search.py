@@ -71,8 +71,7 @@ class StatesResult:
 
 def supports(problem: Problem, parameters: StatesParameters = DEFAULTS) -> Support:
     """Whether there are few enough operators to begin."""
-    single = one_takeover_each(problem)
-    return up_to(parameters.most_operators, problem.operator_count, "operators") if single else single
+    return one_takeover_each(problem) and up_to(parameters.most_operators, problem.operator_count, "operators")
 
 
 def search_states(
