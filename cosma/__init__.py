@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from cosma.accelerator.constraints import Constraints
     from cosma.accelerator.files import find_accelerator
     from cosma.compiler.compile import compile
+    from cosma.compiler.limits import Progress
     from cosma.compiler.outcome import Cancellation, compile_outcome
     from cosma.compiler.result import CompileResult
-    from cosma.compiler.run import Progress
     from cosma.errors import (
         AcceleratorError,
         CancelledError,

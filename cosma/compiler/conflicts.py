@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from cosma.accelerator.constraints import Constraints, Entry
 from cosma.compiler.choices import choices_of
 from cosma.compiler.fusion import run_choices
-from cosma.compiler.run import CompileRun, Limits
+from cosma.compiler.limits import Limits
+from cosma.compiler.run import CompileRun
 from cosma.compiler.strategies import run_existing
 from cosma.errors import ConstraintError, InfeasibleError
 from cosma.problem import build_problem

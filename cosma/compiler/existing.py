@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cosma.compiler.run import CompileRun, Limits
+from cosma.compiler.limits import Limits
+from cosma.compiler.run import CompileRun
 from cosma.compiler.strategies import run_existing
 from cosma.compiler.tilings import uncut_choices
 from cosma.errors import InfeasibleError

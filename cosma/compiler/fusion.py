@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cosma.accelerator import Accelerator
-    from cosma.compiler.run import Limits
+    from cosma.compiler.limits import Limits
     from cosma.graph import Graph
     from cosma.lowering import Realised
 

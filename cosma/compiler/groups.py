@@ -12,7 +12,8 @@ from cosma.errors import InfeasibleError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cosma.compiler.run import CompileRun, Limits
+    from cosma.compiler.limits import Limits
+    from cosma.compiler.run import CompileRun
 
 
 def run_groups(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
 from cosma.compiler.compile import run_compile
+from cosma.compiler.limits import Limits
 from cosma.compiler.request import RequestOptions
 from cosma.compiler.result import CompileResult
-from cosma.compiler.run import Limits
 from cosma.errors import CancelledError, InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cosma.accelerator import Accelerator
     from cosma.accelerator.files import Preset
-    from cosma.compiler.run import ProgressSink
+    from cosma.compiler.limits import ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
 

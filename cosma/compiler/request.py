@@ -12,7 +12,7 @@ import cosma.door as door
 from cosma.accelerator.constraint_files import read_constraints
 from cosma.accelerator.constraints import Constraints
 from cosma.accelerator.files import as_accelerator
-from cosma.compiler.run import Limits
+from cosma.compiler.limits import Limits
 from cosma.compiler.starts import GivenPlan, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, Strategy, find_strategy
 from cosma.errors import CosmaWarning, InputError

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
 from cosma.compiler.fusion import Choice
+from cosma.compiler.limits import Progress
 from cosma.compiler.one_pass import best_along
-from cosma.compiler.run import Progress
 from cosma.rewrite.tile import tile
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
-    from cosma.compiler.run import Limits, ProgressSink
+    from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.rewrite.tiling import Tiling
     from cosma.tiling import Segmentation

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cosma.accelerator import Accelerator
-    from cosma.compiler.run import Limits, ProgressSink
+    from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.plan import Certificate
 

@@ -65,6 +65,8 @@ def plan_schema() -> dict[str, Any]:
     definitions["Instruction"] = {"oneOf": _instructions()}
     for definition in definitions.values():
         definition.pop("title", None)
+        if "description" in definition:  # a summary, without the attributes
+            definition["description"] = definition["description"].split("\n\n")[0].replace("\n", " ")
         for name, entry in definition.get("properties", {}).items():
             for kind in (entry, *entry.get("anyOf", ())):
                 if kind.get("type") == "integer" and name != "noncompulsory":

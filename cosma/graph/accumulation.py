@@ -12,7 +12,7 @@ from cosma.errors import GraphError
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """One step of a sum.
+    """One step of a sum: the interval that it adds up, and the partial sums that it adds to.
 
     The first step adds the bias, the last applies what is fused behind the sum.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
 from cosma.errors import GraphError
+from cosma.graph.checks import check_operands, check_roots, find_producers
 from cosma.graph.join import Join, check_joins
 from cosma.graph.tensor import Operator, Tensor, TensorKind
 from cosma.text import html_table
@@ -65,12 +66,14 @@ class Graph:
             self._tensors[tensor.name] = tensor
         cut = door.sequence(roots, Tensor, "graph: roots", error=GraphError)
         self._roots = {root.name: root for root in cut}
-        self._check_roots(len(cut))
+        if len(self._roots) < len(cut):
+            raise GraphError("a root is given twice; names of roots must be unique")
+        check_roots(self._roots, self._tensors)
         given = door.sequence(operators, Operator, "graph: operators", error=GraphError)
         self._joins = {join.root: join for join in door.sequence(joins, Join, "graph: joins", error=GraphError)}
         check_joins(self._joins, self._tensors, self._roots, given)
-        self._producer = self._find_producers(given)
-        self._check_operands(given)
+        self._producer = find_producers(given, self._tensors)
+        check_operands(given, self._tensors)
         self._operators = self._sort(given)
         self._operator_index = {operator.name: i for i, operator in enumerate(self._operators)}
         consumers: dict[str, list[str]] = {tensor_name: [] for tensor_name in self._tensors}
@@ -81,57 +84,6 @@ class Graph:
         self._check_total()
 
     # -- construction -------------------------------------------------------------------------------------
-
-    def _check_roots(self, given: int) -> None:
-        if len(self._roots) < given:
-            raise GraphError("a root is given twice; names of roots must be unique")
-        for root in self._roots.values():
-            if root.name in self._tensors:
-                raise GraphError(f"root {root.name!r} is a tensor as well; a tensor that was cut is its parts")
-            if root.shape is None:
-                raise GraphError(f"root {root.name!r} has no shape, so its parts lie nowhere in it")
-        for tensor in self._tensors.values():
-            if tensor.region is not None and tensor.region.root not in self._roots:
-                raise GraphError(f"tensor {tensor.name!r} is a part of {tensor.region.root!r}, not a root of the graph")
-
-    def _find_producers(self, operators: tuple[Operator, ...]) -> dict[str, str]:
-        producer: dict[str, str] = {}
-        names: set[str] = set()
-        for operator in operators:
-            if not operator.name or operator.name in names:
-                raise GraphError(f"operator name {operator.name!r} is empty or used twice; names must be unique")
-            names.add(operator.name)
-            if not operator.outputs:
-                raise GraphError(f"operator {operator.name!r} ({operator.type}) produces nothing")
-            for result in operator.outputs:
-                tensor = self._tensors.get(result)
-                if tensor is None:
-                    raise GraphError(f"operator {operator.name!r} produces {result!r}, not a tensor of the graph")
-                if tensor.starts_off_chip:
-                    raise GraphError(f"operator {operator.name!r} produces {result!r}, which is a graph {tensor.kind}")
-                if result in producer:
-                    raise GraphError(
-                        f"tensor {result!r} has two producers, {producer[result]!r} and {operator.name!r}"
-                    )
-                producer[result] = operator.name
-        for tensor in self._tensors.values():
-            if not tensor.starts_off_chip and tensor.name not in producer:
-                raise GraphError(f"nothing produces the {tensor.kind} tensor {tensor.name!r}")
-        return producer
-
-    def _check_operands(self, operators: tuple[Operator, ...]) -> None:
-        for operator in operators:
-            if len(set(operator.operands)) != len(operator.operands):
-                raise GraphError(f"operator {operator.name!r} lists an operand twice; list each tensor once")
-            for operand in operator.operands:
-                tensor = self._tensors.get(operand)
-                if tensor is None:
-                    raise GraphError(f"operator {operator.name!r} reads {operand!r}, not a tensor of the graph")
-                if (tensor.kind is TensorKind.WEIGHT) != (operand in operator.weights):
-                    listed = "weights" if operand in operator.weights else "inputs"
-                    raise GraphError(
-                        f"operator {operator.name!r} lists {operand!r} under {listed}, but its kind is {tensor.kind}"
-                    )
 
     def _check_total(self) -> None:
         """Refuse more bytes than 64-bit sums hold: each tensor moved once for itself and once per consumer."""

@@ -18,25 +18,14 @@ from cosma.graph.region import Region
 from cosma.graph.tensor import Attributes, Operator, Part, Rows, Tensor, TensorKind
 
 
-class _RowsRecord(msgspec.Struct, frozen=True):
-    table: str
-    indices: tuple[str, ...] = ()
-
-
-class _RegionRecord(msgspec.Struct, frozen=True):
-    root: str
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-
-
 class _TensorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     bytes: int
     kind: TensorKind = TensorKind.INTERMEDIATE
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
-    rows: _RowsRecord | None = None
-    region: _RegionRecord | None = None
+    rows: Rows | None = None
+    region: Region | None = None
     state: str | None = None
 
 
@@ -44,12 +33,6 @@ class _PartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     domain: str = ""
     attributes: dict[str, Any] = {}
-
-
-class _AccumulationRecord(msgspec.Struct, frozen=True):
-    start: int
-    stop: int
-    sums: tuple[str, ...] = ()
 
 
 class _ModeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,9 +64,9 @@ class _OperatorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     domain: str = ""
     attributes: dict[str, Any] = {}
     fused: tuple[_PartRecord, ...] = ()
-    reads: tuple[_RegionRecord, ...] = ()
-    tile: _RegionRecord | None = None
-    accumulation: _AccumulationRecord | None = None
+    reads: tuple[Region, ...] = ()
+    tile: Region | None = None
+    accumulation: Accumulation | None = None
     modes: tuple[_ModeRecord, ...] = ()
     joined: tuple[str, ...] = ()
 
@@ -136,13 +119,10 @@ def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
 
 
 def _operator_record(o: Operator) -> _OperatorRecord:
-    step = o.accumulation
     return _OperatorRecord(
         o.name, o.type, o.inputs, o.outputs, o.weights, o.covers, o.macs, o.domain, dict(o.attributes),
         tuple(_PartRecord(p.type, p.domain, dict(p.attributes)) for p in o.fused),
-        tuple(map(_region_record, o.reads)),
-        None if o.tile is None else _region_record(o.tile),
-        None if step is None else _AccumulationRecord(step.start, step.stop, step.sums),
+        o.reads, o.tile, o.accumulation,
         tuple(_ModeRecord(m.name, m.may_stream, m.workspace_bytes) for m in o.modes),
         o.joined,
     )  # fmt: skip
@@ -153,13 +133,9 @@ def _operator(record: _OperatorRecord, where: str) -> Operator:
         record.name, record.type, record.inputs, record.outputs, record.weights, record.covers, record.macs,
         record.domain, _attributes(record.attributes, f"{where}: operator {record.name!r}"),
         tuple(Part(p.type, p.domain, _attributes(p.attributes, where)) for p in record.fused),
-        map(_region, record.reads),
-        None if record.tile is None else _region(record.tile),
+        record.reads, record.tile,
         tuple(Mode(m.name, m.may_stream, m.workspace) for m in record.modes),
-        None if record.accumulation is None else Accumulation(
-            record.accumulation.start, record.accumulation.stop, record.accumulation.sums
-        ),
-        record.joined,
+        record.accumulation, record.joined,
     )  # fmt: skip
 
 
@@ -171,14 +147,6 @@ def _join_record(join: Join) -> _JoinRecord:
 def _join(record: _JoinRecord) -> Join:
     pieces = (Piece(piece.tensor, Region(record.root, piece.start, piece.stop)) for piece in record.pieces)
     return Join(record.root, pieces, record.covers)
-
-
-def _region_record(box: Region) -> _RegionRecord:
-    return _RegionRecord(box.root, box.start, box.stop)
-
-
-def _region(record: _RegionRecord) -> Region:
-    return Region(record.root, record.start, record.stop)
 
 
 def _attributes(record: dict[str, Any], where: str) -> Attributes:
@@ -193,17 +161,16 @@ def _attributes(record: dict[str, Any], where: str) -> Attributes:
 
 
 def _tensor_record(tensor: Tensor) -> _TensorRecord:
-    rows = None if tensor.rows is None else _RowsRecord(tensor.rows.table, tensor.rows.indices)
-    region = None if tensor.region is None else _region_record(tensor.region)
     return _TensorRecord(
-        tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, rows, region, tensor.state
-    )
+        tensor.name, tensor.size_bytes, tensor.kind, tensor.dtype, tensor.shape, tensor.rows, tensor.region,
+        tensor.state,
+    )  # fmt: skip
 
 
 def _tensor(record: _TensorRecord) -> Tensor:
-    rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
-    region = None if record.region is None else _region(record.region)
-    return Tensor(record.name, record.bytes, record.kind, record.dtype, record.shape, rows, region, record.state)
+    return Tensor(
+        record.name, record.bytes, record.kind, record.dtype, record.shape, record.rows, record.region, record.state
+    )
 
 
 def save_graph(graph: Graph, path: Path | str) -> None:

@@ -13,7 +13,7 @@ from cosma.errors import GraphError
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A box of elements of a root tensor.
+    """A box of elements of a root tensor, half-open along each axis.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class Rows:
     """
 
     table: str
-    indices: tuple[str, ...]
+    indices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cosma.packing.buffers import Buffer, Forbidden
     from cosma.packing.sections import Component, Layout
-    from cosma.packing.tree import Shape
+    from cosma.packing.tables import Shape
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -140,7 +140,7 @@ def _culprits(component: Component, blame: Floats) -> tuple[tuple[int, ...], tup
 
 def _solve(problem: Layout, component: Component, work_limit: int, deadline: float | None, seed: int) -> _Outcome:
     """Run the kernel on one component until it is decided or a limit is met."""
-    from cosma.packing.tree import NODES, STEPS
+    from cosma.packing.tables import NODES, STEPS
     from cosma.packing.workspace import Workspace, search
 
     shape = shape_of(problem, component)
@@ -179,7 +179,7 @@ def _solve(problem: Layout, component: Component, work_limit: int, deadline: flo
 
 def _orders(shape: Shape) -> list[Floats]:
     """Rank the buffers in several ways; the highest rank is branched on first among equally low addresses."""
-    from cosma.packing.tree import CELL, FIRST, HEIGHT, SECTION
+    from cosma.packing.tables import CELL, FIRST, HEIGHT, SECTION
 
     begins = shape.buffers[CELL]
     height = np.maximum.reduceat(shape.cells[HEIGHT], begins[:-1]).astype(np.float64)
@@ -207,7 +207,7 @@ def _rank(*keys: Floats) -> Floats:
 
 def _weight(shape: Shape, blame: Floats) -> Floats:
     """Most blame on any section of each buffer, scaled to at most one."""
-    from cosma.packing.tree import CELL, SECTION
+    from cosma.packing.tables import CELL, SECTION
 
     if not blame.any():
         return np.zeros(shape.buffer_count)

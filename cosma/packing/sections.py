@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.packing.buffers import Buffer, Forbidden
-    from cosma.packing.tree import Shape
+    from cosma.packing.tables import Shape
 
 
 _Rows = list[dict[int, int]]
@@ -318,7 +318,7 @@ def _component(
 
 def shape_of(problem: Layout, component: Component) -> Shape:
     """Flatten a component into the kernel's tables."""
-    from cosma.packing.tree import (
+    from cosma.packing.tables import (
         ALIGN,
         BLOCK,
         BUFFER_ROWS,

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.packing.tree import OFFSET, SAVED, run
+from cosma.packing.tables import OFFSET, SAVED
+from cosma.packing.tree import run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cosma.packing.tree import Shape
+    from cosma.packing.tables import Shape
 
     Ints = NDArray[np.int64]
 

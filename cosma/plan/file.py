@@ -19,7 +19,7 @@ from cosma.accelerator.constraint_files import constraints_of
 from cosma.accelerator.constraints import FIELDS
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes, write_atomic
-from cosma.graph import Accumulation, Graph, Join, Mode, Operator, Part, Piece, Region, Rows, Tensor
+from cosma.graph import Accumulation, Graph, Join, Mode, Operator, Part, Piece, Region, Tensor
 from cosma.plan import format as form
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.off_chip import Area, OffChip
@@ -222,10 +222,9 @@ def _join(record: form.Root) -> Join:
 def _operator_record(operator: Operator) -> form.Operator:
     box = operator.tile
     tile = msgspec.UNSET if box is None else form.Tile(box.root, box.start, box.stop)
-    step = operator.accumulation
     record = form.Operator(
         operator.name, operator.type, operator.inputs, operator.outputs, operator.weights, operator.covers, tile,
-        msgspec.UNSET if step is None else form.Accumulation(step.start, step.stop, step.sums),
+        msgspec.UNSET if operator.accumulation is None else operator.accumulation,
         joined=operator.joined or msgspec.UNSET,
     )  # fmt: skip
     if not operator.modes:
@@ -251,27 +250,23 @@ def _operator(record: form.Operator, version: int) -> Operator:
         if isinstance(record.tile, form.Tile) and version > 1 else None,
         modes=(Mode(record.mode, record.may_stream or (), record.workspace or 0),)
         if isinstance(record.mode, str) and version > 1 else (),
-        accumulation=Accumulation(record.accumulation.start, record.accumulation.stop, record.accumulation.sums)
-        if isinstance(record.accumulation, form.Accumulation) and version > 1 else None,
+        accumulation=record.accumulation
+        if isinstance(record.accumulation, Accumulation) and version > 1 else None,
         joined=record.joined if isinstance(record.joined, tuple) and version > 1 else (),
     )  # fmt: skip
 
 
 def _tensor_record(tensor: Tensor, *, partial: bool) -> form.Tensor:
-    rows = None if tensor.rows is None else form.Rows(tensor.rows.table, tensor.rows.indices)
-    region = tensor.region
-    box = None if region is None else form.Region(region.root, region.start, region.stop)
     shape = tensor.shape if partial else None
-    return form.Tensor(tensor.name, tensor.size_bytes, tensor.kind, rows, box, tensor.state, shape)
+    return form.Tensor(tensor.name, tensor.size_bytes, tensor.kind, tensor.rows, tensor.region, tensor.state, shape)
 
 
 def _tensor(record: form.Tensor, version: int) -> Tensor:
-    rows = None if record.rows is None else Rows(record.rows.table, record.rows.indices)
+    rows, region = record.rows, record.region
     if version < 2:  # no keys of version 1: readers ignore them
         return Tensor(record.name, record.bytes, record.kind, rows=rows)
-    if record.region is None:
+    if region is None:
         return Tensor(record.name, record.bytes, record.kind, shape=record.shape, rows=rows, state=record.state)
-    region = Region(record.region.root, record.region.start, record.region.stop)
     return Tensor(record.name, record.bytes, record.kind, shape=region.shape, rows=rows, region=region)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from cosma.accelerator import Fusion, Operands, Weights
-from cosma.graph import TensorKind
+from cosma.graph import Accumulation, Region, Rows, TensorKind
 
 #: Versions of the format that are read.
 VERSIONS = (1, 2)
@@ -39,21 +39,6 @@ class Accelerator(msgspec.Struct, frozen=True):
     reserved_ranges: tuple[tuple[int, int], ...] | msgspec.UnsetType = msgspec.UNSET
     zero_copy: bool | msgspec.UnsetType = msgspec.UNSET
     pieces: int | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class Rows(msgspec.Struct, frozen=True):
-    """Where the content of a row set comes from: a constant table, and the tensors that select from it."""
-
-    table: str
-    indices: tuple[str, ...] = ()
-
-
-class Region(msgspec.Struct, frozen=True):
-    """The box of a root that a part holds, half-open along each axis."""
-
-    root: str
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
 
 
 class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,14 +79,6 @@ class Tile(msgspec.Struct, frozen=True):
     of: str
     start: tuple[int, ...]
     stop: tuple[int, ...]
-
-
-class Accumulation(msgspec.Struct, frozen=True):
-    """The interval of a sum that a step adds up, and the partial sums that it adds to."""
-
-    start: int
-    stop: int
-    sums: tuple[str, ...] = ()
 
 
 class Operator(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from cosma.plan.plan import Traffic
 from cosma.units import align_up
 from cosma.validator.forced import Rules
 from cosma.validator.modes import least_workspace, no_such_way
+from cosma.validator.notes import Notes
 from cosma.validator.ranges import count_ranges, pieces_touched
 from cosma.validator.space import Space
 from cosma.validator.verdicts import Verdict, Violation
@@ -39,7 +40,6 @@ class Machine:
     def __init__(self, graph: Graph, accelerator: Accelerator) -> None:
         self.graph = graph
         self.accelerator = accelerator
-        self.violations: list[Violation] = []
         self.peak_bytes = 0
         self.transfers = 0
         self._loaded = self._stored = self._streamed = 0
@@ -52,9 +52,8 @@ class Machine:
         self._uses_left = {name: len(graph.consumers(name)) for name in graph.tensors}
         self._operators = {operator.name: operator for operator in graph.operators}
         self._rules = Rules(graph, accelerator)
-        self._index: int | None = None
-        self._blame: dict[str, int] = {}  # tensor -> the violation that later ones about it follow from
-        self._never_made: set[str] = set()
+        self._notes = Notes()
+        self._note = self._notes.note
 
     # -- driving ------------------------------------------------------------------------------------------
 
@@ -63,8 +62,8 @@ class Machine:
         instructions = tuple(instructions)
         for message in self._rules.unknown():
             self._note(Verdict.UNKNOWN_NAME, message)
-        self._note_missing({i.operator for i in instructions if isinstance(i, Execute)})
-        for self._index, instruction in enumerate(instructions):
+        self._notes.missing(self.graph.operators, {i.operator for i in instructions if isinstance(i, Execute)})
+        for self._notes.index, instruction in enumerate(instructions):
             match instruction:
                 case Load(name, address):
                     self._load(name, address)
@@ -76,7 +75,7 @@ class Machine:
                     self._store(name)
                 case Free(name):
                     self._free(name)
-        self._index = None
+        self._notes.index = None
         for pending in self._awaiting:
             self._note(Verdict.ALLOCATION_UNUSED, f"{pending!r} is allocated and never written", pending)
         for tensor in self.graph.of_kind(TensorKind.OUTPUT):
@@ -85,28 +84,14 @@ class Machine:
                 self._note(Verdict.OUTPUT_NOT_STORED, message, tensor.name)
 
     @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Broken rules so far, in order of instructions."""
+        return tuple(self._notes.violations)
+
+    @property
     def traffic(self) -> Traffic:
         """Bytes moved so far, against the graph's compulsory bytes."""
         return Traffic(self._loaded, self._stored, self._streamed, self.graph.compulsory_bytes())
-
-    def _note(self, verdict: Verdict, message: str, *about: str) -> None:
-        """Note a broken rule and the tensors it concerns; it follows from an earlier one about any of them."""
-        root = next((self._blame[name] for name in about if name in self._blame), None)
-        for name in about:
-            self._blame.setdefault(name, len(self.violations) if root is None else root)
-        self.violations.append(Violation(verdict, self._index, message, root))
-
-    def _note_missing(self, executed: set[str]) -> None:
-        """Operators that never execute come first: much follows from each."""
-        for operator in self.graph.operators:
-            if operator.name not in executed:
-                self._note(Verdict.NOT_EXECUTED, f"operator {operator.name!r} never executes", *operator.outputs)
-                self._never_made.update(operator.outputs)
-
-    def _settled(self, name: str) -> None:
-        """A tensor is where it should be: what is wrong with it from now on is something new."""
-        if name not in self._never_made:
-            self._blame.pop(name, None)
 
     # -- instructions -------------------------------------------------------------------------------------
 
@@ -139,7 +124,7 @@ class Machine:
             return
         self._address[name] = address
         self._awaiting[name] = operand
-        self._settled(name)
+        self._notes.settle(name)
         self._check_forced_place(name, address, address + self._space_of(name))
 
     def _reserve(self, name: str, address: int) -> None:
@@ -233,7 +218,7 @@ class Machine:
             message = f"{name!r} is in the scratchpad already, at {self._address[name]}"
             self._note(Verdict.ALREADY_RESIDENT, message, name)
             return False
-        before = len(self.violations)
+        before = len(self._notes.violations)
         end = address + self._space_of(name)
         if address % self.accelerator.alignment:
             message = f"{name!r} at {address} is not a multiple of {self.accelerator.alignment}"
@@ -257,8 +242,8 @@ class Machine:
                 )
             self._space.add(address, end, name)
         self._address[name] = address
-        if len(self.violations) == before:
-            self._settled(name)
+        if len(self._notes.violations) == before:
+            self._notes.settle(name)
         return True
 
     def _check_forced_place(self, name: str, address: int, end: int) -> None:

@@ -33,7 +33,7 @@ def replay_instructions(graph: Graph, accelerator: Accelerator, instructions: It
     """Run instructions against a graph and an accelerator; near-linear in their number."""
     machine = Machine(graph, accelerator)
     machine.run(instructions)
-    return ReplayReport(tuple(machine.violations), machine.traffic, machine.peak_bytes, machine.transfers)
+    return ReplayReport(machine.violations, machine.traffic, machine.peak_bytes, machine.transfers)
 
 
 def replay(

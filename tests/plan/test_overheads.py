@@ -124,7 +124,8 @@ def test_padding_is_what_short_transfers_lack(plan: cosma.Plan) -> None:
 
 
 def test_a_run_counts_the_padding_of_its_best_plan() -> None:
-    from cosma.compiler.run import CompileRun, Limits
+    from cosma.compiler.limits import Limits
+    from cosma.compiler.run import CompileRun
     from cosma.heuristics import run_method
     from cosma.heuristics.existing import Method
     from cosma.problem import build_problem

@@ -9,9 +9,9 @@ import pytest
 
 import cosma
 from cosma.compiler.compile import run_compile
+from cosma.compiler.limits import Limits, Progress
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.ruled import RuledTiling, Turns, runs_of
-from cosma.compiler.run import Limits, Progress
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
 from cosma.frontend import LoadedModel

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import cosma
 from cosma.compiler.compile import run_compile
-from cosma.compiler.run import Limits, Progress
+from cosma.compiler.limits import Limits, Progress
 from cosma.errors import FormatError, InputError
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 

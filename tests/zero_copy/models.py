@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+import cosma
+from cosma.plan.file import plan_from_json, plan_to_json
 
 Shape = list[int]
 
@@ -141,3 +146,20 @@ def random_model(folder: Path, seed: int, *, views: bool = False) -> tuple[Path,
         return None
     path = save(folder, f"random{seed}", nodes, {"x": shapes["x"]}, {n: shapes[n] for n in outputs}, constants)
     return path, sum(4 * int(np.prod(shape)) for shape in shapes.values())
+
+
+def verdicts(record: dict[str, Any], model: Path) -> set[str]:
+    """What is wrong with a plan by its model's file as well as by its model's graph."""
+    plan = plan_from_json(json.dumps(record))
+    graph = cosma.load_onnx(model).graph
+    with_file = {str(v.verdict) for v in cosma.replay(plan, graph, model=model).violations}
+    with_graph = {str(v.verdict) for v in cosma.replay(plan, graph).violations}
+    return with_file & with_graph
+
+
+def record_of(plan: cosma.Plan) -> dict[str, Any]:
+    """A plan as JSON, without what it claims."""
+    record: dict[str, Any] = json.loads(plan_to_json(plan))
+    for claim in ("traffic", "peak", "certificate"):
+        del record[claim]
+    return record
