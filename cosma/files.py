@@ -34,7 +34,8 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
 
     ``-`` and ``/dev/stdout`` are standard output. Devices and pipes are written to and stay what they are. Links are
     followed. A file is written beside its target and renamed into place, so that no reader ever sees half of it;
-    an existing file keeps its permissions.
+    an existing file keeps its permissions. Raises InputError if it cannot be written: its folder is missing, or may not
+    be written to, or is full. Raises BrokenPipeError if it is standard output, and nobody reads it.
 
     Parameters
     ----------
@@ -42,13 +43,6 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
         What to write; the folder of a file must exist.
     content
         Text (written as UTF-8) or bytes.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written: its folder is missing, or may not be written to, or is full.
-    BrokenPipeError
-        If it is standard output, and nobody reads it.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     target, descriptor = _resolve(path)
@@ -68,6 +62,9 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
 def check_output(path: Path | str, what: str, suffixes: Collection[str] = ()) -> None:
     """Refuse an output that cannot be written, before any work is done for it.
 
+    Raises InputError if the folder is missing or read-only, the target is a folder or read-only, or the ending is
+    unknown.
+
     Parameters
     ----------
     path
@@ -77,11 +74,6 @@ def check_output(path: Path | str, what: str, suffixes: Collection[str] = ()) ->
     suffixes
         Endings a file may have, in lower case with their dot; any where there is none. Standard output, devices and
         pipes may be called anything, and a file may have no ending.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing or read-only, the target is a folder or read-only, or the ending is unknown.
     """
     target, descriptor = _resolve(path)
     try:
@@ -128,6 +120,8 @@ def is_standard_output(path: Path | str) -> bool:
 def open_regular(path: Path | str, what: str, error: type[InputError] = InputError) -> IO[bytes]:
     """Open a file for reading; pipes, devices and folders are refused at once, never waited for.
 
+    Raises InputError if the file is missing, is no regular file, or may not be read.
+
     Parameters
     ----------
     path
@@ -136,11 +130,6 @@ def open_regular(path: Path | str, what: str, error: type[InputError] = InputErr
         What it is to the reader, for messages.
     error
         Class of the error raised.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is no regular file, or may not be read.
     """
     try:
         _check_regular(os.stat(path).st_mode, path, what, error)
@@ -162,6 +151,8 @@ def open_regular(path: Path | str, what: str, error: type[InputError] = InputErr
 def read_bytes(path: Path | str, what: str, *, limit: int | None = READ_LIMIT) -> bytes:
     """Read a whole file, or say plainly why it cannot be read.
 
+    Raises InputError if the file is missing, is no regular file, is too large or may not be read.
+
     Parameters
     ----------
     path
@@ -170,11 +161,6 @@ def read_bytes(path: Path | str, what: str, *, limit: int | None = READ_LIMIT) -
         What it is to the reader, for messages.
     limit
         Most bytes to read; None for any number.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, is no regular file, is too large or may not be read.
     """
     with open_regular(path, what) as stream:
         size = os.fstat(stream.fileno()).st_size

@@ -25,7 +25,8 @@ _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]*)\s*")
 def parse_size(text: str | int, what: str = "size") -> int:
     """Read a byte count such as ``524288``, ``"512KiB"``, ``"2MiB"`` or ``"1.5MB"``.
 
-    Decimal prefixes (kB, MB, GB) are powers of 1000, binary ones (KiB, MiB, GiB) powers of 1024.
+    Decimal prefixes (kB, MB, GB) are powers of 1000, binary ones (KiB, MiB, GiB) powers of 1024. Raises InputError if
+    the text is no size, is negative, or is not a whole number of bytes.
 
     Parameters
     ----------
@@ -33,11 +34,6 @@ def parse_size(text: str | int, what: str = "size") -> int:
         The number of bytes, or a number with a unit.
     what
         Name of the quantity, for the error message.
-
-    Raises
-    ------
-    InputError
-        If the text is no size, is negative, or is not a whole number of bytes.
     """
     shown = _shorten(text)
     if isinstance(text, int) and not isinstance(text, bool):

@@ -40,10 +40,7 @@ def read_constraints(given: Constraints | os.PathLike[str] | str) -> Constraints
 def constraints_of(table: dict[str, Any], where: str) -> Constraints:
     """Make constraints of what a file holds.
 
-    Raises
-    ------
-    ConstraintError
-        If a key is unknown or a value wrong; the message begins with ``where``.
+    Raises ConstraintError if a key is unknown or a value wrong; the message begins with ``where``.
     """
     for key in table:
         if key not in FIELDS:

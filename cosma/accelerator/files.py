@@ -49,25 +49,15 @@ class Preset:
 def load_preset(path: os.PathLike[str] | str) -> Preset:
     """Read an accelerator file.
 
-    Raises
-    ------
-    AcceleratorError
-        If the file is not TOML, has an unknown or missing field, or a value out of range.
-    InputError
-        If it cannot be read.
+    Raises AcceleratorError if the file is not TOML, has an unknown or missing field, or a value out of range. Raises
+    InputError if it cannot be read.
     """
     file = door.path(path, "accelerator file", error=AcceleratorError)
     return _made(parse_table(read_bytes(file, "accelerator file"), str(file), file.stem, FILE_FIELDS), str(file))
 
 
 def preset(name: str) -> Preset:
-    """Look up a preset that ships with the package.
-
-    Raises
-    ------
-    AcceleratorError
-        If there is none of that name.
-    """
+    """Look up a preset that ships with the package; raises AcceleratorError if there is none of that name."""
     return _made(read_preset(name, FILE_FIELDS), f"preset {name}")
 
 
@@ -90,10 +80,7 @@ def find_accelerator(name_or_path: os.PathLike[str] | str) -> Preset:
 def as_accelerator(given: object) -> Accelerator:
     """Take an accelerator as callers may hand it in: itself, a preset, a preset's name or the path of a TOML file.
 
-    Raises
-    ------
-    AcceleratorError
-        If it is none of these.
+    Raises AcceleratorError if it is none of these.
     """
     if isinstance(given, Accelerator):
         return given

@@ -70,13 +70,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def read_preset(name: str, fields: Collection[str]) -> Table:
-    """Read the file of a preset that ships with the package.
-
-    Raises
-    ------
-    AcceleratorError
-        If there is none of that name.
-    """
+    """Read the file of a preset that ships with the package; raises AcceleratorError if there is none of that name."""
     if not isinstance(name, str) or name not in preset_names():
         raise AcceleratorError(
             f"accelerator {door.shown(name)} is neither a preset nor a .toml file; "
@@ -89,10 +83,7 @@ def read_preset(name: str, fields: Collection[str]) -> Table:
 def parse_table(data: bytes, where: str, default_name: str, fields: Collection[str]) -> Table:
     """Read the text of an accelerator file.
 
-    Raises
-    ------
-    AcceleratorError
-        If it is not TOML, or has an unknown or missing field.
+    Raises AcceleratorError if it is not TOML, or has an unknown or missing field.
     """
     try:
         table = tomllib.loads(data.decode("utf-8"))

@@ -101,6 +101,8 @@ class Requests:
 def requests_of(tokens: NDArray[np.integer], experts: int, batch: int = 1) -> Requests:
     """Turn expert ids into requests.
 
+    Raises InputError if the array is no trace, holds an id of ``experts`` or more, or ``batch`` is not positive.
+
     Parameters
     ----------
     tokens
@@ -109,11 +111,6 @@ def requests_of(tokens: NDArray[np.integer], experts: int, batch: int = 1) -> Re
         Experts per layer.
     batch
         Tokens that run together; the last batch may be smaller.
-
-    Raises
-    ------
-    InputError
-        If the array is no trace, holds an id of ``experts`` or more, or ``batch`` is not positive.
     """
     array = np.asarray(tokens)
     if array.ndim == 2:

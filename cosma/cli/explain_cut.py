@@ -18,10 +18,7 @@ KEPT, READERS = 6, 4
 def read_source(model: Path | None, plan: Plan) -> LoadedModel | None:
     """The model of a plan, for the sizes that the plan was made for; None where no file is given.
 
-    Raises
-    ------
-    InputError
-        If it is another model, or no ONNX file.
+    Raises InputError if it is another model, or no ONNX file.
     """
     from cosma.compiler.request import read_model
     from cosma.errors import InputError

@@ -138,10 +138,7 @@ Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same input, opti
 def parse_sizes(dims: list[str] | None, bounds: list[str] | None) -> dict[str, int]:
     """Sizes from ``--dim`` and ``--bound``.
 
-    Raises
-    ------
-    InputError
-        If an entry is malformed, or a name is given two sizes.
+    Raises InputError if an entry is malformed, or a name is given two sizes.
     """
     sizes = parse_dims(dims)
     for name, size in parse_dims(bounds, "--bound").items():
@@ -153,10 +150,7 @@ def parse_sizes(dims: list[str] | None, bounds: list[str] | None) -> dict[str, i
 def parse_states(entries: list[str] | None) -> dict[str, str]:
     """Pairs of a graph output and the input that it continues, from ``--state``.
 
-    Raises
-    ------
-    InputError
-        If an entry is malformed, or an output is given twice.
+    Raises InputError if an entry is malformed, or an output is given twice.
     """
     states: dict[str, str] = {}
     for entry in entries or []:
@@ -171,10 +165,7 @@ def parse_states(entries: list[str] | None) -> dict[str, str]:
 def parse_dims(entries: list[str] | None, option: str = "--dim") -> dict[str, int]:
     """Read ``NAME=N`` pairs; the last ``=`` separates, so names may contain one.
 
-    Raises
-    ------
-    InputError
-        If an entry is not of that form, N is no whole number, or a name is bound twice.
+    Raises InputError if an entry is not of that form, N is no whole number, or a name is bound twice.
     """
     dims: dict[str, int] = {}
     for entry in entries or []:
@@ -217,10 +208,7 @@ def make_accelerator(
 ) -> Accelerator:
     """Build the accelerator from ``--accelerator`` and whatever options override it.
 
-    Raises
-    ------
-    InputError
-        If neither a preset nor a capacity is given, or a value is wrong.
+    Raises InputError if neither a preset nor a capacity is given, or a value is wrong.
     """
     from cosma.accelerator import Accelerator
     from cosma.units import parse_size

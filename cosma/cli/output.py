@@ -38,17 +38,14 @@ def reset() -> None:
 def claim_outputs(outputs: Mapping[str, tuple[Path | None, Sequence[str]]], *, json: bool = False) -> None:
     """Check a command's outputs before it does any work, and keep standard output for the one that goes there.
 
+    Raises InputError if one cannot be written, has an unknown ending, or two go to one place.
+
     Parameters
     ----------
     outputs
         By option: where it goes, if given, and the endings a file may have.
     json
         Whether the command prints JSON on standard output.
-
-    Raises
-    ------
-    InputError
-        If one cannot be written, has an unknown ending, or two go to one place.
     """
     global _taken  # one standard output a process
     from cosma.errors import InputError
@@ -73,6 +70,8 @@ def claim_outputs(outputs: Mapping[str, tuple[Path | None, Sequence[str]]], *, j
 def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = True) -> None:
     """Write a result and say so; where that fails, keep it elsewhere and say where.
 
+    Raises InputError if it could not be written where it should go; the message says where it is now.
+
     Parameters
     ----------
     path
@@ -83,11 +82,6 @@ def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = Tru
         Its name in messages.
     announce
         Whether to name the file once it is written.
-
-    Raises
-    ------
-    InputError
-        If it could not be written where it should go; the message says where it is now.
     """
     from cosma.errors import InputError
     from cosma.files import is_standard_output, write_atomic

@@ -24,10 +24,7 @@ def graph_of(model: Path, plan: Plan, sizes: Mapping[str, int]) -> tuple[Graph, 
 def load_valid_plan(path: Path, model: Path | None = None, sizes: Mapping[str, int] | None = None) -> Plan:
     """Read a plan and replay it, against its model where that is given; what the file does not claim is counted.
 
-    Raises
-    ------
-    PlanInvalidError
-        If the replay fails; its details say how.
+    Raises PlanInvalidError if the replay fails; its details say how.
     """
     from cosma.plan.file import load_plan
     from cosma.validator import counted, invalid, replay

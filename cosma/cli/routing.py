@@ -44,13 +44,7 @@ def open_given(
 
 
 def parse_layers(text: str | None) -> tuple[int, ...]:
-    """Read layer numbers and ranges such as ``0,1,2`` or ``0-2,5``.
-
-    Raises
-    ------
-    InputError
-        If the text is no such list.
-    """
+    """Read layer numbers and ranges such as ``0,1,2`` or ``0-2,5``; raises InputError if the text is no such list."""
     found: list[int] = []
     for part in (text or "").split(",") if text is not None else []:
         first, dash, last = part.strip().partition("-")

@@ -99,13 +99,7 @@ def run(
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """Read an ``.npz`` file.
-
-    Raises
-    ------
-    InputError
-        If it is none, or holds pickled objects.
-    """
+    """Read an ``.npz`` file; raises InputError if it is none, or holds pickled objects."""
     import zipfile
 
     import numpy as np

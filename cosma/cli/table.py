@@ -93,10 +93,7 @@ def _document(path: Path) -> str:
 def replace_marked(document: str, name: str, text: str, where: str) -> str:
     """Replace what lies between a document's marks for a table.
 
-    Raises
-    ------
-    InputError
-        If the marks are not there, or in the wrong order.
+    Raises InputError if the marks are not there, or in the wrong order.
     """
     from cosma.errors import InputError
 

@@ -141,10 +141,8 @@ def estimated_by(
 ) -> Accelerator:
     """Take the plan's accelerator with the figures of a preset or file, and of options before them.
 
-    Raises
-    ------
-    InputError
-        If a figure is missing that an estimate needs; ``timed`` is whether operators have times of their own.
+    Raises InputError if a figure is missing that an estimate needs; ``timed`` is whether operators have times of their
+    own.
     """
     chosen = plan.accelerator
     if name is not None:

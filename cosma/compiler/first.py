@@ -29,10 +29,7 @@ _CONFLICTS = 60
 def secure(state: CompileRun) -> None:
     """Make sure that there is a plan: along the orders there are, then along those that search finds.
 
-    Raises
-    ------
-    InfeasibleError
-        If none is found; the message says whether that proves anything.
+    Raises InfeasibleError if none is found; the message says whether that proves anything.
     """
     if _has_plan(state):
         return

@@ -66,6 +66,8 @@ class Choice:
 def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:
     """Choices of links that let every operator fit, the one that fuses most first.
 
+    Raises InfeasibleError if some operator fits in no way.
+
     Parameters
     ----------
     graph
@@ -74,11 +76,6 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
         What to plan for; without fusion there is one choice, the network itself.
     starts
         Networks of plans to start from: what they fuse is a choice too.
-
-    Raises
-    ------
-    InfeasibleError
-        If some operator fits in no way.
     """
     if accelerator.fusion == "none":
         _check(graph, graph, accelerator)

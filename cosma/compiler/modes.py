@@ -47,6 +47,8 @@ def stationary_choices(
 ) -> tuple[Choice, ...]:
     """Choices of operators to fuse, each with modes chosen, and with the graph that all modes allow beside it.
 
+    Raises InfeasibleError if some operator fits in none of its modes.
+
     Parameters
     ----------
     source
@@ -59,11 +61,6 @@ def stationary_choices(
         Graphs of plans to start from: what they fuse is a choice too, and their modes are.
     parts
         Whether tensors may be cut where operators select from them.
-
-    Raises
-    ------
-    InfeasibleError
-        If some operator fits in none of its modes.
     """
     if not source.sites and not any(operator.modes for operator in graph.operators):
         warnings.warn(
@@ -94,6 +91,8 @@ def in_chosen_modes(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Those choices that fit, with a mode for each operator, and with the graph that all modes allow beside it.
 
+    Raises InfeasibleError if none fits: why the first of them does not.
+
     Parameters
     ----------
     choices
@@ -104,11 +103,6 @@ def in_chosen_modes(
         Graphs of plans to start from: their modes are a choice too.
     stop
         Polled while modes are changed for the better.
-
-    Raises
-    ------
-    InfeasibleError
-        If none fits: why the first of them does not.
     """
     found: list[Choice] = []
     errors: list[InfeasibleError] = []

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = ()) -> tuple[Choice, ...]:
     """Choices of operators to fuse and of tensors to cut; whole tensors first.
 
+    Raises InfeasibleError if some operator fits in no way, with its operands cut neither.
+
     Parameters
     ----------
     graph
@@ -33,11 +35,6 @@ def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph]
         What to plan for.
     starts
         Networks of plans to start from.
-
-    Raises
-    ------
-    InfeasibleError
-        If some operator fits in no way, with its operands cut neither.
     """
     try:
         choices = fusion_choices(graph, accelerator, starts)

@@ -144,12 +144,8 @@ class CompileRun:
         """Replay a candidate and keep it if it is better; ties by short transfers, transfers, then peak.
 
         Decisions are packed first, within the limit where one is given, and give up what has no address. Returns
-        whether the candidate is now the best.
-
-        Raises
-        ------
-        PlanInvalidError
-            If the candidate breaks a rule: a defect of the strategy, never of the user's input.
+        whether the candidate is now the best. Raises PlanInvalidError if the candidate breaks a rule: a defect of the
+        strategy, never of the user's input.
         """
         from cosma.lowering import Realised
 

@@ -82,10 +82,7 @@ class GivenPlan:
 def load_starts(given: Sequence[Plan | Path | str]) -> tuple[GivenPlan, ...]:
     """Read plans, or the files of plans; their accelerators do not matter.
 
-    Raises
-    ------
-    InputError
-        If a file cannot be read or is no plan.
+    Raises InputError if a file cannot be read or is no plan.
     """
     found = []
     for i, one in enumerate(given, 1):
@@ -100,6 +97,9 @@ def fit_starts(
 ) -> tuple[tuple[int, Start], ...]:
     """Match plans with the instances they are of, and replay each there.
 
+    Raises InputError if a plan is for another network (the message says what differs first), or its order is no order
+    of the operators.
+
     Parameters
     ----------
     problems
@@ -113,12 +113,6 @@ def fit_starts(
     -------
     tuple
         The number of the instance and the start, in the order given.
-
-    Raises
-    ------
-    InputError
-        If a plan is for another network (the message says what differs first), or its order is no order of the
-        operators.
     """
     found = []
     for one in given:

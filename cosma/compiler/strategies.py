@@ -198,10 +198,7 @@ WITH_STARTS = ("auto", "exact", "divide", "ilp", "existing")
 def find_strategy(name: str) -> Strategy:
     """Look a strategy up: a name from :data:`STRATEGIES`, or ``ORDER+REPLACEMENT+ADDRESSES``.
 
-    Raises
-    ------
-    InputError
-        If there is none of that name.
+    Raises InputError if there is none of that name.
     """
     if name in STRATEGIES:
         return STRATEGIES[name]

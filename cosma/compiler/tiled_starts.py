@@ -28,6 +28,8 @@ def with_starts(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Add the graphs of plans to start from to the choices, so that none of the plans is lost.
 
+    Raises InputError if the tiles of a plan do not fit this accelerator.
+
     Parameters
     ----------
     choices
@@ -42,11 +44,6 @@ def with_starts(
         Graphs of the plans. One that is no tiling of this network is left for the check of starts to refuse.
     uncut
         Choices of whole operators that a start of whole operators gives.
-
-    Raises
-    ------
-    InputError
-        If the tiles of a plan do not fit this accelerator.
     """
     found = list(choices)
     for number, start in enumerate(starts, 1):

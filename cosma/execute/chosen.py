@@ -15,12 +15,8 @@ if TYPE_CHECKING:
 def make_kernels(name: KernelName | None, model: Model) -> Kernels:
     """Choose kernels by name; without one, ONNX Runtime where it has a kernel, else the reference evaluator.
 
-    Raises
-    ------
-    SolverUnavailableError
-        If ONNX Runtime is asked for and not installed.
-    InputError
-        If the name is unknown.
+    Raises SolverUnavailableError if ONNX Runtime is asked for and not installed. Raises InputError if the name is
+    unknown.
     """
     from importlib.util import find_spec
 

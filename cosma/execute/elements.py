@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 def numpy_dtype(element: int, name: str) -> np.dtype[Any]:
     """Element type of a tensor for NumPy; a type of its own (``ml_dtypes``) where NumPy has none.
 
-    Raises
-    ------
-    InputError
-        For strings, which have no bytes of their own to place.
+    Raises InputError for strings, which have no bytes of their own to place.
     """
     from onnx import helper
 

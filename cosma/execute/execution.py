@@ -91,10 +91,7 @@ def execute_plan(
 def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """Arrays for all graph inputs, unused ones included: those given, checked, and random ones for the rest.
 
-    Raises
-    ------
-    InputError
-        If a given array has no input of its name, or another shape or element type.
+    Raises InputError if a given array has no input of its name, or another shape or element type.
     """
     unknown = sorted(set(given) - set(model.inputs))
     if unknown:

@@ -125,6 +125,9 @@ class Kernels:
     ) -> None:
         """Run a node on arrays where they lie and write its results where they belong.
 
+        Raises KernelError if the node cannot be run. Raises ResultMismatchError if a result has another shape than its
+        array.
+
         Parameters
         ----------
         node
@@ -135,23 +138,13 @@ class Kernels:
             Operand arrays by the name the node reads them under; elements of a sequence by their own.
         out
             Arrays to write, by name of the result, of its type and shape.
-
-        Raises
-        ------
-        KernelError
-            If the node cannot be run.
-        ResultMismatchError
-            If a result has another shape than its array.
         """
         raise NotImplementedError
 
     def evaluate(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a node whose results may be smaller than planned; the results as they come, by name.
 
-        Raises
-        ------
-        KernelError
-            If the node cannot be run.
+        Raises KernelError if the node cannot be run.
         """
         raise NotImplementedError
 
@@ -221,13 +214,7 @@ class PreferredKernels(Kernels):
 
 
 def write(node: Node, name: str, target: Array, found: Any) -> None:
-    """Copy what a kernel yields to where it belongs.
-
-    Raises
-    ------
-    ResultMismatchError
-        If it has another shape.
-    """
+    """Copy what a kernel yields to where it belongs; raises ResultMismatchError if it has another shape."""
     array = np.asarray(found)
     if array.shape != target.shape:
         raise ResultMismatchError(node, name, target, array)

@@ -96,10 +96,8 @@ class PlannedRun:
     def run(self, instructions: Iterable[Instruction]) -> None:
         """Execute all instructions.
 
-        Raises
-        ------
-        PlanInvalidError
-            If an instruction cannot be carried out at all: bytes that are nowhere, or outside the scratchpad.
+        Raises PlanInvalidError if an instruction cannot be carried out at all: bytes that are nowhere, or outside the
+        scratchpad.
         """
         for index, instruction in enumerate(instructions):
             try:
@@ -130,10 +128,7 @@ class PlannedRun:
     def read(self, value: Value) -> Array | list[Array]:
         """A value as the run left it: a constant, or what lies off-chip; a sequence as a list.
 
-        Raises
-        ------
-        PlanInvalidError
-            If it never reached off-chip memory.
+        Raises PlanInvalidError if it never reached off-chip memory.
         """
         if value.elements is not None:
             parts = [self.read(part) for part in value.elements]
@@ -145,10 +140,7 @@ class PlannedRun:
     def off_chip_bytes(self, name: str) -> Bytes:
         """Bytes of a tensor of the model in off-chip memory, put together from its parts where it was cut.
 
-        Raises
-        ------
-        PlanInvalidError
-            If some of it never reached off-chip memory.
+        Raises PlanInvalidError if some of it never reached off-chip memory.
         """
         if not self._cuts.is_root(name):
             return self.off_chip.read(name)

@@ -37,10 +37,7 @@ class Scratchpad:
     def view(self, address: int, size_bytes: int, what: str) -> Bytes:
         """Bytes ``[address, address + size_bytes)`` themselves, not a copy.
 
-        Raises
-        ------
-        PlanInvalidError
-            If they are not inside the scratchpad.
+        Raises PlanInvalidError if they are not inside the scratchpad.
         """
         if address < 0 or address + size_bytes > len(self.bytes):
             raise PlanInvalidError(
@@ -76,10 +73,7 @@ class OffChip:
     def read(self, name: str) -> Bytes:
         """Bytes of a tensor; the caller copies them and counts.
 
-        Raises
-        ------
-        PlanInvalidError
-            If it was never stored.
+        Raises PlanInvalidError if it was never stored.
         """
         if name not in self.content:
             raise PlanInvalidError(f"tensor {name!r} is read from off-chip memory, where it never was")

@@ -112,10 +112,7 @@ class Model:
     def settle_shape(self, value: Value, shape: tuple[int, ...]) -> bool:
         """Take the shape that a value turned out to have; False if the planned one does not hold it.
 
-        Raises
-        ------
-        InputError
-            If something that was computed in advance depends on it.
+        Raises InputError if something that was computed in advance depends on it.
         """
         if shape == value.shape:
             return True
@@ -194,10 +191,7 @@ class Model:
 def read_model(path: Path, dims: Mapping[str, int]) -> Model:
     """Read a model with what weights it carries; see :class:`Model`.
 
-    Raises
-    ------
-    ModelLoadError
-        As :func:`cosma.frontend.load_onnx` does.
+    Raises ModelLoadError as :func:`cosma.frontend.load_onnx` does.
     """
     import hashlib
 

@@ -105,10 +105,7 @@ class Operators:
     def value(self, name: str) -> Value:
         """What the model says of a tensor; a part has its own shape.
 
-        Raises
-        ------
-        PlanInvalidError
-            If it is not in the model.
+        Raises PlanInvalidError if it is not in the model.
         """
         if name not in self._values:
             raise PlanInvalidError(f"tensor {name!r} is not in the model")

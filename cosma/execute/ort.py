@@ -109,13 +109,7 @@ class OrtKernels(Kernels):
 
 
 def import_ort() -> Any:
-    """ONNX Runtime's module.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If it is not installed.
-    """
+    """ONNX Runtime's module; raises SolverUnavailableError if it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -135,7 +135,9 @@ def run_plan(
     plan shows in the numbers.
 
     Both run node by node, as this project reads the model. To see whether it reads it rightly, the untouched model is
-    run as a whole as well, with the same inputs and weights, and its outputs are compared within rounding.
+    run as a whole as well, with the same inputs and weights, and its outputs are compared within rounding. Raises
+    PlanInvalidError if an instruction cannot be carried out at all. Raises InputError if model and plan do not belong
+    together, an input does not fit, a size is not the plan's, or there is no kernel for a node.
 
     Parameters
     ----------
@@ -154,14 +156,6 @@ def run_plan(
         Of random inputs and weights. The same seed gives the same report.
     whole
         Whether to run the untouched model as a whole too.
-
-    Raises
-    ------
-    PlanInvalidError
-        If an instruction cannot be carried out at all.
-    InputError
-        If model and plan do not belong together, an input does not fit, a size is not the plan's, or there is no
-        kernel for a node.
     """
     done = execute_plan(plan, model, inputs=inputs, dims=dims, kernels=kernels, seed=seed)
     plain, planned, constants = done.plain, done.planned, done.planned.constants

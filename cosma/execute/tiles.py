@@ -154,10 +154,7 @@ class Tiles:
     def sum_value(self, root: str) -> Value:
         """What the model says of the sum that an operator's tiles compute by steps: the type of partial sums.
 
-        Raises
-        ------
-        PlanInvalidError
-            If the operator computes no sum by steps.
+        Raises PlanInvalidError if the operator computes no sum by steps.
         """
         node = self._access_of(root).contraction()
         if node is None:

@@ -28,10 +28,7 @@ def multiple_of_smallest(capacity: str) -> Decimal | None:
 def check_capacity(value: str | int, where: str) -> str:
     """Check a capacity as written and return its canonical text: ``"1.25x"`` or a number of bytes.
 
-    Raises
-    ------
-    InputError
-        If it is neither, or is zero.
+    Raises InputError if it is neither, or is zero.
     """
     text = str(value)
     factor = multiple_of_smallest(text)
@@ -78,12 +75,8 @@ def expand_range(value: Any, where: str) -> list[Any]:
 
     A list is taken as it is, a single value as a list of one. A table is a range of sizes, both ends included:
     ``{from = "64KiB", to = "1MiB", factor = 2}`` or ``{from = 16, to = 64, step = 16}``; both ends may be
-    multiples of the smallest feasible capacity.
-
-    Raises
-    ------
-    InputError
-        If a range is empty, endless or has other keys, or a list is empty.
+    multiples of the smallest feasible capacity. Raises InputError if a range is empty, endless or has other keys, or a
+    list is empty.
     """
     if isinstance(value, list):
         if not value:

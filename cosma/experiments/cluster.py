@@ -46,7 +46,8 @@ def run_dask(
     """Run cells on a Dask cluster and yield each as it finishes.
 
     A worker that is lost is Dask's business: its cells go to others, and results that had arrived stay. cosma
-    and the model files (same paths) must be there for every worker.
+    and the model files (same paths) must be there for every worker. Raises SolverUnavailableError if Dask is not
+    installed. Raises InputError if the scheduler does not answer.
 
     Parameters
     ----------
@@ -58,13 +59,6 @@ def run_dask(
         Workers of a local cluster.
     runner
         ``MODULE:FUNCTION`` that runs a cell.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If Dask is not installed.
-    InputError
-        If the scheduler does not answer.
     """
     try:
         distributed: Any = import_module("distributed")

@@ -164,11 +164,8 @@ _FIELDS = tuple(
 def load_experiment(path: Path | str) -> Experiment:
     """Read an experiment file; paths in it are relative to its folder.
 
-    Raises
-    ------
-    InputError
-        If the file is not TOML, has an unknown or missing key or a value out of range, names a model, grid,
-        preset or strategy that is not there, or two strategies or models would share a name.
+    Raises InputError if the file is not TOML, has an unknown or missing key or a value out of range, names a model,
+    grid, preset or strategy that is not there, or two strategies or models would share a name.
     """
     data = read_bytes(path, "experiment file")
     try:
@@ -261,12 +258,8 @@ def expand_grid(grid: str | dict[str, Any], folder: Path) -> list[Point]:
     """Expand a grid, built-in or written out, into its points.
 
     Every field may be a value, a list, or a range (see :func:`~cosma.experiments.capacity.expand_range`); the
-    points are all combinations, the capacity varying fastest.
-
-    Raises
-    ------
-    InputError
-        If the grid is unknown or a field is wrong.
+    points are all combinations, the capacity varying fastest. Raises InputError if the grid is unknown or a field is
+    wrong.
     """
     if isinstance(grid, str):
         if grid not in GRIDS:

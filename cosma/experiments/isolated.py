@@ -52,10 +52,7 @@ class Isolated:
     def run(self, cell: Cell) -> Outcome:
         """Run a cell; a child that dies or overruns becomes a row with the reason, never an exception.
 
-        Raises
-        ------
-        CosmaError
-            If no child can be started at all.
+        Raises CosmaError if no child can be started at all.
         """
         if self._child is None:
             self._start()

@@ -60,10 +60,7 @@ class Agenda:
 def run_local(cells: Sequence[Cell], jobs: int, runner: str = RUNNER) -> Iterator[tuple[Cell, Outcome]]:
     """Run cells in ``jobs`` processes and yield each as it finishes; closing the iterator kills what still runs.
 
-    Raises
-    ------
-    CosmaError
-        If no process can be started.
+    Raises CosmaError if no process can be started.
     """
     agenda = Agenda(cells)
     finished: queue.SimpleQueue[tuple[Cell, Outcome] | BaseException | None] = queue.SimpleQueue()

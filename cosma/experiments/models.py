@@ -53,6 +53,8 @@ def find_models(
 ) -> tuple[ModelFile, ...]:
     """Resolve what an experiment lists under ``models``.
 
+    Raises InputError if an entry matches nothing, or two files would have the same name.
+
     Parameters
     ----------
     entries
@@ -64,11 +66,6 @@ def find_models(
         Where the experiment file lies.
     zoo
         The zoo's folder, relative to ``folder``; without it, the nearest ``models`` folder above that has a manifest.
-
-    Raises
-    ------
-    InputError
-        If an entry matches nothing, or two files would have the same name.
     """
     found: dict[str, ModelFile] = {}
     for entry in entries:
@@ -97,10 +94,7 @@ def find_models(
 def zoo_folder(folder: Path, zoo: str | None) -> Path:
     """Find the zoo: the folder named, or the nearest ``models`` with a manifest above ``folder``.
 
-    Raises
-    ------
-    InputError
-        If there is none.
+    Raises InputError if there is none.
     """
     if zoo is not None:
         if not (folder / zoo / MANIFEST).is_file():

@@ -10,7 +10,7 @@ from cosma.experiments.study import Choice, Params, Space
 
 
 class OptunaOptimiser:
-    """Proposes what an Optuna sampler proposes.
+    """Proposes what an Optuna sampler proposes; raises SolverUnavailableError if Optuna is not installed.
 
     Parameters
     ----------
@@ -22,11 +22,6 @@ class OptunaOptimiser:
         An Optuna sampler; by default NSGA-II for several objectives and TPE for one, with the seed.
     seed
         Of the default sampler.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If Optuna is not installed.
     """
 
     def __init__(self, space: Space, objectives: int = 2, *, sampler: Any = None, seed: int = 0) -> None:

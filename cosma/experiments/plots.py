@@ -54,6 +54,9 @@ def make_figures(
 ) -> list[Path]:
     """Draw figures of a sweep and write them into a folder, which is made where it does not exist.
 
+    Raises SolverUnavailableError if matplotlib is not installed. Raises InputError if a strategy is not among the rows,
+    or the folder cannot be written.
+
     Parameters
     ----------
     rows
@@ -66,13 +69,6 @@ def make_figures(
         ``png`` and ``svg``.
     strategies
         Labels to report on; by default all that are no existing method.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If matplotlib is not installed.
-    InputError
-        If a strategy is not among the rows, or the folder cannot be written.
     """
     try:
         import matplotlib

@@ -138,10 +138,7 @@ def rows_to_csv(rows: Iterable[Row]) -> str:
 def rows_from_csv(text: str, where: str) -> list[Row]:
     """Read what :func:`rows_to_csv` wrote; columns unknown to this version are left out.
 
-    Raises
-    ------
-    FormatError
-        If a column is missing or a field is of the wrong type; the message names the line.
+    Raises FormatError if a column is missing or a field is of the wrong type; the message names the line.
     """
     reader = csv.DictReader(io.StringIO(text))
     rows = []
@@ -156,13 +153,7 @@ def rows_from_csv(text: str, where: str) -> list[Row]:
 
 
 def write_parquet(rows: Iterable[Row], path: Path | str) -> None:
-    """Write rows as a Parquet file, whole or not at all.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If pyarrow is not installed.
-    """
+    """Write rows as a Parquet file, whole or not at all; raises SolverUnavailableError if pyarrow is not installed."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -178,12 +169,8 @@ def write_parquet(rows: Iterable[Row], path: Path | str) -> None:
 def read_parquet(path: Path | str) -> list[Row]:
     """Read what :func:`write_parquet` wrote.
 
-    Raises
-    ------
-    SolverUnavailableError
-        If pyarrow is not installed.
-    FormatError
-        If the file is no Parquet file of rows.
+    Raises SolverUnavailableError if pyarrow is not installed. Raises FormatError if the file is no Parquet file of
+    rows.
     """
     try:
         import pyarrow as arrow

@@ -125,14 +125,8 @@ def load_rows(path: Path | str) -> list[Row]:
     """Read results: a results folder, or a ``.jsonl``, ``.csv`` or ``.parquet`` file of rows.
 
     Of a folder that has its log, the rows of the cells last listed are read, in that order; a folder that was
-    kept for its table alone is read from ``rows.csv``.
-
-    Raises
-    ------
-    InputError
-        If there is nothing of the kind.
-    FormatError
-        If a file does not hold rows.
+    kept for its table alone is read from ``rows.csv``. Raises InputError if there is nothing of the kind. Raises
+    FormatError if a file does not hold rows.
     """
     path = Path(path)
     if path.is_dir():

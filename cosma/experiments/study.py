@@ -160,7 +160,8 @@ class Study:
     """Searches accelerators for a model; usable step by step or as an iterator.
 
     Step by step: ``trial = study.ask()``, ``evaluation = study.evaluate(trial)``, ``study.tell(evaluation)``. As an
-    iterator: ``for evaluation in study.run(40): ...``. Everything is reproducible where the optimiser is.
+    iterator: ``for evaluation in study.run(40): ...``. Everything is reproducible where the optimiser is. Raises
+    InputError if an objective or a field is unknown, or the scratchpad is neither searched nor given.
 
     Parameters
     ----------
@@ -177,11 +178,6 @@ class Study:
         Fields that are not searched, by name.
     strategy, effort, seed, dtype, dims
         As in :func:`cosma.compile`.
-
-    Raises
-    ------
-    InputError
-        If an objective or a field is unknown, or the scratchpad is neither searched nor given.
     """
 
     def __init__(
@@ -218,10 +214,7 @@ class Study:
     def ask(self) -> Trial:
         """Have the optimiser propose the next accelerator.
 
-        Raises
-        ------
-        AcceleratorError
-            If what it proposes is no accelerator.
+        Raises AcceleratorError if what it proposes is no accelerator.
         """
         params = self.optimiser.ask()
         trial = Trial(self._asked, params, self._accelerator(params))

@@ -111,10 +111,7 @@ class Quality:
 def labels_of(rows: Iterable[Row], chosen: Sequence[str] = ()) -> list[str]:
     """Labels to report on: those chosen, or all that are no existing method, in the order they appear.
 
-    Raises
-    ------
-    InputError
-        If a chosen label has no row.
+    Raises InputError if a chosen label has no row.
     """
     present = list(dict.fromkeys(row.label for row in rows))
     for label in chosen:

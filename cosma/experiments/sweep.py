@@ -127,7 +127,8 @@ def sweep(
 ) -> SweepResult:
     """Run an experiment's open cells and keep every result in ``folder`` as soon as it is there.
 
-    Interrupting or killing it at any moment loses no finished cell; running it again goes on where it stopped.
+    Interrupting or killing it at any moment loses no finished cell; running it again goes on where it stopped. Raises
+    InputError if the folder cannot be used, or no Dask scheduler answers.
 
     Parameters
     ----------
@@ -147,11 +148,6 @@ def sweep(
         Receives remarks, one line each.
     runner
         ``MODULE:FUNCTION`` that runs a cell.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be used, or no Dask scheduler answers.
     """
     jobs = jobs if jobs is not None else core_count()
     with Store(folder) as store:

@@ -11,12 +11,7 @@ from cosma.plan.instructions import Allocate, Execute, Load
 def named_plan(plan: object) -> Plan:
     """Take a plan whose instructions name its own tensors and operators, at addresses of at least 0.
 
-    Raises
-    ------
-    PlanInvalidError
-        With the first instruction that does not.
-    InputError
-        If it is no plan.
+    Raises PlanInvalidError with the first instruction that does not. Raises InputError if it is no plan.
     """
     taken = door.instance(plan, Plan, "the plan")
     tensors = taken.graph.tensors

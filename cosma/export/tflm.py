@@ -45,11 +45,8 @@ class _Life:
 def tflm_offsets(plan: Plan) -> dict[str, int]:
     """Byte offset of every activation.
 
-    Raises
-    ------
-    InputError
-        If the plan does something TFLM cannot: spills, streaming, in-place results, an address that is no
-        multiple of 16, space of an input or output that others use before or after, or a tensor cut into parts.
+    Raises InputError if the plan does something TFLM cannot: spills, streaming, in-place results, an address that is no
+    multiple of 16, space of an input or output that others use before or after, or a tensor cut into parts.
     """
     plan = named_plan(plan)
     if plan.graph.roots:

@@ -93,12 +93,8 @@ class Completion:
         """Infer the types of a node's results, fill in what that leaves open and check it against the statements.
 
         A result that nobody reads and that the operator may leave out is None. In training mode it may leave out
-        none that the node declares.
-
-        Raises
-        ------
-        ModelLoadError
-            If a type does not follow, or contradicts what the model states.
+        none that the node declares. Raises ModelLoadError if a type does not follow, or contradicts what the model
+        states.
         """
         types = self._infer(node, operands, captured)
         evaluated: list[Any] | None = None

@@ -51,10 +51,7 @@ class ControlFlow:
     def handle(self, node: Node, operands: Operands) -> bool:
         """Handle a node if others take its place.
 
-        Raises
-        ------
-        ModelLoadError
-            If a Loop carries sequences and its number of rounds is not known.
+        Raises ModelLoadError if a Loop carries sequences and its number of rounds is not known.
         """
         if node.type == "If":
             return self._take_branch(node, operands)

@@ -24,6 +24,8 @@ _NAME = re.compile(r"[^\W\d][\w.:]*(-[^\W\d][\w.:]*)*")
 class Dimensions:
     """The symbols of a model and what they are bound to.
 
+    Raises ModelLoadError if a size is no whole number or is negative.
+
     Parameters
     ----------
     bound
@@ -33,11 +35,6 @@ class Dimensions:
     results
         Names of tensors that nodes yield: a size of ``tensor`` or ``tensor.axis`` is not a dimension but a bound on
         what is known only at run time.
-
-    Raises
-    ------
-    ModelLoadError
-        If a size is no whole number or is negative.
     """
 
     def __init__(
@@ -64,6 +61,8 @@ class Dimensions:
     def resolve(self, name: str, proto: TypeProto, *, must: bool) -> TensorType:
         """Read a tensor type with its symbols replaced by their sizes.
 
+        Raises ModelLoadError if a dimension comes to what is no size.
+
         Parameters
         ----------
         name
@@ -72,11 +71,6 @@ class Dimensions:
             Its type; must be a tensor's.
         must
             Whether it is a graph input's: its axes can be bound alone, and :meth:`check` reports those left open.
-
-        Raises
-        ------
-        ModelLoadError
-            If a dimension comes to what is no size.
         """
         tensor = proto.tensor_type
         if not tensor.HasField("shape"):

@@ -218,10 +218,7 @@ def _zeros(operand: Value) -> Array | None:
 def tensor_array(tensor: Any) -> Array | None:
     """Content of a tensor message; None if it is kept in another file, was left out, or has no numeric type.
 
-    Raises
-    ------
-    ModelLoadError
-        If the content does not fit the declared type and shape.
+    Raises ModelLoadError if the content does not fit the declared type and shape.
     """
     from onnx import TensorProto, numpy_helper
 

@@ -151,10 +151,7 @@ def symbols(expression: Expression) -> list[str]:
 def evaluate(expression: Expression, sizes: Mapping[str, int]) -> Fraction | None:
     """Value of an expression; None where one of its symbols has no size.
 
-    Raises
-    ------
-    ExpressionError
-        If it has no value.
+    Raises ExpressionError if it has no value.
     """
     if isinstance(expression, Fraction):
         return expression

@@ -46,10 +46,7 @@ def external_file(tensor: TensorProto, model: Path) -> Path:
 def external_array(tensor: TensorProto, model: Path) -> Array:
     """Content of a constant in a file beside the model.
 
-    Raises
-    ------
-    ModelLoadError
-        If the file is not there or does not hold it; the message names it.
+    Raises ModelLoadError if the file is not there or does not hold it; the message names it.
     """
     from onnx import TensorProto, numpy_helper
 

@@ -16,13 +16,9 @@ def inline_functions(model: ModelProto) -> ModelProto:
     """Replace every call of a local function by its body.
 
     A function of another opset than the model's is taken as it is where its operators are the same in both, and
-    converted where they are not.
-
-    Raises
-    ------
-    ModelLoadError
-        If a function calls itself, directly or through others, a call does not fit its function, or a function's
-        operators mean something else in the model's opset and cannot be converted.
+    converted where they are not. Raises ModelLoadError if a function calls itself, directly or through others, a call
+    does not fit its function, or a function's operators mean something else in the model's opset and cannot be
+    converted.
     """
     if not model.functions:
         return model
@@ -118,10 +114,8 @@ def _subgraphs(node: NodeProto) -> list[GraphProto]:
 def _convert(function: FunctionProto, differing: NodeProto, domain: str, old: int, new: int) -> None:
     """Rewrite a function's body for another version of ONNX's operators, with ONNX's own converter.
 
-    Raises
-    ------
-    ModelLoadError
-        If that is not possible; the message names the function, both versions and the operator that differs.
+    Raises ModelLoadError if that is not possible; the message names the function, both versions and the operator that
+    differs.
     """
     from onnx import ValueInfoProto, helper, version_converter
 

@@ -47,10 +47,7 @@ def check_size(name: str, axis: int, size: int) -> None:
 def check_call(node: Node, operands: Sequence[Value | None], opset: int) -> None:
     """Refuse a node that inference cannot be asked about.
 
-    Raises
-    ------
-    ModelLoadError
-        With the node and what is out of range.
+    Raises ModelLoadError with the node and what is out of range.
     """
     for name in _AXES:
         for axis in _integers(node, name):

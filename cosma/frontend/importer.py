@@ -109,10 +109,7 @@ def _walk(
 ) -> Walk:
     """Walk the live nodes; where the model states less than an operator limits its result to, once more with that.
 
-    Raises
-    ------
-    ModelLoadError
-        If a type does not follow, or a bound was given where nothing needs one.
+    Raises ModelLoadError if a type does not follow, or a bound was given where nothing needs one.
     """
     for name, tensor in weights.items():
         walk.add_weight(name, tensor)

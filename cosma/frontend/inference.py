@@ -96,6 +96,8 @@ class Inference:
     def infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Type every result of a node, as far as it follows from the operands.
 
+        Raises ModelLoadError if the operands do not fit the operator.
+
         Parameters
         ----------
         node
@@ -109,11 +111,6 @@ class Inference:
         -------
         list
             One type per result; unknown parts are marked as such.
-
-        Raises
-        ------
-        ModelLoadError
-            If the operands do not fit the operator.
         """
         schema = self.schema(node)
         check_call(node, operands, self.opset)

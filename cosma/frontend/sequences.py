@@ -37,10 +37,7 @@ class SequenceNodes:
     def handle(self, node: Node, operands: Operands) -> bool:
         """Handle a node if it makes or reads a sequence.
 
-        Raises
-        ------
-        ModelLoadError
-            If it needs an index or a length that is known only when the model runs.
+        Raises ModelLoadError if it needs an index or a length that is known only when the model runs.
         """
         first = operands[0] if operands else None
         reads_sequence = any(operand is not None and operand.elements is not None for operand in operands)
@@ -155,13 +152,7 @@ class SequenceNodes:
         return sizes
 
     def join(self, node: Node, elements: tuple[Value, ...]) -> None:
-        """Record a node that joins tensors along an axis.
-
-        Raises
-        ------
-        ModelLoadError
-            If they do not fit.
-        """
+        """Record a node that joins tensors along an axis; raises ModelLoadError if they do not fit."""
         axis, new = node.integer("axis", 0) or 0, bool(node.integer("new_axis", 0))
         if not elements:
             raise ModelLoadError(f"{node} joins an empty sequence")

@@ -71,10 +71,7 @@ def subgraph_types(
 ) -> list[TensorType] | None:
     """Types of an If's, a Loop's or a Scan's results; None where their subgraphs say nothing.
 
-    Raises
-    ------
-    ModelLoadError
-        If a node of a subgraph cannot be typed.
+    Raises ModelLoadError if a node of a subgraph cannot be typed.
     """
     if node.domain or around.level >= _MOST_LEVELS:
         return None

@@ -67,11 +67,8 @@ class Walk(WalkState):
     def run(self, nodes: Iterable[Node]) -> None:
         """Walk nodes in order.
 
-        Raises
-        ------
-        ModelLoadError
-            Where a node does not fit its operands, contradicts the model's own statements, or has a result whose
-            shape does not follow.
+        Raises ModelLoadError where a node does not fit its operands, contradicts the model's own statements, or has a
+        result whose shape does not follow.
         """
         for node in nodes:
             self.inference.check(node)

@@ -49,17 +49,12 @@ def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
 
 
 def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Walk the fields of one message.
+    """Walk the fields of one message; raises WireError if a tag is malformed or a value reaches past the end.
 
     Yields
     ------
     tuple
         Field number, wire type, offset of the tag, and the half-open interval of the value's bytes.
-
-    Raises
-    ------
-    WireError
-        If a tag is malformed or a value reaches past the end.
     """
     at = start
     while at < end:
@@ -104,10 +99,7 @@ def _message(number: int, content: bytes) -> bytes:
 def slim_model(data: Buffer) -> bytes:
     """Copy a serialized model without the payloads of its large tensors; all else is kept byte for byte.
 
-    Raises
-    ------
-    WireError
-        If the bytes are not a protobuf message.
+    Raises WireError if the bytes are not a protobuf message.
     """
     out: list[bytes] = []
     for number, wire_type, tag_at, start, end in fields(data, 0, len(data)):
@@ -173,10 +165,7 @@ def _slim_tensor(data: Buffer, start: int, end: int) -> bytes:
 def nesting_depth(data: Buffer) -> int:
     """How deep the messages of a model nest along its subgraphs; the model itself counts as one.
 
-    Raises
-    ------
-    WireError
-        If the bytes are not a protobuf message.
+    Raises WireError if the bytes are not a protobuf message.
     """
     deepest = 1
     # What to look into: offset, end, what kind of message, depth.

@@ -14,7 +14,8 @@ from cosma.errors import GraphError
 class Accumulation:
     """One step of a sum: the interval that it adds up, and the partial sums that it adds to.
 
-    The first step adds the bias, the last applies what is fused behind the sum.
+    The first step adds the bias, the last applies what is fused behind the sum. Raises GraphError if the interval is
+    empty or negative.
 
     Attributes
     ----------
@@ -24,11 +25,6 @@ class Accumulation:
     sums
         Partial sums that the step adds to, one for each result in the order of the results; none for the first step.
         A result may take the place of its partial sum.
-
-    Raises
-    ------
-    GraphError
-        If the interval is empty or negative.
     """
 
     start: int

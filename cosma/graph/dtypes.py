@@ -20,13 +20,7 @@ WIDTH_BITS: dict[str, int] = {
 
 
 def width_bits(dtype: str) -> int:
-    """Bits one element takes.
-
-    Raises
-    ------
-    GraphError
-        If the type is unknown or has no fixed width.
-    """
+    """Bits one element takes; raises GraphError if the type is unknown or has no fixed width."""
     try:
         return WIDTH_BITS[dtype]
     except KeyError:

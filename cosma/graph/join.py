@@ -115,10 +115,8 @@ def check_joins(
 ) -> None:  # fmt: skip
     """Refuse joins that cannot mean anything; whether pieces lie where they should is for the validator to say.
 
-    Raises
-    ------
-    GraphError
-        If a root or a piece is unknown, a root has parts of its own as well, or an operator reads what is no join.
+    Raises GraphError if a root or a piece is unknown, a root has parts of its own as well, or an operator reads what is
+    no join.
     """
     cut = {tensor.region.root for tensor in tensors.values() if tensor.region is not None}
     for name, join in joins.items():

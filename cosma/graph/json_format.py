@@ -98,12 +98,8 @@ def graph_to_json(graph: Graph) -> str:
 def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
     """Read a graph from JSON text.
 
-    Raises
-    ------
-    FormatError
-        If the text is not JSON or does not follow the format; the message names the path in the file.
-    GraphError
-        If the graph breaks an invariant.
+    Raises FormatError if the text is not JSON or does not follow the format; the message names the path in the file.
+    Raises GraphError if the graph breaks an invariant.
     """
     try:
         record = msgspec.json.decode(text, type=_GraphRecord)

@@ -93,13 +93,7 @@ ADDRESS_POLICIES = ("first-fit", "best-fit", "greedy-by-size")
 
 
 def make_arena(policy: str, capacity_bytes: int) -> Arena:
-    """Build the arena of an address policy.
-
-    Raises
-    ------
-    InputError
-        If there is no policy of that name.
-    """
+    """Build the arena of an address policy; raises InputError if there is no policy of that name."""
     if policy == "first-fit":
         return FitArena(capacity_bytes, best=False)
     if policy == "best-fit":

@@ -47,10 +47,7 @@ EXISTING: dict[str, Method] = {
 def parse_method(text: str) -> Method | None:
     """Read ``ORDER+REPLACEMENT+ADDRESSES``; None if the text is not of that form.
 
-    Raises
-    ------
-    InputError
-        If it is of that form but names something unknown.
+    Raises InputError if it is of that form but names something unknown.
     """
     parts = text.split("+")
     if len(parts) != 3:
@@ -66,7 +63,8 @@ def run_method(problem: Problem, method: Method, order: Order | None = None) -> 
     """Plan by an existing method: valid at every capacity at which the accelerator's mode is feasible.
 
     Where constraints say what may lie where, addresses are given after the fact, whatever the method says. A method
-    may bring in twice what must stay; its plan is then not valid.
+    may bring in twice what must stay; its plan is then not valid. Raises NoAddressesError if constraints on addresses
+    leave some step without any.
 
     Parameters
     ----------
@@ -76,11 +74,6 @@ def run_method(problem: Problem, method: Method, order: Order | None = None) -> 
         The three choices.
     order
         The method's order, where the caller has computed it already.
-
-    Raises
-    ------
-    NoAddressesError
-        If constraints on addresses leave some step without any.
     """
     order = order if order is not None else ORDERS[method.order](problem)
     policy = method.addresses if problem.places is None else "greedy-by-size"

@@ -37,7 +37,9 @@ def solve_monolith(
     """Solve the joint program with addresses on any back end.
 
     CP-SAT gets intervals, the others pairwise disjunctions. Sound but slow: for small graphs, for comparing
-    back ends, and as a check on the layered method.
+    back ends, and as a check on the layered method. Raises InputError if the program would have more than
+    :data:`~cosma.joint.size.MOST_VARIABLES` variables even without addresses. Raises InfeasibleError if some operator
+    cannot run at all.
 
     Parameters
     ----------
@@ -49,14 +51,6 @@ def solve_monolith(
         A plan to begin from.
     work_limit, time_limit_s, log, stop
         See :func:`cosma.solvers.solve`.
-
-    Raises
-    ------
-    InputError
-        If the program would have more than :data:`~cosma.joint.size.MOST_VARIABLES` variables even without
-        addresses.
-    InfeasibleError
-        If some operator cannot run at all.
     """
     check_feasible(problem)
     check_supported(problem)

@@ -38,7 +38,8 @@ def lift(problem: Problem, instructions: Sequence[Instruction]) -> Decisions:
     and end at touches. Plans of others are cut down to what matters, so that the decisions never move more bytes
     or hold more at any step: a tensor stays from its first to its last touch within its stay; what is loaded and
     not touched is not loaded; an operand read off-chip while it is in the scratchpad is read there; a tensor
-    is stored once, if it must be. Work is near-linear in the number of instructions.
+    is stored once, if it must be. Work is near-linear in the number of instructions. Raises ValueError if not every
+    operator executes exactly once.
 
     Parameters
     ----------
@@ -47,11 +48,6 @@ def lift(problem: Problem, instructions: Sequence[Instruction]) -> Decisions:
     instructions
         A valid plan's; see :func:`cosma.validator.replay_instructions`. Stays of tensors that cannot occupy the
         scratchpad in this mode (streamed weights) are ignored.
-
-    Raises
-    ------
-    ValueError
-        If not every operator executes exactly once.
     """
     return _lift(problem, instructions)[0]
 
@@ -68,10 +64,7 @@ def lift_realised(problem: Problem, instructions: Sequence[Instruction]) -> Real
 def lift_order(problem: Problem, instructions: Sequence[Instruction]) -> tuple[int, ...]:
     """Operators in the order they execute, by number; the plan need not be valid otherwise.
 
-    Raises
-    ------
-    ValueError
-        If not every operator executes exactly once; the message names one that does not.
+    Raises ValueError if not every operator executes exactly once; the message names one that does not.
     """
     number = {name: v for v, name in enumerate(problem.operator_names)}
     order: dict[int, None] = {}

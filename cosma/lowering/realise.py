@@ -67,7 +67,9 @@ def realise(
 
     Only where something found no address does anything give way, see :mod:`cosma.lowering.repair`. Ends always: with
     nothing kept between touches each step stands alone and fits, because decisions hold each step within the
-    capacity. Deterministic.
+    capacity. Deterministic. Raises ValueError if the decisions exceed the capacity at some step even before addresses
+    are considered. Raises NoAddressesError if a step has no addresses where constraints let things lie, although it is
+    within the capacity.
 
     Parameters
     ----------
@@ -78,13 +80,6 @@ def realise(
         and for repairs; when it is spent, what is cheapest is given up without trying anything smaller.
     parameters
         Tuning parameters; they hold the limit where none is given.
-
-    Raises
-    ------
-    ValueError
-        If the decisions exceed the capacity at some step even before addresses are considered.
-    NoAddressesError
-        If a step has no addresses where constraints let things lie, although it is within the capacity.
     """
     work_limit = parameters.packing_units if work_limit is None else work_limit
     given, decisions = decisions, apart(problem, decisions)

@@ -82,10 +82,8 @@ class Repair:
     def run(self) -> None:
         """Give up choices until every slot has an address, then take back what still fits.
 
-        Raises
-        ------
-        NoAddressesError
-            If a step has no addresses although it fits by its bytes, which takes constraints on addresses.
+        Raises NoAddressesError if a step has no addresses although it fits by its bytes, which takes constraints on
+        addresses.
         """
         while stuck := self.layout.stuck:
             self._free(min(stuck, key=lambda k: (self.layout.lower[k], k)))

@@ -20,12 +20,7 @@ def settle_runs(problem: Problem, decisions: Decisions) -> Decisions:
 
     What is streamed of a run while the rest is there is loaded for that step where there is room, which moves no byte
     more. Else the rest leaves for that step, which may. No step holds more than the capacity that did not before.
-    Deterministic.
-
-    Raises
-    ------
-    ValueError
-        If there is no room and some of a run may not be streamed.
+    Deterministic. Raises ValueError if there is no room and some of a run may not be streamed.
     """
     if not problem.runs:
         return decisions

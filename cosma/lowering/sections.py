@@ -39,7 +39,8 @@ def realise_in_sections(
 ) -> Realised | None:
     """Pack decisions for a long order, cutting it into sections where it cannot be packed as it is.
 
-    Deterministic; takes time in proportion to the steps, times the logarithm of how many sections there are.
+    Deterministic; takes time in proportion to the steps, times the logarithm of how many sections there are. Raises
+    NoAddressesError as :func:`realise` does.
 
     Parameters
     ----------
@@ -49,11 +50,6 @@ def realise_in_sections(
         Polled between sections; None comes back once it returns True.
     parameters
         Tuning parameters.
-
-    Raises
-    ------
-    NoAddressesError
-        As :func:`realise` does.
     """
     form = GapForm.of(problem, decisions)
     instructions: list[Instruction] = []

@@ -182,10 +182,7 @@ def parts_of(buffer: Buffer) -> list[Part]:
 def check_buffer(buffer: Buffer) -> None:
     """Refuse a buffer that cannot mean anything.
 
-    Raises
-    ------
-    InputError
-        With the buffer's id, the field and what it should be.
+    Raises InputError with the buffer's id, the field and what it should be.
     """
     name = f"buffer {buffer.id!r}"
     if buffer.lower >= buffer.upper:
@@ -227,12 +224,8 @@ def check_buffers(buffers: Sequence[Buffer], forbidden: Iterable[Forbidden] = ()
     """Refuse a set of buffers with a meaningless member, two equal ids or a meaningless forbidden range.
 
     Refused as well are a fixed address that is no multiple of the common alignment, and more bytes than 64-bit sums
-    hold, each buffer rounded up to what its address must be a multiple of.
-
-    Raises
-    ------
-    InputError
-        With the id and what is wrong.
+    hold, each buffer rounded up to what its address must be a multiple of. Raises InputError with the id and what is
+    wrong.
     """
     seen: set[str] = set()
     total = 0

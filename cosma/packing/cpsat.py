@@ -38,10 +38,7 @@ def solve_cpsat(
 ) -> Decision:
     """Decide with CP-SAT whether the buffers fit; parameters are those of :func:`cosma.packing.exact.decide`.
 
-    Raises
-    ------
-    SolverUnavailableError
-        When OR-Tools is not installed.
+    Raises SolverUnavailableError when OR-Tools is not installed.
     """
     try:
         from ortools.sat.python import cp_model

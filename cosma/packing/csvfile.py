@@ -34,19 +34,15 @@ _GAP = re.compile(r"(-?[0-9]{1,18})-(-?[0-9]{1,18})(?:@([0-9]{1,18}):([0-9]{1,18
 def read_buffers(path: Path | str, *, capacity: int | None = None) -> list[Buffer]:
     """Read a buffer file.
 
+    Raises InputError if the file cannot be read. Raises FormatError with file and line number, for the first line that
+    breaks the format or makes no sense.
+
     Parameters
     ----------
     path
         The CSV file, UTF-8.
     capacity
         If given, a buffer larger than it is refused.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    FormatError
-        With file and line number, for the first line that breaks the format or makes no sense.
     """
     raw = read_bytes(door.path(path, "buffer file"), "buffer file")
     try:
@@ -60,10 +56,7 @@ def read_buffers(path: Path | str, *, capacity: int | None = None) -> list[Buffe
 def parse_buffers(text: str, *, name: str = "buffers", capacity: int | None = None) -> list[Buffer]:
     """Parse CSV text; see `read_buffers`.
 
-    Raises
-    ------
-    FormatError
-        With `name` and line number.
+    Raises FormatError with `name` and line number.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: dict[str, int] | None = None
@@ -165,12 +158,8 @@ def _gap(text: str, where: str, more: int) -> Gap:
 def format_buffers(buffers: Sequence[Buffer], offsets: Mapping[str, int] | None = None) -> str:
     """Write buffers as CSV text, with an offset column when addresses are given or fixed.
 
-    Columns of which no buffer has a value are left out. Lines end with a line feed.
-
-    Raises
-    ------
-    FormatError
-        If `offsets` lacks a buffer.
+    Columns of which no buffer has a value are left out. Lines end with a line feed. Raises FormatError if `offsets`
+    lacks a buffer.
     """
     columns = list(_REQUIRED)
     if any(buffer.alignment != 1 for buffer in buffers):
@@ -205,10 +194,7 @@ def format_buffers(buffers: Sequence[Buffer], offsets: Mapping[str, int] | None 
 def write_buffers(path: Path | str, buffers: Sequence[Buffer], offsets: Mapping[str, int] | None = None) -> None:
     """Write a buffer file whole or not at all; see `format_buffers`.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
+    Raises InputError if the file cannot be written.
     """
     write_atomic(path, format_buffers(buffers, offsets))
 

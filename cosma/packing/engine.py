@@ -165,10 +165,7 @@ def make_task(
 ) -> _Task:
     """Take what a caller hands in as one question to the engines.
 
-    Raises
-    ------
-    InputError
-        With the argument and what is accepted.
+    Raises InputError with the argument and what is accepted.
     """
     taken = door.sequence(buffers, Buffer, "buffers")
     areas = door.sequence(forbidden, Forbidden, "forbidden")

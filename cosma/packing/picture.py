@@ -40,12 +40,8 @@ def draw(
 ) -> None:
     """Draw a packing to a ``.svg`` or ``.png`` file.
 
-    Raises
-    ------
-    InputError
-        If the file's ending is another one, or it cannot be written.
-    SolverUnavailableError
-        For PNG, when matplotlib is not installed.
+    Raises InputError if the file's ending is another one, or it cannot be written. Raises SolverUnavailableError for
+    PNG, when matplotlib is not installed.
     """
     ending = Path(path).suffix.lower()
     if ending not in (".svg", ".png"):

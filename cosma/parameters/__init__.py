@@ -41,12 +41,8 @@ Record = TypeVar("Record", bound=Parameters)
 def read_parameters(path: Path | str, kind: type[Record]) -> Record:
     """Read a record from a TOML file; what the file leaves out keeps its default.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    FormatError
-        If it is no TOML, names something unknown, or a value is out of range.
+    Raises InputError if the file cannot be read. Raises FormatError if it is no TOML, names something unknown, or a
+    value is out of range.
     """
     path = Path(path)
     try:

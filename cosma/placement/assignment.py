@@ -14,6 +14,8 @@ def linear_sum_assignment(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Assign each row a column of its own so that the sum of the costs is least.
 
+    Raises SolverUnavailableError if SciPy is not installed.
+
     Parameters
     ----------
     cost
@@ -25,11 +27,6 @@ def linear_sum_assignment(
     -------
     tuple
         Rows in ascending order, and the column of each.
-
-    Raises
-    ------
-    SolverUnavailableError
-        If SciPy is not installed.
     """
     try:
         from scipy.optimize import linear_sum_assignment as solve

@@ -39,6 +39,9 @@ def balanced_search(
 ) -> NDArray[np.int64]:
     """Search for the cheapest placement within a limit on imbalance.
 
+    Raises InputError if the limit is below 1 or the scope unknown. Raises InfeasibleError if one expert alone exceeds
+    the limit, or no placement within it was found.
+
     Parameters
     ----------
     instance, options
@@ -49,13 +52,6 @@ def balanced_search(
         ``each`` layer, or the ``mean`` over layers.
     start
         An unbalanced placement to start from.
-
-    Raises
-    ------
-    InputError
-        If the limit is below 1 or the scope unknown.
-    InfeasibleError
-        If one expert alone exceeds the limit, or no placement within it was found.
     """
     if scope not in SCOPES:
         raise InputError(f"balance: scope {scope!r}; expected one of {', '.join(SCOPES)}")

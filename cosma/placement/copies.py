@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 def places_per_device(affinity: Affinity, topology: Topology, replicas_per_device: int) -> NDArray[np.int64]:
     """Places of each device in a layer, for its own experts and for copies.
 
-    Raises
-    ------
-    InputError
-        If the number of copies is negative or leaves more places than experts on a device.
+    Raises InputError if the number of copies is negative or leaves more places than experts on a device.
     """
     if replicas_per_device < 0:
         raise InputError(f"replicas per device: {replicas_per_device}; give 0 or more")
@@ -77,10 +74,7 @@ class CopyProblem:
     def build(cls, affinity: Affinity, topology: Topology, replicas_per_device: int) -> CopyProblem:
         """Turn counts, devices and room for copies into arrays.
 
-        Raises
-        ------
-        InputError
-            If the number of copies is negative or leaves more places than experts on a device.
+        Raises InputError if the number of copies is negative or leaves more places than experts on a device.
         """
         slots = places_per_device(affinity, topology, replicas_per_device)
         shape = (affinity.layers, affinity.experts, topology.devices)
@@ -114,10 +108,7 @@ class CopyProblem:
 def places_of(problem: CopyProblem, held: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return ``[layers, places]`` experts for copies ``[layers, experts, devices]``; -1 fills what is left.
 
-    Raises
-    ------
-    InputError
-        If a device holds more than it has places.
+    Raises InputError if a device holds more than it has places.
     """
     layers = held.shape[0]
     place = np.full((layers, len(problem.device_of)), -1, dtype=np.int64)

@@ -29,14 +29,8 @@ def place_near(
     """Search for copies of least expected cost of which at most ``budget`` lie where there is none now.
 
     A falling price on such copies finds which moves are worth making; a last search under the hard budget uses it up.
-    With a limit on the imbalance of each layer, the placement in force is left where it breaks it.
-
-    Raises
-    ------
-    InputError
-        If the budget is negative.
-    InfeasibleError
-        If no placement that keeps both limits was found.
+    With a limit on the imbalance of each layer, the placement in force is left where it breaks it. Raises InputError if
+    the budget is negative. Raises InfeasibleError if no placement that keeps both limits was found.
     """
     if budget < 0:
         raise InputError(f"re-placement: a budget of {budget} moves; give 0 or more")
@@ -94,6 +88,8 @@ def place_priced(
 ) -> NDArray[np.bool_]:
     """Search for copies of least cost, all transitions and all moves together.
 
+    Raises InputError if the price is negative. Raises InfeasibleError if no placement within the limit was found.
+
     Parameters
     ----------
     problem
@@ -106,13 +102,6 @@ def place_priced(
         Limit on the imbalance of each layer, or None.
     options
         Work limit and seed.
-
-    Raises
-    ------
-    InputError
-        If the price is negative.
-    InfeasibleError
-        If no placement within the limit was found.
     """
     if not price >= 0:
         raise InputError(f"re-placement: a price of {price} per move; give 0 or more")

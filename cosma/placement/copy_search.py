@@ -156,6 +156,8 @@ def place_copies(
 ) -> NDArray[np.bool_]:
     """Search for the copies of least expected cost within a limit on imbalance.
 
+    Raises InfeasibleError if no placement can keep the limit (proven), or none was found.
+
     Parameters
     ----------
     problem
@@ -168,11 +170,6 @@ def place_copies(
         Work limit and seed.
     known
         Placements to go on from where they are the best: the result costs no more than those that keep the limit.
-
-    Raises
-    ------
-    InfeasibleError
-        If no placement can keep the limit (proven), or none was found.
     """
     state = np.array([options.seed], dtype=np.uint64)
     layers = problem.load.shape[0]
@@ -259,10 +256,7 @@ def _filled(
 ) -> list[NDArray[np.bool_]]:
     """Return placements that give every layer a way to keep its limit, where an integer program finds one.
 
-    Raises
-    ------
-    InfeasibleError
-        If the program proves that a layer has none.
+    Raises InfeasibleError if the program proves that a layer has none.
     """
     fits = np.any([imbalances(problem, held) <= limit for held in pool], axis=0)
     filled = pool[0].copy()
@@ -332,12 +326,8 @@ def _mended(
 def check_limit(problem: CopyProblem, limit: float, scope: str) -> None:
     """Refuse a limit that is none, or that no placement can keep.
 
-    Raises
-    ------
-    InputError
-        If the limit is below 1 or the scope unknown.
-    InfeasibleError
-        If the load of single experts proves that the limit cannot be kept.
+    Raises InputError if the limit is below 1 or the scope unknown. Raises InfeasibleError if the load of single experts
+    proves that the limit cannot be kept.
     """
     if scope not in SCOPES or not limit >= 1.0:
         raise InputError(

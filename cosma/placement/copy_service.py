@@ -51,12 +51,7 @@ def shares_evenly(options: PlaceOptions) -> bool:
 def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
     """Place copies that share load evenly, or as evenly as routing by load can.
 
-    Raises
-    ------
-    InputError
-        If options do not fit each other.
-    InfeasibleError
-        If a limit cannot be kept.
+    Raises InputError if options do not fit each other. Raises InfeasibleError if a limit cannot be kept.
     """
     from cosma.placement.copies import as_replicas, crossing_cost, split_summary
     from cosma.placement.copy_bounds import copies_bound, exact_split

@@ -29,6 +29,8 @@ def balance(
 ) -> NDArray[np.int64]:  # fmt: skip
     """Return the expert in every place, ``[layers, places]``, places numbered device by device.
 
+    Raises InputError if numbers do not divide, or places do not suffice.
+
     Parameters
     ----------
     load
@@ -39,11 +41,6 @@ def balance(
         Groups of consecutive experts that shall stay on one node.
     nodes, devices
         Nodes, and devices of all nodes together.
-
-    Raises
-    ------
-    InputError
-        If numbers do not divide, or places do not suffice.
     """
     experts = load.shape[1]
     if groups < 1 or nodes < 1 or devices < 1 or experts % groups:
@@ -110,12 +107,8 @@ def eplb_placement(
     """Place by EPLB on equal devices in equal nodes, with as many places as others get.
 
     An expert that EPLB lists twice on a device is one copy there. ``groups`` of experts stay on a node; by default
-    every expert is a group of its own, which leaves the hierarchical policy most freedom.
-
-    Raises
-    ------
-    InputError
-        If devices or nodes differ.
+    every expert is a group of its own, which leaves the hierarchical policy most freedom. Raises InputError if devices
+    or nodes differ.
     """
     rooms = set(topology.slots(affinity.experts).tolist())
     nodes = topology.nodes

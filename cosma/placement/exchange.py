@@ -37,6 +37,8 @@ FORMATS = ("cosma", "exflow", "eplb", "sglang", "vllm")
 def export(placement: Placement, form: str, *, load: NDArray[Any] | None = None, dense: Sequence[int] = ()) -> str:
     """Return a placement as text in one of ``FORMATS``.
 
+    Raises InputError if the format is unknown, cannot hold replicas, or has no rows for dense layers.
+
     Parameters
     ----------
     placement
@@ -50,11 +52,6 @@ def export(placement: Placement, form: str, *, load: NDArray[Any] | None = None,
         Layers of the model without experts that shall have a row of their own: the rows of ``eplb`` and ``sglang``
         maps then are the model's layers (a dense layer's row repeats the experts in order, as SGLang writes it), and
         ``layer_id`` of ``vllm`` skips them.
-
-    Raises
-    ------
-    InputError
-        If the format is unknown, cannot hold replicas, or has no rows for dense layers.
     """
     if form not in FORMATS:
         raise InputError(f"format {form!r}: expected one of {', '.join(FORMATS)}")
@@ -79,10 +76,7 @@ def export(placement: Placement, form: str, *, load: NDArray[Any] | None = None,
 def layer_numbers(layers: int, dense: Sequence[int]) -> list[int]:
     """Return the model's number of every layer with experts, given those of the layers without.
 
-    Raises
-    ------
-    InputError
-        If a dense layer is numbered outside the model.
+    Raises InputError if a dense layer is numbered outside the model.
     """
     total = layers + len(set(dense))
     outside = [layer for layer in dense if not 0 <= layer < total]
@@ -102,6 +96,9 @@ def read_any(
 ) -> Placement:
     """Read a placement in any of the formats, told apart by content.
 
+    Raises FormatError if the content is of none of the formats, or incomplete. Raises InputError if the format needs a
+    topology or a number of experts that was not given.
+
     Parameters
     ----------
     path
@@ -116,13 +113,6 @@ def read_any(
         The model's layers without experts, whose rows a map may have.
     notes
         Gets what was noticed: rows left out, copies wasted.
-
-    Raises
-    ------
-    FormatError
-        If the content is of none of the formats, or incomplete.
-    InputError
-        If the format needs a topology or a number of experts that was not given.
     """
     data = read_bytes(path, "placement")
     where = f"placement {path}"

@@ -89,7 +89,7 @@ class Split:
 def build_split(
     steps: Iterable[tuple[int, int, int, int]], members: Sequence[NDArray[np.integer]], parts: int, per_part: int
 ) -> Split:
-    """Build ExFlow's program.
+    """Build ExFlow's program; raises InputError if a layer's experts do not fill the parts exactly.
 
     Parameters
     ----------
@@ -100,11 +100,6 @@ def build_split(
         Per layer, the experts to split; steps of other experts are left out, as ExFlow does.
     parts, per_part
         Number of parts, and how many of a layer's experts each takes.
-
-    Raises
-    ------
-    InputError
-        If a layer's experts do not fill the parts exactly.
     """
     for layer, experts in enumerate(members):
         if len(experts) != parts * per_part:
@@ -211,10 +206,7 @@ def bipartition(
 ) -> ExflowResult:
     """Halve repeatedly; ``batches`` are the growing prefixes of the trace as counts, the last one all of it.
 
-    Raises
-    ------
-    InputError
-        If the number of devices is not a power of two, or shares are unequal.
+    Raises InputError if the number of devices is not a power of two, or shares are unequal.
     """
     _equal(affinity, topology)
     devices = topology.devices

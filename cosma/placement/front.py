@@ -86,6 +86,8 @@ def front(
 ) -> list[FrontPoint]:
     """Return placements for every number of replicas and every limit that can be kept, tight limits first.
 
+    Raises InputError if a number of replicas or a limit is impossible, or nothing is known of affinity.
+
     Parameters
     ----------
     affinity, topology
@@ -98,11 +100,6 @@ def front(
         Seed, work of each placement, bound, interrupt and progress; routing is ``split``.
     missed
         Gets a line for every limit that no placement was found for, or can keep.
-
-    Raises
-    ------
-    InputError
-        If a number of replicas or a limit is impossible, or nothing is known of affinity.
     """
     if not affinity.has_affinity:
         raise InputError("counts of load say nothing of crossings; a front needs a trace or transitions")

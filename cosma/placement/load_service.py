@@ -26,12 +26,8 @@ _LOAD_SWEEPS = 4000
 def place_by_load(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Placement:
     """Place by load alone: what a table of counts allows.
 
-    Raises
-    ------
-    InputError
-        If options need to know which expert follows which.
-    InfeasibleError
-        If a limit on balance was not reached.
+    Raises InputError if options need to know which expert follows which. Raises InfeasibleError if a limit on balance
+    was not reached.
     """
     from cosma.placement.copies import split_summary
     from cosma.placement.eplb import eplb_placement

@@ -42,6 +42,9 @@ def place_nearest(
 ) -> Replicas:
     """Search for copies that cross least when the nearest serves, within a limit on the modelled load.
 
+    Raises InputError if the limit is below 1 or the scope unknown. Raises InfeasibleError if no placement can keep the
+    limit, or none was found.
+
     Parameters
     ----------
     problem, start
@@ -50,13 +53,6 @@ def place_nearest(
         Largest max-over-mean load, of ``each`` layer or of the ``mean`` over layers.
     options
         Work limit of all rounds together, seed, interrupt and progress.
-
-    Raises
-    ------
-    InputError
-        If the limit is below 1 or the scope unknown.
-    InfeasibleError
-        If no placement can keep the limit, or none was found.
     """
     check_limit(problem, limit, scope)
     replicas = problem.replicas_per_device

@@ -88,13 +88,7 @@ class PlaceOptions:
 
 
 def check_options(options: PlaceOptions) -> None:
-    """Refuse options that are unknown or contradict each other.
-
-    Raises
-    ------
-    InputError
-        If they do.
-    """
+    """Refuse options that are unknown or contradict each other; raises InputError if they do."""
     if options.strategy not in STRATEGIES:
         raise InputError(f"strategy {options.strategy!r}: expected one of {', '.join(STRATEGIES)}")
     if options.bound not in BOUNDS:

@@ -40,14 +40,8 @@ def heat_map(
 
     Experts of both layers are sorted by device, devices are separated by lines; what lies in the blocks on the
     diagonal stays on a device. The kind of file follows the suffix (.png, .svg, .pdf). ``copies`` ``[layers, experts,
-    devices]`` share the load after placing evenly; experts are sorted by their homes.
-
-    Raises
-    ------
-    InputError
-        If the layer has no successor or the file cannot be written.
-    SolverUnavailableError
-        If matplotlib is not installed.
+    devices]`` share the load after placing evenly; experts are sorted by their homes. Raises InputError if the layer
+    has no successor or the file cannot be written. Raises SolverUnavailableError if matplotlib is not installed.
     """
     if not 0 <= layer < affinity.layers - 1:
         raise InputError(f"heat map: layer {layer} has no next layer; choose one of 0 to {affinity.layers - 2}")
@@ -76,12 +70,8 @@ def heat_map(
 def front_figure(path: Path | str, points: Sequence[FrontPoint], title: str) -> None:
     """Write a figure of crossings against imbalance, a line for each number of replicas per device.
 
-    Raises
-    ------
-    InputError
-        If the file's ending is none of ``KINDS``.
-    SolverUnavailableError
-        If matplotlib is not installed.
+    Raises InputError if the file's ending is none of ``KINDS``. Raises SolverUnavailableError if matplotlib is not
+    installed.
     """
     figure = _figure((8, 5.5), "front")
     axis = figure.subplots()

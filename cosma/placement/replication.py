@@ -130,6 +130,8 @@ def replicate(
 ) -> Replicas:
     """Add copies to a placement, ``replicas_per_device`` to every device and layer, and improve all copies together.
 
+    Raises InputError if the number of copies is negative or leaves more places than experts on a device.
+
     Parameters
     ----------
     affinity, topology
@@ -140,11 +142,6 @@ def replicate(
         Places for copies, beside a device's own experts, in each layer.
     sweeps
         Passes over the layers, forwards and backwards.
-
-    Raises
-    ------
-    InputError
-        If the number of copies is negative or leaves more places than experts on a device.
     """
     slots = places_per_device(affinity, topology, replicas_per_device)
     layers, experts = affinity.layers, affinity.experts

@@ -113,10 +113,7 @@ def search_options(affinity: Affinity, topology: Topology, options: PlaceOptions
 def unsearched(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDArray[np.int64]:
     """Return the placement in force, or experts in order, where an interrupt came before anything better was found.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        If neither keeps the limits asked for.
+    Raises KeyboardInterrupt if neither keeps the limits asked for.
     """
     if options.max_moves is not None and options.current is not None:
         return np.asarray(options.current, dtype=np.int64)

@@ -88,7 +88,7 @@ class Survey:
 
 
 def kind_of(sample: NDArray[Any], rows: int, name: str, where: str) -> str:
-    """Decide what a table is.
+    """Decide what a table is; raises FormatError if the table is nothing that can be read, or can be two things.
 
     Parameters
     ----------
@@ -100,11 +100,6 @@ def kind_of(sample: NDArray[Any], rows: int, name: str, where: str) -> str:
         Name of the array or file, which decides where numbers alone do not.
     where
         What messages call it.
-
-    Raises
-    ------
-    FormatError
-        If the table is nothing that can be read, or can be two things.
     """
     if sample.dtype.kind == "f" and not np.isfinite(sample).all():
         raise FormatError(f"{where}: has entries that are not finite")

@@ -159,13 +159,7 @@ class ArrayReader:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open a ``.npz`` archive.
-
-    Raises
-    ------
-    FormatError
-        If it is none.
-    """
+    """Open a ``.npz`` archive; raises FormatError if it is none."""
     open_regular(path, "trace").close()
     try:
         return zipfile.ZipFile(path)
@@ -182,10 +176,7 @@ def array_names(path: Path) -> list[str]:
 def read_text_array(path: Path, name: str) -> str | None:
     """Return an array of an archive that holds a text, or None where it has no such array.
 
-    Raises
-    ------
-    FormatError
-        If the array is damaged.
+    Raises FormatError if the array is damaged.
     """
     if name not in array_names(path):
         return None

@@ -81,17 +81,14 @@ class TraceInfo:
 def describe(trace: Trace, experts: int | None = None) -> TraceInfo:
     """Read a trace or a table of counts and say what it holds.
 
+    Raises InputError if the file cannot be read, as any command would say.
+
     Parameters
     ----------
     trace
         The file.
     experts
         Experts per layer, where the caller knows.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, as any command would say.
     """
     found = survey(trace, experts)
     counts = read_affinity(trace, experts)

@@ -69,12 +69,8 @@ class Trace:
     def chunks(self, chunk_tokens: int = CHUNK_TOKENS) -> Iterator[NDArray[np.int64]]:
         """Yield the chosen tokens, at most ``chunk_tokens`` at a time, as ``[tokens, layers, k]``.
 
-        Layers are those that use experts, in order; k is the most that any token uses; -1 fills up.
-
-        Raises
-        ------
-        InputError
-            If the file holds counts, which have no tokens.
+        Layers are those that use experts, in order; k is the most that any token uses; -1 fills up. Raises InputError
+        if the file holds counts, which have no tokens.
         """
         found = survey(self)
         if found.kind != surveys.TRACE:
@@ -100,10 +96,7 @@ class Trace:
     def split(self, holdout: float) -> tuple[Trace, Trace]:
         """Split into the first ``1 - holdout`` of the tokens, to optimise on, and the rest, to report on.
 
-        Raises
-        ------
-        InputError
-            If either part would be empty.
+        Raises InputError if either part would be empty.
         """
         total = self.tokens()
         cut = round(total * (1.0 - holdout)) if 0.0 < holdout < 1.0 else 0
@@ -121,10 +114,7 @@ class Trace:
     def windows(self, count: int) -> list[Trace]:
         """Cut the chosen tokens into ``count`` windows of equal length (but for one token), in order.
 
-        Raises
-        ------
-        InputError
-            If there are fewer tokens than windows.
+        Raises InputError if there are fewer tokens than windows.
         """
         total, start = self.tokens(), self.first or 0
         if not 1 <= count <= total:
@@ -133,13 +123,7 @@ class Trace:
         return [replace(self, first=a, last=b) for a, b in pairwise(edges)]
 
     def table(self) -> NDArray[Any]:
-        """Return a table of counts whole.
-
-        Raises
-        ------
-        FormatError
-            If it is larger than any real one.
-        """
+        """Return a table of counts whole; raises FormatError if it is larger than any real one."""
         rows: list[NDArray[Any]] = []
         size = 0
         for part in self._reader().rows(1 << 20):
@@ -222,17 +206,14 @@ def open_trace(
 def survey(trace: Trace, experts: int | None = None) -> Survey:
     """Find out what a file holds, reading it once; the range of tokens does not matter.
 
+    Raises InputError if it is empty, can be two things, or names an impossible expert.
+
     Parameters
     ----------
     trace
         The file.
     experts
         Experts per layer, where the caller knows.
-
-    Raises
-    ------
-    InputError
-        If it is empty, can be two things, or names an impossible expert.
     """
     try:
         stamp = trace.path.stat()
@@ -301,10 +282,7 @@ def read_affinity(trace: Trace, experts: int | None = None) -> Affinity:
 def experts_of(trace: Trace, experts: int | None = None) -> int:
     """Return the experts per layer: those given, else those an archive's ``meta`` declares, else one past the largest.
 
-    Raises
-    ------
-    InputError
-        If the file holds counts, or names an impossible expert.
+    Raises InputError if the file holds counts, or names an impossible expert.
     """
     found = survey(trace, experts)
     if found.kind != surveys.TRACE:

@@ -122,6 +122,8 @@ def compare(
 ) -> list[WindowScore]:
     """Compare strategies over the windows of a trace.
 
+    Raises InputError if there are fewer than two windows, or an unknown strategy.
+
     Parameters
     ----------
     trace
@@ -138,11 +140,6 @@ def compare(
         Experts per layer, where the trace may miss some.
     strategies
         Which of ``STRATEGIES``.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two windows, or an unknown strategy.
     """
     if windows < 2:
         raise InputError(f"{windows} windows: give at least 2; the first is learnt from, the others are judged")

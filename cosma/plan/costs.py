@@ -281,6 +281,8 @@ def estimate(
 ) -> Estimate:
     """Estimate a plan's time and energy by the model above; deterministic.
 
+    Raises InputError if a number the model needs is missing, or ``times_s`` names no operator of the plan.
+
     Parameters
     ----------
     plan
@@ -291,11 +293,6 @@ def estimate(
         Multiply-accumulates by operator; those of the plan's graph by default.
     times_s
         Seconds by operator, where they are known better.
-
-    Raises
-    ------
-    InputError
-        If a number the model needs is missing, or ``times_s`` names no operator of the plan.
     """
     accelerator = accelerator if accelerator is not None else plan.accelerator
     known = {o.name: o.macs for o in plan.graph.operators if o.macs is not None} | dict(macs or {})
@@ -347,10 +344,7 @@ def _levels(changes: list[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
 def read_times(path: Path | str) -> dict[str, float]:
     """Read a CSV of time per operator: a header ``operator,seconds`` (or ``,milliseconds``, ``,microseconds``).
 
-    Raises
-    ------
-    InputError
-        If the header or a row is not of that form, a time is negative, or an operator comes twice.
+    Raises InputError if the header or a row is not of that form, a time is negative, or an operator comes twice.
     """
     import csv
     import io

@@ -113,14 +113,9 @@ def load_plan(path: Path | str) -> Plan:
 def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
     """Read a plan from JSON text, our own or a foreign one; unknown keys are ignored.
 
-    Only the format is checked here. Whether the plan is valid is for :func:`cosma.replay` to say.
-
-    Raises
-    ------
-    FormatError
-        If the text is not JSON, is no plan, or a value has the wrong type; the message names the place.
-    GraphError, AcceleratorError
-        If the tensors and operators form no graph, or the accelerator contradicts itself.
+    Only the format is checked here. Whether the plan is valid is for :func:`cosma.replay` to say. Raises FormatError if
+    the text is not JSON, is no plan, or a value has the wrong type; the message names the place. Raises GraphError or
+    AcceleratorError if the tensors and operators form no graph, or the accelerator contradicts itself.
     """
     try:
         record = msgspec.json.decode(text, type=form.Plan)

@@ -181,12 +181,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 def repeated_key(text: str | bytes) -> tuple[str, str] | None:
     """Find a key that stands twice in one object, and the path of that object: readers differ in which they take.
 
-    Raises
-    ------
-    ValueError
-        If the text is no JSON.
-    RecursionError
-        If it is nested too deeply.
+    Raises ValueError if the text is no JSON. Raises RecursionError if it is nested too deeply.
     """
     doubled: list[tuple[dict[str, Any], str]] = []
 

@@ -148,12 +148,8 @@ def spaces_of(
 def arrivals_of(tensors: Sequence[Tensor], reads: Sequence[int], kept: frozenset[int]) -> list[int]:
     """Bytes of bringing each tensor in: for what must stay, more than all other traffic of any plan.
 
-    Such a tensor arrives once in every plan that keeps it, and that costs nothing beyond the compulsory.
-
-    Raises
-    ------
-    InputError
-        If sums of them would not fit 64 bits.
+    Such a tensor arrives once in every plan that keeps it, and that costs nothing beyond the compulsory. Raises
+    InputError if sums of them would not fit 64 bits.
     """
     sizes = [tensor.size_bytes for tensor in tensors]
     if not kept:

@@ -192,7 +192,8 @@ class Problem:
 class Instance(Problem):
     """The problem of a whole graph on an accelerator: operator ``v`` is the graph's operator ``v``.
 
-    Plans are plans of an instance. Whatever is derived from one is a :class:`Problem` again.
+    Plans are plans of an instance. Whatever is derived from one is a :class:`Problem` again. Raises ValueError if the
+    arrays are not those of the graph on the accelerator.
 
     Attributes
     ----------
@@ -200,11 +201,6 @@ class Instance(Problem):
         Where it comes from; what is to be fused is fused in the graph already.
     conflict
         Why the constraints cannot hold, as far as building the instance tells; empty otherwise.
-
-    Raises
-    ------
-    ValueError
-        If the arrays are not those of the graph on the accelerator.
     """
 
     graph: Graph

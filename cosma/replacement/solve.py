@@ -44,7 +44,8 @@ def optimal_replacement(
 ) -> tuple[Decisions, int, bool]:
     """Decide which tensors stay between which of their uses, with least traffic for this order.
 
-    Deterministic for the default profile. Addresses are not looked at.
+    Deterministic for the default profile. Addresses are not looked at. Raises InfeasibleError if some operator cannot
+    run at all.
 
     Parameters
     ----------
@@ -64,11 +65,6 @@ def optimal_replacement(
     tuple
         Decisions, a lower bound in bytes on the non-compulsory traffic of any plan in this order, and whether
         the decisions reach it.
-
-    Raises
-    ------
-    InfeasibleError
-        If some operator cannot run at all.
     """
     replacement = build_replacement(problem, order)
     model = replacement.model

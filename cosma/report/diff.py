@@ -108,13 +108,7 @@ class PlanDifference:
 
 
 def diff_plans(before: Plan, after: Plan) -> PlanDifference:
-    """Compare two plans.
-
-    Raises
-    ------
-    InputError
-        If the two have no operator in common.
-    """
+    """Compare two plans; raises InputError if the two have no operator in common."""
     first, second = timeline_of(before), timeline_of(after)
     orders = [_untiled_order(plan) for plan in (before, after)]
     tiles = [_tiles(plan) for plan in (before, after)]

@@ -173,13 +173,7 @@ def explain_tiled(plan: Plan, name: str, timeline: Timeline | None = None) -> Ti
 
 
 def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> TensorStory:
-    """Tell a tensor's story.
-
-    Raises
-    ------
-    InputError
-        If the plan has no such tensor.
-    """
+    """Tell a tensor's story; raises InputError if the plan has no such tensor."""
     if name not in plan.graph.tensors:
         raise InputError(f"the plan has no tensor {name!r}{similar(name, list(plan.graph.tensors))}")
     timeline = timeline if timeline is not None else timeline_of(plan)
@@ -250,13 +244,7 @@ def _holders(plan: Plan, timeline: Timeline, step: int, without: str | None = No
 
 
 def explain_operator(plan: Plan, name: str, timeline: Timeline | None = None) -> OperatorStory:
-    """Tell what happens at an operator's step.
-
-    Raises
-    ------
-    InputError
-        If the plan does not execute such an operator.
-    """
+    """Tell what happens at an operator's step; raises InputError if the plan does not execute such an operator."""
     timeline = timeline if timeline is not None else timeline_of(plan)
     position = {step.operator: i for i, step in enumerate(timeline.steps)}
     if name not in position:

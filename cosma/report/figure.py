@@ -54,10 +54,7 @@ def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: 
 def load_matplotlib() -> Any:
     """Matplotlib's ``Figure``, without a display and without touching anyone's settings.
 
-    Raises
-    ------
-    SolverUnavailableError
-        If matplotlib is not installed.
+    Raises SolverUnavailableError if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure

@@ -27,11 +27,8 @@ _TYPES = ("in_place_permitted_types", "in_place_forbidden_types")
 def expand(constraints: Constraints, graph: Graph, accelerator: Accelerator) -> Constraints:
     """Put the names of a network in place of patterns; weights that pass the scratchpad by fit none of them.
 
-    Raises
-    ------
-    ConstraintError
-        If a name or a pattern is of nothing in the network, two patterns give one name two values, a pair is no
-        result and operand of one operator, or a permitted result does not fit over its operand.
+    Raises ConstraintError if a name or a pattern is of nothing in the network, two patterns give one name two values, a
+    pair is no result and operand of one operator, or a permitted result does not fit over its operand.
     """
     tensors, operators = list(graph.tensors), [operator.name for operator in graph.operators]
     if accelerator.weights == Weights.STREAM:
@@ -68,11 +65,7 @@ def resolve(constraints: Constraints, graph: Graph) -> Constraints:
 
     A tensor that was cut stands for its parts, one that consists of others for these, an operator that was cut for its
     tiles. Parts of a tensor with an address lie where they lie in it. What a rewrite took away carries no constraint.
-
-    Raises
-    ------
-    ConstraintError
-        If a part of a tensor with an address is not one range of it, or is to lie in two places.
+    Raises ConstraintError if a part of a tensor with an address is not one range of it, or is to lie in two places.
     """
     if not constraints:
         return constraints

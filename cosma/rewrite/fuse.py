@@ -110,10 +110,7 @@ def free_links(graph: Graph, accelerator: Accelerator) -> tuple[Link, ...]:
 def fuse(graph: Graph, chosen: Collection[str] | None = None) -> Rewritten:
     """Fuse the links whose tensors are named, by default the first of each follower; see :func:`links`.
 
-    Raises
-    ------
-    ValueError
-        If a name is no link, or two of one follower are named.
+    Raises ValueError if a name is no link, or two of one follower are named.
     """
     known = {link.tensor: link for link in links(graph)}
     chosen = [link.tensor for link in first_links(graph)] if chosen is None else chosen

@@ -13,18 +13,15 @@ from cosma.graph import Graph, TensorKind
 def with_states(graph: Graph, states: Mapping[str, str]) -> Graph:
     """Note which graph outputs are the next values of which graph inputs.
 
+    Raises InputError if a name is no output or no input, an input has two next values, or an output is smaller than its
+    input or of another type.
+
     Parameters
     ----------
     graph
         The graph, whole.
     states
         The input of each such output, by name.
-
-    Raises
-    ------
-    InputError
-        If a name is no output or no input, an input has two next values, or an output is smaller than its input or of
-        another type.
     """
     pairs = dict(door.items(dict(states).items(), "states"))
     if not pairs:

@@ -41,7 +41,7 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     """Cut operators into tiles and tensors into the parts that tiles touch.
 
     Operators come depth first by tiles: those that a tile needs stand right before it. Where operators have modes, so
-    have tiles.
+    have tiles. Raises InputError if an operator is unknown, or cannot be cut along an axis.
 
     Parameters
     ----------
@@ -51,11 +51,6 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
         Nodes of the model by first result.
     tiling
         Cuts by operator.
-
-    Raises
-    ------
-    InputError
-        If an operator is unknown, or cannot be cut along an axis.
     """
     cut = tiling.operators
     for name in cut:

@@ -95,6 +95,8 @@ def divide(
 ) -> DivideOutcome:
     """Plan part by part; deterministic.
 
+    Raises InfeasibleError if no plan exists because an operator does not fit.
+
     Parameters
     ----------
     problem
@@ -109,11 +111,6 @@ def divide(
         Polled between parts; the rest of the order then stays as given.
     parameters, replacement
         Tuning parameters.
-
-    Raises
-    ------
-    InfeasibleError
-        If no plan exists because an operator does not fit.
     """
     from cosma.heuristics import ORDERS
 

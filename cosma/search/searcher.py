@@ -62,7 +62,8 @@ class Searcher:
     """Looks for an order and residencies with little traffic, as long as it is given work.
 
     What it finds is a function of the problem, the starts, the seed and the sizes of the portions of work asked
-    for: no clock is read, and the number of cores does not matter.
+    for: no clock is read, and the number of cores does not matter. Raises InfeasibleError if no plan exists because an
+    operator does not fit.
 
     Parameters
     ----------
@@ -79,11 +80,6 @@ class Searcher:
         A lower bound in bytes, or a function that returns the latest one: search ends where it is met.
     parameters, replacement
         Tuning parameters.
-
-    Raises
-    ------
-    InfeasibleError
-        If no plan exists because an operator does not fit.
     """
 
     def __init__(

@@ -20,12 +20,8 @@ def export_model(model: Model, path: Path | str) -> None:
     """Write a model; its ending says in which format.
 
     The objective in the file is in units of ``model.objective_granule`` bytes and lacks ``model.offset``.
-    Variables and rows are named after their families.
-
-    Raises
-    ------
-    InputError
-        If the ending is unknown, the format cannot hold the model, or the file cannot be written.
+    Variables and rows are named after their families. Raises InputError if the ending is unknown, the format cannot
+    hold the model, or the file cannot be written.
     """
     target = Path(path)
     ending = target.suffix.lower()

@@ -44,7 +44,8 @@ def solve(
     """Minimise a model on the back end a profile names.
 
     Deterministic for one thread and a work limit; a time limit, a memory limit or ``stop`` makes the outcome
-    depend on the machine.
+    depend on the machine. Raises InputError if the back end cannot take this model, or the warm start violates it.
+    Raises SolverUnavailableError if the back end is not installed.
 
     Parameters
     ----------
@@ -59,13 +60,6 @@ def solve(
         Whether to return everything the back end writes.
     stop
         Polled while solving; True ends the run soon after.
-
-    Raises
-    ------
-    InputError
-        If the back end cannot take this model, or the warm start violates it.
-    SolverUnavailableError
-        If the back end is not installed.
     """
     from cosma.errors import InputError
 

@@ -223,13 +223,7 @@ class ModelBuilder:
         self._no_overlap.append(intervals)
 
     def build(self) -> Model:
-        """Freeze into arrays.
-
-        Raises
-        ------
-        InputError
-            If a sum of objective terms could leave 62 bits.
-        """
+        """Freeze into arrays; raises InputError if a sum of objective terms could leave 62 bits."""
         count = len(self._lower)
         objective = np.zeros(count, dtype=np.int64)
         for j, coefficient in self._cost.items():

@@ -103,17 +103,12 @@ def list_profiles() -> list[str]:
 
 
 def load_profile(name: str) -> Profile:
-    """Find a profile by name, or read one from a file.
+    """Find a profile by name, or read one from a file; raises InputError if there is no such profile, or it is wrong.
 
     Parameters
     ----------
     name
         A back end, a file of ``solvers/`` without its ending, or the path of a ``.toml`` file.
-
-    Raises
-    ------
-    InputError
-        If there is no such profile, or it is wrong.
     """
     if name.endswith(".toml"):
         return _read(Path(name))

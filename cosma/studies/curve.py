@@ -56,7 +56,8 @@ def make_curve(
     the interval across which the traffic falls most or, with tiles, the one in which the least capacity lies that moves
     nothing twice. A plan for some capacity is a plan for every larger one and a bound for some capacity is a bound for
     every smaller one, so both curves are made monotone. Where the strategy takes plans to start from, each point goes
-    on from the plans of its neighbours known so far.
+    on from the plans of its neighbours known so far. Raises InputError if the range is empty or fewer than two points
+    are asked for.
 
     Parameters
     ----------
@@ -79,11 +80,6 @@ def make_curve(
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it on, ``best`` returns the points finished by then
         (``Curve.partial``). Before there is one, it is raised.
-
-    Raises
-    ------
-    InputError
-        If the range is empty or fewer than two points are asked for.
     """
     if points < 2:
         raise InputError(f"points must be at least 2, not {points}")

@@ -50,10 +50,7 @@ class CutTrial:
 def untiled_graph(plan: Plan, source: LoadedModel) -> Graph:
     """The graph that a plan's tiles were cut from, fused as the plan is.
 
-    Raises
-    ------
-    InputError
-        If the plan is of another model.
+    Raises InputError if the plan is of another model.
     """
     graph = source.graph if plan.dtype is None else source.graph.with_dtype(plan.dtype)
     names = {untiled_name(operator) for operator in plan.graph.operators}

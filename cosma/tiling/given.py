@@ -59,10 +59,7 @@ def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, 
 def parse_rule(text: str) -> dict[str, int] | None:
     """Read ``rows=8``, ``stripes=4,channels=2`` or ``rows=8,weights=32KiB``; None where the text is no rule.
 
-    Raises
-    ------
-    InputError
-        If it looks like a rule and is none.
+    Raises InputError if it looks like a rule and is none.
     """
     if "=" not in text:
         return None
@@ -93,14 +90,8 @@ def read_tiling(path: Path, graph: Graph, sites: Mapping[str, NodeSite]) -> Tili
     ``[[cut]]`` tables: ``operator`` (a name, or a pattern with ``*``), ``axis`` (a number, or ``"sum"`` for the axis
     summed over), and ``at`` (positions), ``tiles`` (how many) or ``step`` (elements in each). ``[[order]]`` tables:
     ``operator`` and ``loops``, the axes in the order that tiles are gone through, the outermost first. ``segments`` may
-    list lists of operators whose tiles are interleaved.
-
-    Raises
-    ------
-    FormatError
-        If the file is no such file; the message says where.
-    InputError
-        If an operator is unknown or an axis does not exist.
+    list lists of operators whose tiles are interleaved. Raises FormatError if the file is no such file; the message
+    says where. Raises InputError if an operator is unknown or an axis does not exist.
     """
     try:
         record = tomllib.loads(read_bytes(path, "tiling").decode())

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 def wanted(place: Place, result: int, box: Box) -> Wanted:
     """What a region of a result depends on.
 
-    Raises
-    ------
-    NoRuleError
-        If the operator has no rule, or its rule needs what is not known.
+    Raises NoRuleError if the operator has no rule, or its rule needs what is not known.
     """
     node = place.node
     if node.domain not in ("", "ai.onnx", "com.microsoft") or place.results[result] is None:

@@ -129,12 +129,8 @@ def counted(plan: Plan, report: ReplayReport) -> Plan:
 def examine(plan: Plan, name: str = "") -> tuple[Plan, ReplayReport]:
     """Replay a plan that is to be shown: the plan with what it does not claim counted, and what the replay found.
 
-    ``name`` stands for the plan in messages; by default its model's.
-
-    Raises
-    ------
-    PlanInvalidError
-        If the plan speaks of tensors or operators that it does not have, so that there is nothing to show.
+    ``name`` stands for the plan in messages; by default its model's. Raises PlanInvalidError if the plan speaks of
+    tensors or operators that it does not have, so that there is nothing to show.
     """
     report = replay(plan)
     if any(v.verdict in (Verdict.UNKNOWN_NAME, Verdict.STREAMING_UNRELATED) for v in report.violations):

@@ -228,13 +228,7 @@ class _Walk:
     _seen: set[tuple[str, Box]] = field(default_factory=set)
 
     def follow(self, result: str, box: Box) -> None:
-        """Add what a region of a result depends on.
-
-        Raises
-        ------
-        NoRuleError
-            If that is not known.
-        """
+        """Add what a region of a result depends on; raises NoRuleError if that is not known."""
         if self.judge.maker(result) is None:
             raise NoRuleError
         waiting = [(result, self.judge.shape(result), box)]
@@ -321,10 +315,7 @@ class _Walk:
 def _sum_behind(judge: _Judge, result: str, given: set[str]) -> str:
     """The value that is summed up behind a result: through nodes that work element by element on it.
 
-    Raises
-    ------
-    NoRuleError
-        If there is no such value.
+    Raises NoRuleError if there is no such value.
     """
     waiting, seen = [result], set()
     while waiting:

@@ -24,7 +24,8 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
 
     What the kept operators do not produce starts off-chip. An operator precedes another one if it does so in the whole,
     be it by way of operators that are left out. The constant part of the traffic is left out. Takes a bit set over the
-    kept operators for each operator of the whole between the first and the last of them.
+    kept operators for each operator of the whole between the first and the last of them. Raises ValueError if no kept
+    operator touches some kept tensor: its compulsory traffic would be counted and never happen.
 
     Parameters
     ----------
@@ -32,11 +33,6 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
         The whole.
     operators, tensors
         Numbers in the whole, ascending; what is kept is numbered in this order.
-
-    Raises
-    ------
-    ValueError
-        If no kept operator touches some kept tensor: its compulsory traffic would be counted and never happen.
     """
     operator_number = {v: i for i, v in enumerate(operators.tolist())}
     tensor_number = {t: i for i, t in enumerate(tensors.tolist())}
