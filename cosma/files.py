@@ -124,12 +124,8 @@ def open_regular(path: Path | str, what: str, error: type[InputError] = InputErr
 
     Parameters
     ----------
-    path
-        The file.
     what
         What it is to the reader, for messages.
-    error
-        Class of the error raised.
     """
     try:
         _check_regular(os.stat(path).st_mode, path, what, error)
@@ -155,8 +151,6 @@ def read_bytes(path: Path | str, what: str, *, limit: int | None = READ_LIMIT) -
 
     Parameters
     ----------
-    path
-        The file.
     what
         What it is to the reader, for messages.
     limit

@@ -164,8 +164,6 @@ class Contraction(ABC):
 
         Parameters
         ----------
-        site
-            The operator.
         reads
             Region of each operand that the whole sum reads.
         span

@@ -59,15 +59,12 @@ def cheapest_flow(
 
     Parameters
     ----------
-    nodes
-        Number of nodes.
     tails, heads, room, costs
         Arcs; a path of cost 0 with room for all units must exist, and no cycle may cost less than 0.
     source, sink, units
         What is sent.
     work
         Most nodes to settle. Then the rest of the units takes the path of cost 0, and the flow may not be the cheapest.
-
     sequence
         Arcs in the order in which the first prices are found: arcs into a node before those out of it settle them
         in one round. An arc may be listed more than once.

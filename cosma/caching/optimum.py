@@ -75,8 +75,6 @@ def intervals_of(requests: Requests, members: Int64s, slots: int, *, together: b
 
     Parameters
     ----------
-    requests
-        The trace.
     members
         Numbers of the requests of the group, ascending.
     slots

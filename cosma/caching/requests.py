@@ -107,8 +107,6 @@ def requests_of(tokens: NDArray[np.integer], experts: int, batch: int = 1) -> Re
     ----------
     tokens
         ``[tokens, layers]`` or ``[tokens, layers, k]`` of ids below ``experts``; negative ids are no expert.
-    experts
-        Experts per layer.
     batch
         Tokens that run together; the last batch may be smaller.
     """

@@ -74,10 +74,6 @@ def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = Tru
 
     Parameters
     ----------
-    path
-        Where it goes.
-    content
-        What is written.
     what
         Its name in messages.
     announce

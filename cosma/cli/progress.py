@@ -124,8 +124,6 @@ def progress_text(progress: Progress, seconds: float, *, compiling: bool = False
 
     Parameters
     ----------
-    progress
-        What was reported last.
     seconds
         Since the compile began.
     compiling

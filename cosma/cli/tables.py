@@ -79,8 +79,6 @@ def plan_tables(
 
     Parameters
     ----------
-    plan
-        The plan.
     existing
         Rows on other methods, shown below the traffic.
     verbose

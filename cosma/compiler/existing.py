@@ -34,8 +34,6 @@ def existing_traffic(
         The model, whose nodes say what an operator is.
     graph
         The network before fusion, element type applied.
-    accelerator
-        What is planned for.
 
     Returns
     -------

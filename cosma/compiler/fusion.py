@@ -151,8 +151,6 @@ def run_choices(
     ----------
     states
         One run for each choice, the preferred one first; their limits are set here.
-    run
-        The strategy.
     limits
         For all of them together.
     counts_effort

@@ -107,8 +107,6 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
         The model, whose nodes say what Slices select.
     graph
         Its graph, element type applied, before fusion.
-    accelerator
-        What to plan for.
     """
     stationary = accelerator.operands == Operands.STATIONARY
     joined = _join(graph, source.sites, accelerator)
@@ -151,8 +149,6 @@ def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -
 
     Parameters
     ----------
-    source
-        The model.
     graph
         Its graph, element type applied, before fusion.
     accelerator

@@ -35,8 +35,6 @@ class ModeReplay:
     ----------
     graph
         Every operator with its modes.
-    accelerator
-        What is planned for.
     """
 
     def __init__(self, graph: Graph, accelerator: Accelerator) -> None:

@@ -55,8 +55,6 @@ def stationary_choices(
         The model, whose nodes say what an operator is.
     graph
         Its graph, element type applied, before fusion.
-    accelerator
-        What to plan for.
     starts
         Graphs of plans to start from: what they fuse is a choice too, and their modes are.
     parts
@@ -97,8 +95,6 @@ def in_chosen_modes(
     ----------
     choices
         Networks, cut or not, with all modes of their operators.
-    accelerator
-        What to plan for.
     starts
         Graphs of plans to start from: their modes are a choice too.
     stop
@@ -153,8 +149,6 @@ def choose_modes(graph: Graph, accelerator: Accelerator, stop: Callable[[], bool
     ----------
     graph
         Every operator with the modes in which it fits.
-    accelerator
-        What to plan for.
     stop
         Polled while modes are changed for the better.
     """

@@ -31,8 +31,6 @@ def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph]
     ----------
     graph
         The network before fusion, element type applied.
-    accelerator
-        What to plan for.
     starts
         Networks of plans to start from.
     """

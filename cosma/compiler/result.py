@@ -127,8 +127,6 @@ def settings_of(
     ----------
     state
         The run that found it.
-    request
-        What was asked for.
     starts
         Plans that the compile started from.
     fused

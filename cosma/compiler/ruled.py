@@ -54,14 +54,8 @@ class Turns:
 
     Parameters
     ----------
-    source
-        The model.
     base
         The network that is cut.
-    tiling
-        Its cuts.
-    accelerator
-        What is planned for.
     """
 
     def __init__(self, source: LoadedModel, base: Graph, tiling: Tiling, accelerator: Accelerator) -> None:
@@ -121,16 +115,10 @@ class RuledTiling:
 
     Parameters
     ----------
-    source
-        The model.
     base
         The network, fused or not, with modes where operators have them.
     tiling
         The rule's cuts of every operator that can be cut.
-    accelerator
-        What is planned for.
-    seed
-        Same arguments, same result.
     most_tiles
         No tiling with more is looked at.
     effort

@@ -196,8 +196,6 @@ class CompileRun:
 
         Parameters
         ----------
-        name
-            Of the method.
         order
             The method's order, where it is known already.
         """

@@ -104,8 +104,6 @@ def fit_starts(
     ----------
     problems
         What is being compiled: one network, with some choices of operators to fuse.
-    given
-        The plans.
     dtype
         Element type the network is counted in, for messages.
 

@@ -36,10 +36,6 @@ def with_starts(
         What is planned without them.
     untiled
         The network with operators fused in each way there is.
-    source
-        The model.
-    accelerator
-        What to plan for.
     starts
         Graphs of the plans. One that is no tiling of this network is left for the check of starts to refuse.
     uncut

@@ -54,8 +54,6 @@ class PlannedRun:
 
     Parameters
     ----------
-    plan
-        What to execute.
     operators
         How its operators are computed, and what off-chip memory holds at the start.
     expected

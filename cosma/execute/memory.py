@@ -19,13 +19,7 @@ POISON = 0xFF
 
 
 class Scratchpad:
-    """Exactly as many bytes as the accelerator offers, poisoned wherever nothing lives.
-
-    Parameters
-    ----------
-    size_bytes
-        Capacity.
-    """
+    """Exactly as many bytes as the accelerator offers, poisoned wherever nothing lives."""
 
     def __init__(self, size_bytes: int) -> None:
         # The array starts at a multiple of 64, so that the plan's alignment holds for real addresses as well.

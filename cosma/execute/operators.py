@@ -38,14 +38,10 @@ class Operators:
 
     Parameters
     ----------
-    plan
-        Whose operators.
     steps
         Nodes of each operator.
     constants
         Content of constants, and the kernels of whole nodes.
-    inputs
-        The graph's inputs.
     tile_kernels
         Makes the kernels of nodes that are computed for a region.
 
@@ -174,10 +170,6 @@ class Operators:
         ----------
         operator
             One of the plan's.
-        held
-            Bytes of its operands.
-        targets
-            Bytes of its results, to be written.
         at_hand
             Yields the bytes of a tensor of indices, which an operator may read that looks up rows.
         """

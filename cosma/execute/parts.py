@@ -28,8 +28,6 @@ class Cuts:
 
     Parameters
     ----------
-    graph
-        The plan's graph.
     values
         The model's values by name of the tensor that holds them.
     """

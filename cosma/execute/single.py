@@ -30,10 +30,6 @@ def single_node(
 
     Parameters
     ----------
-    model
-        Whose node.
-    node
-        The node.
     results
         What it yields; those of a sequence are its tensors.
     feeds

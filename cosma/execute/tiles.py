@@ -59,8 +59,6 @@ class Tiles:
 
     Parameters
     ----------
-    plan
-        Whose tiles.
     constants
         Content of constants.
     cuts
@@ -103,12 +101,8 @@ class Tiles:
 
         Parameters
         ----------
-        operator
-            The tile.
         steps
             Nodes that it covers.
-        held
-            Bytes of its operands.
         indices
             Yields indices of rows.
         before
@@ -178,12 +172,8 @@ class Tiles:
 
         Parameters
         ----------
-        step
-            The node.
         how
             What is different for the region; None to run it as it is.
-        arrays
-            Operands by position.
         fixed
             Which of them are parameters.
         """

@@ -77,12 +77,8 @@ def read_again(
 
     Parameters
     ----------
-    data
-        The model's file.
     constants
         Yields the weights that the file does not hold.
-    inputs
-        Every graph input.
     planned
         Graph outputs as the plan's execution left them, by name; those of a sequence as a list.
     digests, digest

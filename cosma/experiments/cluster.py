@@ -51,8 +51,6 @@ def run_dask(
 
     Parameters
     ----------
-    cells
-        What to run.
     address
         Of a scheduler (``tcp://host:port``), or ``local`` for a cluster of ``jobs`` processes on this machine.
     jobs

@@ -14,8 +14,6 @@ class OptunaOptimiser:
 
     Parameters
     ----------
-    space
-        The study's space.
     objectives
         How many there are; all are minimised.
     sampler

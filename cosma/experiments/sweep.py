@@ -132,8 +132,6 @@ def sweep(
 
     Parameters
     ----------
-    experiment
-        What to run.
     folder
         Where results go; see :mod:`cosma.experiments.store`.
     jobs
@@ -142,8 +140,6 @@ def sweep(
         ``local`` or the address of a Dask scheduler, to run there instead.
     retry, fresh
         See :func:`outline_sweep`.
-    quiet
-        Show no progress.
     note
         Receives remarks, one line each.
     runner

@@ -86,8 +86,6 @@ def summary_of(records: Sequence[NodeRecord], spliced: int, running: Sequence[St
 
     Parameters
     ----------
-    records
-        Of every node.
     spliced
         How many If nodes were replaced by one of their branches.
     running

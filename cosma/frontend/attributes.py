@@ -30,12 +30,8 @@ def read_part(node: Node, operands: Sequence[Value | None], evaluator: Evaluator
 
     Parameters
     ----------
-    node
-        The node.
     operands
         Its operands by position, None for an absent one.
-    evaluator
-        Gives the content of constants.
     opset
         Version of ONNX's own operators.
     """

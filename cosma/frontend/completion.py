@@ -26,8 +26,6 @@ class ContradictionError(ModelLoadError):
 
     Parameters
     ----------
-    stated, found
-        The two types.
     message
         Where, and what to do.
     """
@@ -45,8 +43,6 @@ class Completion:
     ----------
     inference
         Types nodes one at a time.
-    evaluator
-        Gives the content of constants.
     declared
         Types the model states itself: checked against what is inferred, and taken where nothing is.
     read

@@ -11,8 +11,6 @@ def packed_weights(weights: int, *, past: int | None, element_from: int = 0) -> 
 
     Parameters
     ----------
-    weights
-        Position of the weights.
     past
         Position of the cache ``[2, batch, heads, length, width]``; None where the operator has none.
     element_from

@@ -38,8 +38,6 @@ class ControlFlow:
 
     Parameters
     ----------
-    walk
-        The walk the nodes belong to.
     sequences
         Joins what the rounds of a Loop collect.
     """

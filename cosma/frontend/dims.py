@@ -151,8 +151,6 @@ class Dimensions:
 
         Parameters
         ----------
-        values
-            What states them.
         inputs
             Whether these are graph inputs, whose axes can be bound alone although nobody reads them.
         """

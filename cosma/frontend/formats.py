@@ -37,13 +37,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 
 
 def what_it_is(data: memoryview) -> str | None:
-    """Name a file that is certainly no ONNX model and say what to do; None where its first bytes say nothing.
-
-    Parameters
-    ----------
-    data
-        The whole file.
-    """
+    """Name a file that is certainly no ONNX model and say what to do; None where its first bytes say nothing."""
     head = bytes(data[:HEAD_BYTES])
     for offset, magic, meaning in _MAGIC:
         if head[offset : offset + len(magic)] == magic:

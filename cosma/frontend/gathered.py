@@ -134,8 +134,6 @@ def table_reads(
 
     Parameters
     ----------
-    node, operands, results
-        The node and its operands and results.
     opset
         Version of ONNX's own operators.
     holders

@@ -41,10 +41,6 @@ class Inference:
     ----------
     opsets
         Version of every domain the model imports.
-    ir_version
-        The model's IR version.
-    evaluator
-        Gives the content of constants.
     """
 
     def __init__(self, opsets: Mapping[str, int], ir_version: int, evaluator: Evaluator) -> None:
@@ -100,8 +96,6 @@ class Inference:
 
         Parameters
         ----------
-        node
-            The node.
         operands
             Its operands by position, None for an absent one.
         captured

@@ -45,14 +45,8 @@ def limit_of(node: Node, operands: Operands, index: int, evaluator: Evaluator) -
 
     Parameters
     ----------
-    node
-        The node.
-    operands
-        Its operands by position.
     index
         Which result.
-    evaluator
-        Gives the content of constants.
     """
     rule = _LIMITS.get((node.domain, node.type))
     return None if rule is None else rule(node, operands, index, evaluator)

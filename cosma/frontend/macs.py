@@ -22,8 +22,6 @@ def count_macs(node: Node, operands: list[Shape | None], result: Shape) -> int |
 
     Parameters
     ----------
-    node
-        The node.
     operands
         Shape of each operand, None for an absent one.
     result

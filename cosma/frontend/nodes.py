@@ -158,12 +158,8 @@ def sort_nodes(nodes: Sequence[Node], defined: set[str], outputs: Sequence[str])
 
     Parameters
     ----------
-    nodes
-        In file order.
     defined
         Names of graph inputs and initializers.
-    outputs
-        Names of the graph outputs.
 
     Returns
     -------

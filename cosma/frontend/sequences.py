@@ -23,13 +23,7 @@ _PRODUCERS = frozenset({"SequenceConstruct", "SequenceEmpty", "SplitToSequence"}
 
 
 class SequenceNodes:
-    """Handles the nodes that make, change and read sequences.
-
-    Parameters
-    ----------
-    walk
-        The walk the nodes belong to.
-    """
+    """Handles the nodes that make, change and read sequences."""
 
     def __init__(self, walk: WalkState) -> None:
         self._walk = walk

@@ -74,8 +74,6 @@ def distinct_rows(
 
     Parameters
     ----------
-    node, operands
-        The node and its operands.
     evaluator
         Gives the content of the indices.
     values

@@ -32,8 +32,6 @@ def is_view(
         Its operands by position, None for an absent one.
     result
         Type of its first result, fully known.
-    evaluator
-        Gives the content of constants.
     """
     first = operands[0] if operands else None
     if node.domain or first is None or first.elements is not None:

@@ -28,8 +28,6 @@ class WalkState(ABC):
     ----------
     opsets
         Version of every domain.
-    ir_version
-        The model's IR version.
     declared
         Types the model states itself: checked against what is inferred, and taken where nothing is.
     read

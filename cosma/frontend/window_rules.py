@@ -49,14 +49,8 @@ def sizing(node: Node, operands: Operands, found: TensorType, evaluator: Evaluat
 
     Parameters
     ----------
-    node
-        The node.
-    operands
-        Its operands by position.
     found
         Type of its first result by ONNX's inference.
-    evaluator
-        Gives the content of constants.
     opset
         Version of ONNX's own operators.
     """

@@ -25,8 +25,6 @@ class FitArena:
 
     Parameters
     ----------
-    capacity_bytes
-        Size of the scratchpad.
     best
         Take the smallest hole that fits (best-fit) instead of the lowest (first-fit).
     """

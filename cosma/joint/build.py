@@ -27,8 +27,6 @@ def build_joint(
 
     Parameters
     ----------
-    problem
-        The instance.
     addresses
         How addresses enter.
     conflicts

@@ -43,8 +43,6 @@ def solve_monolith(
 
     Parameters
     ----------
-    problem
-        The instance.
     profile
         Back end; CP-SAT by default.
     start

@@ -58,8 +58,6 @@ class TimeIndexed:
 
     Parameters
     ----------
-    name
-        Of the program.
     earliest, latest
         First and last step of each operator.
     predecessors

@@ -20,8 +20,6 @@ def emit(problem: Problem, decisions: Decisions, addresses: Sequence[int]) -> tu
 
     Parameters
     ----------
-    problem, decisions
-        What was decided.
     addresses
         Address in bytes of each residency, in the order of ``decisions.residencies``.
     """

@@ -73,8 +73,6 @@ def realise(
 
     Parameters
     ----------
-    problem, decisions
-        What to pack.
     work_limit
         Units of packing work (see :func:`cosma.packing.pack`) for the decisions as they are, at most a part of it,
         and for repairs; when it is spent, what is cheapest is given up without trying anything smaller.

@@ -57,8 +57,6 @@ class Repair:
         Addresses of most slots, by name; they overlap nowhere and lie within the capacity.
     work_limit
         Units of packing work; where they are spent, what is cheapest is undone without trying anything smaller.
-    parameters
-        Tuning parameters.
     """
 
     def __init__(

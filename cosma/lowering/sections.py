@@ -48,8 +48,6 @@ def realise_in_sections(
         What to pack; decisions must hold each step within the capacity.
     stop
         Polled between sections; None comes back once it returns True.
-    parameters
-        Tuning parameters.
     """
     form = GapForm.of(problem, decisions)
     instructions: list[Instruction] = []

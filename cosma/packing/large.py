@@ -146,8 +146,6 @@ def pack_large(
 
     Parameters
     ----------
-    instance
-        The buffers.
     capacity
         The first packing within it is the answer.
     rounds

@@ -114,8 +114,6 @@ def semidefinite_bound(
 
     Parameters
     ----------
-    affinity, topology
-        The problem.
     work
         Matrix sizes cubed, summed over eigenvalue problems.
     replicas_per_device

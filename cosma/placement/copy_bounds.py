@@ -56,8 +56,6 @@ def copies_bound(
 
     Parameters
     ----------
-    affinity, topology
-        The problem.
     replicas_per_device
         Places for copies on every device and layer.
     routing
@@ -164,8 +162,6 @@ def exact_split(
 
     Parameters
     ----------
-    affinity, topology, replicas_per_device
-        The problem.
     limit
         Limit on the max-over-mean load of each layer; None for none.
 

@@ -92,8 +92,6 @@ def place_priced(
 
     Parameters
     ----------
-    problem
-        What to place.
     current
         ``[layers, experts, devices]`` copies in force.
     price

@@ -160,8 +160,6 @@ def place_copies(
 
     Parameters
     ----------
-    problem
-        What to place.
     start
         ``[layers, experts, devices]`` copies to start from.
     limit, scope

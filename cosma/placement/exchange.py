@@ -43,8 +43,6 @@ def export(placement: Placement, form: str, *, load: NDArray[Any] | None = None,
     ----------
     placement
         What to write; formats that need every place filled get ``filled(placement, load)``.
-    form
-        The format.
     load
         ``[layers, experts]`` visits, which say whose copies fill free places; without it the experts with fewest
         copies do.
@@ -101,8 +99,6 @@ def read_any(
 
     Parameters
     ----------
-    path
-        The file.
     topology
         Devices, for formats that do not say (all but ours).
     experts

@@ -90,8 +90,6 @@ def front(
 
     Parameters
     ----------
-    affinity, topology
-        The problem.
     replicas
         Replicas per device, each at least 0.
     limits

@@ -201,8 +201,6 @@ def grown_starts(
 
     Parameters
     ----------
-    instance
-        The problem.
     seed
         Start of the noise; equal seeds give equal placements.
     flat

@@ -152,8 +152,6 @@ def search(
 
     Parameters
     ----------
-    instance
-        The problem.
     options
         Work limit, seed and shape of the search.
     pressure

@@ -85,8 +85,6 @@ def describe(trace: Trace, experts: int | None = None) -> TraceInfo:
 
     Parameters
     ----------
-    trace
-        The file.
     experts
         Experts per layer, where the caller knows.
     """

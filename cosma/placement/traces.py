@@ -210,8 +210,6 @@ def survey(trace: Trace, experts: int | None = None) -> Survey:
 
     Parameters
     ----------
-    trace
-        The file.
     experts
         Experts per layer, where the caller knows.
     """

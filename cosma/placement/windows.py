@@ -128,8 +128,6 @@ def compare(
     ----------
     trace
         The trace, or a range of it.
-    topology
-        The devices.
     windows
         Windows of equal length, at least 2.
     price
@@ -138,8 +136,6 @@ def compare(
         Replicas, limit on balance, routing (``split`` or ``least-loaded``), seed and work of every placement.
     experts
         Experts per layer, where the trace may miss some.
-    strategies
-        Which of ``STRATEGIES``.
     """
     if windows < 2:
         raise InputError(f"{windows} windows: give at least 2; the first is learnt from, the others are judged")

@@ -77,8 +77,6 @@ def reach_of(problem: Problem, ordered: Iterable[tuple[int, int]] = ()) -> Reach
 
     Parameters
     ----------
-    problem
-        The instance.
     ordered
         Further pairs of operators of which the first runs before the second. Pairs whose first operator has the
         larger number are ignored.

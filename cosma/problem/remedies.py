@@ -18,8 +18,6 @@ def find_remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
 
     Parameters
     ----------
-    graph
-        The network before fusion.
     accelerator
         What it does not fit.
     """

@@ -96,8 +96,6 @@ def best_takeovers(problem: Problem, operator: int, held: Container[int] | None 
 
     Parameters
     ----------
-    problem, operator
-        The problem and one of its operators.
     held
         The tensors that lie in the scratchpad while it runs; without them, all.
     """

@@ -66,8 +66,6 @@ def pack_order(
 
     Parameters
     ----------
-    problem, order
-        The instance and a topological order.
     first
         An optimal replacement without addresses, where known.
     most_rounds

@@ -28,8 +28,6 @@ def plan_figures(plan: Plan, timeline: Timeline, suffix: str = "") -> Any:
 
     Parameters
     ----------
-    plan, timeline
-        The plan and its timeline.
     suffix
         Tells the models of two plans on one page apart.
     """

@@ -111,8 +111,6 @@ def explain_cut(
         A valid plan.
     name
         The untiled operator.
-    timeline
-        Of the plan.
     barriers
         Why operators read all of an operand, by untiled operator; see :func:`barriers_of`.
     """
@@ -185,15 +183,7 @@ def _readers(graph: Graph, group: tuple[str, ...], barriers: Mapping[str, str]) 
 
 
 def barriers_of(graph: Graph, sites: Mapping[str, NodeSite]) -> dict[str, str]:
-    """Say of each untiled operator that cannot be cut why, or along which axes its elements read all of an operand.
-
-    Parameters
-    ----------
-    graph
-        The untiled graph.
-    sites
-        Nodes of the model by first result.
-    """
+    """Say of each untiled operator that cannot be cut why, or along which axes its elements read all of an operand."""
     from cosma.access.operator import operator_access
 
     found = {}

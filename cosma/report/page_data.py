@@ -27,8 +27,6 @@ def page_data(plan: Plan, timeline: Timeline, estimate: Estimate | None = None) 
 
     Parameters
     ----------
-    plan, timeline
-        The plan and its timeline.
     estimate
         Of its time, for a time axis.
     """

@@ -20,8 +20,6 @@ def with_states(graph: Graph, states: Mapping[str, str]) -> Graph:
     ----------
     graph
         The graph, whole.
-    states
-        The input of each such output, by name.
     """
     pairs = dict(door.items(dict(states).items(), "states"))
     if not pairs:

@@ -47,8 +47,6 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     ----------
     graph
         The graph, fused or not; none of its operators is a tile already.
-    sites
-        Nodes of the model by first result.
     tiling
         Cuts by operator.
     """

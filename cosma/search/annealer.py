@@ -46,8 +46,6 @@ class Annealer:
 
     Parameters
     ----------
-    net
-        Instance.
     order
         Topological order of search operators to start from.
     seed, rank

@@ -47,8 +47,6 @@ class Elite:
 
     Parameters
     ----------
-    net
-        Instance.
     order
         Topological order of search operators to begin with.
     patience

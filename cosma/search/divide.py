@@ -105,12 +105,8 @@ def divide(
         The order to cut; by default one with a low peak.
     effort
         Nominal seconds, shared evenly among the parts.
-    seed
-        Seed of the solver.
     stop
         Polled between parts; the rest of the order then stays as given.
-    parameters, replacement
-        Tuning parameters.
     """
     from cosma.heuristics import ORDERS
 

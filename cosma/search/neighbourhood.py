@@ -23,8 +23,6 @@ class Neighbourhood:
 
     Parameters
     ----------
-    problem
-        The instance.
     seed
         Seed of the choice of subproblems and of the solver.
     subproblem_operators

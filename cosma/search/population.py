@@ -31,14 +31,8 @@ class Population:
 
     Parameters
     ----------
-    net
-        Instance.
     starts
         Topological orders to begin from; annealers take them in turn.
-    seed
-        Seed of the random numbers.
-    typical
-        As for `Annealer`.
     """
 
     def __init__(

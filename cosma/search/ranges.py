@@ -25,16 +25,10 @@ class Ranges:
 
     Parameters
     ----------
-    net
-        Instance.
     order
         Topological order of search operators to start from.
-    seed
-        Seed of the random numbers.
     count
         How many annealers. They all go by the first rule, so that their costs mean the same.
-    typical
-        As for `Annealer`.
     """
 
     def __init__(

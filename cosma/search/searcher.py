@@ -72,14 +72,10 @@ class Searcher:
     starts
         Orders (topological permutations of the operators) or decisions to start from; the given order
         if there are none. The result is never worse than the best of them.
-    seed
-        Seed of all random choices.
     on_improvement
         Called with new best decisions and their non-compulsory traffic, in the calling thread.
     lower_bound
         A lower bound in bytes, or a function that returns the latest one: search ends where it is met.
-    parameters, replacement
-        Tuning parameters.
     """
 
     def __init__(

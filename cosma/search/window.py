@@ -106,12 +106,8 @@ def solve_subproblem(
     ----------
     net
         See :func:`subproblem_network`.
-    subproblem
-        What is to be solved.
     work_limit
         Deterministic seconds.
-    seed
-        Seed of the solver.
     ceiling
         Only results with a cost below this are of interest.
 

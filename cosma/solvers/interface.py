@@ -49,8 +49,6 @@ def solve(
 
     Parameters
     ----------
-    model, profile
-        What to solve, and how.
     warm_start
         A whole assignment to begin from; checked first, and never worse than what comes back.
     time_limit_s, work_limit, memory_limit_bytes

@@ -61,8 +61,6 @@ def make_curve(
 
     Parameters
     ----------
-    model
-        The network.
     accelerator
         Everything but its capacity is kept.
     strategy, effort, seed

@@ -70,8 +70,6 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]
     ----------
     plan
         A valid plan.
-    source
-        Its model.
     name
         An untiled operator.
     """

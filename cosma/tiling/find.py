@@ -42,12 +42,8 @@ def search_tilings(
     ----------
     graph, sites
         The network before tiles, and its nodes.
-    accelerator
-        What to plan for.
     effort
         Work to spend, in nominal seconds; without any, the starts are ranked alone.
-    seed
-        Same arguments give the same result.
     stop
         Polled between tilings; the best so far stand.
     report

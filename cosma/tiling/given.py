@@ -27,8 +27,6 @@ def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, 
 
     Parameters
     ----------
-    graph, sites
-        The network.
     rule
         Of :data:`RULES`: ``rows`` in each tile, or ``stripes`` along the rows, and ``channels``: tiles along the axis
         that weights belong to, or ``weights``: bytes that the weights of a tile take at most, along that axis.

@@ -43,15 +43,7 @@ class _Run:
 
 
 def product_tilings(graph: Graph, sites: Mapping[str, NodeSite], capacity_bytes: int) -> list[Tiling]:
-    """Tilings of a network in which matrix products prevail, the boldest first; none for other networks.
-
-    Parameters
-    ----------
-    graph, sites
-        The network.
-    capacity_bytes
-        Room in the scratchpad.
-    """
+    """Tilings of a network in which matrix products prevail, the boldest first; none for other networks."""
     runs = _Runs(graph, sites)
     if 2 * sum(one is not None for one in runs.extents) < sum("Conv" in o.type for o in graph.operators) or not any(
         one is not None for one in runs.extents

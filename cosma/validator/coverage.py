@@ -60,8 +60,6 @@ def compare(planned: Graph, model: Graph) -> Coverage:
 
     Parameters
     ----------
-    planned
-        The plan's graph.
     model
         The model's, with an operator for each node or for groups of nodes; a plan may group further.
     """

@@ -20,8 +20,6 @@ class Rules:
 
     Parameters
     ----------
-    graph
-        What is executed.
     accelerator
         What it is executed on, with its constraints.
     """

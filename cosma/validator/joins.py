@@ -73,8 +73,6 @@ def wrong_joins(planned: Graph, model: Graph, needs: Needs | None = None) -> lis
 
     Parameters
     ----------
-    planned
-        The plan's graph.
     model
         The model's.
     needs

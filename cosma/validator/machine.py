@@ -28,13 +28,6 @@ class Machine:
 
     After a violation the instruction takes effect as far as it makes sense. What follows from one mistake is noted
     too, with a pointer to it: a later violation that concerns the same tensor, until that is placed properly again.
-
-    Parameters
-    ----------
-    graph
-        What is executed.
-    accelerator
-        What it is executed on.
     """
 
     def __init__(self, graph: Graph, accelerator: Accelerator) -> None:

@@ -88,8 +88,6 @@ class Needs:
 
         Parameters
         ----------
-        root, shape
-            The tensor.
         covers
             First results of the nodes that make up an operator.
         """

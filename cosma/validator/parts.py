@@ -233,8 +233,6 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
 
     Parameters
     ----------
-    planned
-        The plan's graph.
     model
         The model's, whose operators say what they read.
     needs

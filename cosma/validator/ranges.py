@@ -36,8 +36,6 @@ def count_ranges(pieces: Sequence[Piece], address: Mapping[str, int], size: Mapp
         What is read or written of one root.
     address
         Address of each tensor that is in the scratchpad.
-    size
-        Bytes of each tensor.
     """
     low = [min(axis) for axis in zip(*(piece.region.start for piece in pieces), strict=True)]
     high = [max(axis) for axis in zip(*(piece.region.stop for piece in pieces), strict=True)]

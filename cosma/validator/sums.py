@@ -32,12 +32,8 @@ def check_sums(graph: Graph, name: str, tiles: Sequence[Operator]) -> list[Viola
 
     Parameters
     ----------
-    graph
-        The plan's graph.
     name
         The untiled operator.
-    tiles
-        Its tiles.
     """
     if all(one.accumulation is None for one in tiles):
         return []

@@ -40,8 +40,6 @@ def unread_by_tiles(planned: Graph, needs: Needs | None) -> list[Violation]:
 
     Parameters
     ----------
-    planned
-        The plan's graph.
     needs
         The model's file; None where it cannot be looked at, so that every tile must read everything.
     """
