@@ -91,21 +91,14 @@ class SolverUnavailableError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A change of one setting that helps what does not fit; it was tried.
+    """A change of one setting that helps what does not fit; it was tried."""
 
-    Attributes
-    ----------
-    setting, value
-        Field of the accelerator, or ``tiling`` of :func:`cosma.compile`, and what to set it to.
-    smallest_scratchpad_bytes
-        Smallest scratchpad that works with it.
-    enough
-        Whether the scratchpad there is suffices then; otherwise it must grow as well.
-    """
-
+    #: Field of the accelerator, or ``tiling`` of :func:`cosma.compile`, and what to set it to.
     setting: str
     value: str | int | bool
+    #: Smallest scratchpad that works with it.
     smallest_scratchpad_bytes: int
+    #: Whether the scratchpad there is suffices then; otherwise it must grow as well.
     enough: bool
 
     def __str__(self) -> str:

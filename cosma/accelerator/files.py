@@ -26,23 +26,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """An accelerator as read from a file.
+    """An accelerator as read from a file."""
 
-    Attributes
-    ----------
-    accelerator
-        The validated description.
-    description
-        One sentence on what it models and what it leaves out.
-    origins
-        Source and confidence per field, for the fields that state them.
-    unpublished
-        Why a field is left out, for fields that nobody publishes.
-    """
-
+    #: The validated description.
     accelerator: Accelerator
+    #: One sentence on what it models and what it leaves out.
     description: str
+    #: Source and confidence per field, for the fields that state them.
     origins: dict[str, Origin]
+    #: Why a field is left out, for fields that nobody publishes.
     unpublished: dict[str, str] = field(default_factory=dict)
 
 

@@ -27,39 +27,25 @@ CONFIDENCES = ("spec", "source-code", "observed", "derived", "assumed")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where one number of an accelerator file comes from.
+    """Where one number of an accelerator file comes from."""
 
-    Attributes
-    ----------
-    source
-        Document, code base or page.
-    confidence
-        One of :data:`CONFIDENCES`.
-    """
-
+    #: Document, code base or page.
     source: str
+    #: One of :data:`CONFIDENCES`.
     confidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What an accelerator file says.
+    """What an accelerator file says."""
 
-    Attributes
-    ----------
-    values
-        By field.
-    description
-        One sentence on what it models and what it leaves out.
-    origins
-        Source and confidence per field, for the fields that state them.
-    unpublished
-        Why a field is left out, for fields that nobody publishes.
-    """
-
+    #: By field.
     values: dict[str, Any]
+    #: One sentence on what it models and what it leaves out.
     description: str
+    #: Source and confidence per field, for the fields that state them.
     origins: dict[str, Origin]
+    #: Why a field is left out, for fields that nobody publishes.
     unpublished: dict[str, str]
 
 

@@ -39,14 +39,9 @@ _ROWS_LOOKED_AT = 8
 
 @dataclass(frozen=True, slots=True)
 class Contraction:
-    """Positions of the operands that a contraction multiplies; all others are parameters and stay.
+    """Positions of the operands that a contraction multiplies; all others are parameters and stay."""
 
-    Attributes
-    ----------
-    activation, second
-        The first factor, and the second: another activation, or weights.
-    """
-
+    #: The first factor, and the second: another activation, or weights.
     activation: tuple[int, ...] = (0,)
     second: tuple[int, ...] = (1,)
 

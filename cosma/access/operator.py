@@ -22,63 +22,41 @@ _RETYPING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NodeRegion:
-    """What one node computes for a region of its operator's result.
+    """What one node computes for a region of its operator's result."""
 
-    Attributes
-    ----------
-    node
-        The node.
-    region
-        Region of its first result.
-    reads
-        Region of each operand by position, in the shape that the node sees; None where nothing of it is read.
-    """
-
+    #: The node.
     node: NodeSite
+    #: Region of its first result.
     region: Box
+    #: Region of each operand by position, in the shape that the node sees; None where nothing of it is read.
     reads: tuple[Box | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SumStep:
-    """One step of a chain of partial sums.
+    """One step of a chain of partial sums."""
 
-    Attributes
-    ----------
-    span
-        Interval of the axis summed over.
-    first, last
-        Whether it adds the bias, and whether what follows the sum is applied to it.
-    """
-
+    #: Interval of the axis summed over.
     span: tuple[int, int]
+    #: Whether it adds the bias, and whether what follows the sum is applied to it.
     first: bool
     last: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorAccess:
-    """What regions of an operator's results depend on.
+    """What regions of an operator's results depend on."""
 
-    Attributes
-    ----------
-    operator
-        The operator.
-    chain
-        Its nodes in the order they compute; empty for a barrier. Nodes that dequantise its operands are included, and
-        Concats that copy nothing, of which it reads the pieces.
-    shapes
-        Shape of every tensor that it touches.
-    barrier
-        Why nothing is known of what a region depends on; empty where the chain says it.
-    joins
-        Results of the Concats that copy nothing.
-    """
-
+    #: The operator.
     operator: Operator
+    #: Its nodes in the order they compute; empty for a barrier. Nodes that dequantise its operands are included, and
+    #: Concats that copy nothing, of which it reads the pieces.
     chain: tuple[NodeSite, ...]
+    #: Shape of every tensor that it touches.
     shapes: Mapping[str, Shape]
+    #: Why nothing is known of what a region depends on; empty where the chain says it.
     barrier: str = ""
+    #: Results of the Concats that copy nothing.
     joins: Collection[str] = ()
 
     @property

@@ -15,27 +15,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One ONNX operator with its operands.
+    """One ONNX operator with its operands."""
 
-    Attributes
-    ----------
-    part
-        Type, domain and attributes.
-    operands
-        Shape of each operand by position, as the operator sees it; None for an absent one.
-    results
-        Shape of each result by position; None for an absent one.
-    contents
-        Values of constant operands that are parameters, by position, flat: pads of Pad, scales of Resize; and the
-        indices of Gather.
-    opset
-        Version of ONNX's own operators.
-    """
-
+    #: Type, domain and attributes.
     part: Part
+    #: Shape of each operand by position, as the operator sees it; None for an absent one.
     operands: tuple[Shape | None, ...]
+    #: Shape of each result by position; None for an absent one.
     results: tuple[Shape | None, ...]
+    #: Values of constant operands that are parameters, by position, flat: pads of Pad, scales of Resize; and the
+    #: indices of Gather.
     contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    #: Version of ONNX's own operators.
     opset: int = 22
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -74,65 +65,42 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One operand of a node, in terms of the graph.
+    """One operand of a node, in terms of the graph."""
 
-    Attributes
-    ----------
-    value
-        Tensor that holds it, or the value's name where it exists within an operator only.
-    shape
-        Shape as the node sees it: that of a view of the tensor, perhaps.
-    stored
-        For a constant, the weights that it is read from.
-    constant
-        Whether it is a constant.
-    aligned
-        Whether each element of a constant comes from the element at its place of a stored one of its shape, as in
-        dequantising; a transposed one does not.
-    """
-
+    #: Tensor that holds it, or the value's name where it exists within an operator only.
     value: str
+    #: Shape as the node sees it: that of a view of the tensor, perhaps.
     shape: Shape
+    #: For a constant, the weights that it is read from.
     stored: tuple[str, ...] = ()
+    #: Whether it is a constant.
     constant: bool = False
+    #: Whether each element of a constant comes from the element at its place of a stored one of its shape, as in
+    #: dequantising; a transposed one does not.
     aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSite:
-    """A node of a model, in terms of the graph.
+    """A node of a model, in terms of the graph."""
 
-    Attributes
-    ----------
-    site
-        What it means and the shapes at hand.
-    operands
-        Each operand by position; None for an absent one.
-    results
-        Name of each result by position; empty for an absent one.
-    """
-
+    #: What it means and the shapes at hand.
     site: Site
+    #: Each operand by position; None for an absent one.
     operands: tuple[Argument | None, ...]
+    #: Name of each result by position; empty for an absent one.
     results: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TileNode:
-    """How a tile computes its region with the operator's own kernel, from slices of the operands.
+    """How a tile computes its region with the operator's own kernel, from slices of the operands."""
 
-    Attributes
-    ----------
-    attributes
-        Attributes in place of the operator's, such as explicit pads.
-    crop
-        Where the region starts in what the kernel yields, by axis; empty for the origin.
-    contents
-        Values in place of constant parameters, by position.
-    """
-
+    #: Attributes in place of the operator's, such as explicit pads.
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    #: Where the region starts in what the kernel yields, by axis; empty for the origin.
     crop: tuple[int, ...] = ()
+    #: Values in place of constant parameters, by position.
     contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 

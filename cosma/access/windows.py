@@ -10,22 +10,15 @@ from cosma.access.site import Contraction, Shape, Site, TileNode, along
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window along one spatial axis.
+    """A window along one spatial axis."""
 
-    Attributes
-    ----------
-    kernel, stride, dilation
-        Taps of the window, step between windows, distance between taps.
-    pad
-        Elements of padding before the first.
-    size
-        Extent of the operand.
-    """
-
+    #: Taps of the window, step between windows, distance between taps.
     kernel: int
     stride: int
     dilation: int
+    #: Elements of padding before the first.
     pad: int
+    #: Extent of the operand.
     size: int
 
     def needs(self, start: int, stop: int) -> tuple[int, int, int, int]:

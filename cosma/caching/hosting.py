@@ -33,21 +33,14 @@ WORK = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostedSchedule:
-    """Where every request runs.
+    """Where every request runs."""
 
-    Attributes
-    ----------
-    fetched, hosted
-        ``bool[requests]``: fetched for the request; computed on the host. Neither: it was kept.
-    cost
-        Seconds of links and hosts, summed over requests.
-    lower_bound
-        Seconds that every schedule takes.
-    """
-
+    #: ``bool[requests]``: fetched for the request; computed on the host. Neither: it was kept.
     fetched: Bools
     hosted: Bools
+    #: Seconds of links and hosts, summed over requests.
     cost: float
+    #: Seconds that every schedule takes.
     lower_bound: float
 
     @property
@@ -104,30 +97,21 @@ def best_mix(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Network:
-    """Slots of one group through time.
+    """Slots of one group through time."""
 
-    Attributes
-    ----------
-    members
-        Requests of the group, by their numbers in the trace.
-    steps, held
-        Steps of the group, and its units of flow.
-    tails, heads, room, costs
-        Arcs: idle units, fetches, requests, releases, pages kept.
-    without
-        Cost of each request that no unit passes.
-    passes
-        Whether such a request passes through the slot set aside; else it runs on the host.
-    """
-
+    #: Requests of the group, by their numbers in the trace.
     members: Int64s
+    #: Steps of the group, and its units of flow.
     steps: int
     held: int
+    #: Arcs: idle units, fetches, requests, releases, pages kept.
     tails: Int64s
     heads: Int64s
     room: Int64s
     costs: Int64s
+    #: Cost of each request that no unit passes.
     without: Int64s
+    #: Whether such a request passes through the slot set aside; else it runs on the host.
     passes: Bools
 
     @classmethod

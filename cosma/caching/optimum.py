@@ -28,21 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intervals:
-    """Stretches of time over which one group may keep a page from one request to the next.
+    """Stretches of time over which one group may keep a page from one request to the next."""
 
-    Attributes
-    ----------
-    request
-        ``int64[intervals]``: the later request of each interval, by its number in the trace.
-    begin, end
-        ``int64[intervals]``: positions covered, half-open; an empty interval takes no room.
-    capacity
-        ``int64[positions]``: slots left for keeping at each position.
-    """
-
+    #: ``int64[intervals]``: the later request of each interval, by its number in the trace.
     request: Int64s
+    #: ``int64[intervals]``: positions covered, half-open; an empty interval takes no room.
     begin: Int64s
     end: Int64s
+    #: ``int64[positions]``: slots left for keeping at each position.
     capacity: Int64s
 
 

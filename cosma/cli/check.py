@@ -82,25 +82,17 @@ def _forced(plan: Plan, graph: Graph | None, path: Path) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """A bound computed here for a plan that was replayed valid.
+    """A bound computed here for a plan that was replayed valid."""
 
-    Attributes
-    ----------
-    lower_bound, method
-        The bound, and how it was found.
-    achieved, claimed
-        What the plan moves, and the bound its file claims, if any.
-    best
-        What the best plan known now moves: the plan's own figure, or less.
-    interrupted
-        Whether the computation was cut short.
-    """
-
+    #: The bound, and how it was found.
     lower_bound: int
     method: str
+    #: What the plan moves, and the bound its file claims, if any.
     achieved: int
     claimed: int | None
+    #: What the best plan known now moves: the plan's own figure, or less.
     best: int
+    #: Whether the computation was cut short.
     interrupted: bool
 
     @property

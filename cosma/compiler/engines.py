@@ -22,18 +22,12 @@ Supports: TypeAlias = Callable[["Problem", "CompileParameters", Sequence[int]], 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A way to find schedules or to prove bounds.
+    """A way to find schedules or to prove bounds."""
 
-    Attributes
-    ----------
-    name, summary
-        What it is called and what it does, for lists.
-    supports
-        Whether it takes a problem.
-    """
-
+    #: What it is called and what it does, for lists.
     name: str
     summary: str
+    #: Whether it takes a problem.
     supports: Supports
 
 

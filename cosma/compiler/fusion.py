@@ -31,29 +31,19 @@ TRIAL_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A network with some of its links fused.
+    """A network with some of its links fused."""
 
-    Attributes
-    ----------
-    name
-        How the links were chosen: ``all``, ``late``, ``free``, ``none`` or ``start``.
-    fused
-        Tensors that no longer exist.
-    graph
-        The network.
-    untiled
-        For a network of tiles, the network that was cut.
-    relaxed
-        Under ``operands = stationary``, the network with all modes of every operator, where ``graph`` has chosen some.
-    start
-        A plan of the network, where its choice came with one.
-    """
-
+    #: How the links were chosen: ``all``, ``late``, ``free``, ``none`` or ``start``.
     name: str
+    #: Tensors that no longer exist.
     fused: frozenset[str]
+    #: The network.
     graph: Graph
+    #: For a network of tiles, the network that was cut.
     untiled: Graph | None = None
+    #: Under ``operands = stationary``, the network with all modes of every operator, where ``graph`` has chosen some.
     relaxed: Graph | None = None
+    #: A plan of the network, where its choice came with one.
     start: Realised | None = None
 
     def starts(self) -> tuple[Start, ...]:

@@ -38,17 +38,11 @@ _AMPLE_BYTES = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Networks without operators that need not copy.
+    """Networks without operators that need not copy."""
 
-    Attributes
-    ----------
-    choices
-        Those that fit, for some choices of operators to fuse; none where all must copy.
-    least_bytes
-        Where none fits: the least capacity with which one of them would, without what is reserved.
-    """
-
+    #: Those that fit, for some choices of operators to fuse; none where all must copy.
     choices: tuple[Choice, ...] = ()
+    #: Where none fits: the least capacity with which one of them would, without what is reserved.
     least_bytes: int | None = None
 
     def explained(self, error: InfeasibleError, request: Request) -> InfeasibleError:

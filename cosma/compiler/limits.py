@@ -43,24 +43,16 @@ class ProgressSink(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a compile may stop before it has a proof.
+    """When a compile may stop before it has a proof."""
 
-    Attributes
-    ----------
-    effort
-        Work to spend, in nominal seconds on a reference machine; counted in steps of the algorithms, so that
-        the result does not depend on the speed of this one.
-    time_limit_s
-        A clock on top; where it bites, the plan is not reproducible.
-    gap
-        Stop at a proven gap of at most this (0.01 is one per cent).
-    trade_off
-        Share of the traffic that a plan may move more than the best if it takes fewer transfers.
-    """
-
+    #: Work to spend, in nominal seconds on a reference machine; counted in steps of the algorithms, so that the result
+    #: does not depend on the speed of this one.
     effort: float = 10.0
+    #: A clock on top; where it bites, the plan is not reproducible.
     time_limit_s: float | None = None
+    #: Stop at a proven gap of at most this (0.01 is one per cent).
     gap: float = 0.0
+    #: Share of the traffic that a plan may move more than the best if it takes fewer transfers.
     trade_off: float = 0.0
 
     def __post_init__(self) -> None:

@@ -37,39 +37,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """A network, a machine and how to plan the one on the other.
+    """A network, a machine and how to plan the one on the other."""
 
-    Attributes
-    ----------
-    source
-        The model.
-    graph
-        Its graph, element type applied and states noted, before fusion.
-    states
-        Graph outputs that are to be the next values of graph inputs, each with its input.
-    accelerator
-        The machine, with constraints by exact names.
-    strategy, limits, seed, profile, parameters
-        How to look for a plan.
-    dtype
-        Element type that floating-point tensors are counted in; None for their own.
-    starts
-        Plans to start from.
-    tiling
-        How operators are to be cut.
-    """
-
+    #: The model.
     source: LoadedModel
+    #: Its graph, element type applied and states noted, before fusion.
     graph: Graph
+    #: Graph outputs that are to be the next values of graph inputs, each with its input.
     states: Mapping[str, str]
+    #: The machine, with constraints by exact names.
     accelerator: Accelerator
+    #: How to look for a plan.
     strategy: Strategy
     limits: Limits
     seed: int
     profile: Profile | None
     parameters: CompileParameters
+    #: Element type that floating-point tensors are counted in; None for their own.
     dtype: str | None
+    #: Plans to start from.
     starts: tuple[GivenPlan, ...]
+    #: How operators are to be cut.
     tiling: Tiling | Path | str | None
 
     @property

@@ -41,30 +41,19 @@ ALONG_ORDER = Method("given", "cost-aware-belady", "best-fit")
 
 @dataclass(slots=True)
 class Ledger:
-    """The work of a compile that plans several graphs in turn.
+    """The work of a compile that plans several graphs in turn."""
 
-    Attributes
-    ----------
-    effort
-        What may be spent in all, in nominal seconds.
-    closed
-        What runs that ended have spent.
-    """
-
+    #: What may be spent in all, in nominal seconds.
     effort: float
+    #: What runs that ended have spent.
     closed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A plan that was offered, and what it takes.
+    """A plan that was offered, and what it takes."""
 
-    Attributes
-    ----------
-    realised, report, by, padding_bytes
-        The plan, its replay, what made it, and what its transfers lack to ``min_transfer``.
-    """
-
+    #: The plan, its replay, what made it, and what its transfers lack to ``min_transfer``.
     realised: Realised
     report: ReplayReport
     by: str

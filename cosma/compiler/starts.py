@@ -29,29 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A given plan as the accelerator asked for sees it.
+    """A given plan as the accelerator asked for sees it."""
 
-    Attributes
-    ----------
-    name
-        ``start 1``, ``start 2`` ... in the order given.
-    source
-        The file, or the model's name where a plan was given itself: for messages only.
-    sha256
-        Of the plan in canonical JSON (as :func:`cosma.save_plan` writes it).
-    order
-        Its operators by number, in the order they execute.
-    realised
-        Its decisions and addresses, without what is of no use to it; None where it is not valid here.
-    why_not
-        Where it is not valid here: the first rule it breaks. Empty otherwise.
-    """
-
+    #: ``start 1``, ``start 2`` ... in the order given.
     name: str
+    #: The file, or the model's name where a plan was given itself: for messages only.
     source: str
+    #: Of the plan in canonical JSON (as :func:`cosma.save_plan` writes it).
     sha256: str
+    #: Its operators by number, in the order they execute.
     order: tuple[int, ...]
+    #: Its decisions and addresses, without what is of no use to it; None where it is not valid here.
     realised: Realised | None
+    #: Where it is not valid here: the first rule it breaks. Empty otherwise.
     why_not: str
 
     @property
@@ -62,20 +52,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class GivenPlan:
-    """A plan to start from as it was given.
+    """A plan to start from as it was given."""
 
-    Attributes
-    ----------
-    name
-        ``start 1``, ``start 2`` ... in the order given.
-    source
-        The file, or the model's name where a plan was given itself.
-    plan
-        The plan.
-    """
-
+    #: ``start 1``, ``start 2`` ... in the order given.
     name: str
+    #: The file, or the model's name where a plan was given itself.
     source: str
+    #: The plan.
     plan: Plan
 
 

@@ -24,18 +24,12 @@ Run: TypeAlias = Callable[["CompileRun"], None]
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A way to look for plans.
+    """A way to look for plans."""
 
-    Attributes
-    ----------
-    name, summary
-        What it is called and what it does, for lists.
-    run
-        The function itself.
-    """
-
+    #: What it is called and what it does, for lists.
     name: str
     summary: str
+    #: The function itself.
     run: Run
 
 

@@ -27,78 +27,54 @@ if TYPE_CHECKING:
 
 
 class Network(NamedTuple):
-    """Arrays for the kernels; tables are CSR (offsets and values), rows sorted unless said otherwise.
+    """Arrays for the kernels; tables are CSR (offsets and values), rows sorted unless said otherwise."""
 
-    Attributes
-    ----------
-    operand_start, operand
-        Tensors each search operator reads, in operand order.
-    result_start, result
-        Tensors each search operator produces.
-    consumer_start, consumer
-        Search operators that read each tensor.
-    predecessor_start, predecessor, successor_start, successor
-        Precedence between search operators.
-    pair_result
-        The result each search operator may write in place, -1 for none.
-    pair_start, pair_operand
-        Operands that result may take the place of.
-    size, space
-        True bytes and bytes rounded up to the alignment, by tensor.
-    clean
-        1 where an off-chip copy exists from the start.
-    store
-        Bytes that the first store adds, by tensor: 0 for graph outputs, and for whatever starts off-chip.
-    chain_cost
-        Bytes moved in addition, by search operator, where its result has no room while the operator runs: what
-        lies inside a chain then goes off-chip and back.
-    capacity
-        One value: bytes available.
-    streamable
-        One value: 1 if operands and results may bypass the scratchpad.
-    operand_streams, result_streams
-        Beside ``operand`` and ``result``: 1 where that operator may stream it.
-    """
-
+    #: Tensors each search operator reads, in operand order.
     operand_start: Int32s
     operand: Int32s
+    #: Tensors each search operator produces.
     result_start: Int32s
     result: Int32s
+    #: Search operators that read each tensor.
     consumer_start: Int32s
     consumer: Int32s
+    #: Precedence between search operators.
     predecessor_start: Int32s
     predecessor: Int32s
     successor_start: Int32s
     successor: Int32s
+    #: The result each search operator may write in place, -1 for none.
     pair_result: Int32s
+    #: Operands that result may take the place of.
     pair_start: Int32s
     pair_operand: Int32s
+    #: True bytes and bytes rounded up to the alignment, by tensor.
     size: Int64s
     space: Int64s
+    #: 1 where an off-chip copy exists from the start.
     clean: Bytes8
+    #: Bytes that the first store adds, by tensor: 0 for graph outputs, and for whatever starts off-chip.
     store: Int64s
+    #: Bytes moved in addition, by search operator, where its result has no room while the operator runs: what lies
+    #: inside a chain then goes off-chip and back.
     chain_cost: Int64s
+    #: One value: bytes available.
     capacity: Int64s
+    #: One value: 1 if operands and results may bypass the scratchpad.
     streamable: Int64s
+    #: Beside ``operand`` and ``result``: 1 where that operator may stream it.
     operand_streams: Bytes8
     result_streams: Bytes8
 
 
 class Contraction(NamedTuple):
-    """A network together with what its operators and tensors stand for.
+    """A network together with what its operators and tensors stand for."""
 
-    Attributes
-    ----------
-    network
-        The contracted network.
-    members
-        Operators of the problem that each search operator stands for, in execution order.
-    tensor_of
-        Tensor of the problem behind each tensor of the network.
-    """
-
+    #: The contracted network.
     network: Network
+    #: Operators of the problem that each search operator stands for, in execution order.
     members: tuple[tuple[int, ...], ...]
+    #: Tensor of the problem behind each tensor of the network.
     tensor_of: Int32s
 
     def expand(self, order: Iterable[int]) -> tuple[int, ...]:

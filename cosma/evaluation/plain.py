@@ -19,29 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PlainReplay:
-    """What a replay finds.
+    """What a replay finds."""
 
-    Attributes
-    ----------
-    cost
-        Non-compulsory bytes, without the problem's constant.
-    excess
-        Live bytes above the capacity, summed over the steps.
-    step_cost
-        Bytes paid at each step.
-    dropped
-        (tensor, search operator): the tensor is off-chip just before that operator reads it, after an earlier touch.
-    homeless
-        Results that had no room while their operator ran.
-    late
-        Those of them that belong to a chain and had room once its head had run.
-    """
-
+    #: Non-compulsory bytes, without the problem's constant.
     cost: int = 0
+    #: Live bytes above the capacity, summed over the steps.
     excess: int = 0
+    #: Bytes paid at each step.
     step_cost: list[int] = field(default_factory=list)
+    #: (tensor, search operator): the tensor is off-chip just before that operator reads it, after an earlier touch.
     dropped: set[tuple[int, int]] = field(default_factory=set)
+    #: Results that had no room while their operator ran.
     homeless: set[int] = field(default_factory=set)
+    #: Those of them that belong to a chain and had room once its head had run.
     late: set[int] = field(default_factory=set)
 
 

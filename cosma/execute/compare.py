@@ -19,27 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One graph output of a plan against that of the model run as a whole.
+    """One graph output of a plan against that of the model run as a whole."""
 
-    Attributes
-    ----------
-    name
-        Which output.
-    elements, beyond
-        How many elements it has, and how many differ by more than rounding.
-    largest
-        Largest difference found, infinite where one reading is no number or the shapes differ.
-    allowed
-        Largest difference that counts as rounding.
-    remark
-        What is wrong where it is no number: shapes or types that differ.
-    """
-
+    #: Which output.
     name: str
+    #: How many elements it has, and how many differ by more than rounding.
     elements: int
     beyond: int
+    #: Largest difference found, infinite where one reading is no number or the shapes differ.
     largest: float
+    #: Largest difference that counts as rounding.
     allowed: float
+    #: What is wrong where it is no number: shapes or types that differ.
     remark: str = ""
 
     @property

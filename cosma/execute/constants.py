@@ -31,21 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Constants:
-    """The constants of a model: read from its files where they are there, otherwise random.
+    """The constants of a model: read from its files where they are there, otherwise random."""
 
-    Attributes
-    ----------
-    model, kernels
-        Whose constants, and what folds the computed ones.
-    seed
-        Of the random ones.
-    invented
-        Names of the constants that had no content.
-    """
-
+    #: Whose constants, and what folds the computed ones.
     model: Model
     kernels: Kernels
+    #: Of the random ones.
     seed: int
+    #: Names of the constants that had no content.
     invented: list[str] = field(default_factory=list)
     _contents: dict[tuple[object, ...], Array] = field(default_factory=dict)
     _known: dict[int, Array] = field(default_factory=dict)

@@ -31,26 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A plan and its model, both run on the same inputs and weights.
+    """A plan and its model, both run on the same inputs and weights."""
 
-    Attributes
-    ----------
-    inputs
-        Every graph input, those that nothing reads included.
-    plain
-        The run without a plan.
-    planned
-        The run of the plan; its off-chip memory holds the graph outputs.
-    tiled
-        The plan's tiles run without its memory, where it has tiles.
-    scale
-        Real bytes for each byte of the plan.
-    """
-
+    #: Every graph input, those that nothing reads included.
     inputs: Mapping[str, Array]
+    #: The run without a plan.
     plain: PlainRun
+    #: The run of the plan; its off-chip memory holds the graph outputs.
     planned: PlannedRun
+    #: Real bytes for each byte of the plan.
     scale: int
+    #: The plan's tiles run without its memory, where it has tiles.
     tiled: TiledRun | None = None
 
     @property

@@ -34,17 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first place where a planned run leaves the plain one.
+    """The first place where a planned run leaves the plain one."""
 
-    Attributes
-    ----------
-    instruction
-        Index of the execute.
-    operator, tensor
-        Which operator yielded other bytes for which result.
-    """
-
+    #: Index of the execute.
     instruction: int
+    #: Which operator yielded other bytes for which result.
     operator: str
     tensor: str
 

@@ -46,22 +46,15 @@ class Scratchpad:
 
 @dataclass(slots=True)
 class OffChip:
-    """Off-chip memory by tensor, and the bytes copied between it and the chip.
+    """Off-chip memory by tensor, and the bytes copied between it and the chip."""
 
-    Attributes
-    ----------
-    content
-        Bytes of every tensor that has an off-chip copy.
-    loaded, stored, streamed
-        Bytes copied so far, by instruction.
-    counts
-        How often each tensor was copied, by kind of copy and name.
-    """
-
+    #: Bytes of every tensor that has an off-chip copy.
     content: dict[str, Bytes] = field(default_factory=dict)
+    #: Bytes copied so far, by instruction.
     loaded: int = 0
     stored: int = 0
     streamed: int = 0
+    #: How often each tensor was copied, by kind of copy and name.
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def read(self, name: str) -> Bytes:

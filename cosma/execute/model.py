@@ -31,63 +31,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """A graph input.
+    """A graph input."""
 
-    Attributes
-    ----------
-    element, shape
-        Element type (ONNX's number) and shape.
-    used
-        Whether a live node or a graph output reads it.
-    """
-
+    #: Element type (ONNX's number) and shape.
     element: int
     shape: tuple[int, ...]
+    #: Whether a live node or a graph output reads it.
     used: bool
 
 
 @dataclass(slots=True)
 class Model:
-    """A model whose nodes can be run one by one.
+    """A model whose nodes can be run one by one."""
 
-    Attributes
-    ----------
-    loaded
-        As the planner sees it.
-    inputs
-        Every graph input by name, those that nothing reads included.
-    outputs
-        Names of the graph outputs, each once.
-    steps
-        Every node that runs, in order, views included; folded ones are not among them.
-    every_step
-        All nodes, folded ones included.
-    values
-        Every value of the model by name, elements of sequences included.
-    opsets, ir_version
-        What its nodes mean.
-    data, sha256
-        The file as it is, and its hash.
-    row_tables
-        Constants of which operators read rows.
-    is_bounded
-        Whether some results are planned for the most they can hold, which is more than they may hold in a run.
-    actual
-        Shapes in this run, by name of the value, where they are smaller than planned.
-    """
-
+    #: As the planner sees it.
     loaded: LoadedModel
+    #: Every graph input by name, those that nothing reads included.
     inputs: Mapping[str, ModelInput]
+    #: Names of the graph outputs, each once.
     outputs: tuple[str, ...]
+    #: Every node that runs, in order, views included; folded ones are not among them.
     steps: tuple[Step, ...]
+    #: All nodes, folded ones included.
     every_step: tuple[Step, ...]
+    #: Every value of the model by name, elements of sequences included.
     values: Mapping[str, Value]
+    #: What its nodes mean.
     opsets: Mapping[str, int]
     ir_version: int
+    #: The file as it is, and its hash.
     data: bytes
     sha256: str
+    #: Constants of which operators read rows.
     row_tables: frozenset[str] = frozenset()
+    #: Whether some results are planned for the most they can hold, which is more than they may hold in a run.
     is_bounded: bool = False
+    #: Shapes in this run, by name of the value, where they are smaller than planned.
     actual: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _scaled_by: Mapping[str, Step] | None = None
 

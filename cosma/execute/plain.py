@@ -93,20 +93,13 @@ class Operands:
 
 @dataclass(slots=True)
 class PlainRun:
-    """The model run node by node in the order given, every tensor in an array of its own, views included.
+    """The model run node by node in the order given, every tensor in an array of its own, views included."""
 
-    Attributes
-    ----------
-    digests
-        Fingerprint of every tensor.
-    outputs
-        Bytes of the graph outputs.
-    broken_views
-        Nodes taken for views whose result is not its operand, byte for byte.
-    """
-
+    #: Fingerprint of every tensor.
     digests: dict[str, bytes] = field(default_factory=dict)
+    #: Bytes of the graph outputs.
     outputs: dict[str, Bytes] = field(default_factory=dict)
+    #: Nodes taken for views whose result is not its operand, byte for byte.
     broken_views: list[str] = field(default_factory=list)
 
     @classmethod

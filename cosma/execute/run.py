@@ -31,79 +31,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OutputCheck:
-    """One graph output of a planned run against the plain run.
+    """One graph output of a planned run against the plain run."""
 
-    Attributes
-    ----------
-    name, size_bytes
-        Which, and its real size.
-    different_bytes
-        How many bytes differ; 0 where the two are equal bit for bit.
-    non_finite, distinct
-        Share of elements that are infinite or no number, and how many distinct values there are among the first
-        65,536: an output that is all one value proves little.
-    """
-
+    #: Which, and its real size.
     name: str
     size_bytes: int
+    #: How many bytes differ; 0 where the two are equal bit for bit.
     different_bytes: int
+    #: Share of elements that are infinite or no number, and how many distinct values there are among the first 65,536:
+    #: an output that is all one value proves little.
     non_finite: float
     distinct: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What executing a plan showed.
+    """What executing a plan showed."""
 
-    Attributes
-    ----------
-    equal
-        Whether every result of every operator, and every graph output in off-chip memory, is bit for bit that of
-        the plain run.
-    untiled
-        For a plan of tiles, its outputs against those of the same nodes run whole; empty for any other. ``equal`` is
-        against the same tiles without a plan then.
-    whole
-        The same outputs against those of the untouched model, run as a whole by another reader.
-    outputs
-        Each graph output.
-    difference
-        The first operator whose result differs, if any.
-    traffic
-        Bytes counted from the copies made, in the plan's own bytes.
-    copied_bytes
-        Real bytes copied between the scratchpad, the operators and off-chip memory.
-    traffic_as_planned
-        Whether ``traffic`` is what the plan claims.
-    scale
-        Real bytes for each byte of the plan; above 1 where the plan counted narrower elements (``dtype``).
-    highest_bytes
-        End of the highest address used, in the plan's bytes.
-    kernels
-        Name and version of what ran the operators.
-    taken_over
-        Nodes that these kernels cannot run, and what ran them instead.
-    operators, nodes
-        How many operators were executed, and how many ONNX nodes they stand for.
-    invented_weights, broken_views
-        Weights made up; nodes that the importer took for views and that are none.
-    """
-
+    #: Whether every result of every operator, and every graph output in off-chip memory, is bit for bit that of the
+    #: plain run.
     equal: bool
+    #: The same outputs against those of the untouched model, run as a whole by another reader.
     whole: SecondReading
+    #: Each graph output.
     outputs: tuple[OutputCheck, ...]
+    #: The first operator whose result differs, if any.
     difference: Difference | None
+    #: Bytes counted from the copies made, in the plan's own bytes.
     traffic: Traffic
+    #: Real bytes copied between the scratchpad, the operators and off-chip memory.
     copied_bytes: int
+    #: Whether ``traffic`` is what the plan claims.
     traffic_as_planned: bool
+    #: Real bytes for each byte of the plan; above 1 where the plan counted narrower elements (``dtype``).
     scale: int
+    #: End of the highest address used, in the plan's bytes.
     highest_bytes: int
+    #: Name and version of what ran the operators.
     kernels: str
+    #: Nodes that these kernels cannot run, and what ran them instead.
     taken_over: tuple[TakenOver, ...]
+    #: How many operators were executed, and how many ONNX nodes they stand for.
     operators: int
     nodes: int
+    #: Weights made up; nodes that the importer took for views and that are none.
     invented_weights: int
     broken_views: tuple[str, ...]
+    #: For a plan of tiles, its outputs against those of the same nodes run whole; empty for any other. ``equal`` is
+    #: against the same tiles without a plan then.
     untiled: tuple[Comparison, ...] = ()
 
     @property

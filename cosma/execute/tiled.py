@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class TiledRun:
-    """The operators of a plan in its order, every tensor and part in an array of its own.
+    """The operators of a plan in its order, every tensor and part in an array of its own."""
 
-    Attributes
-    ----------
-    digests
-        Fingerprint of every tensor that an operator yields.
-    outputs
-        Bytes of the graph outputs, put together from parts.
-    """
-
+    #: Fingerprint of every tensor that an operator yields.
     digests: dict[str, bytes] = field(default_factory=dict)
+    #: Bytes of the graph outputs, put together from parts.
     outputs: dict[str, Bytes] = field(default_factory=dict)
 
     @classmethod

@@ -37,26 +37,17 @@ KEPT_LIMIT = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class SecondReading:
-    """What the whole model, read and run by somebody else, says of a plan's results.
+    """What the whole model, read and run by somebody else, says of a plan's results."""
 
-    Attributes
-    ----------
-    verdict
-        ``equal`` within rounding, ``different``, or ``not compared``.
-    reader
-        Name and version of who read and ran the model.
-    reason
-        Why there was no comparison, or why the preferred reader did not do it; empty otherwise.
-    outputs
-        Each graph output.
-    first_difference
-        Where the verdict is ``different``: the first tensor of the model whose bytes differ, where it was found.
-    """
-
+    #: ``equal`` within rounding, ``different``, or ``not compared``.
     verdict: Literal["equal", "different", "not compared"]
+    #: Name and version of who read and ran the model.
     reader: str
+    #: Why there was no comparison, or why the preferred reader did not do it; empty otherwise.
     reason: str
+    #: Each graph output.
     outputs: tuple[Comparison, ...] = ()
+    #: Where the verdict is ``different``: the first tensor of the model whose bytes differ, where it was found.
     first_difference: str | None = None
 
 

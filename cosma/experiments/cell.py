@@ -12,62 +12,44 @@ _FIXED = ("e1", "e2", "e3", "existing")
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One task of an experiment, complete in itself: a worker needs nothing else to run it.
+    """One task of an experiment, complete in itself: a worker needs nothing else to run it."""
 
-    Attributes
-    ----------
-    model
-        What tables call the model.
-    group
-        What tables group the model under: the folder or family it comes from.
-    path, model_sha256
-        The file, and the SHA-256 of its bytes when the experiment was expanded.
-    dims
-        Values for the model's symbolic dimensions.
-    grid
-        The accelerators of an experiment come in named grids; this one's name.
-    accelerator
-        Fields of an :class:`~cosma.accelerator.Accelerator`, ``scratchpad`` excepted.
-    capacity
-        The scratchpad as written: bytes (``"524288"``, ``"512KiB"``) or a multiple of the smallest feasible
-        capacity (``"1.1x"``).
-    dtype
-        Element type that floating-point tensors are counted as, where overridden.
-    strategy, solver, solver_sha256
-        How to plan; ``solver`` is the name or the file of a solver profile where the strategy takes one, and
-        ``solver_sha256`` the SHA-256 of the file.
-    label
-        What tables call strategy and settings.
-    effort, gap, time_limit_s, seed
-        As in :class:`~cosma.compiler.Limits`; ``time_limit_s`` is a clock within which the compile ends by itself.
-    repeat
-        Number of this run among equal ones.
-    limit_s, memory_bytes
-        Wall-clock seconds and address space after which the cell is given up as a failure.
-    keep_plan
-        Whether the plan file is kept.
-    """
-
+    #: What tables call the model.
     model: str
+    #: What tables group the model under: the folder or family it comes from.
     group: str
+    #: The file, and the SHA-256 of its bytes when the experiment was expanded.
     path: str
     model_sha256: str
+    #: Values for the model's symbolic dimensions.
     dims: dict[str, int] = {}
+    #: The accelerators of an experiment come in named grids; this one's name.
     grid: str
+    #: Fields of an :class:`~cosma.accelerator.Accelerator`, ``scratchpad`` excepted.
     accelerator: dict[str, Any] = {}
+    #: The scratchpad as written: bytes (``"524288"``, ``"512KiB"``) or a multiple of the smallest feasible capacity
+    #: (``"1.1x"``).
     capacity: str
+    #: Element type that floating-point tensors are counted as, where overridden.
     dtype: str | None = None
+    #: How to plan; ``solver`` is the name or the file of a solver profile where the strategy takes one, and
+    #: ``solver_sha256`` the SHA-256 of the file.
     strategy: str
     solver: str | None = None
     solver_sha256: str | None = None
+    #: What tables call strategy and settings.
     label: str
+    #: As in :class:`~cosma.compiler.Limits`; ``time_limit_s`` is a clock within which the compile ends by itself.
     effort: float = 10.0
     gap: float = 0.0
     time_limit_s: float | None = None
     seed: int = 0
+    #: Number of this run among equal ones.
     repeat: int = 0
+    #: Wall-clock seconds and address space after which the cell is given up as a failure.
     limit_s: float = 600.0
     memory_bytes: int = 4 * 2**30
+    #: Whether the plan file is kept.
     keep_plan: bool = False
 
     def instance(self) -> str:

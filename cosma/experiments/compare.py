@@ -13,26 +13,19 @@ REGRESSIONS = ("contradiction", "lost", "missing", "traffic", "bound", "slower")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs at one point.
+    """One thing that differs at one point."""
 
-    Attributes
-    ----------
-    kind
-        ``traffic`` or ``bound`` (worse, beyond the tolerance), ``lost`` (had a plan, has none), ``missing`` (not
-        among the new results), ``slower``, ``contradiction`` (a bound of one is above a plan of the other: one of
-        the two is wrong), or ``better``, ``found`` and ``new`` where the new results are ahead.
-    model, grid, capacity, label, seed
-        Where.
-    before, after
-        Bytes, seconds or status, whichever it is about.
-    """
-
+    #: ``traffic`` or ``bound`` (worse, beyond the tolerance), ``lost`` (had a plan, has none), ``missing`` (not among
+    #: the new results), ``slower``, ``contradiction`` (a bound of one is above a plan of the other: one of the two is
+    #: wrong), or ``better``, ``found`` and ``new`` where the new results are ahead.
     kind: str
+    #: Where.
     model: str
     grid: str
     capacity: str
     label: str
     seed: int
+    #: Bytes, seconds or status, whichever it is about.
     before: str | int | float | None
     after: str | int | float | None
 

@@ -65,54 +65,37 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One accelerator of a grid, the capacity as written.
+    """One accelerator of a grid, the capacity as written."""
 
-    Attributes
-    ----------
-    grid
-        Name of its grid.
-    fields
-        The fields plans depend on, and the name where it is a preset's.
-    capacity
-        See :func:`~cosma.experiments.capacity.check_capacity`.
-    dtype
-        Element type that floating-point tensors are counted as, where overridden.
-    """
-
+    #: Name of its grid.
     grid: str
+    #: The fields plans depend on, and the name where it is a preset's.
     fields: dict[str, Any]
+    #: See :func:`~cosma.experiments.capacity.check_capacity`.
     capacity: str
+    #: Element type that floating-point tensors are counted as, where overridden.
     dtype: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A validated experiment; :meth:`cells` expands it.
+    """A validated experiment; :meth:`cells` expands it."""
 
-    Attributes
-    ----------
-    name, description
-        What it is called and what it is for.
-    models, points, strategies
-        What is crossed.
-    seeds, repeats
-        Every seed and every repeat of each; existing methods run with the first seed alone.
-    limit_s, memory_bytes, keep_plans
-        Per cell.
-    text
-        The file as it was read.
-    """
-
+    #: What it is called and what it is for.
     name: str
     description: str
+    #: What is crossed.
     models: tuple[ModelFile, ...]
     points: tuple[Point, ...]
     strategies: tuple[StrategySpec, ...]
+    #: Every seed and every repeat of each; existing methods run with the first seed alone.
     seeds: tuple[int, ...]
     repeats: int
+    #: Per cell.
     limit_s: float
     memory_bytes: int
     keep_plans: bool
+    #: The file as it was read.
     text: str
 
     def cells(self) -> list[Cell]:

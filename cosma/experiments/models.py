@@ -29,22 +29,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model file that is there, and its hash.
+    """A model file that is there, and its hash."""
 
-    Attributes
-    ----------
-    name, group
-        What tables call it, and what they group it under.
-    path, sha256
-        The file (absolute) and the SHA-256 of its bytes.
-    dims
-        Values for its symbolic dimensions.
-    """
-
+    #: What tables call it, and what they group it under.
     name: str
     group: str
+    #: The file (absolute) and the SHA-256 of its bytes.
     path: Path
     sha256: str
+    #: Values for its symbolic dimensions.
     dims: dict[str, int]
 
 

@@ -23,46 +23,18 @@ FAILED = ("infeasible", "timeout", "memory", "crashed", "error")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one cell. Sizes in bytes; None where a failed cell has no such number.
+    """The result of one cell. Sizes in bytes; None where a failed cell has no such number."""
 
-    Attributes
-    ----------
-    key, point, instance
-        See :class:`~cosma.experiments.cell.Cell`.
-    model, group, model_sha256, dims
-        What was compiled.
-    grid, accelerator, capacity, scratchpad, alignment, reserved, operands, weights, in_place, fusion, dtype
-        Onto what; ``capacity`` as written, ``scratchpad`` in bytes.
-    label, strategy, solver, effort, gap_target, time_limit_s, seed, repeat
-        How.
-    status, reason
-        One of :data:`PLANNED` or :data:`FAILED`, and why where it failed.
-    operators, tensors
-        Size of the graph.
-    total, compulsory, noncompulsory, loaded, stored, streamed, peak
-        Of the plan, as replayed.
-    lower_bound, gap, bound_method
-        Its certificate.
-    found_by, stopped_by, reproducible, plan_sha256
-        How the compile ended, and the SHA-256 of the plan file.
-    seconds, seconds_first, seconds_best
-        Clock on the wall: the compile, its first plan, its best plan.
-    cpu_seconds, load_seconds, rss
-        Processor time of the compile, wall seconds of reading the model (0 where it was read before), and peak
-        resident memory of the process during the cell.
-    limit_s, memory_limit
-        Limits the cell ran under.
-    cosma, code, python, ortools, numpy, machine
-        Versions, a digest of cosma's source code, and the kind of machine.
-    """
-
+    #: See :class:`~cosma.experiments.cell.Cell`.
     key: str
     point: str
     instance: str
+    #: What was compiled.
     model: str
     group: str
     model_sha256: str
     dims: str = ""
+    #: Onto what; ``capacity`` as written, ``scratchpad`` in bytes.
     grid: str
     accelerator: str | None = None
     capacity: str
@@ -74,6 +46,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     in_place: bool
     fusion: str
     dtype: str | None = None
+    #: How.
     label: str
     strategy: str
     solver: str | None = None
@@ -82,10 +55,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     time_limit_s: float | None = None
     seed: int
     repeat: int
+    #: One of :data:`PLANNED` or :data:`FAILED`, and why where it failed.
     status: str
     reason: str | None = None
+    #: Size of the graph.
     operators: int | None = None
     tensors: int | None = None
+    #: Of the plan, as replayed.
     total: int | None = None
     compulsory: int | None = None
     noncompulsory: int | None = None
@@ -93,21 +69,28 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stored: int | None = None
     streamed: int | None = None
     peak: int | None = None
+    #: Its certificate.
     lower_bound: int | None = None
     gap: float | None = None
     bound_method: str | None = None
+    #: How the compile ended, and the SHA-256 of the plan file.
     found_by: str | None = None
     stopped_by: str | None = None
     reproducible: bool | None = None
     plan_sha256: str | None = None
+    #: Clock on the wall: the compile, its first plan, its best plan.
     seconds: float | None = None
     seconds_first: float | None = None
     seconds_best: float | None = None
+    #: Processor time of the compile, wall seconds of reading the model (0 where it was read before), and peak resident
+    #: memory of the process during the cell.
     cpu_seconds: float | None = None
     load_seconds: float | None = None
     rss: int | None = None
+    #: Limits the cell ran under.
     limit_s: float | None = None
     memory_limit: int | None = None
+    #: Versions, a digest of cosma's source code, and the kind of machine.
     cosma: str
     code: str = ""
     python: str = ""

@@ -38,21 +38,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class SizeRange:
-    """A size in bytes, both ends included.
+    """A size in bytes, both ends included."""
 
-    Attributes
-    ----------
-    low, high
-        Bytes, or text such as ``"64KiB"``.
-    step
-        Sizes are ``low`` plus a multiple of it.
-    log
-        Whether half of the range by ratio, not by bytes, is half of the proposals.
-    """
-
+    #: Bytes, or text such as ``"64KiB"``.
     low: int
     high: int
+    #: Sizes are ``low`` plus a multiple of it.
     step: int = 1
+    #: Whether half of the range by ratio, not by bytes, is half of the proposals.
     log: bool = False
 
     def __post_init__(self) -> None:
@@ -107,42 +100,27 @@ class RandomOptimiser:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A proposed accelerator.
+    """A proposed accelerator."""
 
-    Attributes
-    ----------
-    number
-        Counts the study's trials from 0.
-    params
-        As the optimiser proposed them.
-    accelerator
-        What they make.
-    """
-
+    #: Counts the study's trials from 0.
     number: int
+    #: As the optimiser proposed them.
     params: Params
+    #: What they make.
     accelerator: Accelerator
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A trial and what came of it.
+    """A trial and what came of it."""
 
-    Attributes
-    ----------
-    trial
-        What was tried.
-    plan
-        None where the model does not fit.
-    values
-        Objectives in the study's order, smaller is better; None without a plan.
-    reason
-        Why there is no plan.
-    """
-
+    #: What was tried.
     trial: Trial
+    #: None where the model does not fit.
     plan: Plan | None
+    #: Objectives in the study's order, smaller is better; None without a plan.
     values: tuple[float, ...] | None
+    #: Why there is no plan.
     reason: str | None = None
 
 

@@ -38,67 +38,45 @@ class Pairing:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """Non-compulsory traffic of a method of ours against one existing method, over some pairings.
+    """Non-compulsory traffic of a method of ours against one existing method, over some pairings."""
 
-    Attributes
-    ----------
-    pairings
-        Instances on which theirs has a plan.
-    compared
-        Those where theirs is above zero and ours has a plan.
-    zero
-        Those where theirs is zero already.
-    unplanned
-        Those where ours has no plan though theirs has.
-    worse
-        Those where ours moves more.
-    mean, median
-        Over the compared, each cell once; None where there are none.
-    model_mean
-        Mean over models of the mean over a model's cells.
-    total
-        1 - sum of ours / sum of theirs over the compared.
-    """
-
+    #: Instances on which theirs has a plan.
     pairings: int
+    #: Those where theirs is above zero and ours has a plan.
     compared: int
+    #: Those where theirs is zero already.
     zero: int
+    #: Those where ours has no plan though theirs has.
     unplanned: int
+    #: Those where ours moves more.
     worse: int
+    #: Over the compared, each cell once; None where there are none.
     mean: float | None
     median: float | None
+    #: Mean over models of the mean over a model's cells.
     model_mean: float | None
+    #: 1 - sum of ours / sum of theirs over the compared.
     total: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Proof and time of one method over some cells.
+    """Proof and time of one method over some cells."""
 
-    Attributes
-    ----------
-    cells
-        All of them, those proven infeasible excepted.
-    failed
-        Those without a plan.
-    optimal
-        Those proven optimal.
-    mean_gap, max_gap
-        Over the cells with a plan; optimal ones count as 0.
-    median_s, p90_s, max_s
-        Wall-clock seconds of the compile.
-    proven_in_10_s, proven_in_60_s
-        Cells proven optimal within that many seconds.
-    """
-
+    #: All of them, those proven infeasible excepted.
     cells: int
+    #: Those without a plan.
     failed: int
+    #: Those proven optimal.
     optimal: int
+    #: Over the cells with a plan; optimal ones count as 0.
     mean_gap: float | None
     max_gap: float | None
+    #: Wall-clock seconds of the compile.
     median_s: float | None
     p90_s: float | None
     max_s: float | None
+    #: Cells proven optimal within that many seconds.
     proven_in_10_s: int
     proven_in_60_s: int
 

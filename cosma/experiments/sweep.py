@@ -24,43 +24,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a sweep would do.
+    """What a sweep would do."""
 
-    Attributes
-    ----------
-    cells
-        Every cell of the experiment with its key, in order.
-    waiting
-        Those to run.
-    other_code
-        Results kept though the source code of the same version has changed since.
-    seconds_left
-        Predicted wall-clock seconds, from the rows there are; None where there are none.
-    """
-
+    #: Every cell of the experiment with its key, in order.
     cells: dict[str, Cell]
+    #: Those to run.
     waiting: list[Cell]
+    #: Results kept though the source code of the same version has changed since.
     other_code: int
+    #: Predicted wall-clock seconds, from the rows there are; None where there are none.
     seconds_left: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """How a sweep ended.
+    """How a sweep ended."""
 
-    Attributes
-    ----------
-    rows
-        Of all cells of the experiment that have a result, in the experiment's order.
-    ran, cells
-        Cells run this time, and cells there are.
-    files
-        Tables written.
-    """
-
+    #: Of all cells of the experiment that have a result, in the experiment's order.
     rows: list[Row]
+    #: Cells run this time, and cells there are.
     ran: int
     cells: int
+    #: Tables written.
     files: list[Path]
 
     @property

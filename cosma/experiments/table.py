@@ -17,24 +17,16 @@ KINDS = ("text", "count", "share", "bytes", "seconds", "number")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A titled table.
+    """A titled table."""
 
-    Attributes
-    ----------
-    name, title
-        For file names and options, and for headings.
-    columns
-        Heading and kind (one of :data:`KINDS`) of each.
-    rows
-        Values, None where there is none.
-    note
-        What the numbers mean.
-    """
-
+    #: For file names and options, and for headings.
     name: str
     title: str
+    #: Heading and kind (one of :data:`KINDS`) of each.
     columns: tuple[tuple[str, str], ...]
+    #: Values, None where there is none.
     rows: tuple[tuple[Any, ...], ...]
+    #: What the numbers mean.
     note: str = ""
 
     def to_markdown(self, level: int = 3) -> str:

@@ -20,20 +20,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One node with its operands.
+    """One node with its operands."""
 
-    Attributes
-    ----------
-    node
-        The node.
-    operands
-        By position, None for an absent one.
-    content
-        Content of constant operands that decide a shape, by position.
-    """
-
+    #: The node.
     node: Node
+    #: By position, None for an absent one.
     operands: Sequence[Value | None]
+    #: Content of constant operands that decide a shape, by position.
     content: Mapping[int, Array]
 
     def has(self, position: int) -> bool:

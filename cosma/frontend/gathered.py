@@ -25,27 +25,18 @@ Kind = Literal["take", "elements", "nd", "slice", "first"]
 
 @dataclass(slots=True, eq=False)
 class RowSet:
-    """The elements of one stored constant that an operator selects while the model runs.
+    """The elements of one stored constant that an operator selects while the model runs."""
 
-    Attributes
-    ----------
-    table
-        The stored constant.
-    kind, axis
-        How indices select; for ``nd`` the axis is the number of batch dimensions.
-    indices
-        What selects, in operand order; None for an absent operand.
-    shape
-        Shape of what is selected.
-    name
-        Name as a tensor of the graph; given when the graph is assembled.
-    """
-
+    #: The stored constant.
     table: Value
+    #: How indices select; for ``nd`` the axis is the number of batch dimensions.
     kind: Kind
     axis: int
+    #: What selects, in operand order; None for an absent operand.
     indices: tuple[Value | None, ...]
+    #: Shape of what is selected.
     shape: tuple[int, ...]
+    #: Name as a tensor of the graph; given when the graph is assembled.
     name: str = ""
 
     @property
@@ -73,20 +64,13 @@ class RowSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableRead:
-    """What an operator reads of a constant operand instead of reading it whole.
+    """What an operator reads of a constant operand instead of reading it whole."""
 
-    Attributes
-    ----------
-    operand
-        The constant.
-    rows
-        Row sets of the stored constants it is made of.
-    whole
-        Names of stored constants that are read whole with them, such as scales.
-    """
-
+    #: The constant.
     operand: Value
+    #: Row sets of the stored constants it is made of.
     rows: tuple[RowSet, ...]
+    #: Names of stored constants that are read whole with them, such as scales.
     whole: tuple[str, ...] = ()
 
 

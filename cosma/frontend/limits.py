@@ -16,20 +16,13 @@ from cosma.frontend.values import Operands
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Largest shape of a result.
+    """Largest shape of a result."""
 
-    Attributes
-    ----------
-    shape
-        Most elements along each axis; None where there is no limit.
-    why
-        What limits it.
-    varies
-        Axes along which a run may hold less; None for all. Along the others the size is the limit, whatever is given.
-    """
-
+    #: Most elements along each axis; None where there is no limit.
     shape: tuple[int | None, ...]
+    #: What limits it.
     why: str
+    #: Axes along which a run may hold less; None for all. Along the others the size is the limit, whatever is given.
     varies: frozenset[int] | None = None
 
     def is_exact(self, axis: int) -> bool:

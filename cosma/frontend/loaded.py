@@ -29,24 +29,16 @@ class NodeFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One ONNX node (after local functions are inlined) and what became of it.
+    """One ONNX node (after local functions are inlined) and what became of it."""
 
-    Attributes
-    ----------
-    output
-        Name of its first result.
-    type
-        ONNX operator type, with the domain before it unless that is ONNX's own.
-    fate
-        What became of it.
-    operator
-        Name of the operator whose ``covers`` lists it; None for folded and dead nodes, and for views between a
-        graph input and a graph output, which no operator stands for.
-    """
-
+    #: Name of its first result.
     output: str
+    #: ONNX operator type, with the domain before it unless that is ONNX's own.
     type: str
+    #: What became of it.
     fate: NodeFate
+    #: Name of the operator whose ``covers`` lists it; None for folded and dead nodes, and for views between a graph
+    #: input and a graph output, which no operator stands for.
     operator: str | None = None
 
 

@@ -46,23 +46,15 @@ class InnerWalk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a subgraph is walked with.
+    """What a subgraph is walked with."""
 
-    Attributes
-    ----------
-    opset
-        Of the model.
-    evaluator
-        Gives the content of constants outside.
-    level
-        How deep the node lies in subgraphs.
-    inner
-        Makes a walk over a subgraph, from the types that it states and the names that are read in it.
-    """
-
+    #: Of the model.
     opset: int
+    #: Gives the content of constants outside.
     evaluator: Evaluator
+    #: How deep the node lies in subgraphs.
     level: int
+    #: Makes a walk over a subgraph, from the types that it states and the names that are read in it.
     inner: Callable[[Mapping[str, TensorType], set[str]], InnerWalk]
 
 

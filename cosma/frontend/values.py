@@ -22,17 +22,11 @@ EVALUATE_LIMIT = 65_536
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Element type (ONNX's number) and shape, either of which may be unknown in part.
+    """Element type (ONNX's number) and shape, either of which may be unknown in part."""
 
-    Attributes
-    ----------
-    element
-        ``TensorProto.DataType``; 0 where unknown.
-    shape
-        Dimensions, None for an unknown one; None as a whole where even the rank is unknown.
-    """
-
+    #: ``TensorProto.DataType``; 0 where unknown.
     element: int
+    #: Dimensions, None for an unknown one; None as a whole where even the rank is unknown.
     shape: tuple[int | None, ...] | None
 
     @property
@@ -49,41 +43,29 @@ class TensorType:
 
 @dataclass(slots=True, eq=False)
 class Value:
-    """One value of the model.
+    """One value of the model."""
 
-    Attributes
-    ----------
-    name
-        Name it was first met under.
-    element, shape
-        Element type (ONNX's number) and full static shape. A view has its own shape.
-    root
-        Name of the tensor that holds the bytes; a view has its operand's.
-    constant
-        Whether it is known before the model runs.
-    stored
-        For a constant: the weights that are read to have it. Itself, unless it is computed from fewer bytes; empty
-        where only shapes and attributes decide it.
-    equal_to
-        For a constant stored as itself: the stored constant of the same size that it is computed from, if any.
-    elements
-        For a sequence: its tensors, in order.
-    tensor, source, array, evaluated
-        Where a constant's content comes from: a tensor message, or a node, its operands and which result of it;
-        the content once evaluated, and whether that was tried.
-    """
-
+    #: Name it was first met under.
     name: str
+    #: Element type (ONNX's number) and full static shape. A view has its own shape.
     element: int
     shape: tuple[int, ...]
+    #: Name of the tensor that holds the bytes; a view has its operand's.
     root: str
+    #: Whether it is known before the model runs.
     constant: bool = False
+    #: For a constant: the weights that are read to have it. Itself, unless it is computed from fewer bytes; empty where
+    #: only shapes and attributes decide it.
     stored: tuple[str, ...] = ()
+    #: For a sequence: its tensors, in order.
     elements: tuple[Value, ...] | None = None
+    #: Where a constant's content comes from: a tensor message, or a node, its operands and which result of it; the
+    #: content once evaluated, and whether that was tried.
     tensor: Any = None
     source: tuple[Node, tuple[Value | None, ...], int] | None = None
     array: Array | None = field(default=None, repr=False)
     evaluated: bool = False
+    #: For a constant stored as itself: the stored constant of the same size that it is computed from, if any.
     equal_to: str | None = None
 
     @property

@@ -27,20 +27,13 @@ _RESIZERS = frozenset({"Resize", "Upsample"})
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """Shape of a result that depends on who computes it.
+    """Shape of a result that depends on who computes it."""
 
-    Attributes
-    ----------
-    shape
-        What ONNX Runtime yields.
-    also
-        What else follows from the operator's definition, by other rounding: a model that states it is right too.
-    why
-        Why there is more than one.
-    """
-
+    #: What ONNX Runtime yields.
     shape: Shape
+    #: What else follows from the operator's definition, by other rounding: a model that states it is right too.
     also: tuple[Shape, ...] = ()
+    #: Why there is more than one.
     why: str = ""
 
 

@@ -16,19 +16,14 @@ class Accumulation:
 
     The first step adds the bias, the last applies what is fused behind the sum. Raises GraphError if the interval is
     empty or negative.
-
-    Attributes
-    ----------
-    start, stop
-        Half-open interval of the axis summed over: the columns of a matrix product's first operand, the input channels
-        of a convolution.
-    sums
-        Partial sums that the step adds to, one for each result in the order of the results; none for the first step.
-        A result may take the place of its partial sum.
     """
 
+    #: Half-open interval of the axis summed over: the columns of a matrix product's first operand, the input channels
+    #: of a convolution.
     start: int
     stop: int
+    #: Partial sums that the step adds to, one for each result in the order of the results; none for the first step. A
+    #: result may take the place of its partial sum.
     sums: tuple[str, ...] = ()
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts

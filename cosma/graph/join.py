@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A tensor of the graph, and the box of a root that it fills.
+    """A tensor of the graph, and the box of a root that it fills."""
 
-    Attributes
-    ----------
-    tensor
-        Name of the tensor.
-    region
-        Box of the root, of as many elements as the tensor has.
-    """
-
+    #: Name of the tensor.
     tensor: str
+    #: Box of the root, of as many elements as the tensor has.
     region: Region
 
     def __post_init__(self) -> None:
@@ -39,20 +33,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """What a root consists of that no operator writes.
+    """What a root consists of that no operator writes."""
 
-    Attributes
-    ----------
-    root
-        Name of the root.
-    pieces
-        Tensors it consists of, in row-major order of where they start.
-    covers
-        First output name of every ONNX node that is nothing but this join.
-    """
-
+    #: Name of the root.
     root: str
+    #: Tensors it consists of, in row-major order of where they start.
     pieces: tuple[Piece, ...]
+    #: First output name of every ONNX node that is nothing but this join.
     covers: tuple[str, ...] = ()
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts

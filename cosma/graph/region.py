@@ -16,16 +16,11 @@ class Region:
     """A box of elements of a root tensor, half-open along each axis.
 
     Raises GraphError if the two have different lengths, or an interval is negative or ends before it starts.
-
-    Attributes
-    ----------
-    root
-        Name of the tensor that the box lies in.
-    start, stop
-        Half-open interval along every axis of the root.
     """
 
+    #: Name of the tensor that the box lies in.
     root: str
+    #: Half-open interval along every axis of the root.
     start: tuple[int, ...]
     stop: tuple[int, ...]
 

@@ -25,17 +25,11 @@ class TensorKind(door.Choice):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Where the content of a row set comes from: elements of a constant table, selected while the model runs.
+    """Where the content of a row set comes from: elements of a constant table, selected while the model runs."""
 
-    Attributes
-    ----------
-    table
-        Name of the constant in the model; no tensor of the graph unless something reads it whole.
-    indices
-        Tensors that say which elements; the row set can be read once they exist.
-    """
-
+    #: Name of the constant in the model; no tensor of the graph unless something reads it whole.
     table: str
+    #: Tensors that say which elements; the row set can be read once they exist.
     indices: tuple[str, ...] = ()
 
 
@@ -154,21 +148,14 @@ def _attribute_value(value: object, where: str) -> AttributeValue:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One ONNX operator as its node states it.
+    """One ONNX operator as its node states it."""
 
-    Attributes
-    ----------
-    type
-        ONNX operator type, with the domain before it unless it is ONNX's or ONNX Runtime's.
-    domain
-        ONNX domain; empty for ONNX's own.
-    attributes
-        Scalars and flat lists by name, sorted by name. The importer adds what the opset or a constant operand
-        decides: ``training_mode`` of BatchNormalization and Dropout.
-    """
-
+    #: ONNX operator type, with the domain before it unless it is ONNX's or ONNX Runtime's.
     type: str
+    #: ONNX domain; empty for ONNX's own.
     domain: str = ""
+    #: Scalars and flat lists by name, sorted by name. The importer adds what the opset or a constant operand decides:
+    #: ``training_mode`` of BatchNormalization and Dropout.
     attributes: Attributes = ()
 
     if TYPE_CHECKING:  # as above

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method as a compiler would have it today: three independent choices.
+    """A method as a compiler would have it today: three independent choices."""
 
-    Attributes
-    ----------
-    order, replacement, addresses
-        Names from ``ORDERS``, ``REPLACEMENTS`` and ``ADDRESS_POLICIES``.
-    """
-
+    #: Names from ``ORDERS``, ``REPLACEMENTS`` and ``ADDRESS_POLICIES``.
     order: str
     replacement: str
     addresses: str

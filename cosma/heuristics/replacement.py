@@ -12,34 +12,23 @@ NEVER = 2**60
 
 @dataclass(slots=True)
 class Resident:
-    """A tensor in the scratchpad, as a policy sees it.
+    """A tensor in the scratchpad, as a policy sees it."""
 
-    Attributes
-    ----------
-    tensor
-        Its number.
-    start
-        Step at which its residency began.
-    loaded
-        Whether it was loaded, rather than produced.
-    address, space_bytes
-        Where it lies.
-    last_touch, next_touch
-        Steps at which it was touched last and will be touched next.
-    clean
-        Whether a valid off-chip copy exists, so that dropping it moves no bytes now.
-    in_place_of
-        Operand it took over.
-    """
-
+    #: Its number.
     tensor: int
+    #: Step at which its residency began.
     start: int
+    #: Whether it was loaded, rather than produced.
     loaded: bool
+    #: Where it lies.
     address: int
     space_bytes: int
+    #: Steps at which it was touched last and will be touched next.
     last_touch: int
     next_touch: int
+    #: Whether a valid off-chip copy exists, so that dropping it moves no bytes now.
     clean: bool
+    #: Operand it took over.
     in_place_of: int | None = None
 
 

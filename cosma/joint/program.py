@@ -34,37 +34,25 @@ Addresses = Literal["none", "linear", "intervals"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joint:
-    """The program and how to read it. Missing keys are variables that windows rule out.
+    """The program and how to read it. Missing keys are variables that windows rule out."""
 
-    Attributes
-    ----------
-    problem, windows, model
-        What it is about.
-    at
-        ``(operator, step) -> variable``.
-    inside
-        ``(tensor, step) -> variable``: in the scratchpad during the step.
-    read
-        ``(tensor, step) -> variable``: loaded before the step or streamed in by it.
-    stored
-        ``tensor -> variable``: written back although no graph output.
-    takeover
-        ``(result, operand, step) -> variable``.
-    address
-        ``(tensor, step) -> variable`` in granules of ``unit`` bytes; empty without addresses.
-    unit
-        Granule of sizes and addresses in bytes.
-    """
-
+    #: What it is about.
     problem: Problem
     windows: Windows
     model: Model
+    #: ``(operator, step) -> variable``.
     at: Mapping[tuple[int, int], int]
+    #: ``(tensor, step) -> variable``: in the scratchpad during the step.
     inside: Mapping[tuple[int, int], int]
+    #: ``(tensor, step) -> variable``: loaded before the step or streamed in by it.
     read: Mapping[tuple[int, int], int]
+    #: ``tensor -> variable``: written back although no graph output.
     stored: Mapping[int, int]
+    #: ``(result, operand, step) -> variable``.
     takeover: Mapping[tuple[int, int, int], int]
+    #: ``(tensor, step) -> variable`` in granules of ``unit`` bytes; empty without addresses.
     address: Mapping[tuple[int, int], int]
+    #: Granule of sizes and addresses in bytes.
     unit: int
 
     def decisions(self, values: Int64s) -> Decisions:

@@ -19,37 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedTensor:
-    """A tensor that takes space.
+    """A tensor that takes space."""
 
-    Attributes
-    ----------
-    number
-        Its name among the keys of variables.
-    space_bytes
-        Bytes it takes.
-    read_bytes, store_bytes
-        What a read costs, and what its store adds; zero where an off-chip copy costs nothing.
-    producer, readers
-        Operators that touch it; -1 where it comes from before.
-    streamed_by
-        Those of them that may stream it.
-    life
-        Steps at which it may be inside.
-    held
-        Whether it is inside before the first step.
-    lives_on
-        Whether it may be inside although no operator is left to touch it.
-    """
-
+    #: Its name among the keys of variables.
     number: int
+    #: Bytes it takes.
     space_bytes: int
+    #: What a read costs, and what its store adds; zero where an off-chip copy costs nothing.
     read_bytes: int
     store_bytes: int
+    #: Operators that touch it; -1 where it comes from before.
     producer: int
     readers: Sequence[int]
+    #: Those of them that may stream it.
     streamed_by: frozenset[int]
+    #: Steps at which it may be inside.
     life: range
+    #: Whether it is inside before the first step.
     held: bool = False
+    #: Whether it may be inside although no operator is left to touch it.
     lives_on: bool = False
 
 

@@ -21,20 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """What must be packed for some decisions.
+    """What must be packed for some decisions."""
 
-    Attributes
-    ----------
-    buffers
-        One per slot of residencies that share an address; its id is the decimal index into ``members``.
-    members
-        Indices of the residencies of each slot, in order of time.
-    shifts
-        By residency that does not lie where its slot begins: how far behind, in bytes.
-    """
-
+    #: One per slot of residencies that share an address; its id is the decimal index into ``members``.
     buffers: tuple[Buffer, ...]
+    #: Indices of the residencies of each slot, in order of time.
     members: tuple[tuple[int, ...], ...]
+    #: By residency that does not lie where its slot begins: how far behind, in bytes.
     shifts: Mapping[int, int] = field(default_factory=dict)
 
 

@@ -20,26 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Choice:
-    """One choice that can be undone: a takeover, a lone resident touch, or a kept gap.
+    """One choice that can be undone: a takeover, a lone resident touch, or a kept gap."""
 
-    Attributes
-    ----------
-    cost_bytes
-        Traffic that undoing it adds.
-    rank
-        Order among equals: choices that occupy longest come first.
-    takeover
-        Result that would get space of its own, or -1.
-    touch
-        Touch that would be streamed, or -1.
-    gap
-        Gap in which the tensor would leave, or -1.
-    """
-
+    #: Traffic that undoing it adds.
     cost_bytes: int
+    #: Order among equals: choices that occupy longest come first.
     rank: int
+    #: Result that would get space of its own, or -1.
     takeover: int = -1
+    #: Touch that would be streamed, or -1.
     touch: int = -1
+    #: Gap in which the tensor would leave, or -1.
     gap: int = -1
 
 

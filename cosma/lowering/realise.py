@@ -24,23 +24,15 @@ DEFAULTS = LoweringParameters()
 
 @dataclass(frozen=True, slots=True)
 class Realised:
-    """Decisions with addresses.
+    """Decisions with addresses."""
 
-    Attributes
-    ----------
-    decisions
-        As given, or with less residency where the given ones could not be packed.
-    instructions
-        The plan's instructions.
-    repairs
-        How many choices of residency or takeover were given up; 0 if the decisions were packed as they came.
-    work_units
-        Units of packing work that it took (see :func:`cosma.packing.pack`); 0 where addresses were given on the way.
-    """
-
+    #: As given, or with less residency where the given ones could not be packed.
     decisions: Decisions
+    #: The plan's instructions.
     instructions: tuple[Instruction, ...]
+    #: How many choices of residency or takeover were given up; 0 if the decisions were packed as they came.
     repairs: int
+    #: Units of packing work that it took (see :func:`cosma.packing.pack`); 0 where addresses were given on the way.
     work_units: int = 0
 
 

@@ -17,26 +17,18 @@ class PackingStatus(door.Choice):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one engine found: addresses by buffer index, or that there are none, or neither.
+    """What one engine found: addresses by buffer index, or that there are none, or neither."""
 
-    Attributes
-    ----------
-    offsets, infeasible
-        Addresses of buffers that are not fixed; None where none were found, be it because there are none.
-    work
-        What was done, as in :attr:`PackingResult.work`.
-    culprits, distances
-        Where there are none: buffers proven not to fit together, those alive where most branches failed first, and of
-        each how many sections it lies away from there.
-    reason
-        What ended an engine that found neither.
-    """
-
+    #: Addresses of buffers that are not fixed; None where none were found, be it because there are none.
     offsets: dict[int, int] | None
     infeasible: bool
+    #: What was done, as in :attr:`PackingResult.work`.
     work: dict[str, int]
+    #: Where there are none: buffers proven not to fit together, those alive where most branches failed first, and of
+    #: each how many sections it lies away from there.
     culprits: tuple[int, ...] = ()
     distances: tuple[int, ...] = ()
+    #: What ended an engine that found neither.
     reason: str = ""
 
 

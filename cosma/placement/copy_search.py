@@ -59,23 +59,15 @@ _MEAN_PRICES, _MEAN_STEPS = (0.02, 16.0), 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyOptions:
-    """How hard to search.
+    """How hard to search."""
 
-    Attributes
-    ----------
-    seed
-        Equal seeds give equal placements.
-    proposals
-        Work limit in proposals, over all prices.
-    interrupted
-        Polled between slices of work; once true, the best so far is returned.
-    progress
-        Told what is being done, and the share of the work done.
-    """
-
+    #: Equal seeds give equal placements.
     seed: int = 0
+    #: Work limit in proposals, over all prices.
     proposals: int = 8_000_000
+    #: Polled between slices of work; once true, the best so far is returned.
     interrupted: Callable[[], bool] = bool
+    #: Told what is being done, and the share of the work done.
     progress: Callable[[str, float], None] | None = None
 
 

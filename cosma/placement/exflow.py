@@ -44,39 +44,25 @@ class SplitResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExflowResult:
-    """A placement by ExFlow's scheme.
+    """A placement by ExFlow's scheme."""
 
-    Attributes
-    ----------
-    devices
-        ``[layers, experts]``.
-    first_split
-        The outermost program; its bound is on crossings between its parts only.
-    cpu_seconds
-        Process time spent, a measurement and never part of a placement file.
-    """
-
+    #: ``[layers, experts]``.
     devices: NDArray[np.int64]
+    #: The outermost program; its bound is on crossings between its parts only.
     first_split: SplitResult
+    #: Process time spent, a measurement and never part of a placement file.
     cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """ExFlow's program for one split, and what its variables mean.
+    """ExFlow's program for one split, and what its variables mean."""
 
-    Attributes
-    ----------
-    model
-        The program; its objective counts steps that leave their part.
-    experts
-        ``(layer, expert, part)`` of each of the first variables.
-    steps
-        ``(layer, expert, next expert)`` of each of the variables after those.
-    """
-
+    #: The program; its objective counts steps that leave their part.
     model: Model
+    #: ``(layer, expert, part)`` of each of the first variables.
     experts: tuple[tuple[int, int, int], ...]
+    #: ``(layer, expert, next expert)`` of each of the variables after those.
     steps: tuple[tuple[int, int, int], ...]
 
     def assignment(self, part: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -32,34 +32,23 @@ LIMITS = (1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrontPoint:
-    """One placement of a front.
+    """One placement of a front."""
 
-    Attributes
-    ----------
-    strategy
-        ``ours`` or ``eplb``.
-    replicas_per_device
-        Room for copies.
-    limit
-        Limit asked for; None for none.
-    mean_cost, imbalance, worst_imbalance
-        What the placement has on the counts, as expectations.
-    lower_bound
-        On the mean cost of any placement with that room within that limit.
-    copies
-        Copies in all layers, homes included.
-    placement
-        The placement itself.
-    """
-
+    #: ``ours`` or ``eplb``.
     strategy: str
+    #: Room for copies.
     replicas_per_device: int
+    #: Limit asked for; None for none.
     limit: float | None
+    #: What the placement has on the counts, as expectations.
     mean_cost: float
     imbalance: float
     worst_imbalance: float
+    #: On the mean cost of any placement with that room within that limit.
     lower_bound: float
+    #: Copies in all layers, homes included.
     copies: int
+    #: The placement itself.
     placement: Placement
 
     def row(self) -> dict[str, Any]:

@@ -25,30 +25,20 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """Members of every layer, experts first.
+    """Members of every layer, experts first."""
 
-    Attributes
-    ----------
-    experts
-        How many of them are experts.
-    totals
-        ``[layers, members]``: sum of a member's shares over all devices.
-    most
-        ``[layers, members]``: the largest share on one device.
-    combinations, values
-        ``[layers, combinations, members]`` weights of sums that are ``[layers, combinations]`` on every device.
-    couples
-        ``[layers, experts, experts]``: how often draws among the copies of two experts can fall on one device.
-    single
-        Whether every expert has one home, and shares are 0 or 1.
-    """
-
+    #: How many of them are experts.
     experts: int
+    #: ``[layers, members]``: sum of a member's shares over all devices.
     totals: Array
+    #: ``[layers, members]``: the largest share on one device.
     most: Array
+    #: ``[layers, combinations, members]`` weights of sums that are ``[layers, combinations]`` on every device.
     combinations: Array
     values: Array
+    #: ``[layers, experts, experts]``: how often draws among the copies of two experts can fall on one device.
     couples: Array
+    #: Whether every expert has one home, and shares are 0 or 1.
     single: bool
 
     @classmethod

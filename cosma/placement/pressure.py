@@ -15,23 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Pressure:
-    """What the search weighs beside crossings.
+    """What the search weighs beside crossings."""
 
-    Attributes
-    ----------
-    price
-        Per layer, the price of a token above ``floor`` on the fullest device; zeros leave balance out.
-    floor
-        Per layer, the load up to which a device costs nothing, in tokens.
-    current
-        ``[layers, places]`` device each expert lives on now (-1 for idle places), for re-placement.
-    budget
-        How many experts may end elsewhere than in ``current``; -1 for no limit.
-    """
-
+    #: Per layer, the price of a token above ``floor`` on the fullest device; zeros leave balance out.
     price: NDArray[np.float64]
+    #: Per layer, the load up to which a device costs nothing, in tokens.
     floor: NDArray[np.float64]
+    #: ``[layers, places]`` device each expert lives on now (-1 for idle places), for re-placement.
     current: NDArray[np.int64]
+    #: How many experts may end elsewhere than in ``current``; -1 for no limit.
     budget: int = -1
 
     @classmethod

@@ -50,32 +50,21 @@ _MANY_DEVICES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """How long and how widely to search.
+    """How long and how widely to search."""
 
-    Attributes
-    ----------
-    seed
-        Start of the random numbers; equal seeds give equal placements.
-    proposals
-        Swap proposals over the whole search: the work limit.
-    pool
-        Placements annealed from separate starts before they are recombined.
-    rounds
-        Rounds of recombining and annealing again from a lower temperature.
-    seconds
-        Optional wall-clock limit; only then can two runs differ.
-    interrupted
-        Polled between runs; once true, the best so far is returned.
-    progress
-        Told what is being done, and the share of it that is done.
-    """
-
+    #: Start of the random numbers; equal seeds give equal placements.
     seed: int = 0
+    #: Swap proposals over the whole search: the work limit.
     proposals: int = 40_000_000
+    #: Placements annealed from separate starts before they are recombined.
     pool: int = 3
+    #: Rounds of recombining and annealing again from a lower temperature.
     rounds: int = 3
+    #: Optional wall-clock limit; only then can two runs differ.
     seconds: float | None = None
+    #: Polled between runs; once true, the best so far is returned.
     interrupted: Callable[[], bool] = bool
+    #: Told what is being done, and the share of it that is done.
     progress: Callable[[str, float], None] | None = None
 
 

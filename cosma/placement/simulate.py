@@ -27,45 +27,29 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int8": 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """The network and the tokens on it.
+    """The network and the tokens on it."""
 
-    Attributes
-    ----------
-    hidden
-        Elements of a token's activation.
-    dtype
-        One of ``DTYPE_BYTES``.
-    latency_s
-        Per level, outermost first: start-up of one all-to-all.
-    bandwidth_bytes_per_s
-        Per level, outermost first: what one device can send across it.
-    batch_tokens
-        Tokens in flight, over all devices.
-    """
-
+    #: Elements of a token's activation.
     hidden: int = 4096
+    #: One of ``DTYPE_BYTES``.
     dtype: str = "float16"
+    #: Per level, outermost first: start-up of one all-to-all.
     latency_s: tuple[float, ...] = (20e-6, 5e-6)
+    #: Per level, outermost first: what one device can send across it.
     bandwidth_bytes_per_s: tuple[float, ...] = (12.5e9, 150e9)
+    #: Tokens in flight, over all devices.
     batch_tokens: int = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Estimated traffic and time of one way to communicate.
+    """Estimated traffic and time of one way to communicate."""
 
-    Attributes
-    ----------
-    bytes_per_layer
-        Bytes that cross each level in one layer step, mean over layers, outermost level first.
-    seconds_per_layer
-        Time of the all-to-alls of one layer step, mean over layers.
-    all_to_alls
-        All-to-alls per layer.
-    """
-
+    #: Bytes that cross each level in one layer step, mean over layers, outermost level first.
     bytes_per_layer: tuple[float, ...]
+    #: Time of the all-to-alls of one layer step, mean over layers.
     seconds_per_layer: float
+    #: All-to-alls per layer.
     all_to_alls: int
 
     def to_json(self) -> dict[str, Any]:

@@ -46,44 +46,29 @@ _MOST_COUNT = 2.0**53
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes
-    ----------
-    kind
-        ``trace``, ``load``, ``load by step`` or ``transitions``.
-    shape
-        Shape as stored; rows first.
-    layers
-        Layers that use experts.
-    dense
-        Layers (as logged, from 0) in which no token names an expert: dense ones.
-    layer_ids
-        The file's own numbers of the layers that use experts.
-    experts
-        One more than the largest id, or the columns of a table of counts.
-    top_k
-        Most experts a token uses in a layer; 0 for counts.
-    least_k
-        Fewest, of tokens that use any; 0 for counts.
-    tokens
-        Tokens; 0 where the file holds counts.
-    absent
-        Choices logged as -1 in layers that use experts.
-    notes
-        What was noticed and decided, for people.
-    """
-
+    #: ``trace``, ``load``, ``load by step`` or ``transitions``.
     kind: str
+    #: Shape as stored; rows first.
     shape: tuple[int, ...]
+    #: Layers that use experts.
     layers: int
+    #: Layers (as logged, from 0) in which no token names an expert: dense ones.
     dense: tuple[int, ...]
+    #: The file's own numbers of the layers that use experts.
     layer_ids: tuple[int, ...]
+    #: One more than the largest id, or the columns of a table of counts.
     experts: int
+    #: Most experts a token uses in a layer; 0 for counts.
     top_k: int
+    #: Fewest, of tokens that use any; 0 for counts.
     least_k: int
+    #: Tokens; 0 where the file holds counts.
     tokens: int
+    #: Choices logged as -1 in layers that use experts.
     absent: int
+    #: What was noticed and decided, for people.
     notes: tuple[str, ...]
 
 

@@ -35,17 +35,11 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class ArrayReader:
-    """A ``.npy`` file, or one array of a ``.npz`` archive.
+    """A ``.npy`` file, or one array of a ``.npz`` archive."""
 
-    Attributes
-    ----------
-    path
-        The file.
-    member
-        Name of the array in an archive; None for a ``.npy`` file.
-    """
-
+    #: The file.
     path: Path
+    #: Name of the array in an archive; None for a ``.npy`` file.
     member: str | None = None
 
     @property

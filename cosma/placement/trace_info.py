@@ -25,52 +25,38 @@ _USED_FOR = {
 
 @dataclass(frozen=True, slots=True)
 class TraceInfo:
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes
-    ----------
-    file, array, arrays
-        The file, the array read, and all arrays of an archive.
-    kind, shape
-        What it is, and its shape as stored.
-    layers, layer_ids, dense_layers
-        Layers with experts, their numbers, and layers without.
-    experts, experts_seen
-        Experts per layer, and how many of them any layer uses at least once.
-    top_k, least_k, tokens, absent
-        See ``survey.Survey``.
-    visits
-        Uses of an expert by a token, all layers together.
-    expert_imbalance, worst_expert
-        Busiest expert over the mean expert: mean over layers, and of the worst layer.
-    affinity
-        How much an expert tells of the next layer's: the mutual information of both over the entropy of the second,
-        mean over layers; None where only load is known. Few tokens per pair of experts make it too large.
-    used_for
-        What would be read from the file.
-    notes
-        What was noticed.
-    """
-
+    #: The file, the array read, and all arrays of an archive.
     file: str
     array: str | None
     arrays: tuple[str, ...]
+    #: What it is, and its shape as stored.
     kind: str
     shape: tuple[int, ...]
+    #: Layers with experts, their numbers, and layers without.
     layers: int
     layer_ids: tuple[int, ...]
     dense_layers: tuple[int, ...]
+    #: Experts per layer, and how many of them any layer uses at least once.
     experts: int
     experts_seen: int
+    #: See ``survey.Survey``.
     top_k: int
     least_k: int
     tokens: int
     absent: int
+    #: Uses of an expert by a token, all layers together.
     visits: int
+    #: Busiest expert over the mean expert: mean over layers, and of the worst layer.
     expert_imbalance: float
     worst_expert: float
+    #: How much an expert tells of the next layer's: the mutual information of both over the entropy of the second, mean
+    #: over layers; None where only load is known. Few tokens per pair of experts make it too large.
     affinity: float | None
+    #: What would be read from the file.
     used_for: str
+    #: What was noticed.
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -43,17 +43,11 @@ _DEEPEST = 12
 
 @dataclass(frozen=True, slots=True)
 class JsonReader:
-    """A ``.json`` or ``.jsonl`` file.
+    """A ``.json`` or ``.jsonl`` file."""
 
-    Attributes
-    ----------
-    path
-        The file.
-    shape
-        Layers and experts per token, for base64 texts that do not say; None where nobody said.
-    """
-
+    #: The file.
     path: Path
+    #: Layers and experts per token, for base64 texts that do not say; None where nobody said.
     shape: tuple[int, int] | None = None
 
     @property

@@ -40,30 +40,20 @@ _MOST_COUNT_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A trace, or a table of counts, on disk, not yet read.
+    """A trace, or a table of counts, on disk, not yet read."""
 
-    Attributes
-    ----------
-    path
-        The file.
-    array
-        Name of the array inside an archive; None for other files.
-    first, last
-        Tokens used, half-open; None for open ends.
-    kind
-        What the caller says the file is (one of ``survey.KINDS``), or None to decide by content.
-    dense
-        Layers, as logged or as the model counts them, that the caller says have no experts.
-    shape
-        Layers and experts per token of base64 texts that do not say.
-    """
-
+    #: The file.
     path: Path
+    #: Name of the array inside an archive; None for other files.
     array: str | None = None
+    #: Tokens used, half-open; None for open ends.
     first: int | None = None
     last: int | None = None
+    #: What the caller says the file is (one of ``survey.KINDS``), or None to decide by content.
     kind: str | None = None
+    #: Layers, as logged or as the model counts them, that the caller says have no experts.
     dense: tuple[int, ...] = ()
+    #: Layers and experts per token of base64 texts that do not say.
     shape: tuple[int, int] | None = None
 
     def chunks(self, chunk_tokens: int = CHUNK_TOKENS) -> Iterator[NDArray[np.int64]]:

@@ -45,20 +45,13 @@ STRATEGIES = ("static", "near", "scratch", "eplb")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovePrice:
-    """What moving costs.
+    """What moving costs."""
 
-    Attributes
-    ----------
-    expert_bytes
-        Weights of one expert; 0 where nobody said, so that only numbers of moves are reported.
-    activation_bytes
-        What one token sends when it crosses; a crossing of cost c counts c times as much.
-    max_moves
-        Copies that ``near`` may move before each window; None to weigh moves by bytes.
-    """
-
+    #: Weights of one expert; 0 where nobody said, so that only numbers of moves are reported.
     expert_bytes: int = 0
+    #: What one token sends when it crosses; a crossing of cost c counts c times as much.
     activation_bytes: int = 0
+    #: Copies that ``near`` may move before each window; None to weigh moves by bytes.
     max_moves: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,30 +68,21 @@ class MovePrice:
 
 @dataclass(frozen=True, slots=True)
 class WindowScore:
-    """One strategy in one window.
+    """One strategy in one window."""
 
-    Attributes
-    ----------
-    window, strategy
-        Which.
-    mean_cost, imbalance, worst_imbalance
-        On the window's own tokens.
-    moved
-        Copies sent before the window.
-    crossing_bytes, moved_bytes
-        Bytes sent by crossing tokens and by moves; 0 where sizes are not known.
-    kept_limit
-        Whether a placement within the limit was found; where not, the one in force stayed.
-    """
-
+    #: Which.
     window: int
     strategy: str
+    #: On the window's own tokens.
     mean_cost: float
     imbalance: float
     worst_imbalance: float
+    #: Copies sent before the window.
     moved: int
+    #: Bytes sent by crossing tokens and by moves; 0 where sizes are not known.
     crossing_bytes: float
     moved_bytes: int
+    #: Whether a placement within the limit was found; where not, the one in force stayed.
     kept_limit: bool = True
 
     def row(self) -> dict[str, Any]:

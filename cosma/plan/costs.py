@@ -41,67 +41,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something an engine does.
+    """Something an engine does."""
 
-    Attributes
-    ----------
-    engine
-        ``dma`` or ``compute``.
-    kind
-        ``load``, ``store``, ``stream`` or ``execute``.
-    name
-        Tensor or operator.
-    start_s, end_s
-        Seconds since the start, half-open.
-    size_bytes
-        Bytes moved; 0 for an execution.
-    instruction
-        Index in the plan.
-    arithmetic_s
-        Of an execution, what it would take with everything at hand; the rest of its time it is held up by what it
-        streams. 0 for a transfer.
-    """
-
+    #: ``dma`` or ``compute``.
     engine: Literal["dma", "compute"]
+    #: ``load``, ``store``, ``stream`` or ``execute``.
     kind: Literal["load", "store", "stream", "execute"]
+    #: Tensor or operator.
     name: str
+    #: Seconds since the start, half-open.
     start_s: float
     end_s: float
+    #: Bytes moved; 0 for an execution.
     size_bytes: int
+    #: Index in the plan.
     instruction: int
+    #: Of an execution, what it would take with everything at hand; the rest of its time it is held up by what it
+    #: streams. 0 for a transfer.
     arithmetic_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Estimated time and energy of a plan.
+    """Estimated time and energy of a plan."""
 
-    Attributes
-    ----------
-    events
-        By engine and time.
-    occupancy
-        Bytes taken from each point in time on: (seconds, bytes), ascending.
-    total_s, compute_s, dma_s
-        Makespan, and how long each engine is busy. An operator keeps its engine busy while what it streams holds it up.
-    arithmetic_s, streaming_s, waiting_s
-        The makespan as the compute engine spends it: multiplying and adding; held up by what operators stream; with
-        nothing to do, because loads or stores are not done. They sum to ``total_s``.
-    energy_j
-        Joules; None where the accelerator states no energies.
-    guessed
-        Operators without known MACs or a user's time, whose time was estimated from bytes.
-    """
-
+    #: By engine and time.
     events: tuple[Event, ...]
+    #: Bytes taken from each point in time on: (seconds, bytes), ascending.
     occupancy: tuple[tuple[float, int], ...]
+    #: Makespan, and how long each engine is busy. An operator keeps its engine busy while what it streams holds it up.
     total_s: float
     compute_s: float
     dma_s: float
+    #: The makespan as the compute engine spends it: multiplying and adding; held up by what operators stream; with
+    #: nothing to do, because loads or stores are not done. They sum to ``total_s``.
     arithmetic_s: float
     streaming_s: float
     waiting_s: float
+    #: Joules; None where the accelerator states no energies.
     energy_j: float | None
+    #: Operators without known MACs or a user's time, whose time was estimated from bytes.
     guessed: tuple[str, ...]
 
 

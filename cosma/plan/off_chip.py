@@ -20,17 +20,11 @@ AREAS = {"inputs": TensorKind.INPUT, "weights": TensorKind.WEIGHT, "outputs": Te
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A piece of off-chip memory.
+    """A piece of off-chip memory."""
 
-    Attributes
-    ----------
-    size_bytes
-        Its size.
-    offsets
-        Where each tensor begins in it, in bytes.
-    """
-
+    #: Its size.
     size_bytes: int
+    #: Where each tensor begins in it, in bytes.
     offsets: Mapping[str, int] = field(default_factory=dict)
 
     if TYPE_CHECKING:  # what callers may write; dataclass makes the constructor, and __post_init__ converts
@@ -45,24 +39,17 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class OffChip:
-    """Off-chip memory of a plan.
+    """Off-chip memory of a plan."""
 
-    Attributes
-    ----------
-    spilled
-        The area of intermediate tensors that have an off-chip copy for a while; those that have it at different times
-        share bytes.
-    lower_bound
-        No such area of this plan is smaller.
-    areas
-        ``inputs``, ``weights`` and ``outputs``: each tensor has bytes of its own. A tensor that was cut lies there
-        whole, under the name of its root, and so does a graph output that nobody writes: what it consists of is not
-        listed. A state lies among the outputs, where its next value does. Rows that are selected from a table lie in
-        the table, which is not listed.
-    """
-
+    #: The area of intermediate tensors that have an off-chip copy for a while; those that have it at different times
+    #: share bytes.
     spilled: Area
+    #: No such area of this plan is smaller.
     lower_bound: int
+    #: ``inputs``, ``weights`` and ``outputs``: each tensor has bytes of its own. A tensor that was cut lies there
+    #: whole, under the name of its root, and so does a graph output that nobody writes: what it consists of is not
+    #: listed. A state lies among the outputs, where its next value does. Rows that are selected from a table lie in the
+    #: table, which is not listed.
     areas: Mapping[str, Area] = field(default_factory=dict)
 
     @property

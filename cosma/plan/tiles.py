@@ -14,21 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FusedGroup:
-    """A stretch of a schedule in which tiles of several operators take turns.
+    """A stretch of a schedule in which tiles of several operators take turns."""
 
-    Attributes
-    ----------
-    start, end
-        Steps ``[start, end)``.
-    operators
-        The untiled operators, by their first tile.
-    tiles
-        How many steps are tiles.
-    """
-
+    #: Steps ``[start, end)``.
     start: int
     end: int
+    #: The untiled operators, by their first tile.
     operators: tuple[str, ...]
+    #: How many steps are tiles.
     tiles: int
 
 

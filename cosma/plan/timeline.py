@@ -40,72 +40,48 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One tensor at one address for some steps.
+    """One tensor at one address for some steps."""
 
-    Attributes
-    ----------
-    tensor
-        Its name.
-    address, space_bytes
-        It occupies ``[address, address + space_bytes)``; the space is its size rounded up to the alignment.
-    start, end
-        Steps ``[start, end)``.
-    origin, ending
-        How it came and how it left.
-    in_place_of
-        Operand whose space it took over.
-    """
-
+    #: Its name.
     tensor: str
+    #: It occupies ``[address, address + space_bytes)``; the space is its size rounded up to the alignment.
     address: int
     space_bytes: int
+    #: Steps ``[start, end)``.
     start: int
     end: int
+    #: How it came and how it left.
     origin: Origin
     ending: Ending
+    #: Operand whose space it took over.
     in_place_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One crossing of the chip's edge.
+    """One crossing of the chip's edge."""
 
-    Attributes
-    ----------
-    tensor, size_bytes
-        What, and how much.
-    kind
-        ``load``, ``store``, ``stream in`` or ``stream out``.
-    step
-        When.
-    compulsory
-        Whether no plan does without it: the first read of an input or weight, the first write of an output.
-    """
-
+    #: What, and how much.
     tensor: str
     size_bytes: int
+    #: ``load``, ``store``, ``stream in`` or ``stream out``.
     kind: Literal["load", "store", "stream in", "stream out"]
+    #: When.
     step: int
+    #: Whether no plan does without it: the first read of an input or weight, the first write of an output.
     compulsory: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The execution of one operator.
+    """The execution of one operator."""
 
-    Attributes
-    ----------
-    operator, type
-        Which.
-    occupied_bytes
-        Space taken while it runs; with an in-place takeover, operand and result count once.
-    loaded, stored, streamed, compulsory
-        Bytes beyond the compulsory ones by kind, and the compulsory ones of any kind.
-    """
-
+    #: Which.
     operator: str
     type: str
+    #: Space taken while it runs; with an in-place takeover, operand and result count once.
     occupied_bytes: int
+    #: Bytes beyond the compulsory ones by kind, and the compulsory ones of any kind.
     loaded: int
     stored: int
     streamed: int
@@ -119,22 +95,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A plan over time.
+    """A plan over time."""
 
-    Attributes
-    ----------
-    steps, stays, transfers
-        In order of time.
-    uses
-        Steps at which each tensor is read, ascending.
-    cost
-        Non-compulsory bytes by tensor, those above zero, largest first, ties by name.
-    """
-
+    #: In order of time.
     steps: tuple[Step, ...]
     stays: tuple[Stay, ...]
     transfers: tuple[Transfer, ...]
+    #: Steps at which each tensor is read, ascending.
     uses: dict[str, tuple[int, ...]]
+    #: Non-compulsory bytes by tensor, those above zero, largest first, ties by name.
     cost: dict[str, int]
 
 

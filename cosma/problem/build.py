@@ -103,28 +103,19 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Numbered:
-    """Operators and tensors of a graph by number.
+    """Operators and tensors of a graph by number."""
 
-    Attributes
-    ----------
-    graph
-        The graph; its operators are numbered in its order.
-    tensors, number
-        Tensors that may lie in the scratchpad, and the number of each by name.
-    workspace
-        By operator that needs scratch space, what stands for it: a result that nobody reads. Tensors come first.
-    operands, results
-        By operator, what it reads and writes.
-    consumers, producer
-        By tensor, the operators that read it, and the one that writes it; -1 for none.
-    """
-
+    #: The graph; its operators are numbered in its order.
     graph: Graph
+    #: Tensors that may lie in the scratchpad, and the number of each by name.
     tensors: list[Tensor]
     number: dict[str, int]
+    #: By operator that needs scratch space, what stands for it: a result that nobody reads. Tensors come first.
     workspace: dict[int, int]
+    #: By operator, what it reads and writes.
     operands: list[list[int]]
     results: list[list[int]]
+    #: By tensor, the operators that read it, and the one that writes it; -1 for none.
     consumers: list[list[int]]
     producer: NDArray[np.int32]
 

@@ -25,25 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Residency:
-    """One stay of a tensor in the scratchpad.
+    """One stay of a tensor in the scratchpad."""
 
-    Attributes
-    ----------
-    tensor
-        Number of the tensor.
-    start, end
-        Steps ``[start, end)`` during which it is there.
-    loaded
-        True if it is loaded before step ``start``, False if step ``start`` produces it.
-    in_place_of
-        Operand whose address it takes over at step ``start`` (that operand's residency ends at
-        ``start + 1``), or None.
-    """
-
+    #: Number of the tensor.
     tensor: int
+    #: Steps ``[start, end)`` during which it is there.
     start: int
     end: int
+    #: True if it is loaded before step ``start``, False if step ``start`` produces it.
     loaded: bool
+    #: Operand whose address it takes over at step ``start`` (that operand's residency ends at ``start + 1``), or None.
     in_place_of: int | None = None
 
     def renumbered(self, tensors: Sequence[int], later: int = 0) -> Residency:

@@ -30,20 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things may lie, if not anywhere below the capacity.
+    """Where things may lie, if not anywhere below the capacity."""
 
-    Attributes
-    ----------
-    windows
-        Address ranges that may be used, multiples of the alignment, in order.
-    address
-        Fixed addresses by tensor.
-    alignment
-        What an address is a multiple of beside the accelerator's alignment, by tensor.
-    """
-
+    #: Address ranges that may be used, multiples of the alignment, in order.
     windows: tuple[tuple[int, int], ...]
+    #: Fixed addresses by tensor.
     address: Mapping[int, int] = field(default_factory=dict)
+    #: What an address is a multiple of beside the accelerator's alignment, by tensor.
     alignment: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -72,20 +65,13 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """A graph and its constraints in terms of each other.
+    """A graph and its constraints in terms of each other."""
 
-    Attributes
-    ----------
-    graph
-        Its operators in an order that keeps the constraints.
-    constraints
-        By exact names of the graph.
-    conflict
-        Why they cannot hold, as far as that was looked at; empty otherwise.
-    """
-
+    #: Its operators in an order that keeps the constraints.
     graph: Graph
+    #: By exact names of the graph.
     constraints: Constraints
+    #: Why they cannot hold, as far as that was looked at; empty otherwise.
     conflict: str = ""
 
 

@@ -24,20 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Homes:
-    """What must lie side by side, by name.
+    """What must lie side by side, by name."""
 
-    Attributes
-    ----------
-    runs
-        For each operator, rows of tensors that are one address range while it runs, in order of their addresses.
-    place
-        For each tensor with a home, the number of the home and its offset in it, in bytes.
-    refused
-        Operators and roots whose pieces cannot be one range, or not beside what other operators want.
-    """
-
+    #: For each operator, rows of tensors that are one address range while it runs, in order of their addresses.
     runs: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    #: For each tensor with a home, the number of the home and its offset in it, in bytes.
     place: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    #: Operators and roots whose pieces cannot be one range, or not beside what other operators want.
     refused: tuple[tuple[str, str], ...] = ()
 
 

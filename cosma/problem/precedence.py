@@ -44,20 +44,13 @@ def descendants(successors: Sequence[Iterable[int]]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Ancestors and descendants of every operator.
+    """Ancestors and descendants of every operator."""
 
-    Attributes
-    ----------
-    before
-        Strict ancestors by operator.
-    after
-        Strict descendants by operator.
-    everything
-        The mask of all operators.
-    """
-
+    #: Strict ancestors by operator.
     before: list[int]
+    #: Strict descendants by operator.
     after: list[int]
+    #: The mask of all operators.
     everything: int
 
     def unordered(self, operator: int) -> int:

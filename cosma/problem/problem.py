@@ -28,98 +28,69 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Problem:
-    """The problem that optimisers see; it may be a part of a network, or a network with less room.
+    """The problem that optimisers see; it may be a part of a network, or a network with less room."""
 
-    Attributes
-    ----------
-    name
-        Name of the network it comes from, for messages.
-    operator_names, tensor_names
-        Names by number. Operators are numbered in a topological order.
-    alignment
-        Every address is a multiple of it, in bytes.
-    size_bytes
-        True sizes: what a transfer costs. ``int64[tensors]``.
-    space_bytes
-        Sizes rounded up to the alignment: what residency takes. ``int64[tensors]``.
-    starts_off_chip
-        Inputs and weights: a valid off-chip copy exists from the start. ``bool[tensors]``.
-    must_store
-        Graph outputs: an off-chip copy must exist at the end. ``bool[tensors]``.
-    producer
-        Number of the producing operator, -1 for inputs and weights. ``int32[tensors]``.
-    operand_start, operand
-        CSR: tensors each operator reads from the scratchpad or streams, each once, in operand order.
-    operand_streams
-        Beside ``operand``: whether the operator may read it from off-chip, past the scratchpad.
-    result_start, result
-        CSR: tensors each operator produces.
-    result_streams
-        Beside ``result``: whether the operator may write it off-chip, past the scratchpad.
-    consumer_start, consumer
-        CSR: operators that read each tensor, ascending, each once.
-    predecessor_start, predecessor, successor_start, successor
-        CSR: operators whose results an operator reads, and the reverse; ascending, each once.
-    pair_start, pair_result, pair_operand
-        CSR over operators: (result, operand) pairs allowed in place; empty when in-place is off.
-    capacity_bytes
-        Scratchpad less reserved, rounded down to the alignment.
-    workspace
-        By operator that needs scratch space: the tensor that stands for it. It is a result of no size that takes space
-        and that nobody reads, the last of its operator's.
-    runs
-        By operator: rows of tensors that it reads or writes as one address range, in order of their addresses. They
-        are all in the scratchpad while it runs, or all streamed.
-    homes
-        By tensor of a run: the number of the home that it shares with others, and its offset there in bytes; see
-        :mod:`cosma.problem.homes`.
-    refused
-        Operators and roots, by name, that lie in more pieces than the operator takes, whatever their addresses.
-    constant_noncompulsory_bytes
-        Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
-    places
-        Where tensors may lie; None for anywhere below the capacity. With it, the capacity is what is left for use.
-    kept
-        Tensors that must stay once they have come in. Their sizes are such that no good plan brings them in twice.
-    streamable
-        Whether anything may stream. Follows from the tables.
-    held
-        Where ``streamable``: pairs of operator and tensor that may not stream all the same. Follows from the tables.
-    """
-
+    #: Name of the network it comes from, for messages.
     name: str
+    #: Every address is a multiple of it, in bytes.
     alignment: int
+    #: Names by number. Operators are numbered in a topological order.
     operator_names: tuple[str, ...]
     tensor_names: tuple[str, ...]
+    #: True sizes: what a transfer costs. ``int64[tensors]``.
     size_bytes: Int64s
+    #: Sizes rounded up to the alignment: what residency takes. ``int64[tensors]``.
     space_bytes: Int64s
+    #: Inputs and weights: a valid off-chip copy exists from the start. ``bool[tensors]``.
     starts_off_chip: Bools
+    #: Graph outputs: an off-chip copy must exist at the end. ``bool[tensors]``.
     must_store: Bools
+    #: Number of the producing operator, -1 for inputs and weights. ``int32[tensors]``.
     producer: Int32s
+    #: CSR: tensors each operator reads from the scratchpad or streams, each once, in operand order.
     operand_start: Int32s
     operand: Int32s
+    #: Beside ``operand``: whether the operator may read it from off-chip, past the scratchpad.
     operand_streams: Bools
+    #: CSR: tensors each operator produces.
     result_start: Int32s
     result: Int32s
+    #: Beside ``result``: whether the operator may write it off-chip, past the scratchpad.
     result_streams: Bools
+    #: CSR: operators that read each tensor, ascending, each once.
     consumer_start: Int32s
     consumer: Int32s
+    #: CSR: operators whose results an operator reads, and the reverse; ascending, each once.
     predecessor_start: Int32s
     predecessor: Int32s
     successor_start: Int32s
     successor: Int32s
+    #: CSR over operators: (result, operand) pairs allowed in place; empty when in-place is off.
     pair_start: Int32s
     pair_result: Int32s
     pair_operand: Int32s
+    #: Scratchpad less reserved, rounded down to the alignment.
     capacity_bytes: int
+    #: Traffic beyond compulsory that no decision changes: streamed weights that several operators read.
     constant_noncompulsory_bytes: int
+    #: By operator that needs scratch space: the tensor that stands for it. It is a result of no size that takes space
+    #: and that nobody reads, the last of its operator's.
     workspace: Mapping[int, int] = field(default_factory=dict)
+    #: Where tensors may lie; None for anywhere below the capacity. With it, the capacity is what is left for use.
     places: Places | None = None
+    #: Tensors that must stay once they have come in. Their sizes are such that no good plan brings them in twice.
     kept: frozenset[int] = frozenset()
+    #: By operator: rows of tensors that it reads or writes as one address range, in order of their addresses. They are
+    #: all in the scratchpad while it runs, or all streamed.
     runs: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    #: By tensor of a run: the number of the home that it shares with others, and its offset there in bytes; see
+    #: :mod:`cosma.problem.homes`.
     homes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    #: Operators and roots, by name, that lie in more pieces than the operator takes, whatever their addresses.
     refused: tuple[tuple[str, str], ...] = ()
+    #: Whether anything may stream. Follows from the tables.
     streamable: bool = field(init=False)
+    #: Where ``streamable``: pairs of operator and tensor that may not stream all the same. Follows from the tables.
     held: frozenset[tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,17 +165,12 @@ class Instance(Problem):
 
     Plans are plans of an instance. Whatever is derived from one is a :class:`Problem` again. Raises ValueError if the
     arrays are not those of the graph on the accelerator.
-
-    Attributes
-    ----------
-    graph, accelerator
-        Where it comes from; what is to be fused is fused in the graph already.
-    conflict
-        Why the constraints cannot hold, as far as building the instance tells; empty otherwise.
     """
 
+    #: Where it comes from; what is to be fused is fused in the graph already.
     graph: Graph
     accelerator: Accelerator
+    #: Why the constraints cannot hold, as far as building the instance tells; empty otherwise.
     conflict: str = ""
 
     def __post_init__(self) -> None:

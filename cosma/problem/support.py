@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What an engine says of a problem; true where it can take it.
+    """What an engine says of a problem; true where it can take it."""
 
-    Attributes
-    ----------
-    why_not
-        Why it cannot; empty where it can.
-    """
-
+    #: Why it cannot; empty where it can.
     why_not: str = ""
 
     def __bool__(self) -> bool:

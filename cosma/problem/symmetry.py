@@ -29,14 +29,9 @@ WORK_PER_NODE = 40
 
 @dataclass(frozen=True, slots=True)
 class Symmetry:
-    """A swap that leaves the instance as it is. It is its own inverse.
+    """A swap that leaves the instance as it is. It is its own inverse."""
 
-    Attributes
-    ----------
-    operators, tensors
-        What takes the place of what, both ways; what is missing stays.
-    """
-
+    #: What takes the place of what, both ways; what is missing stays.
     operators: Mapping[int, int]
     tensors: Mapping[int, int]
 

@@ -29,23 +29,15 @@ DEFAULTS = ReplacementParameters()
 
 @dataclass(frozen=True, slots=True)
 class PackedOrder:
-    """The best that was found for one order, addresses included.
+    """The best that was found for one order, addresses included."""
 
-    Attributes
-    ----------
-    realised
-        Decisions with addresses, None if none were found.
-    bound_bytes
-        No plan in this order has less non-compulsory traffic.
-    rounds
-        How many conflicts were learnt.
-    proven
-        Whether ``realised`` reaches the bound.
-    """
-
+    #: Decisions with addresses, None if none were found.
     realised: Realised | None
+    #: No plan in this order has less non-compulsory traffic.
     bound_bytes: int
+    #: How many conflicts were learnt.
     rounds: int
+    #: Whether ``realised`` reaches the bound.
     proven: bool
 
 

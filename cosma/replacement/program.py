@@ -30,31 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replacement:
-    """The program and how to read it.
+    """The program and how to read it."""
 
-    Attributes
-    ----------
-    problem, order, touches
-        What it is about.
-    model
-        The program; its optimum is the least non-compulsory traffic of this order without addresses.
-    keep
-        Variable of each gap, -1 where the gap is kept in any case. ``int64[touches]``; see ``Touches``.
-    alone
-        Variable of each touch that may be resident by itself (dead results), -1 for none.
-    always_alone
-        Dead results that have space in any case.
-    takeover
-        Variable of each (result, operand) that is a choice; other results take over what they can.
-    """
-
+    #: What it is about.
     problem: Problem
     order: tuple[int, ...]
     touches: Touches
+    #: The program; its optimum is the least non-compulsory traffic of this order without addresses.
     model: Model
+    #: Variable of each gap, -1 where the gap is kept in any case. ``int64[touches]``; see ``Touches``.
     keep: Int64s
+    #: Variable of each touch that may be resident by itself (dead results), -1 for none.
     alone: Int64s
+    #: Dead results that have space in any case.
     always_alone: tuple[int, ...]
+    #: Variable of each (result, operand) that is a choice; other results take over what they can.
     takeover: Mapping[tuple[int, int], int]
 
     def decisions(self, values: Int64s) -> Decisions:
@@ -121,23 +111,15 @@ def build_replacement(problem: Problem, order: Sequence[int], *, forbidden: Iter
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Choices of one order that leave no addresses: not all of them may hold at once.
+    """Choices of one order that leave no addresses: not all of them may hold at once."""
 
-    Attributes
-    ----------
-    kept
-        Gaps, by number.
-    resident
-        Touches resident by themselves, by number.
-    taken
-        (result, operand) pairs taken over in place.
-    apart
-        Pairs that could have been taken over in place and were not.
-    """
-
+    #: Gaps, by number.
     kept: tuple[int, ...]
+    #: Touches resident by themselves, by number.
     resident: tuple[int, ...] = ()
+    #: (result, operand) pairs taken over in place.
     taken: tuple[tuple[int, int], ...] = ()
+    #: Pairs that could have been taken over in place and were not.
     apart: tuple[tuple[int, int], ...] = ()
 
 

@@ -29,38 +29,25 @@ COUNTS = ("loads", "stores", "streams", "in-place results", "stays")
 
 @dataclass(frozen=True, slots=True)
 class TensorChange:
-    """One tensor whose traffic differs; of one that was cut into parts, all parts together.
+    """One tensor whose traffic differs; of one that was cut into parts, all parts together."""
 
-    Attributes
-    ----------
-    tensor
-        Which; of parts, what they are parts of.
-    before, after
-        Non-compulsory bytes in the two plans.
-    how_before, how_after
-        What happened to it: in how many parts, and counts of loads, stores and streams.
-    """
-
+    #: Which; of parts, what they are parts of.
     tensor: str
+    #: Non-compulsory bytes in the two plans.
     before: int
     after: int
+    #: What happened to it: in how many parts, and counts of loads, stores and streams.
     how_before: str
     how_after: str
 
 
 @dataclass(frozen=True, slots=True)
 class CutChange:
-    """One operator that is cut into tiles differently.
+    """One operator that is cut into tiles differently."""
 
-    Attributes
-    ----------
-    operator
-        Which, before tiles.
-    before, after
-        Into how many tiles; 1 where it runs whole.
-    """
-
+    #: Which, before tiles.
     operator: str
+    #: Into how many tiles; 1 where it runs whole.
     before: int
     after: int
 
@@ -70,40 +57,28 @@ class PlanDifference:
     """Two plans compared, the first taken as before and the second as after.
 
     Operators and tensors are those of the network: tiles count for the operator they were cut from.
-
-    Attributes
-    ----------
-    accelerators
-        Fields in which the two accelerators differ: name, before, after.
-    numbers
-        Totals: name, before, after; in bytes or counts.
-    tensors
-        Tensors whose non-compulsory traffic differs, largest saving first, then largest loss.
-    moved_operators
-        Operators that run in another place relative to the others: the fewest that must move to get from one order
-        to the other (all but a longest common subsequence), with their places before and after.
-    moved_tensors
-        How many tensors or parts lie at other addresses, of how many that lie in the scratchpad in both.
-    cuts
-        Operators that are cut into another number of tiles.
-    fused
-        Operators of one plan that the other runs as part of another operator: name, and that operator before and
-        after; its own name where it runs by itself.
-    only_before, only_after
-        Operators in one plan alone (another model).
-    remarks
-        What must be said of the two: a claimed bound that the other plan goes below, a run that was cut short.
     """
 
+    #: Fields in which the two accelerators differ: name, before, after.
     accelerators: tuple[tuple[str, str, str], ...]
+    #: Totals: name, before, after; in bytes or counts.
     numbers: tuple[tuple[str, int, int], ...]
+    #: Tensors whose non-compulsory traffic differs, largest saving first, then largest loss.
     tensors: tuple[TensorChange, ...]
+    #: Operators that run in another place relative to the others: the fewest that must move to get from one order to
+    #: the other (all but a longest common subsequence), with their places before and after.
     moved_operators: tuple[tuple[str, int, int], ...]
+    #: How many tensors or parts lie at other addresses, of how many that lie in the scratchpad in both.
     moved_tensors: tuple[int, int]
+    #: Operators that are cut into another number of tiles.
     cuts: tuple[CutChange, ...]
+    #: Operators of one plan that the other runs as part of another operator: name, and that operator before and after;
+    #: its own name where it runs by itself.
     fused: tuple[tuple[str, str, str], ...]
+    #: Operators in one plan alone (another model).
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
+    #: What must be said of the two: a claimed bound that the other plan goes below, a run that was cut short.
     remarks: tuple[str, ...] = ()
 
 

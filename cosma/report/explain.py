@@ -18,125 +18,83 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who had space at a step, and why.
+    """Who had space at a step, and why."""
 
-    Attributes
-    ----------
-    tensor, space_bytes
-        Who, and how much.
-    reason
-        ``operand``, ``result``, or ``kept for step N``.
-    """
-
+    #: Who, and how much.
     tensor: str
     space_bytes: int
+    #: ``operand``, ``result``, or ``kept for step N``.
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A time between two uses of a tensor in which it was not kept.
+    """A time between two uses of a tensor in which it was not kept."""
 
-    Attributes
-    ----------
-    begin, end
-        Steps of the two uses; the tensor was not kept throughout ``[begin, end]``.
-    tightest
-        The step in between at which it would have fitted least.
-    short_bytes
-        By how much it did not fit there, sizes only; 0 where there was room and the plan did not use it.
-    cost_bytes
-        What keeping it would have saved.
-    holders
-        Who had the space at the tightest step, largest first.
-    """
-
+    #: Steps of the two uses; the tensor was not kept throughout ``[begin, end]``.
     begin: int
     end: int
+    #: The step in between at which it would have fitted least.
     tightest: int
+    #: By how much it did not fit there, sizes only; 0 where there was room and the plan did not use it.
     short_bytes: int
+    #: What keeping it would have saved.
     cost_bytes: int
+    #: Who had the space at the tightest step, largest first.
     holders: tuple[Holder, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorStory:
-    """One tensor's way through a plan.
+    """One tensor's way through a plan."""
 
-    Attributes
-    ----------
-    tensor, size_bytes, kind
-        Which.
-    touches
-        Steps at which it is produced or read.
-    stays
-        Where it lay.
-    moved_bytes, cost_bytes
-        Off-chip traffic, and the part beyond the compulsory one.
-    absences
-        When it was not kept, and why.
-    """
-
+    #: Which.
     tensor: str
     size_bytes: int
     kind: str
+    #: Steps at which it is produced or read.
     touches: tuple[int, ...]
+    #: Where it lay.
     stays: tuple[Stay, ...]
+    #: Off-chip traffic, and the part beyond the compulsory one.
     moved_bytes: int
     cost_bytes: int
+    #: When it was not kept, and why.
     absences: tuple[Absence, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorStory:
-    """One operator's step.
+    """One operator's step."""
 
-    Attributes
-    ----------
-    operator, type, step
-        Which, and when.
-    occupied_bytes
-        Space taken while it runs.
-    touched
-        Each operand and result: its space, and ``scratchpad @address``, ``streamed`` or ``in place of ...``.
-    kept
-        Everyone else in the scratchpad, largest first.
-    moved
-        Transfers of the step: kind, tensor, bytes, and whether compulsory.
-    """
-
+    #: Which, and when.
     operator: str
     type: str
     step: int
+    #: Space taken while it runs.
     occupied_bytes: int
+    #: Each operand and result: its space, and ``scratchpad @address``, ``streamed`` or ``in place of ...``.
     touched: tuple[tuple[str, int, str], ...]
+    #: Everyone else in the scratchpad, largest first.
     kept: tuple[Holder, ...]
+    #: Transfers of the step: kind, tensor, bytes, and whether compulsory.
     moved: tuple[tuple[str, str, int, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TiledStory:
-    """An operator that was cut into tiles, or a tensor that was cut into parts.
+    """An operator that was cut into tiles, or a tensor that was cut into parts."""
 
-    Attributes
-    ----------
-    name
-        Which.
-    tiles
-        Of an operator, each tile and its step; empty for a tensor.
-    parts
-        Of a tensor, each part, its size and its non-compulsory bytes; of an operator, those of its results.
-    group
-        Operators that its tiles take turns with, itself included, and the steps ``[start, end)`` in which they do.
-    moved_bytes, cost_bytes
-        Off-chip traffic at its steps (of an operator) or of its parts (of a tensor), and what goes beyond the
-        compulsory one.
-    """
-
+    #: Which.
     name: str
+    #: Of an operator, each tile and its step; empty for a tensor.
     tiles: tuple[tuple[str, int], ...]
+    #: Of a tensor, each part, its size and its non-compulsory bytes; of an operator, those of its results.
     parts: tuple[tuple[str, int, int], ...]
+    #: Operators that its tiles take turns with, itself included, and the steps ``[start, end)`` in which they do.
     group: FusedGroup | None
+    #: Off-chip traffic at its steps (of an operator) or of its parts (of a tensor), and what goes beyond the compulsory
+    #: one.
     moved_bytes: int
     cost_bytes: int
 

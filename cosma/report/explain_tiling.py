@@ -20,83 +20,55 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AxisCut:
-    """Tiles along one axis of a result.
+    """Tiles along one axis of a result."""
 
-    Attributes
-    ----------
-    axis
-        Which.
-    tiles
-        How many.
-    smallest, largest
-        Elements of a tile along the axis.
-    """
-
+    #: Which.
     axis: int
+    #: How many.
     tiles: int
+    #: Elements of a tile along the axis.
     smallest: int
     largest: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """An operator outside of a fused group that reads what one of the group makes.
+    """An operator outside of a fused group that reads what one of the group makes."""
 
-    Attributes
-    ----------
-    operator
-        The reader, untiled.
-    tensor
-        What it reads, untiled.
-    barrier
-        Why the reader needs all of it, where it is known that it does; empty otherwise.
-    """
-
+    #: The reader, untiled.
     operator: str
+    #: What it reads, untiled.
     tensor: str
+    #: Why the reader needs all of it, where it is known that it does; empty otherwise.
     barrier: str
 
 
 @dataclass(frozen=True, slots=True)
 class CutStory:
-    """How an operator is cut, and what it shares the scratchpad with.
+    """How an operator is cut, and what it shares the scratchpad with."""
 
-    Attributes
-    ----------
-    operator
-        The untiled operator.
-    axes
-        Its cuts; none where it runs whole.
-    group
-        Operators that its tiles take turns with, itself included.
-    step
-        The step of its tile at which the most is taken.
-    capacity_bytes, occupied_bytes
-        Room, and what is taken then.
-    own_bytes, own_weight_bytes
-        The tile's operands and results, and its weights.
-    kept_map_bytes, kept_weight_bytes
-        What is kept for later steps: parts of activations, and weights.
-    limit
-        The largest of the four: ``tile``, ``weights of the tile``, ``maps kept`` or ``weights kept``.
-    largest
-        The largest that is kept, by untiled tensor, with its bytes.
-    readers
-        Where the group ends: who outside of it reads what it makes.
-    """
-
+    #: The untiled operator.
     operator: str
+    #: Its cuts; none where it runs whole.
     axes: tuple[AxisCut, ...]
+    #: Operators that its tiles take turns with, itself included.
     group: tuple[str, ...]
+    #: The step of its tile at which the most is taken.
     step: int
+    #: Room, and what is taken then.
     capacity_bytes: int
     occupied_bytes: int
+    #: The tile's operands and results, and its weights.
     own_bytes: int
     own_weight_bytes: int
+    #: What is kept for later steps: parts of activations, and weights.
     kept_map_bytes: int
     kept_weight_bytes: int
+    #: The largest of the four: ``tile``, ``weights of the tile``, ``maps kept`` or ``weights kept``.
     limit: Literal["tile", "weights of the tile", "maps kept", "weights kept"]
+    #: The largest that is kept, by untiled tensor, with its bytes.
     largest: tuple[tuple[str, int], ...]
+    #: Where the group ends: who outside of it reads what it makes.
     readers: tuple[Reader, ...]
 
 

@@ -19,23 +19,16 @@ COSTLIEST = 25
 
 @dataclass(frozen=True, slots=True)
 class ExistingPlan:
-    """What an existing method makes of a plan's graph.
+    """What an existing method makes of a plan's graph."""
 
-    Attributes
-    ----------
-    name, summary
-        Which method, and what it does.
-    total_bytes, noncompulsory_bytes, peak_bytes
-        Traffic and peak use of its plan; None where it finds none.
-    uncut
-        Whether it planned operators whole that the plan cuts into tiles.
-    """
-
+    #: Which method, and what it does.
     name: str
     summary: str
+    #: Traffic and peak use of its plan; None where it finds none.
     total_bytes: int | None
     noncompulsory_bytes: int | None
     peak_bytes: int | None
+    #: Whether it planned operators whole that the plan cuts into tiles.
     uncut: bool = False
 
 

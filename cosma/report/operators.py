@@ -22,48 +22,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCost:
-    """One step of a plan.
+    """One step of a plan."""
 
-    Attributes
-    ----------
-    step, operator, type
-        Which.
-    of
-        The operator it is a tile of; its own name otherwise.
-    off_chip_read_bytes, off_chip_written_bytes
-        Loads and stores of the step, and what the operator streams.
-    scratchpad_read_bytes, scratchpad_written_bytes
-        Operands and results that lie in the scratchpad, each once.
-    noncompulsory_bytes
-        Part of the off-chip bytes that no plan would have to move.
-    scratchpad_bytes
-        Space taken in the scratchpad while it runs.
-    macs
-        Multiply-accumulates, where known.
-    start_s, end_s
-        When it runs.
-    arithmetic_s, streaming_s, waiting_s
-        What it computes; how long what it streams holds it up; how long the compute engine had nothing to do before.
-    bound_by
-        The largest of the three: ``arithmetic``, ``streaming`` or ``waiting`` (for loads and stores).
-    """
-
+    #: Which.
     step: int
     operator: str
     type: str
+    #: The operator it is a tile of; its own name otherwise.
     of: str
+    #: Loads and stores of the step, and what the operator streams.
     off_chip_read_bytes: int
     off_chip_written_bytes: int
+    #: Operands and results that lie in the scratchpad, each once.
     scratchpad_read_bytes: int
     scratchpad_written_bytes: int
+    #: Part of the off-chip bytes that no plan would have to move.
     noncompulsory_bytes: int
+    #: Space taken in the scratchpad while it runs.
     scratchpad_bytes: int
+    #: Multiply-accumulates, where known.
     macs: int | None
+    #: When it runs.
     start_s: float
     end_s: float
+    #: What it computes; how long what it streams holds it up; how long the compute engine had nothing to do before.
     arithmetic_s: float
     streaming_s: float
     waiting_s: float
+    #: The largest of the three: ``arithmetic``, ``streaming`` or ``waiting`` (for loads and stores).
     bound_by: str
 
 

@@ -27,40 +27,26 @@ WIDEST_QUANTISED_BITS = 16
 
 @dataclass(frozen=True, slots=True)
 class FloatOperator:
-    """An operator of a quantised network that computes in floating point.
+    """An operator of a quantised network that computes in floating point."""
 
-    Attributes
-    ----------
-    operator, type
-        Name and type.
-    why
-        What keeps it from being an integer operator.
-    """
-
+    #: Name and type.
     operator: str
     type: str
+    #: What keeps it from being an integer operator.
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Quantisation:
-    """How a network is quantised.
+    """How a network is quantised."""
 
-    Attributes
-    ----------
-    form
-        ``QDQ``, ``QOperator``, ``dynamic``, ``weights`` (nothing but weights) or ``none``; several joined by ``+``.
-    integer_operators
-        Operators on quantised operands, one for each group of QDQ nodes.
-    conversions
-        Operators that only quantise or dequantise, at the borders to floating point.
-    stays_float
-        Operators in floating point, each with the reason; empty where nothing is quantised.
-    """
-
+    #: ``QDQ``, ``QOperator``, ``dynamic``, ``weights`` (nothing but weights) or ``none``; several joined by ``+``.
     form: str
+    #: Operators on quantised operands, one for each group of QDQ nodes.
     integer_operators: int
+    #: Operators that only quantise or dequantise, at the borders to floating point.
     conversions: int
+    #: Operators in floating point, each with the reason; empty where nothing is quantised.
     stays_float: tuple[FloatOperator, ...]
 
 

@@ -27,17 +27,11 @@ LONGEST_PIECE = 32
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A tensor through which an operator may join its producer.
+    """A tensor through which an operator may join its producer."""
 
-    Attributes
-    ----------
-    tensor
-        The tensor: an intermediate with one reader, the only result of its producer.
-    producer, follower
-        The operators it lies between.
-    """
-
+    #: The tensor: an intermediate with one reader, the only result of its producer.
     tensor: str
+    #: The operators it lies between.
     producer: str
     follower: str
 

@@ -10,22 +10,15 @@ from cosma.graph import Graph
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What the parts of a rewritten graph stand for.
+    """What the parts of a rewritten graph stand for."""
 
-    Attributes
-    ----------
-    operators
-        For each operator of the new graph, the operators of the old one that it stands for, in the order they compute.
-        Each old operator is listed once.
-    tensors
-        For each old tensor that is not in the new graph, the new tensor its readers read instead; None where it is
-        inside an operator and never exists in a memory.
-    parts
-        For each old tensor that was cut, the new tensors it consists of.
-    """
-
+    #: For each operator of the new graph, the operators of the old one that it stands for, in the order they compute.
+    #: Each old operator is listed once.
     operators: Mapping[str, tuple[str, ...]]
+    #: For each old tensor that is not in the new graph, the new tensor its readers read instead; None where it is
+    #: inside an operator and never exists in a memory.
     tensors: Mapping[str, str | None] = field(default_factory=dict)
+    #: For each old tensor that was cut, the new tensors it consists of.
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -49,15 +42,9 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rewritten:
-    """A graph made from another one.
+    """A graph made from another one."""
 
-    Attributes
-    ----------
-    graph
-        The new graph.
-    lineage
-        What its parts stand for in the old one.
-    """
-
+    #: The new graph.
     graph: Graph
+    #: What its parts stand for in the old one.
     lineage: Lineage

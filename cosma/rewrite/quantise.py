@@ -27,23 +27,15 @@ _OPAQUE = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 @dataclass(slots=True)
 class _Group:
-    """An operator and what it absorbs.
+    """An operator and what it absorbs."""
 
-    Attributes
-    ----------
-    core
-        The operator.
-    before
-        Operators that dequantise its operands.
-    after
-        Operators behind it, in the order they compute, the QuantizeLinear of each result last.
-    results
-        For each of its results that is quantised, the quantised one.
-    """
-
+    #: The operator.
     core: Operator
+    #: Operators that dequantise its operands.
     before: list[Operator] = field(default_factory=list)
+    #: Operators behind it, in the order they compute, the QuantizeLinear of each result last.
     after: list[Operator] = field(default_factory=list)
+    #: For each of its results that is quantised, the quantised one.
     results: dict[str, str] = field(default_factory=dict)
 
 

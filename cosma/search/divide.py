@@ -36,41 +36,27 @@ REPLACEMENT_DEFAULTS = ReplacementParameters()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the order, steps ``[start, end)``.
+    """A part of the order, steps ``[start, end)``."""
 
-    Attributes
-    ----------
-    start, end
-        Steps.
-    exact
-        Whether both its cuts are exact and all its states were solved to proof.
-    reason
-        Why it is not exact, or empty.
-    """
-
+    #: Steps.
     start: int
     end: int
+    #: Whether both its cuts are exact and all its states were solved to proof.
     exact: bool
+    #: Why it is not exact, or empty.
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DivideOutcome:
-    """What divide and conquer found.
+    """What divide and conquer found."""
 
-    Attributes
-    ----------
-    decisions, noncompulsory_bytes
-        The plan without addresses, and its traffic.
-    parts
-        The parts, in order, with what is exact about each.
-    exact
-        Whether every part is exact, and the last replacement too: then no plan has less traffic.
-    """
-
+    #: The plan without addresses, and its traffic.
     decisions: Decisions
     noncompulsory_bytes: int
+    #: The parts, in order, with what is exact about each.
     parts: tuple[Part, ...]
+    #: Whether every part is exact, and the last replacement too: then no plan has less traffic.
     exact: bool
 
 

@@ -38,23 +38,15 @@ REPLACEMENT_DEFAULTS = ReplacementParameters()
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search found.
+    """What a search found."""
 
-    Attributes
-    ----------
-    decisions
-        The best order and residencies; they fit the capacity at every step, addresses aside.
-    noncompulsory_bytes
-        Their non-compulsory traffic.
-    work_done
-        Nominal seconds of work spent so far.
-    exhausted
-        Whether more work can change nothing: the traffic meets a lower bound, or there is one order only.
-    """
-
+    #: The best order and residencies; they fit the capacity at every step, addresses aside.
     decisions: Decisions
+    #: Their non-compulsory traffic.
     noncompulsory_bytes: int
+    #: Nominal seconds of work spent so far.
     work_done: float
+    #: Whether more work can change nothing: the traffic meets a lower bound, or there is one order only.
     exhausted: bool
 
 

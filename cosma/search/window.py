@@ -33,45 +33,30 @@ DEFAULT_WORK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Subproblem:
-    """What is to be solved.
+    """What is to be solved."""
 
-    Attributes
-    ----------
-    operators
-        Search operators of the subproblem, in a topological order. The subproblem must be convex: no path leaves it and
-        comes back.
-    held
-        Tensors in the scratchpad before it -> whether they have an off-chip copy.
-    needed_after
-        Tensors that an operator after the subproblem reads.
-    held_after
-        Tensors that must be in the scratchpad after it -> whether they must have an off-chip copy then;
-        None leaves that open, at the price of reading them again.
-    """
-
+    #: Search operators of the subproblem, in a topological order. The subproblem must be convex: no path leaves it and
+    #: comes back.
     operators: tuple[int, ...]
+    #: Tensors in the scratchpad before it -> whether they have an off-chip copy.
     held: Mapping[int, bool]
+    #: Tensors that an operator after the subproblem reads.
     needed_after: frozenset[int]
+    #: Tensors that must be in the scratchpad after it -> whether they must have an off-chip copy then; None leaves that
+    #: open, at the price of reading them again.
     held_after: Mapping[int, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubproblemResult:
-    """The best found.
+    """The best found."""
 
-    Attributes
-    ----------
-    order
-        Operators of the subproblem in order.
-    cost, bound
-        Bytes paid in the subproblem, and what no way of running it goes below.
-    held
-        Tensors in the scratchpad after it that are still needed -> whether they have an off-chip copy.
-    """
-
+    #: Operators of the subproblem in order.
     order: tuple[int, ...]
+    #: Bytes paid in the subproblem, and what no way of running it goes below.
     cost: int
     bound: int
+    #: Tensors in the scratchpad after it that are still needed -> whether they have an off-chip copy.
     held: dict[int, bool]
 
     @property

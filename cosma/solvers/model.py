@@ -38,59 +38,40 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class NoOverlap:
-    """Half-open intervals ``[start, start + size)`` of which those present may not overlap.
+    """Half-open intervals ``[start, start + size)`` of which those present may not overlap."""
 
-    Attributes
-    ----------
-    start
-        Variables.
-    size
-        Constants, at least one.
-    present
-        0/1 variables.
-    """
-
+    #: Variables.
     start: tuple[int, ...]
+    #: Constants, at least one.
     size: tuple[int, ...]
+    #: 0/1 variables.
     present: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Model:
-    """An integer program.
+    """An integer program."""
 
-    Attributes
-    ----------
-    name
-        For logs and exports.
-    lower, upper
-        Inclusive bounds of each variable. ``int64[variables]``.
-    objective, offset
-        Coefficients to minimise, and a constant added to them.
-    row_start, row_column, row_value
-        Rows, CSR.
-    row_lower, row_upper
-        Inclusive bounds of each row; ``-INFINITE`` and ``INFINITE`` for none.
-    row_enforced_by
-        0/1 variable under which the row holds, or -1: always.
-    no_overlap
-        Groups of intervals.
-    variables, rows
-        Families, in order.
-    """
-
+    #: For logs and exports.
     name: str
+    #: Inclusive bounds of each variable. ``int64[variables]``.
     lower: Int64s
     upper: Int64s
+    #: Coefficients to minimise, and a constant added to them.
     objective: Int64s
     offset: int
+    #: Rows, CSR.
     row_start: Int64s
     row_column: Int64s
     row_value: Int64s
+    #: Inclusive bounds of each row; ``-INFINITE`` and ``INFINITE`` for none.
     row_lower: Int64s
     row_upper: Int64s
+    #: 0/1 variable under which the row holds, or -1: always.
     row_enforced_by: Int64s
+    #: Groups of intervals.
     no_overlap: tuple[NoOverlap, ...]
+    #: Families, in order.
     variables: tuple[Family, ...]
     rows: tuple[Family, ...]
 

@@ -27,34 +27,24 @@ _KEYS = {"back_end", "threads", "seed", "gap", "time_limit_s", "work_limit", "me
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A back end and its settings.
+    """A back end and its settings."""
 
-    Attributes
-    ----------
-    name
-        What reports call it.
-    back_end
-        A key of :data:`BACK_ENDS`.
-    threads, seed, gap
-        Workers, start of pseudo-random choices, relative gap at which to stop.
-    time_limit_s, work_limit, memory_limit_bytes
-        Limits where the caller sets none; None for no limit. Work is deterministic seconds for CP-SAT and
-        nodes for the others.
-    options
-        Parameters of the back end itself, by its own names.
-    about
-        One sentence for lists.
-    """
-
+    #: What reports call it.
     name: str
+    #: A key of :data:`BACK_ENDS`.
     back_end: str
+    #: Workers, start of pseudo-random choices, relative gap at which to stop.
     threads: int = 1
     seed: int = 0
     gap: float = 0.0
+    #: Limits where the caller sets none; None for no limit. Work is deterministic seconds for CP-SAT and nodes for the
+    #: others.
     time_limit_s: float | None = None
     work_limit: float | None = None
     memory_limit_bytes: int | None = None
+    #: Parameters of the back end itself, by its own names.
     options: dict[str, Any] = field(default_factory=dict)
+    #: One sentence for lists.
     about: str = ""
 
     def __post_init__(self) -> None:

@@ -35,36 +35,24 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SolverResult:
-    """The outcome of one run of one back end.
+    """The outcome of one run of one back end."""
 
-    Attributes
-    ----------
-    status, stopped_by
-        What is known, and why the run ended.
-    values
-        The best assignment found, or None. ``int64[variables]``.
-    objective
-        Its value, counted anew from the model; None without an assignment.
-    bound
-        No assignment is better than this; None where the back end gave no usable bound.
-    seconds
-        On the wall.
-    work
-        The back end's own measure of work (deterministic seconds for CP-SAT, nodes elsewhere), None if unknown.
-    log
-        What the back end wrote, if asked; else empty.
-    message
-        What went wrong, where something did.
-    """
-
+    #: What is known, and why the run ended.
     status: Status
     stopped_by: Stop
+    #: The best assignment found, or None. ``int64[variables]``.
     values: NDArray[np.int64] | None = None
+    #: Its value, counted anew from the model; None without an assignment.
     objective: int | None = None
+    #: No assignment is better than this; None where the back end gave no usable bound.
     bound: int | None = None
+    #: On the wall.
     seconds: float = 0.0
+    #: The back end's own measure of work (deterministic seconds for CP-SAT, nodes elsewhere), None if unknown.
     work: float | None = None
+    #: What the back end wrote, if asked; else empty.
     log: str = ""
+    #: What went wrong, where something did.
     message: str = field(default="")
 
     @property

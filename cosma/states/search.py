@@ -41,26 +41,17 @@ DEFAULTS = StatesParameters()
 
 @dataclass(frozen=True, slots=True)
 class StatesResult:
-    """What the search over states found.
+    """What the search over states found."""
 
-    Attributes
-    ----------
-    bound_bytes
-        No plan has less non-compulsory traffic; equal to ``cost_bytes`` where that is not None.
-    cost_bytes
-        The optimum without addresses, None if the search ended early or nothing is below the ceiling.
-    order
-        An order that reaches it.
-    complete
-        Whether all states were searched. Complete without a cost means: nothing is below the ceiling.
-    expanded
-        States expanded: the work done.
-    """
-
+    #: No plan has less non-compulsory traffic; equal to ``cost_bytes`` where that is not None.
     bound_bytes: int
+    #: The optimum without addresses, None if the search ended early or nothing is below the ceiling.
     cost_bytes: int | None
+    #: An order that reaches it.
     order: tuple[int, ...]
+    #: Whether all states were searched. Complete without a cost means: nothing is below the ceiling.
     complete: bool
+    #: States expanded: the work done.
     expanded: int
 
     @property

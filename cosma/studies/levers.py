@@ -23,22 +23,15 @@ EFFORT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """Something that could be changed, and what a short search from the plan makes of it.
+    """Something that could be changed, and what a short search from the plan makes of it."""
 
-    Attributes
-    ----------
-    change
-        What is changed.
-    setting, value
-        The field of the accelerator, and what it is then; None and empty where none is changed.
-    before, after
-        Non-compulsory bytes of the plan itself, and of what the search finds; ``after`` is None where the change leaves
-        no plan.
-    """
-
+    #: What is changed.
     change: str
+    #: The field of the accelerator, and what it is then; None and empty where none is changed.
     setting: str | None
     value: str | int
+    #: Non-compulsory bytes of the plan itself, and of what the search finds; ``after`` is None where the change leaves
+    #: no plan.
     before: int
     after: int | None
 

@@ -28,32 +28,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Planner:
-    """Points planned so far, and how they are planned.
+    """Points planned so far, and how they are planned."""
 
-    Attributes
-    ----------
-    source
-        The network, element type and modes applied.
-    accelerator
-        Everything but its capacity is kept.
-    strategy, effort, seed, dtype
-        As for :func:`cosma.compile`.
-    tiling
-        How operators are cut; None for whole operators.
-    known
-        Points by capacity, less what is reserved.
-    plans, whole
-        Plan of each point; with a tiling, also the plan of whole operators where there is one.
-    """
-
+    #: The network, element type and modes applied.
     source: LoadedModel
+    #: Everything but its capacity is kept.
     accelerator: Accelerator
+    #: As for :func:`cosma.compile`.
     strategy: str
     effort: float
     seed: int
     dtype: str | None
+    #: How operators are cut; None for whole operators.
     tiling: Tiling | Path | str | None
+    #: Points by capacity, less what is reserved.
     known: dict[int, Point] = field(default_factory=dict)
+    #: Plan of each point; with a tiling, also the plan of whole operators where there is one.
     plans: dict[int, Plan] = field(default_factory=dict)
     whole: dict[int, Plan] = field(default_factory=dict)
 

@@ -13,102 +13,68 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What is known at one capacity of plans without tiles.
+    """What is known at one capacity of plans without tiles."""
 
-    Attributes
-    ----------
-    noncompulsory_bytes
-        Least traffic beyond the compulsory known to be possible; None where whole operators do not fit.
-    bound_bytes
-        No plan of whole operators moves less.
-    """
-
+    #: Least traffic beyond the compulsory known to be possible; None where whole operators do not fit.
     noncompulsory_bytes: int | None
+    #: No plan of whole operators moves less.
     bound_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """The tiles of the plan of one capacity.
+    """The tiles of the plan of one capacity."""
 
-    Attributes
-    ----------
-    count, operator_count
-        Tiles, operators that run whole among them, and the operators that they were cut from.
-    transfers
-        Loads and stores of the plan.
-    bound_bytes
-        No plan of these tiles moves less.
-    """
-
+    #: Tiles, operators that run whole among them, and the operators that they were cut from.
     count: int
     operator_count: int
+    #: Loads and stores of the plan.
     transfers: int
+    #: No plan of these tiles moves less.
     bound_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is known at one capacity.
+    """What is known at one capacity."""
 
-    Attributes
-    ----------
-    capacity_bytes
-        Of the scratchpad, reserved bytes included.
-    noncompulsory_bytes
-        Least traffic beyond the compulsory known to be possible: by a plan for this capacity or a smaller one.
-    bound_bytes
-        No plan for this capacity moves less: by a bound for this capacity or a larger one. With tiles, over every
-        tiling along rows and channels.
-    knee
-        Whether more capacity brings clearly less per byte from here on.
-    whole, tiles
-        With a tiling, what whole operators cost here, and the tiles of the plan.
-    """
-
+    #: Of the scratchpad, reserved bytes included.
     capacity_bytes: int
+    #: Least traffic beyond the compulsory known to be possible: by a plan for this capacity or a smaller one.
     noncompulsory_bytes: int
+    #: No plan for this capacity moves less: by a bound for this capacity or a larger one. With tiles, over every tiling
+    #: along rows and channels.
     bound_bytes: int
+    #: Whether more capacity brings clearly less per byte from here on.
     knee: bool = False
+    #: With a tiling, what whole operators cost here, and the tiles of the plan.
     whole: Whole | None = None
     tiles: Tiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Traffic against capacity.
+    """Traffic against capacity."""
 
-    Attributes
-    ----------
-    model, accelerator
-        What for; the accelerator's capacity is the largest looked at.
-    compulsory_bytes
-        Traffic no plan does without, the same at every capacity.
-    points
-        By capacity, ascending. Traffic and bound never rise from one to the next.
-    smallest_bytes, enough_bytes
-        Smallest feasible capacity of whole operators, and one at which some known order of them spills nothing.
-    tiling
-        How operators are cut; ``none`` where they are not.
-    once_bytes, once_whole_bytes
-        Smallest capacity at which a plan, and one of whole operators, is known to move nothing twice; None where none
-        is.
-    never_once_bytes
-        Largest capacity looked at for which it is proven that something moves twice; None where that is proven of none.
-    partial
-        Whether an interrupt ended the work before all points were planned.
-    """
-
+    #: What for; the accelerator's capacity is the largest looked at.
     model: str
     accelerator: Accelerator
+    #: Traffic no plan does without, the same at every capacity.
     compulsory_bytes: int
+    #: By capacity, ascending. Traffic and bound never rise from one to the next.
     points: tuple[Point, ...]
+    #: Smallest feasible capacity of whole operators, and one at which some known order of them spills nothing.
     smallest_bytes: int
     enough_bytes: int
+    #: How operators are cut; ``none`` where they are not.
     tiling: str = "none"
+    #: Smallest capacity at which a plan, and one of whole operators, is known to move nothing twice; None where none
+    #: is.
     once_bytes: int | None = None
     once_whole_bytes: int | None = None
+    #: Largest capacity looked at for which it is proven that something moves twice; None where that is proven of none.
     never_once_bytes: int | None = None
+    #: Whether an interrupt ended the work before all points were planned.
     partial: bool = False
 
 

@@ -30,20 +30,13 @@ _AMPLE_BYTES = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class CutTrial:
-    """Another cut, and what a plan of it moves.
+    """Another cut, and what a plan of it moves."""
 
-    Attributes
-    ----------
-    change
-        What is cut otherwise.
-    tiles
-        Tiles of the whole graph.
-    noncompulsory_bytes
-        Of a plan made in one pass; None where the tiles do not fit so.
-    """
-
+    #: What is cut otherwise.
     change: str
+    #: Tiles of the whole graph.
     tiles: int
+    #: Of a plan made in one pass; None where the tiles do not fit so.
     noncompulsory_bytes: int | None
 
 

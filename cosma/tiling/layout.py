@@ -20,45 +20,29 @@ Int64s = NDArray[np.int64]
 
 
 class Outcome(NamedTuple):
-    """What one segmentation costs.
+    """What one segmentation costs."""
 
-    Attributes
-    ----------
-    cost_bytes
-        Bytes moved beyond the compulsory.
-    tiles
-        Number of tiles planned.
-    segment_cost
-        Bytes by segment.
-    whole
-        Whether the plan was made to its end; if not, it exceeds a limit.
-    work
-        Parts that the tiles planned read and write: planning takes time in proportion.
-    """
-
+    #: Bytes moved beyond the compulsory.
     cost_bytes: int
+    #: Number of tiles planned.
     tiles: int
+    #: Bytes by segment.
     segment_cost: Int64s
+    #: Whether the plan was made to its end; if not, it exceeds a limit.
     whole: bool = True
+    #: Parts that the tiles planned read and write: planning takes time in proportion.
     work: int = 0
 
 
 class Room(NamedTuple):
-    """What tiles are planned for.
+    """What tiles are planned for."""
 
-    Attributes
-    ----------
-    capacity_bytes, alignment
-        Of the scratchpad.
-    weights_pass
-        Whether weights pass the scratchpad by: they take no room, and every tile reads them again.
-    most_tiles
-        More of them are not looked at.
-    """
-
+    #: Of the scratchpad.
     capacity_bytes: int
     alignment: int
+    #: Whether weights pass the scratchpad by: they take no room, and every tile reads them again.
     weights_pass: bool
+    #: More of them are not looked at.
     most_tiles: int
 
 

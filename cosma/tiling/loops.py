@@ -20,78 +20,51 @@ LEAST_STEP = 8
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """One product.
+    """One product."""
 
-    Attributes
-    ----------
-    rows, columns
-        Of the result.
-    reduced
-        Extent of the axis summed over.
-    width
-        Bytes of an element.
-    by_steps
-        Whether it can be summed by steps.
-    """
-
+    #: Of the result.
     rows: int
     columns: int
+    #: Extent of the axis summed over.
     reduced: int
+    #: Bytes of an element.
     width: int = 1
+    #: Whether it can be summed by steps.
     by_steps: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """Tiles of one product.
+    """Tiles of one product."""
 
-    Attributes
-    ----------
-    moved_bytes
-        Estimate of what is moved.
-    rows, columns
-        How many tiles along them.
-    step
-        Elements of a step of the sum; 0 for the whole sum at once.
-    columns_outside
-        Whether rows are gone through within columns.
-    tiles
-        Steps of all tiles.
-    """
-
+    #: Estimate of what is moved.
     moved_bytes: int
+    #: How many tiles along them.
     rows: int
     columns: int
+    #: Elements of a step of the sum; 0 for the whole sum at once.
     step: int
+    #: Whether rows are gone through within columns.
     columns_outside: bool
+    #: Steps of all tiles.
     tiles: int
 
 
 @dataclass(frozen=True, slots=True)
 class PairLoops:
-    """Tiles of two products, the second of what the first yields, which is never moved.
+    """Tiles of two products, the second of what the first yields, which is never moved."""
 
-    Attributes
-    ----------
-    moved_bytes
-        Estimate of what is moved.
-    rows
-        Tiles along the rows of both.
-    middle
-        Tiles along the columns of the first, the axis that the second sums over.
-    step
-        Elements of a step of the first sum; 0 for the whole sum at once.
-    columns
-        Tiles along the columns of the second.
-    tiles
-        Steps of all tiles.
-    """
-
+    #: Estimate of what is moved.
     moved_bytes: int
+    #: Tiles along the rows of both.
     rows: int
+    #: Tiles along the columns of the first, the axis that the second sums over.
     middle: int
+    #: Elements of a step of the first sum; 0 for the whole sum at once.
     step: int
+    #: Tiles along the columns of the second.
     columns: int
+    #: Steps of all tiles.
     tiles: int
 
 

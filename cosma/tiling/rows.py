@@ -29,47 +29,33 @@ def row_axis(rank: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowGraph:
-    """Operators and activations with their rows, by number, as arrays.
+    """Operators and activations with their rows, by number, as arrays."""
 
-    Attributes
-    ----------
-    access
-        Access of every operator.
-    tensor_names
-        Activations: inputs, intermediates and outputs.
-    size_bytes, row_count
-        Of each activation; an activation that has no rows has one.
-    is_input, is_output
-        Graph inputs (a copy lies off-chip), graph outputs (a copy must).
-    height
-        Rows of each operator's result; 1 where it cannot be cut along rows.
-    channels
-        Extent of the result's channel axis along which weights are cut with it; 1 where it cannot be cut.
-    weight_bytes
-        Weights of each operator, and those of them that a cut along channels cuts too.
-    in_place
-        Whether a result may take over the space of an operand.
-    start, tensor, stride, window
-        CSR: operands of each operator; rows between the needs of two rows of the result, rows that one needs. A stride
-        of 0 says that every row needs all.
-    result_start, result
-        CSR: results of each operator.
-    """
-
+    #: Access of every operator.
     access: tuple[OperatorAccess, ...]
+    #: Activations: inputs, intermediates and outputs.
     tensor_names: tuple[str, ...]
+    #: Of each activation; an activation that has no rows has one.
     size_bytes: Int64s
     row_count: Int64s
+    #: Graph inputs (a copy lies off-chip), graph outputs (a copy must).
     is_input: Bools
     is_output: Bools
+    #: Rows of each operator's result; 1 where it cannot be cut along rows.
     height: Int64s
+    #: Extent of the result's channel axis along which weights are cut with it; 1 where it cannot be cut.
     channels: Int64s
+    #: Weights of each operator, and those of them that a cut along channels cuts too.
     weight_bytes: Int64s
+    #: Whether a result may take over the space of an operand.
     in_place: Bools
+    #: CSR: operands of each operator; rows between the needs of two rows of the result, rows that one needs. A stride
+    #: of 0 says that every row needs all.
     start: Int64s
     tensor: Int64s
     stride: Int64s
     window: Int64s
+    #: CSR: results of each operator.
     result_start: Int64s
     result: Int64s
 

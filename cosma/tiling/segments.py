@@ -12,32 +12,22 @@ LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64
 
 @dataclass(frozen=True, slots=True, order=True)
 class Segment:
-    """Operators that run stripe by stripe.
+    """Operators that run stripe by stripe."""
 
-    Attributes
-    ----------
-    begin, end
-        Operators, half-open, by number.
-    stripes
-        How many.
-    pieces
-        For each operator, into how many groups of channels it is cut.
-    strips
-        Into how many strips of columns: all stripes of one run before the next strip.
-    sums
-        For each operator, into how many partial sums that of a tile is cut; by default none is. They run one after the
-        other, each in the place of the one before.
-    channels_outside
-        Whether one group of channels runs through all stripes before the next: the weights of a group are then read
-        once, and what it reads once for each group. Otherwise all groups of a stripe run before the next stripe.
-    """
-
+    #: Operators, half-open, by number.
     begin: int
     end: int
+    #: How many.
     stripes: int
+    #: For each operator, into how many groups of channels it is cut.
     pieces: tuple[int, ...]
+    #: Whether one group of channels runs through all stripes before the next: the weights of a group are then read
+    #: once, and what it reads once for each group. Otherwise all groups of a stripe run before the next stripe.
     channels_outside: bool = False
+    #: Into how many strips of columns: all stripes of one run before the next strip.
     strips: int = 1
+    #: For each operator, into how many partial sums that of a tile is cut; by default none is. They run one after the
+    #: other, each in the place of the one before.
     sums: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

@@ -23,20 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How a plan's graph compares with a model's.
+    """How a plan's graph compares with a model's."""
 
-    Attributes
-    ----------
-    differences
-        What is wrong, one sentence each; none where the plan covers the model.
-    matching
-        How many of the model's operators are in the plan as they should be, alone or in a group.
-    graph
-        The plan's graph, with what the model says of its tensors and operators: shapes, element types, attributes.
-    """
-
+    #: What is wrong, one sentence each; none where the plan covers the model.
     differences: tuple[str, ...]
+    #: How many of the model's operators are in the plan as they should be, alone or in a group.
     matching: int
+    #: The plan's graph, with what the model says of its tensors and operators: shapes, element types, attributes.
     graph: Graph
 
     def informed(self, planned: Graph) -> Graph:

@@ -19,18 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WithoutOversized:
-    """A feasible problem without the tensors that are streamed in every plan.
+    """A feasible problem without the tensors that are streamed in every plan."""
 
-    Attributes
-    ----------
-    problem
-        What is left; operators keep their numbers. Its constant holds what the oversized tensors cost. It is the whole
-        itself where nothing is oversized.
-    tensors
-        Numbers in the whole, by number in the problem.
-    """
-
+    #: What is left; operators keep their numbers. Its constant holds what the oversized tensors cost. It is the whole
+    #: itself where nothing is oversized.
     problem: Problem
+    #: Numbers in the whole, by number in the problem.
     tensors: NDArray[np.int64]
 
     def lift(self, decisions: Decisions) -> Decisions:

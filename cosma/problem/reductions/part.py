@@ -22,18 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A part of a problem as a problem of its own.
+    """A part of a problem as a problem of its own."""
 
-    Attributes
-    ----------
-    whole, problem
-        What it is a part of, and the part.
-    operators, tensors
-        Numbers in the whole, ascending, by number in the part.
-    """
-
+    #: What it is a part of, and the part.
     whole: Problem
     problem: Problem
+    #: Numbers in the whole, ascending, by number in the part.
     operators: NDArray[np.int64]
     tensors: NDArray[np.int64]
 

@@ -24,24 +24,17 @@ class Section:
     """Steps ``[begin, end)`` of an order, with nothing held across either end.
 
     What the section reads and does not produce is off-chip before it; what is read after it is stored in it.
-
-    Attributes
-    ----------
-    problem
-        The operators of those steps and all tensors that they touch.
-    begin, end
-        Steps of the whole.
-    operators, tensors
-        Numbers in the whole, ascending, by number in the problem.
-    order
-        The operators in the order of their steps, by number in the problem.
     """
 
+    #: The operators of those steps and all tensors that they touch.
     problem: Problem
+    #: Steps of the whole.
     begin: int
     end: int
+    #: Numbers in the whole, ascending, by number in the problem.
     operators: NDArray[np.int64]
     tensors: NDArray[np.int64]
+    #: The operators in the order of their steps, by number in the problem.
     order: tuple[int, ...]
 
     def lift(self, decisions: Decisions) -> Decisions:

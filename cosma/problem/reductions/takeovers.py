@@ -23,13 +23,9 @@ class SingleTakeovers:
 
     Sound: while the operator runs, each of these results has a space of its own or that of an operand, so that the
     space of the results alone is never more than they need together.
-
-    Attributes
-    ----------
-    problem
-        The same problem, those operands without space, those operators without takeovers.
     """
 
+    #: The same problem, those operands without space, those operators without takeovers.
     problem: Problem
 
     def lift_bound(self, bound_bytes: int) -> int:

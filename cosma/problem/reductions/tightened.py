@@ -14,14 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tightened:
-    """A problem with a part of the capacity.
+    """A problem with a part of the capacity."""
 
-    Attributes
-    ----------
-    problem
-        The same problem with less room.
-    """
-
+    #: The same problem with less room.
     problem: Problem
 
     def lift(self, decisions: Decisions) -> Decisions:
