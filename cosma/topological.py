@@ -38,10 +38,7 @@ def nearest_order(followers: Sequence[Iterable[int]]) -> list[int]:
 def find_cycle(followers: Sequence[Iterable[int]], order: Iterable[int]) -> list[int]:
     """Walk a cycle among the nodes that :func:`nearest_order` left out, in the direction of its arrows.
 
-    Returns
-    -------
-    list of int
-        The node that the walk begins with stands at the end again.
+    The node that the walk begins with stands at the end again.
     """
     left_out = set(range(len(followers))).difference(order)
     # Each of them waits for another one of them; the least is written last, and so is kept.

@@ -81,7 +81,7 @@ def fit_starts(
     """Match plans with the instances they are of, and replay each there.
 
     Raises InputError if a plan is for another network (the message says what differs first), or its order is no order
-    of the operators.
+    of the operators. Returns the number of the instance and the start, in the order given.
 
     Parameters
     ----------
@@ -89,11 +89,6 @@ def fit_starts(
         What is being compiled: one network, with some choices of operators to fuse.
     dtype
         Element type the network is counted in, for messages.
-
-    Returns
-    -------
-    tuple
-        The number of the instance and the start, in the order given.
     """
     found = []
     for one in given:

@@ -68,7 +68,7 @@ class Constants:
         key = (known, tensor.data_type, tuple(tensor.dims), str(tensor.external_data))
         if key in self._contents:
             return self._contents[key]
-        found = self._read(tensor, name)
+        found = self._read(tensor)
         if found is None:
             below = self._below.get(known, self._below.get(name, 2))
             dtype = numpy_dtype(tensor.data_type, name)
@@ -139,7 +139,7 @@ class Constants:
         file = external_file(tensor, path)
         return file if file.is_file() else None
 
-    def _read(self, tensor: TensorProto, name: str) -> Array | None:
+    def _read(self, tensor: TensorProto) -> Array | None:
         from onnx import TensorProto
 
         from cosma.frontend.evaluate import tensor_array

@@ -112,6 +112,8 @@ def _takes(function: str, count: int) -> bool:
 def parse(text: str, known: Set[str] = frozenset()) -> Expression:
     """Read a dimension.
 
+    Returns the text itself, a single symbol, where it is no arithmetic.
+
     Parameters
     ----------
     text
@@ -119,11 +121,6 @@ def parse(text: str, known: Set[str] = frozenset()) -> Expression:
     known
         Names that stand for sizes by themselves. ``batch-size`` is one symbol unless ``batch`` and ``size`` are both
         known; with spaces around it the sign is always a minus.
-
-    Returns
-    -------
-    Expression
-        The text itself, a single symbol, where it is no arithmetic.
     """
     if len(text) > _MOST_CHARACTERS:
         return text

@@ -92,7 +92,8 @@ class Inference:
     def infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Type every result of a node, as far as it follows from the operands.
 
-        Raises ModelLoadError if the operands do not fit the operator.
+        Raises ModelLoadError if the operands do not fit the operator. Returns one type per result; unknown parts are
+        marked as such.
 
         Parameters
         ----------
@@ -100,11 +101,6 @@ class Inference:
             Its operands by position, None for an absent one.
         captured
             What its subgraphs read from outside.
-
-        Returns
-        -------
-        list
-            One type per result; unknown parts are marked as such.
         """
         schema = self.schema(node)
         check_call(node, operands, self.opset)

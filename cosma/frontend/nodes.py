@@ -154,17 +154,13 @@ def live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[bool]:
 def sort_nodes(nodes: Sequence[Node], defined: set[str], outputs: Sequence[str]) -> tuple[list[Node], bool]:
     """Check single assignment and bring nodes into topological order, the given one where it is topological.
 
-    Raises ModelLoadError on a name with two producers, an undefined operand or output, or a cycle.
+    Raises ModelLoadError on a name with two producers, an undefined operand or output, or a cycle. Returns the nodes in
+    order, and whether that is the order given.
 
     Parameters
     ----------
     defined
         Names of graph inputs and initializers.
-
-    Returns
-    -------
-    tuple
-        The nodes in order, and whether that is the order given.
     """
     producer = _producers(nodes, defined)
     followers: list[list[int]] = [[] for _ in nodes]

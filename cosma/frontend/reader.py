@@ -23,13 +23,8 @@ def read_model(path: Path) -> tuple[ModelProto, str]:
     """Parse an ONNX file without its large tensors.
 
     Initializers kept in other files are left there: those files are neither looked for nor opened. Raises
-    ModelLoadError if the file cannot be read or holds no ONNX model.
-
-    Returns
-    -------
-    tuple
-        The model, in which tensors above 64 KiB have a type and a shape but no content, and the SHA-256 of the
-        file.
+    ModelLoadError if the file cannot be read or holds no ONNX model. Returns the model, in which tensors above 64 KiB
+    have a type and a shape but no content, and the SHA-256 of the file.
     """
     if (path / "saved_model.pb").is_file():
         raise ModelLoadError(f"model {path}: is the folder of a TensorFlow SavedModel; convert it with tf2onnx")

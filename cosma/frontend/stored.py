@@ -72,18 +72,15 @@ def distinct_rows(
 ) -> tuple[Node, tuple[Value | None, ...]] | None:
     """Take a Gather of constants that names rows repeatedly for a Gather from the distinct rows.
 
+    Returns the node and operands that yield the same from the distinct rows; None where those are no fewer bytes than
+    the table or than the result.
+
     Parameters
     ----------
     evaluator
         Gives the content of the indices.
     values
         Every value by name; the distinct rows are added.
-
-    Returns
-    -------
-    tuple or None
-        The node and operands that yield the same from the distinct rows; None where those are no fewer bytes than
-        the table or than the result.
     """
     if node.type != "Gather" or node.domain or operands[0] is None or operands[1] is None:
         return None
@@ -123,16 +120,12 @@ def share_equals(read: Iterable[Value]) -> dict[str, str]:
     """For constants as large as the one they come from: the source, where that serves several readers.
 
     A transposed copy of a table that is also read as it is, or two transposed copies of it, need one table off-chip.
+    Returns by name of the stored constant the name it is read under instead.
 
     Parameters
     ----------
     read
         The constants that operators read.
-
-    Returns
-    -------
-    dict
-        By name of the stored constant, the name it is read under instead.
     """
     names: dict[str, None] = {}
     sources: dict[str, str] = {}

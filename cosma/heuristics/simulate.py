@@ -23,7 +23,8 @@ def simulate(
 
     Tensors without a later use leave at once. Where fragmentation leaves no hole even with everything else
     evicted, the step starts over with an empty scratchpad (``resident``) or streams the tensor
-    (``streamable``). With ``greedy-by-size`` addresses are only counted, not given.
+    (``streamable``). With ``greedy-by-size`` addresses are only counted, not given. Returns decisions, and the address
+    of each residency in the same order.
 
     Parameters
     ----------
@@ -33,11 +34,6 @@ def simulate(
         Topological order of operator numbers.
     replacement, address_policy
         Names from :data:`REPLACEMENTS` and :data:`ADDRESS_POLICIES`.
-
-    Returns
-    -------
-    tuple
-        Decisions, and the address of each residency in the same order.
     """
     run = _Simulation(problem, order, replacement, address_policy)
     for step in range(len(run.order)):

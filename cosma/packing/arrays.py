@@ -49,11 +49,6 @@ class Instance:
         together = np.unique(starts, return_counts=True)[1]
         return total - int(np.sum(together * (together + 1) // 2))
 
-    @property
-    def anchored(self) -> bool:
-        """Whether every part starts at its buffer's own address, as in-place chains do."""
-        return not bool(np.any(self.low[: int(self.parts[self.count])]))
-
 
 def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[Forbidden] = ()) -> Instance:
     """Turn buffers into arrays; forbidden ranges become fixed buffers behind the last one."""

@@ -14,7 +14,7 @@ def linear_sum_assignment(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Assign each row a column of its own so that the sum of the costs is least.
 
-    Raises SolverUnavailableError if SciPy is not installed.
+    Raises SolverUnavailableError if SciPy is not installed. Returns rows in ascending order, and the column of each.
 
     Parameters
     ----------
@@ -22,11 +22,6 @@ def linear_sum_assignment(
         Cost of each row in each column; no more rows than columns.
     maximize
         Take the costs for gains.
-
-    Returns
-    -------
-    tuple
-        Rows in ascending order, and the column of each.
     """
     try:
         from scipy.optimize import linear_sum_assignment as solve

@@ -38,10 +38,7 @@ def fill_layer(
 ) -> tuple[NDArray[np.bool_] | None, bool]:
     """Search for copies ``[experts, devices]`` of one layer within a limit on its max-over-mean load.
 
-    Returns
-    -------
-    tuple
-        Copies or None, and whether it is proven that there are none.
+    Returns copies or None, and whether it is proven that there are none.
     """
     devices = problem.topology.devices
     room = np.bincount(problem.device_of, minlength=devices)

@@ -27,6 +27,9 @@ def fill_pairs(
 ) -> tuple[NDArray[np.bool_] | None, bool] | None:
     """Search for copies ``[experts, devices]`` of one layer within a limit on its max-over-mean load.
 
+    Returns copies or None, and whether it is proven that there are none; None where there are too many ways to try, or
+    a device has more than two places.
+
     Parameters
     ----------
     load
@@ -35,12 +38,6 @@ def fill_pairs(
         Places of every device, 1 or 2.
     limit
         Limit on the fullest device's load over the mean device's.
-
-    Returns
-    -------
-    tuple or None
-        Copies or None, and whether it is proven that there are none; None where there are too many ways to try, or a
-        device has more than two places.
     """
     devices, experts = len(room), len(load)
     if int(room.max()) > 2 or not load.any():

@@ -166,11 +166,6 @@ def _held(placement: Placement) -> list[list[list[int]]]:
     return rows
 
 
-def from_physical(rows: Any, topology: Topology, experts: int | None, where: str) -> Placement:
-    """Build a placement from a physical-to-logical map; -1 is an empty place."""
-    return _from_lists(_physical_lists(rows, topology, where), topology, experts, where, [])
-
-
 def _physical_lists(rows: Any, topology: Topology, where: str) -> list[list[list[int]]]:
     try:
         table = np.array(rows)

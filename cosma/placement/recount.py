@@ -63,11 +63,6 @@ class Score:
     transitions: int
     batch_imbalance: float | None = None
 
-    @property
-    def local_share(self) -> float:
-        """Share of transitions that stay on a device."""
-        return 1.0 - sum(self.crossing_shares)
-
 
 def score(
     placement: Placement,

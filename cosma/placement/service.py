@@ -147,8 +147,3 @@ def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: 
     if not found or limit is not None:
         found.append(bounds.lower_bound(affinity, topology, BOUNDS[options.bound], limit))
     return max(found, key=lambda bound: bound.mean_cost)
-
-
-def with_scores(placement: Placement, scores: dict[str, Any]) -> Placement:
-    """Return the placement with further metrics, such as held-out scores."""
-    return replace(placement, metrics={**placement.metrics, **scores})

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def alive_untouched(producer: int, consumers: Sequence[int], reach: Reach) -> tuple[int, int]:
     """Operators during which a tensor is alive without being touched.
 
+    Returns two masks: operators that run then in every order, and in some order.
+
     Parameters
     ----------
     producer
@@ -21,11 +23,6 @@ def alive_untouched(producer: int, consumers: Sequence[int], reach: Reach) -> tu
         Operators that read it.
     reach
         Ancestors and descendants under the orders that count.
-
-    Returns
-    -------
-    tuple
-        Two masks: operators that run then in every order, and in some order.
     """
     touched = 0
     some_read_after = 0  # in every order some consumer follows

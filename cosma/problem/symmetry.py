@@ -79,10 +79,7 @@ def arrange(
 ) -> tuple[Decisions, dict[int, int]]:
     """Rename operators and tensors until an order has every pair of :func:`ordered_pairs` the right way round.
 
-    Returns
-    -------
-    tuple
-        Decisions of the same traffic, and the new number of every tensor that has another.
+    Returns decisions of the same traffic, and the new number of every tensor that has another.
     """
     order = list(decisions.order)
     position = [0] * problem.operator_count

@@ -45,7 +45,8 @@ def optimal_replacement(
     """Decide which tensors stay between which of their uses, with least traffic for this order.
 
     Deterministic for the default profile. Addresses are not looked at. Raises InfeasibleError if some operator cannot
-    run at all.
+    run at all. Returns decisions, a lower bound in bytes on the non-compulsory traffic of any plan in this order, and
+    whether the decisions reach it.
 
     Parameters
     ----------
@@ -59,12 +60,6 @@ def optimal_replacement(
         Another back end or other settings.
     stop
         Polled while solving.
-
-    Returns
-    -------
-    tuple
-        Decisions, a lower bound in bytes on the non-compulsory traffic of any plan in this order, and whether
-        the decisions reach it.
     """
     replacement = build_replacement(problem, order)
     model = replacement.model

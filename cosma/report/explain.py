@@ -235,12 +235,8 @@ def explain_operator(plan: Plan, name: str, timeline: Timeline | None = None) ->
 def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, str, int] | None:
     """Find the smallest capacity above the plan's at which one more tensor could stay where it now leaves.
 
-    Everything else stays as it is and only sizes are looked at, so addresses may ask for a little more.
-
-    Returns
-    -------
-    tuple or None
-        Capacity in bytes, the tensor, and the bytes saved; None where nothing was kept out for lack of room.
+    Everything else stays as it is and only sizes are looked at, so addresses may ask for a little more. Returns
+    capacity in bytes, the tensor, and the bytes saved; None where nothing was kept out for lack of room.
     """
     timeline = timeline if timeline is not None else timeline_of(plan)
     best: tuple[int, int, str] | None = None

@@ -39,7 +39,7 @@ def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: 
     axes[-1].xaxis.set_major_locator(_locator(len(timeline.steps)))
     _draw_map(axes[0], plan, timeline, 72 * width_inches)
     if streams:
-        _draw_streams(axes[1], plan, timeline)
+        _draw_streams(axes[1], timeline)
     _draw_occupancy(axes[-2], plan, timeline)
     _draw_traffic(axes[-1], timeline)
     title = f"{figure_text(plan.model_name)}: {plan.accelerator.describe()}"
@@ -126,7 +126,7 @@ def _draw_names(axes: Any, plan: Plan, timeline: Timeline, factor: int, width_po
         )  # fmt: skip
 
 
-def _draw_streams(axes: Any, plan: Plan, timeline: Timeline) -> None:
+def _draw_streams(axes: Any, timeline: Timeline) -> None:
     """Draw what passes the scratchpad by: read upwards, written downwards; pale what no plan does without."""
     import numpy as np
 

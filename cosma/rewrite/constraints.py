@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from cosma.graph import Graph, Operator, Region, Tensor
     from cosma.rewrite.fuse import Link
 
-_TENSORS = ("resident", "never_on_chip")
 _PAIRS = ("in_place_permitted", "in_place_forbidden")
-_TYPES = ("in_place_permitted_types", "in_place_forbidden_types")
 
 
 def expand(constraints: Constraints, graph: Graph, accelerator: Accelerator) -> Constraints:

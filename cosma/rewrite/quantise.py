@@ -68,7 +68,7 @@ def quantise(graph: Graph) -> Rewritten:
         joined = by_core.get(operator.name)
         own = [o for o in joined.before if owner.get(o.name) == operator.name] if joined is not None else []
         behind = joined.after if joined is not None else []
-        operators.append(operator if joined is None else _join(graph, joined, own))
+        operators.append(operator if joined is None else _join(joined, own))
         parts[operator.name] = (*(o.name for o in own), operator.name, *(o.name for o in behind))
     return _finish(graph, operators, parts, through, _merge(graph, same, by_core, owner))
 
@@ -126,7 +126,7 @@ def _path_to_quantise(graph: Graph, name: str) -> list[Operator]:
     return []
 
 
-def _join(graph: Graph, group: _Group, own: list[Operator]) -> Operator:
+def _join(group: _Group, own: list[Operator]) -> Operator:
     """One operator in place of a group; ``own`` are the dequantisations that no other operator covers."""
     through = {o.outputs[0]: o for o in group.before}
     core = group.core

@@ -57,7 +57,7 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
     if not cut:
         return Rewritten(graph, Lineage.identity(graph))
     tiles = [
-        one for operator in graph.operators for one in _tiles_of(operator_access(graph, sites, operator), graph, tiling)
+        one for operator in graph.operators for one in _tiles_of(operator_access(graph, sites, operator), tiling)
     ]
     grids = _grids(graph, tiles)
     parts = {name: grid for name, grid in grids.items() if grid.count > 1}
@@ -91,7 +91,7 @@ def _root(graph: Graph, name: str) -> Tensor:
     return replace(tensor, kind=TensorKind.INTERMEDIATE) if is_piece else tensor
 
 
-def _tiles_of(access: OperatorAccess, graph: Graph, tiling: Tiling) -> list[_Tile]:
+def _tiles_of(access: OperatorAccess, tiling: Tiling) -> list[_Tile]:
     shape = access.shapes.get(access.result)
     name = access.operator.name
     if shape is None or name not in tiling.operators:

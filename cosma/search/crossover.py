@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 def differing_ranges(order: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Shortest ranges ``[first, beyond)`` in which two orders run the same operators, but not in the same order.
 
+    Ranges are ascending and disjoint; outside them the orders agree.
+
     Parameters
     ----------
     order, other
         Permutations of the same operators.
-
-    Returns
-    -------
-    list of (int, int)
-        Ascending, disjoint; outside them the orders agree.
     """
     n = len(order)
     position = np.empty(n, dtype=np.int64)

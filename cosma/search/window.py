@@ -87,6 +87,8 @@ def solve_subproblem(
 ) -> SubproblemResult | Unsolved:
     """Solve a subproblem with CP-SAT; deterministic.
 
+    Returns the best found, or why there is none.
+
     Parameters
     ----------
     net
@@ -95,11 +97,6 @@ def solve_subproblem(
         Deterministic seconds.
     ceiling
         Only results with a cost below this are of interest.
-
-    Returns
-    -------
-    SubproblemResult or Unsolved
-        The best found, or why there is none.
     """
     program = _Program(net, subproblem)
     if ceiling is not None:
