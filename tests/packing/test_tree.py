@@ -7,19 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cosma.packing import Buffer, tree, workspace
+from cosma.packing import Buffer, skyline_kernels, tree, workspace
 from cosma.packing.exact import decide
 from cosma.packing.sections import layout, shape_of
+from cosma.packing.tables import Shape
 from tests.packing.test_search import cut_rectangles, random_problem
 
-KERNELS = [name for name, value in vars(tree).items() if hasattr(value, "py_func")]
+KERNELS = [(m, name) for m in (skyline_kernels, tree) for name, value in vars(m).items() if hasattr(value, "py_func")]
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the functions behind the kernels; unsigned numbers wrap around without a word."""
-    for name in KERNELS:
-        monkeypatch.setattr(tree, name, getattr(tree, name).py_func)
+    for module, name in KERNELS:
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
     monkeypatch.setattr(workspace, "run", tree.run)
     with np.errstate(over="ignore"):
         yield
@@ -59,7 +60,7 @@ def test_paths_longer_than_the_tables_enlarge_them(monkeypatch: pytest.MonkeyPat
     expected = decide(buffers, 999, work_limit=200)
     begin = workspace.Workspace.__init__
 
-    def small(self: workspace.Workspace, shape: tree.Shape) -> None:
+    def small(self: workspace.Workspace, shape: Shape) -> None:
         begin(self, shape)
         self.part, self.keys = self.part[:1].copy(), self.keys[:1].copy()
 

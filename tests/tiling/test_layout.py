@@ -13,14 +13,17 @@ import pytest
 from onnx import TensorProto, helper
 
 from cosma.accelerator import Accelerator
+from cosma.csr import rows_of
 from cosma.frontend import LoadedModel, load_onnx
-from cosma.lowering.along import RULES, plan_along
+from cosma.lowering.along import RULES, Steps, plan_along
 from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, search_tilings, tiling_of
 from cosma.tiling.alone import ways_alone
-from cosma.tiling.layout import Room, cost_alone, fitted, outcome
+from cosma.tiling.lay_kernels import lay_tiles
+from cosma.tiling.layout import Room, cost_alone, fitted, outcome, tiles_of
 from cosma.validator import replay_instructions
+from tests.tiling.plain_tiles import lay_plainly, part_bytes
 
 ROOM = Room(24 * 1024, 16, False, 4000)
 
@@ -177,3 +180,45 @@ def test_search_is_no_worse_than_its_starts_and_repeats(network: LoadedModel) ->
     assert [cost for cost, _ in seen] == sorted((cost for cost, _ in seen), reverse=True)
     stopped = search_tilings(network.graph, network.sites, machine, effort=1e6, stop=lambda: True)[1]
     assert stopped
+
+
+def test_the_kernel_lays_out_what_plain_python_does(network: LoadedModel) -> None:
+    """Parts, who touches them and who may write over them, for any tiles, in order or not."""
+    found = build_grid(network.graph, network.sites)
+    grid = found.grid
+    unordered = paired = summed = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        segments = draw(found, seed)
+        if seed % 2:
+            depth = grid.depth
+            segments = tuple(
+                replace(s, sums=tuple(min(int(n), rng.choice((1, 2, 3))) for n in depth[s.begin : s.end]))
+                for s in segments
+            )
+        tiles = tiles_of(grid, segments)
+        if seed % 3 == 0:
+            tiles = tiles[rng.sample(range(len(tiles)), len(tiles))]
+        alignment = rng.choice((1, 16, 64))
+        *arrays, tensor_of, ordered = lay_tiles(grid, tiles, alignment)
+        steps, plain = Steps(*arrays), lay_plainly(grid, tiles)
+        number = {part: i for i, part in enumerate(plain.parts)}
+        sizes = [part_bytes(grid, part) for part in plain.parts]
+        assert tensor_of.tolist() == [t for t, _ in plain.parts]
+        assert steps.size.tolist() == sizes
+        assert steps.space.tolist() == [-(-size // alignment) * alignment for size in sizes]
+        assert steps.clean.tolist() == [int(grid.clean[t]) for t, _ in plain.parts]
+        stores = [size if grid.stored[t] else 0 for size, (t, _) in zip(sizes, plain.parts, strict=True)]
+        assert steps.store.tolist() == stores
+        operands = [[number[part] for part in row] for row in plain.operands]
+        assert rows_of(steps.operand_start, steps.operand) == operands
+        assert rows_of(steps.result_start, steps.result) == [[number[part] for part in row] for row in plain.results]
+        readers = [[i for i, row in enumerate(operands) for part in row if part == p] for p in range(len(sizes))]
+        assert rows_of(steps.consumer_start, steps.consumer) == readers
+        over = [[number[result] for result, _ in row] for row in plain.pairs]
+        under = [[number[operand] for _, operand in row] for row in plain.pairs]
+        assert rows_of(steps.pair_start, steps.pair_result) == over
+        assert rows_of(steps.pair_start, steps.pair_operand) == under
+        assert bool(ordered) == plain.ordered
+        unordered, paired, summed = unordered + (not ordered), paired + any(over), summed + (tiles[:, 10] != 3).any()
+    assert min(unordered, paired, summed) > 20, (unordered, paired, summed)
