@@ -74,7 +74,8 @@ class PeakSearch:
 
     def run(self) -> Generator[float, None, None]:
         """Search until there is an answer or no memory left, yielding the work done (nominal seconds)."""
-        from cosma.bounds.peak_kernels import CUT_SHORT, EXHAUSTED, FOUND, LOOKS, MADE, explore
+        from cosma.bounds.peak_kernels import CUT_SHORT, EXHAUSTED, FOUND, explore
+        from cosma.bounds.peak_moves_kernels import LOOKS, MADE
 
         tables = self._tables()
         masks, kinds, _, tensors, _, _ = tables
@@ -171,7 +172,8 @@ class PeakSearch:
 
     def _traced(self, tables: _Tables, states: _States, tally: Ints) -> tuple[int, ...]:
         """Follow the state in which all has run back to the first."""
-        from cosma.bounds.peak_kernels import GOAL, MADE, PARENT, retrace
+        from cosma.bounds.peak_kernels import PARENT, retrace
+        from cosma.bounds.peak_moves_kernels import GOAL, MADE
 
         count = self.segment.end - self.segment.first
         rest = np.zeros((count + 3, states.sets.shape[1]), dtype=np.uint64)
