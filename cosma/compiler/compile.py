@@ -16,7 +16,7 @@ from cosma.compiler.groups import run_groups
 from cosma.compiler.joins import with_zero_copy, without_copies
 from cosma.compiler.limits import Limits, ProgressSink
 from cosma.compiler.request import Request, RequestOptions, read_request, warn_of_odd_fit
-from cosma.compiler.result import CompileResult, make_plan, scoped, seconds_by_phase, settings_of, stopped_by
+from cosma.compiler.result import CompileResult, judged, make_plan, scoped, seconds_by_phase, settings_of, stopped_by
 from cosma.compiler.run import CompileRun, Ledger
 from cosma.compiler.starts import fit_starts
 from cosma.compiler.tilings import bounded, tiling_search
@@ -189,6 +189,7 @@ def run_compile(
         from cosma.export import lay_out
 
         plan = replace(plan, off_chip=lay_out(plan))
+    plan = judged(plan, request)
     compared = existing_traffic(runs, request.source, request.graph, request.accelerator) if request.compares else {}
     return CompileResult(
         plan=plan,

@@ -118,6 +118,29 @@ def make_plan(
     )
 
 
+def judged(plan: Plan, request: Request) -> Plan:
+    """A plan, once its replay against the model finds nothing wrong.
+
+    What strategies offer was replayed on the graph that they planned; this holds the graph, its tiles and its modes
+    against the model. A graph that comes from no file says itself what its operators may do.
+
+    Raises
+    ------
+    PlanInvalidError
+        If it does find something, which is a defect of the planner.
+    """
+    from cosma.validator import invalid, replay
+
+    source = request.source
+    if source.path is None:
+        return plan
+    graph = source.finest_graph if request.dtype is None else source.finest_graph.with_dtype(request.dtype)
+    report = replay(plan, graph, model=source.path, model_sha256=source.sha256)
+    if not report.valid:
+        raise invalid(f"{source.name} (a defect of the planner, please report it)", report)
+    return plan
+
+
 def settings_of(
     state: CompileRun, request: Request, starts: Sequence[Start], fused: str | None
 ) -> dict[str, Any]:

@@ -212,12 +212,12 @@ class RuledTiling:
 
     def _estimates(self) -> list[Bounds]:
         """Runs that an estimate of what is live finds."""
-        from cosma.tiling import build_grid, build_rows, choose_segments
+        from cosma.tiling import build_grid, choose_segments
 
         if self._over():
             return []
-        rows, grid = build_rows(self.base, self.source.sites), build_grid(self.base, self.source.sites).grid
-        found = choose_segments(rows, grid, self.accelerator.capacity_bytes, ESTIMATES, weight_shares=(1.0,))
+        grid = build_grid(self.base, self.source.sites).grid
+        found = choose_segments(grid, self.accelerator.capacity_bytes, ESTIMATES, weight_shares=(1.0,))
         return [frozenset(segment.begin for segment in segments[1:]) for segments in found]
 
     def _changed_runs(self, turns: Turns, bounds: Bounds, changes: int) -> tuple[Bounds, int]:

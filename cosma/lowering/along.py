@@ -43,6 +43,8 @@ class Steps(NamedTuple):
     space: Int64s
     clean: NDArray[np.uint8]
     store: Int64s
+    added: NDArray[np.int32]
+    unfinished: NDArray[np.uint8]
 
 
 def run_steps(
@@ -106,4 +108,6 @@ def _steps(problem: Problem, order: Sequence[int]) -> Steps:
         problem.space_bytes.astype(np.int64),
         first_arrival_is_compulsory(problem).astype(np.uint8),
         store_bytes(problem),
+        np.zeros(len(order), dtype=np.int32),
+        np.zeros(len(order), dtype=np.uint8),
     )

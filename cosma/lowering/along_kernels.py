@@ -25,6 +25,8 @@ FIRST, BEST, TOGETHER = 0, 1, 2
 STEPS_APART = 50.0
 #: What is said, less the step, instead of the number of arrivals where more was paid than may be.
 OVER_LIMIT = -2
+#: Whether a tensor has a copy off-chip: none, one, or none as it is a partial sum, whose store is never compulsory.
+UNSTORED, STORED, PARTIAL = 0, 1, 2
 #: Columns of the log of arrivals.
 TENSOR, STEP, ADDRESS, TAKEN_FROM, LAST_TOUCH = 0, 1, 2, 3, 4
 
@@ -54,7 +56,9 @@ def _remove(seq: Int64s, count: int, t: int) -> int:
 @helper
 def _price(t: int, size: Int64s, store: Int64s, stored: Bytes8) -> int:
     """Bytes paid when a tensor that is read again leaves: its store, if there is none yet, and the read."""
-    return size[t] + (np.int64(0) if stored[t] else store[t])
+    if stored[t] == PARTIAL:
+        return 2 * size[t]
+    return size[t] + (np.int64(0) if stored[t] == STORED else store[t])
 
 
 @helper
@@ -151,7 +155,8 @@ def _largest_first(wanted: Int64s, count: int, space: Int64s) -> None:
 def run_along(
     operand_start: Int32s, operand: Int32s, result_start: Int32s, result: Int32s, consumer_start: Int32s,
     consumer: Int32s, pair_start: Int32s, pair_result: Int32s, pair_operand: Int32s, size: Int64s, space: Int64s,
-    clean: Bytes8, store: Int64s, capacity: int, rule: int, limit: Int64s, log: Int64s,
+    clean: Bytes8, store: Int64s, added: Int32s, unfinished: Bytes8, capacity: int, rule: int, limit: Int64s,
+    log: Int64s,
 ) -> Any:  # fmt: skip
     """Run operators in order; a tensor that needs room takes a free gap, or the window that is cheapest to clear.
 
@@ -166,6 +171,9 @@ def run_along(
         CSR: results that may take over an operand's place, and such operands; the first that can be is taken over.
     size, space, clean, store
         By tensor: bytes, bytes with alignment, whether a copy lies off-chip from the start, bytes of the first store.
+    added, unfinished
+        By operator: how many of its operands, the first, are sums that it adds to in their places, and whether what it
+        adds to or yields is a partial sum still.
     capacity, rule
         Bytes, and which free gap to take.
     limit
@@ -194,6 +202,10 @@ def run_along(
     count, logged, total = np.int64(0), np.int64(0), np.int64(0)
     for t in range(tensors):
         last[t] = consumer[consumer_start[t + 1] - 1] if consumer_start[t + 1] > consumer_start[t] else -1
+    for i in range(steps - 1, -1, -1):  # what takes over a place holds it as long
+        for k in range(pair_start[i], pair_start[i + 1]):
+            if last[pair_operand[k]] == i:
+                last[pair_operand[k]] = max(i, last[pair_result[k]])
     for i in range(steps):
         need = np.int64(0)
         for k in range(operand_start[i], operand_start[i + 1]):
@@ -228,7 +240,7 @@ def run_along(
                     is_new = entry[t] >= before  # it came for this step, which starts anew
                     if not is_new:
                         cost[i] += _price(t, size, store, stored)
-                        stored[t] = 1
+                        stored[t] = STORED
                         if pinned[t] == i:
                             log[entry[t], LAST_TOUCH] = i - 1
                     address[t] = -1
@@ -275,7 +287,7 @@ def run_along(
                         u = seq[k]
                         if address[u] < at + space[t] and address[u] + space[u] > at:
                             cost[i] += _price(u, size, store, stored)
-                            stored[u] = 1
+                            stored[u] = STORED
                             address[u] = -1
                             for j in range(k, count - 1):
                                 seq[j] = seq[j + 1]
@@ -303,6 +315,10 @@ def run_along(
                     seq[k] = t
             address[t] = address[u]
             address[u] = -1
+        for k in range(operand_start[i], operand_start[i] + added[i]):
+            stored[operand[k]] = PARTIAL if unfinished[i] else UNSTORED
+        for k in range(result_start[i], result_start[i + 1]) if unfinished[i] else range(0):
+            stored[result[k]] = PARTIAL
         for k in range(operand_start[i], operand_start[i + 1]):
             t = np.int64(operand[k])
             if address[t] >= 0 and pointer[t] == consumer_start[t + 1]:

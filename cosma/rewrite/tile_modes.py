@@ -7,12 +7,15 @@ own region of the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
 from cosma.access.modes import ACCUMULATOR_BYTES, OUTPUT_STATIONARY, undominated
 from cosma.graph import Graph, Mode, Operator
+
+#: Operands that a mode reads otherwise than in lockstep with the result, the first of an operator; 1 where not named.
+_FACTORS = {"lockstep": 0, "input-stationary": 2, "weight-stationary": 2, OUTPUT_STATIONARY: 2}
 
 
 def with_tile_modes(tiled: Graph, whole: Graph) -> Graph:
@@ -37,7 +40,9 @@ def _of_tile(mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Ope
     streamed = set(mode.may_stream)
     joined = {tensor: root for root in tile.joined for tensor in tiled.joins[root].tensors}
     touched = dict.fromkeys((*tile.operands, *tile.outputs))
-    parts = [name for name in touched if joined.get(name, _root(tiled, name)) in streamed]
+    roots = {name: joined.get(name, _root(tiled, name)) for name in touched}
+    streamed -= _out_of_step(mode, tiled, tile, whole, source, roots)
+    parts = [name for name, root in roots.items() if root in streamed]
     read = sum(tiled.tensors[name].size_bytes for name in parts if name in tile.operands)
     if tile.accumulation is not None and streamed.intersection(source.outputs):
         # Partial sums come and go element by element, as the result does.
@@ -46,6 +51,26 @@ def _of_tile(mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Ope
     if mode.name == OUTPUT_STATIONARY:
         sums, tile_sums = _accumulator_bytes(whole, source.outputs), _accumulator_bytes(tiled, tile.outputs)
     return Mode(mode.name, parts, min(mode.workspace_bytes - sums, read) + min(sums, tile_sums))
+
+
+def _out_of_step(
+    mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Operator, roots: Mapping[str, str]
+) -> set[str]:
+    """Operands in lockstep with the result of an operator, of which a tile reads more elements than it yields.
+
+    They are views whose regions are no boxes of what is viewed: a tile then reads what it has no use for.
+    """
+    behind = _FACTORS.get(mode.name, 1)
+    size = prod(whole.tensors[source.outputs[0]].shape or ())
+    lockstep = {
+        name for name in source.inputs[behind:]
+        if name in whole.tensors and prod(whole.tensors[name].shape or ()) == size
+    }  # fmt: skip
+    made = sum(prod(tiled.tensors[name].shape or ()) for name in tile.outputs if roots[name] == source.outputs[0])
+    read: dict[str, int] = {}
+    for name in dict.fromkeys(tile.operands):
+        read[roots[name]] = read.get(roots[name], 0) + prod(tiled.tensors[name].shape or ())
+    return {root for root, elements in read.items() if root in lockstep and elements != made}
 
 
 def _root(graph: Graph, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Ways to cut one operator that has the scratchpad to itself, by looking at a grid of them."""
+"""Ways to cut an operator, or operators that groups of channels run through, with the scratchpad to themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cosma.clock import never
 from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Room, cost_alone, need_of_middle
-from cosma.tiling.segments import Segment
+from cosma.tiling.segments import GROUPS_OUTSIDE, Segment
 
 #: Stripes and groups of channels looked at. With these, all operators of U-Net at 128 KiB took 385,000 tiles and 1.3
 #: CPU seconds, of VGG-19 at 256 KiB 236,000 and 0.8, the 243 of DenseNet-121 84,000 and 0.9.
@@ -21,28 +21,38 @@ KEPT = 6
 
 
 class Alone(NamedTuple):
-    """How an operator is best cut that has the scratchpad to itself.
+    """How operators are best cut that have the scratchpad to themselves.
 
     Attributes
     ----------
+    begin, end
+        The operators, half-open, by number.
     ways
-        Segments of the operator, the best first; none where it does not fit.
+        Segments of them, the best first; none where they do not fit.
     cost_bytes
         What the best moves beyond operands and results once.
     work
         Parts that the tiles planned to find that touch.
     """
 
+    begin: int
+    end: int
     ways: tuple[Segment, ...]
     cost_bytes: int
     work: int
+
+
+def best_ways(begin: int, end: int, found: list[tuple[int, int, Segment]], work: int) -> Alone:
+    """The best of cuts with what they move and the parts that they touch; ties go to fewer parts."""
+    found.sort()
+    return Alone(begin, end, tuple(way for _, _, way in found[:KEPT]), found[0][0] if found else 0, work)
 
 
 def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never) -> Alone:
     """Cuts of an operator that move least with the scratchpad to itself.
 
     For each number of stripes and groups of channels, a tile that does not fit is cut into as many partial sums as it
-    needs. Ties go to fewer tiles. ``stop`` is polled.
+    needs. ``stop`` is polled.
     """
     room = room._replace(most_tiles=MOST_TILES)
     found: list[tuple[int, int, Segment]] = []
@@ -59,9 +69,8 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
                     work += cost[1]
                     found.append((*cost, way))
                     if cost[0] == 0:
-                        return Alone((way,), 0, work)
-    found.sort()
-    return Alone(tuple(way for _, _, way in found[:KEPT]), found[0][0] if found else 0, work)
+                        return Alone(v, v + 1, (way,), 0, work)
+    return best_ways(v, v + 1, found, work)
 
 
 def _fitting(grid: Grid, segment: Segment, room: Room) -> Iterator[Segment]:
@@ -78,4 +87,4 @@ def _fitting(grid: Grid, segment: Segment, room: Room) -> Iterator[Segment]:
         one = replace(segment, sums=(count,))
         yield one
         if segment.pieces[0] > 1 and segment.stripes > 1:
-            yield replace(one, channels_outside=True)
+            yield replace(one, loop=GROUPS_OUTSIDE)

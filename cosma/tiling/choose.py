@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cosma.rewrite.tiling import Cuts, Tiling, tile_key
 from cosma.tiling.alone import Alone
-from cosma.tiling.grid import Grid, GridGraph
+from cosma.tiling.grid import BY_ROWS, Grid, GridGraph
 from cosma.tiling.layout import tiles_of
-from cosma.tiling.rows import RowGraph
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
+
+Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 #: Stripes that dynamic programming tries for a segment; the search tries all of the ladder; not measured.
 FEW_STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -24,25 +28,27 @@ WEIGHT_SHARES = (0.25, 0.0625)
 
 
 def choose_segments(
-    rows: RowGraph, grid: Grid, capacity_bytes: int, shares: Sequence[float] = SHARES,
+    grid: Grid, capacity_bytes: int, shares: Sequence[float] = SHARES,
     weight_shares: Sequence[float] = WEIGHT_SHARES, alone: Sequence[Alone] = (),
 ) -> list[Segmentation]:  # fmt: skip
     """Cut the order given into segments by dynamic programming, once for each share of the capacity.
 
-    The estimate sums what is live and knows no addresses, so that a share below one leaves room for them.
+    The estimate sums what is live and knows no addresses, so that a share below one leaves room for them. ``alone`` are
+    operators that may have the scratchpad to themselves, with what that moves.
 
     Returns
     -------
     list
         Different segmentations, the boldest first.
     """
+    rows, alone = _rows_of(grid), sorted(alone)
     found: list[Segmentation] = []
     for share in shares:
         chosen = _choose(rows, int(capacity_bytes * share), alone)
         for weight_share in weight_shares if chosen else ():
             most = max(1, int(capacity_bytes * weight_share))
             segments = tuple(
-                Segment(i, j, n, pieces_for(grid, i, j, most)) if n > 0 else alone[i].ways[0] for i, j, n in chosen
+                Segment(i, j, n, pieces_for(grid, i, j, most)) if n > 0 else alone[-n].ways[0] for i, j, n in chosen
             )
             if segments not in found:
                 found.append(segments)
@@ -78,31 +84,80 @@ def tiling_of(graph: GridGraph, segments: Segmentation) -> Tiling:
     return Tiling(cuts, groups, starts, order=tuple(order))
 
 
-def _choose(rows: RowGraph, capacity: int, alone: Sequence[Alone]) -> list[tuple[int, int, int]]:
+class _Rows(NamedTuple):
+    """Activations by number with their rows, and how many rows of each operand a row of a result needs.
+
+    Attributes
+    ----------
+    size, rows, is_input, is_output
+        Of each activation.
+    height, channels, weight, in_place
+        Of each operator; ``channels`` are those along which its weights are cut.
+    start, tensor, stride, window
+        CSR: operands, rows between the needs of two rows of the result, and rows that one needs. A stride of 0 says
+        that every row needs all.
+    result_start, result
+        CSR: results.
+    maker, first_use, last_use
+        Of each activation; -1 for none.
+    """
+
+    size: Int64s
+    rows: Int64s
+    is_input: Bools
+    is_output: Bools
+    height: Int64s
+    channels: Int64s
+    weight: Int64s
+    in_place: Bools
+    start: Int64s
+    tensor: Int64s
+    stride: Int64s
+    window: Int64s
+    result_start: Int64s
+    result: Int64s
+    maker: Int64s
+    first_use: Int64s
+    last_use: Int64s
+
+
+def _rows_of(grid: Grid) -> _Rows:
+    """The rows of a grid. Windows are the same everywhere but at the edges: a look in the middle tells them."""
+    moved = grid.is_weight == 0
+    number = np.cumsum(moved) - 1
+    kept = moved[grid.operand]
+    owner = np.repeat(np.arange(len(grid.height)), np.diff(grid.start))
+    by_rows = grid.row_source == BY_ROWS
+    middle = np.maximum(grid.height[owner] - 1, 0) // 2
+    at = np.where(by_rows, grid.row_table + middle, 0)
+    behind = np.where(by_rows & (middle + 1 < grid.height[owner]), at + 1, at)
+    low, high = (table if len(table) else np.zeros(1, np.int64) for table in (grid.low, grid.high))
+    stride = np.where(by_rows, low[behind] - low[at], 0)
+    window = np.where(stride > 0, high[at] - low[at], 0)
+    start = np.concatenate(([0], np.cumsum(np.bincount(owner[kept], minlength=len(grid.height)))))
+    tensor, maker = number[grid.operand[kept]], grid.maker[moved]
+    first, last = (np.full(len(maker), -1, dtype=np.int64) for _ in range(2))
+    first[tensor[::-1]] = owner[kept][::-1]
+    last[tensor] = owner[kept]
+    clean, stored = grid.clean[moved] == 1, grid.stored[moved] == 1
+    return _Rows(
+        grid.size[moved], grid.rows[moved], clean, ~clean & ~stored, grid.height,
+        np.where(grid.weight > 0, grid.width, 1), grid.weight, grid.in_place == 1, start.astype(np.int64), tensor,
+        stride[kept], window[kept], grid.result_start, number[grid.result], maker, first, last,
+    )  # fmt: skip
+
+
+def _choose(rows: _Rows, capacity: int, alone: Sequence[Alone]) -> list[tuple[int, int, int]]:
+    """Begin, end and stripes of each segment; minus its number in ``alone``, or 0, for one by itself."""
     from cosma.tiling.kernels import FAR, best_segments
 
-    maker, first_use, last_use = _lifetimes(rows)
-    by_itself = np.full(rows.operator_count, FAR, dtype=np.int64)
-    for v, one in enumerate(alone):
-        if one.ways:
-            by_itself[v] = one.cost_bytes
+    count = len(rows.height)
+    at = np.searchsorted([one.begin for one in alone], np.arange(count + 1)).astype(np.int64)
+    ends = np.array([one.end for one in alone], dtype=np.int64)
+    costs = np.array([one.cost_bytes if one.ways else FAR for one in alone], dtype=np.int64)
     segments, cost = best_segments(
-        np.array(FEW_STRIPES, dtype=np.int64), LONGEST_SEGMENT, capacity, rows.size_bytes, rows.row_count,
-        rows.is_input, rows.is_output, rows.height, rows.channels, rows.weight_bytes, rows.in_place, rows.start,
-        rows.tensor, rows.stride, rows.window, rows.result_start, rows.result, maker, first_use, last_use, by_itself,
-    )  # fmt: skip
+        np.array(FEW_STRIPES, dtype=np.int64), LONGEST_SEGMENT, capacity, *rows, at, ends, costs
+    )
     if cost >= FAR:
         return []
     return [(begin, end, stripes) for begin, end, stripes in segments.tolist()]
-
-
-def _lifetimes(rows: RowGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Producer, first and last reader of each activation; -1 where there is none."""
-    count = len(rows.size_bytes)
-    maker, first, last = (np.full(count, -1, dtype=np.int64) for _ in range(3))
-    for v in range(rows.operator_count):
-        maker[rows.result[rows.result_start[v] : rows.result_start[v + 1]]] = v
-        for t in rows.tensor[rows.start[v] : rows.start[v + 1]].tolist():
-            first[t] = v if first[t] < 0 else first[t]
-            last[t] = v
-    return maker, first, last

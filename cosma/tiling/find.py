@@ -9,7 +9,6 @@ from cosma.accelerator import Weights
 from cosma.clock import never
 from cosma.tiling.choose import WEIGHT_SHARES, choose_segments
 from cosma.tiling.grid import GridGraph, build_grid
-from cosma.tiling.rows import build_rows
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ UNIFORM_STRIPES = (2, 4, 8, 16)
 #: Work for each nominal second of effort, in parts that planned tiles read and write. A plan in one pass took 320 to
 #: 410 nanoseconds for each on U-Net, DenseNet-121 and ResNet-50.
 WORK_PER_SECOND = 2_500_000
+#: Share of the work that goes at the most to runs of operators by themselves; not measured.
+TOGETHER_SHARE = 0.25
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12
@@ -54,9 +55,10 @@ def search_tilings(
     from cosma.tiling.alone import ways_alone
     from cosma.tiling.layout import Room, fitted, outcome
     from cosma.tiling.search import TilingSearch
+    from cosma.tiling.together import runs_together
 
-    rows, found = build_rows(graph, sites), build_grid(graph, sites)
-    grid, count = found.grid, rows.operator_count
+    found = build_grid(graph, sites)
+    grid, count = found.grid, len(found.access)
     most = max(MOST_TILES, MOST_TILES_EACH * count)
     passing = accelerator.weights == Weights.STREAM
     room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most)
@@ -66,19 +68,20 @@ def search_tilings(
 
     alone = [ways_alone(grid, v, room, stop) for v in range(count)] if effort > 0 else []
     total = int(WORK_PER_SECOND * effort)
+    alone += runs_together(grid, room, int(total * TOGETHER_SHARE), stop)
     work = max(total // 2, total - sum(one.work for one in alone))
     if starts:
-        search = TilingSearch(grid, judge, seed, stop, report, [one.ways for one in alone], room.capacity_bytes)
+        search = TilingSearch(grid, judge, seed, stop, report, alone, room.capacity_bytes)
         return found, _whole_sums_second(search.go_on(starts[0], work))
-    by_themselves = choose_segments(rows, grid, room.capacity_bytes, alone=alone) if alone else []
-    others = choose_segments(rows, grid, room.capacity_bytes)
+    by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone) if alone else []
+    others = choose_segments(grid, room.capacity_bytes)
     for stripes in UNIFORM_STRIPES:
         pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
         others.append((Segment(0, count, stripes, pieces),))
     others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
     fit = [[fitted(grid, start, room) for start in starts] for starts in (by_themselves, others)]
     groups = [[start for start in starts if start is not None] for starts in fit]
-    search = TilingSearch(grid, judge, seed, stop, report, [one.ways for one in alone], room.capacity_bytes)
+    search = TilingSearch(grid, judge, seed, stop, report, alone, room.capacity_bytes)
     ranked = search.run(groups, work)
     return found, _whole_sums_second(ranked)
 

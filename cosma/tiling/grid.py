@@ -18,10 +18,9 @@ from cosma.access import NodeSite
 from cosma.access.operator import OperatorAccess, SumStep, operator_access
 from cosma.graph import Graph, TensorKind
 from cosma.graph.semantics import is_elementwise
-from cosma.tiling.rows import channel_axis, int64s, row_axis, starts_of
+from cosma.tiling.axes import Axes, slab, tensor_axes
+from cosma.tiling.rows import int64s, starts_of
 
-#: Row axis, channel axis and column axis; -1 where there is none.
-Axes = tuple[int, int, int]
 Int64s = NDArray[np.int64]
 Bytes8 = NDArray[np.uint8]
 
@@ -45,8 +44,8 @@ class Grid(NamedTuple):
         1 where a tensor is a weight.
     clean, stored
         1 where a copy lies off-chip from the start; 1 where the first store is not compulsory.
-    channels_first
-        1 where the channel axis comes before the row axis.
+    place
+        For each tensor, the places of rows, channels and columns among its axes, from the outermost.
     maker
         Operator that yields each tensor, -1 for none.
     height, width, breadth, depth
@@ -76,7 +75,7 @@ class Grid(NamedTuple):
     is_weight: Bytes8
     clean: Bytes8
     stored: Bytes8
-    channels_first: Bytes8
+    place: Int64s
     maker: Int64s
     height: Int64s
     width: Int64s
@@ -122,20 +121,14 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
     access = tuple(operator_access(graph, sites, operator) for operator in graph.operators)
     tensors = list(graph.tensors.values())
     number = {tensor.name: i for i, tensor in enumerate(tensors)}
-    axes = [_default_axes(tensor.shape) for tensor in tensors]
+    axes: list[Axes] = []
+    for name, own in tensor_axes(graph, access).items():
+        shape = graph.tensors[name].shape
+        row, channel, column = (axis if _extent(shape, axis) <= LONGEST_AXIS else -1 for axis in own)
+        axes.append((row, channel, column))
     maker = np.full(len(tensors), -1, dtype=np.int64)
     for v, one in enumerate(access):
-        channel = channel_axis(one)
-        for name in one.operator.outputs:
-            maker[number[name]] = v
-            row, _, column = axes[number[name]]
-            if channel is not None and channel != row and one.shapes.get(name) == one.shapes.get(one.result):
-                axes[number[name]] = (row, channel, column if channel != column else -1)
-    for one in access:
-        _weight_axes(one, number, axes)
-    for i, tensor in enumerate(tensors):
-        row, channel, column = (axis if _extent(tensor.shape, axis) <= LONGEST_AXIS else -1 for axis in axes[i])
-        axes[i] = (row, channel, column)
+        maker[[number[name] for name in one.operator.outputs]] = v
     tables = _Tables()
     touches: list[list[tuple[int, ...]]] = []
     heights, widths, breadths, depths, weights = [], [], [], [], []
@@ -162,7 +155,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         is_weight=np.array([t.kind is TensorKind.WEIGHT for t in tensors], dtype=np.uint8),
         clean=np.array([t.kind in (TensorKind.INPUT, TensorKind.WEIGHT) for t in tensors], dtype=np.uint8),
         stored=np.array([t.kind is TensorKind.INTERMEDIATE for t in tensors], dtype=np.uint8),
-        channels_first=np.array([c < r for r, c, _ in axes], dtype=np.uint8),
+        place=np.argsort(np.argsort(np.array(axes, dtype=np.int64), axis=1, kind="stable"), axis=1).astype(np.int64),
         maker=maker,
         height=int64s(heights),
         width=int64s(widths),
@@ -185,43 +178,6 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         result=int64s([t for row in results for t in row]),
     )
     return GridGraph(grid, access, tuple(axes[number[one.result]] for one in access))
-
-
-def _default_axes(shape: tuple[int, ...] | None) -> Axes:
-    """Axes of a tensor, where its producer does not say otherwise; only feature maps have columns."""
-    rank = 0 if shape is None else len(shape)
-    if rank < 2:
-        return -1, -1, -1
-    return row_axis(rank), {2: 1, 3: 2}.get(rank, 1), 3 if rank == 4 else -1
-
-
-def _weight_axes(one: OperatorAccess, number: Mapping[str, int], axes: list[Axes]) -> None:
-    """A weight's channels are the axis that the channels of the result select, its rows the axis summed over."""
-    shape = one.shapes.get(one.result, ())
-    channel = axes[number[one.result]][1]
-    if channel < 0 or shape[channel] < 2 or not one.cuts()[channel]:
-        for name in one.operator.weights:
-            axes[number[name]] = (-1, -1, -1)
-        return
-    reads = one.reads(_slab(shape, {channel: (0, 1)}))
-    for name in one.operator.weights:
-        whole = one.shapes.get(name, ())
-        read = reads.get(name, ())
-        cut = [i for i, (span, size) in enumerate(zip(read, whole, strict=False)) if span != (0, size)]
-        channels = cut[0] if cut else -1
-        axes[number[name]] = (_summed_axis(one, name, channels), channels, -1)
-
-
-def _summed_axis(one: OperatorAccess, weight: str, channels: int) -> int:
-    """Axis of a weight that partial sums cut; -1 for none."""
-    shape = one.shapes.get(weight, ())
-    if one.reduced() < 2:
-        return -1
-    box = tuple((0, size) for size in one.shapes[one.result])
-    read = one.reads(box, SumStep((0, 1), True, True)).get(weight)
-    whole = tuple((0, size) for size in shape)
-    cut = [] if read is None else [i for i, (a, b) in enumerate(zip(read, whole, strict=True)) if a != b]
-    return next((axis for axis in cut if axis != channels), -1)
 
 
 def _read_by(one: OperatorAccess, depth: int) -> dict[str, int]:
@@ -257,11 +213,19 @@ def _touches(
             # Where some slices read nothing of an operand (Concat), its axis of the same kind says so.
             for candidate, probe in probes.items():
                 if axis >= 0 and (probe.follows(name, axis) or (candidate == own and probe.misses(name, axis))):
-                    source, table = candidate, tables.add(*probe.intervals(name, axis))
-                    break
+                    low, high = probe.intervals(name, axis)
+                    if _monotone(low) and _monotone(high):  # otherwise the ends of a range do not say what it reads
+                        source, table = candidate, tables.add(low, high)
+                        break
             entry += [source, table]
         found.append((*entry, read_by.get(name, EVERY_STEP)))
     return found
+
+
+def _monotone(values: Sequence[int]) -> bool:
+    """Whether values never fall, or never rise."""
+    steps = np.diff(values)
+    return bool((steps >= 0).all() or (steps <= 0).all())
 
 
 class _Probe:
@@ -278,9 +242,9 @@ class _Probe:
         if position not in self.seen:
             span = (position, position + 1)
             if self.axis >= 0:
-                self.seen[position] = self.one.reads(_slab(self.shape, {self.axis: span}))
+                self.seen[position] = self.one.reads(slab(self.shape, {self.axis: span}))
             else:
-                self.seen[position] = self.one.reads(_slab(self.shape, {}), SumStep(span, True, True))
+                self.seen[position] = self.one.reads(slab(self.shape, {}), SumStep(span, True, True))
         box = self.seen[position].get(name)
         return None if box is None else box[axis]
 
@@ -352,10 +316,6 @@ class _Tables:
             self.low += low
             self.high += high
         return self.known[key]
-
-
-def _slab(shape: Sequence[int], spans: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    return tuple(spans.get(i, (0, size)) for i, size in enumerate(shape))
 
 
 def _extent(shape: tuple[int, ...] | None, axis: int) -> int:

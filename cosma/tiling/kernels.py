@@ -173,17 +173,19 @@ def best_segments(
     ladder: Int64s, longest: int, capacity: int,
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
     in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
-    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, alone: Int64s,
+    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, alone_start: Int64s, alone_end: Int64s,
+    alone_cost: Int64s,
 ) -> Any:  # fmt: skip
     """Cut the order into segments with the least estimated traffic, by dynamic programming over boundaries and states.
 
-    ``alone`` says of each operator what it moves beyond its operands and results if it has the scratchpad to itself.
+    ``alone_start`` (CSR by first operator) and ``alone_end`` are operators that may have the scratchpad to themselves;
+    ``alone_cost`` is what they then move beyond operands and results.
 
     Returns
     -------
     (int64[segments, 3], cost)
-        Begin, end and stripes of each segment in order, 0 stripes for one operator by itself; no segments and ``FAR``
-        where nothing fits.
+        Begin, end and stripes of each segment in order, for operators by themselves minus the number in ``alone_end``
+        instead of stripes; no segments and ``FAR`` where nothing fits.
     """
     count = len(height)
     tensors = len(size)
@@ -209,15 +211,18 @@ def best_segments(
         for before in range(STATES):
             if best[i, before] >= FAR:
                 continue
-            if before == SPILLED and alone[i] < FAR:
-                cost = alone[i] + segment_cost(
-                    i, i + 1, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
+            for k in range(alone_start[i], alone_start[i + 1]) if before == SPILLED else range(0):
+                j = alone_end[k]
+                if alone_cost[k] >= FAR:
+                    continue
+                cost = alone_cost[k] + segment_cost(
+                    i, j, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
                     in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
                     first, last, load, kept, mark, crossing_start, crossing,
                 )  # fmt: skip
-                if best[i, before] + cost < best[i + 1, SPILLED]:
-                    best[i + 1, SPILLED] = best[i, before] + cost
-                    back[i + 1, SPILLED, 0], back[i + 1, SPILLED, 1], back[i + 1, SPILLED, 2] = i, before, 0
+                if best[i, before] + cost < best[j, SPILLED]:
+                    best[j, SPILLED] = best[i, before] + cost
+                    back[j, SPILLED, 0], back[j, SPILLED, 1], back[j, SPILLED, 2] = i, before, -k
             for j in range(i + 1, min(count, i + longest) + 1):
                 fits = False
                 for n in range(len(ladder)):

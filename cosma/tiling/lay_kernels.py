@@ -11,46 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, LAST_STEP, Grid
+from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_SUM, FIRST_STEP, LAST_STEP, Grid
 
 Int64s = NDArray[np.int64]
-
-
-@helper
-def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int64s, at: Int64s) -> None:
-    """Last row (or column, for ``BY_COLUMNS``), exclusive, that a segment's operators have computed after each step.
-
-    Operators that no other of the segment reads are cut evenly; each other one computes what its readers lack.
-    ``stops[at[v] + s]`` comes back filled.
-    """
-    extent = grid.height if axis == BY_ROWS else grid.breadth
-    sizes = grid.rows if axis == BY_ROWS else grid.columns
-    source = grid.row_source if axis == BY_ROWS else grid.column_source
-    table = grid.row_table if axis == BY_ROWS else grid.column_table
-    for v in range(begin, end):
-        for s in range(steps):
-            stops[at[v] + s] = -1
-    for v in range(end - 1, begin - 1, -1):
-        if stops[at[v]] < 0:
-            for s in range(steps):
-                stops[at[v] + s] = extent[v] * (s + 1) // steps
-        stops[at[v] + steps - 1] = extent[v]
-        for s in range(steps):
-            stop = stops[at[v] + s]
-            for k in range(grid.start[v], grid.start[v + 1]):
-                t = grid.operand[k]
-                u = grid.maker[t]
-                if u < begin or u >= v:
-                    continue
-                need = np.int64(0)
-                if stop > 0:
-                    need = sizes[t]
-                    if source[k] == axis:
-                        need = grid.high[table[k] + stop - 1]
-                    if extent[u] == 1:
-                        need = np.int64(1)
-                before = stops[at[u] + s - 1] if s > 0 else np.int64(0)
-                stops[at[u] + s] = max(max(stops[at[u] + s], need), before)
 
 
 @helper
@@ -71,77 +34,6 @@ def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: 
     )
 
 
-@kernel
-def order_tiles(
-    grid: Grid, segment_start: Int64s, stripes: Int64s, strips: Int64s, channels_outside: NDArray[np.uint8],
-    pieces: Int64s, sums: Int64s,
-) -> Any:  # fmt: skip
-    """Tiles in the order in which they run, segment by segment.
-
-    Strip of columns by strip, in it stripe of rows by stripe, operator by operator, and within it channels back and
-    forth; in a segment with ``channels_outside``, one group of channels after the other, and its rows back and forth.
-    The partial sums of a tile follow each other, those of the next one in the opposite order.
-
-    Returns
-    -------
-    int64[tiles, 11]
-        Operator, segment, first and last row, channel and column of each tile, and of the axis summed over; intervals
-        are half-open. Last the place in a chain of partial sums: ``FIRST_STEP``, ``LAST_STEP``, both as their sum, or
-        neither.
-    """
-    count = len(grid.height)
-    at, across_at = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    for g in range(len(stripes)):
-        for v in range(segment_start[g], segment_start[g + 1]):
-            at[v + 1] = at[v] + stripes[g]
-            across_at[v + 1] = across_at[v] + strips[g]
-    final = segment_start[len(stripes)]
-    stops, across = np.zeros(at[final], np.int64), np.zeros(across_at[final], np.int64)
-    most = np.int64(0)
-    for g in range(len(stripes)):
-        begin, end = segment_start[g], segment_start[g + 1]
-        stops_of(grid, BY_ROWS, begin, end, stripes[g], stops, at)
-        stops_of(grid, BY_COLUMNS, begin, end, strips[g], across, across_at)
-        for v in range(begin, end):
-            most += stripes[g] * strips[g] * pieces[v] * sums[v]
-    tiles = np.zeros((most, 11), np.int64)
-    made, turns = 0, 0
-    for g in range(len(stripes)):
-        begin, end, rounds = segment_start[g], segment_start[g + 1], stripes[g]
-        groups = np.int64(1)
-        if channels_outside[g]:
-            for v in range(begin, end):
-                groups = max(groups, pieces[v])
-        for outer in range(groups):
-            for step in range(rounds * strips[g]):
-                x, s = step // rounds, step % rounds
-                if channels_outside[g] and outer % 2:
-                    x, s = strips[g] - 1 - x, rounds - 1 - s
-                for v in range(begin, end):
-                    row = stops[at[v] + s - 1] if s > 0 else np.int64(0)
-                    row_end = stops[at[v] + s]
-                    column = across[across_at[v] + x - 1] if x > 0 else np.int64(0)
-                    column_end = across[across_at[v] + x]
-                    if row >= row_end or column >= column_end:
-                        continue
-                    for k in range(pieces[v]):
-                        c = pieces[v] - 1 - k if s % 2 and not channels_outside[g] else k
-                        if channels_outside[g] and c != outer:
-                            continue
-                        turns += 1 if sums[v] > 1 else 0
-                        for n in range(sums[v]):
-                            q = sums[v] - 1 - n if turns % 2 else n
-                            place = FIRST_STEP if n == 0 else 0
-                            place += LAST_STEP if n == sums[v] - 1 else 0
-                            tiles[made] = (
-                                v, g, row, row_end, grid.width[v] * c // pieces[v],
-                                grid.width[v] * (c + 1) // pieces[v], column, column_end,
-                                grid.depth[v] * q // sums[v], grid.depth[v] * (q + 1) // sums[v], place,
-                            )  # fmt: skip
-                            made += 1
-    return tiles[:made]
-
-
 @helper
 def _mark(edge: NDArray[np.uint8], at: Int64s, t: int, begin: int, end: int) -> None:
     edge[at[t] + begin] = 1
@@ -149,13 +41,15 @@ def _mark(edge: NDArray[np.uint8], at: Int64s, t: int, begin: int, end: int) -> 
 
 
 @helper
-def _part(
-    grid: Grid, first_part: Int64s, counts: Int64s, t: int, row: int, channel: int, column: int
-) -> int:
-    """Number of a part: row-major in the axes of its tensor."""
-    if grid.channels_first[t]:
-        return first_part[t] + (channel * counts[t, 0] + row) * counts[t, 2] + column
-    return first_part[t] + (row * counts[t, 1] + channel) * counts[t, 2] + column
+def _strides(grid: Grid, counts: Int64s) -> Int64s:
+    """Distance between the numbers of parts that are neighbours along rows, channels and columns: row-major."""
+    strides = np.ones((len(counts), 3), np.int64)
+    for t in range(len(counts)):
+        for a in range(3):
+            for b in range(3):
+                if grid.place[t, b] > grid.place[t, a]:
+                    strides[t, a] *= counts[t, b]
+    return strides
 
 
 @helper
@@ -193,7 +87,12 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
         CSR; consumers ascend.
     pair_start, pair_result, pair_operand : int32
         CSR: results that may be written over an operand.
-    size, space, clean, store, tensor_of
+    size, space, clean, store
+        By part.
+    added, unfinished
+        By tile: how many of its operands, the first, are sums that it adds to, and whether they, or its results, are
+        partial sums still.
+    tensor_of
         By part.
     ordered
         Whether every part is made before it is read.
@@ -236,7 +135,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
     row_number = _numbers(row_at, row_edge, counts, 0)
     channel_number = _numbers(channel_at, channel_edge, counts, 1)
     column_number = _numbers(column_at, column_edge, counts, 2)
-    first_part = np.zeros(tensors + 1, np.int64)
+    strides, first_part = _strides(grid, counts), np.zeros(tensors + 1, np.int64)
     for t in range(tensors):
         first_part[t + 1] = first_part[t] + counts[t, 0] * counts[t, 1] * counts[t, 2]
     parts = first_part[tensors]
@@ -257,9 +156,11 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                 for x in range(1, grid.columns[t] + 1):
                     if not column_edge[column_at[t] + x]:
                         continue
-                    p = _part(grid, first_part, counts, t, row_number[row_at[t] + last_row],
-                              channel_number[channel_at[t] + last_channel],
-                              column_number[column_at[t] + last_column])  # fmt: skip
+                    p = (
+                        first_part[t] + row_number[row_at[t] + last_row] * strides[t, 0]
+                        + channel_number[channel_at[t] + last_channel] * strides[t, 1]
+                        + column_number[column_at[t] + last_column] * strides[t, 2]
+                    )  # fmt: skip
                     share = (r - last_row) * (c - last_channel) * (x - last_column)
                     size[p] = grid.size[t] * share // whole
                     space[p] = -(-size[p] // alignment) * alignment
@@ -286,6 +187,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             n += 1
     operand_start, result_start = np.zeros(count + 1, np.int32), np.zeros(count + 1, np.int32)
     operand, result = np.zeros(total_operands, np.int32), np.zeros(total_results, np.int32)
+    added, unfinished = np.zeros(count, np.int32), np.zeros(count, np.uint8)
     pair_start = np.zeros(count + 1, np.int32)
     pair_result, pair_operand = np.zeros(total_operands, np.int32), np.zeros(total_operands, np.int32)
     operands, results, pairs = np.int64(0), np.int64(0), np.int64(0)
@@ -300,14 +202,16 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             for r in range(row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]):
                 for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
                     for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
-                        p = _part(grid, first_part, counts, t, r, c, x)
+                        p = first_part[t] + r * strides[t, 0] + c * strides[t, 1] + x * strides[t, 2]
                         if tiles[i, 10] & FIRST_STEP:
                             result[results] = p
                             results += 1
                         else:  # the partial sum that a step adds to has the place of what becomes of it
                             operand[operands] = p
                             operands += 1
+                            added[i] += 1
                         made[p] = 1
+        unfinished[i] = not tiles[i, 10] & LAST_STEP
         if grid.in_place[v] and results - result_start[i] == 1:
             written = np.int64(result[results - 1])
         n = 0
@@ -320,7 +224,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             for r in range(row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]):
                 for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
                     for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
-                        p = _part(grid, first_part, counts, t, r, c, x)
+                        p = first_part[t] + r * strides[t, 0] + c * strides[t, 1] + x * strides[t, 2]
                         operand[operands] = p
                         operands += 1
                         if not clean[p] and not made[p]:
@@ -344,7 +248,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             filled[operand[k]] += 1
     return (
         operand_start, operand, result_start, result, consumer_start, consumer, pair_start, pair_result[:pairs].copy(),
-        pair_operand[:pairs].copy(), size, space, clean, store, tensor_of, ordered,
+        pair_operand[:pairs].copy(), size, space, clean, store, added, unfinished, tensor_of, ordered,
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cosma.lowering.along import Steps, run_steps
 from cosma.lowering.along_kernels import TOGETHER
 from cosma.tiling.grid import Grid
-from cosma.tiling.lay_kernels import lay_tiles, order_tiles
+from cosma.tiling.lay_kernels import lay_tiles
+from cosma.tiling.order_kernels import order_tiles
 from cosma.tiling.segments import Segment, Segmentation
 
 Int64s = NDArray[np.int64]
@@ -51,12 +52,12 @@ def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
     start = np.array([segments[0].begin, *(s.end for s in segments)], dtype=np.int64)
     stripes = np.array([s.stripes for s in segments], dtype=np.int64)
     strips = np.array([s.strips for s in segments], dtype=np.int64)
-    outside = np.array([s.channels_outside for s in segments], dtype=np.uint8)
+    loops = np.array([s.loop for s in segments], dtype=np.uint8)
     pieces, sums = np.ones(len(grid.height), dtype=np.int64), np.ones(len(grid.height), dtype=np.int64)
     for segment in segments:
         pieces[segment.begin : segment.end] = segment.pieces
         sums[segment.begin : segment.end] = segment.sums
-    tiles: Int64s = order_tiles(grid, start, stripes, strips, outside, pieces, sums)
+    tiles: Int64s = order_tiles(grid, start, stripes, strips, loops, pieces, sums)
     return tiles
 
 
@@ -117,6 +118,16 @@ def need_of_middle(grid: Grid, segment: Segment, room: Room) -> int:
     tiles = tiles_of(grid, (segment,))
     middle = tiles[len(tiles) // 2 : len(tiles) // 2 + 1]
     return int(needs_of_tiles(_steps(grid, middle, room)[0])[0])
+
+
+def tile_needs(grid: Grid, segment: Segment, room: Room) -> Int64s | None:
+    """Bytes that the largest tile of each operator of a segment needs; None where there are too many tiles."""
+    if _too_many((segment,), room):
+        return None
+    tiles = tiles_of(grid, (segment,))
+    most = np.zeros(segment.end - segment.begin, dtype=np.int64)
+    np.maximum.at(most, tiles[:, 0] - segment.begin, needs_of_tiles(_steps(grid, tiles, room)[0]))
+    return most
 
 
 def fitted(grid: Grid, segments: Segmentation, room: Room) -> Segmentation | None:

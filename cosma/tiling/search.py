@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.clock import never
+from cosma.tiling.alone import Alone
 from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Outcome
-from cosma.tiling.segments import LADDER, Segment, Segmentation
+from cosma.tiling.repeats import Repeats
+from cosma.tiling.segments import BY_OPERATOR, LADDER, Segment, Segmentation
 
 Int64s = NDArray[np.int64]
 #: What a segmentation costs, planned as far as limits on the bytes by the end of each segment allow; None where it does
@@ -35,11 +37,15 @@ PROMISING = 1.5
 GUIDED = 0.7
 #: Kinds of change; those named twice are tried twice as often; not measured.
 MOVES = (
-    "stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "outside", "trade", "strips", "sums",
-    "alone", "alone",
+    "stripes", "stripes", "boundary", "merge", "split", "pieces", "pieces", "loop", "trade", "strips", "sums",
+    "alone", "alone", "repeat", "repeat",
 )  # fmt: skip
 #: Columns of a strip at the least: each strip moves the edge of the one before; not measured.
 LEAST_COLUMNS = 8
+#: Share of changes of groups that change all that run through a segment; not measured.
+ALL_GROUPS = 0.5
+#: Chance that a change copied to other blocks takes in a further segment, and that it goes to one block; not measured.
+LONGER, ONE_BLOCK = 0.75, 0.5
 #: More than anything costs.
 FAR = 1 << 62
 
@@ -59,21 +65,27 @@ class TilingSearch:
         Polled between trials.
     report
         Hears of every improvement, and the share of the work done.
-    ways
-        For each operator, ways to cut it that are good where it has the scratchpad to itself.
+    alone
+        Operators with ways to cut them that are good where they have the scratchpad to themselves.
     slack_bytes
         How much more a change may have cost at a boundary that both have, and still turn out better.
     """
 
     def __init__(
         self, grid: Grid, judge: Judge, seed: int, stop: Callable[[], bool] = never,
-        report: Callable[[int, float], None] | None = None, ways: Sequence[Sequence[Segment]] = (),
+        report: Callable[[int, float], None] | None = None, alone: Sequence[Alone] = (),
         slack_bytes: int = 1 << 60,
     ) -> None:  # fmt: skip
         self.grid, self.judge, self.stop, self.report = grid, judge, stop, report
         self.rng = random.Random(seed)
         self.known: dict[Segmentation, Outcome | None] = {}
-        self.ways, self.slack_bytes = ways, slack_bytes
+        self.slack_bytes = slack_bytes
+        #: Ways to cut each operator by itself, and runs of operators that it belongs to.
+        self.ways: list[list[Sequence[Segment]]] = [[] for _ in grid.height]
+        for one in alone:
+            for v in range(one.begin, one.end):
+                self.ways[v].append(one.ways)
+        self.repeats = Repeats(grid)
         #: Parts that tiles planned so far touch, the work done, and how many there are to be.
         self.work, self.granted = 0, 1
         #: Least cost so far.
@@ -195,24 +207,23 @@ class TilingSearch:
             left, right = found[j], found[j + 1]
             like = rng.choice((left, right))
             pieces, sums = left.pieces + right.pieces, left.sums + right.sums
-            found[j : j + 2] = [Segment(left.begin, right.end, like.stripes, pieces, strips=like.strips, sums=sums)]
+            found[j : j + 2] = [replace(like, begin=left.begin, end=right.end, pieces=pieces, sums=sums)]
         elif move == "split" and here.end - here.begin > 1:
             cut = rng.randrange(1, here.end - here.begin)
-            parts = [
-                replace(here, end=here.begin + cut, pieces=here.pieces[:cut], sums=here.sums[:cut]),
-                replace(here, begin=here.begin + cut, pieces=here.pieces[cut:], sums=here.sums[cut:]),
-            ]
+            parts = [_part(here, here.begin, here.begin + cut), _part(here, here.begin + cut, here.end)]
             side = rng.randrange(2)
             parts[side] = self._other_stripes(parts[side])
             found[i : i + 1] = parts
         elif move == "pieces":
             found[i] = self._other_pieces(here)
-        elif move == "outside":
-            found[i] = replace(here, channels_outside=not here.channels_outside)
+        elif move == "loop":
+            found[i] = replace(here, loop=(here.loop + rng.randrange(1, 3)) % 3)
         elif move == "strips":
             found[i] = self._other_strips(here)
         elif move == "alone":
-            found[i : i + 1] = self._alone(here)
+            found = self._alone(found, here)
+        elif move == "repeat" and self.repeats.period:
+            found = self._repeat(found, i)
         elif move == "sums":
             found[i] = self._other_sums(here)
         elif move == "trade":
@@ -257,13 +268,27 @@ class TilingSearch:
         heavy = [v for v in wide if grid.weight[v] > 0] or wide
         if not heavy:
             return segment
+        factor, shift = rng.choice(((2.0, 0), (0.5, 0), (1.0, 1), (1.0, -1)))
+        if segment.loop != BY_OPERATOR and rng.random() < ALL_GROUPS:
+            return self._other_groups(segment, factor, shift)
         chosen = heavy if rng.random() < 0.3 else [rng.choice(heavy)]
         pieces = list(segment.pieces)
-        factor, shift = rng.choice(((2.0, 0), (0.5, 0), (1.0, 1), (1.0, -1)))
         for v in chosen:
             k = v - segment.begin
             pieces[k] = min(max(1, int(pieces[k] * factor) + shift), int(grid.width[v]))
         return replace(segment, pieces=tuple(pieces))
+
+    def _other_groups(self, segment: Segment, factor: float, shift: int) -> Segment:
+        """More or fewer groups in all operators that groups run through, and as many steps of sums over them."""
+        before = max(segment.pieces)
+        groups = max(1, int(before * factor) + shift)
+
+        def changed(counts: tuple[int, ...], extent: Int64s) -> tuple[int, ...]:
+            most = extent[segment.begin : segment.end].tolist()
+            return tuple(min(groups, m) if n == before else n for n, m in zip(counts, most, strict=True))
+
+        pieces, sums = changed(segment.pieces, self.grid.width), changed(segment.sums, self.grid.depth)
+        return segment if before == 1 else replace(segment, pieces=pieces, sums=sums)
 
     def _other_sums(self, segment: Segment) -> Segment:
         """More or fewer partial sums in one operator, with fewer or more tiles or as many as before."""
@@ -285,18 +310,43 @@ class TilingSearch:
             stripes = max(1, stripes * before // sums[k])
         return replace(segment, stripes=stripes, pieces=tuple(pieces), sums=tuple(sums))
 
-    def _alone(self, segment: Segment) -> list[Segment]:
-        """Cut one operator as is good where it has the scratchpad to itself, and let it run by itself."""
+    def _alone(self, found: list[Segment], segment: Segment) -> list[Segment]:
+        """Cut operators as is good where they have the scratchpad to themselves, and let them run by themselves."""
         rng = self.rng
         heavy = [v for v in range(segment.begin, segment.end) if self.grid.depth[v] > 1]
-        v = rng.choice(heavy or range(segment.begin, segment.end))
-        ways = self.ways[v] if self.ways else ()
+        known = self.ways[rng.choice(heavy or range(segment.begin, segment.end))]
+        ways = rng.choice(known) if known else ()
         if not ways:
-            return [segment]
-        n = v - segment.begin
-        found = [ways[min(int(rng.expovariate(0.7)), len(ways) - 1)]]
-        if n > 0:
-            found.insert(0, replace(segment, end=v, pieces=segment.pieces[:n], sums=segment.sums[:n]))
-        if v + 1 < segment.end:
-            found.append(replace(segment, begin=v + 1, pieces=segment.pieces[n + 1 :], sums=segment.sums[n + 1 :]))
+            return found
+        way = ways[min(int(rng.expovariate(0.7)), len(ways) - 1)]
+        return _spliced(found, [way])
+
+    def _repeat(self, found: list[Segment], i: int) -> list[Segment]:
+        """Cut the like operators of one other block, or of all, as those of some segments are."""
+        rng, period = self.rng, self.repeats.period
+        end = i + 1
+        while end < len(found) and found[end].end - found[i].begin <= period and rng.random() < LONGER:
+            end += 1
+        chosen = found[i:end]
+        first, last = chosen[0].begin, chosen[-1].end
+        blocks = len(self.repeats.kind) // period
+        shifts = [k * period for k in range(-blocks, blocks + 1) if k and self.repeats.match(first, last, k * period)]
+        if shifts and rng.random() < ONE_BLOCK:
+            shifts = [rng.choice(shifts)]
+        for shift in shifts:
+            if abs(shift) >= last - first:
+                found = _spliced(found, [replace(s, begin=s.begin + shift, end=s.end + shift) for s in chosen])
         return found
+
+
+def _spliced(found: Sequence[Segment], new: Sequence[Segment]) -> list[Segment]:
+    """Put segments in the place of those that have their operators; what is left of these stays cut as it is."""
+    begin, end = new[0].begin, new[-1].end
+    before = [_part(s, s.begin, min(s.end, begin)) for s in found if s.begin < begin]
+    return [*before, *new, *(_part(s, max(s.begin, end), s.end) for s in found if s.end > end)]
+
+
+def _part(segment: Segment, begin: int, end: int) -> Segment:
+    """Some of the operators of a segment, cut as they are."""
+    own = slice(begin - segment.begin, end - segment.begin)
+    return replace(segment, begin=begin, end=end, pieces=segment.pieces[own], sums=segment.sums[own])

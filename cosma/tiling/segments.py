@@ -8,6 +8,8 @@ from cosma.tiling.grid import Grid
 
 #: Stripes tried for a segment; not measured.
 LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+#: Loops over groups of channels; see :class:`Segment`.
+BY_OPERATOR, GROUPS_OUTSIDE, GROUPS_WITHIN = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -21,9 +23,11 @@ class Segment:
     stripes: int
     #: For each operator, into how many groups of channels it is cut.
     pieces: tuple[int, ...]
-    #: Whether one group of channels runs through all stripes before the next: the weights of a group are then read
-    #: once, and what it reads once for each group. Otherwise all groups of a stripe run before the next stripe.
-    channels_outside: bool = False
+    #: What groups of channels run through before the next group. ``BY_OPERATOR``: one operator's stripe.
+    #: ``GROUPS_WITHIN``: all operators of a stripe, so that what lies between two of them exists a group at a time.
+    #: ``GROUPS_OUTSIDE``: all stripes of all operators; the weights of a group are then read once, and what it reads
+    #: once for each group. In both, an operator that sums over the channels of another takes a step for each group.
+    loop: int = BY_OPERATOR
     #: Into how many strips of columns: all stripes of one run before the next strip.
     strips: int = 1
     #: For each operator, into how many partial sums that of a tile is cut; by default none is. They run one after the

@@ -115,6 +115,8 @@ def _wrong(
     weights = _touched(graph, operator.weights, {}).keys()
     data = next(iter(read.values()))
     factors = _factors([touched.tensor for name, touched in read.items() if name not in sums])
+    # What is added behind a product is read before weights and may look like a kernel.
+    factors.sort(key=lambda factor: factor.name not in weights and factor is not data.tensor)
     windows = kind in _PRODUCTS and not _is_depthwise(main[0], data.tensor)
     multiplied = {f.name for f in factors} if windows else {data.tensor.name}
     if any(f.name in streamed_roots and f.name in weights for f in factors):

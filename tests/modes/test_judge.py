@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from cosma import Accelerator, Graph, Mode, Plan, compile, replay
 from cosma.access.modes import with_modes
@@ -82,3 +85,29 @@ def test_what_has_no_rule_streams_nothing() -> None:
     every = with_modes(loaded.graph, {}, keep_weights=False)
     assert all(o.modes == (Mode("resident"),) for o in every.operators)
     assert operator.modes == ()
+
+
+def test_a_tile_streams_no_view_of_which_it_reads_more_than_it_yields(tmp_path: Path) -> None:
+    """Rows of an image are no interval of the same values seen as a vector, so tiles of them read all of it."""
+    node = helper.make_node
+    weights = [
+        onnx.numpy_helper.from_array(np.ones((1, 1, 1024), np.float32), "w"),
+        onnx.numpy_helper.from_array(np.ones((4, 1, 1), np.float32), "scale"),
+        onnx.numpy_helper.from_array(np.array([1, 4, 16, 16], np.int64), "image"),
+    ]
+    nodes = [
+        node("Mul", ["x", "w"], ["a"]), node("Reshape", ["a", "image"], ["b"]), node("Mul", ["b", "scale"], ["y"]),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "view", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 1024])],
+        [onnx.ValueInfoProto(name="y")], weights,
+    )  # fmt: skip
+    path = tmp_path / "view.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    accelerator = Accelerator(scratchpad="6KiB", operands="stationary", weights="scratchpad")
+    plan = compile(path, accelerator, tiling="rows=4")
+    assert replay(plan, load_onnx(path).finest_graph, model=path).valid
+    tiles = [o for o in plan.graph.operators if o.tile is not None]
+    assert tiles
+    for tile in tiles:
+        assert not {name for mode in tile.modes for name in mode.may_stream}.intersection(tile.inputs)

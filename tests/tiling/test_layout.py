@@ -66,7 +66,7 @@ def draw(grid: GridGraph, seed: int) -> Segmentation:
             begin, end, rng.choice((1, 1, 2, 3, 5, 8)),
             tuple(min(int(grid.grid.width[v]), rng.choice((1, 1, 2, 3))) for v in range(begin, end)),
             strips=rng.choice((1, 1, 2, 3)),
-            channels_outside=end - begin == 1 and rng.random() < 0.5,
+            loop=rng.randrange(3),
         )
         for begin, end in pairwise(edges)
     )

@@ -1,0 +1,154 @@
+"""Operators that groups of channels run through together: heads of an attention block, hidden units of two layers.
+
+What lies between two of them then exists a group at a time. Such operators are found by what they read of each other,
+and cut as moves least with the scratchpad to themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from cosma.clock import never
+from cosma.tiling.alone import Alone, best_ways
+from cosma.tiling.grid import BY_CHANNELS, BY_SUM, Grid
+from cosma.tiling.layout import Room, cost_alone, tile_needs
+from cosma.tiling.repeats import likeness
+from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
+
+#: Groups and stripes looked at; not measured.
+GROUPS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: Most operators of a run and most tiles of one that is looked at; not measured.
+LONGEST, MOST_TILES = 24, 1200
+#: Numbers of groups tried for each run and number of stripes, from the least that fits; not measured.
+TRIED = 6
+
+
+def runs_together(grid: Grid, room: Room, most_work: int, stop: Callable[[], bool] = never) -> list[Alone]:
+    """Runs of operators that groups of channels may run through, with the ways in which they move least.
+
+    Runs that are alike are looked at once. ``stop`` is polled; beyond ``most_work`` no new run is looked at.
+    """
+    known: dict[bytes, Alone] = {}
+    found: list[Alone] = []
+    work = 0
+    for begin, end in _candidates(grid):
+        key = likeness(grid, begin, end)
+        like = known.get(key)
+        if like is None:
+            if work > most_work or stop():
+                break
+            like = known[key] = _ways(grid, begin, end, room, stop)
+            work += like.work
+            found.append(like)
+        else:
+            ways = tuple(replace(way, begin=begin, end=end) for way in like.ways)
+            found.append(Alone(begin, end, ways, like.cost_bytes, 0))
+    return [run for run in found if run.ways]
+
+
+def _candidates(grid: Grid) -> list[tuple[int, int]]:
+    """Operators, half-open, of which the later ones read what groups of channels of the earlier ones yield.
+
+    A run ends before the first operator that needs all groups, and may end behind each one that sums over them.
+    """
+    found = []
+    for begin in range(len(grid.height)):
+        if grid.width[begin] < 2:
+            continue
+        cut, summed, joined, ends = {begin}, set[int](), False, set[int]()
+        end = begin + 1
+        while end < min(len(grid.height), begin + LONGEST):
+            v, waits, by_group, by_sum = end, False, False, False
+            for k in range(int(grid.start[v]), int(grid.start[v + 1])):
+                u = int(grid.maker[grid.operand[k]])
+                if u in cut and grid.channel_source[k] == BY_CHANNELS and grid.width[v] > 1:
+                    by_group = True
+                elif u in cut and grid.channel_source[k] == BY_SUM:
+                    by_sum = True
+                elif u in cut or u in summed:
+                    waits = True
+            if waits or (by_group and by_sum):
+                break
+            if by_sum:
+                summed.add(v)
+                ends |= {v, v + 1}
+            elif by_group or (grid.width[v] > 1 and grid.weight[v] > 0):
+                cut.add(v)
+            joined |= by_group or by_sum
+            end += 1
+        if joined:
+            found += [(begin, last) for last in sorted({*ends, end}) if last - begin > 1]
+    return found
+
+
+def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]) -> Alone:
+    """Cuts of a run that move least with the scratchpad to itself."""
+    room = room._replace(most_tiles=MOST_TILES)
+    found: list[tuple[int, int, Segment]] = []
+    work = 0
+    tallest = int(grid.height[begin:end].max())
+    for stripes in STRIPES:
+        if stripes > tallest or stop():
+            break
+        tried = 0
+        for groups in GROUPS:
+            if tried == TRIED:
+                break
+            fits = False
+            for way in _fitting(grid, begin, end, stripes, groups, room):
+                cost = cost_alone(grid, way, room)
+                if cost is not None:
+                    fits = True
+                    work += cost[1]
+                    found.append((*cost, way))
+                    if cost[0] == 0:
+                        return Alone(begin, end, (way,), 0, work)
+            tried += fits
+    return best_ways(begin, end, found, work)
+
+
+def _fitting(grid: Grid, begin: int, end: int, stripes: int, groups: int, room: Room) -> Iterator[Segment]:
+    """A run in so many stripes and groups, outside and within, with as many more partial sums as tiles need to fit."""
+    segment = _cut(grid, begin, end, stripes, groups)
+    if segment is None:
+        return
+    while True:
+        needs = tile_needs(grid, segment, room)
+        if needs is None:
+            return
+        over = np.flatnonzero(needs > room.capacity_bytes)
+        if not len(over):
+            break
+        sums = list(segment.sums)
+        for k in over:
+            if sums[k] >= grid.depth[begin + k]:
+                return
+            sums[k] = min(2 * sums[k], int(grid.depth[begin + k]))
+        segment = replace(segment, sums=tuple(sums))
+    yield segment
+    if stripes > 1:
+        yield replace(segment, loop=GROUPS_WITHIN)
+
+
+def _cut(grid: Grid, begin: int, end: int, stripes: int, groups: int) -> Segment | None:
+    """A run with as many groups of channels in each operator that can be cut so; None where too few operators can."""
+    pieces, sums = [1] * (end - begin), [1] * (end - begin)
+    for v in range(begin, end):
+        made = [
+            (int(grid.maker[grid.operand[k]]), int(grid.channel_source[k]))
+            for k in range(int(grid.start[v]), int(grid.start[v + 1]))
+        ]
+        read = {source for u, source in made if begin <= u < v and pieces[u - begin] > 1}
+        if BY_SUM in read:
+            if grid.depth[v] < groups:
+                return None
+            sums[v - begin] = groups
+        elif BY_CHANNELS in read or grid.weight[v] > 0 or v == begin:
+            if grid.width[v] < groups:
+                return None
+            pieces[v - begin] = groups
+    return Segment(begin, end, stripes, tuple(pieces), loop=GROUPS_OUTSIDE, sums=tuple(sums))

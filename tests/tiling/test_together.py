@@ -1,0 +1,194 @@
+"""Axes that stay the same through a network, and operators that groups of channels run through together."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cosma.accelerator import Accelerator
+from cosma.frontend import LoadedModel, load_onnx
+from cosma.lowering.along import plan_along
+from cosma.problem import build_problem
+from cosma.rewrite.tile import tile
+from cosma.tiling import GridGraph, Segment, build_grid, search_tilings, tiling_of
+from cosma.tiling.alone import ways_alone
+from cosma.tiling.grid import ALL
+from cosma.tiling.layout import Room, cost_alone, outcome
+from cosma.tiling.repeats import Repeats
+from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN
+from cosma.tiling.together import runs_together
+from cosma.validator import replay_instructions
+
+TOKENS, HEADS, DEPTH = 32, 4, 8
+WIDTH, HIDDEN = HEADS * DEPTH, 256
+
+
+def weight(name: str, *shape: int) -> onnx.TensorProto:
+    """A weight of nothing but ones."""
+    return onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], shape: list[int], weights: list[onnx.TensorProto]) -> LoadedModel:
+    """Write a model of one input and one output, and read it."""
+    graph = helper.make_graph(
+        nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [onnx.ValueInfoProto(name="y")], weights,
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return load_onnx(path)
+
+
+def block(prefix: str, given: str, result: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Attention and two layers, as exporters write them."""
+    p, node = prefix, helper.make_node
+    nodes, weights = [], []
+    for name, perm in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
+        weights.append(weight(f"{p}w{name}", WIDTH, WIDTH))
+        nodes += [
+            node("MatMul", [given, f"{p}w{name}"], [f"{p}{name}0"]),
+            node("Reshape", [f"{p}{name}0", "heads"], [f"{p}{name}1"]),
+            node("Transpose", [f"{p}{name}1"], [f"{p}{name}"], perm=perm),
+        ]
+    weights += [weight(f"{p}w1", WIDTH, HIDDEN), weight(f"{p}w2", HIDDEN, WIDTH)]
+    nodes += [
+        node("MatMul", [f"{p}q", f"{p}k"], [f"{p}s0"]),
+        node("Softmax", [f"{p}s0"], [f"{p}s"], axis=-1),
+        node("MatMul", [f"{p}s", f"{p}v"], [f"{p}a"]),
+        node("Transpose", [f"{p}a"], [f"{p}b"], perm=[0, 2, 1, 3]),
+        node("Reshape", [f"{p}b", "tokens"], [f"{p}c"]),
+        node("MatMul", [f"{p}c", f"{p}w1"], [f"{p}d"], name=f"{p}up"),
+        node("Relu", [f"{p}d"], [f"{p}e"]),
+        node("MatMul", [f"{p}e", f"{p}w2"], [result], name=f"{p}down"),
+    ]
+    return nodes, weights
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """Two blocks of attention and two layers each."""
+    first, second = block("a", "x", "h"), block("b", "h", "y")
+    shapes = {"heads": [1, TOKENS, HEADS, DEPTH], "tokens": [1, TOKENS, WIDTH]}
+    weights = [onnx.numpy_helper.from_array(np.array(v, np.int64), k) for k, v in shapes.items()]
+    path = tmp_path_factory.mktemp("together") / "blocks.onnx"
+    return save(path, first[0] + second[0], [1, TOKENS, WIDTH], first[1] + second[1] + weights)
+
+
+@pytest.fixture(scope="module")
+def grid(blocks: LoadedModel) -> GridGraph:
+    return build_grid(blocks.graph, blocks.sites)
+
+
+def index(blocks: LoadedModel, result: str) -> int:
+    """Number of the operator that yields a tensor."""
+    return blocks.graph.operator_index(str(blocks.graph.producer(result)))
+
+
+def test_tokens_stay_rows_and_heads_channels(blocks: LoadedModel, grid: GridGraph) -> None:
+    axes = {one.result: own for one, own in zip(grid.access, grid.axes, strict=True)}
+    assert axes["aq0"][:2] == (1, 2)
+    assert axes["aq"] == (2, 1, 3)
+    assert axes["ak"] == (3, 1, 2)
+    assert axes["as0"][:2] == axes["as"][:2] == axes["aa"][:2] == (2, 1)
+    assert axes["ab"] == (1, 2, 3)
+    assert axes["ad"][:2] == axes["ae"][:2] == (1, 2)
+
+
+def test_channels_last_networks_are_cut_along_rows(tmp_path: Path) -> None:
+    """The input, the transposes around a convolution and what lies between have the rows of the image as rows."""
+    node = helper.make_node
+    nodes = [
+        node("Transpose", ["x"], ["a"], perm=[0, 3, 1, 2]),
+        node("Conv", ["a", "w"], ["b"], pads=[1, 1, 1, 1]),
+        node("Transpose", ["b"], ["c"], perm=[0, 2, 3, 1]),
+        node("Relu", ["c"], ["y"]),
+    ]
+    model = save(tmp_path / "m.onnx", nodes, [1, 12, 10, 3], [weight("w", 8, 3, 3, 3)])
+    found = build_grid(model.graph, model.sites)
+    assert list(found.axes) == [(2, 1, 3), (2, 1, 3), (1, 3, 2), (1, 3, 2)]
+    names = list(model.graph.tensors)
+    assert found.grid.rows[names.index("x")] == 12
+    assert found.grid.columns[names.index("x")] == 10
+
+
+def test_an_axis_that_is_not_followed_in_order_is_read_whole(blocks: LoadedModel, grid: GridGraph) -> None:
+    """Neighbouring channels of tokens read neighbouring elements of a head, then those of the next head."""
+    names, g = list(blocks.graph.tensors), grid.grid
+    v = index(blocks, "ad")
+    k = next(k for k in range(g.start[v], g.start[v + 1]) if names[g.operand[k]] == "ab")
+    assert g.column_source[k] == ALL
+
+
+def test_hidden_units_pass_group_by_group(blocks: LoadedModel, grid: GridGraph) -> None:
+    """A scratchpad that holds neither the hidden layer nor the weights moves nothing twice."""
+    begin, end = index(blocks, "ad"), index(blocks, "h") + 1
+    machine = Room(14 * 1024, 16, False, 4000)
+    runs = {(run.begin, run.end): run for run in runs_together(grid.grid, machine, 10**9)}
+    run = runs[begin, end]
+    assert run.cost_bytes == 0
+    assert sum(ways_alone(grid.grid, v, machine).cost_bytes for v in range(begin, end)) == 0  # but what lies between
+    way = run.ways[0]
+    assert way.loop in (GROUPS_OUTSIDE, GROUPS_WITHIN)
+    assert way.pieces[0] == way.sums[-1] > 1
+    assert cost_alone(grid.grid, way, machine) == (0, run.work) or run.cost_bytes == 0
+
+
+def test_heads_pass_one_by_one(blocks: LoadedModel, grid: GridGraph) -> None:
+    """All scores take 16 KiB; those of a head with all that it reads take less than that."""
+    begin, end = index(blocks, "as0"), index(blocks, "ab") + 1
+    machine = Room(13 * 1024, 16, False, 4000)
+    run = next(r for r in runs_together(grid.grid, machine, 10**9) if (r.begin, r.end) == (begin, end))
+    assert run.cost_bytes == 0
+    assert set(run.ways[0].pieces) == {HEADS}
+
+
+@pytest.mark.parametrize("loop", [GROUPS_OUTSIDE, GROUPS_WITHIN])
+@pytest.mark.parametrize(("groups", "stripes"), [(2, 1), (3, 2), (4, 3), (7, 4)])
+def test_groups_that_run_through_are_what_the_graph_of_tiles_runs(
+    blocks: LoadedModel, grid: GridGraph, loop: int, groups: int, stripes: int
+) -> None:
+    """Each step of a sum comes when its group does; sums that leave in between are stored again."""
+    n = len(blocks.graph.operators)
+    pieces, sums = [1] * n, [1] * n
+    for layer in ("a", "b"):
+        pieces[index(blocks, f"{layer}d")] = pieces[index(blocks, f"{layer}e")] = groups
+        sums[index(blocks, "h" if layer == "a" else "y")] = groups
+    edges = [0, index(blocks, "ad"), index(blocks, "h") + 1, index(blocks, "bd"), n]
+    segments = tuple(
+        Segment(a, b, stripes, tuple(pieces[a:b]), loop=loop if k % 2 else 0, sums=tuple(sums[a:b]))
+        for k, (a, b) in enumerate(pairwise(edges))
+    )
+    tiled = tile(blocks.graph, blocks.sites, tiling_of(grid, segments)).graph
+    for size in (24 * 1024, 32 * 1024, 64 * 1024):
+        machine = Accelerator(scratchpad=size, alignment=16, operands="resident", weights="scratchpad")
+        problem = build_problem(tiled, machine)
+        planned = plan_along(problem, range(problem.operator_count), 2)
+        found = outcome(grid.grid, segments, Room(size, 16, False, 4000))
+        assert (planned is None) == (found is None)
+        if planned is not None and found is not None:
+            report = replay_instructions(tiled, machine, planned.instructions)
+            assert report.valid
+            assert found.tiles == len(tiled.operators)
+            assert found.cost_bytes == pytest.approx(report.traffic.noncompulsory, rel=0.1, abs=2048)
+
+
+def test_blocks_repeat(blocks: LoadedModel, grid: GridGraph) -> None:
+    found = Repeats(grid.grid)
+    assert found.period == len(blocks.graph.operators) // 2
+    assert found.match(0, found.period - 1, found.period)  # the last yields an output
+    assert not found.match(0, 2, 1)
+    assert not found.match(0, 2, 10 * found.period)
+
+
+def test_the_search_uses_both(blocks: LoadedModel) -> None:
+    """Scores, hidden layers and weights each exceed the scratchpad; what is moved is little more than the maps."""
+    machine = Accelerator(scratchpad=14 * 1024, alignment=16, operands="resident", weights="scratchpad")
+    found, ranked = search_tilings(blocks.graph, blocks.sites, machine, effort=1.0)
+    best = outcome(found.grid, ranked[0], Room(14 * 1024, 16, False, 4000))
+    assert best is not None
+    maps = 2 * 4 * TOKENS * WIDTH * 4  # what each block reads and yields, written and read
+    assert best.cost_bytes < 2 * maps
