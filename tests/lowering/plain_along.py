@@ -31,6 +31,12 @@ class _Scratchpad:
         self.copied = {t for t, clean in enumerate(steps.clean) if clean}
         self.readers = rows_of(steps.consumer_start, steps.consumer)
         self.last_use = [max(readers, default=-1) for readers in self.readers]
+        for i in reversed(range(len(steps.pair_start) - 1)):  # what takes over a place holds it as long
+            pairs = slice(steps.pair_start[i], steps.pair_start[i + 1])
+            for result, operand in zip(steps.pair_result[pairs], steps.pair_operand[pairs], strict=True):
+                if self.last_use[operand] == i:
+                    self.last_use[operand] = max(i, self.last_use[result])
+        self.partial: set[int] = set()
         self.address: dict[int, int] = {}
 
     def occupants(self) -> list[int]:
@@ -43,9 +49,14 @@ class _Scratchpad:
     def leave(self, t: int) -> int:
         """Bytes paid when a tensor that is read again leaves."""
         del self.address[t]
-        paid = self.size[t] + (0 if t in self.copied else self.store[t])
+        paid = self.price(t)
         self.copied.add(t)
-        return int(paid)
+        return paid
+
+    def price(self, t: int) -> int:
+        """The store, if there is no copy yet, and the load."""
+        store = self.size[t] if t in self.partial else self.store[t]
+        return int(self.size[t] + (0 if t in self.copied else store))
 
     def free_place(self, need: int, leaves: int) -> int | None:
         """Address in a gap for a tensor of ``need`` bytes that is last used at step ``leaves``."""
@@ -72,8 +83,7 @@ class _Scratchpad:
         occupants = self.occupants()
         worth = {}
         for t in set(occupants) - stay:
-            paid = self.size[t] + (0 if t in self.copied else self.store[t])
-            worth[t] = paid / (min(v for v in self.readers[t] if v > step) - step)
+            worth[t] = self.price(t) / (min(v for v in self.readers[t] if v > step) - step)
         best, least = None, float("inf")
         for start in (*map(self.address.__getitem__, occupants), *map(self.end, occupants), 0, self.capacity):
             start = min(start, self.capacity - need)
@@ -145,6 +155,10 @@ def run_plainly(steps: Steps, capacity: int, rule: int, limit: Sequence[int] | N
             arrivals.append([result, i, pad.address[result], operand, i])
         log += arrivals
         entry |= {row[0]: row for row in arrivals}
+        added = operands[: steps.added[i]]
+        pad.copied -= {*added}
+        changed = {*added, *results}
+        pad.partial = pad.partial | changed if steps.unfinished[i] else pad.partial - changed
         for t in stay & set(pad.address):
             if not any(v > i for v in pad.readers[t]):
                 del pad.address[t]

@@ -39,6 +39,10 @@ def random_steps(seed: int) -> tuple[Steps, int]:
         alone = np.setdiff1d(np.arange(problem.tensor_count), [steps.pair_result, steps.pair_operand])
         steps.space[alone[::3]] = 0
     least, rng = smallest_feasible_capacity(problem), random.Random(seed)
+    if seed % 3 == 0:  # some operators add to what they read, in its place
+        operands = np.diff(steps.operand_start)
+        steps.added[:] = [rng.randrange(n + 1) for n in operands]
+        steps.unfinished[:] = [rng.randrange(2) for _ in operands]
     return steps, round(least * rng.choice((0.8, 1.0, 1.0, 1.1, 1.3, 2.0)))
 
 

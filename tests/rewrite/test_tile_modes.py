@@ -138,7 +138,7 @@ def test_little_room_is_enough_where_tiles_stream(chain: Path, tmp_path: Path) -
     loaded = cosma.load_onnx(chain)
     least = {}
     for operands in ("resident", "stationary"):
-        machine = cosma.Accelerator(scratchpad=1792, operands=operands, weights="scratchpad", fusion="epilogue")
+        machine = cosma.Accelerator(scratchpad=2048, operands=operands, weights="scratchpad", fusion="epilogue")
         plan = cosma.compile(chain, machine, tiling="auto", effort=0.2)
         assert cosma.replay(plan, loaded.finest_graph, model=chain).valid
         cosma.save_plan(plan, tmp_path / "plan.json")

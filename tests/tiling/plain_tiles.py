@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
+
 from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, Grid
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -21,6 +23,8 @@ class PlainSteps:
 
     operands: list[list[Part]] = field(default_factory=list)
     results: list[list[Part]] = field(default_factory=list)
+    #: Results, sums that a tile adds to included.
+    written: list[list[Part]] = field(default_factory=list)
     #: Results that may be written over an operand, with the operand.
     pairs: list[list[tuple[Part, Part]]] = field(default_factory=list)
     #: All parts of all tensors, by number.
@@ -100,11 +104,12 @@ def lay_plainly(grid: Grid, tiles: Any) -> PlainSteps:
         return [(t, part) for part in product(*inside)]  # type: ignore[misc]
 
     found = PlainSteps()
-    for t, (rows, channels, columns) in enumerate(cuts):
-        if grid.channels_first[t]:
-            found.parts += [(t, (row, channel, column)) for channel, row, column in product(channels, rows, columns)]
-        else:
-            found.parts += [(t, part) for part in product(rows, channels, columns)]
+    for t, spans in enumerate(cuts):
+        outward = np.argsort(grid.place[t])
+        inward = np.argsort(outward)
+        found.parts += [
+            (t, tuple(part[axis] for axis in inward)) for part in product(*(spans[axis] for axis in outward))
+        ]  # type: ignore[misc]
     made: set[Part] = set()
     for tile, read, write in zip(tiles.tolist(), reads, writes, strict=True):
         results = [part for t, box in write for part in touched(t, box)]
@@ -121,5 +126,6 @@ def lay_plainly(grid: Grid, tiles: Any) -> PlainSteps:
                 pairs.append((fresh[0], parts[0]))
         found.operands.append(operands)
         found.results.append(fresh)
+        found.written.append(results)
         found.pairs.append(pairs)
     return found

@@ -20,6 +20,7 @@ from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, search_tilings, tiling_of
 from cosma.tiling.alone import ways_alone
+from cosma.tiling.grid import FIRST_STEP, LAST_STEP
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import Room, cost_alone, fitted, outcome, tiles_of
 from cosma.validator import replay_instructions
@@ -220,5 +221,8 @@ def test_the_kernel_lays_out_what_plain_python_does(network: LoadedModel) -> Non
         assert rows_of(steps.pair_start, steps.pair_result) == over
         assert rows_of(steps.pair_start, steps.pair_operand) == under
         assert bool(ordered) == plain.ordered
+        assert steps.unfinished.tolist() == [not tile[10] & LAST_STEP for tile in tiles]
+        sums = [0 if tile[10] & FIRST_STEP else len(row) for tile, row in zip(tiles, plain.written, strict=True)]
+        assert steps.added.tolist() == sums
         unordered, paired, summed = unordered + (not ordered), paired + any(over), summed + (tiles[:, 10] != 3).any()
     assert min(unordered, paired, summed) > 20, (unordered, paired, summed)
