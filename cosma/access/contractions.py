@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosma.access.boxes import Box
 from cosma.access.elementwise import broadcast
-from cosma.access.site import Contraction, Site, TileNode, along
+from cosma.access.site import Access, Contraction, Site, along
 
 
 class MatrixProduct(Contraction):
@@ -20,10 +20,6 @@ class MatrixProduct(Contraction):
 
     def __init__(self, second: int = 1, per_row: tuple[int, ...] = (), per_column: tuple[int, ...] = ()) -> None:
         self._second, self._per_row, self._per_column = second, per_row, per_column
-
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis of the result."""
-        return (True,) * len(site.result)
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Rows of the first matrix, columns of the second, of the batches asked for."""
@@ -64,10 +60,6 @@ class MatrixProduct(Contraction):
         found[self._second] = along(b, -2 if len(b) > 1 else 0, span)
         return tuple(found)
 
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()
-
 
 class GeneralProduct(Contraction):
     """Gemm: a product of two matrices, each transposed or not, plus a broadcast addend."""
@@ -106,12 +98,8 @@ class GeneralProduct(Contraction):
             found[2] = None
         return tuple(found)
 
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()
 
-
-class EinsteinSum:
+class EinsteinSum(Access):
     """Einsum with its result written out: a label of the result is cut in every operand that has it."""
 
     def _terms(self, site: Site) -> tuple[list[str], str] | None:
@@ -160,7 +148,3 @@ class EinsteinSum:
             )
             for term, shape in zip(terms, site.operands, strict=True)
         )  # fmt: skip
-
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosma.access.boxes import Box
-from cosma.access.site import Shape, Site, TileNode
+from cosma.access.site import Access, Shape, Site
 
 #: Operators whose operands from the second on have one value per channel (axis 1).
 _PER_CHANNEL = frozenset({"BatchNormalization"})
@@ -11,7 +11,7 @@ _PER_CHANNEL = frozenset({"BatchNormalization"})
 _PER_AXIS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-class Elementwise:
+class Elementwise(Access):
     """Rule of the elementwise table."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -37,10 +37,6 @@ class Elementwise:
             else:
                 found.append(broadcast(box, shape, site.result))
         return tuple(found)
-
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()
 
     def _is_blocked(self, site: Site) -> bool:
         scale = site.shape(1)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from math import ceil, floor
 
 from cosma.access.boxes import Box
-from cosma.access.site import Site, TileNode
+from cosma.access.site import Access, Site, TileNode
 
 
 def _all(site: Site) -> tuple[Box | None, ...]:
     return tuple(site.all_of(i) for i in range(len(site.operands)))
 
 
-class Transposition:
+class Transposition(Access):
     """Transpose."""
 
     def _order(self, site: Site) -> tuple[int, ...]:
         return site.integers("perm", tuple(reversed(range(len(site.result)))))
-
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis."""
-        return (True,) * len(site.result)
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the region with its axes in the operand's order."""
@@ -29,17 +25,9 @@ class Transposition:
             found[axis] = box[i]
         return (tuple(found),)
 
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slice."""
-        return TileNode()
 
-
-class Concatenation:
+class Concatenation(Access):
     """Concat: each operand where it lies in the result; operands outside the region are not read."""
-
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis."""
-        return (True,) * len(site.result)
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the part of the region that lies in each operand."""
@@ -56,12 +44,8 @@ class Concatenation:
             offset += shape[axis]
         return tuple(found)
 
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices that are there."""
-        return TileNode()
 
-
-class Selection:
+class Selection(Access):
     """Slice with constant bounds."""
 
     def _bounds(self, site: Site) -> list[tuple[int, int]] | None:
@@ -115,7 +99,7 @@ class Selection:
         return TileNode(contents={1: starts, 2: ends, 3: axes, 4: tuple(step for _, step in bounds)})
 
 
-class Padding:
+class Padding(Access):
     """Pad by constants; other modes need elements near the border, which the rule leaves to the whole axis."""
 
     def _pads(self, site: Site) -> list[int] | None:
@@ -181,7 +165,7 @@ class Padding:
         return TileNode(contents=contents)
 
 
-class Splitting:
+class Splitting(Access):
     """Split: the same region of every result; the axis that is split is needed whole."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -203,7 +187,7 @@ class Splitting:
         return TileNode() if box[axis] == (0, site.result[axis]) else None
 
 
-class Interpolation:
+class Interpolation(Access):
     """Resize and Upsample: each element of the result needs the operand elements around its position."""
 
     def _scales(self, site: Site) -> list[float] | None:
@@ -262,7 +246,7 @@ class Interpolation:
         return TileNode() if box == tuple((0, size) for size in site.result) else None
 
 
-class DepthToSpaceRule:
+class DepthToSpaceRule(Access):
     """DepthToSpace: rows and columns come from rows and columns, channels from all channels."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -284,7 +268,7 @@ class DepthToSpaceRule:
         return TileNode(crop=(0, 0, *(start % block for start, _ in box[2:])))
 
 
-class SpaceToDepthRule:
+class SpaceToDepthRule(Access):
     """SpaceToDepth: rows and columns come from rows and columns, channels from all channels."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -302,12 +286,8 @@ class SpaceToDepthRule:
         return TileNode() if box[1] == (0, site.result[1]) else None
 
 
-class Lookup:
+class Lookup(Access):
     """Gather: the axis that is looked up is needed whole; axes before and behind it, and the indices, can be cut."""
-
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis of the result."""
-        return (True,) * len(site.result)
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the region of the indices, and the table whole along the axis looked up."""
@@ -318,17 +298,9 @@ class Lookup:
         behind = axis + len(indices)
         return ((*box[:axis], (0, table[axis]), *box[behind:]), box[axis:behind])
 
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()
 
-
-class Repetition:
+class Repetition(Access):
     """Expand: as broadcasting."""
-
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis."""
-        return (True,) * len(site.result)
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the operand at the region."""

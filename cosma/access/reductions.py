@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from cosma.access.boxes import Box
 from cosma.access.elementwise import broadcast
-from cosma.access.site import Site, TileNode
+from cosma.access.site import Access, Site, TileNode
 
 AxesOf = Callable[[Site], frozenset[int] | None]
 
 
-class Normalisation:
+class Normalisation(Access):
     """A result of the first operand's shape, computed from all of some axes.
 
     Parameters
@@ -62,7 +62,7 @@ def _same(shape: tuple[int, ...], site: Site) -> bool:
     return shape == site.operands[0]
 
 
-class Reduction:
+class Reduction(Access):
     """Reduce...: the axes reduced are needed whole, the others keep their order.
 
     Parameters
@@ -103,10 +103,6 @@ class Reduction:
                 wide[axis] = box[i]
         found[0] = tuple(wide)
         return tuple(found)
-
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()
 
 
 def softmax_axes(site: Site) -> frozenset[int]:

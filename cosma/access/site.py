@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from cosma.access.boxes import Box, whole
 from cosma.graph.tensor import Part
@@ -104,20 +104,23 @@ class TileNode:
     contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
-class Access(Protocol):
+class Access(ABC):
     """Rule of one kind of operator."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Return along which axes of the first result a tile reads less than the whole operator does."""
+        """Return along which axes of the first result a tile reads less than the whole operator does; all by default."""
+        return (True,) * len(site.result)
 
+    @abstractmethod
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the region of each operand that a region of the first result depends on; None: nothing of it."""
 
     def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return how to compute a region from slices; None where the kernel cannot."""
+        """Return how to compute a region from slices, by default the operator itself; None where the kernel cannot."""
+        return TileNode()
 
 
-class Contraction(ABC):
+class Contraction(Access):
     """Base of rules whose operator sums over an axis, so that it may run as a chain of partial sums."""
 
     def reduced(self, site: Site) -> int:
@@ -149,7 +152,7 @@ def along(box: Box | None, axis: int, span: tuple[int, int]) -> Box | None:
     return (*box[:axis], span, *box[axis + 1 :])
 
 
-class Barrier:
+class Barrier(Access):
     """Every region depends on everything."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cosma.access.boxes import Box
-from cosma.access.site import Contraction, Shape, Site, TileNode, along
+from cosma.access.site import Access, Contraction, Shape, Site, TileNode, along
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,6 @@ class Convolution(Contraction):
     def __init__(self, weight: int = 1, bias: int = 2, per_output: tuple[int, ...] = ()) -> None:
         self._weight, self._bias, self._per_output = weight, bias, per_output
 
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis."""
-        return (True,) * len(site.result)
-
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Rows of the windows, channels of the groups, weights of the output channels."""
         operand, weight = site.operands[0], site.operands[self._weight]
@@ -136,12 +132,8 @@ def _channels_of_groups(site: Site, channels: tuple[int, int], weight: Shape) ->
     return first * weight[1], last * weight[1]
 
 
-class TransposedConvolution:
+class TransposedConvolution(Access):
     """ConvTranspose: results ``[p, q)`` need the operand elements whose windows reach them."""
-
-    def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Every axis."""
-        return (True,) * len(site.result)
 
     def _spans(self, site: Site, box: Box) -> list[tuple[int, int, int]]:
         """Operand interval along each spatial axis, and where its first result lies."""
@@ -223,7 +215,7 @@ class TransposedConvolution:
         )  # fmt: skip
 
 
-class Pooling:
+class Pooling(Access):
     """MaxPool, AveragePool, LpPool and their quantised forms: a window along every spatial axis, channel by channel."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -282,7 +274,7 @@ def _rounds_to(need: tuple[int, int, int, int], pads: list[int], axis: int, site
     return count == stop - start
 
 
-class GlobalPooling:
+class GlobalPooling(Access):
     """Pooling over all spatial axes: batch and channels can be cut."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
@@ -296,7 +288,3 @@ class GlobalPooling:
         found: list[Box | None] = [site.all_of(i) for i in range(len(site.operands))]
         found[0] = (*box[:2], *((0, size) for size in operand[2:]))
         return tuple(found)
-
-    def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Return the operator itself on the slices."""
-        return TileNode()
