@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 
 import cosma
 from cosma.plan.timeline import timeline_of
@@ -18,36 +16,13 @@ MACHINE = cosma.Accelerator(scratchpad="4KiB", operands="resident", weights="scr
 
 
 @pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two convolutions over maps of 2 KiB (int8), a pooled gate that waits for all rows, a product with it."""
-    shapes = {"w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3), "v": (8, 8, 1, 1), "w3": (2, 8, 1, 1)}
-    nodes = [
-        helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["a"], ["r"], name="relu"),
-        helper.make_node("Conv", ["r", "w2"], ["b"], name="c2", pads=[1, 1, 1, 1]),
-        helper.make_node("GlobalAveragePool", ["b"], ["g"], name="gap"),
-        helper.make_node("Conv", ["g", "v"], ["s"], name="gate"),
-        helper.make_node("Mul", ["b", "s"], ["m"], name="scale"),
-        helper.make_node("Conv", ["m", "w3"], ["y"], name="c3"),
-    ]
-    graph = helper.make_graph(
-        nodes, "gated", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 16, 16])],
-        [onnx.ValueInfoProto(name="y")],
-        [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()],
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("explain") / "gated.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+def plan(gated_file: Path) -> cosma.Plan:
+    return cosma.compile(gated_file, MACHINE, dtype="int8", tiling="stripes=4", strategy="existing")
 
 
-@pytest.fixture(scope="module")
-def plan(gated: Path) -> cosma.Plan:
-    return cosma.compile(gated, MACHINE, dtype="int8", tiling="stripes=4", strategy="existing")
-
-
-def test_how_it_is_cut_and_what_fills_the_scratchpad(gated: Path, plan: cosma.Plan) -> None:
+def test_how_it_is_cut_and_what_fills_the_scratchpad(gated_file: Path, plan: cosma.Plan) -> None:
     timeline = timeline_of(plan)
-    source = cosma.load_onnx(gated)
+    source = cosma.load_onnx(gated_file)
     barriers = barriers_of(untiled_graph(plan, source), source.sites)
     story = explain_cut(plan, "c2", timeline, barriers)
     assert story is not None
@@ -69,8 +44,8 @@ def test_how_it_is_cut_and_what_fills_the_scratchpad(gated: Path, plan: cosma.Pl
     assert explain_cut(plan, "nobody", timeline) is None
 
 
-def test_what_is_largest_is_the_limit(gated: Path) -> None:
-    plan = cosma.compile(gated, MACHINE, dtype="int8", tiling="rows=1", strategy="existing")
+def test_what_is_largest_is_the_limit(gated_file: Path) -> None:
+    plan = cosma.compile(gated_file, MACHINE, dtype="int8", tiling="rows=1", strategy="existing")
     story = explain_cut(plan, "scale", timeline_of(plan))
     assert story is not None
     # The map of 2 KiB waits for its gate.
@@ -78,8 +53,8 @@ def test_what_is_largest_is_the_limit(gated: Path) -> None:
     assert story.largest[0][0] == "b"
 
 
-def test_other_cuts_are_tried_not_guessed(gated: Path, plan: cosma.Plan) -> None:
-    source = cosma.load_onnx(gated)
+def test_other_cuts_are_tried_not_guessed(gated_file: Path, plan: cosma.Plan) -> None:
+    source = cosma.load_onnx(gated_file)
     trials = list(cut_trials(plan, source, "c2"))
     words = [trial.change for trial in trials]
     assert words[0] == "as it is"
@@ -92,34 +67,36 @@ def test_other_cuts_are_tried_not_guessed(gated: Path, plan: cosma.Plan) -> None
     assert trials == list(cut_trials(plan, source, "c2"))
 
 
-def test_the_plans_own_tiles_cost_what_the_plan_does(gated: Path) -> None:
+def test_the_plans_own_tiles_cost_what_the_plan_does(gated_file: Path) -> None:
     """Where the plan was made in one pass, so is the trial, along its own order."""
-    made = cosma.compile(gated, MACHINE.replace(scratchpad="3KiB"), dtype="int8", tiling="auto", effort=0.2)
+    made = cosma.compile(gated_file, MACHINE.replace(scratchpad="3KiB"), dtype="int8", tiling="auto", effort=0.2)
     assert any(operator.tile is not None for operator in made.graph.operators)
-    first = next(cut_trials(made, cosma.load_onnx(gated), "c2"))
+    first = next(cut_trials(made, cosma.load_onnx(gated_file), "c2"))
     assert first.noncompulsory_bytes == made.traffic.noncompulsory
-    finest = cosma.compile(gated, MACHINE, dtype="int8", tiling="rows=1", strategy="existing")
-    words = [trial.change for trial in cut_trials(finest, cosma.load_onnx(gated), "c2")]
+    finest = cosma.compile(gated_file, MACHINE, dtype="int8", tiling="rows=1", strategy="existing")
+    words = [trial.change for trial in cut_trials(finest, cosma.load_onnx(gated_file), "c2")]
     assert not any(word.startswith("17 stripes") for word in words)
 
 
-def test_a_cut_that_does_not_fit_says_so(gated: Path) -> None:
-    source = cosma.load_onnx(gated)
+def test_a_cut_that_does_not_fit_says_so(gated_file: Path) -> None:
+    source = cosma.load_onnx(gated_file)
     tight = cosma.compile(
-        gated, MACHINE.replace(scratchpad="2560"), dtype="int8", tiling="stripes=4", strategy="existing"
+        gated_file, MACHINE.replace(scratchpad="2560"), dtype="int8", tiling="stripes=4", strategy="existing"
     )
     found = {trial.change: trial.noncompulsory_bytes for trial in cut_trials(tight, source, "c2")}
     assert found["as it is"] is not None
-    coarse = cosma.compile(gated, MACHINE, dtype="int8", tiling="stripes=2", strategy="existing")
+    coarse = cosma.compile(gated_file, MACHINE, dtype="int8", tiling="stripes=2", strategy="existing")
     fewer = {trial.change: trial for trial in cut_trials(coarse, source, "c2")}
     assert any(trial.noncompulsory_bytes is None for words, trial in fewer.items() if words.startswith("1 stripe"))
 
 
-def test_the_command_says_it(gated: Path, plan: cosma.Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_it(
+    gated_file: Path, plan: cosma.Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from cosma.cli.explain import explain
 
     cosma.save_plan(plan, tmp_path / "plan.json")
-    explain(tmp_path / "plan.json", "c2", model=gated)
+    explain(tmp_path / "plan.json", "c2", model=gated_file)
     out = capsys.readouterr().out
     assert "along axis 2 into 4 tiles of 4 elements" in out
     assert "as it is" in out
@@ -128,11 +105,11 @@ def test_the_command_says_it(gated: Path, plan: cosma.Plan, tmp_path: Path, caps
     assert "--model" in capsys.readouterr().err
 
 
-def test_another_model_is_refused(gated: Path, plan: cosma.Plan, tmp_path: Path) -> None:
+def test_another_model_is_refused(gated_file: Path, plan: cosma.Plan, tmp_path: Path) -> None:
     from cosma.cli.explain import explain
 
     cosma.save_plan(plan, tmp_path / "plan.json")
-    other = onnx.load(gated)
+    other = onnx.load(gated_file)
     other.graph.name = "another"
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(cosma.InputError, match="SHA-256"):

@@ -6,12 +6,10 @@ import csv
 import io
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 import cosma
 from cosma.studies.curve import make_curve
@@ -23,26 +21,8 @@ MACHINE = cosma.Accelerator(scratchpad="1MiB", operands="resident", weights="scr
 
 
 @pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> cosma.LoadedModel:
-    """Convolutions over maps of 2 KiB (int8), of which one waits for all of its rows: a gate."""
-    shapes = {"w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3), "v": (8, 8, 1, 1), "w3": (2, 8, 1, 1)}
-    nodes = [
-        helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["a"], ["r"], name="relu"),
-        helper.make_node("Conv", ["r", "w2"], ["b"], name="c2", pads=[1, 1, 1, 1]),
-        helper.make_node("GlobalAveragePool", ["b"], ["g"], name="gap"),
-        helper.make_node("Conv", ["g", "v"], ["s"], name="gate"),
-        helper.make_node("Mul", ["b", "s"], ["m"], name="scale"),
-        helper.make_node("Conv", ["m", "w3"], ["y"], name="c3"),
-    ]
-    graph = helper.make_graph(
-        nodes, "gated", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 16, 16])],
-        [onnx.ValueInfoProto(name="y")],
-        [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()],
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("curve") / "gated.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return cosma.load_onnx(path)
+def gated(gated_file: Path) -> cosma.LoadedModel:
+    return cosma.load_onnx(gated_file)
 
 
 def draw(model: cosma.LoadedModel, **options: Any) -> Curve:
