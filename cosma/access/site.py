@@ -108,7 +108,7 @@ class Access(ABC):
     """Rule of one kind of operator."""
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Return along which axes of the first result a tile reads less than the whole operator does; all by default."""
+        """Return along which axes of the first result a tile reads less than the whole operator; all by default."""
         return (True,) * len(site.result)
 
     @abstractmethod
