@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cosma.clock import never
-from cosma.tiling.grid import Grid
+from cosma.tiling.grid import Grid, cut_out
 from cosma.tiling.layout import Room, cost_alone, need_of_middle
+from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, Segment
 
 #: Stripes and groups of channels looked at. With these, all operators of U-Net at 128 KiB took 385,000 tiles and 1.3
@@ -41,11 +42,35 @@ class Alone(NamedTuple):
     cost_bytes: int
     work: int
 
+    def moved(self, begin: int) -> Alone:
+        """The same of like operators that begin elsewhere."""
+        by = begin - self.begin
+        ways = tuple(replace(way, begin=way.begin + by, end=way.end + by) for way in self.ways)
+        return self._replace(begin=begin, end=self.end + by, ways=ways)
+
 
 def best_ways(begin: int, end: int, found: list[tuple[int, int, Segment]], work: int) -> Alone:
     """The best of cuts with what they move and the parts that they touch; ties go to fewer parts."""
     found.sort()
-    return Alone(begin, end, tuple(way for _, _, way in found[:KEPT]), found[0][0] if found else 0, work)
+    ways = tuple(way for _, _, way in found[:KEPT])
+    return Alone(0, end - begin, ways, found[0][0] if found else 0, work).moved(begin)
+
+
+def each_alone(grid: Grid, room: Room, stop: Callable[[], bool] = never) -> list[Alone]:
+    """Cuts of every operator that move least with the scratchpad to itself; those of like ones are the same.
+
+    ``stop`` is polled.
+    """
+    known: dict[bytes, Alone] = {}
+    found = []
+    for v in range(len(grid.height)):
+        key = likeness(grid, v, v + 1)
+        if key in known:
+            found.append(known[key].moved(v)._replace(work=0))
+        else:
+            known[key] = ways_alone(grid, v, room, stop)
+            found.append(known[key])
+    return found
 
 
 def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never) -> Alone:
@@ -54,22 +79,22 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
     For each number of stripes and groups of channels, a tile that does not fit is cut into as many partial sums as it
     needs. ``stop`` is polled.
     """
-    room = room._replace(most_tiles=MOST_TILES)
+    room, own = room._replace(most_tiles=MOST_TILES), cut_out(grid, v, v + 1)
     found: list[tuple[int, int, Segment]] = []
     work = 0
     for stripes in COUNTS:
-        if stripes > grid.height[v] or stop():
+        if stripes > own.height[0] or stop():
             break
         for pieces in COUNTS:
-            if pieces > grid.width[v]:
+            if pieces > own.width[0]:
                 break
-            for way in _fitting(grid, Segment(v, v + 1, stripes, (pieces,)), room):
-                cost = cost_alone(grid, way, room)
+            for way in _fitting(own, Segment(0, 1, stripes, (pieces,)), room):
+                cost = cost_alone(own, way, room)
                 if cost is not None:
                     work += cost[1]
                     found.append((*cost, way))
                     if cost[0] == 0:
-                        return Alone(v, v + 1, (way,), 0, work)
+                        return Alone(0, 1, (way,), 0, work).moved(v)
     return best_ways(v, v + 1, found, work)
 
 

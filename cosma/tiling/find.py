@@ -52,7 +52,7 @@ def search_tilings(
     starts
         Segmentations to go on from, instead of those that an estimate finds.
     """
-    from cosma.tiling.alone import ways_alone
+    from cosma.tiling.alone import each_alone
     from cosma.tiling.layout import Room, fitted, outcome
     from cosma.tiling.search import TilingSearch
     from cosma.tiling.together import runs_together
@@ -66,7 +66,7 @@ def search_tilings(
     def judge(segments: Segmentation, limits: Int64s | None) -> Outcome | None:
         return _judged(outcome(grid, segments, room, limits=limits), segments)
 
-    alone = [ways_alone(grid, v, room, stop) for v in range(count)] if effort > 0 else []
+    alone = each_alone(grid, room, stop) if effort > 0 else []
     total = int(WORK_PER_SECOND * effort)
     alone += runs_together(grid, room, int(total * TOGETHER_SHARE), stop)
     work = max(total // 2, total - sum(one.work for one in alone))

@@ -180,6 +180,35 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
     return GridGraph(grid, access, tuple(axes[number[one.result]] for one in access))
 
 
+def cut_out(grid: Grid, begin: int, end: int) -> Grid:
+    """Operators, half-open, as a grid of their own: what others make lies off-chip, and tables stay shared."""
+    edges = slice(int(grid.start[begin]), int(grid.start[end]))
+    results = slice(int(grid.result_start[begin]), int(grid.result_start[end]))
+    own = slice(begin, end)
+    tensors, again = np.unique(np.concatenate((grid.operand[edges], grid.result[results])), return_inverse=True)
+    made = (grid.maker[tensors] >= begin) & (grid.maker[tensors] < end)
+    by_tensor = {
+        name: getattr(grid, name)[tensors]
+        for name in ("size", "rows", "channels", "columns", "is_weight", "stored", "place")
+    }
+    by_operator = {
+        name: getattr(grid, name)[own] for name in ("height", "width", "breadth", "depth", "weight", "in_place")
+    }
+    by_edge = {
+        name: getattr(grid, name)[edges]
+        for name in ("row_source", "row_table", "channel_source", "channel_table", "column_source", "column_table",
+                     "read_by")
+    }  # fmt: skip
+    return Grid(
+        **by_tensor, **by_operator, **by_edge, low=grid.low, high=grid.high,
+        clean=np.where(made, grid.clean[tensors], 1).astype(np.uint8),
+        maker=np.where(made, grid.maker[tensors] - begin, -1),
+        start=grid.start[begin : end + 1] - grid.start[begin], operand=again[: edges.stop - edges.start],
+        result_start=grid.result_start[begin : end + 1] - grid.result_start[begin],
+        result=again[edges.stop - edges.start :],
+    )  # fmt: skip
+
+
 def _read_by(one: OperatorAccess, depth: int) -> dict[str, int]:
     """Which steps of a chain of partial sums read each operand; those that every step reads are left out."""
     if depth < 2:

@@ -97,7 +97,7 @@ def _limit_by_step(segment: Int64s, limits: Int64s, again: Int64s) -> Int64s:
 
 
 def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -> tuple[int, int] | None:
-    """Bytes that a segment moves beyond its operands and results once, with the scratchpad to itself, and its parts.
+    """Bytes that a grid of one segment moves beyond its operands and results once, and the parts that tiles touch.
 
     What it reads comes from off-chip, and what it leaves goes there. None where a tile does not fit, or there are too
     many.
@@ -107,8 +107,7 @@ def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -
     tiles = tiles_of(grid, (segment,))
     if len(tiles) > room.most_tiles:
         return None
-    outside = (grid.maker < segment.begin) | (grid.maker >= segment.end)
-    steps, again, ordered = _steps(grid._replace(clean=np.where(outside, 1, grid.clean).astype(np.uint8)), tiles, room)
+    steps, again, ordered = _steps(grid, tiles, room)
     found = run_steps(steps, room.capacity_bytes, rule) if ordered else None
     return None if found is None else (int((found[0] + again).sum()), len(steps.operand) + len(steps.result))
 

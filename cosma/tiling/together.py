@@ -13,7 +13,7 @@ import numpy as np
 
 from cosma.clock import never
 from cosma.tiling.alone import Alone, best_ways
-from cosma.tiling.grid import BY_CHANNELS, BY_SUM, Grid
+from cosma.tiling.grid import BY_CHANNELS, BY_SUM, Grid, cut_out
 from cosma.tiling.layout import Room, cost_alone, tile_needs
 from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
@@ -45,8 +45,7 @@ def runs_together(grid: Grid, room: Room, most_work: int, stop: Callable[[], boo
             work += like.work
             found.append(like)
         else:
-            ways = tuple(replace(way, begin=begin, end=end) for way in like.ways)
-            found.append(Alone(begin, end, ways, like.cost_bytes, 0))
+            found.append(like.moved(begin)._replace(work=0))
     return [run for run in found if run.ways]
 
 
@@ -87,10 +86,10 @@ def _candidates(grid: Grid) -> list[tuple[int, int]]:
 
 def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]) -> Alone:
     """Cuts of a run that move least with the scratchpad to itself."""
-    room = room._replace(most_tiles=MOST_TILES)
+    room, own = room._replace(most_tiles=MOST_TILES), cut_out(grid, begin, end)
     found: list[tuple[int, int, Segment]] = []
     work = 0
-    tallest = int(grid.height[begin:end].max())
+    tallest = int(own.height.max())
     for stripes in STRIPES:
         if stripes > tallest or stop():
             break
@@ -99,21 +98,21 @@ def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]
             if tried == TRIED:
                 break
             fits = False
-            for way in _fitting(grid, begin, end, stripes, groups, room):
-                cost = cost_alone(grid, way, room)
+            for way in _fitting(own, stripes, groups, room):
+                cost = cost_alone(own, way, room)
                 if cost is not None:
                     fits = True
                     work += cost[1]
                     found.append((*cost, way))
                     if cost[0] == 0:
-                        return Alone(begin, end, (way,), 0, work)
+                        return Alone(0, end - begin, (way,), 0, work).moved(begin)
             tried += fits
     return best_ways(begin, end, found, work)
 
 
-def _fitting(grid: Grid, begin: int, end: int, stripes: int, groups: int, room: Room) -> Iterator[Segment]:
+def _fitting(grid: Grid, stripes: int, groups: int, room: Room) -> Iterator[Segment]:
     """A run in so many stripes and groups, outside and within, with as many more partial sums as tiles need to fit."""
-    segment = _cut(grid, begin, end, stripes, groups)
+    segment = _cut(grid, stripes, groups)
     if segment is None:
         return
     while True:
@@ -125,30 +124,31 @@ def _fitting(grid: Grid, begin: int, end: int, stripes: int, groups: int, room: 
             break
         sums = list(segment.sums)
         for k in over:
-            if sums[k] >= grid.depth[begin + k]:
+            if sums[k] >= grid.depth[k]:
                 return
-            sums[k] = min(2 * sums[k], int(grid.depth[begin + k]))
+            sums[k] = min(2 * sums[k], int(grid.depth[k]))
         segment = replace(segment, sums=tuple(sums))
     yield segment
     if stripes > 1:
         yield replace(segment, loop=GROUPS_WITHIN)
 
 
-def _cut(grid: Grid, begin: int, end: int, stripes: int, groups: int) -> Segment | None:
+def _cut(grid: Grid, stripes: int, groups: int) -> Segment | None:
     """A run with as many groups of channels in each operator that can be cut so; None where too few operators can."""
-    pieces, sums = [1] * (end - begin), [1] * (end - begin)
-    for v in range(begin, end):
-        made = [
-            (int(grid.maker[grid.operand[k]]), int(grid.channel_source[k]))
+    count = len(grid.height)
+    pieces, sums = [1] * count, [1] * count
+    for v in range(count):
+        read = {
+            int(grid.channel_source[k])
             for k in range(int(grid.start[v]), int(grid.start[v + 1]))
-        ]
-        read = {source for u, source in made if begin <= u < v and pieces[u - begin] > 1}
+            if 0 <= grid.maker[grid.operand[k]] < v and pieces[grid.maker[grid.operand[k]]] > 1
+        }
         if BY_SUM in read:
             if grid.depth[v] < groups:
                 return None
-            sums[v - begin] = groups
-        elif BY_CHANNELS in read or grid.weight[v] > 0 or v == begin:
+            sums[v] = groups
+        elif BY_CHANNELS in read or grid.weight[v] > 0 or v == 0:
             if grid.width[v] < groups:
                 return None
-            pieces[v - begin] = groups
-    return Segment(begin, end, stripes, tuple(pieces), loop=GROUPS_OUTSIDE, sums=tuple(sums))
+            pieces[v] = groups
+    return Segment(0, count, stripes, tuple(pieces), loop=GROUPS_OUTSIDE, sums=tuple(sums))
