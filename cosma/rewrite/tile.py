@@ -14,7 +14,7 @@ from itertools import pairwise, product
 from math import prod
 
 from cosma.access import Box, NodeSite, whole
-from cosma.access.boxes import box_shape
+from cosma.access.boxes import box_shape, hull
 from cosma.access.operator import OperatorAccess, SumStep, can_be_cut, operator_access
 from cosma.errors import InputError
 from cosma.graph import Accumulation, Graph, Operator, Region, Tensor, TensorKind
@@ -96,6 +96,8 @@ def _tiles_of(access: OperatorAccess, tiling: Tiling) -> list[_Tile]:
     name = access.operator.name
     if shape is None or name not in tiling.operators:
         all_read = {t: whole(s) for t, s in access.shapes.items() if t in access.operator.operands}
+        for root in {region.root for region in access.operator.reads} & all_read.keys():
+            all_read[root] = hull([region.box for region in access.operator.reads if region.root == root])
         return [_Tile(access, whole(shape or ()), all_read)]
     allowed = access.cuts()
     for axis, positions in enumerate(tiling.cuts.get(name, ())):

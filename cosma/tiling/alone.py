@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cosma.clock import never
 from cosma.tiling.grid import Grid, cut_out
-from cosma.tiling.layout import Room, cost_alone, need_of_middle
+from cosma.tiling.layout import Room, cost_alone, needs_of_middles
 from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, Segment
 
@@ -104,8 +104,11 @@ def _fitting(grid: Grid, segment: Segment, room: Room) -> Iterator[Segment]:
     Without partial sums there is no use for twice as many.
     """
     depth, sums = int(grid.depth[segment.begin]), 1
-    while need_of_middle(grid, replace(segment, sums=(sums,)), room) > room.capacity_bytes:
-        if sums >= depth or segment.stripes * segment.pieces[0] * sums > MOST_TILES:
+    while True:
+        needs = needs_of_middles(grid, replace(segment, sums=(sums,)), room)
+        if needs is not None and needs[0] <= room.capacity_bytes:
+            break
+        if needs is None or sums >= depth or segment.stripes * segment.pieces[0] * sums > MOST_TILES:
             return
         sums = min(2 * sums, depth)
     for count in dict.fromkeys((sums, min(2 * sums, depth) if sums > 1 else 1)):

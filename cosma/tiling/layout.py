@@ -112,21 +112,17 @@ def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -
     return None if found is None else (int((found[0] + again).sum()), len(steps.operand) + len(steps.result))
 
 
-def need_of_middle(grid: Grid, segment: Segment, room: Room) -> int:
-    """Bytes that the tile in the middle of a segment needs, as if nothing else were cut."""
-    tiles = tiles_of(grid, (segment,))
-    middle = tiles[len(tiles) // 2 : len(tiles) // 2 + 1]
-    return int(needs_of_tiles(_steps(grid, middle, room)[0])[0])
+def needs_of_middles(grid: Grid, segment: Segment, room: Room) -> Int64s | None:
+    """Bytes that the tile in the middle of each operator of a segment needs, as if nothing else were cut.
 
-
-def tile_needs(grid: Grid, segment: Segment, room: Room) -> Int64s | None:
-    """Bytes that the largest tile of each operator of a segment needs; None where there are too many tiles."""
+    None where there are too many tiles.
+    """
     if _too_many((segment,), room):
         return None
     tiles = tiles_of(grid, (segment,))
-    most = np.zeros(segment.end - segment.begin, dtype=np.int64)
-    np.maximum.at(most, tiles[:, 0] - segment.begin, needs_of_tiles(_steps(grid, tiles, room)[0]))
-    return most
+    tiles = tiles[np.argsort(tiles[:, 0], kind="stable")]
+    start = np.searchsorted(tiles[:, 0], np.arange(segment.begin, segment.end + 1))
+    return needs_of_tiles(_steps(grid, tiles[(start[:-1] + start[1:]) // 2], room)[0])
 
 
 def fitted(grid: Grid, segments: Segmentation, room: Room) -> Segmentation | None:

@@ -14,15 +14,15 @@ import numpy as np
 from cosma.clock import never
 from cosma.tiling.alone import Alone, best_ways
 from cosma.tiling.grid import BY_CHANNELS, BY_SUM, Grid, cut_out
-from cosma.tiling.layout import Room, cost_alone, tile_needs
+from cosma.tiling.layout import Room, cost_alone, needs_of_middles
 from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
 
 #: Groups and stripes looked at; not measured.
 GROUPS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-#: Most operators of a run and most tiles of one that is looked at; not measured.
-LONGEST, MOST_TILES = 24, 1200
+#: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits; not measured.
+LONGEST, LEAST_TILES, MOST_TILES = 24, 64, 1200
 #: Numbers of groups tried for each run and number of stripes, from the least that fits; not measured.
 TRIED = 6
 
@@ -86,7 +86,8 @@ def _candidates(grid: Grid) -> list[tuple[int, int]]:
 
 def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]) -> Alone:
     """Cuts of a run that move least with the scratchpad to itself."""
-    room, own = room._replace(most_tiles=MOST_TILES), cut_out(grid, begin, end)
+    share = room.most_tiles * (end - begin) // len(grid.height)
+    room, own = room._replace(most_tiles=min(MOST_TILES, max(LEAST_TILES, share))), cut_out(grid, begin, end)
     found: list[tuple[int, int, Segment]] = []
     work = 0
     tallest = int(own.height.max())
@@ -116,7 +117,7 @@ def _fitting(grid: Grid, stripes: int, groups: int, room: Room) -> Iterator[Segm
     if segment is None:
         return
     while True:
-        needs = tile_needs(grid, segment, room)
+        needs = needs_of_middles(grid, segment, room)
         if needs is None:
             return
         over = np.flatnonzero(needs > room.capacity_bytes)
