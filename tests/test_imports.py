@@ -14,8 +14,8 @@ from tests.imports import imports, room
 #: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "clock", "compiled", "cp_sat", "csr", "door", "errors", "files", "intervals", "parallel", "parameters",
-        "process", "text", "topological", "units", "version",
+        "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "parallel",
+        "parameters", "process", "text", "topological", "units", "version",
     ),
     ("graph", "accelerator"),
     ("access",),

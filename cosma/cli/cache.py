@@ -19,13 +19,13 @@ Slots = Annotated[
     int | None, typer.Option("--slots", metavar="N", help="Experts a device holds: of a layer; of all with --shared.")
 ]
 Share = Annotated[
-    float | None, typer.Option("--share", metavar="X", help="The same as a share of all experts, such as 0.5.")
+    float | None, typer.Option("--share", metavar="SHARE", help="The same as a share of all experts, such as 0.5.")
 ]
 Shared = Annotated[bool, typer.Option("--shared", help="One pool of slots for all layers, not one a layer.")]
 OneByOne = Annotated[
     bool, typer.Option("--one-by-one", help="Experts of a step run in turn; one slot is set aside to pass through.")
 ]
-Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Tokens that run together.")]
+Batch = Annotated[int, typer.Option("--batch-tokens", metavar="N", help="Tokens that run together.")]
 Prefetch = Annotated[int, typer.Option("--prefetch", metavar="DEPTH", help="Layers to look ahead; 0: none.")]
 Policies = Annotated[
     list[str] | None,
@@ -45,7 +45,6 @@ HostTime = Annotated[
 Experts = Annotated[
     int | None, typer.Option("--experts", metavar="N", help="Experts per layer, if the trace may miss some.")
 ]
-Learn = Annotated[str | None, typer.Option("--learn", metavar="ARRAY", help="Array to learn from; default profile.")]
 Evaluate = Annotated[
     list[str] | None,
     typer.Option("--evaluate", metavar="ARRAY", help="Array to run; repeatable. Default: all named eval_..."),
@@ -69,7 +68,7 @@ def cache(
     layer_time: LayerTime = 0.0,
     host_time: HostTime = None,
     experts: Experts = None,
-    learn: Learn = None,
+    array: routing.ArrayOption = None,
     evaluate: Evaluate = None,
     kind: routing.KindOption = None,
     dense_layers: routing.DenseOption = None,
@@ -85,7 +84,7 @@ def cache(
     from cosma.cli.place_report import progress_line
 
     _check(slots, batch, prefetch, layer_time, host_time, experts)
-    source = routing.open_given(trace, learn, kind, dense_layers, routing_shape)
+    source = routing.open_given(trace, array, kind, dense_layers, routing_shape)
     learnt, runs = _read(source, evaluate, experts, batch)
     first = next(iter(runs.values()))
     size = _bytes(expert_size, "--expert-size")

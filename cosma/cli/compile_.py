@@ -128,7 +128,6 @@ def compile_(
     from cosma.cli.output import PLAN, claim_outputs, deliver, note
     from cosma.cli.progress import ProgressLine
     from cosma.compiler import Limits, run_compile
-    from cosma.files import is_standard_output
 
     claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
     chosen = options.make_accelerator(
@@ -152,10 +151,8 @@ def compile_(
     if output is not None:
         from cosma.plan.file import plan_to_json
 
-        deliver(output, plan_to_json(result.plan), "the plan", announce=False)
+        deliver(output, plan_to_json(result.plan), "the plan")
     _print_result(result, json=json, verbose=verbose)
-    if output is not None and not json and not is_standard_output(output):
-        note(f"wrote {output}")
     if not json:
         for line_ in _what_next(result, output=output, tiling=tiling, cuttable=model.suffix != ".json"):
             note(line_)

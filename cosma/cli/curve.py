@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,9 +31,8 @@ def curve(
     points: Annotated[int, typer.Option("--points", metavar="N", help="How many capacities.")] = 16,
     lowest: Annotated[str | None, typer.Option("--from", metavar="SIZE", help="Smallest capacity.")] = None,
     highest: Annotated[str | None, typer.Option("--to", metavar="SIZE", help="Largest capacity.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the points here.")] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a figure.")] = None,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a figure.")] = None,
+    output: options.Table = None,
+    figure: options.Figures = None,
     tiling: Annotated[
         str, typer.Option(
             "--tiling", metavar="none|auto|RULE|FILE.toml",
@@ -51,13 +49,13 @@ def curve(
     that are finished; without one, the exit code is 130.
     """
     from cosma.cli.interrupts import Interruption
-    from cosma.cli.output import CSV, PNG, SVG, claim_outputs, deliver, note, print_json
+    from cosma.cli.output import CSV, FIGURE, claim_outputs, deliver, deliver_figures, note, print_json
     from cosma.compiler.request import read_model
     from cosma.studies.curve import make_curve
     from cosma.studies.curve_views import curve_csv, curve_figure
     from cosma.units import parse_size
 
-    claim_outputs({"--csv": (csv, CSV), "--png": (png, PNG), "--svg": (svg, SVG)}, json=json)
+    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
     # Any capacity does: the curve replaces it.
     stand_in = None if accelerator is not None else str(2**40)
     chosen = options.make_accelerator(
@@ -84,12 +82,9 @@ def curve(
         sys.stderr.write("\r" + " " * 40 + "\r")
     if found.partial:
         note(f"interrupted: this curve is partial, {len(found.points)} of {points} points")
-    if csv is not None:
-        deliver(csv, curve_csv(found), "the curve")
-    if png is not None:
-        deliver(png, curve_figure(found, "png"), "the figure")
-    if svg is not None:
-        deliver(svg, curve_figure(found, "svg"), "the figure")
+    if output is not None:
+        deliver(output, curve_csv(found), "the curve")
+    deliver_figures(figure, lambda kind: curve_figure(found, kind))
     if json:
         print_json(_record(found))
     else:

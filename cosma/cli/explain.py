@@ -28,7 +28,7 @@ def explain(
         str | None, typer.Argument(metavar="[TENSOR|OPERATOR]", help="Explain this one; without it, the whole plan.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="MODEL.onnx", help="Of an operator, also try other cuts.")
+        Path | None, typer.Option("--model", metavar="MODEL", help="Of an operator, also try other cuts.")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -129,6 +129,11 @@ Pieces = Annotated[
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result here.")]
+Table = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.csv", help="Write a table.")]
+Figures = Annotated[
+    list[Path] | None,
+    typer.Option("--figure", metavar="FILE", help="Draw to FILE.png, .svg or .pdf; repeat for more."),
+]
 TimeLimit = Annotated[
     float | None, typer.Option("--time-limit", metavar="S", help="Clock limit in seconds; makes runs unrepeatable.")
 ]

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from cosma.text import plain, plain_lines, safe_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from cosma.cli.safe_table import SafeTable
 
 #: Endings that files of one kind may have.
-PLAN, CSV, PNG, SVG = (".json",), (".csv",), (".png",), (".svg",)
-HTML, HEADER, BINARY = (".html", ".htm"), (".h", ".hpp", ".hh", ".inc"), (".bin",)
-#: TensorFlow Lite files.
-TFLITE = (".tflite",)
-PICTURE, HEAT_MAP = (".svg", ".png"), (".png", ".svg", ".pdf")
+PLAN, CSV, HTML = (".json",), (".csv",), (".html", ".htm")
+#: Endings that say in which form something is written; such a file needs one of them.
+FIGURE: Final = (".png", ".svg", ".pdf")
+HEADER: Final = (".h", ".hpp", ".hh", ".inc")
+EXPORT: Final = (*HEADER, ".csv", ".bin", ".tflite")
 #: Columns of tables that go to no terminal.
 WIDE = 160
 _taken = False
@@ -35,7 +35,9 @@ def reset() -> None:
     _taken = False
 
 
-def claim_outputs(outputs: Mapping[str, tuple[Path | None, Sequence[str]]], *, json: bool = False) -> None:
+def claim_outputs(
+    outputs: Mapping[str, tuple[Path | Sequence[Path] | None, Sequence[str]]], *, json: bool = False
+) -> None:
     """Check a command's outputs before it does any work, and keep standard output for the one that goes there.
 
     Raises InputError if one cannot be written, has an unknown ending, or two go to one place.
@@ -43,31 +45,38 @@ def claim_outputs(outputs: Mapping[str, tuple[Path | None, Sequence[str]]], *, j
     Parameters
     ----------
     outputs
-        By option: where it goes, if given, and the endings a file may have.
+        By option: where it goes, once or more, if given, and the endings a file may have.
     json
         Whether the command prints JSON on standard output.
     """
     global _taken  # one standard output a process
+    from pathlib import Path
+
     from cosma.errors import InputError
     from cosma.files import check_output, is_standard_output
 
-    given = {option: (path, endings) for option, (path, endings) in outputs.items() if path is not None}
-    for option, (path, endings) in given.items():
-        check_output(path, option, endings)
-    standard = [option for option, (path, _) in given.items() if is_standard_output(path)]
+    given: list[tuple[str, Path]] = []
+    for option, (paths, endings) in outputs.items():
+        for path in [paths] if isinstance(paths, Path) else paths or ():
+            check_output(path, option, endings)
+            piped = endings == EXPORT and is_standard_output(path)
+            if endings in (FIGURE, EXPORT) and path.suffix.lower() not in endings and not piped:
+                raise InputError(f"{option} {path}: the ending says what to write; use {' or '.join(endings)}")
+            given.append((option, path))
+    standard = [option for option, path in given if is_standard_output(path)]
     if json and standard:
         standard.append("--json")
     if len(standard) > 1:
         raise InputError(f"{' and '.join(standard)} both go to standard output; give one of them a file")
     _taken = bool(standard) and not json
-    places = [(option, path.resolve()) for option, (path, _) in given.items() if not is_standard_output(path)]
+    places = [(option, path.resolve()) for option, path in given if not is_standard_output(path)]
     for i, (option, place) in enumerate(places):
         for other, same in places[:i]:
             if place == same and not (place.exists() and not place.is_file()):
                 raise InputError(f"{other} and {option} both write {place}; give each a file of its own")
 
 
-def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = True) -> None:
+def deliver(path: Path, content: str | bytes, what: str) -> None:
     """Write a result and say so; where that fails, keep it elsewhere and say where.
 
     Raises InputError if it could not be written where it should go; the message says where it is now.
@@ -76,8 +85,6 @@ def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = Tru
     ----------
     what
         Its name in messages.
-    announce
-        Whether to name the file once it is written.
     """
     from cosma.errors import InputError
     from cosma.files import is_standard_output, write_atomic
@@ -88,8 +95,14 @@ def deliver(path: Path, content: str | bytes, what: str, *, announce: bool = Tru
         write_atomic(path, content)
     except InputError as error:
         raise InputError(f"{error}; {_rescue(path, content, what)}") from error
-    if announce and not is_standard_output(path):
+    if not is_standard_output(path):
         note(f"wrote {path}")
+
+
+def deliver_figures(paths: Sequence[Path] | None, draw: Callable[[str], str | bytes]) -> None:
+    """Draw a figure once for each file, in the form that its ending says."""
+    for path in paths or ():
+        deliver(path, draw(path.suffix.lower().removeprefix(".")), "the figure")
 
 
 def _rescue(path: Path, content: str | bytes, what: str) -> str:

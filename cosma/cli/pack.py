@@ -26,15 +26,13 @@ def pack(
     engine: Annotated[
         str, typer.Option("--engine", metavar="NAME", help="auto, heuristics, search or cp-sat.")
     ] = "auto",
-    work_limit: Annotated[
-        int | None, typer.Option("--work-limit", metavar="N", help="Units of work (5 to 10 us each) before giving up.")
+    work: Annotated[
+        int | None, typer.Option("--work", metavar="N", help="Work limit in units of 5 to 10 us; default 3,000,000.")
     ] = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = 0,
     output: options.Output = None,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE", help="Draw time x address to .svg or .png.")
-    ] = None,
+    figure: options.Figures = None,
     json: options.Json = False,
 ) -> None:
     """Pack buffers into a scratchpad, or prove that they do not fit.
@@ -42,7 +40,7 @@ def pack(
     Without --output the addresses are printed as CSV. Exit code 3 if infeasible, 1 if undecided at the limit. Ctrl-C
     keeps the lowest packing that --minimise has met; without one, the exit code is 130.
     """
-    from cosma.cli.output import CSV, PICTURE, claim_outputs, deliver, note, print_data, print_json
+    from cosma.cli.output import CSV, FIGURE, claim_outputs, deliver, deliver_figures, note, print_data, print_json
     from cosma.errors import CosmaError, InfeasibleError, InputError
     from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
     from cosma.packing import pack as pack_buffers
@@ -55,31 +53,37 @@ def pack(
         raise InputError("give --capacity SIZE (such as 1MiB), or --minimise to find the smallest")
     if time_limit is not None and not time_limit > 0:
         raise InputError(f"--time-limit {time_limit}: give a positive number of seconds")
-    if work_limit is not None and work_limit < 0:
-        raise InputError(f"--work-limit {work_limit} is negative; give a number of units of work")
-    claim_outputs({"--output": (output, CSV), "--picture": (picture, PICTURE)}, json=json)
+    if work is not None and work < 0:
+        raise InputError(f"--work {work} is negative; give a number of units of work")
+    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
     limit = None if capacity is None else parse_size(capacity, "--capacity")
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
     loaded = read_buffers(buffers, capacity=limit)
-    work = WORK_LIMIT if work_limit is None else work_limit
+    units = WORK_LIMIT if work is None else work
     interrupted = False
     if minimise:
-        result, interrupted = _minimise(loaded, step, engine, work, time_limit, seed)
+        result, interrupted = _minimise(loaded, step, engine, units, time_limit, seed)
         if limit is not None and result.lower_bound > limit:
             raise InfeasibleError(f"{buffers}: the smallest capacity is at least {result.lower_bound}, not {limit}")
         if limit is not None and result.height is not None and result.height > limit:
             raise CosmaError(
                 f"{buffers}: undecided in {limit} bytes: reached {result.height}, proven at least "
-                f"{result.lower_bound}; raise --work-limit or --time-limit"
+                f"{result.lower_bound}; raise --work or --time-limit"
             )
     else:
         result = pack_buffers(
-            loaded, limit or 0, alignment=step, engine=engine, work_limit=work, time_limit=time_limit, seed=seed
+            loaded, limit or 0, alignment=step, engine=engine, work_limit=units, time_limit=time_limit, seed=seed
         )
     if result.packed and output is not None:
-        deliver(output, format_buffers(loaded, result.offsets), "the packing", announce=False)
-    if result.packed and picture is not None:
-        _draw(picture, loaded, result, buffers.name, limit)
+        deliver(output, format_buffers(loaded, result.offsets), "the packing")
+    if result.packed and figure:
+        from cosma.packing.picture import picture
+
+        top = result.height or 0
+        title = f"{buffers.name}: {top} bytes, {result.engine}"
+        deliver_figures(
+            figure, lambda kind: picture(kind, loaded, result.offsets, max(limit or 0, top), title=title)
+        )
     if json:
         print_json(_report(result))
     elif result.packed and output is None:
@@ -97,7 +101,7 @@ def pack(
         )
     else:
         raise CosmaError(
-            f"{buffers}: undecided in {limit} bytes, {result.reason}; raise --work-limit or --time-limit, or give "
+            f"{buffers}: undecided in {limit} bytes, {result.reason}; raise --work or --time-limit, or give "
             f"more than {result.lower_bound} bytes"
         )
 
@@ -121,13 +125,6 @@ def _minimise(
             raise
         return met[-1], True
     return found, False
-
-
-def _draw(picture: Path, buffers: Sequence[Buffer], result: PackingResult, name: str, capacity: int | None) -> None:
-    from cosma.packing.picture import draw
-
-    top = result.height or 0
-    draw(picture, buffers, result.offsets, max(capacity or 0, top), title=f"{name}: {top} bytes, {result.engine}")
 
 
 def _report(result: PackingResult) -> dict[str, object]:

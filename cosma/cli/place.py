@@ -44,7 +44,7 @@ StrategyOption = Annotated[
     str, typer.Option("--strategy", metavar="NAME", help="auto, search, exact, exflow, vanilla or eplb.")
 ]
 BalanceOption = Annotated[
-    float | None, typer.Option("--balance", metavar="X", help="Limit of max over mean load, e.g. 1.1.")
+    float | None, typer.Option("--balance", metavar="RATIO", help="Limit of max over mean load, e.g. 1.1.")
 ]
 BalanceScopeOption = Annotated[
     str, typer.Option("--balance-scope", metavar="each|mean", help="Limit each layer, or the mean.")
@@ -77,7 +77,7 @@ ScoreOption = Annotated[
     Path | None, typer.Option("--score", metavar="FILE", help="Only score this placement, any format.")
 ]
 HoldoutOption = Annotated[
-    float | None, typer.Option("--holdout", metavar="X", help="Share of the trace to report on only.")
+    float | None, typer.Option("--holdout", metavar="SHARE", help="Share of the trace to report on only.")
 ]
 EvaluateOption = Annotated[
     list[str] | None,
@@ -87,7 +87,9 @@ HiddenOption = Annotated[
     int | None, typer.Option("--hidden", metavar="N", help="Hidden size: also estimate communication.")
 ]
 DtypeOption = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="Type of activations for the estimate.")]
-BoundOption = Annotated[str, typer.Option("--bound", metavar="NAME", help="Lower bound: none, quick or thorough.")]
+BoundOption = Annotated[
+    str, typer.Option("--lower-bound", metavar="NAME", help="How to compute it: none, quick or thorough.")
+]
 WorkOption = Annotated[
     int | None,
     typer.Option("--work", metavar="N", help="Work limit in swap proposals; default by size of the model."),
@@ -96,10 +98,6 @@ FormOption = Annotated[str, typer.Option("--format", metavar="NAME", help="cosma
 DenseRowsOption = Annotated[
     bool,
     typer.Option("--dense-rows", help="Written maps also have rows for the model's layers without experts."),
-]
-TableOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.csv", help="Write a table.")]
-HeatMapOption = Annotated[
-    Path | None, typer.Option("--heat-map", metavar="FILE", help="Write a figure before and after.")
 ]
 
 
@@ -138,16 +136,16 @@ def place(
     output: options.Output = None,
     form: FormOption = "cosma",
     dense_rows: DenseRowsOption = False,
-    heat_map: HeatMapOption = None,
+    figure: options.Figures = None,
     json: options.Json = False,
 ) -> None:
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
     from cosma.cli import place_report
-    from cosma.cli.output import CSV, HEAT_MAP, PLAN, claim_outputs, deliver, note
+    from cosma.cli.output import CSV, FIGURE, PLAN, claim_outputs, deliver, deliver_figures, note
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.exchange import read_any
 
-    claim_outputs({"--output": (output, (*PLAN, *CSV)), "--heat-map": (heat_map, HEAT_MAP)}, json=json)
+    claim_outputs({"--output": (output, (*PLAN, *CSV)), "--figure": (figure, FIGURE)}, json=json)
     whole = routing.open_given(trace, array, kind, dense_layers, routing_shape)
     found = _survey(whole, experts)
     # What is only reported on is opened before the search, so that a wrong name costs nothing.
@@ -182,11 +180,10 @@ def place(
     report["notes"] = [*found.notes, *said]
     if hidden is not None:
         report |= _estimates(placement, affinity, hidden, dtype)
-    if heat_map is not None:
-        place_report.draw(heat_map, placement, affinity)
+    deliver_figures(figure, lambda kind: place_report.draw(kind, placement, affinity))
     if output is not None:
         text = _text(placement, form, affinity.load, dense if dense_rows else ())
-        deliver(output, text, "the placement", announce=False)
+        deliver(output, text, "the placement")
     place_report.show(report, json, scored=score is not None)
 
 

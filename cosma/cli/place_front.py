@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,17 +22,17 @@ def place_front(
     kind: routing.KindOption = None,
     dense_layers: routing.DenseOption = None,
     routing_shape: routing.ShapeOption = None,
-    replicas: Annotated[
-        str, typer.Option("--replicas", metavar="N,N,...", help="Replicas per device to compare.")
+    replicas_per_device: Annotated[
+        str, typer.Option("--replicas-per-device", metavar="N,N,...", help="Places for copies to compare.")
     ] = "0,1,2",
-    limits: Annotated[
-        str | None, typer.Option("--limits", metavar="X,X,...", help="Limits on every layer's max over mean load.")
+    balance: Annotated[
+        str | None, typer.Option("--balance", metavar="RATIO,...", help="Limits on each layer's max over mean load.")
     ] = None,
     bound: place.BoundOption = "quick",
     work: place.WorkOption = None,
     seed: options.Seed = 0,
-    output: place.TableOption = None,
-    figure: Annotated[Path | None, typer.Option("--figure", metavar="FILE", help="Write a figure.")] = None,
+    output: options.Table = None,
+    figure: options.Figures = None,
     json: options.Json = False,
 ) -> None:
     """Show how much balance costs in crossings, and what room for copies of experts buys, with EPLB beside.
@@ -41,13 +40,13 @@ def place_front(
     Copies share load evenly (routing split).
     """
     from cosma.cli.interrupts import Interruption
-    from cosma.cli.output import CSV, HEAT_MAP, claim_outputs, deliver, note, print_json
+    from cosma.cli.output import CSV, FIGURE, claim_outputs, deliver, deliver_figures, note, print_json
     from cosma.cli.place_report import progress_line
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.front import LIMITS, front, front_csv
     from cosma.placement.plots import front_figure
 
-    claim_outputs({"--output": (output, CSV), "--figure": (figure, HEAT_MAP)}, json=json)
+    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
     topology = place.needed(place.topology_of(nodes, devices_per_node, levels, uneven, costs, capacities))
     affinity = read_affinity(routing.open_given(trace, array, kind, dense_layers, routing_shape), experts)
     missed: list[str] = []
@@ -56,8 +55,8 @@ def place_front(
             bound=bound, proposals=work, seed=seed, interrupted=interruption.happened, progress=shown
         )  # fmt: skip
         points = front(
-            affinity, topology, place.numbers(replicas, "--replicas", int) or [],
-            place.numbers(limits, "--limits", float) or LIMITS, wanted, missed,
+            affinity, topology, place.numbers(replicas_per_device, "--replicas-per-device", int) or [],
+            place.numbers(balance, "--balance", float) or LIMITS, wanted, missed,
         )  # fmt: skip
     for line in missed:
         note(f"note: {line}")
@@ -65,9 +64,10 @@ def place_front(
         note("interrupted; these are the points found so far")
     rows = [point.row() for point in points]
     if output is not None and points:
-        deliver(output, front_csv(points), "the front", announce=False)
-    if figure is not None and points:
-        front_figure(figure, points, f"{trace.stem}, {topology.nodes} x {topology.devices_per_node} devices")
+        deliver(output, front_csv(points), "the front")
+    if points:
+        title = f"{trace.stem}, {topology.nodes} x {topology.devices_per_node} devices"
+        deliver_figures(figure, lambda kind: front_figure(kind, points, title))
     if json:
         print_json(rows)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -132,15 +131,15 @@ def estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> d
     }
 
 
-def draw(path: Path, placement: Placement, affinity: Any) -> None:
-    """Write the heat maps of load and affinity."""
+def draw(kind: str, placement: Placement, affinity: Any) -> bytes:
+    """Draw the heat maps of load and affinity."""
     from cosma.placement.baselines import vanilla
     from cosma.placement.plots import heat_map
     from cosma.placement.replication import as_held
 
     topology = placement.topology
     copies = None if placement.replicas is None else as_held(placement.replicas, topology.devices)
-    heat_map(path, affinity, topology, vanilla(affinity, topology), placement.devices, copies=copies)
+    return heat_map(kind, affinity, topology, vanilla(affinity, topology), placement.devices, copies=copies)
 
 
 def _from_counts(affinity: Affinity, placement: Placement) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def place_windows(
     ] = None,
     work: place.WorkOption = None,
     seed: options.Seed = 0,
-    output: place.TableOption = None,
+    output: options.Table = None,
     json: options.Json = False,
 ) -> None:
     """Compare placing once, re-placing with few moves, and placing anew for every window of a trace.
@@ -70,7 +70,7 @@ def place_windows(
         note("interrupted; these are the windows judged so far")
     rows = [one.row() for one in scores]
     if output is not None:
-        deliver(output, _csv(rows), "the windows", announce=False)
+        deliver(output, _csv(rows), "the windows")
     if json:
         print_json({"windows": rows, "totals": totals(scores)})
     else:

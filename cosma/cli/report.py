@@ -21,8 +21,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="REPORT.html", help="Write a self-contained page.")
     ] = None,
-    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a figure for papers.")] = None,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a figure for papers.")] = None,
+    figure: options.Figures = None,
     text: Annotated[bool, typer.Option("--text", help="Print for a terminal; also what happens by default.")] = False,
     width: Annotated[int, typer.Option("--width", metavar="N", min=40, help="Columns of the text.")] = 100,
     compare: Annotated[
@@ -45,11 +44,11 @@ def report(
 
     The plan is replayed first. An invalid one is drawn under a warning, with exit code 4.
     """
-    from cosma.cli.output import HTML, PNG, SVG, claim_outputs, deliver, print_lines
+    from cosma.cli.output import FIGURE, HTML, claim_outputs, deliver, deliver_figures, print_lines
     from cosma.plan.file import load_plan
     from cosma.validator import examine, invalid
 
-    claim_outputs({"--output": (output, HTML), "--png": (png, PNG), "--svg": (svg, SVG)})
+    claim_outputs({"--output": (output, HTML), "--figure": (figure, FIGURE)})
     loaded = load_plan(plan)
     _, replayed = examine(loaded, str(plan))
     if output is not None:
@@ -73,12 +72,11 @@ def report(
         deliver(output, page, "the page")
     elif compare is not None or accelerator is not None:
         raise InputError("--compare and --accelerator are for the page; give -o REPORT.html")
-    for path, kind in ((png, "png"), (svg, "svg")):
-        if path is not None:
-            from cosma.report.figure import render_figure
+    if figure:
+        from cosma.report.figure import render_figure
 
-            deliver(path, render_figure(loaded, kind), "the figure")  # type: ignore[arg-type]  # one of the two
-    if text or (output is None and png is None and svg is None):
+        deliver_figures(figure, lambda kind: render_figure(loaded, kind))
+    if text or not (output or figure):
         from cosma.report.text import render_text
 
         print_lines(render_text(loaded, width).rstrip("\n"))

@@ -25,8 +25,7 @@ def table(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            "--table",
-            "-t",
+            "--only",
             metavar="NAME",
             help="headline, reduction, proof, groups, models, profiles, fronts, failures.",
         ),
@@ -53,7 +52,7 @@ def table(
     names = list(name or SUMMARY)
     for given in names:
         if given not in TABLES:
-            raise InputError(f"--table {given!r} is unknown; choose from {', '.join(TABLES)}")
+            raise InputError(f"--only {given!r} is unknown; choose from {', '.join(TABLES)}")
     if form not in ("markdown", "csv", "json"):
         raise InputError(f"--format must be markdown, csv or json, not {form!r}")
     claim_outputs({"--output": (output, {"markdown": (".md", ".txt"), "csv": CSV, "json": PLAN}[form])})
@@ -75,7 +74,7 @@ def table(
     else:
         text = "\n".join([*(made.to_markdown() for made in tables), provenance(rows) + ".\n"])
     if output is not None:
-        deliver(output, text, "the table", announce=False)
+        deliver(output, text, "the table")
     else:
         print_data(text.rstrip("\n") + "\n")
 

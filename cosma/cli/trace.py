@@ -41,8 +41,8 @@ def trace(
     overlap: Annotated[
         bool | None, typer.Option("--overlap/--no-overlap", help="Whether transfers and operators run at once.")
     ] = None,
-    costs: Annotated[
-        Path | None, typer.Option("--costs", metavar="FILE.csv", help="Times: operator,seconds (or microseconds).")
+    times: Annotated[
+        Path | None, typer.Option("--times", metavar="FILE.csv", help="Times: operator,seconds (or microseconds).")
     ] = None,
     operators: Annotated[
         Path | None, typer.Option("--operators", metavar="FILE.csv", help="Write a row for each operator.")
@@ -77,9 +77,9 @@ def trace(
         "macs_per_cycle": macs_per_cycle,
         "overlap": overlap,
     }
-    chosen = estimated_by(loaded, accelerator, given, timed=costs is not None)
+    chosen = estimated_by(loaded, accelerator, given, timed=times is not None)
     macs = None if model is None else macs_of(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
-    found = estimate(loaded, chosen, macs=macs, times_s=None if costs is None else read_times(costs))
+    found = estimate(loaded, chosen, macs=macs, times_s=None if times is None else read_times(times))
     if output is not None:
         deliver(output, trace_json(loaded, found), "the trace")
         note("open it at ui.perfetto.dev or chrome://tracing")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +21,7 @@ from cosma.experiments.summary import (
     performance_profile,
     time_profile,
 )
+from cosma.figures import figure_bytes, new_figure
 from cosma.files import make_folder, write_atomic
 from cosma.text import figure_text
 from cosma.units import unit_for
@@ -30,12 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg")
 #: Most models one figure of fronts shows: those with most to gain.
 MAX_FRONTS = 12
 _STYLE: Any = {
-    "svg.hashsalt": "cosma",
-    "svg.fonttype": "none",
     "font.size": 9,
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -49,7 +46,7 @@ def make_figures(
     folder: Path | str,
     *,
     names: Sequence[str] = (),
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = ("png", "svg"),
     strategies: Sequence[str] = (),
 ) -> list[Path]:
     """Draw figures of a sweep and write them into a folder, which is made where it does not exist.
@@ -66,7 +63,7 @@ def make_figures(
     names
         Keys of :data:`FIGURES`; all by default.
     formats
-        ``png`` and ``svg``.
+        Some of ``png``, ``svg`` and ``pdf``.
     strategies
         Labels to report on; by default all that are no existing method.
     """
@@ -82,7 +79,7 @@ def make_figures(
             for kind in formats:
                 path = Path(folder) / f"{name}.{kind}"
                 # Drawn anew for each: rendering moves things, and what came before must not show.
-                write_atomic(path, _render(FIGURES[name](rows, labels), kind))
+                write_atomic(path, figure_bytes(FIGURES[name](rows, labels), kind, 150))
                 written.append(path)
     return written
 
@@ -91,7 +88,7 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     """Mean reduction against the best existing method and against e1, by model, a panel per grid."""
     grids = grids_of(rows)
     models = sorted({row.model for row in rows})
-    figure = _figure(max(4.0, 0.16 * len(models) + 1.5), 3.2 * len(grids))
+    figure: Figure = new_figure(max(4.0, 0.16 * len(models) + 1.5), 3.2 * len(grids))
     pairings = pair(rows, labels[0])
     for axes, grid in zip(_panels(figure, len(grids), 1), grids, strict=True):
         compared: set[int] = set()
@@ -120,7 +117,7 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
 def draw_gaps(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     """Share of cells proven to within a gap, a line per grid and strategy."""
     gaps = [i / 200 for i in range(201)]
-    figure = _figure(5, 3.4)
+    figure: Figure = new_figure(5, 3.4)
     axes = _panels(figure, 1, 1)[0]
     for series, own in _series(rows, labels):
         axes.step([100 * gap for gap in gaps], gap_profile(own, gaps), where="post", **series)
@@ -131,7 +128,7 @@ def draw_gaps(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
 def draw_times(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     """Share of cells proven optimal within a time, a line per grid and strategy."""
     seconds = [10 ** (i / 20) for i in range(-40, 57)]
-    figure = _figure(5, 3.4)
+    figure: Figure = new_figure(5, 3.4)
     axes = _panels(figure, 1, 1)[0]
     for series, own in _series(rows, labels):
         axes.step(seconds, time_profile(own, seconds), where="post", **series)
@@ -146,7 +143,7 @@ def draw_performance(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
 
     ratios = [10 ** (i / 50) for i in range(101)]
     present = list(dict.fromkeys(label for label in (*labels, *EXISTING) if any(r.label == label for r in rows)))
-    figure = _figure(5, 3.4)
+    figure: Figure = new_figure(5, 3.4)
     axes = _panels(figure, 1, 1)[0]
     for i, (label, shares) in enumerate(performance_profile(rows, present, ratios).items()):
         said = f"{label}: {STRATEGIES[label].summary}" if label in EXISTING else label
@@ -169,7 +166,7 @@ def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     models = sorted(sorted(saved, key=lambda model: (-saved[model], model))[:MAX_FRONTS])
     columns = min(4, max(1, len(models)))
     lines = max(1, -(-len(models) // columns))
-    figure = _figure(3 * columns, 2.3 * lines)
+    figure: Figure = new_figure(3 * columns, 2.3 * lines)
     panels = _panels(figure, lines, columns)
     # Ticks are whole numbers where sizes are: the least of them decides on the unit.
     shown = [p for p in pairings if p.ours.model in models]
@@ -245,19 +242,5 @@ def _finish(axes: Axes, x: str, y: str, title: str) -> None:
         axes.legend(fontsize=7)
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _panels(figure: Figure, lines: int, columns: int) -> list[Axes]:
     return list(figure.subplots(lines, columns, squeeze=False).flat)
-
-
-def _render(figure: Figure, kind: str) -> bytes:
-    stream = io.BytesIO()
-    # A date would make two equal figures differ.
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    return stream.getvalue()

@@ -1,17 +1,14 @@
 """A picture of a packing: time to the right, address upwards, one colour per buffer.
 
-SVG is written by hand and needs nothing; PNG needs matplotlib.
+SVG is written by hand and needs nothing; PNG and PDF need matplotlib.
 """
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from cosma.errors import InputError, SolverUnavailableError
-from cosma.files import write_atomic
+from cosma.figures import figure_bytes, new_figure
 from cosma.packing.buffers import parts_of
 from cosma.text import figure_text, plain
 from cosma.units import format_size, tick_step, unit_for
@@ -29,30 +26,26 @@ _Box = tuple[int, float, float, float, float, str, str]
 _LETTER, _LINE, _NAMES = 6.0, 12.0, 2000
 
 
-def draw(
-    path: Path | str,
+def picture(
+    kind: str,
     buffers: Sequence[Buffer],
     offsets: Mapping[str, int],
     capacity: int,
     *,
     forbidden: Sequence[Forbidden] = (),
     title: str = "",
-) -> None:
-    """Draw a packing to a ``.svg`` or ``.png`` file.
+) -> str | bytes:
+    """Draw a packing as ``svg``, ``png`` or ``pdf``.
 
-    Raises InputError if the file's ending is another one, or it cannot be written. Raises SolverUnavailableError for
-    PNG, when matplotlib is not installed.
+    Raises InputError if the kind is another one. Raises SolverUnavailableError for PNG and PDF, when matplotlib is not
+    installed.
     """
-    ending = Path(path).suffix.lower()
-    if ending not in (".svg", ".png"):
-        raise InputError(f"picture {path}: the name must end in .svg or .png, not {ending!r}")
     boxes = _boxes(buffers, offsets, forbidden)
     begin = min((box[1] for box in boxes), default=0)
     end = max((box[1] + box[3] for box in boxes), default=1)
-    if ending == ".svg":
-        write_atomic(path, _svg(boxes, begin, end, capacity, title))
-    else:
-        write_atomic(path, _png(boxes, begin, end, capacity, title))
+    if kind == "svg":
+        return _svg(boxes, begin, end, capacity, title)
+    return _drawn(kind, boxes, begin, end, capacity, title)
 
 
 def _boxes(
@@ -131,16 +124,11 @@ def _named(boxes: list[_Box], across: float, upward: float) -> list[tuple[float,
     return [(time, address, name) for _, time, address, name in sorted(found, key=lambda row: -row[0])[:_NAMES]]
 
 
-def _png(boxes: list[_Box], begin: float, end: float, capacity: int, title: str) -> bytes:
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
-        from matplotlib.ticker import MaxNLocator, MultipleLocator
-    except ImportError as error:
-        raise SolverUnavailableError(
-            "PNG pictures need matplotlib, which is not installed; install cosma[report], or name a .svg file"
-        ) from error
-    figure = Figure(figsize=(12, 7), layout="constrained")
+def _drawn(kind: str, boxes: list[_Box], begin: float, end: float, capacity: int, title: str) -> bytes:
+    figure = new_figure(12, 7)
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator, MultipleLocator
+
     axes = figure.subplots()
     for colour, time, address, duration, size, _, _ in boxes:
         fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
@@ -159,6 +147,4 @@ def _png(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
     axes.set_xlabel("step")
     axes.set_ylabel(f"address ({unit})")
     axes.set_title(figure_text(title), wrap=True)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
-    return stream.getvalue()
+    return figure_bytes(figure, kind, 120)

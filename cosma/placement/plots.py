@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.errors import InputError, SolverUnavailableError
-from cosma.files import write_atomic
+from cosma.errors import InputError
+from cosma.figures import figure_bytes, new_figure
 from cosma.placement.copies import shares_of, split_summary
 from cosma.placement.metrics import device_load, mean_cost
 
@@ -23,29 +21,25 @@ if TYPE_CHECKING:
     from cosma.placement.topology import Topology
 
 
-#: Kinds of figures, by the ending of the file.
-KINDS = ("png", "svg", "pdf")
-
-
 def heat_map(
-    path: Path | str,
+    kind: str,
     affinity: Affinity,
     topology: Topology,
     before: NDArray[np.integer],
     after: NDArray[np.integer],
     layer: int = 0,
     copies: NDArray[np.bool_] | None = None,
-) -> None:
-    """Write a figure of four panels: affinity of one layer pair and load of all layers, before and after.
+) -> bytes:
+    """Draw a figure of four panels: affinity of one layer pair and load of all layers, before and after.
 
     Experts of both layers are sorted by device, devices are separated by lines; what lies in the blocks on the
-    diagonal stays on a device. The kind of file follows the suffix (.png, .svg, .pdf). ``copies`` ``[layers, experts,
-    devices]`` share the load after placing evenly; experts are sorted by their homes. Raises InputError if the layer
-    has no successor or the file cannot be written. Raises SolverUnavailableError if matplotlib is not installed.
+    diagonal stays on a device. ``kind`` is ``png``, ``svg`` or ``pdf``. ``copies`` ``[layers, experts, devices]`` share
+    the load after placing evenly; experts are sorted by their homes. Raises InputError if the layer has no successor or
+    the kind is unknown. Raises SolverUnavailableError if matplotlib is not installed.
     """
     if not 0 <= layer < affinity.layers - 1:
         raise InputError(f"heat map: layer {layer} has no next layer; choose one of 0 to {affinity.layers - 2}")
-    figure = _figure((11, 9), "heat map")
+    figure = new_figure(11, 9)
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.subplots(2, 2)
@@ -64,16 +58,16 @@ def heat_map(
         for axis in (axes[1, column].xaxis, axes[1, column].yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(image, ax=axes[1, column], label="visits")
-    _save(figure, path, "heat map")
+    return figure_bytes(figure, kind, 120)
 
 
-def front_figure(path: Path | str, points: Sequence[FrontPoint], title: str) -> None:
-    """Write a figure of crossings against imbalance, a line for each number of replicas per device.
+def front_figure(kind: str, points: Sequence[FrontPoint], title: str) -> bytes:
+    """Draw a figure of crossings against imbalance, a line for each number of replicas per device.
 
     Raises InputError if the file's ending is none of ``KINDS``. Raises SolverUnavailableError if matplotlib is not
     installed.
     """
-    figure = _figure((8, 5.5), "front")
+    figure = new_figure(8, 5.5)
     axis = figure.subplots()
     for number in sorted({point.replicas_per_device for point in points}):
         own = [p for p in points if p.replicas_per_device == number and p.strategy == "ours"]
@@ -91,30 +85,11 @@ def front_figure(path: Path | str, points: Sequence[FrontPoint], title: str) -> 
     axis.grid(alpha=0.3)
     axis.set_ylim(bottom=0)
     axis.legend()
-    _save(figure, path, "front")
+    return figure_bytes(figure, kind, 120)
 
 
 def _replicas(number: int) -> str:
     return "replica per device" if number == 1 else "replicas per device"
-
-
-def _figure(size: tuple[float, float], what: str) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SolverUnavailableError(f"{what}: matplotlib is not installed; pip install 'cosma[report]'") from error
-    return Figure(figsize=size, layout="constrained")
-
-
-def _save(figure: Any, path: Path | str, what: str) -> None:
-    kind = Path(path).suffix.lower().removeprefix(".") or "png"
-    if kind not in KINDS:
-        raise InputError(f"{what} {path}: unknown ending {kind!r}; use {', '.join(KINDS)}")
-    stream = io.BytesIO()
-    # Without a date two runs write the same bytes.
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-    figure.savefig(stream, format=kind, dpi=120, metadata=undated[kind])
-    write_atomic(path, stream.getvalue())
 
 
 def _affinity_panel(axis: Any, affinity: Affinity, homes: NDArray[np.integer], layer: int, title: str) -> None:

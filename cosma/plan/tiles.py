@@ -36,7 +36,7 @@ def root_name(tensor: Tensor) -> str:
 
 
 def untiled_operators(graph: Graph) -> dict[str, Operator]:
-    """Operators that tiles were cut from, over whole tensors; those that were not cut are left out."""
+    """Operators over whole tensors, by name: those that tiles were cut from, and those that read or write parts."""
     root_of = {tensor.name: root_name(tensor) for tensor in graph.tensors.values()}
     sums = {name for one in graph.operators if one.accumulation is not None for name in one.accumulation.sums}
     found: dict[str, Operator] = {}
@@ -45,12 +45,13 @@ def untiled_operators(graph: Graph) -> dict[str, Operator]:
         return tuple(dict.fromkeys(root_of.get(name, name) for row in names for name in row if name not in sums))
 
     for one in graph.operators:
-        if one.tile is None:
+        if one.tile is None and not any(graph.tensors[name].region for name in (*one.operands, *one.outputs)):
             continue
-        first = found.get(one.tile.root, one)
-        found[one.tile.root] = replace(
+        name = untiled_name(one)
+        first = found.get(name, one)
+        found[name] = replace(
             first,
-            name=one.tile.root,
+            name=name,
             tile=None,
             accumulation=None,
             inputs=merged(first.inputs, one.inputs),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cosma.errors import SolverUnavailableError
+from cosma.figures import figure_bytes, new_figure
 from cosma.plan.tiles import untiled_name
 from cosma.plan.timeline import Ending, Origin, Timeline, timeline_of
 from cosma.report.facts import warnings_of
@@ -18,21 +16,20 @@ from cosma.validator import examine
 if TYPE_CHECKING:
     from cosma.plan import Plan
 
-Format = Literal["png", "svg"]
 
-
-def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: int = 160) -> bytes:
-    """Draw a plan; the same plan gives the same bytes with the same version of matplotlib.
+def render_figure(plan: Plan, kind: str, *, width_inches: float = 10.0, dpi: int = 160) -> bytes:
+    """Draw a plan as ``png``, ``svg`` or ``pdf``; the same plan gives the same bytes with the same matplotlib.
 
     Raises
     ------
+    InputError
+        If the kind is another one.
     SolverUnavailableError
         If matplotlib is not installed.
     """
-    figure_class = load_matplotlib()
+    figure = new_figure(width_inches, 0.72 * width_inches)
     plan, report = examine(plan)
     timeline = timeline_of(plan)
-    figure = figure_class(figsize=(width_inches, 0.72 * width_inches), layout="constrained")
     streams = any(t.kind.startswith("stream") and t.size_bytes for t in timeline.transfers)
     axes = figure.subplots(3 + streams, 1, sharex=True, height_ratios=(5, *((2,) if streams else ()), 2, 2))
     axes[0].set_xlim(0, max(1, len(timeline.steps)))
@@ -48,32 +45,7 @@ def render_figure(plan: Plan, kind: Format, *, width_inches: float = 10.0, dpi: 
     if said:
         figure.suptitle("\n".join(map(figure_text, ("INVALID PLAN: its replay fails", *said[1:]))), color="#D55E00")
     axes[-1].set_xlabel("step")
-    return save_figure(figure, kind, dpi)
-
-
-def load_matplotlib() -> Any:
-    """Matplotlib's ``Figure``, without a display and without touching anyone's settings.
-
-    Raises SolverUnavailableError if matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SolverUnavailableError("matplotlib is not installed; install the extra `cosma[report]`") from error
-    return Figure
-
-
-def save_figure(figure: Any, kind: Format, dpi: int = 160) -> bytes:
-    """Bytes of a figure, free of dates and random identifiers."""
-    import matplotlib
-
-    stream = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "cosma", "svg.fonttype": "none"}), warnings.catch_warnings():
-        # A name may hold characters that the font lacks; the figure shows a box for each.
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
-    return stream.getvalue()
+    return figure_bytes(figure, kind, dpi)
 
 
 def _locator(steps: int) -> Any:
@@ -99,6 +71,12 @@ def _legend_above(axes: Any, **options: Any) -> None:
     )  # fmt: skip
 
 
+def _brief(name: str) -> str:
+    """Name of a part, of whose region only the axes that were cut say anything."""
+    whole, _, axes = name.removesuffix("]").rpartition("[")
+    return " ".join((whole, *(axis for axis in axes.split(", ") if axis != ":"))) if name.endswith("]") else name
+
+
 def _draw_names(axes: Any, plan: Plan, timeline: Timeline, factor: int, width_points: float) -> None:
     """Write names into rectangles that have room for them, along or upright; sizes are of the letters drawn."""
     # Of letters of five points; where there is room they grow to nine.
@@ -109,7 +87,7 @@ def _draw_names(axes: Any, plan: Plan, timeline: Timeline, factor: int, width_po
         # The last step of what is taken over is drawn over by who takes it.
         end = stay.end - (stay.ending is Ending.TAKEN)
         width, height = (end - stay.start) * wide, stay.space_bytes / factor * tall
-        name = figure_text(stay.tensor)
+        name = figure_text(_brief(stay.tensor))
         room = len(name) * letter
         upright = width < room
         along, across = (height, width) if upright else (width, height)

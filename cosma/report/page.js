@@ -165,9 +165,13 @@ class View {
         const bottom = Math.max(from.bottom[i], figure.y_range.start), top = Math.min(from.top[i], figure.y_range.end);
         const width = (right - left) * wide, height = (top - bottom) * tall;
         if (width < 11 || height < 11 || from.alpha[i] < 0.3) continue;
-        const name = brief(from.tensor[i]), upright = height > width && width < 6 * name.length;
+        const whole = brief(from.tensor[i]), upright = height > width && width < 6 * whole.length;
         const room = Math.floor(((upright ? height : width) - 4) / 5.9);
-        if (room < 3 && name.length > room) continue;
+        // Of a group the count of its tiles says more than the end of its name.
+        const group = figureName === "lane" ? this.data.groups[i] : null;
+        const name = group && whole.length > room
+          ? [`${group[2].length} operators, ${group[3]} tiles`, `${group[3]} tiles`].find(one => one.length <= room) : whole;
+        if (name === undefined || (room < 3 && name.length > room)) continue;
         const text = name.length <= room ? name : room < 8 ? "\u2026" + name.slice(1 - room)
           : name.slice(0, Math.ceil(room / 2) - 1) + "\u2026" + name.slice(-(Math.floor(room / 2)));
         out.x.push((left + right) / 2); out.y.push((bottom + top) / 2); out.text.push(text);

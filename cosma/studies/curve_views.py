@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from cosma.report.figure import Format, load_matplotlib, save_figure, size_ticks
+from cosma.figures import figure_bytes, new_figure
+from cosma.report.figure import size_ticks
 from cosma.report.style import BOUND, OCCUPANCY
 from cosma.text import figure_text
 from cosma.units import format_size, unit_for
@@ -36,9 +37,9 @@ def curve_csv(curve: Curve) -> str:
     return "\n".join(lines) + "\n"
 
 
-def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
+def curve_figure(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
     """Draw a curve: plans as steps, bounds as the lower edge of what is unknown, knees marked."""
-    figure = load_matplotlib()(figsize=(8.0, 4.6), layout="constrained")
+    figure = new_figure(8.0, 4.6)
     axes: Any = figure.subplots()
     tiled = curve.tiling != "none"
     capacities = [p.capacity_bytes for p in curve.points]
@@ -63,7 +64,7 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
         axes.axvline(curve.once_bytes / factor_x, color=OCCUPANCY, linewidth=0.8, linestyle=":",
                      label=f"nothing twice from {format_size(curve.once_bytes)}")  # fmt: skip
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: format_size(round(value * factor_x)))
+    axes.xaxis.set_major_formatter(lambda value, _: _tick(value * factor_x))
     size_ticks(axes.yaxis, most / factor_y)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("scratchpad")
@@ -72,7 +73,13 @@ def curve_figure(curve: Curve, kind: Format, *, dpi: int = 160) -> bytes:
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8 if tiled else None)
-    return save_figure(figure, kind, dpi)
+    return figure_bytes(figure, kind, dpi)
+
+
+def _tick(size_bytes: float) -> str:
+    """Write a power of two in the largest unit in which it is a whole number."""
+    factor, unit = unit_for(4 * round(size_bytes))
+    return f"{size_bytes / factor:g} {unit}"
 
 
 def _draw_whole(axes: Any, points: tuple[Point, ...], factor_x: int, factor_y: int) -> None:

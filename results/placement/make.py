@@ -328,7 +328,8 @@ def fronts(folder: Path) -> Iterator[Row]:
         topology = Topology.grid(2, 4)
         options = PlaceOptions(bound="quick", proposals=COPIES_PROPOSALS // 2)
         points = front(load(folder, name), topology, options=options)
-        front_figure(HERE / f"front_{name}.svg", points, f"{name}, 2 x 4 devices")
+        picture = front_figure("svg", points, f"{name}, 2 x 4 devices")
+        (HERE / f"front_{name}.svg").write_bytes(picture)
         for point in points:
             yield {"trace": name, "cluster": "2x4"} | point.row()
 

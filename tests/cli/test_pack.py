@@ -32,7 +32,7 @@ def run(*arguments: str | Path) -> str:
 
 def test_addresses_on_stdout_or_in_a_file(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    assert run(path, "--capacity", "12", "-o", out, "--picture", tmp_path / "packing.svg") == ""
+    assert run(path, "--capacity", "12", "-o", out, "--figure", tmp_path / "packing.svg") == ""
     packed = read_buffers(out)
     assert verify(read_buffers(path), {b.id: b.offset or 0 for b in packed}, 12) == []
     assert (tmp_path / "packing.svg").exists()
@@ -56,8 +56,8 @@ def test_failures(path: Path) -> None:
         run(path, "--capacity", "12", "--engine", "magic")
     with pytest.raises(InputError, match="--time-limit"):
         run(path, "--capacity", "12", "--time-limit", "0")
-    with pytest.raises(InputError, match="--work-limit"):
-        run(path, "--capacity", "12", "--work-limit", "-1")
+    with pytest.raises(InputError, match="--work"):
+        run(path, "--capacity", "12", "--work", "-1")
     with pytest.raises(FormatError, match="line 2: buffer 'b1' needs 4 bytes, the capacity is 3"):
         run(path, "--capacity", "3")
     path.write_text("id,lower,upper,size,offset\na,0,4,3,2\nb,0,4,4,\n")

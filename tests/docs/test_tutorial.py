@@ -17,7 +17,7 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 #: Takes minutes: a plan and a bound for each point.
 LONG = ("curve",)
 #: Needs an extra that need not be installed.
-NEEDS = {"run": "onnxruntime", "--png": "matplotlib", "report.html": "bokeh"}
+NEEDS = {"run": "onnxruntime", "--figure": "matplotlib", "report.html": "bokeh"}
 
 
 def blocks() -> list[tuple[list[str], list[str]]]:

@@ -47,14 +47,15 @@ def test_sweep_table_and_plot(experiment: Make, run: Run, tmp_path: Path) -> Non
     records = json.loads(run("table", "experiment", "--format", "json")[1])
     assert {record["strategy"] for record in records["headline"]} == {"ours"}
     assert all(record["worse"] == 0 for record in records["reduction"])
-    assert "| a | T | ours |" in run("table", "experiment", "-t", "models")[1]
-    assert run("table", "experiment", "-t", "fronts", "-f", "csv", "-o", "fronts.csv") == (0, "", "")
+    assert "| a | T | ours |" in run("table", "experiment", "--only", "models")[1]
+    made = run("table", "experiment", "--only", "fronts", "-f", "csv", "-o", "fronts.csv")
+    assert made == (0, "", "wrote fronts.csv\n")
     assert len((tmp_path / "fronts.csv").read_text().splitlines()) == 1 + 6
     assert run("plot", "experiment", "-f", "svg")[0] == 0
     figures = tmp_path / "experiment" / "figures"
     names = ("reductions", "gaps", "times", "performance", "fronts")
     assert sorted(p.name for p in figures.iterdir()) == sorted(f"{name}.svg" for name in names)
-    again_drawn = cosma(tmp_path, "plot", "experiment", "--figure", "gaps", "-o", "again", hash_seed="1")
+    again_drawn = cosma(tmp_path, "plot", "experiment", "--only", "gaps", "-o", "again", hash_seed="1")
     assert again_drawn.returncode == 0, again_drawn.stderr
     assert (tmp_path / "again" / "gaps.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "again" / "gaps.svg").read_bytes() == (figures / "gaps.svg").read_bytes()
@@ -66,13 +67,13 @@ def test_a_table_is_put_between_its_marks(experiment: Make, run: Run, tmp_path: 
     rows = [row("a", "e1", 9), row("a", "auto", 3)]
     (tmp_path / "rows.csv").write_text(rows_to_csv(rows))
     for _ in range(2):
-        assert run("table", "rows.csv", "-t", "headline", "--insert", "README.md")[0] == 0
+        assert run("table", "rows.csv", "--only", "headline", "--insert", "README.md")[0] == 0
         text = (tmp_path / "README.md").read_text()
         assert text.startswith("# Title\n<!-- table: headline -->\n| grid |")
         assert text.endswith("\n<!-- end -->\ntail\n")
         assert "66.7 %" in text
         assert "\nold\n" not in text
-    code, _, error = run("table", "rows.csv", "-t", "proof", "--insert", "README.md")
+    code, _, error = run("table", "rows.csv", "--only", "proof", "--insert", "README.md")
     assert code == 2
     assert "<!-- table: proof -->" in error
 
@@ -103,9 +104,9 @@ def test_progress_and_estimate_are_shown_on_stderr(experiment: Make, run: Run) -
         (["sweep", "experiment.toml", "--jobs", "0"], "--jobs"),
         (["table", "nowhere"], "nowhere"),
         (["table", "experiment.toml"], "results are"),
-        (["table", "nowhere", "-t", "all"], "--table 'all' is unknown"),
+        (["table", "nowhere", "--only", "all"], "--only 'all' is unknown"),
         (["table", "nowhere", "-f", "xls"], "--format"),
-        (["plot", "nowhere", "--figure", "pie"], "--figure 'pie' is unknown"),
+        (["plot", "nowhere", "--only", "pie"], "--only 'pie' is unknown"),
         (["plot", "nowhere", "-f", "gif"], "--format"),
         (["compare", "nowhere", "nowhere", "--slowdown", "1"], "--slowdown"),
     ],

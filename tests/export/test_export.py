@@ -353,17 +353,17 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     plan = compile(net(), Accelerator(scratchpad="16KiB", operands="resident"), strategy="e2")
     cosma.save_plan(plan, tmp_path / "plan.json")
-    nothing = {"c": None, "csv": None, "stays": None, "tflm": None, "tensors": None}
+    nothing = {"output": None, "stays": None, "tensors": None}
     rest = {"name": "n", "subgraph": 0, "force": False}
-    export(tmp_path / "plan.json", **{**nothing, "c": tmp_path / "p.h", "csv": tmp_path / "p.csv"}, **rest)
+    export(tmp_path / "plan.json", **{**nothing, "output": [tmp_path / "p.h", tmp_path / "p.csv"]}, **rest)
     assert "static const cosma_plan n" in (tmp_path / "p.h").read_text()
     with pytest.raises(InputError, match="nothing to write"):
         export(tmp_path / "plan.json", **nothing, **rest)
     with pytest.raises(InputError, match="without in-place results"):
-        export(tmp_path / "plan.json", **{**nothing, "tflm": tmp_path / "t", "c": tmp_path / "none.h"}, **rest)
+        export(tmp_path / "plan.json", **{**nothing, "output": [tmp_path / "none.h", tmp_path / "t.bin"]}, **rest)
     assert not (tmp_path / "none.h").exists()
     broken = replace(plan, instructions=plan.instructions[1:])
     cosma.save_plan(broken, tmp_path / "broken.json")
     with pytest.raises(PlanInvalidError, match="not exported"):
-        export(tmp_path / "broken.json", **{**nothing, "csv": tmp_path / "x"}, **rest)
+        export(tmp_path / "broken.json", **{**nothing, "output": [tmp_path / "x.csv"]}, **rest)
     assert capsys.readouterr().out == ""

@@ -139,7 +139,7 @@ def test_command(tmp_path: Path) -> None:
     plan = plan_for(model, 4096)
     save_plan(plan, tmp_path / "plan.json")
     paths = [str(tmp_path / name) for name in ("plan.json", "model.tflite", "planned.tflite")]
-    command = ["export", paths[0], "--tflite", paths[1], "--tflite-output", paths[2]]
+    command = ["export", paths[0], "--tflite", paths[1], "-o", paths[2]]
     assert CliRunner().invoke(app, command).exit_code == 0
     assert (tmp_path / "planned.tflite").read_bytes() == offline_tflite(plan, model)
     lone = CliRunner().invoke(app, command[:4])

@@ -30,7 +30,7 @@ READERS = {
     "report": ("report", "plan.json", "--text"),
     "explain": ("explain", "plan.json"),
     "trace": ("trace", "plan.json", "--bandwidth", "1GB", "--clock", "1e9", "--macs-per-cycle", "8"),
-    "export": ("export", "plan.json", "--csv", "-"),
+    "export": ("export", "plan.json", "-o", "-"),
     "diff": ("diff", "plan.json", "good.json"),
     "diff, other way": ("diff", "good.json", "plan.json"),
     "run": ("run", "plan.json", "model.onnx"),
@@ -117,7 +117,7 @@ def test_a_drawn_plan_carries_the_warning(folder: Path, change: Callable[[Record
     pytest.importorskip("bokeh")
     pytest.importorskip("matplotlib")
     changed(change)
-    done = cosma("report", "plan.json", "-o", "page.html", "--svg", "figure.svg")
+    done = cosma("report", "plan.json", "-o", "page.html", "--figure", "figure.svg")
     assert done.code == 4
     if change in (unknown_tensor, unknown_operator, unknown_stream):
         assert not Path("page.html").exists()
@@ -136,9 +136,9 @@ def test_the_library_draws_no_plan_that_speaks_of_unknown_tensors(folder: Path) 
 
 def test_an_invalid_plan_is_exported_by_force_alone(folder: Path) -> None:
     changed(overlap)
-    assert cosma("export", "plan.json", "--csv", "-", "--stays", "s.csv", "--c", "p.h", "--force").code == 0
+    assert cosma("export", "plan.json", "-o", "p.csv", "--stays", "s.csv", "-o", "p.h", "--force").code == 0
     changed(unknown_tensor)
-    assert cosma("export", "plan.json", "--csv", "-", "--force").code == 4
+    assert cosma("export", "plan.json", "-o", "-", "--force").code == 4
 
 
 def test_a_start_that_is_invalid_lends_its_order_and_is_named(folder: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_bound_in_a_file_is_a_claim(poor: int) -> None:
         assert "Claimed optimal, not verified here" in done.out
         assert "roven optimal" not in done.out
     assert "(claimed by the file): trust me" in cosma("report", "plan.json").out
-    assert cosma("export", "plan.json", "--c", "plan.h").code == 0
+    assert cosma("export", "plan.json", "-o", "plan.h").code == 0
     assert "claimed lower bound" in Path("plan.h").read_text()
     assert "laimed lower bound" in cosma("diff", "plan.json", "best.json").out
 

@@ -65,12 +65,12 @@ def test_all_names_of_a_plan_can_be_explained() -> None:
 
 def test_pictures_are_well_formed(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert cosma("report", PLAN, "--svg", tmp_path / "a.svg", "--png", tmp_path / "a.png").code == 0
-    assert cosma("curve", MODEL, "--points", "2", "--strategy", "e2", "--svg", tmp_path / "b.svg").code == 0
+    assert cosma("report", PLAN, "--figure", tmp_path / "a.svg", "--figure", tmp_path / "a.png").code == 0
+    assert cosma("curve", MODEL, "--points", "2", "--strategy", "e2", "--figure", tmp_path / "b.svg").code == 0
     rows = ["id,lower,upper,size", *(f'"{name}",0,1,8' for name in ("=1+1", "\x1b[31m", "</svg>", "$x$", "\u202ea"))]
     source = tmp_path / "e\x1b.csv"
     source.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    done = cosma("pack", source, "--minimise", "--picture", tmp_path / "c.svg", "-o", tmp_path / "c.csv")
+    done = cosma("pack", source, "--minimise", "--figure", tmp_path / "c.svg", "-o", tmp_path / "c.csv")
     assert done.code == 0, done.err
     for name in ("a.svg", "b.svg", "c.svg"):
         text = (tmp_path / name).read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_pictures_are_well_formed(tmp_path: Path) -> None:
 
 
 def test_no_cell_of_a_csv_starts_a_formula() -> None:
-    for option in ("--csv", "--stays"):
+    for option in ("--output", "--stays"):
         done = cosma("export", PLAN, option, "-")
         assert done.code == 0, done.err
         cells = [cell for row in csv.reader(io.StringIO(done.out, newline="")) for cell in row]

@@ -123,7 +123,7 @@ def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.S
         "    pathlib.Path(f'done{n}').touch()\n    return old(*a)\n"
         "c.Planner.plan = slow\nfrom cosma.cli import main; main()"
     )
-    running = Running(folder, "curve", "knot.json", "--strategy", "e2", "--csv", "c.csv", "--json", code=code)
+    running = Running(folder, "curve", "knot.json", "--strategy", "e2", "-o", "c.csv", "--json", code=code)
     running.until((folder / "waiting").exists)
     status, out, errors, seconds = running.end(number)
     assert status == 0, errors

@@ -59,10 +59,10 @@ def test_standard_output_redirected_to_a_file(folder: Path) -> None:
 def test_two_outputs_cannot_share_a_place(folder: Path) -> None:
     assert plan_into("-", "--json")[0] == 2
     assert plan_into("plan.json")[0] == 0
-    done = cosma("export", "plan.json", "--csv", "-", "--stays", "-")
+    done = cosma("export", "plan.json", "-o", "-", "--stays", "-")
     assert done.code == 2
-    assert "--csv and --stays both go to standard output" in done.err
-    done = cosma("export", "plan.json", "--csv", "a.csv", "--stays", "./a.csv")
+    assert "--output and --stays both go to standard output" in done.err
+    done = cosma("export", "plan.json", "-o", "a.csv", "--stays", "./a.csv")
     assert done.code == 2
     assert not Path("a.csv").exists()
 
@@ -119,13 +119,13 @@ def test_a_device_is_written_through(folder: Path) -> None:
         (("compile", "diamond.json", "--scratchpad", "384", "-o", "plan.xyz"), "unknown ending '.xyz'; use .json"),
         (("compile", "diamond.json", "--scratchpad", "384", "-o", "."), "is a folder"),
         (("compile", "diamond.json", "--scratchpad", "384", "-o", "none/plan.json"), "folder none does not exist"),
-        (("curve", "diamond.json", "--png", "curve.svg"), "--png: cannot write curve.svg: unknown ending"),
-        (("curve", "diamond.json", "--csv", "none/a.csv"), "folder none does not exist"),
+        (("curve", "diamond.json", "--figure", "curve.gif"), "--figure: cannot write curve.gif: unknown ending"),
+        (("curve", "diamond.json", "-o", "none/a.csv"), "folder none does not exist"),
         (("report", "none.json", "-o", "page.pdf"), "unknown ending '.pdf'"),
-        (("export", "none.json", "--c", "plan.docx"), "unknown ending '.docx'"),
+        (("export", "none.json", "-o", "plan.docx"), "unknown ending '.docx'"),
         (("trace", "none.json", "-o", "trace.csv"), "unknown ending '.csv'"),
-        (("pack", "none.csv", "--minimise", "--picture", "a.bmp"), "unknown ending '.bmp'"),
-        (("place", "none.npy", "--nodes", "1", "--devices-per-node", "2", "--heat-map", "a.xyz"), "unknown ending"),
+        (("pack", "none.csv", "--minimise", "--figure", "a.bmp"), "unknown ending '.bmp'"),
+        (("place", "none.npy", "--nodes", "1", "--devices-per-node", "2", "--figure", "a.xyz"), "unknown ending"),
         (("place", "none.npy", "--nodes", "1", "--devices-per-node", "2", "-o", "no/a.json"), "folder no does not"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(folder: Path, command: s
         "inspect {}.onnx", "inspect {}.json", "compile {}.onnx --scratchpad 1KiB", "check {}.json", "report {}.json",
         "run {}.json x.onnx", "pack {}.csv --minimise", "place {}.npy", "place {}.npz", "place {}.jsonl",
         "compile diamond.json --accelerator ./{}.toml", "sweep {}.toml", "diff {}.json {}.json", "explain {}.json",
-        "compile diamond.json --scratchpad 1KiB --start {}.json", "export {}.json --csv -", "trace {}.json",
+        "compile diamond.json --scratchpad 1KiB --start {}.json", "export {}.json -o -", "trace {}.json",
     ],
 )  # fmt: skip
 def test_a_pipe_is_no_input(folder: Path, command: str) -> None:

@@ -15,7 +15,7 @@ from cosma.errors import CosmaError
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 
 REPORTS = Path(__file__).resolve().parents[3] / "shared" / "reports"
-DEVICES = ("--nodes", "1", "--devices-per-node", "4", "--work", "4000", "--bound", "none")
+DEVICES = ("--nodes", "1", "--devices-per-node", "4", "--work", "4000", "--lower-bound", "none")
 
 
 def run(*arguments: object) -> Any:
@@ -120,7 +120,7 @@ def test_exported_maps_waste_no_place(tmp_path: Path) -> None:
     target = tmp_path / "map.json"
     run(
         "place", report("trace_4x60_top4.npy"), "--nodes", 1, "--devices-per-node", 8, "--work", 4000,
-        "--bound", "none", "--format", "eplb", "-o", target,
+        "--lower-bound", "none", "--format", "eplb", "-o", target,
     )  # fmt: skip
     for row in json.loads(target.read_text()):
         assert len(row) == 64

@@ -38,8 +38,8 @@ def test_place_then_score(tmp_path: Path) -> None:
 
 
 def test_other_devices(tmp_path: Path) -> None:
-    assert "lower bound" in run(TRACE, "--uneven", "1,2", "--work", 5000, "--bound", "none")
-    assert "lower bound" in run(TRACE, "--levels", "2,2,2", "--strategy", "vanilla", "--bound", "none")
+    assert "lower bound" in run(TRACE, "--uneven", "1,2", "--work", 5000, "--lower-bound", "none")
+    assert "lower bound" in run(TRACE, "--levels", "2,2,2", "--strategy", "vanilla", "--lower-bound", "none")
     out = tmp_path / "p.csv"
     run(TRACE, "--nodes", 1, "--devices-per-node", 4, "--strategy", "eplb", "--format", "exflow", "-o", out)
     assert out.read_text().startswith("Expert,Node\n0,")

@@ -153,10 +153,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     path = tmp_path / "plan.json"
     save_plan(compile(ladder(), Accelerator(scratchpad="17KiB"), strategy="e2"), path)
-    report(path, tmp_path / "r.html", tmp_path / "r.png", tmp_path / "r.svg", text=False, width=100)
+    report(path, tmp_path / "r.html", [tmp_path / "r.png", tmp_path / "r.svg"], text=False, width=100)
     assert capsys.readouterr().out == ""
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
-    report(path, None, None, None, text=False, width=90)
+    report(path, None, None, text=False, width=90)
     assert "Memory map" in capsys.readouterr().out
     assert load_plan(path).model_name == NASTY
 
@@ -171,7 +171,7 @@ def test_page_with_two_plans_existing_methods_and_time(tmp_path: Path) -> None:
     for name, mode in (("a", MODES[1]), ("b", MODES[3])):
         save_plan(compile(ladder(), Accelerator(**mode), strategy="e1"), tmp_path / f"{name}.json")
     target = tmp_path / "r.html"
-    report(tmp_path / "a.json", target, None, None, text=False, width=100, compare=tmp_path / "b.json",
+    report(tmp_path / "a.json", target, None, text=False, width=100, compare=tmp_path / "b.json",
            accelerator="ethos-u65-mid")  # fmt: skip
     page = target.read_text()
     assert len(page) < 3_000_000
@@ -189,7 +189,7 @@ def test_page_with_two_plans_existing_methods_and_time(tmp_path: Path) -> None:
     assert f'data-value="{plan.traffic.noncompulsory}"' in row
     assert "<td>total traffic</td>" in page
     with pytest.raises(InputError, match="give -o"):
-        report(tmp_path / "a.json", None, None, None, text=True, width=100, compare=tmp_path / "b.json")
+        report(tmp_path / "a.json", None, None, text=True, width=100, compare=tmp_path / "b.json")
 
 
 def test_existing_methods_are_what_they_give_alone() -> None:
@@ -211,13 +211,18 @@ def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) ->
     from cosma.report.html import render_html
     from cosma.studies.existing import existing_plans
 
-    maps = [helper.make_tensor_value_info(name, TensorProto.INT8, [1, 8, 32, 32]) for name in "xaby"]
+    # The pooling is no tile, and reads the tiles' parts.
+    maps = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 32, 32]) for name in "xabc"]
+    maps.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 1, 1]))
     nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Abs", ["a"], ["b"])]
-    nodes.append(helper.make_node("Add", ["b", "x"], ["y"]))
-    model = helper.make_model(helper.make_graph(nodes, "three", maps[:1], maps[3:], value_info=maps[1:3]))
+    nodes += [helper.make_node("Add", ["b", "x"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
+    model = helper.make_model(helper.make_graph(nodes, "three", maps[:1], maps[4:], value_info=maps[1:4]))
     onnx.save(model, tmp_path / "three.onnx")
     machine = Accelerator(scratchpad="20KiB", operands="streamable", in_place=False)
     result = run_compile(load_onnx(tmp_path / "three.onnx"), machine, tiling="stripes=4")
+    (last,) = [one for one in result.plan.graph.operators if one.type == "GlobalAveragePool"]
+    assert last.tile is None
+    assert len(last.inputs) == 4
     found = {(row.name, row.uncut): row for row in existing_plans(result.plan)}
     assert set(found) == {(name, uncut) for name in ("e1", "e2", "e3") for uncut in (False, True)}
     for name, traffic in result.existing.items():

@@ -214,13 +214,13 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     save_plan(compile(pair(), Accelerator(scratchpad="8KiB"), strategy="e1"), tmp_path / "p.json")
     trace(tmp_path / "p.json", tmp_path / "t.json", bandwidth="1MB/s", latency=None, clock=1e6, macs_per_cycle=1.0,
-          model=None, overlap=None, costs=None)  # fmt: skip
+          model=None, overlap=None, times=None)  # fmt: skip
     said = capsys.readouterr()
     assert "an estimate, not a measurement" in said.out
     assert "estimated from their bytes" in said.err
     assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     chosen = {"bandwidth": None, "latency": None, "clock": None, "macs_per_cycle": None, "model": None,
-              "overlap": None, "costs": None}  # fmt: skip
+              "overlap": None, "times": None}  # fmt: skip
     trace(tmp_path / "p.json", None, accelerator="ethos-u65-mid", operators=tmp_path / "o.csv",
           summary=tmp_path / "s.csv", **chosen)  # fmt: skip
     assert "arithmetic" in capsys.readouterr().out

@@ -125,6 +125,6 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     save_graph(comb(3), tmp_path / "comb.json")
     curve(tmp_path / "comb.json", strategy="e2", effort=0.1, points=5, lowest=None, highest="40KiB",
-          csv=tmp_path / "c.csv", png=None, svg=None)  # fmt: skip
+          output=tmp_path / "c.csv", figure=None)  # fmt: skip
     assert "knee" in capsys.readouterr().out
     assert (tmp_path / "c.csv").read_text().startswith("capacity,noncompulsory,lower_bound")
