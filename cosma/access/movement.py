@@ -120,12 +120,12 @@ class Padding(Access):
         return [int(v) for v in values[: len(operand)]] if len(values) == 2 * len(operand) else None
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
-        """Return every axis under constant padding, else those without any."""
+        """Return every axis under constant padding, else those that stay as they are."""
         pads, operand = self._pads(site), site.operands[0]
         if pads is None or operand is None:
             return (False,) * len(site.result)
         constant = site.text("mode", "constant") == "constant"
-        return tuple(constant or size == site.result[i] for i, size in enumerate(operand))
+        return tuple(constant or (size == site.result[i] and not pads[i]) for i, size in enumerate(operand))
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the elements of the region that are not padding."""
@@ -153,8 +153,9 @@ class Padding(Access):
         assert read is not None
         before, behind = [], []
         for i, ((start, stop), (low, high)) in enumerate(zip(box, read, strict=True)):
-            before.append(low + pads[i] - start)
-            behind.append(stop - (high + pads[i]))
+            beside = high + pads[i] <= start or low + pads[i] >= stop  # all padding: the element kept is cropped
+            before.append(stop - start if beside else low + pads[i] - start)
+            behind.append(low - high if beside else stop - (high + pads[i]))
         contents: dict[int, tuple[float, ...]] = {1: (*before, *behind)}
         if 3 in site.contents:
             contents[3] = tuple(range(len(box)))
@@ -239,11 +240,13 @@ class Interpolation(Access):
             return element * (operand[axis] - 1) / (size - 1) if size > 1 else 0.0
         if mode == "pytorch_half_pixel" and size == 1:
             return 0.0
-        return (element + 0.5) / scale - 0.5
+        # What rounding the size down cuts off is cut off on both sides alike.
+        centred = operand[axis] / 2 * (1 - size / (scale * operand[axis])) if mode == "half_pixel_symmetric" else 0.0
+        return centred + (element + 0.5) / scale - 0.5
 
     def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Only the whole: kernels take positions from the whole operand."""
-        return TileNode() if box == tuple((0, size) for size in site.result) else None
+        """None: kernels take positions from the extents of the whole operand."""
+        return None
 
 
 class DepthToSpaceRule(Access):

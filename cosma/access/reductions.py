@@ -37,17 +37,11 @@ class Normalisation(Access):
         if whole is None or not any(self.cuts(site)):
             return tuple(site.all_of(i) for i in range(len(site.operands)))
         wide = tuple((0, size) if i in whole else box[i] for i, size in enumerate(site.result))
+        by_channel = site.part.type == "InstanceNormalization"
         return tuple(
-            None if shape is None else broadcast(wide, shape, site.result) if i == 0 or _same(shape, site)
-            else self._parameter(site, i, wide)
+            None if shape is None else (wide[1],) if by_channel and i > 0 else broadcast(wide, shape, site.result)
             for i, shape in enumerate(site.operands)
-        )  # fmt: skip
-
-    def _parameter(self, site: Site, position: int, wide: Box) -> Box | None:
-        shape = site.shape(position)
-        if site.part.type == "InstanceNormalization" and shape is not None and shape == (site.result[1],):
-            return (wide[1],)
-        return site.all_of(position)
+        )
 
     def tile(self, site: Site, box: Box) -> TileNode | None:
         """Return the operator itself on the slices, of regions that are whole along these axes."""
@@ -55,11 +49,6 @@ class Normalisation(Access):
         if whole is None or any(box[i] != (0, site.result[i]) for i in whole):
             return None
         return TileNode()
-
-
-def _same(shape: tuple[int, ...], site: Site) -> bool:
-    """Whether an operand is a second full one, as the skip of SkipLayerNormalization."""
-    return shape == site.operands[0]
 
 
 class Reduction(Access):

@@ -85,6 +85,8 @@ class Convolution(Contraction):
             shape = site.shape(i)
             if shape is not None and shape == (site.result[1],) and shape != (1,):
                 found[i] = (box[1],)
+        if site.part.type == "FusedConv" and site.shape(3) is not None:  # what is added to the sum
+            found[3] = box
         return tuple(found)
 
     def reduced(self, site: Site) -> int:
@@ -135,6 +137,10 @@ def _channels_of_groups(site: Site, channels: tuple[int, int], weight: Shape) ->
 class TransposedConvolution(Access):
     """ConvTranspose: results ``[p, q)`` need the operand elements whose windows reach them."""
 
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Every axis; none where a result larger than all windows is asked for, which is filled up on either side."""
+        return (self._pads(site) is not None,) * len(site.result)
+
     def _spans(self, site: Site, box: Box) -> list[tuple[int, int, int]]:
         """Operand interval along each spatial axis, and where its first result lies."""
         operand, weight = site.operands[0], site.operands[1]
@@ -143,8 +149,7 @@ class TransposedConvolution(Access):
         rank = len(operand) - 2
         strides, dilations = site.integers("strides", (1,) * rank), site.integers("dilations", (1,) * rank)
         found = []
-        for i in range(rank):
-            pad = self._pad(site, i, strides[i], (weight[i + 2] - 1) * dilations[i] + 1)
+        for i, pad in enumerate(self._pads(site) or ()):
             start, stop = box[i + 2]
             reach = (weight[i + 2] - 1) * dilations[i]
             low = max(0, -((reach - start - pad) // strides[i]))
@@ -155,24 +160,31 @@ class TransposedConvolution(Access):
             found.append((low, high, low * strides[i] - pad))
         return found
 
-    def _pad(self, site: Site, axis: int, stride: int, reach: int) -> int:
-        operand = site.operands[0]
+    def _pads(self, site: Site) -> list[int] | None:
+        """What is cut off before the first result along each spatial axis; None where that is not defined."""
+        operand, weight = site.operands[0], site.operands[1]
         assert operand is not None
+        assert weight is not None
         rank = len(operand) - 2
-        extra = site.integers("output_padding", (0,) * rank)[axis]
-        stated = site.part.attribute("output_shape") is not None
-        auto = site.text("auto_pad", "NOTSET")
+        stated, auto = site.part.attribute("output_shape") is not None, site.text("auto_pad", "NOTSET")
         if not stated and auto in ("NOTSET", "VALID"):
-            return site.integers("pads", (0,) * (2 * rank))[axis] if auto == "NOTSET" else 0
-        total = stride * (operand[axis + 2] - 1) + extra + reach - site.result[axis + 2]
+            return list(site.integers("pads", (0,) * rank)[:rank]) if auto == "NOTSET" else [0] * rank
+        strides, dilations = site.integers("strides", (1,) * rank), site.integers("dilations", (1,) * rank)
+        extra = site.integers("output_padding", (0,) * rank)
+        totals = [
+            strides[i] * (operand[i + 2] - 1) + extra[i] + (weight[i + 2] - 1) * dilations[i] + 1 - site.result[i + 2]
+            for i in range(rank)
+        ]
+        if min(totals, default=0) < 0:
+            return None
         # ONNX: SAME_UPPER puts the odd element behind; everything else, an output_shape included, before.
-        return total // 2 if auto == "SAME_UPPER" else total - total // 2
+        return [total // 2 if auto == "SAME_UPPER" else total - total // 2 for total in totals]
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Operand elements whose windows reach the region, input channels of the groups."""
         operand, weight = site.operands[0], site.operands[1]
-        assert operand is not None
-        assert weight is not None
+        if operand is None or weight is None or not all(self.cuts(site)):
+            return tuple(site.all_of(i) for i in range(len(site.operands)))
         groups = site.integer("group", 1)
         first, last = box[1][0] // weight[1], (box[1][1] - 1) // weight[1] + 1
         per_group = weight[0] // groups
@@ -191,7 +203,8 @@ class TransposedConvolution(Access):
     def tile(self, site: Site, box: Box) -> TileNode | None:
         """Compute all that the slice reaches, and crop."""
         weight = site.operands[1]
-        assert weight is not None
+        if weight is None or not all(self.cuts(site)):
+            return None
         first, last = box[1][0] // weight[1], (box[1][1] - 1) // weight[1] + 1
         if last - first > 1 and (box[1][0] % weight[1] or box[1][1] % weight[1]):
             return None

@@ -217,7 +217,8 @@ class RuledTiling:
         if self._over():
             return []
         grid = build_grid(self.base, self.source.sites).grid
-        found = choose_segments(grid, self.accelerator.capacity_bytes, ESTIMATES, weight_shares=(1.0,))
+        room = self.accelerator.capacity_bytes
+        found = choose_segments(grid, room, ESTIMATES, weight_shares=(1.0,), stop=self.stop)
         return [frozenset(segment.begin for segment in segments[1:]) for segments in found]
 
     def _changed_runs(self, turns: Turns, bounds: Bounds, changes: int) -> tuple[Bounds, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cosma.clock import never
 from cosma.rewrite.tiling import Cuts, Tiling, tile_key
 from cosma.tiling.alone import Alone
 from cosma.tiling.grid import BY_ROWS, Grid, GridGraph
@@ -29,12 +30,13 @@ WEIGHT_SHARES = (0.25, 0.0625)
 
 def choose_segments(
     grid: Grid, capacity_bytes: int, shares: Sequence[float] = SHARES,
-    weight_shares: Sequence[float] = WEIGHT_SHARES, alone: Sequence[Alone] = (),
+    weight_shares: Sequence[float] = WEIGHT_SHARES, alone: Sequence[Alone] = (), stop: Callable[[], bool] = never,
 ) -> list[Segmentation]:  # fmt: skip
     """Cut the order given into segments by dynamic programming, once for each share of the capacity.
 
     The estimate sums what is live and knows no addresses, so that a share below one leaves room for them. ``alone`` are
-    operators that may have the scratchpad to themselves, with what that moves.
+    operators that may have the scratchpad to themselves, with what that moves. ``stop`` is polled at every operator;
+    shares that are finished stand.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def choose_segments(
     rows, alone = _rows_of(grid), sorted(alone)
     found: list[Segmentation] = []
     for share in shares:
-        chosen = _choose(rows, int(capacity_bytes * share), alone)
+        chosen = _choose(rows, int(capacity_bytes * share), alone, stop)
         for weight_share in weight_shares if chosen else ():
             most = max(1, int(capacity_bytes * weight_share))
             segments = tuple(
@@ -147,17 +149,31 @@ def _rows_of(grid: Grid) -> _Rows:
     )  # fmt: skip
 
 
-def _choose(rows: _Rows, capacity: int, alone: Sequence[Alone]) -> list[tuple[int, int, int]]:
-    """Begin, end and stripes of each segment; minus its number in ``alone``, or 0, for one by itself."""
-    from cosma.tiling.kernels import FAR, best_segments
+def _choose(
+    rows: _Rows, capacity: int, alone: Sequence[Alone], stop: Callable[[], bool]
+) -> list[tuple[int, int, int]]:
+    """Begin, end and stripes of each segment; minus its number in ``alone``, or 0, for one by itself.
+
+    By dynamic programming over the boundaries and what crosses them; nothing where nothing fits, or at a stop.
+    """
+    from cosma.tiling.kernels import FAR, SPILLED, STATES, extend_segments
 
     count = len(rows.height)
     at = np.searchsorted([one.begin for one in alone], np.arange(count + 1)).astype(np.int64)
     ends = np.array([one.end for one in alone], dtype=np.int64)
     costs = np.array([one.cost_bytes if one.ways else FAR for one in alone], dtype=np.int64)
-    segments, cost = best_segments(
-        np.array(FEW_STRIPES, dtype=np.int64), LONGEST_SEGMENT, capacity, *rows, at, ends, costs
-    )
-    if cost >= FAR:
-        return []
-    return [(begin, end, stripes) for begin, end, stripes in segments.tolist()]
+    ladder = np.array(FEW_STRIPES, dtype=np.int64)
+    best = np.full((count + 1, STATES), FAR, dtype=np.int64)
+    back = np.zeros((count + 1, STATES, 3), dtype=np.int64)
+    best[0, SPILLED] = 0
+    for i in range(count):
+        if stop():
+            return []
+        extend_segments(i, best, back, ladder, LONGEST_SEGMENT, capacity, *rows, at, ends, costs)
+    found: list[tuple[int, int, int]] = []
+    end, state = count if best[count, SPILLED] < FAR else 0, SPILLED
+    while end > 0:
+        begin, before, stripes = back[end, state].tolist()
+        found.append((begin, end, stripes))
+        end, state = begin, before
+    return found[::-1]

@@ -73,8 +73,8 @@ def search_tilings(
     if starts:
         search = TilingSearch(grid, judge, seed, stop, report, alone, room.capacity_bytes)
         return found, _whole_sums_second(search.go_on(starts[0], work))
-    by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone) if alone else []
-    others = choose_segments(grid, room.capacity_bytes)
+    by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone, stop=stop) if alone else []
+    others = choose_segments(grid, room.capacity_bytes, stop=stop)
     for stripes in UNIFORM_STRIPES:
         pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
         others.append((Segment(0, count, stripes, pieces),))

@@ -169,23 +169,19 @@ def segment_cost(
 
 
 @kernel
-def best_segments(
-    ladder: Int64s, longest: int, capacity: int,
+def extend_segments(
+    i: int, best: Int64s, back: Int64s, ladder: Int64s, longest: int, capacity: int,
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
     in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
     result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, alone_start: Int64s, alone_end: Int64s,
     alone_cost: Int64s,
-) -> Any:  # fmt: skip
-    """Cut the order into segments with the least estimated traffic, by dynamic programming over boundaries and states.
+) -> None:  # fmt: skip
+    """Try all segments that begin at operator ``i``: one step of the dynamic program over boundaries and states.
 
+    ``best`` holds the least estimate up to each boundary and state, ``back`` where its last segment begins, the state
+    there, and its stripes; for operators by themselves minus the number in ``alone_end`` instead of stripes.
     ``alone_start`` (CSR by first operator) and ``alone_end`` are operators that may have the scratchpad to themselves;
     ``alone_cost`` is what they then move beyond operands and results.
-
-    Returns
-    -------
-    (int64[segments, 3], cost)
-        Begin, end and stripes of each segment in order, for operators by themselves minus the number in ``alone_end``
-        instead of stripes; no segments and ``FAR`` where nothing fits.
     """
     count = len(height)
     tensors = len(size)
@@ -195,60 +191,45 @@ def best_segments(
     crossing_start = np.zeros(count + 2, np.int64)
     for t in range(tensors):
         if not is_input[t]:
-            for i in range(maker[t] + 1, last_use[t] + 1):
-                crossing_start[i + 1] += 1
+            for v in range(maker[t] + 1, last_use[t] + 1):
+                crossing_start[v + 1] += 1
     crossing_start = np.cumsum(crossing_start)
     crossing, filled = np.zeros(crossing_start[-1], np.int64), crossing_start[:-1].copy()
     for t in range(tensors):
         if not is_input[t]:
-            for i in range(maker[t] + 1, last_use[t] + 1):
-                crossing[filled[i]] = t
-                filled[i] += 1
-    best = np.full((count + 1, STATES), FAR, np.int64)
-    back = np.zeros((count + 1, STATES, 3), np.int64)
-    best[0, SPILLED] = 0
-    for i in range(count):
-        for before in range(STATES):
-            if best[i, before] >= FAR:
+            for v in range(maker[t] + 1, last_use[t] + 1):
+                crossing[filled[v]] = t
+                filled[v] += 1
+    for before in range(STATES):
+        if best[i, before] >= FAR:
+            continue
+        for k in range(alone_start[i], alone_start[i + 1]) if before == SPILLED else range(0):
+            j = alone_end[k]
+            if alone_cost[k] >= FAR:
                 continue
-            for k in range(alone_start[i], alone_start[i + 1]) if before == SPILLED else range(0):
-                j = alone_end[k]
-                if alone_cost[k] >= FAR:
-                    continue
-                cost = alone_cost[k] + segment_cost(
-                    i, j, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
-                    in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
-                    first, last, load, kept, mark, crossing_start, crossing,
-                )  # fmt: skip
-                if best[i, before] + cost < best[j, SPILLED]:
-                    best[j, SPILLED] = best[i, before] + cost
-                    back[j, SPILLED, 0], back[j, SPILLED, 1], back[j, SPILLED, 2] = i, before, -k
-            for j in range(i + 1, min(count, i + longest) + 1):
-                fits = False
-                for n in range(len(ladder)):
-                    stripes = ladder[n]
-                    for after in range(STATES if j < count else 1):
-                        cost = segment_cost(
-                            i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
-                            weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
-                            last_use, need, first, last, load, kept, mark, crossing_start, crossing,
-                        )  # fmt: skip
-                        if cost >= FAR:
-                            continue
-                        fits = True
-                        if best[i, before] + cost < best[j, after]:
-                            best[j, after] = best[i, before] + cost
-                            back[j, after, 0], back[j, after, 1], back[j, after, 2] = i, before, stripes
-                if not fits and j > i + 8:
-                    break
-    segments = np.zeros((count, 3), np.int64)
-    if best[count, SPILLED] >= FAR:
-        return segments[:0], FAR
-    found = 0
-    j, state = count, SPILLED
-    while j > 0:
-        i, before, stripes = back[j, state, 0], back[j, state, 1], back[j, state, 2]
-        segments[found, 0], segments[found, 1], segments[found, 2] = i, j, stripes
-        found += 1
-        j, state = i, before
-    return segments[:found][::-1].copy(), best[count, SPILLED]
+            cost = alone_cost[k] + segment_cost(
+                i, j, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
+                in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
+                first, last, load, kept, mark, crossing_start, crossing,
+            )  # fmt: skip
+            if best[i, before] + cost < best[j, SPILLED]:
+                best[j, SPILLED] = best[i, before] + cost
+                back[j, SPILLED, 0], back[j, SPILLED, 1], back[j, SPILLED, 2] = i, before, -k
+        for j in range(i + 1, min(count, i + longest) + 1):
+            fits = False
+            for n in range(len(ladder)):
+                stripes = ladder[n]
+                for after in range(STATES if j < count else 1):
+                    cost = segment_cost(
+                        i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
+                        weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
+                        last_use, need, first, last, load, kept, mark, crossing_start, crossing,
+                    )  # fmt: skip
+                    if cost >= FAR:
+                        continue
+                    fits = True
+                    if best[i, before] + cost < best[j, after]:
+                        best[j, after] = best[i, before] + cost
+                        back[j, after, 0], back[j, after, 1], back[j, after, 2] = i, before, stripes
+            if not fits and j > i + 8:
+                break

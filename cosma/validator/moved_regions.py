@@ -71,13 +71,13 @@ def resize(place: Place, result: int, box: Box) -> Wanted:
     old = place.node.op_type == "Upsample" or place.opset < 11
     mode = place.attributes.get("mode", b"nearest").decode()
     where = place.attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
-    nearest = place.attributes.get("nearest_mode", b"round_prefer_floor").decode() if not old else "floor"
+    nearest = place.attributes.get("nearest_mode", b"round_prefer_floor").decode()
     if old:
         where = "asymmetric"
     plain = place.attributes.get("keep_aspect_ratio_policy", b"stretch") == b"stretch" and not place.attributes.get(
         "antialias", 0
     )
-    if not plain or where not in _WHERE or nearest not in _NEAREST or len(place.attributes.get("axes", ())):
+    if not plain or where not in _WHERE or nearest not in _NEAREST:
         raise NoRuleError
     scales = _scales(place, old, data, shape)
     spans = []
@@ -87,7 +87,7 @@ def resize(place: Place, result: int, box: Box) -> Wanted:
             continue
         at = _coordinates(np.arange(start, stop, dtype=np.float64), where, size, given, scale)
         first, last = float(at.min()), float(at.max())
-        if mode == "nearest":
+        if mode == "nearest" and not old:
             pick = _NEAREST[nearest]
             low, high = int(pick(first)), int(pick(last))
         elif mode == "cubic":
@@ -99,7 +99,7 @@ def resize(place: Place, result: int, box: Box) -> Wanted:
     return [(0, tuple(spans)), *place.everything_of(*range(1, len(place.node.input)))]
 
 
-_WHERE = frozenset({"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"})
+_WHERE = frozenset({"half_pixel", "half_pixel_symmetric", "asymmetric", "align_corners", "pytorch_half_pixel"})
 _NEAREST: Mapping[str, Callable[[float], float]] = {
     "floor": np.floor,
     "ceil": np.ceil,
@@ -115,7 +115,8 @@ def _coordinates(at: Array, where: str, size: int, given: int, scale: float) -> 
         return np.asarray(at * (size - 1) / (given - 1)) if given > 1 else np.zeros_like(at)
     if where == "pytorch_half_pixel" and given == 1:
         return np.zeros_like(at)
-    return np.asarray((at + 0.5) / scale - 0.5)
+    half = np.asarray((at + 0.5) / scale - 0.5)
+    return half + (size - given / scale) / 2 if where == "half_pixel_symmetric" else half
 
 
 def _scales(place: Place, old: bool, data: Shape, shape: Shape) -> list[float]:
@@ -123,6 +124,9 @@ def _scales(place: Place, old: bool, data: Shape, shape: Shape) -> list[float]:
     if "scales" in place.attributes:
         return [float(v) for v in place.attributes["scales"]]
     found = place.content(position) if place.has(position) else None
-    if found is not None and np.asarray(found).size == len(shape):
-        return [float(v) for v in np.asarray(found).reshape(-1)]
-    return [b / a for a, b in zip(data, shape, strict=True)]
+    scales = [b / a for a, b in zip(data, shape, strict=True)]
+    axes = place.values("axes") or tuple(range(len(shape)))
+    if found is not None and np.asarray(found).size == len(axes):
+        for axis, scale in zip(axes, np.asarray(found).reshape(-1), strict=True):
+            scales[axis] = float(scale)
+    return scales

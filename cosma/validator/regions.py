@@ -188,7 +188,7 @@ def works_by_element(node: NodeProto) -> bool:
 # -- along axes ---------------------------------------------------------------------------------------------
 
 
-def _along(axes_of: Callable[[Place, int], set[int]], second_like_first: bool = False) -> Rule:
+def _along(axes_of: Callable[[Place, int], set[int]], broadcast: bool = False) -> Rule:
     """A result of the first operand's shape that needs all of some axes."""
 
     def rule(place: Place, result: int, box: Box) -> Wanted:
@@ -201,8 +201,8 @@ def _along(axes_of: Callable[[Place, int], set[int]], second_like_first: bool = 
         for i in range(1, len(place.node.input)):
             if place.has(i):
                 given = place.shape(i)
-                if second_like_first and given == data:
-                    found.append((i, wide))
+                if broadcast:
+                    found.append((i, aligned(wide, given, data)))
                 elif place.node.op_type == "InstanceNormalization":
                     found.append((i, (box[1],)))
                 else:
@@ -254,7 +254,7 @@ _ELEMENT_BY_ELEMENT = (
     "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum",
     "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
 )  # fmt: skip
-_NORMALISED = _along(_behind, second_like_first=True)
+_NORMALISED = _along(_behind, broadcast=True)
 
 #: Operators whose results are elements of the first operand, or padding.
 MOVES = ("DepthToSpace", "Expand", "Pad", "Slice", "SpaceToDepth", "Transpose")

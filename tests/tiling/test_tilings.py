@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import cosma
 from cosma.compiler.compile import run_compile
 from cosma.compiler.limits import Limits, Progress
 from cosma.errors import FormatError, InputError
+from cosma.tiling import build_grid, choose_segments
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
+from tests.execute.networks import FAMILIES
 
 
 @pytest.fixture
@@ -236,3 +239,26 @@ def test_segments_of_a_rule_keep_a_deep_network_on_chip(tmp_path: Path) -> None:
 def test_wrong_weights_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="tiling"):
         parse_rule(text)
+
+
+def test_the_choice_of_segments_asks_at_every_operator_whether_to_stop(tmp_path: Path) -> None:
+    """What one share of a large network takes is seconds; a time limit must not wait for it."""
+    loaded = cosma.load_onnx(FAMILIES["cnn"](tmp_path / "net.onnx"))
+    grid = build_grid(loaded.graph, loaded.sites).grid
+    count = len(grid.height)
+    polls = 0
+
+    def stop_after(most: int) -> Callable[[], bool]:
+        def stop() -> bool:
+            nonlocal polls
+            polls += 1
+            return polls > most
+
+        return stop
+
+    every = choose_segments(grid, 1 << 16, (0.9, 0.5), (1.0,), stop=stop_after(1000))
+    assert polls == 2 * count
+    polls = 0
+    first = choose_segments(grid, 1 << 16, (0.9, 0.5), (1.0,), stop=stop_after(count + 2))
+    assert first == every[:1]
+    assert polls == count + 3

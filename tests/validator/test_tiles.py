@@ -20,10 +20,10 @@ from cosma.frontend import LoadedModel
 from cosma.graph import Graph, Operator, Region, Tensor
 from cosma.graph.semantics import ELEMENTWISE
 from cosma.rewrite.tiling import Tiling
-from cosma.validator.place import Place, hull_of
+from cosma.validator.place import NoRuleError, Place, hull_of
 from cosma.validator.regions import RULES, wanted
 from cosma.validator.tiles import _hull, _places
-from tests.access.sites import MAKERS, poisoned, random_box
+from tests.access.sites import MAKERS, draws, poisoned, random_box
 from tests.execute.networks import FAMILIES
 from tests.execute.test_run import write_model
 from tests.execute.test_tiles import tiled_plan
@@ -49,21 +49,30 @@ def test_whatever_can_be_cut_can_be_judged() -> None:
     assert {*ACCESS, *ELEMENTWISE} - set(RULES) == _UNJUDGED
 
 
-@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
-@pytest.mark.parametrize("seed", range(12))
-def test_nothing_but_what_is_asked_for_matters(maker, seed: int) -> None:
+@pytest.mark.parametrize("kind", MAKERS)
+def test_nothing_but_what_is_asked_for_matters(kind: str) -> None:
     """The judge asks for enough, for poison elsewhere changes nothing, and for no more than tiles are made to read."""
     pytest.importorskip("onnxruntime")
-    rng = np.random.default_rng(7000 + seed)
-    case = maker(rng)
+    for seed in draws(kind, 25, 3):
+        _ask(kind, np.random.default_rng(7000 + seed))
+
+
+def _ask(kind: str, rng: np.random.Generator) -> None:
+    case = MAKERS[kind](rng, kind)
     plain = case.run(case.operands)
     site = case.site(plain)
     rule = access_of(site)
     place = place_of(case, plain)
     for _ in range(3):
         box = random_box(rng, plain[0].shape, rule.cuts(site))
-        asked = dict(wanted(place, 0, box))
+        try:
+            asked = dict(wanted(place, 0, box))
+        except NoRuleError:
+            assert not any(rule.cuts(site))  # all of everything must be read, and is
+            return
         for i, read in asked.items():
+            if 0 in site.operands[i]:
+                continue
             made = rule.reads(site, box)[i]
             assert made is not None
             assert intersection(made, read) == read or i in case.parameters, (i, made, read)
@@ -79,14 +88,15 @@ def test_nothing_but_what_is_asked_for_matters(maker, seed: int) -> None:
 def place_of(case, results: Sequence[np.ndarray]) -> Place:
     """A case of the access rules as the judge sees a node."""
     names = ["" if o is None else f"i{k}" for k, o in enumerate(case.operands)]
-    node = helper.make_node(case.type, names, [f"o{k}" for k in range(case.results)], **case.attributes)
+    outputs = [f"o{k}" for k in range(case.results)]
+    node = helper.make_node(case.type, names, outputs, domain=case.domain, **case.attributes)
 
     def moved() -> np.ndarray:
         operands = list(case.operands)
         assert operands[0] is not None
         operands[0] = np.arange(1, operands[0].size + 1, dtype=np.float64).reshape(operands[0].shape)
         if case.type == "Pad" and len(operands) > 2 and operands[2] is not None:
-            operands[2] = np.float64(0)
+            operands[2] = np.array(0.0)
         return np.rint(case.run(operands)[0]).astype(np.int64) - 1
 
     return Place(
