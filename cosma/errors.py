@@ -5,6 +5,8 @@ A message says what went wrong, where, what was needed against what is available
 
 from __future__ import annotations
 
+import sys
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -178,3 +180,11 @@ class PlanInvalidError(CosmaError):
 
 class CosmaWarning(UserWarning):
     """What was asked for makes sense to cosma, but hardly to anyone: nothing fits, everything is streamed."""
+
+
+def warn(message: str) -> None:
+    """Warn with the line that called the library, however deep within it the reason was found."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cosma":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, CosmaWarning, stacklevel=level)

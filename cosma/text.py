@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 #: Categories of characters that are never shown as they are: controls, formats (direction marks, zero width),
 #: surrogates, private use, unassigned, separators of lines and paragraphs.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+#: Letters that a data class is shown in; its name and those of its fields come on top where they are many.
+_LONGEST = 180
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 #: Characters that JSON allows in a string and a terminal may act upon. The first class of a name is ASCII, so most
 #: text is passed without a look at each character.
@@ -37,6 +41,39 @@ def counted(number: int, noun: str) -> str:
 def plain_lines(text: str) -> str:
     """Escape like :func:`plain`, line by line; only for text whose line feeds are our own."""
     return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def short_repr(record: Any) -> str:
+    """Write a data class as its fields that differ from their defaults, on one line; long values are cut."""
+    from dataclasses import MISSING, fields
+
+    def given(one: Any, value: object) -> bool:
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        return default is MISSING or type(value) is not type(default) or bool(value != default)
+
+    values = {one.name: value for one in fields(record) if one.repr and given(one, value := getattr(record, one.name))}
+    for width in (70, 40, 20, 10):
+        text = f"{type(record).__name__}({', '.join(f'{name}={_cut(value, width)}' for name, value in values.items())})"
+        if len(text) <= _LONGEST:
+            break
+    return text
+
+
+def shortened(text: str, width: int = 70) -> str:
+    """Cut text in the middle to about so many letters."""
+    return text if len(text) <= width else f"{text[: width // 2]}\u2026{text[-(width // 2) :]}"
+
+
+def _cut(value: object, width: int) -> str:
+    """Write a value in about so many letters: the beginning and end of text, how many there are of other things."""
+    if isinstance(value, Mapping):
+        text, short = repr(dict(value)) if len(value) <= 4 else "", f"{{{len(value)} entries}}"
+    elif isinstance(value, tuple | list | frozenset):
+        text, short = repr(value) if len(value) <= 8 else "", f"({len(value)} in all)"
+    else:
+        text = repr(str(value)) if isinstance(value, Enum) else repr(value)
+        short = shortened(text, width)
+    return text if text and len(text) <= width else short
 
 
 def html_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -10,6 +10,7 @@ import cosma.door as door
 from cosma.accelerator.constraints import FREE, Constraints, ranges
 from cosma.accelerator.tables import read_preset
 from cosma.errors import AcceleratorError
+from cosma.text import short_repr
 from cosma.units import align_up, format_size
 
 
@@ -96,6 +97,8 @@ class Accelerator:
     AcceleratorError
         If a value is out of range or contradicts another.
     """
+
+    __repr__ = short_repr
 
     scratchpad: int
     alignment: int = 64

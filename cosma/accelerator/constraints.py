@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cosma.door as door
 from cosma.errors import ConstraintError
+from cosma.text import short_repr
 
 #: Values by name, as callers may write them: a mapping, or pairs.
 Values: TypeAlias = "Mapping[str, door.Size] | Iterable[tuple[str, door.Size]]"
@@ -90,6 +91,8 @@ class Constraints:
     ConstraintError
         If a value is of the wrong type or out of range.
     """
+
+    __repr__ = short_repr
 
     addresses: tuple[tuple[str, int], ...] = ()
     alignments: tuple[tuple[str, int], ...] = ()

@@ -136,8 +136,16 @@ def compile_(
     )  # fmt: skip
     sizes = options.parse_sizes(dim, bound)
     if export_model is not None:
-        if start:
-            raise InputError("--export-model writes the program and solves nothing: it takes no --start")
+        planned = {
+            "--start": start, "--tiling": tiling != "none", "--zero-copy": zero_copy, "--state": state,
+            "--output": output, "--off-chip": off_chip, "--solver": solver, "--params": params,
+            "--strategy": strategy != "auto", "--time-limit": time_limit, "--gap": gap, "--trade-off": trade_off,
+        }  # fmt: skip
+        if without := [option for option, given in planned.items() if given]:
+            raise InputError(
+                f"--export-model writes the program of whole operators that copy, and solves nothing: it takes no "
+                f"{', '.join(without)}"
+            )
         _export(model, chosen, export_model, constraints, dtype=dtype, dims=sizes)
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap, trade_off=trade_off)

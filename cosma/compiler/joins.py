@@ -6,7 +6,6 @@ better plan.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from cosma.access.operator import operator_access
 from cosma.compiler.fusion import Choice
 from cosma.compiler.modes import fitting_modes, in_chosen_modes, with_all_modes
 from cosma.compiler.strategies import COPYING
-from cosma.errors import CosmaWarning, InfeasibleError, Remedy
+from cosma.errors import InfeasibleError, Remedy, warn
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import infeasible
 from cosma.problem.homes import homes_of, settles_places
@@ -71,7 +70,7 @@ def without_copies(request: Request) -> Joined:
         return Joined()  # of a graph that was joined by whoever made it, that is what is planned
     if strategy in COPYING:
         message = f"zero-copy is left out: {strategy} plans copies, as the existing methods do that others compare with"
-        warnings.warn(message, CosmaWarning, stacklevel=5)
+        warn(message)
         return Joined()
     if request.tiling not in (None, "none", "auto"):
         return Joined()  # tiles that were asked for are planned, with copies and without

@@ -7,7 +7,6 @@ relaxation streams, then changed one by one while that moves less.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from cosma.clock import never
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.mode_replay import ModeReplay, in_modes
 from cosma.compiler.parts import with_parts
-from cosma.errors import CosmaWarning, InfeasibleError
+from cosma.errors import InfeasibleError, warn
 from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.plan.tiles import untiled_name
@@ -61,11 +60,9 @@ def stationary_choices(
         Whether tensors may be cut where operators select from them.
     """
     if not source.sites and not any(operator.modes for operator in graph.operators):
-        warnings.warn(
+        warn(
             "operands = stationary of a graph that says of no operator how it can run: nothing is streamed; plan from "
-            "the ONNX file, or give operators modes",
-            CosmaWarning,
-            stacklevel=4,
+            "the ONNX file, or give operators modes"
         )
     free = fusion_choices(graph, accelerator.replace(operands=Operands.STREAMABLE), starts)
     choices = tuple(with_all_modes(choice, source, accelerator) for choice in free)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex, TypedDict
@@ -15,7 +14,7 @@ from cosma.accelerator.files import as_accelerator
 from cosma.compiler.limits import Limits
 from cosma.compiler.starts import GivenPlan, load_starts
 from cosma.compiler.strategies import WITH_SOLVER, WITH_STARTS, Strategy, find_strategy
-from cosma.errors import CosmaWarning, InputError
+from cosma.errors import InputError, warn
 from cosma.parameters import read_parameters
 from cosma.parameters.compiler import CompileParameters
 from cosma.problem import build_problem
@@ -185,4 +184,4 @@ def warn_of_odd_fit(request: Request) -> None:
         )
     else:
         why = f"the smallest tensor takes {min(spaces)} bytes, {problem.capacity_bytes} are available"
-    warnings.warn(f"everything is streamed: {why}", CosmaWarning, stacklevel=4)
+    warn(f"everything is streamed: {why}")

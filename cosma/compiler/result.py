@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cosma.errors import CosmaWarning
+from cosma.errors import warn
 from cosma.parameters import changed
 from cosma.plan import Plan, ScopedBound, Traffic
 from cosma.plan.states import lost_states, with_states_that_hold
 from cosma.rewrite.tiling import Tiling
+from cosma.text import short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +55,8 @@ class CompileResult:
     seconds_by_phase
         The same time by what was being done; where engines work side by side, by the one that was begun last.
     """
+
+    __repr__ = short_repr
 
     plan: Plan
     found_by: str
@@ -101,7 +103,7 @@ def make_plan(
             elif after in graph.roots or before in graph.roots:
                 why = "they are cut into parts"
             message = f"state {after!r} = {before!r}: each has a place of its own off-chip, because {why}"
-            warnings.warn(message, CosmaWarning, stacklevel=4)
+            warn(message)
     return Plan(
         graph=graph,
         accelerator=state.problem.accelerator,

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
-from cosma.text import csv_cell
+from cosma.text import csv_cell, plain
 from cosma.units import format_size
 
 #: What a column holds, which decides how Markdown shows it. CSV and records hold plain numbers: shares in
@@ -69,4 +69,4 @@ def _shown(value: Any, kind: str) -> str:
         return f"{value:.2f}" if value < 100 else f"{value:.0f}"
     if kind == "number":
         return f"{value:.2f}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return plain(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -10,6 +10,7 @@ from pathlib import Path
 import cosma.door as door
 from cosma.access import NodeSite
 from cosma.graph import Graph
+from cosma.text import shortened
 
 
 class NodeFate(StrEnum):
@@ -105,9 +106,10 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         return (
-            f"LoadedModel({self.name!r}, {len(self.graph.operators)} operators, {len(self.graph.tensors)} tensors, "
-            f"{len(self.nodes)} nodes, {len(self.notes)} notes)"
+            f"LoadedModel({shortened(repr(self.name))}, {len(self.graph.operators)} operators, "
+            f"{len(self.graph.tensors)} tensors, {len(self.nodes)} nodes, {len(self.notes)} notes)"
         )
+
     def uncovered(self, covers: frozenset[str] | set[str]) -> tuple[NodeRecord, ...]:
         """Nodes that must run and that a set of covered first results misses, in the order they are executed."""
         return tuple(node for node in self.nodes if node.operator is not None and node.output not in covers)

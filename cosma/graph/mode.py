@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import cosma.door as door
 from cosma.errors import GraphError
+from cosma.text import short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Mode:
     workspace_bytes
         Scratch space that the operator needs in the scratchpad while it runs so, at any address.
     """
+
+    __repr__ = short_repr
 
     name: str
     may_stream: tuple[str, ...] = ()

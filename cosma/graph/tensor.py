@@ -12,6 +12,7 @@ from cosma.errors import GraphError
 from cosma.graph.accumulation import Accumulation
 from cosma.graph.mode import Mode
 from cosma.graph.region import Region
+from cosma.text import short_repr
 
 
 class TensorKind(door.Choice):
@@ -63,6 +64,8 @@ class Tensor:
     GraphError
         If a value is of the wrong type or out of range; the message names the tensor and the value.
     """
+
+    __repr__ = short_repr
 
     name: str
     size_bytes: int
@@ -216,6 +219,8 @@ class Operator:
     GraphError
         If a value is of the wrong type or out of range; the message names the operator and the value.
     """
+
+    __repr__ = short_repr
 
     name: str
     type: str

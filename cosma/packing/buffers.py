@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import cosma.door as door
 from cosma.errors import InputError
+from cosma.text import short_repr
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Buffer:
     gaps
         Spans in which less than the whole is occupied; they do not overlap in time.
     """
+
+    __repr__ = short_repr
 
     id: str
     lower: int

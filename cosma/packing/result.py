@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import cosma.door as door
+from cosma.text import shortened
 
 
 class PackingStatus(door.Choice):
@@ -95,7 +96,7 @@ class PackingResult:
 
     def __repr__(self) -> str:
         found = f"height {self.height}, " if self.height is not None else ""
-        why = f", {self.reason}" if self.reason else ""
+        why = f", {shortened(self.reason)}" if self.reason else ""
         return (
             f"PackingResult({self.status}: {len(self.offsets)} buffers, {found}lower bound {self.lower_bound}, "
             f"capacity {self.capacity}, by {self.engine or 'nobody'}{why})"

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, SupportsIndex, TypeAlias
 
 import cosma.door as door
+from cosma.text import short_repr
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """Copy a tensor from off-chip memory to an address; it keeps its off-chip copy."""
+
+    __repr__ = short_repr
 
     do: ClassVar[str] = "load"
     tensor: str
@@ -33,6 +36,8 @@ class Allocate:
     With ``in_place_of`` the result takes over that operand's address, and the operand is gone from the
     scratchpad once the operator has run.
     """
+
+    __repr__ = short_repr
 
     do: ClassVar[str] = "allocate"
     tensor: str
@@ -56,6 +61,8 @@ class Execute:
 
     ``workspace`` is the address of its scratch space, where it needs any.
     """
+
+    __repr__ = short_repr
 
     do: ClassVar[str] = "execute"
     operator: str
@@ -81,6 +88,8 @@ class Execute:
 class Store:
     """Copy a tensor from the scratchpad to off-chip memory; it stays in the scratchpad."""
 
+    __repr__ = short_repr
+
     do: ClassVar[str] = "store"
     tensor: str
 
@@ -91,6 +100,8 @@ class Store:
 @dataclass(frozen=True, slots=True)
 class Free:
     """Give up a tensor's space."""
+
+    __repr__ = short_repr
 
     do: ClassVar[str] = "free"
     tensor: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 import cosma.door as door
 from cosma.graph import TensorKind
 from cosma.plan.instructions import Execute, Load, Store
+from cosma.text import short_repr
 
 if TYPE_CHECKING:
     from cosma.graph import Graph
@@ -21,6 +22,8 @@ AREAS = {"inputs": TensorKind.INPUT, "weights": TensorKind.WEIGHT, "outputs": Te
 @dataclass(frozen=True, slots=True)
 class Area:
     """A piece of off-chip memory."""
+
+    __repr__ = short_repr
 
     #: Its size.
     size_bytes: int
@@ -40,6 +43,8 @@ class Area:
 @dataclass(frozen=True, slots=True)
 class OffChip:
     """Off-chip memory of a plan."""
+
+    __repr__ = short_repr
 
     #: The area of intermediate tensors that have an off-chip copy for a while; those that have it at different times
     #: share bytes.

@@ -12,7 +12,7 @@ from cosma.errors import InputError
 from cosma.graph import Graph
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.off_chip import OffChip
-from cosma.text import html_table
+from cosma.text import html_table, short_repr, shortened
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class ScopedBound:
         How it was found.
     """
 
+    __repr__ = short_repr
+
     scope: Literal["graph", "tiling", "rows"]
     lower_bound: int
     method: str
@@ -105,6 +107,8 @@ class Certificate:
     bounds
         For a plan of tiles, bounds by scope.
     """
+
+    __repr__ = short_repr
 
     lower_bound: int
     noncompulsory: int
@@ -232,8 +236,9 @@ class Plan:
 
     def __repr__(self) -> str:
         return (
-            f"Plan({self.model_name!r}, {len(self.graph.operators)} operators, {len(self.instructions)} instructions, "
-            f"{self.traffic.noncompulsory} non-compulsory bytes, {self.certificate.status})"
+            f"Plan({shortened(repr(self.model_name))}, {len(self.graph.operators)} operators, "
+            f"{len(self.instructions)} instructions, {self.traffic.noncompulsory} non-compulsory bytes, "
+            f"{self.certificate.status})"
         )
 
     def _repr_html_(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
@@ -12,8 +12,8 @@ from cosma.plan.timeline import timeline_of
 if TYPE_CHECKING:
     from cosma.plan import Plan
 
-Table = Literal["steps", "tensors", "stays", "transfers"]
-TABLES: tuple[Table, ...] = ("steps", "tensors", "stays", "transfers")
+Table = Literal["steps", "tensors", "stays", "transfers", "bounds"]
+TABLES: tuple[Table, ...] = ("steps", "tensors", "stays", "transfers", "bounds")
 
 
 def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
@@ -25,7 +25,8 @@ def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
         The plan.
     table
         ``steps``: the execution of each operator with the bytes it moves. ``tensors``: each tensor with what it costs.
-        ``stays``: each residency with its address. ``transfers``: each crossing of the chip's edge.
+        ``stays``: each residency with its address. ``transfers``: each crossing of the chip's edge. ``bounds``: what
+        the certificate says of each scope.
 
     Raises
     ------
@@ -37,6 +38,8 @@ def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
     door.instance(plan, Plan, "the plan")
     if table not in TABLES:
         raise InputError(f"plan: no table {table!r}; choose one of {', '.join(TABLES)}")
+    if table == "bounds":
+        return _bounds(plan)
     timeline = timeline_of(plan)
     if table == "steps":
         return [
@@ -53,3 +56,15 @@ def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
         row | {"moved_bytes": moved.get(row["name"], 0), "noncompulsory_bytes": timeline.cost.get(row["name"], 0)}
         for row in plan.graph.to_records("tensors")
     ]
+
+
+def _bounds(plan: Plan) -> list[dict[str, Any]]:
+    certificate = plan.certificate
+    scopes = [(one.scope, one.lower_bound, one.method) for one in certificate.bounds]
+    return [
+        {
+            "scope": scope, "lower_bound": bound, "noncompulsory": certificate.noncompulsory,
+            "gap": replace(certificate, lower_bound=bound).gap, "method": method, "claimed": certificate.claimed,
+        }
+        for scope, bound, method in scopes or [("graph", certificate.lower_bound, certificate.method)]
+    ]  # fmt: skip

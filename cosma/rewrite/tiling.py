@@ -9,6 +9,7 @@ from itertools import pairwise
 from cosma.access.boxes import Box
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator
+from cosma.text import short_repr
 
 #: Positions along one axis, ascending and inside it, at which a result is cut.
 Cuts = tuple[int, ...]
@@ -42,6 +43,8 @@ class Tiling:
         Tiles in the order they run, each an operator, where its region starts, and where its interval of the axis
         summed over does, see :func:`tile_key`; empty for depth first.
     """
+
+    __repr__ = short_repr
 
     cuts: Mapping[str, tuple[Cuts, ...]] = field(default_factory=dict)
     segments: tuple[tuple[str, ...], ...] = ()

@@ -15,26 +15,13 @@ if TYPE_CHECKING:
 
     from cosma.studies.points import Curve, Point
 
-#: Columns of a curve, and of one with tiles.
-COLUMNS = ("capacity", "noncompulsory", "lower_bound", "total", "gap", "knee")
-TILE_COLUMNS = ("tiles", "operators", "transfers", "tiling_lower_bound", "whole_noncompulsory", "whole_lower_bound")
-
 
 def curve_csv(curve: Curve) -> str:
     """Write a curve as CSV; sizes in bytes. With a tiling, both are in it: plans of tiles and of whole operators."""
-    tiled = curve.tiling != "none"
-    lines = [",".join((*COLUMNS, *(TILE_COLUMNS if tiled else ())))]
-    for p in curve.points:
-        gap = (p.noncompulsory_bytes - p.bound_bytes) / p.noncompulsory_bytes if p.noncompulsory_bytes else 0.0
-        total = curve.compulsory_bytes + p.noncompulsory_bytes
-        cells: list[object] = [p.capacity_bytes, p.noncompulsory_bytes, p.bound_bytes, total, f"{gap:.6f}"]
-        cells.append("yes" if p.knee else "no")
-        if tiled:
-            t, w = p.tiles, p.whole
-            cells += ["", "", "", ""] if t is None else [t.count, t.operator_count, t.transfers, t.bound_bytes]
-            cells += ["", ""] if w is None or w.noncompulsory_bytes is None else [w.noncompulsory_bytes, w.bound_bytes]
-        lines.append(",".join(map(str, cells)))
-    return "\n".join(lines) + "\n"
+    records = curve.to_records()
+    shown = ({**row, "gap": f"{row['gap']:.6f}", "knee": "yes" if row["knee"] else "no"} for row in records)
+    lines = (["" if value is None else str(value) for value in row.values()] for row in shown)
+    return "\n".join(map(",".join, (records[0] if records else (), *lines))) + "\n"
 
 
 def curve_figure(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cosma.accelerator import Accelerator
+
+#: What a row of a curve with tiles has beside the others.
+TILE_COLUMNS = ("tiles", "operators", "transfers", "tiling_lower_bound", "whole_noncompulsory", "whole_lower_bound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,26 @@ class Curve:
     never_once_bytes: int | None = None
     #: Whether an interrupt ended the work before all points were planned.
     partial: bool = False
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One row a point, as ``pandas.DataFrame`` takes them; sizes in bytes, None where nothing is known."""
+        rows = []
+        for p in self.points:
+            gap = (p.noncompulsory_bytes - p.bound_bytes) / p.noncompulsory_bytes if p.noncompulsory_bytes else 0.0
+            row: dict[str, Any] = {
+                "capacity": p.capacity_bytes, "noncompulsory": p.noncompulsory_bytes, "lower_bound": p.bound_bytes,
+                "total": self.compulsory_bytes + p.noncompulsory_bytes, "gap": gap, "knee": p.knee,
+            }  # fmt: skip
+            if self.tiling != "none":
+                row |= dict.fromkeys(TILE_COLUMNS)
+                if p.tiles is not None:
+                    known = (p.tiles.count, p.tiles.operator_count, p.tiles.transfers, p.tiles.bound_bytes)
+                    row |= dict(zip(TILE_COLUMNS, known, strict=False))
+                if p.whole is not None and p.whole.noncompulsory_bytes is not None:
+                    row["whole_noncompulsory"] = p.whole.noncompulsory_bytes
+                    row["whole_lower_bound"] = p.whole.bound_bytes
+            rows.append(row)
+        return rows
 
 
 def monotone(points: Sequence[Point]) -> list[Point]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cosma.door as door
 from cosma.plan.plan import Traffic
+from cosma.text import short_repr, shortened
 
 
 class Verdict(door.Choice):
@@ -79,6 +80,8 @@ class Violation:
         because its load is missing is missed by every reader. None for a root.
     """
 
+    __repr__ = short_repr
+
     verdict: Verdict
     instruction: int | None
     message: str
@@ -126,7 +129,9 @@ class ReplayReport:
             object.__setattr__(self, name, count)
 
     def __repr__(self) -> str:
-        state = "valid" if self.valid else f"{len(self.violations)} violations, first {self.violations[0]}"
+        state = "valid"
+        if not self.valid:
+            state = f"{len(self.violations)} violations, first {shortened(str(self.violations[0]))}"
         return (
             f"ReplayReport({state}; {self.traffic.noncompulsory} non-compulsory bytes, peak {self.peak_bytes} bytes, "
             f"{self.transfers} transfers)"

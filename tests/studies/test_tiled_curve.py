@@ -13,9 +13,9 @@ import pytest
 
 import cosma
 from cosma.studies.curve import make_curve
-from cosma.studies.curve_views import TILE_COLUMNS, curve_csv, curve_figure, curve_text
+from cosma.studies.curve_views import curve_csv, curve_figure, curve_text
 from cosma.studies.point_planner import Planner
-from cosma.studies.points import Curve
+from cosma.studies.points import TILE_COLUMNS, Curve
 
 MACHINE = cosma.Accelerator(scratchpad="1MiB", operands="resident", weights="scratchpad")
 

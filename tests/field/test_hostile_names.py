@@ -1,0 +1,127 @@
+"""A graph whose every name is hostile, through every command and export that reads plans."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import xml.dom.minidom
+from pathlib import Path
+
+import pytest
+
+from cosma import Accelerator, Graph, Operator, Tensor, TensorKind, compile, save_plan
+from cosma.experiments.table import Table
+from cosma.graph.json_format import save_graph
+from tests.field.commands import cosma
+from tests.field.test_escapes import ACTIVE
+
+#: Markup of rich, escapes, formulas, ends of scripts and comments, quotes, trigraphs, marks of direction, no end.
+NAMES = (
+    "[red]markup[/red]", "\x1b[31mred\x1b[0m", "=cmd|' /C calc'!A0", "</script><script>alert(1)</script>",
+    "\"quotes' and `ticks`", "line\nfeed\r\n", "*/ int x; /*", "??/ \\ %s %n", "\u202egpj.exe", "]]><!--",
+    "$x$ {{TITLE}}", "long" * 3000,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    tensors = [Tensor("@in", 512, TensorKind.INPUT), Tensor("+w", 64, TensorKind.WEIGHT)]
+    tensors += [Tensor(name, 512) for name in NAMES]
+    operators, last = [], "@in"
+    for name in NAMES:
+        operators.append(Operator(f"-{name}", "[b]Conv", (last, "@in") if last != "@in" else (last,), (name,), ("+w",)))
+        last = name
+    tensors.append(Tensor("out", 512, TensorKind.OUTPUT))
+    operators.append(Operator("end", "Add", (last, NAMES[0]), ("out",)))
+    graph = Graph(tensors, operators, "[link=http://x]=model\x1b[0m")
+    made = compile(graph, Accelerator(scratchpad="1600"), strategy="e2", off_chip=True)
+    save_plan(made, folder / "plan.json")
+    save_graph(graph, folder / "graph.json")
+    return folder / "plan.json"
+
+
+FIGURES = ("--bandwidth", "1GB", "--clock", "1e9", "--macs-per-cycle", "8")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("compile", "graph.json", "--scratchpad", "1600", "--effort", "0.1", "-v"),
+        ("compile", "graph.json", "--scratchpad", "512", "--operands", "resident"),
+        ("inspect", "graph.json"),
+        ("curve", "graph.json", "--points", "2", "--strategy", "e2"),
+        ("check", "plan.json"),
+        ("report", "plan.json"),
+        ("explain", "plan.json"),
+        ("diff", "plan.json", "plan.json"),
+        ("trace", "plan.json", *FIGURES),
+    ],
+)
+def test_terminals_show_names_and_obey_none(plan: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.chdir(plan.parent)
+    done = cosma(*command)
+    assert done.code in (0, 3), done.err
+    for text in (done.out, done.err):
+        assert not ACTIVE.search(text)
+    assert "Traceback" not in done.err
+    # What rich would take for markup stands there as it is written.
+    shown = done.out + done.err
+    assert "red]" not in shown or "[red]" in shown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_can_be_asked_for(plan: Path, name: str) -> None:
+    done = cosma("explain", plan, "--", name)
+    assert done.code == 0, done.err
+    assert not ACTIVE.search(done.out)
+    assert "produced by" in done.out
+
+
+def test_tables_start_no_formula_and_keep_their_columns(plan: Path, tmp_path: Path) -> None:
+    options = ("-o", tmp_path / "i.csv", "--stays", tmp_path / "s.csv", "--off-chip", tmp_path / "o.csv")
+    assert cosma("export", plan, *options).code == 0
+    tables = ("--operators", tmp_path / "t.csv", "--summary", tmp_path / "u.csv", "-o", tmp_path / "trace.json")
+    assert cosma("trace", plan, *FIGURES, *tables).code == 0
+    json.loads((tmp_path / "trace.json").read_text())
+    for name in "isotu":
+        text = (tmp_path / f"{name}.csv").read_text(encoding="utf-8")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        assert len(rows) > 1
+        assert {len(row) for row in rows} == {len(rows[0])}, name
+        for cell in (cell for row in rows for cell in row):
+            assert not re.match(r"[=+@\t\r]|-[^0-9.]", cell), cell
+
+
+def test_a_markdown_table_keeps_its_columns() -> None:
+    cells = tuple((name + "|x",) for name in NAMES)
+    lines = Table("t", "title", (("model", "text"),), cells).to_markdown().splitlines()
+    assert len(lines) == 4 + len(NAMES)
+    assert not any(ACTIVE.search(line) or "<script" in line for line in lines)
+
+
+def test_pages_and_figures_are_whole(plan: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("bokeh")
+    options = ("-o", tmp_path / "p.html", "--figure", tmp_path / "f.svg", "--figure", tmp_path / "f.pdf")
+    done = cosma("report", plan, *options, "--no-existing")
+    assert done.code == 0, done.err
+    figure = (tmp_path / "f.svg").read_text(encoding="utf-8")
+    xml.dom.minidom.parseString(figure.encode())
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "[red]markup" in page
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler here")
+@pytest.mark.parametrize("language", [("c", "-std=c99"), ("c++", "-std=c++11")])
+def test_a_header_compiles(plan: Path, tmp_path: Path, language: tuple[str, str]) -> None:
+    assert cosma("export", plan, "-o", tmp_path / "plan.h").code == 0
+    (tmp_path / "main.c").write_text('#include "plan.h"\nint main(void) { return 0; }\n')
+    command = ["gcc", "-x", *language, "-Wall", "-Wtrigraphs", "-Werror", "-Wno-unused", "-fsyntax-only", "main.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]
