@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Seconds between two looks at whether to stop.
 _POLL_S = 0.05
 
 

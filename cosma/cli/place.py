@@ -166,10 +166,9 @@ def place(
         topology = needed(topology)
         wanted = PlaceOptions(
             strategy=strategy, seed=seed, proposals=work, balance=balance, balance_scope=balance_scope,
-            replicas_per_device=replicas_per_device,
+            replicas_per_device=replicas_per_device, routing=routing_rule or "nearest",
             current=None if current is None else place_report.in_force(read(current)),
             max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
-            routing=routing_rule or "nearest",
         )  # fmt: skip
         placement = _search(affinity, topology, wanted, quiet=json)
     for line in said:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: Power of the waiting time in the score of an eviction candidate. 1 follows Belady's rule, 0 looks at cost alone.
 DEFAULT_PATIENCE = 1.0
 
+#: Memory that the rows of a tape may take; larger tapes keep a row every few steps. Not measured.
 _ROW_BYTES = 32 << 20
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cosma.placement.document import Placement
     from cosma.placement.topology import Topology
 
+#: Limits on the max-over-mean load that a front is drawn for where none are named.
 LIMITS = (1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0)
 
 

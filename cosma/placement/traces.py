@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+#: Tokens read at a time. Not measured.
 CHUNK_TOKENS = 8192
 DEFAULT_ARRAY = "profile"
 SUFFIXES = (".npy", ".npz", ".json", ".jsonl", ".ndjson", ".csv", ".tsv")
