@@ -67,8 +67,6 @@ def check_output(path: Path | str, what: str, suffixes: Collection[str] = ()) ->
 
     Parameters
     ----------
-    path
-        As for :func:`write_atomic`.
     what
         Name of the output in messages, such as ``--output``.
     suffixes

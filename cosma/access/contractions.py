@@ -12,8 +12,6 @@ class MatrixProduct(Contraction):
 
     Parameters
     ----------
-    second
-        Position of the second matrix.
     per_row, per_column
         Positions of operands with one value per row of the first matrix, or per column of the second, or one for all.
     """

@@ -201,12 +201,8 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
 
     Parameters
     ----------
-    graph
-        The graph, fused and quantised or not.
     sites
         Nodes of the model by first result, as :class:`cosma.frontend.LoadedModel` has them.
-    operator
-        One of the graph's operators.
     """
     shapes = {
         name: shape

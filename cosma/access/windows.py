@@ -62,8 +62,6 @@ class Convolution(Contraction):
 
     Parameters
     ----------
-    weight, bias
-        Positions of the weight and of the bias.
     per_output
         Positions of operands with one value per output channel, or one for all.
     """

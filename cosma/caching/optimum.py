@@ -70,8 +70,6 @@ def intervals_of(requests: Requests, members: Int64s, slots: int, *, together: b
     ----------
     members
         Numbers of the requests of the group, ascending.
-    slots
-        Slots the group has.
     together
         Whether all pages of a step are in slots at once. Positions are then the group's steps, and a step's own
         requests take their slots from its capacity. Otherwise pages run one by one through a slot set aside for it,

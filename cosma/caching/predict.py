@@ -27,8 +27,6 @@ def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.f
 
     Parameters
     ----------
-    requests
-        The trace to learn from.
     distances
         Steps between the two: 1 is the next layer, ``layers`` the same layer of the next batch.
 

@@ -46,8 +46,6 @@ def claim_outputs(
     ----------
     outputs
         By option: where it goes, once or more, if given, and the endings a file may have.
-    json
-        Whether the command prints JSON on standard output.
     """
     global _taken  # one standard output a process
     from pathlib import Path
@@ -80,11 +78,6 @@ def deliver(path: Path, content: str | bytes, what: str) -> None:
     """Write a result and say so; where that fails, keep it elsewhere and say where.
 
     Raises InputError if it could not be written where it should go; the message says where it is now.
-
-    Parameters
-    ----------
-    what
-        Its name in messages.
     """
     from cosma.errors import InputError
     from cosma.files import is_standard_output, write_atomic

@@ -30,8 +30,6 @@ def existing_traffic(
     ----------
     states
         The runs of a compile; what they tried is not run again.
-    source
-        The model, whose nodes say what an operator is.
     graph
         The network before fusion, element type applied.
 

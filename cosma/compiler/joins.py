@@ -96,8 +96,6 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
 
     Parameters
     ----------
-    source
-        The model, whose nodes say what Slices select.
     graph
         Its graph, element type applied, before fusion.
     """

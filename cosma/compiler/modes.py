@@ -50,8 +50,6 @@ def stationary_choices(
 
     Parameters
     ----------
-    source
-        The model, whose nodes say what an operator is.
     graph
         Its graph, element type applied, before fusion.
     starts

@@ -31,8 +31,6 @@ def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph]
     ----------
     graph
         The network before fusion, element type applied.
-    starts
-        Networks of plans to start from.
     """
     try:
         choices = fusion_choices(graph, accelerator, starts)

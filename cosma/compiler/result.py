@@ -150,10 +150,6 @@ def settings_of(
 
     Parameters
     ----------
-    state
-        The run that found it.
-    starts
-        Plans that the compile started from.
     fused
         Name of the choice of operators to fuse; None where there was one alone.
     """

@@ -50,13 +50,7 @@ FEW_CHANGES = 60
 
 
 class Turns:
-    """A network cut in one way, whose tiles may come in many orders.
-
-    Parameters
-    ----------
-    base
-        The network that is cut.
-    """
+    """A network cut in one way, whose tiles may come in many orders."""
 
     def __init__(self, source: LoadedModel, base: Graph, tiling: Tiling, accelerator: Accelerator) -> None:
         from cosma.evaluation.network import build_network
@@ -121,10 +115,6 @@ class RuledTiling:
         The rule's cuts of every operator that can be cut.
     most_tiles
         No tiling with more is looked at.
-    effort
-        Nominal seconds of the compile.
-    stop
-        Polled between trials.
     report
         Hears of a first plan: bytes beyond the compulsory, and a share of the work done.
     """

@@ -24,8 +24,6 @@ def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, l
 
     Parameters
     ----------
-    state
-        The compile that plans are offered to.
     order
         An order with little traffic, to start from.
     work

@@ -24,10 +24,6 @@ def traded_off(
 
     Parameters
     ----------
-    states
-        All runs of a compile.
-    best
-        The one with the best plan.
     share
         How much more traffic is taken, as a share of the best plan's.
 
@@ -59,8 +55,6 @@ def coarser_choices(cut: Choice, again: Callable[[Tiling], Choice | None]) -> li
 
     Parameters
     ----------
-    cut
-        A network of tiles.
     again
         Cuts the same network by another tiling; None where that does not fit.
     """

@@ -38,8 +38,6 @@ class Operators:
 
     Parameters
     ----------
-    steps
-        Nodes of each operator.
     constants
         Content of constants, and the kernels of whole nodes.
     tile_kernels
@@ -168,8 +166,6 @@ class Operators:
 
         Parameters
         ----------
-        operator
-            One of the plan's.
         at_hand
             Yields the bytes of a tensor of indices, which an operator may read that looks up rows.
         """

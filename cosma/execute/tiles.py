@@ -59,10 +59,6 @@ class Tiles:
 
     Parameters
     ----------
-    constants
-        Content of constants.
-    cuts
-        The tensors that were cut.
     make_kernels
         Makes the kernels for the variants of nodes.
     """
@@ -101,8 +97,6 @@ class Tiles:
 
         Parameters
         ----------
-        steps
-            Nodes that it covers.
         indices
             Yields indices of rows.
         before
@@ -174,8 +168,6 @@ class Tiles:
         ----------
         how
             What is different for the region; None to run it as it is.
-        fixed
-            Which of them are parameters.
         """
         variant = self._variant(step, how, arrays, fixed)
         names = variant.node.inputs

@@ -53,8 +53,6 @@ def find_models(
     entries
         Paths and patterns (``nets/*.onnx``, ``**`` for any depth) relative to ``folder``; ``zoo`` for the whole
         zoo and ``zoo:PATTERN`` for its models of that name.
-    exclude
-        Patterns of model names to leave out.
     folder
         Where the experiment file lies.
     zoo

@@ -18,8 +18,6 @@ class OptunaOptimiser:
         How many there are; all are minimised.
     sampler
         An Optuna sampler; by default NSGA-II for several objectives and TPE for one, with the seed.
-    seed
-        Of the default sampler.
     """
 
     def __init__(self, space: Space, objectives: int = 2, *, sampler: Any = None, seed: int = 0) -> None:

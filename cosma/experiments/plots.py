@@ -56,8 +56,6 @@ def make_figures(
 
     Parameters
     ----------
-    rows
-        Of one sweep or several.
     folder
         Where ``NAME.FORMAT`` goes.
     names

@@ -27,8 +27,6 @@ class Estimate:
 
     Parameters
     ----------
-    waiting
-        Cells still to run.
     jobs
         Cells that run at once, until measured.
     """

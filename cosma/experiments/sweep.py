@@ -73,10 +73,6 @@ def outline_sweep(
         What is wanted, and what there is, by key.
     kept
         Keys of the cells whose plan file is kept.
-    retry
-        Run cells that failed again.
-    fresh
-        Run everything again.
     jobs
         Cells that will run at once, for the estimate.
     """

@@ -244,8 +244,6 @@ def make_tables(rows: Sequence[Row], names: Sequence[str] = SUMMARY, strategies:
 
     Parameters
     ----------
-    rows
-        Of one sweep or several.
     names
         Keys of :data:`TABLES`.
     strategies

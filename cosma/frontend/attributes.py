@@ -32,8 +32,6 @@ def read_part(node: Node, operands: Sequence[Value | None], evaluator: Evaluator
     ----------
     operands
         Its operands by position, None for an absent one.
-    opset
-        Version of ONNX's own operators.
     """
     attributes = dict(_scalars(node))
     if _trains(node, operands, evaluator, opset):

@@ -41,16 +41,12 @@ class Completion:
 
     Parameters
     ----------
-    inference
-        Types nodes one at a time.
     declared
         Types the model states itself: checked against what is inferred, and taken where nothing is.
     read
         Names that are read; results nobody reads need no type if they are optional.
     bounds
         The most an axis can hold whose size is known only at run time, by ``tensor`` or ``tensor.axis``.
-    level
-        How deep in subgraphs the nodes lie.
     preferred
         Shapes to take of several possible ones, by result.
     inner

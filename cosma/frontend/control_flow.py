@@ -168,14 +168,8 @@ def branch_renames(
 
     Parameters
     ----------
-    graph
-        The branch.
-    taken
-        Names in use.
     outer
         Renames in force where the If stands.
-    prefix
-        What new names start with.
     """
     renames = dict(outer)
     own = [readable(tensor.name) for tensor in graph.initializer]

@@ -65,8 +65,6 @@ class Dimensions:
 
         Parameters
         ----------
-        name
-            Tensor the type is of.
         proto
             Its type; must be a tensor's.
         must

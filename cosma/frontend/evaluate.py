@@ -84,8 +84,6 @@ class Evaluator:
 
     Parameters
     ----------
-    opset
-        Version of ONNX's own operators the model declares.
     path
         The model's file, beside which others may hold constants; None where they are not to be read.
     """

@@ -116,8 +116,6 @@ def parse(text: str, known: Set[str] = frozenset()) -> Expression:
 
     Parameters
     ----------
-    text
-        As the model writes it.
     known
         Names that stand for sizes by themselves. ``batch-size`` is one symbol unless ``batch`` and ``size`` are both
         known; with spaces around it the sign is always a minus.

@@ -114,15 +114,7 @@ TABLES: dict[tuple[str, str], tuple[_Table, ...]] = {
 def table_reads(
     node: Node, operands: Operands, results: Sequence[Value], opset: int, holders: Mapping[str, Value]
 ) -> tuple[TableRead, ...]:
-    """Find the constant operands of which a node reads rows.
-
-    Parameters
-    ----------
-    opset
-        Version of ONNX's own operators.
-    holders
-        Every value by name.
-    """
+    """Find the constant operands of which a node reads rows."""
     found = []
     for table in TABLES.get((node.domain, node.type), ()):
         operand = _at(operands, table.position)

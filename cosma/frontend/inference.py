@@ -35,13 +35,7 @@ MICROSOFT = "com.microsoft"
 
 
 class Inference:
-    """Types the results of nodes.
-
-    Parameters
-    ----------
-    opsets
-        Version of every domain the model imports.
-    """
+    """Types the results of nodes."""
 
     def __init__(self, opsets: Mapping[str, int], ir_version: int, evaluator: Evaluator) -> None:
         from onnx import IR_VERSION, defs, helper

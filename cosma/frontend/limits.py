@@ -34,13 +34,7 @@ Rule = Callable[[Node, Operands, int, Evaluator], Limit | None]
 
 
 def limit_of(node: Node, operands: Operands, index: int, evaluator: Evaluator) -> Limit | None:
-    """Largest shape of a node's result; None where nothing is known.
-
-    Parameters
-    ----------
-    index
-        Which result.
-    """
+    """Largest shape of a node's result; None where nothing is known."""
     rule = _LIMITS.get((node.domain, node.type))
     return None if rule is None else rule(node, operands, index, evaluator)
 

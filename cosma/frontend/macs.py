@@ -24,8 +24,6 @@ def count_macs(node: Node, operands: list[Shape | None], result: Shape) -> int |
     ----------
     operands
         Shape of each operand, None for an absent one.
-    result
-        Shape of the first result.
 
     Returns
     -------

@@ -156,11 +156,6 @@ def sort_nodes(nodes: Sequence[Node], defined: set[str], outputs: Sequence[str])
 
     Raises ModelLoadError on a name with two producers, an undefined operand or output, or a cycle. Returns the nodes in
     order, and whether that is the order given.
-
-    Parameters
-    ----------
-    defined
-        Names of graph inputs and initializers.
     """
     producer = _producers(nodes, defined)
     followers: list[list[int]] = [[] for _ in nodes]

@@ -43,8 +43,6 @@ def boxes_in_root(
 
     Parameters
     ----------
-    root, shape
-        The tensor that holds the bytes.
     boxes, seen_as
         Boxes in the view's coordinates, and the view's shape.
     """

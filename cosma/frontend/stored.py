@@ -40,12 +40,8 @@ def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: M
     ----------
     value
         The constant; ``stored`` and ``equal_to`` are set.
-    node
-        The node that computes it.
     sources
         The constants it is computed from as data.
-    holders
-        Every value by name.
     """
     sources = list(sources)
     dequantised = node.type == "DequantizeLinear" and node.domain in ("", "com.microsoft")

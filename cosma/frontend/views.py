@@ -26,8 +26,6 @@ def is_view(
     ----------
     node
         The node; further results must be unread.
-    part
-        What it means.
     operands
         Its operands by position, None for an absent one.
     result

@@ -26,16 +26,12 @@ class WalkState(ABC):
 
     Parameters
     ----------
-    opsets
-        Version of every domain.
     declared
         Types the model states itself: checked against what is inferred, and taken where nothing is.
     read
         Names that some live node or graph output reads; results nobody reads need no type if they are optional.
     bounds
         The most an axis can hold whose size is known only at run time, by ``tensor`` or ``tensor.axis``.
-    level
-        How deep in subgraphs the nodes lie.
     path
         The model's file, beside which others may hold constants.
     preferred

@@ -44,8 +44,6 @@ def sizing(node: Node, operands: Operands, found: TensorType, evaluator: Evaluat
     ----------
     found
         Type of its first result by ONNX's inference.
-    opset
-        Version of ONNX's own operators.
     """
     first = operands[0] if operands else None
     if node.domain or first is None or first.elements is not None:

@@ -65,8 +65,6 @@ def run_method(problem: Problem, method: Method, order: Order | None = None) -> 
     ----------
     problem
         A feasible instance.
-    method
-        The three choices.
     order
         The method's order, where the caller has computed it already.
     """

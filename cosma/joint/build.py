@@ -27,8 +27,6 @@ def build_joint(
 
     Parameters
     ----------
-    addresses
-        How addresses enter.
     conflicts
         Residencies that may not all occur; rows ``address conflict``.
     together

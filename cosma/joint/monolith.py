@@ -45,8 +45,6 @@ def solve_monolith(
     ----------
     profile
         Back end; CP-SAT by default.
-    start
-        A plan to begin from.
     work_limit, time_limit_s, log, stop
         See :func:`cosma.solvers.solve`.
     """

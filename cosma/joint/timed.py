@@ -46,14 +46,6 @@ class TimeIndexed:
 
     Parameters
     ----------
-    earliest, latest
-        First and last step of each operator.
-    predecessors
-        Of each operator.
-    tensors
-        Tensors that take space.
-    capacity_bytes
-        Bytes that fit at a step.
     further_bytes
         What the unit must divide besides spaces and the capacity.
 

@@ -21,10 +21,6 @@ class Layout:
 
     Parameters
     ----------
-    problem
-        Says which addresses there are.
-    slots
-        What lies there.
     addresses
         One for each slot, -1 for one that has no place yet. They may overlap nothing.
 

@@ -50,8 +50,6 @@ def balanced_search(
         Largest max-over-mean allowed, at least 1.
     scope
         ``each`` layer, or the ``mean`` over layers.
-    start
-        An unbalanced placement to start from.
     """
     if scope not in SCOPES:
         raise InputError(f"balance: scope {scope!r}; expected one of {', '.join(SCOPES)}")

@@ -98,8 +98,6 @@ def place_priced(
         Cost of a copy where there is none now, in crossings of cost 1.
     limit
         Limit on the imbalance of each layer, or None.
-    options
-        Work limit and seed.
     """
     if not price >= 0:
         raise InputError(f"re-placement: a price of {price} per move; give 0 or more")

@@ -32,8 +32,6 @@ def fill_pairs(
 
     Parameters
     ----------
-    load
-        Visits of every expert.
     room
         Places of every device, 1 or 2.
     limit

@@ -156,8 +156,6 @@ def place_copies(
         ``[layers, experts, devices]`` copies to start from.
     limit, scope
         Largest max-over-mean load, of ``each`` layer or of the ``mean`` over layers; None for no limit.
-    options
-        Work limit and seed.
     known
         Placements to go on from where they are the best: the result costs no more than those that keep the limit.
     """

@@ -104,8 +104,6 @@ def decisions_from_gaps(
 
     Parameters
     ----------
-    problem, order
-        The instance and a topological order of its operators.
     keep
         One truth value per gap, numbered as in :class:`Touches` (the last touch of a tensor starts no gap;
         its value is ignored).

@@ -100,8 +100,6 @@ def build_replacement(problem: Problem, order: Sequence[int], *, forbidden: Iter
 
     Parameters
     ----------
-    problem, order
-        The instance and a topological order of its operators.
     forbidden
         Sets of gaps (all kept) and takeovers (all made) for which no addresses exist together; each becomes
         a row ``address conflict``.

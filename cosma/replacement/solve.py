@@ -50,8 +50,6 @@ def optimal_replacement(
 
     Parameters
     ----------
-    problem, order
-        The instance and a topological order of its operators.
     hint
         Decisions in the same order to begin from.
     work_limit

@@ -81,8 +81,6 @@ def explain_cut(
     ----------
     plan
         A valid plan.
-    name
-        The untiled operator.
     barriers
         Why operators read all of an operand, by untiled operator; see :func:`barriers_of`.
     """

@@ -28,13 +28,7 @@ def last_steps(tiles: Sequence[Operator]) -> list[Operator]:
 
 
 def check_sums(graph: Graph, name: str, tiles: Sequence[Operator]) -> list[Violation]:
-    """Check that the tiles of an operator that sum by steps form one chain over each region.
-
-    Parameters
-    ----------
-    name
-        The untiled operator.
-    """
+    """Check that the tiles of an operator that sum by steps form one chain over each region."""
     if all(one.accumulation is None for one in tiles):
         return []
 
