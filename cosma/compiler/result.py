@@ -124,12 +124,8 @@ def judged(plan: Plan, request: Request) -> Plan:
     """A plan, once its replay against the model finds nothing wrong.
 
     What strategies offer was replayed on the graph that they planned; this holds the graph, its tiles and its modes
-    against the model. A graph that comes from no file says itself what its operators may do.
-
-    Raises
-    ------
-    PlanInvalidError
-        If it does find something, which is a defect of the planner.
+    against the model. A graph that comes from no file says itself what its operators may do. Raises PlanInvalidError if
+    it does find something, which is a defect of the planner.
     """
     from cosma.validator import invalid, replay
 
