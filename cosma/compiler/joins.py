@@ -97,7 +97,7 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
     Parameters
     ----------
     graph
-        Its graph, element type applied, before fusion.
+        The network, element type applied, before fusion.
     """
     stationary = accelerator.operands == Operands.STATIONARY
     joined = _join(graph, source.sites, accelerator)
@@ -141,7 +141,7 @@ def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -
     Parameters
     ----------
     graph
-        Its graph, element type applied, before fusion.
+        The network, element type applied, before fusion.
     accelerator
         What to plan for; whether the network fits without tiles does not matter.
     """

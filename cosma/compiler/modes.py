@@ -51,7 +51,7 @@ def stationary_choices(
     Parameters
     ----------
     graph
-        Its graph, element type applied, before fusion.
+        The network, element type applied, before fusion.
     starts
         Graphs of plans to start from: what they fuse is a choice too, and their modes are.
     parts

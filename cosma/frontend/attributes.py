@@ -31,7 +31,7 @@ def read_part(node: Node, operands: Sequence[Value | None], evaluator: Evaluator
     Parameters
     ----------
     operands
-        Its operands by position, None for an absent one.
+        The operands by position, None for an absent one.
     """
     attributes = dict(_scalars(node))
     if _trains(node, operands, evaluator, opset):

@@ -78,7 +78,7 @@ def kind_of(sample: NDArray[Any], rows: int, name: str, where: str) -> str:
     Parameters
     ----------
     sample
-        Its first rows.
+        The first rows of the table.
     rows
         How many rows it has (or has at least, where nobody counted).
     name
