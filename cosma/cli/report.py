@@ -48,6 +48,8 @@ def report(
     from cosma.plan.file import load_plan
     from cosma.validator import examine, invalid
 
+    if output is not None and output.suffix.lower() in FIGURE:
+        raise InputError(f"--output writes a page; --figure {output} draws a figure")
     claim_outputs({"--output": (output, HTML), "--figure": (figure, FIGURE)})
     loaded = load_plan(plan)
     _, replayed = examine(loaded, str(plan))

@@ -153,6 +153,7 @@ def _streams(timeline: Timeline, x_range: Any, suffix: str) -> Any:
         y_range=bokeh("models").Range1d(-1.05 * down / factor, 1.05 * up / factor),
         tags=[factor],
     )
+    drawn.yaxis.formatter = bokeh("models").CustomJSTickFormatter(code="return String(Math.abs(tick))")
     columns = "left right bottom top fill alpha tensor size what operator"
     glyph = _boxes(drawn, _source(f"stream_boxes{suffix}", columns), "stream glyph")
     _hover(drawn, [glyph], [("tensor", "@tensor"), ("size", "@size"), ("", "@what"), ("operator", "@operator")])

@@ -156,6 +156,11 @@ class View {
       if (!figure || !source) continue;
       const wide = figure.inner_width / (this.steps.end - this.steps.start);
       const tall = figure.inner_height / (figure.y_range.end - figure.y_range.start);
+      // Edges in the colour of the paper part what is wide, and would cover what is narrow.
+      for (const { glyph, name } of figure.renderers) {
+        const least = { "stay glyph": 0.7, "tile glyph": 4, "stream glyph": 4 }[name];
+        if (least) glyph.line_alpha = { value: wide < least ? 0 : 0.5 };
+      }
       const out = { x: [], y: [], text: [], angle: [], ink: [], fill: [], tensor: [], alpha: [] }, from = source.data;
       for (let i = 0; i < from.left.length; i++) {
         // The last step of what is taken over is drawn over by who takes it.

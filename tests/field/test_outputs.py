@@ -121,7 +121,7 @@ def test_a_device_is_written_through(folder: Path) -> None:
         (("compile", "diamond.json", "--scratchpad", "384", "-o", "none/plan.json"), "folder none does not exist"),
         (("curve", "diamond.json", "--figure", "curve.gif"), "--figure: cannot write curve.gif: unknown ending"),
         (("curve", "diamond.json", "-o", "none/a.csv"), "folder none does not exist"),
-        (("report", "none.json", "-o", "page.pdf"), "unknown ending '.pdf'"),
+        (("report", "none.json", "-o", "page.pdf"), "--figure page.pdf draws a figure"),
         (("export", "none.json", "-o", "plan.docx"), "unknown ending '.docx'"),
         (("trace", "none.json", "-o", "trace.csv"), "unknown ending '.csv'"),
         (("pack", "none.csv", "--minimise", "--figure", "a.bmp"), "unknown ending '.bmp'"),

@@ -94,6 +94,25 @@ return texts.join('|');
 """
 
 
+def test_edges_never_cover_what_is_narrow(page: Any) -> None:
+    """What is streamed stays visible where a step is narrower than the edge of its rectangle."""
+    script = """
+    const doc = Bokeh.documents[0], steps = doc.get_model_by_name('steps');
+    const [end, bounds] = [steps.end, steps.bounds];
+    const glyph = name => doc.get_model_by_name(name).renderers.find(r => /^(stay|stream) glyph$/.test(r.name)).glyph;
+    steps.bounds = null;
+    steps.end = steps.start + arguments[0];
+    return new Promise(done => setTimeout(() => {
+      done(['map', 'streams'].map(name => glyph(name).line_alpha.value));
+      steps.end = end;
+      steps.bounds = bounds;
+    }, 500));
+    """
+    assert page.execute_script(script, 8) == [0.5, 0.5]
+    assert page.execute_script(script, 500) == [0.5, 0]
+    assert page.execute_script(script, 4000) == [0, 0]
+
+
 def test_no_console_errors(page: Any) -> None:
     bad = [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
     assert not bad, bad
