@@ -248,12 +248,7 @@ def _chosen(
     if whole and moves_nothing_twice(whole[0].graph, accelerator):
         return whole
     streaming: tuple[Choice, ...] = ()
-    tiled, base = _products(source, untiled, accelerator), untiled
-    best = best_along(tiled, accelerator)
-    if best is None or best[0] > 0:
-        base, searched, other = searched_tilings(source, untiled, joined, accelerator, search)
-        tiled += searched
-        best = other if best is None or (other is not None and other[0] < best[0]) else best
+    base, tiled, best = searched_tilings(source, untiled, joined, accelerator, search)
     if (best is None or best[0] > 0) and not search.clock.stop():
         pixels = pixel_tilings(base.graph, source.sites)
         other = best_along([tiled_choice(source, base, tiling, "tiled") for tiling in pixels], accelerator)
@@ -279,15 +274,6 @@ def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -
         except InfeasibleError:
             continue
     return ()
-
-
-def _products(source: LoadedModel, untiled: Choice, accelerator: Accelerator) -> list[Choice]:
-    """Tilings of matrix products, where these prevail in a network."""
-    from cosma.tiling.products import product_tilings
-
-    tilings = product_tilings(untiled.graph, source.sites, accelerator.capacity_bytes)
-    choices = [tiled_choice(source, untiled, tiling, "tiled products") for tiling in tilings]
-    return [choice for choice in choices if len(choice.graph.operators) <= MOST_TILES]
 
 
 def bounded(

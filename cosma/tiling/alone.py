@@ -15,8 +15,8 @@ from cosma.tiling.segments import GROUPS_OUTSIDE, Segment
 #: Stripes and groups of channels looked at. With these, all operators of U-Net at 128 KiB took 385,000 tiles and 1.3
 #: CPU seconds, of VGG-19 at 256 KiB 236,000 and 0.8, the 243 of DenseNet-121 84,000 and 0.9.
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-#: Most tiles of an operator that is looked at; not measured.
-MOST_TILES = 256
+#: Most tiles of an operator that is looked at: its share of all, within limits; not measured.
+LEAST_TILES, MOST_TILES = 256, 1200
 #: Ways kept for each operator; not measured.
 KEPT = 6
 
@@ -79,7 +79,8 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
     For each number of stripes and groups of channels, a tile that does not fit is cut into as many partial sums as it
     needs. ``stop`` is polled.
     """
-    room, own = room._replace(most_tiles=MOST_TILES), cut_out(grid, v, v + 1)
+    share = min(MOST_TILES, max(LEAST_TILES, room.most_tiles // len(grid.height)))
+    room, own = room._replace(most_tiles=share), cut_out(grid, v, v + 1)
     found: list[tuple[int, int, Segment]] = []
     work = 0
     for stripes in COUNTS:
@@ -108,7 +109,7 @@ def _fitting(grid: Grid, segment: Segment, room: Room) -> Iterator[Segment]:
         needs = needs_of_middles(grid, replace(segment, sums=(sums,)), room)
         if needs is not None and needs[0] <= room.capacity_bytes:
             break
-        if needs is None or sums >= depth or segment.stripes * segment.pieces[0] * sums > MOST_TILES:
+        if needs is None or sums >= depth or segment.stripes * segment.pieces[0] * sums > room.most_tiles:
             return
         sums = min(2 * sums, depth)
     for count in dict.fromkeys((sums, min(2 * sums, depth) if sums > 1 else 1)):

@@ -25,7 +25,7 @@ LONGEST_PATH = 8
 def tensor_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, Axes]:
     """Axes of every tensor of a graph.
 
-    Graph inputs have those that the first contraction gives to what it reads. A result has those
+    Graph inputs have those that the first contraction gives to its first factor. A result has those
     of its largest operand, where it follows them, and those that are usual for its rank elsewhere.
     """
     axes = {tensor.name: usual_axes(tensor.shape) for tensor in graph.tensors.values()}
@@ -118,6 +118,8 @@ def _wanted(graph: Graph, maker: Mapping[str, OperatorAccess], name: str) -> Axe
             return None
         path.append((one, name))
         if one.reduced() > 1:
+            if one.operator.inputs[0] != name:
+                return None  # the axes of a second factor are others
             break
         if len(one.operator.inputs) != 1 or len(path) > LONGEST_PATH:
             return None

@@ -22,8 +22,9 @@ UNIFORM_STRIPES = (2, 4, 8, 16)
 #: Work for each nominal second of effort, in parts that planned tiles read and write. A plan in one pass took 320 to
 #: 410 nanoseconds for each on U-Net, DenseNet-121 and ResNet-50.
 WORK_PER_SECOND = 2_500_000
-#: Share of the work that goes at the most to runs of operators by themselves; not measured.
-TOGETHER_SHARE = 0.25
+#: Work that goes at the most to runs of operators by themselves: a share of all, or so much where that is more; not
+#: measured.
+TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12
@@ -66,14 +67,14 @@ def search_tilings(
     def judge(segments: Segmentation, limits: Int64s | None) -> Outcome | None:
         return _judged(outcome(grid, segments, room, limits=limits), segments)
 
-    alone = each_alone(grid, room, stop) if effort > 0 else []
+    alone = each_alone(grid, room, stop)
     total = int(WORK_PER_SECOND * effort)
-    alone += runs_together(grid, room, int(total * TOGETHER_SHARE), stop)
+    alone += runs_together(grid, room, max(LEAST_TOGETHER, int(total * TOGETHER_SHARE)), stop)
     work = max(total // 2, total - sum(one.work for one in alone))
     if starts:
         search = TilingSearch(grid, judge, seed, stop, report, alone, room.capacity_bytes)
         return found, _whole_sums_second(search.go_on(starts[0], work))
-    by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone, stop=stop) if alone else []
+    by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone, stop=stop)
     others = choose_segments(grid, room.capacity_bytes, stop=stop)
     for stripes in UNIFORM_STRIPES:
         pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))

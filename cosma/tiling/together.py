@@ -6,7 +6,7 @@ and cut as moves least with the scratchpad to themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,12 +19,15 @@ from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
 
 #: Groups and stripes looked at; not measured.
-GROUPS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
-STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+GROUPS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+STRIPES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 #: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits; not measured.
-LONGEST, LEAST_TILES, MOST_TILES = 24, 64, 1200
-#: Numbers of groups tried for each run and number of stripes, from the least that fits; not measured.
-TRIED = 6
+LONGEST, LEAST_TILES, MOST_TILES = 24, 64, 1500
+#: Numbers of groups tried for each run and number of stripes, from the least: of those with which tiles fit, and of
+#: those with which some are cut further; not measured.
+PLAIN_TRIED, CUT_TRIED = 4, 3
+#: Share of the scratchpad that the middle tile of an operator may take: others can be larger, and lie apart.
+NEARLY_ALL = 0.97
 
 
 def runs_together(grid: Grid, room: Room, most_work: int, stop: Callable[[], bool] = never) -> list[Alone]:
@@ -75,13 +78,18 @@ def _candidates(grid: Grid) -> list[tuple[int, int]]:
             if by_sum:
                 summed.add(v)
                 ends |= {v, v + 1}
-            elif by_group or (grid.width[v] > 1 and grid.weight[v] > 0):
+            elif by_group or (grid.width[v] > 1 and _selects(grid, v)):
                 cut.add(v)
             joined |= by_group or by_sum
             end += 1
         if joined:
             found += [(begin, last) for last in sorted({*ends, end}) if last - begin > 1]
     return found
+
+
+def _selects(grid: Grid, v: int) -> bool:
+    """Whether a group of an operator's channels reads a part of some operand, such as its weights."""
+    return bool((grid.channel_source[grid.start[v] : grid.start[v + 1]] == BY_CHANNELS).any())
 
 
 def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]) -> Alone:
@@ -94,44 +102,45 @@ def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]
     for stripes in STRIPES:
         if stripes > tallest or stop():
             break
-        tried = 0
-        for groups in GROUPS:
-            if tried == TRIED:
-                break
-            fits = False
-            for way in _fitting(own, stripes, groups, room):
-                cost = cost_alone(own, way, room)
+        fitting = [way for groups in GROUPS if (way := _fitting(own, stripes, groups, room)) is not None]
+        whole = [way for way in fitting if _is_plain(way)][:PLAIN_TRIED]
+        cut = [way for way in fitting if not _is_plain(way)][:CUT_TRIED]
+        for way in (*whole, *cut):
+            for loop in (GROUPS_OUTSIDE, GROUPS_WITHIN)[: 1 if stripes == 1 else 2]:
+                cost = cost_alone(own, replace(way, loop=loop), room)
                 if cost is not None:
-                    fits = True
                     work += cost[1]
-                    found.append((*cost, way))
+                    found.append((*cost, replace(way, loop=loop)))
                     if cost[0] == 0:
-                        return Alone(0, end - begin, (way,), 0, work).moved(begin)
-            tried += fits
+                        return Alone(0, end - begin, (found[-1][2],), 0, work).moved(begin)
     return best_ways(begin, end, found, work)
 
 
-def _fitting(grid: Grid, stripes: int, groups: int, room: Room) -> Iterator[Segment]:
-    """A run in so many stripes and groups, outside and within, with as many more partial sums as tiles need to fit."""
+def _is_plain(way: Segment) -> bool:
+    """Whether no operator is cut into more than the groups that run through all."""
+    return all(n in (1, max(way.pieces)) for n in (*way.pieces, *way.sums))
+
+
+def _fitting(grid: Grid, stripes: int, groups: int, room: Room) -> Segment | None:
+    """A run in so many stripes and groups, with as many more cuts as tiles need to fit; None where they never do."""
     segment = _cut(grid, stripes, groups)
-    if segment is None:
-        return
-    while True:
+    most = int(room.capacity_bytes * NEARLY_ALL)
+    while segment is not None:
         needs = needs_of_middles(grid, segment, room)
         if needs is None:
-            return
-        over = np.flatnonzero(needs > room.capacity_bytes)
+            return None
+        over = np.flatnonzero(needs > most)
         if not len(over):
             break
-        sums = list(segment.sums)
-        for k in over:
-            if sums[k] >= grid.depth[k]:
-                return
-            sums[k] = min(2 * sums[k], int(grid.depth[k]))
-        segment = replace(segment, sums=tuple(sums))
-    yield segment
-    if stripes > 1:
-        yield replace(segment, loop=GROUPS_WITHIN)
+        pieces, sums = list(segment.pieces), list(segment.sums)
+        for k in over.tolist():
+            # What takes a step with each group is cut along its own channels, the others into more steps.
+            counts, extent = (pieces, grid.width) if segment.sums[k] == groups else (sums, grid.depth)
+            if counts[k] >= extent[k]:
+                return None
+            counts[k] = min(int(extent[k]), max(counts[k] + 1, -(-counts[k] * int(needs[k]) // most)))
+        segment = replace(segment, pieces=tuple(pieces), sums=tuple(sums))
+    return segment
 
 
 def _cut(grid: Grid, stripes: int, groups: int) -> Segment | None:
@@ -148,7 +157,7 @@ def _cut(grid: Grid, stripes: int, groups: int) -> Segment | None:
             if grid.depth[v] < groups:
                 return None
             sums[v] = groups
-        elif BY_CHANNELS in read or grid.weight[v] > 0 or v == 0:
+        elif BY_CHANNELS in read or v == 0 or (not read and _selects(grid, v)):
             if grid.width[v] < groups:
                 return None
             pieces[v] = groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from cosma.graph import Graph, Operator, Tensor
 from cosma.lowering.buffers import slots_of
 from cosma.problem import Decisions, build_problem
 from cosma.problem.decisions import Residency
-from cosma.tiling.loops import Extents, pair_loops, single_loops
-from cosma.tiling.products import product_tilings
 from results.tiles.einsums import CASES, attention, attention_by_hand, plan_case
 from tests.execute.networks import Maker
 
@@ -76,39 +73,10 @@ def test_a_network_of_products_computes_what_it_should(tmp_path: Path) -> None:
                 scratchpad=capacity, operands="resident", weights="scratchpad", fusion=fusion
             )
             loaded = cosma.load_onnx(path)
-            assert product_tilings(loaded.graph.with_dtype("int8"), loaded.sites, accelerator.capacity_bytes)
             plan = cosma.compile(loaded, accelerator, dtype="int8", tiling="auto", effort=0)
             report = run_plan(plan, path)
             assert report.passed, (capacity, fusion, report.difference, report.untiled)
             assert cosma.replay(plan, loaded.finest_graph.with_dtype("int8"), model=path).valid
-
-
-def test_closed_forms_respect_the_capacity() -> None:
-    for capacity in (1 << 14, 1 << 16, 1 << 18):
-        one = Extents(512, 384, 640)
-        found = single_loops(one, capacity)
-        assert found is not None
-        m, n = -(-512 // found.rows), -(-384 // found.columns)
-        held = m * n + (m + n) * (found.step or 640)
-        assert held <= capacity
-        assert found.moved_bytes >= 512 * 384 + 640 * (512 + 384)
-    assert single_loops(Extents(512, 512, 512), 4) is None
-
-
-def test_more_room_never_moves_more() -> None:
-    single = [single_loops(Extents(512, 512, 512), kib * 1024) for kib in (8, 16, 32, 64, 128, 256, 1024)]
-    pair = [pair_loops(Extents(1024, 2048, 512), Extents(1024, 512, 2048), kib * 1024) for kib in (64, 128, 512, 4096)]
-    for row in (single, pair):
-        moved = [one.moved_bytes for one in row if one is not None]
-        assert len(moved) == len(row)
-        assert moved == sorted(moved, reverse=True)
-
-
-def test_what_cannot_be_summed_by_steps_is_not() -> None:
-    assert single_loops(replace(Extents(512, 512, 512), by_steps=False), 1 << 14).step == 0
-    found = pair_loops(Extents(1024, 2048, 512, by_steps=False), Extents(1024, 512, 2048), 1 << 16)
-    assert found is not None
-    assert found.step == 0
 
 
 def test_an_operand_that_is_loaded_where_its_result_takes_its_place() -> None:
