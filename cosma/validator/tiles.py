@@ -311,7 +311,9 @@ class _Walk:
 
 
 def _sum_behind(judge: _Judge, result: str, given: set[str]) -> str:
-    """The value that is summed up behind a result: through nodes that work element by element on it.
+    """The value that is summed up behind a result: through views and nodes that work element by element on it.
+
+    It has the shape of the result, so that regions of both are the same.
 
     Raises NoRuleError if there is no such value.
     """
@@ -324,15 +326,25 @@ def _sum_behind(judge: _Judge, result: str, given: set[str]) -> str:
         node = judge.maker(name)
         if node is None or judge.leaves(name) is not None:
             continue
-        if is_view(node) and judge.shape(node.input[0]) == judge.shape(name):
+        if is_view(node) or _keeps_order(judge, node):
             waiting.append(node.input[0])
             continue
         if summed_over(judge.place(node)):
+            if judge.shape(name) != judge.shape(result):
+                raise NoRuleError
             return name
         if not works_by_element(node):
             raise NoRuleError
         waiting += [n for n in node.input if n]
     raise NoRuleError
+
+
+def _keeps_order(judge: _Judge, node: NodeProto) -> bool:
+    """Whether a node moves elements and leaves all in their order, as a transposition of axes of length one does."""
+    if node.op_type != "Transpose" or not judge.can_move(node):
+        return False
+    moved = judge.moved(node)
+    return bool((moved == np.arange(len(moved))).all())
 
 
 def _places(box: Box, shape: Shape) -> Array | range:

@@ -161,3 +161,26 @@ def test_quantised_operators_have_no_partial_sums(tmp_path: Path) -> None:
     joined = next(o for o in loaded.graph.operators if "Conv" in o.type and "QuantizeLinear" in o.type)
     with pytest.raises(cosma.InputError, match="chain of partial sums"):
         cosma.compile(loaded, cosma.Accelerator(scratchpad="64KiB"), tiling=Tiling(sums={joined.name: (1,)}), effort=0)
+
+
+def test_what_is_added_behind_views_is_no_part_of_the_sum(tmp_path: Path) -> None:
+    """A skip connection that is a view, and views and a transposition that leave the elements of the sum in order."""
+    m = Maker()
+    m.add("Relu", ["x"], "a")
+    m.add("Transpose", ["a"], "t", perm=[0, 2, 1, 3])
+    m.add("Reshape", ["t", m.constant("rows", np.array([1, 6, 32], np.int64))], "v")
+    m.add("MatMul", ["v", m.weight("w", 32, 32)], "p")
+    m.add("Add", ["p", m.weight("b", 32)], "s")
+    m.add("Reshape", ["s", m.constant("windows", np.array([1, 1, 6, 32], np.int64))], "s4")
+    m.add("Transpose", ["s4"], "s5", perm=[1, 0, 2, 3])
+    m.add("Reshape", ["s5", m.constant("back", np.array([1, 6, 32], np.int64))], "s6")
+    m.add("Add", ["v", "s6"], "y")
+    path = m.save(tmp_path / "net.onnx", {"x": (1, 4, 6, 8)}, ["y"])
+    loaded = cosma.load_onnx(path)
+    accelerator = cosma.Accelerator(scratchpad="8KiB", weights="scratchpad", operands="resident", fusion="epilogue")
+    product = next(o.name for o in loaded.graph.operators if o.type == "MatMul")
+    plan = cosma.compile(loaded, accelerator, tiling=Tiling({}, sums={product: (8, 20)}), effort=0.5)
+    assert len(steps(plan)) == 3
+    assert any(len(o.parts) > 1 for o in steps(plan))
+    assert verdicts(plan, path) == set()
+    assert run_plan(plan, path).passed
