@@ -1,10 +1,11 @@
 """Lower bounds on the mean cost of any placement, and the certificate made of them.
 
-Three bounds, each valid by itself; the largest counts:
+Bounds that are each valid by themselves; the largest counts:
 
 - *degree*: in the next layer an expert shares its device with at most as many experts as a device holds, its node
   with as many as a node holds; each row and each column of a layer pair's counts keeps its largest entries.
 - *semidefinite*: see ``semidefinite``; for equal devices, copies that share evenly and limits on load included.
+- *layer pairs*: see ``layer_pairs``; for any devices, routing and size, and weaker where both can be had.
 - *exact*: the optimum itself, where dynamic programming over partitions or one assignment per layer pair proves it.
 
 A budget of moves only restricts placements further, so these bounds stay valid under it. So does a limit on balance,
@@ -20,18 +21,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import cosma.door as door
-from cosma.placement import semidefinite
+from cosma.placement import layer_pairs, semidefinite
 from cosma.placement.affinity import Affinity
 from cosma.placement.members import Members
 from cosma.placement.threads import one_thread
 from cosma.placement.topology import Topology
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 #: Work (matrix size cubed, summed over eigenvalue problems) a quick and a thorough semidefinite bound may take.
 QUICK_WORK = 3_000_000_000
 THOROUGH_WORK = 60_000_000_000
+#: Rounds that a bound by layer pairs has at least where they take no more than that much work, and at most.
+_LEAST_ROUNDS, _LEAST_ROUNDS_WORK, _MOST_ROUNDS = 10, 40_000_000_000, 200
+#: Work that a round on a pair of layers takes however few experts there are: a third of a millisecond.
+_ROUND_WORK = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +71,113 @@ def lower_bound(
     door.instance(affinity, Affinity, "affinity")
     door.instance(topology, Topology, "topology")
     work = door.integer(work, "work", least=0, most=door.UNLIMITED)
-    bounds = [degree_bound(affinity, topology)]
-    if work > 0:
-        found = semidefinite_bound(affinity, topology, work, limit=limit)
-        if found is not None:
-            bounds.append(found)
-    return max(bounds, key=lambda bound: bound.mean_cost)
+    return best_of(degree_bound(affinity, topology), relaxed_bound(affinity, topology, work, limit=limit))
 
 
 def degree_bound(affinity: Affinity, topology: Topology) -> Bound:
     """Return the bound from how many experts fit beside one; it needs sorting only and holds for any devices."""
     counts = affinity.transitions
     slots = topology.slots(affinity.experts)
-    total = topology.crossing_costs[0] * affinity.steps
-    costs = [*topology.crossing_costs, 0.0]
+    saved = []
     for level in range(topology.levels):
         held = int(np.bincount(topology.groups(level), weights=slots).max())
         rows = _largest(counts, held).sum(axis=(1, 2))
         columns = _largest(counts.transpose(0, 2, 1), held).sum(axis=(1, 2))
-        total -= (costs[level] - costs[level + 1]) * float(np.minimum(rows, columns).sum())
-    return Bound(max(0.0, total / affinity.steps), "degree")
+        saved.append(float(np.minimum(rows, columns).sum()))
+    return of_savings(affinity, topology, saved, "degree")
+
+
+def of_savings(affinity: Affinity, topology: Topology, saved: Sequence[float], method: str) -> Bound:
+    """Return the bound that follows from what can be saved at each level, in transitions, outermost first."""
+    costs = [*topology.crossing_costs, 0.0]
+    total = costs[0] * affinity.steps
+    for level, most in enumerate(saved):
+        total -= (costs[level] - costs[level + 1]) * most
+    return Bound(max(0.0, total / max(1, affinity.steps)), method)
+
+
+def best_of(*bounds: Bound | None) -> Bound:
+    """Return the highest of the bounds that could be had; the first of equal ones."""
+    return max((bound for bound in bounds if bound is not None), key=lambda bound: bound.mean_cost)
 
 
 def pair_budget_bound(affinity: Affinity, topology: Topology, replicas_per_device: int) -> Bound:
     """Return a bound that also holds with replicas: a group with room for h experts lets at most h * h pairs meet."""
     counts = affinity.transitions.reshape(affinity.layers - 1, -1)
     slots = topology.slots(affinity.experts) + replicas_per_device
-    total = topology.crossing_costs[0] * affinity.steps
-    costs = [*topology.crossing_costs, 0.0]
+    saved = []
     for level in range(topology.levels):
         rooms = np.minimum(np.bincount(topology.groups(level), weights=slots), affinity.experts)
         budget = min(int((rooms**2).sum()), counts.shape[1])
-        total -= (costs[level] - costs[level + 1]) * float(_largest(counts, budget).sum())
-    return Bound(max(0.0, total / affinity.steps), "pair budget")
+        saved.append(float(_largest(counts, budget).sum()))
+    return of_savings(affinity, topology, saved, "pair budget")
+
+
+def relaxed_bound(
+    affinity: Affinity,
+    topology: Topology,
+    work: int,
+    *,
+    replicas_per_device: int = 0,
+    limit: float | None = None,
+    copies: bool = False,
+) -> Bound | None:
+    """Return the semidefinite bound, or that by layer pairs where it cannot be had; None where work pays for neither.
+
+    After the fewest iterations that it is made with, the semidefinite bound is as high as that by layer pairs gets.
+    Parameters are those of ``semidefinite_bound``.
+    """
+    found = semidefinite_bound(
+        affinity, topology, work, replicas_per_device=replicas_per_device, limit=limit, copies=copies
+    )
+    if found is None:
+        found = layer_pair_bound(affinity, topology, work, replicas_per_device=replicas_per_device, limit=limit)
+    return found
+
+
+def layer_pair_bound(
+    affinity: Affinity,
+    topology: Topology,
+    work: int,
+    *,
+    replicas_per_device: int = 0,
+    limit: float | None = None,
+    whole: bool = False,
+) -> Bound | None:
+    """Return the bound by layer pairs, or None where ``work`` is too little for it to be of use.
+
+    Parameters
+    ----------
+    affinity, topology
+        The problem.
+    work
+        Experts cubed, summed over layer pairs, levels and rounds, each with a little more.
+    replicas_per_device
+        Further places on every device and layer.
+    limit
+        Limit on the max-over-mean load of each layer, where copies share evenly; None for none.
+    whole
+        Whether copies are chosen among in whatever way; else they share evenly.
+    """
+    experts, pairs = affinity.experts, affinity.layers - 1
+    per_round = max(1, pairs * topology.levels * (experts**3 + _ROUND_WORK))
+    rounds = min(_MOST_ROUNDS, max(work // per_round, min(_LEAST_ROUNDS, _LEAST_ROUNDS_WORK // per_round)))
+    if rounds < 1 or pairs < 1 or work <= 0:
+        return None
+    slots = topology.slots(experts) + replicas_per_device
+    counts, load = affinity.transitions.astype(np.float64), affinity.load.astype(np.float64)
+    saved = []
+    for level in range(topology.levels):
+        groups = topology.groups(level)
+        rooms = np.minimum(np.bincount(groups, weights=slots).astype(np.int64), experts)
+        level_ = layer_pairs.Level(
+            groups=len(rooms), room=int(rooms.max()), members=int(np.bincount(groups).max()),
+            devices=topology.devices, limit=None if whole else limit,
+            further=max(0, int(rooms.sum()) - experts) if whole else 0,
+        )  # fmt: skip
+        with one_thread():
+            saved.append(layer_pairs.most_saved(counts, load, level_, rounds))
+    return of_savings(affinity, topology, saved, "layer pairs")
 
 
 def semidefinite_bound(

@@ -5,7 +5,9 @@ level holds both experts. Groups have room for ``h`` experts, so
 
 - an expert that lies in ``c`` groups meets at most ``c h`` experts of the next layer there, its largest ones at best,
   and all experts together lie in groups as often as there is room: *copy degree*, by rows and by columns;
-- all groups together let at most the sum of ``h * h`` pairs meet: *pair budget* (``bounds.pair_budget_bound``).
+- all groups together let at most the sum of ``h * h`` pairs meet: *pair budget* (``bounds.pair_budget_bound``);
+- on large models singular values say more: *layer pairs* (``layer_pairs``);
+- on small ones all ways to fill the layers are tried, each transition between the nearest copies: *nearest copies*.
 
 **split** alone. Every copy serves an equal share, so an expert's saving is a mean over its copies, each of which meets
 at most ``h`` experts: the degree bound with room for copies. With a limit on the load of every device, the experts that
@@ -25,7 +27,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.placement.bounds import Bound, degree_bound, pair_budget_bound, semidefinite_bound
+from cosma.placement.bounds import (
+    Bound,
+    best_of,
+    degree_bound,
+    layer_pair_bound,
+    of_savings,
+    pair_budget_bound,
+    relaxed_bound,
+)
 from cosma.placement.metrics import peak_ratios
 
 if TYPE_CHECKING:
@@ -66,37 +76,39 @@ def copies_bound(
         What a semidefinite bound may cost, where copies share evenly; see ``bounds``.
     """
     if routing != "split":
-        found = [
+        anyhow = [
             pair_budget_bound(affinity, topology, replicas_per_device),
             copy_degree_bound(affinity, topology, replicas_per_device),
         ]
         if replicas_per_device == 0:
-            found.append(degree_bound(affinity, topology))
-        return max(found, key=lambda bound: bound.mean_cost)
-    found = [loaded_degree_bound(affinity, topology, replicas_per_device, limit)]
-    if work > 0:
-        relaxed = semidefinite_bound(
-            affinity, topology, work, replicas_per_device=replicas_per_device, limit=limit, copies=True
+            return best_of(*anyhow, degree_bound(affinity, topology), relaxed_bound(affinity, topology, work))
+        if work > 0:
+            anyhow += nearest_copies_bound(affinity, topology, replicas_per_device)
+        return best_of(
+            *anyhow,
+            layer_pair_bound(affinity, topology, work, replicas_per_device=replicas_per_device, whole=True),
         )
-        found += [] if relaxed is None else [relaxed]
-    return max(found, key=lambda bound: bound.mean_cost)
+    return best_of(
+        loaded_degree_bound(affinity, topology, replicas_per_device, limit),
+        relaxed_bound(
+            affinity, topology, work, replicas_per_device=replicas_per_device, limit=limit, copies=True
+        ),
+    )
 
 
 def copy_degree_bound(affinity: Affinity, topology: Topology, replicas_per_device: int) -> Bound:
     """Return the copy degree bound, valid for any routing."""
     experts = affinity.experts
     slots = topology.slots(experts) + replicas_per_device
-    total = topology.crossing_costs[0] * affinity.steps
-    costs = [*topology.crossing_costs, 0.0]
+    saved = []
     for level in range(topology.levels):
         rooms = np.minimum(np.bincount(topology.groups(level), weights=slots).astype(np.int64), experts)
         largest, occurrences = int(rooms.max()), int(rooms.sum())
-        saved = 0.0
-        for pairs in affinity.transitions:
-            sides = [_blocks(side, largest, len(rooms), occurrences) for side in (pairs, pairs.T)]
-            saved += min(sides)
-        total -= (costs[level] - costs[level + 1]) * saved
-    return Bound(max(0.0, total / max(1, affinity.steps)), "copy degree")
+        saved.append(sum(
+            min(_blocks(side, largest, len(rooms), occurrences) for side in (pairs, pairs.T))
+            for pairs in affinity.transitions
+        ))  # fmt: skip
+    return of_savings(affinity, topology, saved, "copy degree")
 
 
 def _blocks(rows: NDArray[np.int64], room: int, groups: int, occurrences: int) -> float:
@@ -117,22 +129,19 @@ def loaded_degree_bound(
     """Return the degree bound with room for copies, valid where copies share evenly; tighter with a limit on load."""
     experts, devices = affinity.experts, topology.devices
     slots = topology.slots(experts) + replicas_per_device
-    total = topology.crossing_costs[0] * affinity.steps
-    costs = [*topology.crossing_costs, 0.0]
+    saved = []
     for level in range(topology.levels):
         groups = topology.groups(level)
         room = min(experts, int(np.bincount(groups, weights=slots).max()))
         members = int(np.bincount(groups).max())
-        saved = 0.0
+        saved.append(0.0)
         for layer, pairs in enumerate(affinity.transitions):
             sides = []
             for rows, load in ((pairs, affinity.load[layer + 1]), (pairs.T, affinity.load[layer])):
                 carried = None if limit is None else limit * float(load.sum()) * members / devices
                 sides.append(_knapsack(rows.astype(np.float64), load.astype(np.float64), room, carried))
-            saved += min(sides)
-        total -= (costs[level] - costs[level + 1]) * saved
-    method = "degree with copies" if limit is None else "loaded degree"
-    return Bound(max(0.0, total / max(1, affinity.steps)), method)
+            saved[-1] += min(sides)
+    return of_savings(affinity, topology, saved, "degree with copies" if limit is None else "loaded degree")
 
 
 def _knapsack(rows: NDArray[np.float64], load: NDArray[np.float64], room: int, carried: float | None) -> float:
@@ -174,29 +183,52 @@ def exact_split(
     if ways is None or len(ways) ** 2 * (affinity.layers - 1) > _MOST_PAIRS:
         return None
     shares = ways / ways.sum(axis=2, keepdims=True)
-    cost = topology.cost_matrix()
-    flat = shares.reshape(len(ways), -1)
+    allowed = np.ones((affinity.layers, len(ways)), dtype=bool)
+    if limit is not None:
+        load = np.einsum("le,wed->lwd", affinity.load.astype(np.float64), shares)
+        allowed = np.stack([peak_ratios(row) <= limit * (1 + 1e-12) for row in load])
+    found = _shortest(affinity, shares, topology.cost_matrix(), allowed)
+    return None if found is None else (found[0], ways[found[1]].astype(bool))
+
+
+def nearest_copies_bound(affinity: Affinity, topology: Topology, replicas_per_device: int) -> list[Bound]:
+    """Return what transitions cost between the nearest copies of both experts; nothing where there are too many ways.
+
+    The cheapest way through all layers is found, so of what each layer holds nothing is relaxed: only that one copy may
+    serve a token on its way in and another one on its way out.
+    """
+    ways = layer_ways(affinity.experts, topology, replicas_per_device)
+    if ways is None or len(ways) ** 2 * (affinity.layers - 1) > _MOST_PAIRS:
+        return []
+    sets, number = np.unique(ways.reshape(-1, topology.devices), axis=0, return_inverse=True)
+    apart = np.where(sets[:, None, :, None] & sets[None, :, None, :], topology.cost_matrix(), np.inf).min(axis=(2, 3))
+    is_held = np.eye(len(sets))[number.reshape(ways.shape[:2])]
+    found = _shortest(affinity, is_held, apart, np.ones((affinity.layers, len(ways)), dtype=bool))
+    return [] if found is None else [Bound(found[0] * (1.0 - 1e-12), "nearest copies")]
+
+
+def _shortest(
+    affinity: Affinity, ways: NDArray[np.float64], cost: NDArray[np.float64], allowed: NDArray[np.bool_]
+) -> tuple[float, list[int]] | None:
+    """Return the least mean cost, bilinear in ways ``[experts, places]`` of consecutive layers, and the ways."""
+    flat = ways.reshape(len(ways), -1)
     reach = np.zeros(len(ways))
     chosen: list[NDArray[np.int64]] = []
     for layer in range(affinity.layers):
-        load = np.einsum("e,wed->wd", affinity.load[layer].astype(np.float64), shares)
-        allowed = np.ones(len(ways), dtype=bool) if limit is None else peak_ratios(load) <= limit * (1 + 1e-12)
-        if not allowed.any():
+        if not allowed[layer].any():
             return None
         if layer:
             pairs = affinity.transitions[layer - 1].astype(np.float64)
             # Cost of way v after way w: x_w' N x_v C, all at once.
-            form = np.einsum("wed,ef,dg->wfg", shares, pairs, cost).reshape(len(ways), -1) @ flat.T
+            form = np.einsum("wed,ef,dg->wfg", ways, pairs, cost, optimize=True).reshape(len(ways), -1) @ flat.T
             total = reach[:, None] + form
             chosen.append(total.argmin(axis=0))
             reach = total.min(axis=0)
-        reach = np.where(allowed, reach, np.inf)
-    last = int(reach.argmin())
-    path = [last]
+        reach = np.where(allowed[layer], reach, np.inf)
+    path = [int(reach.argmin())]
     for back in reversed(chosen):
         path.append(int(back[path[-1]]))
-    held = ways[path[::-1]]
-    return float(reach[last]) / max(1, affinity.steps), held.astype(bool)
+    return float(reach[path[0]]) / max(1, affinity.steps), path[::-1]
 
 
 def layer_ways(experts: int, topology: Topology, replicas_per_device: int) -> NDArray[np.bool_] | None:
