@@ -25,7 +25,7 @@ Shared = Annotated[bool, typer.Option("--shared", help="One pool of slots for al
 OneByOne = Annotated[
     bool, typer.Option("--one-by-one", help="Experts of a step run in turn; one slot is set aside to pass through.")
 ]
-Batch = Annotated[int, typer.Option("--batch-tokens", metavar="N", help="Tokens that run together.")]
+Batch = Annotated[int, typer.Option("--batch-tokens", "--batch", metavar="N", help="Tokens that run together.")]
 Prefetch = Annotated[int, typer.Option("--prefetch", metavar="DEPTH", help="Layers to look ahead; 0: none.")]
 Policies = Annotated[
     list[str] | None,
@@ -120,7 +120,7 @@ def _check(
     from cosma import door
 
     counts: dict[str, tuple[int | None, int]] = {
-        "--slots": (slots, 1), "--batch": (batch, 1), "--prefetch": (prefetch, 0), "--experts": (experts, 1),
+        "--slots": (slots, 1), "--batch-tokens": (batch, 1), "--prefetch": (prefetch, 0), "--experts": (experts, 1),
     }  # fmt: skip
     for option, (count, least) in counts.items():
         if count is not None:

@@ -60,6 +60,8 @@ def test_prints_a_table_and_the_bound(trace: Path) -> None:
         (["--slots", "4", "--policy", "mru"], "choose from"),
         (["--slots", "4", "--evaluate", "nothing"], "no array 'nothing'"),
         (["--slots", "2", "--batch-tokens", "4"], "experts at once"),
+        (["--slots", "2", "--batch", "4"], "experts at once"),
+        (["--slots", "2", "--batch", "0"], "--batch-tokens must be at least 1"),
     ],
 )
 def test_bad_options_end_with_one_line(trace: Path, arguments: list[str], says: str) -> None:
