@@ -213,13 +213,12 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
     ]
     for other in existing:
         saved = "finds no plan"
-        if other.noncompulsory_bytes is not None:
-            less = other.noncompulsory_bytes - own.noncompulsory
-            saved = f"{100 * less / other.noncompulsory_bytes:.1f} %" if other.noncompulsory_bytes else "-"
+        if other.total_bytes is not None:
+            saved = f"{100 * (other.total_bytes - own.total) / max(1, other.total_bytes):.1f} %"
         what = "uncut, " if other.uncut else "with these tiles, " if tiled else ""
         sizes = (other.noncompulsory_bytes, other.total_bytes, other.peak_bytes)
         rows.append([f"{other.name}: {what}{other.summary}", *map(_size_or_none, sizes), saved])
-    columns = ("method", "non-compulsory", "traffic", "peak use", "saved by this plan")
+    columns = ("method", "non-compulsory", "traffic", "peak use", "this plan moves less by")
     words = ""
     if tiled:
         words = "Existing methods cut nothing: with these tiles they show what order and replacement alone do."

@@ -230,4 +230,7 @@ def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) ->
     assert found["e1", True].total_bytes > result.plan.traffic.total
     page = render_html(result.plan, existing=tuple(found.values()))
     assert "e1: uncut, order as given" in page
+    # The same share as `cosma compile` prints: of all traffic.
+    most, own = found["e1", True].total_bytes, result.plan.traffic.total
+    assert f"<td>{100 * (most - own) / most:.1f} %</td>" in page
     assert "e1: with these tiles, order as given" in page
