@@ -27,7 +27,9 @@ def curve(
     dim: options.Dim = None,
     bound: options.Bound = None,
     strategy: Annotated[str, typer.Option("--strategy", metavar="NAME", help="How each point is planned.")] = "auto",
-    effort: Annotated[float, typer.Option("--effort", metavar="S", help="Work on each point, nominal seconds.")] = 1.0,
+    effort: Annotated[
+        float, typer.Option("--effort", metavar="S", help="Work on each point, about so many seconds.")
+    ] = 1.0,
     points: Annotated[int, typer.Option("--points", metavar="N", help="How many capacities.")] = 16,
     lowest: Annotated[str | None, typer.Option("--from", metavar="SIZE", help="Smallest capacity.")] = None,
     highest: Annotated[str | None, typer.Option("--to", metavar="SIZE", help="Largest capacity.")] = None,
