@@ -15,27 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Potential:
-    """A dual solution of the covering program, as the label search reads it. All amounts in bytes.
+    """A dual solution of the covering program, as the label search reads it. All amounts in bytes."""
 
-    Attributes
-    ----------
-    total
-        Value of the whole solution.
-    operator
-        What drops out of it once an operator has run. ``float64[operators]``.
-    loads
-        (tensor, operator, first stretch, last stretch, amount) by tensor: what is lost while the tensor is
-        prepaid in one of these stretches and the operator has still to run.
-    store_share
-        What is lost once a tensor has been stored. ``float64[tensors]``.
-    chains
-        Chain of touches by tensor.
-    """
-
+    #: Value of the whole solution.
     total: float
+    #: What drops out of it once an operator has run. ``float64[operators]``.
     operator: NDArray[np.float64]
+    #: (tensor, operator, first stretch, last stretch, amount) by tensor: what is lost while the tensor is prepaid in
+    #: one of these stretches and the operator has still to run.
     loads: list[tuple[int, int, int, int, float]]
+    #: What is lost once a tensor has been stored. ``float64[tensors]``.
     store_share: NDArray[np.float64]
+    #: Chain of touches by tensor.
     chains: dict[int, tuple[int, ...]]
 
 

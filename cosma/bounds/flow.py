@@ -19,8 +19,6 @@ def minimum_cut(nodes: int, arcs: Sequence[tuple[int, int, int]]) -> int:
 
     Parameters
     ----------
-    nodes
-        Number of nodes.
     arcs
         (tail, head, capacity); parallel arcs add up. Where the total is too large for 64 bits, capacities are rounded
         down together, so that the value is a lower bound on the minimum cut.

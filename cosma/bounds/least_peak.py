@@ -35,8 +35,6 @@ class LeastPeak:
 
     Parameters
     ----------
-    problem, reach, lifetimes
-        The instance.
     known_bytes
         A bound on what decisions cost that need not be proven again.
 
@@ -193,18 +191,15 @@ def worth_of_excess(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What it costs at least when more than so many bytes of some tensors are absent: a knapsack cover.
 
+    Returns excess and worth, both ascending: if more than ``excess[i]`` bytes are absent, those that are cost
+    ``worth[i]`` or more. Each worth is given with the least excess that has it. ``int64[levels]``.
+
     Parameters
     ----------
     space, price
         What each tensor takes and what its absence costs, in bytes. ``int64[tensors]``.
     most_units
         Units in which spaces are counted, at most.
-
-    Returns
-    -------
-    tuple
-        Excess and worth, both ascending: if more than ``excess[i]`` bytes are absent, those that are cost
-        ``worth[i]`` or more. Each worth is given with the least excess that has it. ``int64[levels]``.
     """
     total = int(space.sum())
     if total == 0:

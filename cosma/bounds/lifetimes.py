@@ -27,44 +27,31 @@ _EXACT_CHAIN = 48
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """One tensor over all orders.
+    """One tensor over all orders."""
 
-    Attributes
-    ----------
-    tensor
-        Its number.
-    size_bytes, space_bytes
-        Cost of one transfer, and space of residency.
-    read_bytes, store_bytes
-        Cost of a read that a gap in the scratchpad causes, and of the store before the first such read (0 where an
-        off-chip copy is compulsory or there from the start).
-    producer
-        Producing operator, or -1.
-    consumers, consumer_mask
-        Operators that read it, ancestors first; the same as a bit set.
-    chain
-        The chain of touches: consumers that are totally ordered, first to last.
-    chain_mask
-        The chain as a bit set.
-    sure, possible
-        Operators that do not touch it and that run, in every order (in some order), after its birth or first
-        touch and before its last.
-    dead
-        A result nobody reads and nobody wants. Its only cost is that of streaming it out.
-    """
-
+    #: Its number.
     tensor: int
+    #: Cost of one transfer, and space of residency.
     size_bytes: int
     space_bytes: int
+    #: Cost of a read that a gap in the scratchpad causes, and of the store before the first such read (0 where an
+    #: off-chip copy is compulsory or there from the start).
     read_bytes: int
     store_bytes: int
+    #: Producing operator, or -1.
     producer: int
+    #: Operators that read it, ancestors first; the same as a bit set.
     consumers: tuple[int, ...]
     consumer_mask: int
+    #: The chain of touches: consumers that are totally ordered, first to last.
     chain: tuple[int, ...]
+    #: The chain as a bit set.
     chain_mask: int
+    #: Operators that do not touch it and that run, in every order (in some order), after its birth or first touch and
+    #: before its last.
     sure: int
     possible: int
+    #: A result nobody reads and nobody wants. Its only cost is that of streaming it out.
     dead: bool
 
     def stretches(self, reach: Reach, operator: int) -> tuple[int, int]:

@@ -36,16 +36,12 @@ class PeakSearch:
 
     Parameters
     ----------
-    problem, reach, segment
-        The instance and the segment.
     tensors
         Those that count; others take no space.
     most_bytes
         The peak allowed.
     backwards
         Go from the segment's end to its beginning, which is as good, and sometimes quicker.
-    parameters
-        Tuning parameters.
 
     Attributes
     ----------

@@ -29,8 +29,6 @@ class PieceBounds:
     ----------
     problem, order
         The instance, and an order to cut it along; a good one keeps tensors within pieces.
-    seed
-        Seed of the solvers used.
     most_operators, reach_out
         See :func:`cut_into_pieces`.
     parameters

@@ -34,21 +34,14 @@ _MOST_BRANCHINGS = 60
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices of absences by row.
+    """Prices of absences by row."""
 
-    Attributes
-    ----------
-    lifetimes, rows
-        The covering program.
-    price
-        One list per row: for its sure, then its loose tensors, a price per stretch.
-    given_up
-        One list per row: for each takeover, a price per stretch of its operand being given up.
-    """
-
+    #: The covering program.
     lifetimes: dict[int, Lifetime]
     rows: Sequence[Row]
+    #: One list per row: for its sure, then its loose tensors, a price per stretch.
     price: list[list[list[float]]]
+    #: One list per row: for each takeover, a price per stretch of its operand being given up.
     given_up: list[list[list[float]]]
 
 
@@ -58,11 +51,6 @@ class PriceProgram:
     If the tensors of a set ``A`` are all absent, the others must still free ``need - space(A)``; so they satisfy
     the row with that right-hand side and no coefficient above it, whatever ``A`` is (Carr, Fleischer, Leung,
     Phillips: "Strengthening integrality gaps for capacitated network design and covering problems", SODA 2000).
-
-    Parameters
-    ----------
-    lifetimes, rows
-        The covering program.
     """
 
     def __init__(self, lifetimes: dict[int, Lifetime], rows: Sequence[Row]) -> None:

@@ -51,27 +51,18 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """While an operator runs, absences and takeovers together free at least ``need_bytes``.
+    """While an operator runs, absences and takeovers together free at least ``need_bytes``."""
 
-    Attributes
-    ----------
-    operator
-        The operator.
-    need_bytes
-        Bytes that must be freed. Positive.
-    absences
-        Tensors alive in every order (or touched by the operator), each with the space its absence frees.
-    loose, loose_bytes
-        Tensors alive in some orders only; together they count for ``loose_bytes`` at most.
-    credits
-        Takeovers, one at most.
-    """
-
+    #: The operator.
     operator: int
+    #: Bytes that must be freed. Positive.
     need_bytes: int
+    #: Tensors alive in every order (or touched by the operator), each with the space its absence frees.
     absences: tuple[tuple[Absence, int], ...]
+    #: Tensors alive in some orders only; together they count for ``loose_bytes`` at most.
     loose: tuple[tuple[Absence, int], ...]
     loose_bytes: int
+    #: Takeovers, one at most.
     credits: tuple[Credit, ...]
 
 
@@ -90,8 +81,6 @@ class RowBuilder:
     ----------
     problem, reach, lifetimes
         The instance and what is known of all its orders.
-    parameters
-        Tuning parameters.
     """
 
     def __init__(

@@ -20,26 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive operators in every order, and the tensors that can be alive meanwhile.
+    """Consecutive operators in every order, and the tensors that can be alive meanwhile."""
 
-    Attributes
-    ----------
-    first, end
-        Operators ``[first, end)``.
-    touched
-        By tensor: the operators of the segment that touch it.
-    before, after
-        Tensors touched before the segment, and after it.
-    price
-        By tensor: what the least gap within the segment costs, or None for a tensor that can have none: it is there
-        whenever it is touched.
-    """
-
+    #: Operators ``[first, end)``.
     first: int
     end: int
+    #: By tensor: the operators of the segment that touch it.
     touched: dict[int, tuple[int, ...]]
+    #: Tensors touched before the segment, and after it.
     before: frozenset[int]
     after: frozenset[int]
+    #: By tensor: what the least gap within the segment costs, or None for a tensor that can have none: it is there
+    #: whenever it is touched.
     price: dict[int, int | None]
 
 

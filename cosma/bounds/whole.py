@@ -31,19 +31,16 @@ class WholeBounds:
     """A lower bound from methods that look at the whole network, that grows with the work given.
 
     The bound is a function of the problem, the seed, the upper bounds given and the work asked for: no clock is
-    read. It starts at the constant part of the traffic, which is always a bound.
+    read. It starts at the constant part of the traffic, which is always a bound. Raises InfeasibleError if no plan
+    exists because an operator does not fit.
 
     Parameters
     ----------
     problem
         The instance. What its tensors that are larger than the scratchpad cost is counted, and they are left out.
-    seed
-        Seed of the solvers used.
     upper_bound
         Non-compulsory traffic of a known plan, in bytes: work stops when the bound meets it, and methods
         that enumerate use it to discard what cannot improve on it.
-    parameters
-        Tuning parameters.
 
     Attributes
     ----------
@@ -53,11 +50,6 @@ class WholeBounds:
         right tensors under this order reaches it.
     settled
         Whether every cheap method has had its turn: a bound that has not risen before may still do so at once.
-
-    Raises
-    ------
-    InfeasibleError
-        If no plan exists because an operator does not fit.
     """
 
     def __init__(
