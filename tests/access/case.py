@@ -1,0 +1,97 @@
+"""One operator with operands to run: whole, and on slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from cosma.access import Site
+from cosma.graph.tensor import Part
+
+Rng = np.random.Generator
+Array = np.ndarray
+OPSET = 17
+
+
+@dataclass
+class Case:
+    """One operator with operand values; ``parameters`` are positions of constants that are parameters."""
+
+    type: str
+    operands: list[Array | None]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[int, ...] = ()
+    results: int = 1
+    opset: int = OPSET
+    domain: str = ""
+    #: Whether ONNX's reference evaluator runs it: ONNX Runtime has no kernel.
+    by_reference: bool = False
+
+    def run(self, operands: list[Array | None], attributes: dict[str, Any] | None = None) -> list[Array]:
+        given = self.attributes if attributes is None else attributes
+        given = {key: value for key, value in given.items() if value is not None}
+        names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
+        outputs = [f"o{k}" for k in range(self.results)]
+        node = helper.make_node(self.type, names, outputs, domain=self.domain, **given)
+        inputs = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(o.dtype), o.shape)
+            for n, o in zip(names, operands, strict=True)
+            if o is not None
+        ]
+        graph = helper.make_graph(
+            [node], "one", inputs, [onnx.ValueInfoProto(name=name) for name in outputs]
+        )
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        feeds = {n: o for n, o in zip(names, operands, strict=True) if o is not None}
+        if self.by_reference:
+            from onnx.reference import ReferenceEvaluator
+
+            return [np.asarray(found) for found in ReferenceEvaluator(model).run(outputs, feeds)]
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run(None, feeds)
+
+    def site(self, results: list[Array]) -> Site:
+        contents = {
+            i: tuple(self.operands[i].reshape(-1).tolist()) for i in self.parameters if self.operands[i] is not None
+        }
+        return Site(
+            Part(self.type, self.domain, tuple(sorted(self.attributes.items()))),
+            tuple(None if o is None else o.shape for o in self.operands),
+            tuple(r.shape for r in results),
+            contents,
+            self.opset,
+        )
+
+
+def values(rng: Rng, *shape: int) -> Array:
+    return np.asarray(rng.standard_normal(shape), dtype=np.float32)
+
+
+def bytes_of(rng: Rng, *shape: int, signed: bool = True) -> Array:
+    return rng.integers(-99, 99, shape).astype(np.int8) if signed else rng.integers(0, 200, shape).astype(np.uint8)
+
+
+def scalar(value: float, dtype: Any = np.float32) -> Array:
+    return np.array(value, dtype)
+
+
+def integer(rng: Rng, low: int, high: int) -> int:
+    return int(rng.integers(low, high + 1))
+
+
+def pick(rng: Rng, *options: Any) -> Any:
+    return options[integer(rng, 0, len(options) - 1)]
+
+
+def some_scales(rng: Rng, count: int) -> Array:
+    return (rng.random(count) * 0.1 + 0.01).astype(np.float32)
