@@ -33,6 +33,8 @@ class Outcome(NamedTuple):
     whole: bool = True
     #: Parts that the tiles planned read and write: planning takes time in proportion.
     work: int = 0
+    #: What a search ranks by.
+    score: int = 0
 
 
 class Room(NamedTuple):

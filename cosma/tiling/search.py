@@ -88,8 +88,8 @@ class TilingSearch:
         self.repeats = Repeats(grid)
         #: Parts that tiles planned so far touch, the work done, and how many there are to be.
         self.work, self.granted = 0, 1
-        #: Least cost so far.
-        self.lowest = FAR
+        #: Least score so far, and least bytes.
+        self.lowest = self.least_bytes = FAR
 
     def cost(self, segments: Segmentation, limits: Int64s | None = None) -> Outcome | None:
         """Cost of a segmentation, looked up where it is known; None also where limits are exceeded."""
@@ -101,12 +101,16 @@ class TilingSearch:
             return None
         self.known[segments] = found
         if found is not None:
-            self.lowest = min(self.lowest, found.cost_bytes)
+            self.lowest = min(self.lowest, found.score)
+            if found.cost_bytes < self.least_bytes:
+                self.least_bytes = found.cost_bytes
+                if self.report is not None:
+                    self.report(self.least_bytes, min(1.0, self.work / self.granted))
         return found
 
     def ranked(self) -> list[Segmentation]:
         """All segmentations seen that fit, the best first; ties go to fewer tiles."""
-        fitting = [(o.cost_bytes, o.tiles, i, s) for i, (s, o) in enumerate(self.known.items()) if o is not None]
+        fitting = [(o.score, o.tiles, i, s) for i, (s, o) in enumerate(self.known.items()) if o is not None]
         return [segments for _, _, _, segments in sorted(fitting, key=lambda entry: entry[:3])]
 
     def run(self, groups: Sequence[Sequence[Segmentation]], work: int) -> list[Segmentation]:
@@ -144,9 +148,9 @@ class TilingSearch:
         return self.ranked()
 
     def _price(self, segments: Segmentation) -> int:
-        """Cost in bytes; ``FAR`` where a segmentation does not fit."""
+        """What a segmentation is ranked by; ``FAR`` where it does not fit."""
         found = self.cost(segments)
-        return FAR if found is None else found.cost_bytes
+        return FAR if found is None else found.score
 
     def _is_over(self) -> bool:
         """Whether nothing is left to gain, or the search is to stop."""
@@ -165,14 +169,11 @@ class TilingSearch:
                 continue
             seen = changed in self.known
             most = price - heat * math.log(1.0 - self.rng.random())
-            before = self.lowest
             found = self.cost(changed, self._limits(now, changed, most))
             if seen:
                 self.work += 1
-            if self.lowest < before and self.report is not None:
-                self.report(self.lowest, min(1.0, self.work / self.granted))
-            if found is not None and found.cost_bytes <= most:
-                now, price = changed, found.cost_bytes
+            if found is not None and found.score <= most:
+                now, price = changed, found.score
 
     def _limits(self, now: Segmentation, changed: Segmentation, most: float) -> Int64s:
         """Bytes by the end of each segment beyond which a change is given up.
@@ -182,7 +183,7 @@ class TilingSearch:
         outcome = self.known[now]
         assert outcome is not None
         paid = dict(zip((s.end for s in now), np.cumsum(outcome.segment_cost).tolist(), strict=True))
-        slack = most - outcome.cost_bytes + self.slack_bytes
+        slack = most - outcome.score + self.slack_bytes
         found = [min(most, paid[s.end] + slack) if s.end in paid else most for s in changed]
         return np.array(found, dtype=np.int64)
 
