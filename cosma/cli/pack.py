@@ -44,7 +44,7 @@ def pack(
     from cosma.errors import CosmaError, InfeasibleError, InputError
     from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
     from cosma.packing import pack as pack_buffers
-    from cosma.packing.csvfile import format_buffers, read_buffers
+    from cosma.packing.csvfile import format_buffers
     from cosma.units import parse_size
 
     if engine not in ENGINES:
@@ -58,7 +58,7 @@ def pack(
     claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
     limit = None if capacity is None else parse_size(capacity, "--capacity")
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
-    loaded = read_buffers(buffers, capacity=limit)
+    loaded, time_limit = _read(buffers, limit, time_limit)
     units = WORK_LIMIT if work is None else work
     interrupted = False
     if minimise:
@@ -102,6 +102,19 @@ def pack(
             f"{buffers}: undecided in {limit} bytes, {result.reason}; raise --work or --time-limit, or give "
             f"more than {result.lower_bound} bytes"
         )
+
+
+def _read(path: Path, capacity: int | None, time_limit: float | None) -> tuple[list[Buffer], float | None]:
+    """Buffers of a file, and what is left of a time limit for packing alone.
+
+    What follows the packing takes less than reading: of 62,185 buffers 0.1 CPU seconds and 0.3.
+    """
+    from cosma.clock import Clock
+    from cosma.packing.csvfile import read_buffers
+
+    clock = Clock()
+    found = read_buffers(path, capacity=capacity)
+    return found, None if time_limit is None else max(0.05, time_limit - 2 * clock.elapsed_s())
 
 
 def _minimise(

@@ -135,7 +135,12 @@ class RuledTiling:
     spent: float = 0.0
 
     def run(self) -> None:
-        """Find operators to cut, then runs of them; a plan of what fits first is reported at once."""
+        """Find operators to cut, then runs of them."""
+        self.look()
+        self.improve()
+
+    def look(self) -> None:
+        """Find operators to cut, and runs of them by few changes; a plan of what fits first is reported at once."""
         for cut in self._lighter():
             if self._try(cut, [frozenset(), self._alone]):
                 break
@@ -147,7 +152,10 @@ class RuledTiling:
         starts = [frozenset(), self._alone, *self._estimates()]
         for cut in self._lighter():
             self._try(cut, starts, FEW_CHANGES)
-        if self.best is not None:
+
+    def improve(self) -> None:
+        """Change runs while time is left."""
+        if self.best is not None and not self._over():
             self._take(self.best, *self._changed_runs(self.best, self.bounds, MOST_CHANGES))
 
     @property

@@ -220,18 +220,27 @@ def _ruled(
     source: LoadedModel, untiled: Sequence[Choice], rule: Mapping[str, int], accelerator: Accelerator,
     search: TilingWork,
 ) -> Choice:  # fmt: skip
-    """A network cut by a rule: the choice of operators to fuse that fuses most of those that fit, or of all."""
+    """A network cut by a rule: of the choices of operators to fuse, the one whose tiles move least; else the first."""
+    tried: list[tuple[RuledTiling, Choice]] = []
     for choice in untiled:
-        cut = rule_tiling(choice.graph, source.sites, rule)
+        if tried and (tried[-1][0].cost_bytes == 0 or search.clock.stop()):
+            break
         ruled = RuledTiling(
-            source, choice.graph, cut, accelerator, search.seed, MOST_TILES, search.granted,
-            search.clock.stop, search.report,
+            source, choice.graph, rule_tiling(choice.graph, source.sites, rule), accelerator, search.seed, MOST_TILES,
+            search.granted, search.clock.stop, None if tried else search.report,
         )  # fmt: skip
-        ruled.run()
+        ruled.look()
         search.spent += ruled.spent
         if ruled.found is not None:
-            return tiled_choice(source, choice, ruled.found)
-    return tiled_choice(source, untiled[0], rule_tiling(untiled[0].graph, source.sites, rule))
+            tried.append((ruled, choice))
+    if not tried:
+        return tiled_choice(source, untiled[0], rule_tiling(untiled[0].graph, source.sites, rule))
+    ruled, choice = min(tried, key=lambda one: one[0].cost_bytes)
+    search.spent -= ruled.spent
+    ruled.improve()
+    search.spent += ruled.spent
+    assert ruled.found is not None
+    return tiled_choice(source, choice, ruled.found)
 
 
 def _chosen(

@@ -6,7 +6,7 @@ Each file is packed by ``cosma pack --minimise`` in a process of its own; the lo
 one step. CPU seconds and peak memory are those of that process: reading, packing, the check and writing. With
 ``--generated N`` two instances of N random buffers are packed as well: ``geometric`` (lives of 50 steps on average,
 sizes spread over five decades) and ``uniform`` (500 buffers alive at a time, lives and sizes uniform). Writes
-``large.csv`` and ``large.md`` beside this script.
+``large.csv`` and ``large.md`` beside this script; rows of other instances stay.
 """
 
 from __future__ import annotations
@@ -76,20 +76,25 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*")
-    parser.add_argument("--generated", type=int, metavar="N", help="pack random instances of N buffers as well")
+    parser.add_argument(
+        "--generated", type=int, metavar="N", action="append", default=[], help="pack random instances of N buffers"
+    )
     options = parser.parse_args()
-    rows = []
+    known: dict[str, dict[str, object]] = {}
+    if (HERE / "large.csv").exists():
+        with (HERE / "large.csv").open(newline="") as stream:
+            known = {row["instance"]: dict(row) for row in csv.DictReader(stream)}
+    if not options.files and not options.generated:
+        sys.exit("name instances, or give --generated N")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = list(options.files)
-        if options.generated:
-            kinds = ("geometric", "uniform")
-            paths += [generate(kind, options.generated, folder / f"{kind}_{options.generated}.csv") for kind in kinds]
+        kinds = ("geometric", "uniform")
+        paths += [generate(kind, n, folder / f"{kind}_{n}.csv") for n in options.generated for kind in kinds]
         for path in paths:
-            rows.append(measure(path, folder))
-            print(rows[-1], file=sys.stderr, flush=True)
-    if not rows:
-        sys.exit("name instances, or give --generated N")
+            known[path.stem] = measure(path, folder)
+            print(known[path.stem], file=sys.stderr, flush=True)
+    rows = sorted(known.values(), key=lambda row: (int(str(row["buffers"])), str(row["instance"])))
     columns = list(rows[0])
     table = [",".join(columns), *(",".join(str(row[column]) for column in columns) for row in rows)]
     write_atomic(HERE / "large.csv", "\n".join(table) + "\n")

@@ -141,7 +141,10 @@ def _page(rows: dict[str, Row]) -> str:
         kind = name if cell.dtype is None else f"{name}, {cell.dtype}"
         lines.append("| " + " | ".join([cell.family, kind, cell.scratchpad, f"`{cell.tiling}`", *known]) + " |")
     equal = sum(row["verdict"] == "equal" for row in rows.values())
-    return "\n".join([*lines, "", f"{equal} of {len(rows)} networks give the numbers of the operators uncut.", ""])
+    missing = [name for name in CELLS if name not in rows]
+    lines += ["", f"{equal} of {len(rows)} networks give the numbers of the operators uncut."]
+    lines += [f"Not executed yet: {', '.join(missing)}."] if missing else []
+    return "\n".join([*lines, ""])
 
 
 def _read(path: Path) -> dict[str, Row]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -63,3 +65,27 @@ def test_failures(path: Path) -> None:
     path.write_text("id,lower,upper,size,offset\na,0,4,3,2\nb,0,4,4,\n")
     with pytest.raises(CosmaError, match="undecided in 8 bytes"):
         run(path, "--capacity", "8", "--engine", "heuristics")
+
+
+def test_reading_and_writing_are_part_of_the_time_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cosma.packing
+    from cosma.packing import csvfile
+
+    given: list[float | None] = []
+    read, minimise = csvfile.read_buffers, cosma.packing.minimise
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        time.sleep(0.4)
+        return read(*args, **options)
+
+    def limited(*args: Any, time_limit: float | None, **options: Any) -> Any:
+        given.append(time_limit)
+        return minimise(*args, time_limit=time_limit, **options)
+
+    monkeypatch.setattr(csvfile, "read_buffers", slowly)
+    monkeypatch.setattr(cosma.packing, "minimise", limited)
+    for limit in ("10", "0.1"):
+        run(path, "--minimise", "--time-limit", limit)
+    assert given[0] is not None
+    assert 0 < given[0] <= 10 - 0.8
+    assert given[1] == 0.05

@@ -9,9 +9,12 @@ import pytest
 
 import cosma
 from cosma.compiler.compile import run_compile
+from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.limits import Limits, Progress
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.ruled import RuledTiling, Turns, runs_of
+from cosma.compiler.searched import TilingWork
+from cosma.compiler.tilings import _ruled
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
 from cosma.frontend import LoadedModel
@@ -91,6 +94,24 @@ def test_where_nothing_is_gained_everything_is_cut(narrowing: Path) -> None:
     assert ruled.cost_bytes == 0
     assert ruled.best is not None
     assert ruled.best.tiling.cuts == ruled.tiling.cuts
+
+
+def test_of_the_choices_to_fuse_the_one_that_moves_least_is_cut(narrowing: Path) -> None:
+    """Whichever comes first."""
+    loaded = cosma.load_onnx(narrowing)
+    machine = MACHINE.replace(operands="streamable", scratchpad="8KiB")
+    choices = fusion_choices(loaded.graph.with_dtype("int8"), machine.replace(scratchpad=1 << 40))
+    rule = parse_rule("rows=4") or {}
+    costs = {}
+    for choice in choices:
+        cut = rule_tiling(choice.graph, loaded.sites, rule)
+        ruled = RuledTiling(loaded, choice.graph, cut, machine, effort=0.5)
+        ruled.look()
+        costs[choice.name] = ruled.cost_bytes
+    assert len(set(costs.values())) == len(choices) == 2
+    for order in (choices, choices[::-1]):
+        found = _ruled(loaded, order, rule, machine, TilingWork(granted=0.5))
+        assert found.name == min(costs, key=lambda name: costs[name])
 
 
 def test_more_effort_changes_runs_and_never_for_the_worse(narrowing: Path) -> None:
