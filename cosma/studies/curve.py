@@ -138,7 +138,8 @@ def make_curve(
 def _read(model: Graph | LoadedModel, dtype: str | None) -> LoadedModel:
     """The model with the element type counted."""
     source = read_model(model)
-    return replace(source, graph=count_as(source.graph, dtype).graph)
+    finest = None if source.node_graph is None else count_as(source.node_graph, dtype).graph
+    return replace(source, graph=count_as(source.graph, dtype).graph, node_graph=finest)
 
 
 def _with_modes(source: LoadedModel, accelerator: Accelerator) -> LoadedModel:

@@ -16,7 +16,8 @@ from cosma.plan.tiles import fused_groups, untiled_name
 from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, order_of_tiles, tiling_of_tiles
-from cosma.tiling.rows import channel_axis, row_axis
+from cosma.tiling.axes import ROWS, tensor_axes
+from cosma.tiling.rows import channel_axis
 
 if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
@@ -71,14 +72,16 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]
     groups = fused_groups(plan.graph, plan.schedule)
     segments = tuple(group.operators for group in groups)
     group = next((names for names in segments if name in names), (name,))
-    access = {v: operator_access(graph, source.sites, graph.operator(v)) for v in group}
+    every = {o.name: operator_access(graph, source.sites, o) for o in graph.operators}
+    rows_of = {tensor: axes[ROWS] for tensor, axes in tensor_axes(graph, list(every.values())).items()}
+    access = {v: every[v] for v in group}
     yield _tried(plan, source, graph, AS_IT_IS, replace(own, segments=segments))
-    axis, stripes = _count(own, access[name])
+    axis, stripes = _count(own, access[name], rows_of)
     if axis is not None:
         rows = access[name].shapes[access[name].result][axis]
         for count in (stripes - 1, stripes + 1):
             if 1 <= count <= rows:
-                cuts = dict(own.cuts) | _striped(graph, access, own, count)
+                cuts = dict(own.cuts) | _striped(graph, access, own, rows_of, count)
                 words = f"{_counted(count, 'stripe')} for its group" if len(group) > 1 else _counted(count, "stripe")
                 yield _tried(plan, source, graph, words, replace(own, cuts=cuts, segments=segments))
     channel = channel_axis(access[name])
@@ -97,18 +100,18 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _count(own: Tiling, one: OperatorAccess) -> tuple[int | None, int]:
+def _count(own: Tiling, one: OperatorAccess, rows_of: Mapping[str, int]) -> tuple[int | None, int]:
     """Axis of the rows and the stripes along it; None where the operator cannot be cut there."""
     shape, allowed = one.shapes.get(one.result, ()), one.cuts()
-    axis = row_axis(len(shape))
-    if len(shape) < 2 or not allowed[axis] or shape[axis] < 2:
+    axis = rows_of.get(one.result, -1)
+    if axis < 0 or not allowed[axis] or shape[axis] < 2:
         return None, 1
     given = own.cuts.get(one.operator.name)
     return axis, 1 if given is None else len(given[axis]) + 1
 
 
 def _striped(
-    graph: Graph, access: Mapping[str, OperatorAccess], own: Tiling, stripes: int
+    graph: Graph, access: Mapping[str, OperatorAccess], own: Tiling, rows_of: Mapping[str, int], stripes: int
 ) -> dict[str, tuple[Cuts, ...]]:
     """Cuts of a group along its rows: each stripe computes just the rows that the stripe of its readers lacks."""
     wanted: dict[str, list[int]] = {}  # by tensor: last row, exclusive, that readers within need for each stripe
@@ -116,29 +119,31 @@ def _striped(
     for operator in reversed([o for o in graph.operators if o.name in access]):
         one = access[operator.name]
         shape = one.shapes.get(one.result, ())
-        axis, _ = _count(own, one)
+        axis, _ = _count(own, one, rows_of)
         cuts = list(own.cuts.get(operator.name, ((),) * len(shape)))
         if axis is not None:
             needs = [wanted[t] for t in operator.outputs if t in wanted]
             even = [*even_cuts(shape[axis], stripes), shape[axis]]
             stops = [max(column) for column in zip(*needs, strict=True)] if needs else even
             cuts[axis] = tuple(sorted({stop for stop in stops if 0 < stop < shape[axis]}))
-            for name, ends in _needed(one, stops, axis).items():
+            for name, ends in _needed(one, stops, axis, rows_of).items():
                 wanted[name] = [max(a, b) for a, b in zip(wanted.get(name, ends), ends, strict=False)]
         if operator.name in own.cuts or any(cuts):
             found[operator.name] = tuple(cuts)
     return found
 
 
-def _needed(one: OperatorAccess, stops: Sequence[int], axis: int) -> dict[str, list[int]]:
+def _needed(
+    one: OperatorAccess, stops: Sequence[int], axis: int, rows_of: Mapping[str, int]
+) -> dict[str, list[int]]:
     """Last row, exclusive, of each operand that rows up to each stop need."""
     shape = one.shapes[one.result]
     found: dict[str, list[int]] = {}
     for stop in stops:
         box = tuple((max(0, stop - 1), max(1, stop)) if i == axis else (0, size) for i, size in enumerate(shape))
         for name, read in one.reads(box).items():
-            if name in one.operator.inputs and len(read) > 1:
-                found.setdefault(name, []).append(read[row_axis(len(read))][1])
+            if name in one.operator.inputs and rows_of[name] >= 0:
+                found.setdefault(name, []).append(read[rows_of[name]][1])
     return {name: ends for name, ends in found.items() if len(ends) == len(stops)}
 
 

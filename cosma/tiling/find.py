@@ -25,10 +25,10 @@ WORK_PER_SECOND = 2_500_000
 #: Work that goes at the most to runs of operators by themselves: a share of all, or so much where that is more; not
 #: measured.
 TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
-#: Bytes that touching a part counts as. Fewer parts are fewer transfers, and more tilings tried with the same work. At
-#: nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and DenseNet-121 at 192 and 384 moved 83, 79,
-#: 78 and 84 MB in sum with 0, 16, 24 and 32 bytes, and with another seed 83 MB with 0 and 77 with 24.
-PART_BYTES = 24
+#: Parts touched that make a tiling count as if it moved twice as much. Fewer parts are fewer transfers, and more tilings
+#: tried with the same work. At nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and DenseNet-121 at
+#: 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
+PARTS_THAT_DOUBLE = 700_000
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12
@@ -92,14 +92,14 @@ def search_tilings(
 
 
 def _scored(found: Outcome | None, segments: Segmentation) -> Outcome | None:
-    """Rank by bytes moved, with some for each part touched and one for each step of a sum but the last.
+    """Rank by bytes moved, with a share of them for the parts touched and a byte for each step of a sum but the last.
 
-    Where nothing is moved, only the steps count: what is as good without partial sums is better.
+    So where nothing is moved, what has no partial sums is better.
     """
     if found is None:
         return None
     steps = sum(s.stripes * s.strips * n * (k - 1) for s in segments for n, k in zip(s.pieces, s.sums, strict=True))
-    touched = PART_BYTES * found.work if found.cost_bytes else 0
+    touched = found.cost_bytes * found.work // PARTS_THAT_DOUBLE
     return found._replace(score=found.cost_bytes + touched + steps)
 
 

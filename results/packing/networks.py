@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from cosma.compiler.compile import read_model
+from cosma.compiler.request import read_model
 from cosma.errors import CosmaError
 from cosma.files import write_atomic
 from cosma.graph import Graph, TensorKind

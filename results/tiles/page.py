@@ -179,12 +179,12 @@ def _open(rows: Rows) -> list[str]:
 
 def figures(rows: Rows, known: Sequence[Mapping[str, str]], folder: Path) -> None:
     """Draw traffic against size, a panel a network, where the reference table has rows."""
-    from cosma.report.figure import load_matplotlib, save_figure
+    from cosma.figures import figure_bytes, new_figure
 
     models = list(dict.fromkeys(one["model"] for one in known))
     if not any(("reference", one["model"], one["sram_kib"], "tiles") in rows for one in known):
         return
-    figure = load_matplotlib()(figsize=(10.0, 6.4), layout="constrained")
+    figure = new_figure(10.0, 6.4)
     panels = figure.subplots(2, 2).flat
     for axes, model in zip(panels, models, strict=False):
         own = [one for one in known if one["model"] == model]
@@ -215,7 +215,7 @@ def figures(rows: Rows, known: Sequence[Mapping[str, str]], folder: Path) -> Non
     figure.axes[0].legend(fontsize=7)
     folder.mkdir(exist_ok=True)
     for kind in ("svg", "png"):
-        (folder / f"reference.{kind}").write_bytes(save_figure(figure, kind))
+        (folder / f"reference.{kind}").write_bytes(figure_bytes(figure, kind))
 
 
 def _least(rows: Rows, grid: str, model: str, kib: str) -> str | None:
