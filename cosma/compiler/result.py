@@ -132,8 +132,8 @@ def judged(plan: Plan, request: Request) -> Plan:
     source = request.source
     if source.path is None:
         return plan
-    graph = source.finest_graph
-    if any(t.size_bytes != graph.tensors[t.name].size_bytes for t in source.graph.tensors.values() if t.name in graph.tensors):
+    graph, planned = source.finest_graph, source.graph.tensors
+    if any(t.size_bytes != planned[t.name].size_bytes for t in graph.tensors.values() if t.name in planned):
         graph = source.graph  # it was counted otherwise after the file was read
     graph = graph if request.dtype is None else graph.with_dtype(request.dtype)
     report = replay(plan, graph, model=source.path, model_sha256=source.sha256)

@@ -25,9 +25,9 @@ WORK_PER_SECOND = 2_500_000
 #: Work that goes at the most to runs of operators by themselves: a share of all, or so much where that is more; not
 #: measured.
 TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
-#: Parts touched that make a tiling count as if it moved twice as much. Fewer parts are fewer transfers, and more tilings
-#: tried with the same work. At nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and DenseNet-121 at
-#: 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
+#: Parts touched that make a tiling count as if it moved twice as much: fewer parts are fewer transfers, and more
+#: tilings tried with the same work. At nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and DenseNet-121
+#: at 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
 PARTS_THAT_DOUBLE = 700_000
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
