@@ -26,8 +26,8 @@ WORK_PER_SECOND = 2_500_000
 #: measured.
 TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
 #: Parts touched that make a tiling count as if it moved twice as much: fewer parts are fewer transfers, and more
-#: tilings tried with the same work. At nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and DenseNet-121
-#: at 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
+#: tilings tried with the same work. At nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and
+#: DenseNet-121 at 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
 PARTS_THAT_DOUBLE = 700_000
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
