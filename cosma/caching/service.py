@@ -101,7 +101,8 @@ class PolicyResult:
     moved_bytes
         Bytes over the links.
     above_optimum
-        Fetches beyond the fewest, as a share of the fewest; below 0 where the host computes what others fetch.
+        Fetches beyond the fewest, as a share of the fewest. Where the host may compute, seconds of links and hosts
+        beyond the least, as a share of that; None where the least was not looked for.
     stalled_s, total_s
         Seconds in which a step waits for a link, and of the whole trace.
     """
@@ -113,7 +114,7 @@ class PolicyResult:
     prefetches: int
     hosted: int
     moved_bytes: int
-    above_optimum: float
+    above_optimum: float | None
     stalled_s: float
     total_s: float
 
@@ -197,8 +198,7 @@ def plan_cache(
             f"{requests.layers} of {requests.experts}; give parts of traces of one model"
         )
     devices, group = _groups(requests, device, options.shared)
-    # Slots for all pages are as good as any more.
-    slots = np.full(int(group.max()) + 1, min(options.slots, requests.pages), dtype=np.int64)
+    slots = _slots(options, np.bincount(group))
     widest, step = requests.widest_step(group)
     if options.together and widest > options.slots:
         raise InputError(
@@ -238,6 +238,16 @@ def plan_cache(
         mix_proven=None if mix is None else mix.proven,
         results=tuple(results),
     )
+
+
+def _slots(options: CacheOptions, pages: Int64s) -> Int64s:
+    """Slots of each group. Those for all its pages are as good as any more.
+
+    One by one, pages pass through a slot set aside. Where all have slots of their own none needs to, and the one that
+    rules set aside is a further one.
+    """
+    all_fit = options.slots >= pages
+    return np.where(all_fit, pages + (0 if options.together else 1), options.slots).astype(np.int64)
 
 
 def _silent(what: str, share: float) -> None:
@@ -342,6 +352,15 @@ class _Bench:
         host_s = -1.0 if self.options.host_s is None else self.options.host_s
         return np.array([self.options.fetch_s, self.options.step_s, host_s])
 
+    def _above(self, moved: int, hosted: int) -> float | None:
+        """What a policy takes beyond the least, as a share of it."""
+        if self.options.host_s is None:
+            return moved / self.fewest - 1.0 if self.fewest else 0.0
+        if self.mix is None:
+            return None
+        taken_s, least_s = moved * self.options.fetch_s + hosted * self.options.host_s, self.mix.lower_bound
+        return taken_s / least_s - 1.0 if least_s else 0.0
+
     def _result(self, policy: str, count: ScheduleCount, stalled_s: float, total_s: float) -> PolicyResult:
         moved = count.fetches + count.prefetches
         return PolicyResult(
@@ -352,7 +371,7 @@ class _Bench:
             prefetches=count.prefetches,
             hosted=count.hosted,
             moved_bytes=moved * self.options.expert_bytes,
-            above_optimum=moved / self.fewest - 1.0 if self.fewest else 0.0,
+            above_optimum=self._above(moved, count.hosted),
             stalled_s=stalled_s,
             total_s=total_s,
         )

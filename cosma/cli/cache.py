@@ -231,7 +231,7 @@ def _print(reports: dict[str, CacheReport], *, sized: bool, timed: bool) -> None
                 str(result.fetches),
                 str(result.prefetches),
                 str(result.hosted),
-                f"{100 * result.above_optimum:.1f} %",
+                "-" if result.above_optimum is None else f"{100 * result.above_optimum:.1f} %",
             ]
             row += [format_size(result.moved_bytes)] if sized else []
             row += [f"{result.stalled_s:.3f}", f"{result.total_s:.3f}"] if timed else []

@@ -77,7 +77,7 @@ def rows_of(path: Path, share: float, batch: int = 1, only: str = "eval_", **opt
                 "hosted": result.hosted,
                 "lower_bound": report.lower_bound_fetches,
                 "proven": report.proven,
-                "above_optimum": f"{result.above_optimum:.4f}",
+                "above_optimum": "" if result.above_optimum is None else f"{result.above_optimum:.4f}",
                 "moved_gb": f"{result.moved_bytes / 1e9:.1f}",
                 "waiting_s": f"{result.stalled_s:.2f}",
                 "total_s": f"{result.total_s:.2f}",
