@@ -60,11 +60,15 @@ def slab(shape: Sequence[int], spans: Mapping[int, tuple[int, int]]) -> tuple[tu
 
 
 def _narrowed(one: OperatorAccess, axis: int) -> dict[str, list[int]]:
-    """Axes of each operand of which one slice of the result along an axis reads a part."""
+    """Axes of each operand of which one slice of the result along an axis reads less than the whole result does."""
     shape = one.shapes[one.result]
     middle = shape[axis] // 2
+    every = one.reads(slab(shape, {}))
     reads = one.reads(slab(shape, {axis: (middle, middle + 1)}))
-    return {name: _parted(box, one.shapes[name]) for name, box in reads.items()}
+    return {
+        name: [i for i, (span, all_of) in enumerate(zip(box, every[name], strict=True)) if span != all_of]
+        for name, box in reads.items()
+    }
 
 
 def _parted(box: Box | None, shape: Sequence[int]) -> list[int]:

@@ -116,6 +116,17 @@ def test_channels_last_networks_are_cut_along_rows(tmp_path: Path) -> None:
     assert found.grid.columns[names.index("x")] == 10
 
 
+def test_rows_that_no_window_reaches_do_not_mislead(tmp_path: Path) -> None:
+    """A pooling that never reads the last row of its operand still has the rows of the image as rows."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        node("MaxPool", ["a"], ["y"], kernel_shape=[3, 3], strides=[2, 2]),
+    ]  # fmt: skip
+    model = save(tmp_path / "m.onnx", nodes, [1, 3, 12, 12], [weight("w", 8, 3, 3, 3)])
+    assert build_grid(model.graph, model.sites).axes == ((2, 1, 3), (2, 1, 3))
+
+
 def test_an_axis_that_is_not_followed_in_order_is_read_whole(blocks: LoadedModel, grid: GridGraph) -> None:
     """Neighbouring channels of tokens read neighbouring elements of a head, then those of the next head."""
     names, g = list(blocks.graph.tensors), grid.grid
