@@ -62,13 +62,13 @@ def through_reshape(box: Box, shape: Sequence[int], target: Sequence[int]) -> Bo
     if prod(shape) == 0:
         return whole(target)
     found: list[tuple[int, int]] = []
-    for axes, target_axes in _groups(shape, target):
+    for axes, target_axes in grouped_axes(shape, target):
         found.extend(_linear_hull([box[a] for a in axes], [shape[a] for a in axes], [target[a] for a in target_axes]))
     return tuple(found)
 
 
-def _groups(shape: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Split the axes of two shapes into the smallest runs that hold the same elements."""
+def grouped_axes(shape: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Split the axes of two shapes of as many elements into the smallest runs that hold the same elements."""
     groups = []
     i = j = 0
     while i < len(shape) or j < len(target):

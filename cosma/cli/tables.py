@@ -115,7 +115,7 @@ def plan_tables(
         *(
             ("  of any tiling", format_size(scoped.lower_bound), scoped.method)
             for scoped in certificate.bounds
-            if scoped.scope == "rows"
+            if scoped.scope == "tilings"
         ),
         ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %{_among(plan)}"),
     ]
@@ -144,10 +144,13 @@ def _scope(certificate: Certificate) -> str:
 
 
 def _among(plan: Plan) -> str:
-    """Among which plans, where tiles were to be tried and the plan of whole operators was better."""
-    nothing_better = plan.traffic.noncompulsory == 0
-    asked = plan.solver.get("tiling", "none") != "none"
-    return "" if plan.certificate.bounds or nothing_better or not asked else ", among plans of whole operators"
+    """Among which plans, where tiles were to be tried and something moves twice."""
+    if plan.traffic.noncompulsory == 0 or plan.solver.get("tiling", "none") == "none":
+        return ""
+    scopes = {scoped.scope: scoped.lower_bound for scoped in plan.certificate.bounds}
+    if scopes.get("tilings", -1) >= plan.certificate.lower_bound:
+        return ", among plans of all tilings"
+    return ", among plans of these tiles" if "tiling" in scopes else ", among plans of whole operators"
 
 
 def tensor_traffic(plan: Plan) -> dict[str, int]:

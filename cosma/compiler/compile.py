@@ -182,7 +182,8 @@ def run_compile(
     state, traded = traded_off(runs, state, limits.trade_off)
     choice = choices[runs.index(state)]
     certificate = scoped(state.certificate(), state.problem.graph, choices, request.accelerator)
-    certificate = bounded(certificate, choice, request.source, request.accelerator, state.stop)
+    if choice.untiled is not None or request.tiling == "auto":
+        certificate = bounded(certificate, choice, request.source, request.graph, request.accelerator, state.stop)
     fused = choice.name if len(choices) > 1 else None
     plan = make_plan(state, request, certificate, settings_of(state, request, given, fused) | traded)
     if off_chip:

@@ -286,25 +286,29 @@ def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -
 
 
 def bounded(
-    certificate: Certificate, choice: Choice, source: LoadedModel, accelerator: Accelerator,
+    certificate: Certificate, choice: Choice, source: LoadedModel, graph: Graph, accelerator: Accelerator,
     stop: Callable[[], bool] = never,
 ) -> Certificate:  # fmt: skip
-    """Add to the certificate of a plan of tiles what holds for every tiling along the axes that it cuts.
+    """Add to the certificate of a plan what holds for every tiling, of the graph before fusion.
 
     ``stop`` is polled: at a time limit or an interrupt the bound rests on what was looked at.
     """
-    if choice.untiled is None:
-        return certificate
-    from cosma.bounds.stripe_scope import covers
-    from cosma.bounds.stripes import stripe_bound
+    from cosma.bounds.tilings import METHOD, tilings_bound
 
-    bounds = [ScopedBound("tiling", certificate.lower_bound, certificate.method)]
-    if covers(choice.graph):
-        # Not clipped to what is achieved: a bound above it is a defect that must show.
-        nothing = certificate.noncompulsory == 0
-        found = 0 if nothing else stripe_bound(choice.untiled, source.sites, accelerator.capacity_bytes, stop)
-        bounds.append(ScopedBound("rows", found, "sets of rows of which one must run first; weights left out"))
-    return replace(certificate, bounds=tuple(bounds))
+    own = "graph" if choice.untiled is None else "tiling"
+    achieved = certificate.noncompulsory
+    found = tilings_bound(graph, source.sites, accelerator.capacity_bytes, stop) if achieved else 0
+    # Not clipped to what is achieved: a bound above it is a defect that must show.
+    bounds = (
+        ScopedBound(own, certificate.lower_bound, certificate.method),
+        ScopedBound("tilings", found, METHOD),
+    )
+    if certificate.lower_bound < found <= achieved:
+        # What holds for every tiling holds for this one.
+        assumed = certificate.method.partition("; assumes ")[2].partition(";")[0]
+        assumed = assumed.replace("these tiles alone", "any tiling").replace("no tiling", "any tiling")
+        certificate = replace(certificate, lower_bound=found, method=f"{METHOD}; assumes {assumed}")
+    return replace(certificate, bounds=bounds)
 
 
 def _fitting(made: list[Choice], graph: Graph, accelerator: Accelerator) -> tuple[Choice, ...]:

@@ -124,7 +124,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 class Bound(msgspec.Struct, frozen=True):
     """A lower bound on the noncompulsory bytes, and the plans that it holds for."""
 
-    scope: Literal["graph", "tiling", "rows"]
+    scope: Literal["graph", "tiling", "tilings", "rows"]
     lower_bound: int
     method: str
 

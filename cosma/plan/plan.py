@@ -75,8 +75,9 @@ class ScopedBound:
     Attributes
     ----------
     scope
-        ``graph``: plans of this graph, which has no tiles. ``tiling``: plans of this graph of tiles. ``rows``: plans of
-        every tiling along rows and channels, in any order, of the operators fused here.
+        ``graph``: plans of this graph, which has no tiles. ``tiling``: plans of this graph of tiles. ``tilings``: plans
+        of every tiling, along any axes and in partial sums, in any order, whatever is fused. ``rows``, in older files:
+        plans of every tiling along rows and channels.
     lower_bound
         Non-compulsory bytes.
     method
@@ -85,7 +86,7 @@ class ScopedBound:
 
     __repr__ = short_repr
 
-    scope: Literal["graph", "tiling", "rows"]
+    scope: Literal["graph", "tiling", "tilings", "rows"]
     lower_bound: int
     method: str
 

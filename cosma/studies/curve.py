@@ -119,7 +119,7 @@ def make_curve(
             smallest_capacity_bytes=smallest,
         )
     reserved = accelerator.reserved
-    found = planner.within_scope(monotone([known[c] for c in sorted(known)]))
+    found = monotone([known[c] for c in sorted(known)])
     return Curve(
         model=source.graph.name,
         accelerator=accelerator.replace(scratchpad=max(known) + reserved),

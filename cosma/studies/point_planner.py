@@ -12,7 +12,7 @@ from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError
 from cosma.plan.instructions import Allocate, Execute, Load, Store
 from cosma.problem import build_problem
-from cosma.rewrite.fuse import links, smallest_capacity, without_links
+from cosma.rewrite.fuse import smallest_capacity, without_links
 from cosma.studies.points import Point, Tiles, Whole
 from cosma.units import align_up
 
@@ -106,16 +106,6 @@ class Planner:
             tiles = replace(self._tiles(best), bound_bytes=self._tile_bound(best, capacity))
             self.known[capacity] = replace(point, noncompulsory_bytes=best.traffic.noncompulsory, tiles=tiles)
 
-    def within_scope(self, points: Sequence[Point]) -> list[Point]:
-        """Leave the bound over rows and channels out where plans cut more than these."""
-        if self.tiling is None:
-            return list(points)
-        from cosma.bounds.stripe_scope import covers
-
-        reserved = self.accelerator.reserved
-        covered = {c: covers(plan.graph) for c, plan in self.plans.items()}
-        return [p if covered[p.capacity_bytes - reserved] else replace(p, bound_bytes=0) for p in points]
-
     def once_whole(self, points: Sequence[Point]) -> int | None:
         """Least capacity known at which whole operators move nothing twice."""
         if self.tiling is None:
@@ -186,14 +176,12 @@ class Planner:
         return min(bound, achieved)
 
     def _any_bound(self, plan: Plan, capacity: int) -> int:
-        """Bytes that no tiling along rows and channels avoids, whatever is fused."""
-        from cosma.bounds.stripes import stripe_bound
+        """Bytes that no tiling avoids, whatever is fused."""
+        from cosma.bounds.tilings import tilings_bound
 
         if plan.traffic.noncompulsory <= self.least_bytes:
             return min(self.least_bytes, plan.traffic.noncompulsory)
-        graph = self.source.graph
-        between = set() if self.accelerator.fusion == Fusion.NONE else {link.tensor for link in links(graph)}
-        return self.least_bytes + stripe_bound(graph, self.source.sites, capacity, free=between)
+        return max(self.least_bytes, tilings_bound(self.source.graph, self.source.sites, capacity))
 
     def _tile_bound(self, plan: Plan, capacity: int) -> int:
         from cosma.bounds import lower_bound

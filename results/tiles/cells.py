@@ -104,7 +104,7 @@ def measure(cell: Cell, effort: float) -> dict[str, str]:
         "compulsory": plan.traffic.compulsory,
         "weights_again": _weights_again(plan),
         "bound_tiling": scopes.get("tiling", plan.certificate.lower_bound),
-        "bound_rows": scopes.get("rows", "") if tiling is not None else "",
+        "bound_rows": scopes.get("tilings", "") if tiling is not None else "",
         "operators": beside.operators,
         "tiles": beside.tiles,
         "most_tiles": beside.most_tiles,

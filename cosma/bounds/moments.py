@@ -1,0 +1,348 @@
+"""What must be alive at the moment before the first element of an operator's result is complete.
+
+Nothing of that result exists then, nor of what needs it; all that the element needs does. Between the two lie results
+of which the plan chooses how far they have come. On every way from an element that is complete to one that is not, some
+element is complete and still needed, or some partial sum has begun: it is *alive*. A weight that has been used either
+is alive, or will not be used again, and then every sum that it is part of has begun. So what is alive is a cut of a
+network of tensors, sums and weights, which an even flow through the network measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cosma.bounds.couplings import least_span, met_by_taps, share_of_taps, through_views
+from cosma.bounds.dependences import Dependences, HeldWeight, Need
+from cosma.problem.precedence import members
+
+#: Operators behind one that are looked at for one that needs all of it; not measured.
+_LOOK_AHEAD = 16
+#: Where flows begin and end.
+SOURCE, SINK = ("source", ""), ("sink", "")
+#: What is alive: a tensor, the partial sums of a result, a weight; or the place between sums and result.
+Node = tuple[str, str]
+#: Ways from node to node, in the order they were found.
+Arcs = dict[tuple[Node, Node], None]
+
+
+@dataclass(slots=True)
+class Moment:
+    """The network of one moment.
+
+    Attributes
+    ----------
+    operator
+        Number of the operator whose result begins.
+    room
+        Bytes of every node that can be alive; nodes without room join others.
+    share
+        For weights, the share that has been used for sure.
+    arcs
+        Ways from node to node.
+    otherwise
+        Ways of which some elements have what the others have of ``arcs``, and it is not known which; empty where all
+        have these.
+    """
+
+    operator: int
+    room: dict[Node, int] = field(default_factory=dict)
+    share: dict[Node, float] = field(default_factory=dict)
+    arcs: Arcs = field(default_factory=dict)
+    otherwise: Arcs = field(default_factory=dict)
+
+
+class Moments:
+    """Builds the moments of a network.
+
+    Parameters
+    ----------
+    net
+        The network.
+    """
+
+    def __init__(self, net: Dependences) -> None:
+        self.net = net
+        self._spans: dict[tuple[int, int, int, int], int] = {}
+        self._covered: dict[int, frozenset[str]] = {}
+        above = [1 << v for v in range(len(net.work))]
+        for v, work in enumerate(net.work):
+            for need in work.needs:
+                if need.tensor in net.maker:
+                    above[v] |= above[net.maker[need.tensor]]
+        #: For each operator, a bit for each that is complete once all of its own result is.
+        self.above = above
+        below = [0] * len(net.work)
+        for v in reversed(range(len(net.work))):
+            below[v] |= 1 << v
+            for need in net.work[v].needs:
+                maker = net.maker.get(need.tensor)
+                if maker is not None:
+                    below[maker] |= below[v]
+        #: For each operator, a bit for each of which no element is complete before one of its own is.
+        self.below = below
+
+    def moment(self, operator: int) -> Moment:
+        """Build the network of one moment, without what no flow can reach."""
+        extents = self._needed(operator)
+        complete = {
+            name for name, extent in extents.items()
+            if tuple(extent) == self.net.shape[name] and self.net.maker.get(name) != operator
+        }
+        build = _Build(self, self.below[operator], complete)
+        build.found.operator = operator
+        for name in sorted(complete):
+            if build.reach_tensor(name):
+                build.found.arcs[SOURCE, ("tensor", name)] = None
+        for v in sorted({self.net.maker[name] for name in extents if name in self.net.maker} - {operator}):
+            weight = self.net.work[v].weight
+            results = self.net.work[v].results
+            if weight is None or all(name in complete for name in results):
+                continue
+            if self._uses_all_weights(v, extents):
+                self._add_weight(build, v, weight, extents[results[0]])
+        build.found.arcs = _pruned(build.found.arcs)
+        return build.found
+
+    def midway(self, tensor: str, share: float) -> Moment | None:
+        """The moment when a share of a tensor's elements, along the axis that its readers sum over, is used up.
+
+        Its other elements wait for weights that nothing has used, if they exist; if not, the sums that need them all
+        are not complete. Of the weights that go with the share all have been used.
+        """
+        net = self.net
+        readers = [(v, net.work[v].needs[place]) for v, place in net.readers.get(tensor, ())]
+        readers = [(v, need) for v, need in readers if self._sums_over(v, need)]
+        if not readers or tensor not in net.maker:
+            return None
+        need = readers[0][1]
+        axes = _summed(need)
+        count = need.seen[axes[0]]
+        if any(other.seen != need.seen or _summed(other) != axes for _, other in readers):
+            return None
+        used_up = max(1, int(count * share))
+        after = self._after_all([v for v, _ in readers])
+        if not after or count < 2:
+            return None
+        extents = {tensor: [min(1, size) for size in net.shape[tensor]]}
+        found = self._spread(extents, net.maker[tensor])
+        complete = {name for name, extent in found.items() if tuple(extent) == net.shape[name] and name != tensor}
+        build = _Build(self, after, complete, without=tensor)
+        for name in sorted(complete):
+            if build.reach_tensor(name):
+                build.found.arcs[SOURCE, ("tensor", name)] = None
+        for v, _ in readers:
+            weight = net.work[v].weight
+            assert weight is not None
+            node = ("weight", weight.tensor)
+            build.found.room[node], build.found.share[node] = weight.size_bytes, used_up / count
+            build.found.arcs[SOURCE, node] = None
+            for name in sorted(self._implied(v, 1.0) - complete - {tensor}):
+                if build.reach_tensor(name):
+                    build.found.arcs[node, ("tensor", name)] = None
+            build.found.arcs[node, build.reach_operator(v, late=False)] = None
+        build.found.operator = min(v for v, _ in readers)
+        otherwise = build.found.arcs | {(("result", str(v)), SINK): None for v, _ in readers}
+        waits = ("tensor", tensor)
+        build.found.room[waits], build.found.share[waits] = net.size_bytes[tensor], (count - used_up + 1) / count
+        build.found.arcs |= {(SOURCE, waits): None, (waits, SINK): None}
+        build.found.arcs, build.found.otherwise = _pruned(build.found.arcs), _pruned(otherwise)
+        return build.found
+
+    def _sums_over(self, v: int, need: Need) -> bool:
+        """Whether an operator sums over one axis of a tensor with a weight whose elements each meet one place on it."""
+        work = self.net.work[v]
+        weight = work.weight
+        if weight is None or weight.whole or work.sum_bytes is None or need.late or need.site is not weight.site:
+            return False
+        if len(_summed(need)) != 1 or any(axis in need.coupling for axis in weight.coupling if axis is not None):
+            return False
+        return not _is_convolution(weight) or all(size == 1 for size in weight.shape[2:])
+
+    def _after_all(self, operators: list[int]) -> int:
+        """A bit for each operator of which each element needs all that any one weight of these has a part in."""
+        net, found = self.net, 0
+        last = max(operators)
+        for d in range(last + 1, min(len(net.work), last + _LOOK_AHEAD)):
+            if found >> d & 1 or not all(self.below[v] >> d & 1 for v in operators):
+                continue
+            extents = self._needed(d)
+            if all(self._uses_all_weights(v, extents) for v in operators):
+                found |= self.below[d]
+        return found
+
+    def _uses_all_weights(self, v: int, extents: dict[str, list[int]]) -> bool:
+        work = self.net.work[v]
+        extent = extents.get(work.results[0])
+        assert work.weight is not None
+        return extent is not None and all(
+            axis is None or extent[axis] >= work.shape[axis] for axis in work.weight.coupling
+        )
+
+    def _add_weight(self, build: _Build, v: int, weight: HeldWeight, extent: list[int]) -> None:
+        """A weight that the elements there are have used, in part for convolutions at the edges."""
+        work = self.net.work[v]
+        share = 1.0
+        if _is_convolution(weight):
+            share = share_of_taps(weight.site, weight.shape, extent)
+            if not share:
+                return
+        node = ("weight", weight.tensor)
+        build.found.room[node] = weight.size_bytes
+        build.found.share[node] = min(share, build.found.share.get(node, 1.0))
+        build.found.arcs[SOURCE, node] = None
+        for name in sorted(self._implied(v, share)):
+            if name not in build.complete and build.reach_tensor(name):
+                build.found.arcs[node, ("tensor", name)] = None
+        build.found.arcs[node, build.reach_operator(v, late=work.sum_bytes is None)] = None
+
+    # -- what elements need -------------------------------------------------------------------------------
+
+    def _needed(self, operator: int) -> dict[str, list[int]]:
+        """Least extents of each tensor that any one element of an operator's result needs."""
+        net = self.net
+        extents = {name: [min(1, size) for size in net.shape[name]] for name in net.work[operator].results}
+        return self._spread(extents, operator)
+
+    def _spread(self, extents: dict[str, list[int]], last: int) -> dict[str, list[int]]:
+        """Add what boxes of these extents need in turn."""
+        net = self.net
+        complete = 0
+        for v in range(last, -1, -1):
+            work = net.work[v]
+            own = [extents[name] for name in work.results if name in extents and name in net.maker]
+            if not own or complete >> v & 1:
+                continue
+            if v != last and tuple(own[0]) == work.shape:
+                complete |= self.above[v]
+                continue
+            same = [extent for extent in own if len(extent) == len(work.shape)]
+            extent = [max(axis) for axis in zip(*same, strict=True)] if same else [min(1, size) for size in work.shape]
+            for place, need in enumerate(work.needs):
+                found = self._extent_of(v, place, need, extent)
+                known = extents.get(need.tensor, found)
+                extents[need.tensor] = [max(a, b) for a, b in zip(known, found, strict=True)]
+        for v in members(complete, len(net.work)).tolist() if complete else ():
+            for need in net.work[v].needs:
+                extents[need.tensor] = list(net.shape[need.tensor])
+        return extents
+
+    def _extent_of(self, v: int, place: int, need: Need, extent: list[int]) -> list[int]:
+        shape = self.net.work[v].shape
+        found = []
+        for k, axis in enumerate(need.coupling):
+            if axis is None or extent[axis] >= shape[axis] or need.rule is None or need.site is None:
+                found.append(need.seen[k])
+                continue
+            key = (v, place, k, extent[axis])
+            if key not in self._spans:
+                self._spans[key] = least_span(need.rule, need.site, need.position, k, axis, extent[axis])
+            found.append(min(self._spans[key], need.seen[k]))
+        return through_views(found, need.seen, self.net.shape[need.tensor])
+
+    def _implied(self, v: int, share: float) -> frozenset[str]:
+        """Tensors that are complete once any element of an operator's weight will not be used again."""
+        known = self._covered.get(v)
+        if known is None:
+            known = self._covered[v] = frozenset(self._find_implied(v))
+        if share == 1.0:
+            return known
+        # Where not all taps have been used, they need not match the operand evenly.
+        return known - {need.tensor for need in self.net.work[v].needs}
+
+    def _find_implied(self, v: int) -> set[str]:
+        net, work = self.net, self.net.work[v]
+        weight = work.weight
+        assert weight is not None
+        extents: dict[str, list[int]] = {}
+        even: set[str] = set()
+        for need in work.needs:
+            if need.late or need.site is not weight.site:
+                continue
+            # An element of the weight meets one element along the axes that it has itself, and all along others.
+            found = [
+                1 if not weight.whole and (axis is None or axis in weight.coupling) else need.seen[k]
+                for k, axis in enumerate(need.coupling)
+            ]
+            is_even = True
+            if _is_convolution(weight):
+                found[2:], is_even = met_by_taps(weight.site, weight.shape)
+            if is_even:
+                even.add(need.tensor)
+            extents[need.tensor] = through_views(found, need.seen, net.shape[need.tensor])
+        direct = set(extents)
+        extents = self._spread(extents, v)
+        whole = {name for name, extent in extents.items() if tuple(extent) == net.shape[name]}
+        return {name for name in (whole - direct) | even if name in net.maker}
+
+
+class _Build:
+    """Follows ways forward from what is complete to what is not."""
+
+    def __init__(self, moments: Moments, below: int, complete: set[str], without: str = "") -> None:
+        self.net, self.complete, self.below = moments.net, complete, below
+        self.found = Moment(0)
+        self._seen: set[Node] = {("tensor", without)}
+
+    def reach_tensor(self, name: str) -> bool:
+        """Go on from a tensor to what needs it and may not be complete; whether there is any."""
+        node = ("tensor", name)
+        if node in self._seen:
+            return node in self.found.room
+        self._seen.add(node)
+        for v, place in self.net.readers.get(name, ()):
+            work = self.net.work[v]
+            if work.is_copy or all(result in self.complete for result in work.results):
+                continue
+            self.found.room[node] = self.net.size_bytes[name]
+            late = work.needs[place].late or work.sum_bytes is None
+            self.found.arcs[node, self.reach_operator(v, late=late)] = None
+        return node in self.found.room
+
+    def reach_operator(self, v: int, *, late: bool) -> Node:
+        """Go on through an operator: its sums, unless what it reads is needed until its result is complete."""
+        place = ("result", str(v))
+        sums = ("sums", str(v))
+        work = self.net.work[v]
+        if place not in self._seen:
+            self._seen.add(place)
+            if self.below >> v & 1:
+                self.found.arcs[place, SINK] = None
+            else:
+                for name in work.results:
+                    if name in self.net.maker and self.reach_tensor(name):
+                        self.found.arcs[place, ("tensor", name)] = None
+        if late or work.sum_bytes is None:
+            return place
+        self.found.room[sums] = work.sum_bytes
+        self.found.arcs[sums, place] = None
+        return sums
+
+
+def _summed(need: Need) -> list[int]:
+    """Axes of an operand of which every element of the result needs all."""
+    return [k for k, axis in enumerate(need.coupling) if axis is None and need.seen[k] > 1]
+
+
+def _is_convolution(weight: HeldWeight) -> bool:
+    return "Conv" in weight.site.part.type and not weight.whole
+
+
+def _pruned(arcs: Arcs) -> Arcs:
+    """Leave out what lies on no way from source to sink."""
+    ahead: dict[Node, list[Node]] = {}
+    back: dict[Node, list[Node]] = {}
+    for tail, head in arcs:
+        ahead.setdefault(tail, []).append(head)
+        back.setdefault(head, []).append(tail)
+    kept = _reached(SOURCE, ahead) & _reached(SINK, back)
+    return {arc: None for arc in arcs if arc[0] in kept and arc[1] in kept}
+
+
+def _reached(start: Node, ahead: dict[Node, list[Node]]) -> set[Node]:
+    seen, waiting = {start}, [start]
+    while waiting:
+        for node in ahead.get(waiting.pop(), ()):
+            if node not in seen:
+                seen.add(node)
+                waiting.append(node)
+    return seen
