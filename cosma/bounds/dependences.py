@@ -1,13 +1,14 @@
 """A network as the bound over all tilings sees it: results, what their elements depend on, and heavy weights.
 
 Operators that only select or join, which need not be there in a plan, are looked through or left out: the result of a
-Concat is its operands, and nothing is known of what lies in the result of a Split.
+Concat is its operands, a tensor that one Split alone reads is what this yields, and nothing is known of the result of a
+Slice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from cosma.access import NodeSite
@@ -91,6 +92,8 @@ class Work:
         Size of its partial sums, where it may run as a chain of them; the least over what may be fused behind it.
     is_copy
         Whether it only selects or joins, so that a plan may do without it.
+    parts_of
+        For a Split that alone reads its operand, the operand.
     """
 
     type: str
@@ -100,6 +103,7 @@ class Work:
     weight: HeldWeight | None = None
     sum_bytes: int | None = None
     is_copy: bool = False
+    parts_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +134,8 @@ def dependences_of(graph: Graph, sites: Mapping[str, NodeSite]) -> Dependences:
     """Look at every operator of a graph that is not tiled; linear in the graph."""
     tensors = graph.tensors
     hidden = {t.name for t in tensors.values() if t.state} | {t.state for t in tensors.values() if t.state}
-    hidden |= {name for o in graph.operators if o.type in COPIES for name in o.outputs}
+    splits = {o.name: o.inputs[0] for o in graph.operators if _is_only_split(graph, o)}
+    hidden |= {name for o in graph.operators if o.type in COPIES and o.name not in splits for name in o.outputs}
     hidden |= {t.name for t in tensors.values() if t.kind is TensorKind.WEIGHT or not t.size_bytes}
     joins: dict[str, tuple[tuple[str, ...], int]] = {}
     work = []
@@ -144,7 +149,7 @@ def dependences_of(graph: Graph, sites: Mapping[str, NodeSite]) -> Dependences:
         needs = tuple(found for need in made.needs for found in _behind_joins(graph, need, joins))
         kept = () if made.is_copy else tuple(need for need in needs if need.tensor not in hidden)
         work.append(
-            Work(made.type, made.results, made.shape, kept, made.weight, made.sum_bytes, made.is_copy)
+            replace(made, needs=kept, parts_of=splits.get(operator.name))
         )
     readers: dict[str, list[tuple[int, int]]] = {}
     for v, made in enumerate(work):
@@ -180,6 +185,18 @@ def _sum_bytes(graph: Graph) -> dict[str, int]:
         own = sum(graph.tensors[name].size_bytes for name in operator.outputs)
         found[operator.name] = min([own, *(found[name] for name in follower.get(operator.name, ()))])
     return found
+
+
+def _is_only_split(graph: Graph, operator: Operator) -> bool:
+    """Whether an operator cuts an intermediate that nothing else reads, as it is, into its results."""
+    if operator.type != "Split" or operator.fused or len(operator.inputs) != 1 or operator.reads:
+        return False
+    tensors = [graph.tensors[name] for name in (*operator.inputs, *operator.outputs)]
+    ranks = {None if t.shape is None else len(t.shape) for t in tensors}
+    return (
+        tensors[0].kind is TensorKind.INTERMEDIATE and len(graph.consumers(tensors[0].name)) == 1
+        and len(ranks) == 1 and None not in ranks
+    )  # fmt: skip
 
 
 def _join_of(graph: Graph, one: OperatorAccess) -> tuple[tuple[str, ...], int] | None:

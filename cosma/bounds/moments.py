@@ -10,10 +10,10 @@ network of tensors, sums and weights, which an even flow through the network mea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 from cosma.bounds.couplings import least_span, met_by_taps, share_of_taps, through_views
 from cosma.bounds.dependences import Dependences, HeldWeight, Need
-from cosma.problem.precedence import members
 
 #: Operators behind one that are looked at for one that needs all of it; not measured.
 _LOOK_AHEAD = 16
@@ -78,15 +78,20 @@ class Moments:
                 maker = net.maker.get(need.tensor)
                 if maker is not None:
                     below[maker] |= below[v]
+            whole = net.work[v].parts_of
+            if whole is not None and whole in net.maker:
+                below[net.maker[whole]] |= below[v]
         #: For each operator, a bit for each of which no element is complete before one of its own is.
         self.below = below
 
     def moment(self, operator: int) -> Moment:
         """Build the network of one moment, without what no flow can reach."""
         extents = self._needed(operator)
+        used = self._used(operator, extents)
         complete = {
             name for name, extent in extents.items()
             if tuple(extent) == self.net.shape[name] and self.net.maker.get(name) != operator
+            and (name in self.net.maker or name in used)
         }
         build = _Build(self, self.below[operator], complete)
         build.found.operator = operator
@@ -203,6 +208,18 @@ class Moments:
         extents = {name: [min(1, size) for size in net.shape[name]] for name in net.work[operator].results}
         return self._spread(extents, operator)
 
+    def _used(self, operator: int, extents: dict[str, list[int]]) -> set[str]:
+        """Graph inputs of which all elements have been used when an operator's result begins: by others, before it."""
+        others = dict(extents)
+        for need in self.net.work[operator].needs:
+            if need.tensor not in self.net.maker:
+                others.pop(need.tensor, None)
+        # What lies above the needs that are results is as it was.
+        for name in self.net.work[operator].results:
+            others.pop(name, None)
+        found = self._spread(others, operator)
+        return {name for name, extent in found.items() if tuple(extent) == self.net.shape[name]}
+
     def _spread(self, extents: dict[str, list[int]], last: int) -> dict[str, list[int]]:
         """Add what boxes of these extents need in turn."""
         net = self.net
@@ -210,10 +227,19 @@ class Moments:
         for v in range(last, -1, -1):
             work = net.work[v]
             own = [extents[name] for name in work.results if name in extents and name in net.maker]
+            if work.parts_of is not None and own:
+                # The largest box of which a part consists is one of the whole.
+                extents[work.parts_of] = max(own, key=prod)
+                continue
+            if complete >> v & 1:
+                for need in work.needs:
+                    extents[need.tensor] = list(net.shape[need.tensor])
             if not own or complete >> v & 1:
                 continue
             if v != last and tuple(own[0]) == work.shape:
                 complete |= self.above[v]
+                for need in work.needs:
+                    extents[need.tensor] = list(net.shape[need.tensor])
                 continue
             same = [extent for extent in own if len(extent) == len(work.shape)]
             extent = [max(axis) for axis in zip(*same, strict=True)] if same else [min(1, size) for size in work.shape]
@@ -221,9 +247,6 @@ class Moments:
                 found = self._extent_of(v, place, need, extent)
                 known = extents.get(need.tensor, found)
                 extents[need.tensor] = [max(a, b) for a, b in zip(known, found, strict=True)]
-        for v in members(complete, len(net.work)).tolist() if complete else ():
-            for need in net.work[v].needs:
-                extents[need.tensor] = list(net.shape[need.tensor])
         return extents
 
     def _extent_of(self, v: int, place: int, need: Need, extent: list[int]) -> list[int]:

@@ -96,6 +96,12 @@ def random_tokens(folder: Path, rng: np.random.Generator) -> cosma.LoadedModel:
             values.append((net.add("Add", source, same[int(rng.integers(len(same)))]), columns))
         elif kind < 0.9:
             values.append((net.add("Softmax", source, axis=-1), columns))
+        elif kind < 0.95 and columns > 1:
+            product = net.add("MatMul", source, net.weight(columns, 2 * columns))
+            first, second = f"{product}a", f"{product}b"
+            net.nodes.append(helper.make_node("Split", [product], [first, second], axis=1, name=f"{product}s"))
+            scores = net.add("MatMul", first, net.add("Transpose", second, perm=[1, 0]))
+            values.append((net.add("MatMul", scores, second), columns))
         else:
             scores = net.add("MatMul", source, net.add("Transpose", source, perm=[1, 0]))
             values.append((net.add("MatMul", scores, source), columns))
@@ -133,7 +139,7 @@ def test_no_plan_of_any_tiles_goes_below(tmp_path: Path, block: int) -> None:
             if not bound:
                 continue
             cut = fuse(graph).graph if rng.random() < 0.4 else graph
-            tiling = any_tiling(cut, loaded, rng, float(rng.choice([0.1, 0.3, 0.6])))
+            tiling = any_tiling(cut, loaded, rng, float(rng.choice([0.0, 0.1, 0.3, 0.6])))
             made = tile(cut, loaded.sites, tiling).graph
             machine = cosma.Accelerator(
                 scratchpad=capacity, alignment=1, operands="streamable", weights="scratchpad"
