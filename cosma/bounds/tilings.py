@@ -72,7 +72,8 @@ def tilings_bound(
             if midway is not None and excess > 0:
                 found.append((excess, midway))
     found.sort(key=lambda one: (-one[0], one[1].operator))
-    chosen, arcs = [], 0
+    chosen: list[Moment] = []
+    arcs = 0
     for _, moment in found:
         arcs += len(moment.arcs) + len(moment.otherwise)
         if chosen and arcs > MOST_ARCS:
@@ -124,7 +125,7 @@ def _most_charged(net: Dependences, moments: list[Moment], capacity_bytes: int) 
         max(0.0, row.lb() - amount, amount - row.ub())
         for row, amount in zip(solver.constraints(), solver.ComputeConstraintActivities(), strict=True)
     )
-    value = solver.Objective().Value() * (1 - 1e-9) - 64 * wrong
+    value: float = solver.Objective().Value() * (1 - 1e-9) - 64 * wrong
     return max(0, ceil(value * _UNIT_BYTES - 1e-3))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cosma.door as door
 from cosma.accelerator import Operands
@@ -295,7 +295,7 @@ def bounded(
     """
     from cosma.bounds.tilings import METHOD, tilings_bound
 
-    own = "graph" if choice.untiled is None else "tiling"
+    own: Literal["graph", "tiling"] = "graph" if choice.untiled is None else "tiling"
     achieved = certificate.noncompulsory
     found = tilings_bound(graph, source.sites, accelerator.capacity_bytes, stop) if achieved else 0
     # Not clipped to what is achieved: a bound above it is a defect that must show.
