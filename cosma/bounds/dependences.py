@@ -120,6 +120,9 @@ class Dependences:
         Number of the operator of each result.
     readers
         For each tensor, the numbers of operators that need it, each with the place among its needs.
+    fused
+        For each operator, a bit for itself and for each behind which it may be fused: what these yield may be complete
+        only with its own result.
     """
 
     work: tuple[Work, ...]
@@ -128,6 +131,7 @@ class Dependences:
     price: Mapping[str, int]
     maker: Mapping[str, int]
     readers: Mapping[str, tuple[tuple[int, int], ...]]
+    fused: tuple[int, ...]
 
 
 def dependences_of(graph: Graph, sites: Mapping[str, NodeSite]) -> Dependences:
@@ -162,7 +166,15 @@ def dependences_of(graph: Graph, sites: Mapping[str, NodeSite]) -> Dependences:
         _prices(graph),
         {name: v for v, made in enumerate(work) for name in made.results if name not in hidden},
         {name: tuple(found) for name, found in readers.items()},
+        _fused(graph),
     )
+
+
+def _fused(graph: Graph) -> tuple[int, ...]:
+    found = [1 << v for v in range(len(graph.operators))]
+    for link in links(graph):  # followers in the graph's order
+        found[graph.operator_index(link.follower)] |= found[graph.operator_index(link.producer)]
+    return tuple(found)
 
 
 def _prices(graph: Graph) -> dict[str, int]:

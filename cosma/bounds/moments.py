@@ -87,21 +87,22 @@ class Moments:
     def moment(self, operator: int) -> Moment:
         """Build the network of one moment, without what no flow can reach."""
         extents = self._needed(operator)
+        fused = self.net.fused[operator]
         used = self._used(operator, extents)
         complete = {
             name for name, extent in extents.items()
-            if tuple(extent) == self.net.shape[name] and self.net.maker.get(name) != operator
-            and (name in self.net.maker or name in used)
+            if tuple(extent) == self.net.shape[name]
+            and (name in used if name not in self.net.maker else not fused >> self.net.maker[name] & 1)
         }
         build = _Build(self, self.below[operator], complete)
         build.found.operator = operator
         for name in sorted(complete):
             if build.reach_tensor(name):
                 build.found.arcs[SOURCE, ("tensor", name)] = None
-        for v in sorted({self.net.maker[name] for name in extents if name in self.net.maker} - {operator}):
+        for v in sorted({self.net.maker[name] for name in extents if name in self.net.maker}):
             weight = self.net.work[v].weight
             results = self.net.work[v].results
-            if weight is None or all(name in complete for name in results):
+            if weight is None or fused >> v & 1 or all(name in complete for name in results):
                 continue
             if self._uses_all_weights(v, extents):
                 self._add_weight(build, v, weight, extents[results[0]])
@@ -170,6 +171,8 @@ class Moments:
         for d in range(last + 1, min(len(net.work), last + _LOOK_AHEAD)):
             if found >> d & 1 or not all(self.below[v] >> d & 1 for v in operators):
                 continue
+            if any(net.fused[d] >> v & 1 for v in operators):
+                continue
             extents = self._needed(d)
             if all(self._uses_all_weights(v, extents) for v in operators):
                 found |= self.below[d]
@@ -210,13 +213,12 @@ class Moments:
 
     def _used(self, operator: int, extents: dict[str, list[int]]) -> set[str]:
         """Graph inputs of which all elements have been used when an operator's result begins: by others, before it."""
-        others = dict(extents)
-        for need in self.net.work[operator].needs:
-            if need.tensor not in self.net.maker:
-                others.pop(need.tensor, None)
-        # What lies above the needs that are results is as it was.
-        for name in self.net.work[operator].results:
-            others.pop(name, None)
+        net = self.net
+        fused = net.fused[operator]
+        others = {
+            name: extent for name, extent in extents.items()
+            if name in net.maker and not fused >> net.maker[name] & 1
+        }  # fmt: skip
         found = self._spread(others, operator)
         return {name for name, extent in found.items() if tuple(extent) == self.net.shape[name]}
 
