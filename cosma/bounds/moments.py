@@ -15,6 +15,8 @@ from math import prod
 from cosma.bounds.couplings import least_span, met_by_taps, share_of_taps, through_views
 from cosma.bounds.dependences import Dependences, HeldWeight, Need
 
+#: Operators before one whose weights are looked at, and whose needs are: work is linear in long networks; not measured.
+_WEIGHTS_BEFORE, _NEEDS_BEFORE = 96, 512
 #: Operators behind one that are looked at for one that needs all of it; not measured.
 _LOOK_AHEAD = 16
 #: Where flows begin and end.
@@ -99,15 +101,17 @@ class Moments:
         for name in sorted(complete):
             if build.reach_tensor(name):
                 build.found.arcs[SOURCE, ("tensor", name)] = None
-        for v in sorted({self.net.maker[name] for name in extents if name in self.net.maker}):
+        makers = {self.net.maker[name] for name in extents if name in self.net.maker}
+        for v in sorted(v for v in makers if v >= operator - _WEIGHTS_BEFORE and not fused >> v & 1):
             weight = self.net.work[v].weight
             results = self.net.work[v].results
-            if weight is None or fused >> v & 1 or all(name in complete for name in results):
+            if weight is None or all(name in complete for name in results):
                 continue
             if self._uses_all_weights(v, extents):
                 self._add_weight(build, v, weight, extents[results[0]])
-        build.found.arcs = _pruned(build.found.arcs)
-        return build.found
+        found = build.finish()
+        found.arcs = _pruned(found.arcs)
+        return found
 
     def midway(self, tensor: str, share: float) -> Moment | None:
         """The moment when a share of a tensor's elements, along the axis that its readers sum over, is used up.
@@ -146,7 +150,7 @@ class Moments:
                 if build.reach_tensor(name):
                     build.found.arcs[node, ("tensor", name)] = None
             build.found.arcs[node, build.reach_operator(v, late=False)] = None
-        build.found.operator = min(v for v, _ in readers)
+        build.finish().operator = min(v for v, _ in readers)
         otherwise = build.found.arcs | {(("result", str(v)), SINK): None for v, _ in readers}
         waits = ("tensor", tensor)
         build.found.room[waits], build.found.share[waits] = net.size_bytes[tensor], (count - used_up + 1) / count
@@ -226,7 +230,7 @@ class Moments:
         """Add what boxes of these extents need in turn."""
         net = self.net
         complete = 0
-        for v in range(last, -1, -1):
+        for v in range(last, max(-1, last - _NEEDS_BEFORE), -1):
             work = net.work[v]
             own = [extents[name] for name in work.results if name in extents and name in net.maker]
             if work.parts_of is not None and own:
@@ -297,7 +301,12 @@ class Moments:
         direct = set(extents)
         extents = self._spread(extents, v)
         whole = {name for name, extent in extents.items() if tuple(extent) == net.shape[name]}
-        return {name for name in (whole - direct) | even if name in net.maker}
+        implied = {name for name in (whole - direct) | even if name in net.maker}
+        # What all readers of a tensor yield says more than the tensor.
+        return {
+            name for name in implied
+            if any(not implied.issuperset(net.work[r].results) for r, _ in net.readers.get(name, ()))
+        }  # fmt: skip
 
 
 class _Build:
@@ -307,6 +316,7 @@ class _Build:
         self.net, self.complete, self.below = moments.net, complete, below
         self.found = Moment(0)
         self._seen: set[Node] = {("tensor", without)}
+        self._waiting: list[int] = []
 
     def reach_tensor(self, name: str) -> bool:
         """Go on from a tensor to what needs it and may not be complete; whether there is any."""
@@ -319,28 +329,34 @@ class _Build:
             if work.is_copy or all(result in self.complete for result in work.results):
                 continue
             self.found.room[node] = self.net.size_bytes[name]
-            late = work.needs[place].late or work.sum_bytes is None
-            self.found.arcs[node, self.reach_operator(v, late=late)] = None
+            self.found.arcs[node, self.reach_operator(v, late=work.needs[place].late)] = None
         return node in self.found.room
 
     def reach_operator(self, v: int, *, late: bool) -> Node:
         """Go on through an operator: its sums, unless what it reads is needed until its result is complete."""
-        place = ("result", str(v))
-        sums = ("sums", str(v))
-        work = self.net.work[v]
+        place, sums = ("result", str(v)), ("sums", str(v))
         if place not in self._seen:
             self._seen.add(place)
-            if self.below >> v & 1:
-                self.found.arcs[place, SINK] = None
-            else:
-                for name in work.results:
-                    if name in self.net.maker and self.reach_tensor(name):
-                        self.found.arcs[place, ("tensor", name)] = None
-        if late or work.sum_bytes is None:
+            self._waiting.append(v)
+        size = self.net.work[v].sum_bytes
+        if late or size is None:
             return place
-        self.found.room[sums] = work.sum_bytes
+        self.found.room[sums] = size
         self.found.arcs[sums, place] = None
         return sums
+
+    def finish(self) -> Moment:
+        """Follow all ways to their ends."""
+        while self._waiting:
+            v = self._waiting.pop()
+            place = ("result", str(v))
+            if self.below >> v & 1:
+                self.found.arcs[place, SINK] = None
+                continue
+            for name in self.net.work[v].results:
+                if name in self.net.maker and self.reach_tensor(name):
+                    self.found.arcs[place, ("tensor", name)] = None
+        return self.found
 
 
 def _summed(need: Need) -> list[int]:
