@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cosma.door as door
 from cosma.figures import figure_bytes, new_figure
 from cosma.plan.tiles import untiled_name
 from cosma.plan.timeline import Ending, Origin, Timeline, timeline_of
@@ -27,8 +28,9 @@ def render_figure(plan: Plan, kind: str, *, width_inches: float = 10.0, dpi: int
     SolverUnavailableError
         If matplotlib is not installed.
     """
-    figure = new_figure(width_inches, 0.72 * width_inches)
     plan, report = examine(plan)
+    width_inches = door.number(width_inches, "width_inches")
+    figure = new_figure(width_inches, 0.72 * width_inches)
     timeline = timeline_of(plan)
     streams = any(t.kind.startswith("stream") and t.size_bytes for t in timeline.transfers)
     axes = figure.subplots(3 + streams, 1, sharex=True, height_ratios=(5, *((2,) if streams else ()), 2, 2))

@@ -22,7 +22,7 @@ from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
 GROUPS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 STRIPES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 #: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits; not measured.
-LONGEST, LEAST_TILES, MOST_TILES = 24, 64, 1500
+LONGEST, LEAST_TILES, MOST_TILES = 24, 160, 1500
 #: Numbers of groups tried for each run and number of stripes, from the least: of those with which tiles fit, and of
 #: those with which some are cut further; not measured.
 PLAIN_TRIED, CUT_TRIED = 4, 3

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Columns of ``cells.csv``. Bytes but for counts and seconds.
 FIELDS = (
     "grid", "model", "sram_kib", "method", "noncompulsory", "compulsory", "weights_again", "bound_tiling",
-    "bound_rows", "operators", "tiles", "most_tiles", "transfers", "median_transfer", "most_ranges", "code_bytes",
+    "bound_tilings", "operators", "tiles", "most_tiles", "transfers", "median_transfer", "most_ranges", "code_bytes",
     "cpu_s", "needed",
 )  # fmt: skip
 #: Whole operators in a mode that favours them: operands stream, weights pass by and are read once.
@@ -98,13 +98,13 @@ def measure(cell: Cell, effort: float) -> dict[str, str]:
     beside = overheads_of(plan)
     scopes = {bound.scope: bound.lower_bound for bound in plan.certificate.bounds}
     if plan.certificate.noncompulsory == 0:
-        scopes = {"tiling": 0, "rows": 0}
+        scopes = {"tiling": 0, "tilings": 0}
     row |= {
         "noncompulsory": plan.traffic.noncompulsory,
         "compulsory": plan.traffic.compulsory,
         "weights_again": _weights_again(plan),
-        "bound_tiling": scopes.get("tiling", plan.certificate.lower_bound),
-        "bound_rows": scopes.get("tilings", "") if tiling is not None else "",
+        "bound_tiling": max(scopes.get("tiling", 0), plan.certificate.lower_bound),
+        "bound_tilings": scopes.get("tilings", "") if tiling is not None else "",
         "operators": beside.operators,
         "tiles": beside.tiles,
         "most_tiles": beside.most_tiles,

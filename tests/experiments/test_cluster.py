@@ -95,7 +95,7 @@ def test_a_cell_that_kills_its_process_leaves_the_worker_alone(
     cluster: tuple[str, list[subprocess.Popen[bytes]]], experiment: Make, tmp_path: Path
 ) -> None:
     address, workers = cluster
-    names, head = ("killed", "hang", "good"), 'grids = ["R"]\n[limits]\nseconds = 5.0'
+    names, head = ("killed", "hang", "good"), 'grids = ["R"]\n[limits]\nseconds = 8.0'
     made = experiment(*names, strategies='["e1"]', head=head, grids="")
     result = sweep(made, tmp_path / "out", dask=address, quiet=True, runner=FAULTY)
     statuses = {row.model: row.status for row in result.rows}
