@@ -10,6 +10,7 @@ positions of the operand that cover the same share of its axis.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 from cosma.access.boxes import Box, grouped_axes
@@ -151,7 +152,7 @@ def share_of_taps(site: Site, weight: Shape, extents: Sequence[int]) -> float:
         least = window.kernel
         for positions in (range(near), range(size - near, size)):
             taps = [tap for tap in range(window.kernel) if any(_reaches(window, tap, at) for at in positions)]
-            if not _evenly(taps, size, lambda tap, at, w=window: _reaches(w, tap, at)):  # type: ignore[misc]
+            if not _evenly(taps, size, partial(_reaches, window)):
                 return 0.0
             least = min(least, len(taps))
         share *= least / window.kernel

@@ -3,10 +3,9 @@
 from cosma.tiling.choose import choose_segments, tiling_of
 from cosma.tiling.find import search_tilings
 from cosma.tiling.grid import GridGraph, build_grid
-from cosma.tiling.rows import RowGraph, build_rows
 from cosma.tiling.segments import Segment, Segmentation
 
 __all__ = [
-    "GridGraph", "RowGraph", "Segment", "Segmentation", "build_grid", "build_rows", "choose_segments",
+    "GridGraph", "Segment", "Segmentation", "build_grid", "choose_segments",
     "search_tilings", "tiling_of",
 ]  # fmt: skip

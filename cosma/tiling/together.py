@@ -21,12 +21,14 @@ from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
 #: Groups and stripes looked at; not measured.
 GROUPS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 STRIPES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
-#: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits; not measured.
+#: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits. With at least 64
+#: tiles BERT-base at 256 KiB moved 8.8 MB, with 160 1.2 MB; the others are not measured.
 LONGEST, LEAST_TILES, MOST_TILES = 24, 160, 1500
 #: Numbers of groups tried for each run and number of stripes, from the least: of those with which tiles fit, and of
 #: those with which some are cut further; not measured.
 PLAIN_TRIED, CUT_TRIED = 4, 3
-#: Share of the scratchpad that the middle tile of an operator may take: others can be larger, and lie apart.
+#: Share of the scratchpad that the middle tile of an operator may take: others can be larger, and lie apart. Two layers
+#: of `results/tiles/einsums.csv` at 128 KiB moved 15.9 MB with 0.95, and 15.1 with 0.97 and five groups tried as well.
 NEARLY_ALL = 0.97
 
 
