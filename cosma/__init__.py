@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from cosma.report.figure import render_figure
     from cosma.report.html import render_html
     from cosma.rewrite.tiling import Tiling
+    from cosma.studies.curve import make_curve
+    from cosma.studies.curve_views import render_curve
+    from cosma.studies.points import Curve, CurvePoint
     from cosma.validator import ReplayReport, Verdict, Violation
     from cosma.validator.replay import replay
 
@@ -73,6 +76,11 @@ _HOME = {
     "Progress": "cosma.compiler",
     "Cancellation": "cosma.compiler",
     "Tiling": "cosma.rewrite.tiling",
+    # traffic against capacity
+    "make_curve": "cosma.studies.curve",
+    "Curve": "cosma.studies.points",
+    "CurvePoint": "cosma.studies.points",
+    "render_curve": "cosma.studies.curve_views",
     # plans
     "Plan": "cosma.plan",
     "Traffic": "cosma.plan",
@@ -138,6 +146,10 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "Progress",
     "Cancellation",
     "Tiling",
+    "make_curve",
+    "Curve",
+    "CurvePoint",
+    "render_curve",
     "Plan",
     "Traffic",
     "Certificate",

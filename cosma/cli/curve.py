@@ -54,7 +54,7 @@ def curve(
     from cosma.cli.output import CSV, FIGURE, claim_outputs, deliver, deliver_figures, note, print_json
     from cosma.compiler.request import read_model
     from cosma.studies.curve import make_curve
-    from cosma.studies.curve_views import curve_csv, curve_figure
+    from cosma.studies.curve_views import curve_csv, render_curve
     from cosma.units import parse_size
 
     claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
@@ -86,7 +86,7 @@ def curve(
         note(f"interrupted: this curve is partial, {len(found.points)} of {points} points")
     if output is not None:
         deliver(output, curve_csv(found), "the curve")
-    deliver_figures(figure, lambda kind: curve_figure(found, kind))
+    deliver_figures(figure, lambda kind: render_curve(found, kind))
     if json:
         print_json(_record(found))
     else:

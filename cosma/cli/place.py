@@ -60,7 +60,7 @@ RoutingOption = Annotated[
     ),
 ]
 BatchTokensOption = Annotated[
-    int, typer.Option("--batch-tokens", metavar="N", help="Tokens of a batch, for least-loaded.")
+    int, typer.Option("--batch-tokens", "--batch", metavar="N", help="Tokens of a batch, for least-loaded.")
 ]
 CurrentOption = Annotated[
     Path | None, typer.Option("--current", metavar="FILE", help="Placement in force, any format.")

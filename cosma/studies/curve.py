@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
+import cosma.door as door
 from cosma.accelerator import Fusion, Operands, Weights
+from cosma.accelerator.files import as_accelerator
 from cosma.compiler.fusion import fusion_choices
-from cosma.compiler.request import read_model
+from cosma.compiler.request import check_seed, read_model
 from cosma.errors import InfeasibleError, InputError
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem
@@ -18,13 +20,14 @@ from cosma.rewrite import count_as
 from cosma.rewrite.fuse import smallest_capacity
 from cosma.rewrite.tiling import Tiling
 from cosma.studies.point_planner import Planner
-from cosma.studies.points import Curve, Point, mark_knees, monotone
+from cosma.studies.points import Curve, CurvePoint, mark_knees, monotone
 from cosma.units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosma.accelerator import Accelerator
+    from cosma.accelerator.files import Preset
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.problem import Problem
@@ -36,15 +39,15 @@ CLOSE = 1.02
 
 
 def make_curve(
-    model: Graph | LoadedModel,
-    accelerator: Accelerator,
+    model: Graph | LoadedModel | Path | str,
+    accelerator: Accelerator | Preset | Path | str,
     *,
     strategy: str = "auto",
     effort: float = 1.0,
-    points: int = 16,
-    lowest: int | None = None,
-    highest: int | None = None,
-    seed: int = 0,
+    points: SupportsIndex = 16,
+    lowest: door.Size | None = None,
+    highest: door.Size | None = None,
+    seed: SupportsIndex = 0,
     dtype: str | None = None,
     tiling: Tiling | Path | str | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
@@ -56,21 +59,20 @@ def make_curve(
     the interval across which the traffic falls most or, with tiles, the one in which the least capacity lies that moves
     nothing twice. A plan for some capacity is a plan for every larger one and a bound for some capacity is a bound for
     every smaller one, so both curves are made monotone. Where the strategy takes plans to start from, each point goes
-    on from the plans of its neighbours known so far. Raises InputError if the range is empty or fewer than two points
-    are asked for.
+    on from the plans of its neighbours known so far.
 
     Parameters
     ----------
-    accelerator
-        Everything but its capacity is kept.
+    model, accelerator
+        As for :func:`cosma.compile`; everything but the accelerator's capacity is kept.
     strategy, effort, seed
         As for :func:`cosma.compile`, spent on every point, and a fifth of the effort again on a lower bound alone.
     points
         How many capacities, both ends included.
     lowest, highest
-        Ends of the range in bytes. By default the smallest feasible capacity (not less than 1/256 of the upper
-        end, where streaming makes almost any feasible; with tiles what one row of the largest operator takes, not less
-        than 1/64), and one at which whole operators spill nothing.
+        Ends of the range, in bytes or as text such as ``"64KiB"``. By default the smallest feasible capacity (not less
+        than 1/256 of the upper end, where streaming makes almost any feasible; with tiles what one row of the largest
+        operator takes, not less than 1/64), and one at which whole operators spill nothing.
     dtype, tiling
         As for :func:`cosma.compile`.
     progress
@@ -78,9 +80,18 @@ def make_curve(
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it on, ``best`` returns the points finished by then
         (``Curve.partial``). Before there is one, it is raised.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, the range is empty, or the accelerator holds ranges or constraints of one size.
+    InfeasibleError
+        If there is no plan at any capacity of the range.
     """
-    if points < 2:
-        raise InputError(f"points must be at least 2, not {points}")
+    accelerator = as_accelerator(accelerator)
+    points, seed = door.integer(points, "points", least=2), check_seed(seed)
+    lowest = None if lowest is None else door.size(lowest, "lowest")
+    highest = None if highest is None else door.size(highest, "highest")
     tiled = tiling is not None and tiling != "none"
     moded = accelerator.operands == Operands.STATIONARY
     if moded and accelerator.fusion != Fusion.NONE and not tiled:
@@ -135,7 +146,7 @@ def make_curve(
     )
 
 
-def _read(model: Graph | LoadedModel, dtype: str | None) -> LoadedModel:
+def _read(model: Graph | LoadedModel | Path | str, dtype: str | None) -> LoadedModel:
     """The model with the element type counted."""
     source = read_model(model)
     finest = None if source.node_graph is None else count_as(source.node_graph, dtype).graph
@@ -250,7 +261,7 @@ def _ample(graph: Graph, accelerator: Accelerator) -> list[Problem]:
     return [build_problem(choice.graph, ample) for choice in fusion_choices(graph, ample)]
 
 
-def _widest(capacities: Sequence[int], known: dict[int, Point], align: int) -> int | None:
+def _widest(capacities: Sequence[int], known: dict[int, CurvePoint], align: int) -> int | None:
     """Middle of the interval across which the traffic falls most, wide ones first among equals."""
     best: tuple[float, int] | None = None
     for a, b in pairwise(capacities):

@@ -12,8 +12,7 @@ from cosma.text import figure_text
 from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
-
-    from cosma.studies.points import Curve, Point
+    from cosma.studies.points import Curve, CurvePoint
 
 
 def curve_csv(curve: Curve) -> str:
@@ -24,8 +23,16 @@ def curve_csv(curve: Curve) -> str:
     return "\n".join(map(",".join, (records[0] if records else (), *lines))) + "\n"
 
 
-def curve_figure(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
-    """Draw a curve: plans as steps, bounds as the lower edge of what is unknown, knees marked."""
+def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
+    """Draw a curve as ``png``, ``svg`` or ``pdf``: plans as steps, bounds below them, knees marked.
+
+    Raises
+    ------
+    InputError
+        If the kind is another one.
+    SolverUnavailableError
+        If matplotlib is not installed.
+    """
     figure = new_figure(8.0, 4.6)
     axes: Any = figure.subplots()
     tiled = curve.tiling != "none"
@@ -69,7 +76,7 @@ def _tick(size_bytes: float) -> str:
     return f"{size_bytes / factor:g} {unit}"
 
 
-def _draw_whole(axes: Any, points: tuple[Point, ...], factor_x: int, factor_y: int) -> None:
+def _draw_whole(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor_y: int) -> None:
     known = [(p.capacity_bytes / factor_x, p.whole) for p in points if _whole(p) is not None]
     x = [at for at, _ in known]
     achieved = [(whole.noncompulsory_bytes or 0) / factor_y for _, whole in known if whole is not None]
@@ -80,7 +87,7 @@ def _draw_whole(axes: Any, points: tuple[Point, ...], factor_x: int, factor_y: i
     axes.step(x, bound, where="pre", color=grey, label="lower bound for whole operators", linewidth=1, linestyle="--")
 
 
-def _mark_knees(axes: Any, points: tuple[Point, ...], factor_x: int, factor_y: int) -> None:
+def _mark_knees(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor_y: int) -> None:
     knees = [p for p in points if p.knee]
     at = [(p.capacity_bytes / factor_x, p.noncompulsory_bytes / factor_y) for p in knees]
     # A knee may lie on the axis, and its mark is drawn whole there.
@@ -116,5 +123,5 @@ def curve_text(curve: Curve, width: int = 60) -> str:
     return stream.getvalue()
 
 
-def _whole(point: Point) -> int | None:
+def _whole(point: CurvePoint) -> int | None:
     return None if point.whole is None else point.whole.noncompulsory_bytes

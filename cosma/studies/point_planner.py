@@ -13,7 +13,7 @@ from cosma.errors import InfeasibleError
 from cosma.plan.instructions import Allocate, Execute, Load, Store
 from cosma.problem import build_problem
 from cosma.rewrite.fuse import smallest_capacity, without_links
-from cosma.studies.points import Point, Tiles, Whole
+from cosma.studies.points import CurvePoint, Tiles, Whole
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Planner:
     #: How operators are cut; None for whole operators.
     tiling: Tiling | Path | str | None
     #: Points by capacity, less what is reserved.
-    known: dict[int, Point] = field(default_factory=dict)
+    known: dict[int, CurvePoint] = field(default_factory=dict)
     #: Plan of each point; with a tiling, also the plan of whole operators where there is one.
     plans: dict[int, Plan] = field(default_factory=dict)
     whole: dict[int, Plan] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Planner:
         choices = fusion_choices(self.source.graph, ample)
         return min(build_problem(choice.graph, ample).constant_noncompulsory_bytes for choice in choices)
 
-    def at_its_least(self, point: Point) -> bool:
+    def at_its_least(self, point: CurvePoint) -> bool:
         """Whether more capacity cannot save anything, neither of whole operators nor of tiles."""
         of_whole = None if point.whole is None else point.whole.noncompulsory_bytes
         return point.noncompulsory_bytes <= self.least_bytes and of_whole in (None, 0, self.least_bytes)
@@ -73,7 +73,7 @@ class Planner:
             if plan is not None:
                 bound = self._whole_bound(plan, capacity)
                 size = capacity + self.accelerator.reserved
-                self._keep(capacity, plan, Point(size, plan.traffic.noncompulsory, bound))
+                self._keep(capacity, plan, CurvePoint(size, plan.traffic.noncompulsory, bound))
             return
         whole = self._compile(capacity, None, self._neighbours(self.whole, capacity))
         smaller = _best_below(self.plans, capacity)
@@ -88,7 +88,7 @@ class Planner:
             achieved = whole.traffic.noncompulsory
             of_whole = Whole(achieved, max(bound, self._whole_bound(whole, capacity)))
         size = capacity + self.accelerator.reserved
-        point = Point(size, plan.traffic.noncompulsory, bound, whole=of_whole, tiles=self._tiles(plan))
+        point = CurvePoint(size, plan.traffic.noncompulsory, bound, whole=of_whole, tiles=self._tiles(plan))
         self._keep(capacity, plan, point)
         self._shrink(capacity, plan, point)
 
@@ -106,7 +106,7 @@ class Planner:
             tiles = replace(self._tiles(best), bound_bytes=self._tile_bound(best, capacity))
             self.known[capacity] = replace(point, noncompulsory_bytes=best.traffic.noncompulsory, tiles=tiles)
 
-    def once_whole(self, points: Sequence[Point]) -> int | None:
+    def once_whole(self, points: Sequence[CurvePoint]) -> int | None:
         """Least capacity known at which whole operators move nothing twice."""
         if self.tiling is None:
             return min((p.capacity_bytes for p in points if p.noncompulsory_bytes == 0), default=None)
@@ -115,7 +115,7 @@ class Planner:
 
     # -- plans --------------------------------------------------------------------------------------------
 
-    def _keep(self, capacity: int, plan: Plan, point: Point) -> None:
+    def _keep(self, capacity: int, plan: Plan, point: CurvePoint) -> None:
         # The plan first: an interrupt between the two leaves no point without a plan.
         self.plans[capacity] = plan
         self.known[capacity] = point
@@ -145,7 +145,7 @@ class Planner:
         below = _best_below(plans, capacity)
         return [*([] if below is None else [below]), *([] if larger is None else [plans[larger]])]
 
-    def _shrink(self, capacity: int, plan: Plan, point: Point) -> None:
+    def _shrink(self, capacity: int, plan: Plan, point: CurvePoint) -> None:
         """A plan that moves nothing twice is a plan for as much as it takes."""
         room = _room(plan)
         if point.noncompulsory_bytes or not room < capacity or room in self.known:

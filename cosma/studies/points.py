@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cosma.units import format_size
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,7 +40,7 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """What is known at one capacity."""
 
     #: Of the scratchpad, reserved bytes included.
@@ -65,7 +67,7 @@ class Curve:
     #: Traffic no plan does without, the same at every capacity.
     compulsory_bytes: int
     #: By capacity, ascending. Traffic and bound never rise from one to the next.
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     #: Smallest feasible capacity of whole operators, and one at which some known order of them spills nothing.
     smallest_bytes: int
     enough_bytes: int
@@ -79,6 +81,10 @@ class Curve:
     never_once_bytes: int | None = None
     #: Whether an interrupt ended the work before all points were planned.
     partial: bool = False
+
+    def __repr__(self) -> str:
+        ends = sorted({self.points[0].capacity_bytes, self.points[-1].capacity_bytes}) if self.points else []
+        return f"Curve({self.model!r}, {len(self.points)} points{''.join(f', {format_size(end)}' for end in ends)})"
 
     def to_records(self) -> list[dict[str, Any]]:
         """One row a point, as ``pandas.DataFrame`` takes them; sizes in bytes, None where nothing is known."""
@@ -101,7 +107,7 @@ class Curve:
         return rows
 
 
-def monotone(points: Sequence[Point]) -> list[Point]:
+def monotone(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     """Carry traffic to larger capacities and bounds to smaller ones, where they hold too."""
     found = list(points)
     for i in range(1, len(found)):
@@ -122,7 +128,7 @@ def _least(here: Whole | None, below: Whole | None) -> Whole | None:
     return replace(here, noncompulsory_bytes=min(known, below.noncompulsory_bytes))
 
 
-def mark_knees(points: Sequence[Point], *, threshold: float = 0.08) -> tuple[Point, ...]:
+def mark_knees(points: Sequence[CurvePoint], *, threshold: float = 0.08) -> tuple[CurvePoint, ...]:
     """Mark the capacities worth having: corners of the curve, where a further byte starts to save less.
 
     The point farthest below the chord between two ends is a knee if it lies more than ``threshold`` of the whole

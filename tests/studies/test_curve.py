@@ -14,8 +14,8 @@ import cosma.studies.point_planner as planner_module
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, save_graph
 from cosma.compiler import CompileResult
 from cosma.studies.curve import make_curve
-from cosma.studies.curve_views import curve_csv, curve_figure, curve_text
-from cosma.studies.points import Point, mark_knees
+from cosma.studies.curve_views import curve_csv, curve_text, render_curve
+from cosma.studies.points import CurvePoint, mark_knees
 
 KIB = 1024
 
@@ -97,7 +97,7 @@ def test_fixed_methods_make_curves_without_starts() -> None:
 
 def test_knees_are_corners() -> None:
     def marked(*values: tuple[int, int]) -> list[int]:
-        return [p.capacity_bytes for p in mark_knees([Point(c, t, 0) for c, t in values]) if p.knee]
+        return [p.capacity_bytes for p in mark_knees([CurvePoint(c, t, 0) for c, t in values]) if p.knee]
 
     assert marked((1, 100), (2, 20), (3, 10), (4, 0)) == [2, 4]
     assert marked((1, 30), (2, 20), (3, 10), (4, 0)) == [4]
@@ -109,8 +109,8 @@ def test_knees_are_corners() -> None:
 def test_figures() -> None:
     pytest.importorskip("matplotlib")
     curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=5, effort=0.2)
-    assert curve_figure(curve, "png", dpi=50).startswith(b"\x89PNG")
-    assert curve_figure(curve, "svg") == curve_figure(curve, "svg")
+    assert render_curve(curve, "png", dpi=50).startswith(b"\x89PNG")
+    assert render_curve(curve, "svg") == render_curve(curve, "svg")
 
 
 def test_wrong_ranges() -> None:

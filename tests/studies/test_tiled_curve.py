@@ -13,7 +13,7 @@ import pytest
 
 import cosma
 from cosma.studies.curve import make_curve
-from cosma.studies.curve_views import curve_csv, curve_figure, curve_text
+from cosma.studies.curve_views import curve_csv, curve_text, render_curve
 from cosma.studies.point_planner import Planner
 from cosma.studies.points import TILE_COLUMNS, Curve
 
@@ -76,7 +76,7 @@ def test_tables_and_figures_hold_both(gated: cosma.LoadedModel) -> None:
     assert all(int(row["tiles"]) >= int(row["operators"]) == 7 for row in rows)
     assert curve_text(curve).count("\n") == len(curve.points)
     pytest.importorskip("matplotlib")
-    picture = curve_figure(curve, "svg")
+    picture = render_curve(curve, "svg")
     assert b"plan of whole operators" in picture
     assert b"lower bound for any tiling" in picture
 
