@@ -24,6 +24,16 @@ def element_count(box: Box) -> int:
     return prod(box_shape(box))
 
 
+def region_of_result(box: Box, first: Sequence[int], shape: Sequence[int]) -> Box:
+    """Region of one of several results that belongs to a region of the first: along axes of another extent all of it.
+
+    All of it where the two have different ranks.
+    """
+    if len(shape) != len(first):
+        return whole(shape)
+    return tuple(span if size == own else (0, size) for span, size, own in zip(box, shape, first, strict=True))
+
+
 def intersection(one: Box, other: Box) -> Box | None:
     """Box of the elements that two boxes of one tensor share; None where there are none."""
     both = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))

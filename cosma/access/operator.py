@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from cosma.access.boxes import Box, hull, through_reshape, whole
+from cosma.access.boxes import Box, hull, region_of_result, through_reshape, whole
 from cosma.access.site import Argument, Barrier, Contraction, NodeSite, Shape
 from cosma.access.table import access_of
 from cosma.graph import Graph, Operator
@@ -78,6 +78,19 @@ class OperatorAccess:
                 return (False,) * len(shape)
             found = [a and b for a, b in zip(found, rule.cuts(node.site), strict=True)]
         return tuple(found)
+
+    def has_like_results(self) -> bool:
+        """Whether all results have the extents of the first along every axis that can be cut."""
+        first, *others = (self.shapes[name] for name in self.operator.outputs)
+        return all(other == first for other in others) or all(
+            len(other) == len(first)
+            and all(size == own for cut, size, own in zip(self.cuts(), other, first, strict=True) if cut)
+            for other in others
+        )
+
+    def region_of(self, name: str, box: Box) -> Box:
+        """Region of a result that a tile writes whose region of the first is given: along other axes all of it."""
+        return region_of_result(box, self.shapes.get(self.result, ()), self.shapes.get(name, ()))
 
     def contraction(self) -> NodeSite | None:
         """The node that sums over an axis, if the operator can run as a chain of partial sums.
@@ -220,8 +233,8 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
     whole_result = next((name for name in operator.outputs if not can_be_cut(graph, name)), None)
     if whole_result is not None:
         return barrier(f"its result {whole_result!r} cannot be parts: packed elements, or indices that select rows")
-    if len(operator.outputs) > 1 and any(shapes[name] != shapes[operator.outputs[0]] for name in operator.outputs):
-        return barrier("its results have different shapes")
+    if any(graph.tensors[name].region is not None for name in operator.outputs):
+        return barrier("its results are parts already")
     makers = {name: node for node in sites.values() for name in node.results if name} if _reads_inside(
         known, operator
     ) else {}
@@ -237,7 +250,10 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
                 return barrier(f"it reads {argument.value!r}, which only another operator knows")
     if operator.outputs[0] not in {name for node in chain for name in node.results}:
         return barrier("none of its nodes yields its result")
-    return OperatorAccess(operator, chain, shapes, joins=joins)
+    access = OperatorAccess(operator, chain, shapes, joins=joins)
+    if not access.has_like_results():
+        return barrier("its results have different shapes")
+    return access
 
 
 def can_be_cut(graph: Graph, name: str) -> bool:

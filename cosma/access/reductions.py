@@ -12,7 +12,7 @@ AxesOf = Callable[[Site], frozenset[int] | None]
 
 
 class Normalisation(Access):
-    """A result of the first operand's shape, computed from all of some axes.
+    """A result of the first operand's shape, computed from all of some axes; others are one element along these.
 
     Parameters
     ----------
@@ -26,15 +26,14 @@ class Normalisation(Access):
     def cuts(self, site: Site) -> tuple[bool, ...]:
         """Return the axes that are not needed whole."""
         whole = self._axes(site)
-        alone = sum(shape is not None for shape in site.results) == 1
-        if whole is None or not alone:
+        if whole is None:
             return (False,) * len(site.result)
         return tuple(i not in whole for i in range(len(site.result)))
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the region, whole along these axes; scales and offsets broadcast."""
         whole = self._axes(site)
-        if whole is None or not any(self.cuts(site)):
+        if whole is None:
             return tuple(site.all_of(i) for i in range(len(site.operands)))
         wide = tuple((0, size) if i in whole else box[i] for i, size in enumerate(site.result))
         by_channel = site.part.type == "InstanceNormalization"

@@ -197,14 +197,16 @@ class Operators:
     def _inside(self, operator: Operator, name: str) -> tuple[str, tuple[slice, ...]]:
         """Which result a tile writes to a tensor, or to the sum that leads to it, and where in the tile's region."""
         assert operator.tile is not None
+        assert self._tiles is not None
         part = self._sums[name] if name in self._sums else self.cuts.region(name)
         if part is None:
             if operator.tile.shape != self.value(name).shape:
                 raise PlanInvalidError(f"tile {operator.name!r} writes {name!r}, which does not lie in its region")
             return name, ()
-        if part.overlap(operator.tile) != part.count:
+        region = self._tiles.region_of(operator.tile, part.root)
+        if part.overlap(region) != part.count:
             raise PlanInvalidError(f"tile {operator.name!r} writes {name!r}, which does not lie in its region")
-        start = operator.tile.start
+        start = region.start
         return part.root, tuple(slice(a - s, b - s) for a, b, s in zip(part.start, part.stop, start, strict=True))
 
     def _before(self, operator: Operator, held: Mapping[str, Bytes]) -> Array | None:

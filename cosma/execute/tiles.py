@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosma.access.boxes import Box, box_shape, element_count, moved, slices, through_reshape, whole
+from cosma.access.boxes import Box, box_shape, element_count, moved, region_of_result, slices, through_reshape, whole
 from cosma.access.operator import NodeRegion, OperatorAccess, SumStep, operator_access
 from cosma.access.table import access_of
 from cosma.errors import InputError, PlanInvalidError
@@ -20,6 +20,7 @@ from cosma.execute.rows import table_of_rows
 from cosma.frontend.nodes import Node
 from cosma.frontend.parameters import type_only_positions
 from cosma.frontend.values import Value
+from cosma.graph import Region
 from cosma.plan.tiles import untiled_operators
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Tiles:
                 run.add(part.node.results[0], box, before)
         if summing is not None and step is not None and not step.last:
             return {access.result: run.region(summing.results[0], box)}
-        return {name: run.region(name, box) for name in access.operator.outputs}
+        return {name: run.region(name, access.region_of(name, box)) for name in access.operator.outputs}
 
     def _step(self, operator: Operator, access: OperatorAccess) -> SumStep | None:
         """Which step of a sum a tile is."""
@@ -138,6 +139,10 @@ class Tiles:
             )
         last = any(self._cuts.region(name) is not None or name == access.result for name in operator.outputs)
         return SumStep((step.start, step.stop), not step.sums, last)
+
+    def region_of(self, tile: Region, result: str) -> Region:
+        """Region of a result that a tile writes."""
+        return Region.of_box(tile.root, self._access_of(tile.root).region_of(result, tile.box))
 
     def sum_value(self, root: str) -> Value:
         """What the model says of the sum that an operator's tiles compute by steps: the type of partial sums.
@@ -286,7 +291,7 @@ class _TileRun:
         found = self._tiles.evaluate(step, how, arrays, fixed)
         for name, array, shape in zip(part.node.results, found, part.node.site.results, strict=False):
             if name and array is not None and shape is not None:
-                region = part.region if shape == part.node.site.result else whole(shape)
+                region = region_of_result(part.region, part.node.site.result, shape)
                 self._made[name] = region, _cropped(step, array, region, shape, how)
 
     def _operand(

@@ -182,17 +182,10 @@ def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
     for one in tiles:
         for name in one.access.operator.outputs:
             if graph.tensors[name].shape is not None:
-                note(name, _result_box(one, name))
+                note(name, one.access.region_of(name, one.box))
         for name, box in one.reads.items():
             note(name, box)
     return {name: _Grid([sorted(axis) for axis in axes]) for name, axes in edges.items()}
-
-
-def _result_box(one: _Tile, name: str) -> Box:
-    """Region of a result that a tile writes: all results of one operator have one shape."""
-    return one.box if one.access.shapes.get(name) == one.access.shapes.get(one.access.result) else whole(
-        one.access.shapes.get(name, ())
-    )
 
 
 def _operator(
@@ -212,7 +205,7 @@ def _operator(
         return tuple(part for name in names if name in one.reads or name not in one.access.shapes
                      for part in touched(name, one.reads.get(name)))  # fmt: skip
 
-    outputs = tuple(part for name in operator.outputs for part in touched(name, _result_box(one, name)))
+    outputs = tuple(part for name in operator.outputs for part in touched(name, one.access.region_of(name, one.box)))
     joined = tuple(root for root in operator.joined if any(name in one.reads for name in graph.joins[root].tensors))
     changed = replace(
         operator, inputs=read(operator.inputs), outputs=outputs, weights=read(operator.weights), joined=joined

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import mul
 from typing import NamedTuple
 
 from cosma.clock import never
@@ -41,6 +42,11 @@ class Alone(NamedTuple):
     ways: tuple[Segment, ...]
     cost_bytes: int
     work: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the best way; 0 where there is none."""
+        return sum(way.stripes * way.strips * sum(map(mul, way.pieces, way.sums)) for way in self.ways[:1])
 
     def moved(self, begin: int) -> Alone:
         """The same of like operators that begin elsewhere."""

@@ -37,7 +37,7 @@ def tensor_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, Axe
     for one in access:
         own = _result_axes(graph, one, axes)
         for name in one.operator.outputs:
-            if one.shapes.get(name) == one.shapes.get(one.result):
+            if len(one.shapes.get(name, ())) == len(one.shapes.get(one.result, ())):
                 axes[name] = own
         for name in one.operator.weights:
             if max(axes[name]) < 0 or name not in seen:  # the first that cuts a weight says along what

@@ -32,6 +32,8 @@ PARTS_THAT_DOUBLE = 700_000
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12
+#: Where operators need more when they are best cut by themselves, so many times that; not measured.
+BEYOND_ALONE = 1.25
 
 
 def search_tilings(
@@ -72,6 +74,7 @@ def search_tilings(
         return _scored(outcome(grid, segments, room, limits=limits), segments)
 
     alone = each_alone(grid, room, stop)
+    room = room._replace(most_tiles=max(most, int(BEYOND_ALONE * sum(one.tiles for one in alone))))
     total = int(WORK_PER_SECOND * effort)
     alone += runs_together(grid, room, max(LEAST_TOGETHER, int(total * TOGETHER_SHARE)), stop)
     work = max(total // 2, total - sum(one.work for one in alone))

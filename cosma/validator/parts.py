@@ -14,6 +14,7 @@ import numpy as np
 
 from cosma.graph import Graph, Operator, Region, Tensor, TensorKind
 from cosma.graph.join import pieces_of_outputs
+from cosma.validator.place import NoRuleError, box_of_result
 from cosma.validator.sums import check_sums, last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
 
@@ -121,13 +122,13 @@ def check_tiles(graph: Graph) -> list[Violation]:
         if len(own) == 1 and all(graph.tensors[t].region is None for t in own[0].outputs):
             continue  # a sum by steps over a result that is whole
         boxes = [one.tile for one in own if one.tile is not None]
-        results = {r.root for one in own for t in one.outputs if (r := graph.tensors[t].region) is not None}
-        shapes = {graph.roots[root].shape for root in results}
-        if len(shapes) != 1 or any(graph.tensors[t].region is None for one in own for t in one.outputs):
-            message = f"tiles of {name!r} write tensors that are no parts of results of one shape"
+        regions = [graph.tensors[t].region for one in own for t in one.outputs]
+        results = list(dict.fromkeys(region.root for region in regions if region is not None))
+        if None in regions or not results:
+            message = f"tiles of {name!r} write tensors that are no parts of its results"
             found.append(Violation(Verdict.TILES_WRONG, None, message))
             continue
-        shape = next(iter(shapes)) or ()
+        shape = graph.roots[results[0]].shape or ()
         whole = np.zeros(shape, dtype=np.int8)
         inside = [box for box in boxes if box.is_within(shape)]
         for box in inside:
@@ -139,12 +140,21 @@ def check_tiles(graph: Graph) -> list[Violation]:
             assert one.tile is not None
             for root in results:
                 written = [r for t in one.outputs if (r := graph.tensors[t].region) is not None and r.root == root]
-                if sum(r.count for r in written) != one.tile.count or any(
-                    r.overlap(one.tile) != r.count for r in written
+                region = _region_of(one.tile, shape, graph.roots[root].shape or ())
+                if region is None or sum(r.count for r in written) != region.count or any(
+                    r.overlap(region) != r.count for r in written
                 ):
                     message = f"tile {one.name!r} does not write its own region of {root!r}"
                     found.append(Violation(Verdict.TILES_WRONG, None, message))
     return found
+
+
+def _region_of(tile: Region, first: tuple[int, ...], shape: tuple[int, ...]) -> Region | None:
+    """Region of a result that a tile writes, by its region of the first; None where that is none of it."""
+    try:
+        return Region.of_box(tile.root, box_of_result(tile.box, first, shape))
+    except NoRuleError:
+        return None
 
 
 def _overlap(parts: list[Tensor]) -> tuple[str, str] | None:

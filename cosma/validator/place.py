@@ -115,3 +115,20 @@ def aligned(box: Box, shape: Shape, result: Shape) -> Box:
         else:
             raise NoRuleError
     return tuple(found)
+
+
+def box_of_result(box: Box, first: Shape, shape: Shape) -> Box:
+    """Box of a result that a tile writes, by its box of the first: all of it along axes of another extent.
+
+    Raises NoRuleError where the tile is only a part of the first along such an axis.
+    """
+    if shape == first:
+        return box
+    if len(shape) != len(first):
+        raise NoRuleError
+    found = []
+    for span, own, size in zip(box, first, shape, strict=True):
+        if own != size and span != (0, own):
+            raise NoRuleError
+        found.append(span if own == size else (0, size))
+    return tuple(found)

@@ -192,10 +192,12 @@ def _along(axes_of: Callable[[Place, int], set[int]], broadcast: bool = False) -
     """A result of the first operand's shape that needs all of some axes."""
 
     def rule(place: Place, result: int, box: Box) -> Wanted:
-        data = place.shape(0)
-        if place.results[result] != data or sum(bool(name) for name in place.node.output) != 1:
-            raise NoRuleError
+        data, own = place.shape(0), place.results[result]
         axes = axes_of(place, len(data))
+        if own is None or len(own) != len(data):
+            raise NoRuleError
+        if any(size != there and i not in axes for i, (size, there) in enumerate(zip(own, data, strict=True))):
+            raise NoRuleError
         wide = tuple((0, size) if i in axes else box[i] for i, size in enumerate(data))
         found: Wanted = [(0, wide)]
         for i in range(1, len(place.node.input)):

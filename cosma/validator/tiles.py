@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.validator.needs import Needs, is_view
-from cosma.validator.place import Box, NoRuleError, Place, Shape, all_of, hull_of, size_of
+from cosma.validator.place import Box, NoRuleError, Place, Shape, all_of, box_of_result, hull_of, size_of
 from cosma.validator.regions import MOVES, narrowed, summed_over, wanted, works_by_element
 from cosma.validator.sums import last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
@@ -66,7 +66,7 @@ class _Judge:
     def check(self, tiles: list[Operator]) -> list[Violation]:
         """What the tiles of one operator leave unread."""
         given = {self._root_of.get(n, n) for tile in tiles for n in tile.operands if n not in self._sums}
-        results = sorted({self._root_of.get(n, n) for tile in last_steps(tiles) for n in tile.outputs})
+        results = list(dict.fromkeys(self._root_of.get(n, n) for tile in last_steps(tiles) for n in tile.outputs))
         found = []
         for tile in tiles:
             read = self._read(tile)
@@ -116,8 +116,9 @@ class _Judge:
                     results = [walk.sum_name]
             elif any(name not in self._root_of for name in tile.outputs):
                 raise NoRuleError
+            first = self.shape(results[0])
             for root in results:
-                walk.follow(root, box)
+                walk.follow(root, box_of_result(box, first, self.shape(root)))
             return walk.found
         except NoRuleError:
             return [(name, self.everything(name)) for name in sorted(given)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +28,15 @@ class Case:
     attributes: dict[str, Any] = field(default_factory=dict)
     parameters: tuple[int, ...] = ()
     results: int = 1
+    #: Positions of results that are not asked for.
+    absent: tuple[int, ...] = ()
     opset: int = OPSET
     domain: str = ""
     #: Whether ONNX's reference evaluator runs it: ONNX Runtime has no kernel.
     by_reference: bool = False
+
+    def outputs(self) -> list[str]:
+        return ["" if k in self.absent else f"o{k}" for k in range(self.results)]
 
     def run(self, operands: list[Array | None], attributes: dict[str, Any] | None = None) -> list[Array]:
         if self.opset > onnx.defs.onnx_opset_version():
@@ -38,8 +44,8 @@ class Case:
         given = self.attributes if attributes is None else attributes
         given = {key: value for key, value in given.items() if value is not None}
         names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
-        outputs = [f"o{k}" for k in range(self.results)]
-        node = helper.make_node(self.type, names, outputs, domain=self.domain, **given)
+        outputs = [name for name in self.outputs() if name]
+        node = helper.make_node(self.type, names, self.outputs(), domain=self.domain, **given)
         inputs = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(o.dtype), o.shape)
             for n, o in zip(names, operands, strict=True)
@@ -63,6 +69,10 @@ class Case:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return session.run(None, feeds)
 
+    def result_shapes(self, results: Sequence[Array]) -> tuple[tuple[int, ...] | None, ...]:
+        there = iter(results)
+        return tuple(None if k in self.absent else next(there).shape for k in range(self.results))
+
     def site(self, results: list[Array]) -> Site:
         contents = {
             i: tuple(self.operands[i].reshape(-1).tolist()) for i in self.parameters if self.operands[i] is not None
@@ -70,7 +80,7 @@ class Case:
         return Site(
             Part(self.type, self.domain, tuple(sorted(self.attributes.items()))),
             tuple(None if o is None else o.shape for o in self.operands),
-            tuple(r.shape for r in results),
+            self.result_shapes(results),
             contents,
             self.opset,
         )

@@ -94,7 +94,7 @@ def poisoned(operand: Array, box: Box | None, rng: Rng) -> Array:
     return found
 
 
-def on_slices(case: Case, tile: TileNode, reads: tuple[Box | None, ...]) -> Array:
+def on_slices(case: Case, tile: TileNode, reads: tuple[Box | None, ...]) -> list[Array]:
     """What the operator's kernel yields for a tile, from slices of the operands."""
     operands = [
         o if o is None or i in case.parameters else None if reads[i] is None else np.asarray(o[slices(reads[i])])
@@ -105,4 +105,4 @@ def on_slices(case: Case, tile: TileNode, reads: tuple[Box | None, ...]) -> Arra
         operands[i] = np.array(content, dtype=np.int64)
     if case.type == "Concat":
         operands = [o for o in operands if o is not None]
-    return case.run(operands, {**case.attributes, **tile.attributes})[0]
+    return case.run(operands, {**case.attributes, **tile.attributes})

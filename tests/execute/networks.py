@@ -151,22 +151,24 @@ def quantised(path: Path) -> Path:
 
 
 def branches(path: Path) -> Path:
-    """A cell of many branches: Split, Concat, sums, transposition, reductions, a reversed slice."""
+    """A cell of many branches: an uneven Split, Concat, sums, a normalisation with its mean, a reversed slice."""
     m = Maker(5)
-    m.nodes.append(node("Split", ["x"], ["l", "r"], name="n_split", axis=1))
-    m.add("Conv", ["l", m.weight("w1", 6, 6, 3, 3)], "lc", pads=[1, 1, 1, 1])
-    m.add("Conv", ["r", m.weight("w2", 6, 6, 1, 1)], "rc")
+    sizes = m.constant("sizes", np.array([7, 5]))
+    m.nodes.append(node("Split", ["x", sizes], ["l", "r"], name="n_split", axis=1))
+    m.add("Conv", ["l", m.weight("w1", 6, 7, 3, 3)], "lc", pads=[1, 1, 1, 1])
+    m.add("Conv", ["r", m.weight("w2", 6, 5, 1, 1)], "rc")
     m.add("Tanh", ["rc"], "rt")
     m.add("Add", ["lc", "rt"], "s")
     m.add("Concat", ["s", "l", "rt"], "j", axis=1)
     m.add("Transpose", ["j"], "t", perm=[0, 2, 3, 1])
-    m.add("LayerNormalization", ["t", m.weight("g", 18)], "n", axis=-1)
-    m.add("MatMul", ["n", m.weight("w3", 18, 12)], "d")
+    normalised = ["t", m.weight("g", 19)]
+    m.nodes.append(node("LayerNormalization", normalised, ["n", "mean"], name="n_norm", axis=-1))
+    m.add("MatMul", ["n", m.weight("w3", 19, 12)], "d")
     m.add("Slice", ["d", m.constant("from", np.array([-1])), m.constant("to", np.array([-(2**31)])),
                     m.constant("axes", np.array([1])), m.constant("by", np.array([-2]))], "rev")  # fmt: skip
     m.add("ReduceMax", ["rev"], "m", axes=[2], keepdims=1)
     m.add("Sub", ["rev", "m"], "y")
-    return m.save(path, {"x": (1, 12, 14, 10)}, ["y"])
+    return m.save(path, {"x": (1, 12, 14, 10)}, ["y", "mean"])
 
 
 FAMILIES = {f.__name__: f for f in (cnn, separable, unet, transformer, quantised, branches)}

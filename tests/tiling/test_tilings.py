@@ -14,8 +14,9 @@ import cosma
 from cosma.compiler.compile import run_compile
 from cosma.compiler.limits import Limits, Progress
 from cosma.errors import FormatError, InputError
-from cosma.tiling import build_grid, choose_segments
+from cosma.tiling import build_grid, choose_segments, search_tilings
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
+from cosma.tiling.layout import tiles_of
 from tests.execute.networks import FAMILIES
 
 
@@ -262,3 +263,15 @@ def test_the_choice_of_segments_asks_at_every_operator_whether_to_stop(tmp_path:
     first = choose_segments(grid, 1 << 16, (0.9, 0.5), (1.0,), stop=stop_after(count + 2))
     assert first == every[:1]
     assert polls == count + 3
+
+
+def test_tiles_may_be_as_many_as_operators_need_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosma.tiling.find.MOST_TILES", 4)
+    monkeypatch.setattr("cosma.tiling.find.MOST_TILES_EACH", 1)
+    loaded = cosma.load_onnx(FAMILIES["branches"](tmp_path / "net.onnx"))
+    accelerator = cosma.Accelerator(scratchpad="4KiB", weights="scratchpad")
+    grid, found = search_tilings(loaded.graph, loaded.sites, accelerator, effort=0.01)
+    assert found
+    assert len(tiles_of(grid.grid, found[0])) > 40
