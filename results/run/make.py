@@ -37,7 +37,7 @@ CELLS = {
     "zoo_squeezenet": Cell("CNN", "128KiB", "rows=4", "int8"),
     "zoo_resnet50": Cell("CNN", "512KiB", "rows=7", "int8"),
     "hrnet_w32_small_256": Cell("CNN", "512KiB", "rows=8", "int8"),
-    "mobilenet_v2_224": Cell("separable", "128KiB", "rows=4", "int8"),
+    "mobilenet_v2_cl": Cell("separable", "128KiB", "rows=4", "int8"),
     "efficientnet_b0_cl": Cell("separable", "512KiB", "rows=8", "int8"),
     "unet_256": Cell("U-Net", "512KiB", "rows=8", "int8"),
     "retinanet_r50_fpn_512": Cell("detection", "2MiB", "rows=16", "int8"),
@@ -52,7 +52,7 @@ CELLS = {
     "randwire_small_ws_1": Cell("NAS", "256KiB", "rows=8", "int8"),
     "mobilenet_v2_int8_qdq": Cell("quantised", "256KiB", "rows=4"),
     "bert_small_s128_int8_dynamic": Cell("quantised", "2MiB", "rows=32"),
-    "lstm_bi2_s64": Cell("recurrent", "64KiB", "rows=16", "int8"),
+    "lstm_bi2_s64": Cell("recurrent", "128KiB", "rows=16", "int8"),
     "wav2vec2_base_1s": Cell("audio", "512KiB", "rows=8", "int8"),
 }
 
