@@ -31,14 +31,15 @@ class ScheduleCount:
         Pages fetched because a step needed them.
     prefetches
         Pages fetched ahead of their step.
-    hosted
-        Requests computed on the host instead.
+    hosted, hosted_visits
+        Requests computed on the host instead, and the visits of tokens that these stand for.
     """
 
     hits: int
     fetches: int
     prefetches: int
     hosted: int
+    hosted_visits: int
 
 
 def check_schedule(
@@ -65,11 +66,11 @@ def check_schedule(
         If a step's page is neither in a slot nor fetched nor computed on the host, a slot is used twice, or an event
         makes no sense where it stands: a defect of what made the events.
     """
-    counts = np.zeros(5, dtype=np.int64)
-    fault, step, page = _replay(requests.start, requests.page, group, slots, events, together, counts)
+    counts = np.zeros(6, dtype=np.int64)
+    fault, step, page = _replay(requests.start, requests.page, requests.visits, group, slots, events, together, counts)
     if fault:
         raise CosmaError(f"step {step}: page {page} {_FAULTS[fault]}")
-    return ScheduleCount(int(counts[4]), int(counts[FETCH]), int(counts[PREFETCH]), int(counts[HOST]))
+    return ScheduleCount(int(counts[4]), int(counts[FETCH]), int(counts[PREFETCH]), int(counts[HOST]), int(counts[5]))
 
 
 _FAULTS = (
@@ -87,13 +88,15 @@ _FAULTS = (
 
 @kernel
 def _replay(
-    start: Int64s, page: Int64s, group: Int64s, slots: Int64s, events: Int64s, together: bool, counts: Int64s
+    start: Int64s, page: Int64s, visits: Int64s, group: Int64s, slots: Int64s, events: Int64s, together: bool,
+    counts: Int64s,
 ) -> Any:  # fmt: skip
-    """Replay events into ``counts`` (events by kind, then hits); returns the first fault, its step and its page."""
+    """Replay events into ``counts`` (events by kind, hits, visits on the host); returns the first fault, its step and its page."""
     steps = len(start) - 1
     resident = np.zeros(len(group), dtype=np.bool_)
     served = np.zeros(len(group), dtype=np.bool_)
     wanted = np.full(len(group), -1, dtype=np.int64)  # the last step that needs each page
+    tokens = np.zeros(len(group), dtype=np.int64)  # which visit it then
     held = np.zeros(len(slots), dtype=np.int64)
     spare = 0 if together else 1  # the slot set aside
     cursor = 0
@@ -102,6 +105,7 @@ def _replay(
         for r in range(start[step], start[step + 1]):
             p = page[r]
             wanted[p] = step
+            tokens[p] = visits[r]
             served[p] = resident[p]
             if resident[p]:
                 counts[4] += 1
@@ -125,6 +129,7 @@ def _replay(
                     return 3, step, p
                 served[p] = True
                 open_needs -= 1
+                counts[5] += tokens[p]
             else:
                 if resident[p]:
                     return 4, step, p

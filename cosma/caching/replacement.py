@@ -77,6 +77,17 @@ def _remove(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, g
 
 
 @helper
+def _victim(heap: Int64s, score: Float64s, base: int, count: int, by_key: bool) -> int:
+    """Return the page to give way: by key the root, else the one of least score."""
+    best = base
+    if not by_key:
+        for i in range(base + 1, base + count):
+            if score[heap[i]] < score[heap[best]]:
+                best = i
+    return heap[best]
+
+
+@helper
 def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int64s, next_use: int) -> Any:
     if rule == LRU:
         return step
@@ -90,26 +101,30 @@ def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int6
 @helper
 def _update_scores(
     step: int, first: int, last: int, page: Int64s, layers: int, experts: int, follow: Float64s, decay: float,
-    score: Float64s, heap: Int64s, place: Int64s, held: Int64s, base: Int64s, group: Int64s, key: Int64s,
+    score: Float64s, heap: Int64s, place: Int64s, held: Int64s, base: Int64s, group: Int64s, key: Int64s, by_key: bool,
 ) -> None:  # fmt: skip
     """Let what a step used say what the same layer will use next, and put the pages in slots in that order.
 
     A score starts as the share of batches that visit the page, and moves towards what the experts just used are
-    followed by, by ``1 - decay`` a batch. Keys are logarithms with the fading taken out, so that they stay comparable
-    while no step of their layer runs.
+    followed by, by ``1 - decay`` a batch. Keys, where pages give way by key, are logarithms with the fading taken out,
+    so that they stay comparable while no step of their layer runs.
     """
     layer = step % layers
     batch = step // layers
-    fade = np.log(decay)
-    for e in range(experts):
-        score[layer * experts + e] *= decay
+    if decay == 1.0 and batch > 0:
+        return  # Nothing fades and nothing is added: keys stand.
+    mine = score[layer * experts : (layer + 1) * experts]
+    mine *= decay
     for r in range(first, last):
         row = follow[layer, page[r] - layer * experts]
         for e in range(experts):
-            score[layer * experts + e] += (1.0 - decay) * row[e]
+            mine[e] += (1.0 - decay) * row[e]
+    if not by_key:
+        return
+    fade = np.log(decay)
     for e in range(experts):
         p = layer * experts + e
-        key[p] = np.int64(1e6 * (np.log(score[p] + 1e-9) - batch * fade))
+        key[p] = np.int64(1e6 * (np.log(mine[e] + 1e-9) - batch * fade))
         if place[p] >= 0:
             g = group[p]
             i = _rise(heap, place, key, base[g], place[p])
@@ -203,6 +218,13 @@ def play(
     absent = np.zeros(pages, dtype=np.bool_)
     score = learnt / max(1.0, learnt.sum() / layers)
     seen = np.zeros(1, dtype=np.int64)
+    # Affinity changes all scores of a layer in every step. Where a group holds no other layer, one look at each page
+    # when one has to give way is cheaper than a heap in order.
+    by_key = rule != AFFINITY
+    layer_of = np.full(len(slots), -1, dtype=np.int64)
+    for p in range(pages):
+        by_key = by_key or (layer_of[group[p]] >= 0 and layer_of[group[p]] != p // experts)
+        layer_of[group[p]] = p // experts
     now = 0.0
     stalled = 0.0
     for step in range(steps):
@@ -212,8 +234,9 @@ def play(
         end_host = now
         if rule == AFFINITY:
             _update_scores(
-                step, first, last, page, layers, experts, follow, decay, score, heap, place, held, base, group, key
-            )
+                step, first, last, page, layers, experts, follow, decay, score, heap, place, held, base, group, key,
+                by_key,
+            )  # fmt: skip
         # Pages at hand come first: they hold their slots, or have run before another page can take theirs.
         for r in range(first, last):
             p = page[r]
@@ -248,7 +271,7 @@ def play(
                 continue
             if together:
                 if held[g] + pinned[g] >= slots[g]:
-                    victim = heap[base[g]]
+                    victim = _victim(heap, score, base[g], held[g], by_key)
                     _remove(heap, place, key, base[g], held, g, victim)
                     _note(events, seen, step, EVICT, victim)
                 pinned[g] += 1
@@ -262,7 +285,7 @@ def play(
                     key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
                 _push(heap, place, key, base[g], held, g, p)
                 if held[g] > slots[g] - 1:
-                    victim = heap[base[g]]
+                    victim = _victim(heap, score, base[g], held[g], by_key)
                     _remove(heap, place, key, base[g], held, g, victim)
                     _note(events, seen, step, EVICT, victim)
         if together:
@@ -280,6 +303,7 @@ def play(
             _prefetch(
                 step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth,
                 threshold, fetch_s, wait, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
+                score, by_key,
             )  # fmt: skip
         now = end
     return seen[0], stalled, now
@@ -290,11 +314,15 @@ def _prefetch(
     step: int, steps: int, start: Int64s, page: Int64s, layers: int, experts: int, group: Int64s, base: Int64s,
     slots: Int64s, device: Int64s, together: bool, guess: Float64s, depth: int, threshold: float, fetch_s: float,
     begin: float, end: float, heap: Int64s, place: Int64s, held: Int64s, key: Int64s, ready: Float64s, link: Float64s,
-    events: Int64s, seen: Int64s, uses: Int64s, learnt: Int64s, rule: int,
+    events: Int64s, seen: Int64s, uses: Int64s, learnt: Int64s, rule: int, score: Float64s,
+    by_key: bool,
 ) -> None:  # fmt: skip
     """Fetch what the next steps probably need, while the link has nothing better to do and the step computes."""
+    if link.min() >= end:
+        return
     layer = step % layers
     share = np.empty(experts, dtype=np.float64)
+    order = np.empty(experts, dtype=np.int64)
     for ahead in range(min(depth, steps - 1 - step)):
         target = (layer + 1 + ahead) % layers
         missing = np.ones(experts, dtype=np.float64)
@@ -302,11 +330,18 @@ def _prefetch(
             row = guess[ahead, layer, page[r] - layer * experts]
             for e in range(experts):
                 missing[e] *= 1.0 - row[e]
+        likely = 0
         for e in range(experts):
             share[e] = 1.0 - missing[e]
-        for e in np.argsort(-share):
             if share[e] < threshold:
-                break
+                continue
+            i = likely
+            while i > 0 and share[order[i - 1]] < share[e]:
+                order[i] = order[i - 1]
+                i -= 1
+            order[i] = e
+            likely += 1
+        for e in order[:likely]:
             p = target * experts + e
             d = device[p]
             issue = max(link[d], begin)
@@ -317,7 +352,7 @@ def _prefetch(
             if room <= 0:
                 continue
             if held[g] >= room:
-                victim = heap[base[g]]
+                victim = _victim(heap, score, base[g], held[g], by_key)
                 same_layer = victim // experts == target
                 if same_layer and share[victim - target * experts] >= share[e]:
                     continue

@@ -352,13 +352,13 @@ class _Bench:
         host_s = -1.0 if self.options.host_s is None else self.options.host_s
         return np.array([self.options.fetch_s, self.options.step_s, host_s])
 
-    def _above(self, moved: int, hosted: int) -> float | None:
+    def _above(self, moved: int, hosted_visits: int) -> float | None:
         """What a policy takes beyond the least, as a share of it."""
         if self.options.host_s is None:
             return moved / self.fewest - 1.0 if self.fewest else 0.0
         if self.mix is None:
             return None
-        taken_s, least_s = moved * self.options.fetch_s + hosted * self.options.host_s, self.mix.lower_bound
+        taken_s, least_s = moved * self.options.fetch_s + hosted_visits * self.options.host_s, self.mix.lower_bound
         return taken_s / least_s - 1.0 if least_s else 0.0
 
     def _result(self, policy: str, count: ScheduleCount, stalled_s: float, total_s: float) -> PolicyResult:
@@ -371,7 +371,7 @@ class _Bench:
             prefetches=count.prefetches,
             hosted=count.hosted,
             moved_bytes=moved * self.options.expert_bytes,
-            above_optimum=self._above(moved, count.hosted),
+            above_optimum=self._above(moved, count.hosted_visits),
             stalled_s=stalled_s,
             total_s=total_s,
         )

@@ -161,6 +161,8 @@ def _two(sample: NDArray[Any], rows: int, named: str | None, where: str) -> str:
             return _unsure(sample, rows, where)
     if largest < rows:
         return TRACE
+    if rows == 1 and named != LOAD and largest < _MOST_IDS:
+        return _unsure(sample, rows, where)
     if named == LOAD or smallest > largest // 4:
         return LOAD
     # One damaged id does not make counts of a trace: most ids have to be beyond the number of rows.
@@ -179,9 +181,8 @@ def _is_map(sample: NDArray[Any]) -> bool:
 
 def _unsure(sample: NDArray[Any], rows: int, where: str) -> str:
     raise FormatError(
-        f"{where}: {rows} rows of {sample.shape[1]} numbers up to {int(sample.max())} can be {rows} tokens of "
-        f"{sample.shape[1]} layers, or counts of {rows} layers of {sample.shape[1]} experts; "
-        "say whether it is a trace or a table of load"
+        f"{where}: shape {(rows, sample.shape[1])} of numbers up to {int(sample.max())} can be [tokens, layers], or "
+        "counts [layers, experts]; say whether it is a trace or a table of load"
     )
 
 

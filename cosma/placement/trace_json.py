@@ -52,11 +52,14 @@ class JsonReader:
 
     @property
     def kind(self) -> str | None:
-        """``load`` where a key says that the numbers are counts, else None."""
-        if self.path.suffix.lower() != ".json":
-            return None
-        document = self._document()
-        return "load" if isinstance(document, dict) and _count_key(document) is not None else None
+        """``load`` or ``trace`` where a key says what the numbers are, else None."""
+        document = self._document() if self.path.suffix.lower() == ".json" else None
+        if document is None:
+            with open_regular(self.path, "trace") as stream:
+                return "trace" if stream.readline(CHUNK_BYTES).lstrip()[:1] == b"{" else None
+        if isinstance(document, dict):
+            return "trace" if _count_key(document) is None else "load"
+        return "trace" if isinstance(document, list) and document and isinstance(document[0], dict) else None
 
     @property
     def layer_ids(self) -> tuple[int, ...] | None:
@@ -107,7 +110,7 @@ class JsonReader:
         depth = _depth(document)
         if depth not in {2, 3}:
             raise FormatError(
-                f"{where}: {depth} levels of lists; expected [tokens][layers] or [tokens][layers][k] in one array"
+                f"{where}: {'no numbers' if depth < 2 and not any(document) else f'lists nested {depth} deep'}; expected [tokens][layers] or [tokens][layers][k] in one array"
             )
         return document
 

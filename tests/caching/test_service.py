@@ -35,3 +35,33 @@ def test_with_a_host_policies_are_compared_by_seconds():
     assert above["lru"] == pytest.approx((lru.fetches + 0.3 * lru.hosted) / report.least_mix_s - 1)
     unknown = plan_cache(requests, CacheOptions(slots=3, host_s=0.3, fetch_s=1.0, policies=("lru",)))
     assert unknown.results[0].above_optimum is None
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_host_is_paid_for_every_visit_of_a_batch(together):
+    """One request of a batch stands for several tokens; no policy takes less than the least, none of it is rounding."""
+    for seed in range(4):
+        requests = random_requests(seed, tokens=40, layers=2, experts=6, batch=3)
+        options = CacheOptions(slots=6 if together else 4, together=together, host_s=0.28, fetch_s=0.7)
+        report = plan_cache(requests, options)
+        assert report.mix_proven
+        above = {result.policy: result.above_optimum for result in report.results}
+        assert 0.0 <= above.pop("optimum") < 1e-5
+        assert min(above.values()) >= 0.0
+        assert any(result.hosted for result in report.results)
+
+
+@pytest.mark.parametrize("host_s", [2.5, 1e9, 1e300])
+def test_a_host_that_takes_longer_than_any_fetch_is_not_used(host_s):
+    requests = random_requests(2, tokens=30, layers=2, experts=6)
+    with_host = plan_cache(requests, CacheOptions(slots=3, host_s=host_s, policies=("optimum",)))
+    assert with_host.mix_proven
+    assert with_host.results[0].hosted == 0
+    assert with_host.results[0].fetches == with_host.lower_bound_fetches == round(with_host.least_mix_s)
+
+
+@pytest.mark.parametrize("fetch_s", [0.0, 1e-320])
+def test_links_that_take_no_time_leave_nothing_to_save(fetch_s):
+    requests = random_requests(2, tokens=10, layers=2, experts=6)
+    report = plan_cache(requests, CacheOptions(slots=3, host_s=0.1, fetch_s=fetch_s, policies=("optimum", "lru")))
+    assert [result.above_optimum for result in report.results] == [0.0, 0.0]

@@ -210,6 +210,23 @@ def test_what_can_be_both_is_asked_about(tmp_path: Path) -> None:
         open_trace(path, kind="nonsense")
 
 
+def test_one_token_or_one_layer_of_counts_is_asked_about(tmp_path: Path) -> None:
+    """A single row says nothing of itself; a key that carries routing does."""
+    for row in ([[6, 5, 2, 4]], [[40, 11, 0, 7]]):
+        with pytest.raises(FormatError, match="say whether it is a trace or a table of load"):
+            survey(open_trace(save(tmp_path, np.array(row))))
+        assert survey(open_trace(save(tmp_path, np.array(row)), kind="trace")).tokens == 1
+        assert survey(open_trace(save(tmp_path, np.array(row), "load.npy"))).kind == "load"
+    for name, text in (("a.json", '{"experts": [6, 5, 2, 4]}'), ("a.jsonl", '{"experts": [6, 5, 2, 4]}\n'),
+                       ("b.json", '[{"experts": [6, 5, 2, 4]}]')):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        found = survey(open_trace(tmp_path / name))
+        assert (found.kind, found.tokens, found.layers) == ("trace", 1, 4)
+    with pytest.raises(FormatError, match="no numbers"):
+        (tmp_path / "c.json").write_text("[[], []]")
+        survey(open_trace(tmp_path / "c.json"))
+
+
 def test_windows_cover_the_trace(tmp_path: Path, tokens: np.ndarray, wanted: Affinity) -> None:
     windows = open_trace(save(tmp_path, tokens)).windows(7)
     assert sum(window.tokens() for window in windows) == 300
