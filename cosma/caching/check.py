@@ -91,7 +91,10 @@ def _replay(
     start: Int64s, page: Int64s, visits: Int64s, group: Int64s, slots: Int64s, events: Int64s, together: bool,
     counts: Int64s,
 ) -> Any:  # fmt: skip
-    """Replay events into ``counts`` (events by kind, hits, visits on the host); returns the first fault, its step and its page."""
+    """Replay events into ``counts`` (events by kind, hits, visits on the host).
+
+    Returns the first fault, its step and its page.
+    """
     steps = len(start) - 1
     resident = np.zeros(len(group), dtype=np.bool_)
     served = np.zeros(len(group), dtype=np.bool_)

@@ -84,7 +84,7 @@ def _victim(heap: Int64s, score: Float64s, base: int, count: int, by_key: bool) 
         for i in range(base + 1, base + count):
             if score[heap[i]] < score[heap[best]]:
                 best = i
-    return heap[best]
+    return int(heap[best])
 
 
 @helper

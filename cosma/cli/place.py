@@ -142,6 +142,7 @@ def place(
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
     from cosma.cli import place_report
     from cosma.cli.output import CSV, FIGURE, PLAN, claim_outputs, deliver, deliver_figures, note
+    from cosma.errors import InputError
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.exchange import read_any
 
@@ -151,10 +152,14 @@ def place(
     # What is only reported on is opened before the search, so that a wrong name costs nothing.
     others = {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
     _check_dtype(hidden, dtype)
+    if holdout is not None and found.kind != "trace":
+        raise InputError(f"{whole.where}: counts hold no single tokens; a part of them cannot be held out")
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
     topology = topology_of(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
     dense = sorted({*routing.parse_layers(dense_layers), *found.dense})
+    _check_parts(others, affinity)
+    _check_form(form, dense if dense_rows else (), affinity, topology if score is None else None, replicas_per_device)
     said: list[str] = []
 
     def read(path: Path) -> Placement:
@@ -231,6 +236,35 @@ def _check_dtype(hidden: int | None, dtype: str) -> None:
 
     if hidden is not None and dtype not in DTYPE_BYTES:
         raise InputError(f"--dtype {dtype}: expected one of {', '.join(DTYPE_BYTES)}")
+
+
+def _check_parts(parts: dict[str, Trace], affinity: Affinity) -> None:
+    """Refuse traces to report on that are of another model than the one to place."""
+    from cosma.errors import InputError
+    from cosma.placement.traces import experts_of, is_counts, survey
+
+    for part in (part for part in parts.values() if not is_counts(part)):
+        layers, experts = survey(part).layers, experts_of(part)
+        if layers != affinity.layers or experts > affinity.experts:
+            raise InputError(
+                f"{part.where}: {layers} layers and {experts} experts, to be placed are {affinity.layers} layers of "
+                f"{affinity.experts}; give parts of one model's trace, and --experts if the first misses some"
+            )
+
+
+def _check_form(
+    form: str, dense: Sequence[int], affinity: Affinity, topology: Topology | None, replicas_per_device: int
+) -> None:
+    """Refuse a form that cannot hold what is to be written, by writing experts in order."""
+    from cosma.errors import InputError
+    from cosma.placement import Placement
+    from cosma.placement.baselines import vanilla
+    from cosma.placement.exchange import export
+
+    if form == "exflow" and replicas_per_device:
+        raise InputError("--format exflow has one device per expert; use eplb, sglang or vllm for replicas")
+    if topology is not None and (form != "cosma" or dense):
+        export(Placement(topology, vanilla(affinity, topology)), form, dense=dense)
 
 
 def _text(placement: Placement, form: str, load: Any, dense: Sequence[int]) -> str:

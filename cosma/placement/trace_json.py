@@ -109,8 +109,9 @@ class JsonReader:
             return [token for at, record in enumerate(document) for token in self._record(record, f"{where}, [{at}]")]
         depth = _depth(document)
         if depth not in {2, 3}:
+            said = f"lists nested {depth} deep" if depth > 2 or any(document) else "no numbers"
             raise FormatError(
-                f"{where}: {'no numbers' if depth < 2 and not any(document) else f'lists nested {depth} deep'}; expected [tokens][layers] or [tokens][layers][k] in one array"
+                f"{where}: {said}; expected [tokens][layers] or [tokens][layers][k] in one array"
             )
         return document
 

@@ -68,6 +68,34 @@ def test_bad_options_are_refused(arguments: list[str], message: str) -> None:
         run(TRACE, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "magic"], "format 'magic': expected one of"),
+        (["--format", "exflow", "--replicas-per-device", "1"], "one device per expert"),
+        (["--format", "exflow", "--dense-layers", "0-1", "--dense-rows"], "no rows for layers without experts"),
+        (["--evaluate", "deeper"], "5 layers and 8 experts, to be placed are 4 layers of 8"),
+        (["--evaluate", "wider"], "4 layers and 12 experts, .* --experts if the first misses some"),
+    ],
+)
+def test_what_cannot_be_written_or_reported_is_refused_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    random = np.random.default_rng(0)
+    path = tmp_path / "t.npz"
+    shapes = {"profile": (8, (90, 4)), "deeper": (8, (90, 5)), "wider": (12, (90, 4))}
+    np.savez(path, **{name: random.integers(0, most, shape) for name, (most, shape) in shapes.items()})
+    monkeypatch.setattr("cosma.placement.service.place", lambda *_: pytest.fail("searched"))
+    with pytest.raises(InputError, match=message):
+        run(path, "--nodes", "1", "--devices-per-node", "2", *arguments)
+
+
+def test_counts_cannot_be_held_out(tmp_path: Path) -> None:
+    (tmp_path / "load.csv").write_text("layer,expert,count\n0,0,5\n0,1,7\n")
+    with pytest.raises(InputError, match="no single tokens; a part of them cannot be held out"):
+        run(tmp_path / "load.csv", "--nodes", "1", "--devices-per-node", "2", "--holdout", "0.5")
+
+
 def test_an_invalid_placement_is_refused(tmp_path: Path) -> None:
     record = {
         "format": "cosma-placement", "version": 1, "topology": {"nodes": 1, "devices_per_node": 2}, "layers": 12,

@@ -222,8 +222,8 @@ def test_one_token_or_one_layer_of_counts_is_asked_about(tmp_path: Path) -> None
         (tmp_path / name).write_text(text)
         found = survey(open_trace(tmp_path / name))
         assert (found.kind, found.tokens, found.layers) == ("trace", 1, 4)
+    (tmp_path / "c.json").write_text("[[], []]")
     with pytest.raises(FormatError, match="no numbers"):
-        (tmp_path / "c.json").write_text("[[], []]")
         survey(open_trace(tmp_path / "c.json"))
 
 
