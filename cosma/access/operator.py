@@ -196,8 +196,10 @@ class OperatorAccess:
         if argument.constant:
             for name in argument.stored:
                 if name in self.shapes:
-                    same = argument.aligned and self.shapes[name] == argument.shape
-                    found.setdefault(name, []).append(read if same else whole(self.shapes[name]))
+                    shape = self.shapes[name]
+                    in_order = argument.aligned and prod(shape) == prod(argument.shape)
+                    box = through_reshape(read, argument.shape, shape) if in_order else whole(shape)
+                    found.setdefault(name, []).append(box)
             return
         if argument.value in self.shapes and argument.value in self.operator.inputs:
             shape = self.shapes[argument.value]

@@ -68,7 +68,7 @@ def search_tilings(
     grid, count = found.grid, len(found.access)
     most = max(MOST_TILES, MOST_TILES_EACH * count)
     passing = accelerator.weights == Weights.STREAM
-    room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most)
+    room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most, accelerator.pieces or 0)
 
     def judge(segments: Segmentation, limits: Int64s | None) -> Outcome | None:
         return _scored(outcome(grid, segments, room, limits=limits), segments)

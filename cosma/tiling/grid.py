@@ -54,6 +54,8 @@ class Grid(NamedTuple):
         Weight bytes of each operator.
     in_place
         1 where a result may take the place of an operand.
+    selects
+        1 where an operator reads a part of its operands although it is not cut; the others then read all.
     start, operand
         Tensors that each operator reads, weights included.
     row_source, row_table, channel_source, channel_table, column_source, column_table
@@ -83,6 +85,7 @@ class Grid(NamedTuple):
     depth: Int64s
     weight: Int64s
     in_place: Bytes8
+    selects: Bytes8
     start: Int64s
     operand: Int64s
     row_source: Int64s
@@ -163,6 +166,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         depth=int64s(depths),
         weight=int64s(weights),
         in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.uint8),
+        selects=np.array([bool(one.operator.reads) for one in access], dtype=np.uint8),
         start=starts_of(touches),
         operand=table[:, 0].copy(),
         row_source=table[:, 1].copy(),
@@ -192,7 +196,8 @@ def cut_out(grid: Grid, begin: int, end: int) -> Grid:
         for name in ("size", "rows", "channels", "columns", "is_weight", "stored", "place")
     }
     by_operator = {
-        name: getattr(grid, name)[own] for name in ("height", "width", "breadth", "depth", "weight", "in_place")
+        name: getattr(grid, name)[own]
+        for name in ("height", "width", "breadth", "depth", "weight", "in_place", "selects")
     }
     by_edge = {
         name: getattr(grid, name)[edges]

@@ -53,6 +53,16 @@ def _strides(grid: Grid, counts: Int64s) -> Int64s:
 
 
 @helper
+def _is_whole(grid: Grid, tile: Int64s) -> bool:
+    """Whether a tile is all of its operator."""
+    v = tile[0]
+    return (
+        tile[3] - tile[2] == grid.height[v] and tile[5] - tile[4] == grid.width[v]
+        and tile[7] - tile[6] == grid.breadth[v] and tile[9] - tile[8] == grid.depth[v]
+    )  # fmt: skip
+
+
+@helper
 def _edges(extent: Int64s) -> tuple[Int64s, NDArray[np.uint8]]:
     """Where each tensor's edges along an axis start, and the edges, with both ends marked."""
     at = np.zeros(len(extent) + 1, np.int64)
@@ -108,11 +118,14 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
     for i in range(count):
         tile = tiles[i]
         v, n = tile[0], 0
+        uncut = not grid.selects[v] and _is_whole(grid, tile)
         for k in range(grid.start[v], grid.start[v + 1]):
             t = grid.operand[k]
             a, b = span(grid.row_source[k], grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
             c, d = span(grid.channel_source[k], grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
             e, f = span(grid.column_source[k], grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
+            if uncut:
+                a, b, c, d, e, f = 0, grid.rows[t], 0, grid.channels[t], 0, grid.columns[t]
             if grid.read_by[k] and not tile[10] & grid.read_by[k]:
                 b = a  # another step reads it
             boxes[i, n] = (a, b, c, d, e, f)

@@ -18,6 +18,8 @@ from cosma.tiling.order_kernels import order_tiles
 from cosma.tiling.segments import Segment, Segmentation
 
 Int64s = NDArray[np.int64]
+#: Bytes that a search counts for each byte of a tensor that a tile touches in too many address ranges; not measured.
+STRAIN = 4
 
 
 class Outcome(NamedTuple):
@@ -35,6 +37,8 @@ class Outcome(NamedTuple):
     work: int = 0
     #: What a search ranks by.
     score: int = 0
+    #: Whether a tile touches a tensor in more address ranges than an operand may consist of.
+    strained: bool = False
 
 
 class Room(NamedTuple):
@@ -47,6 +51,8 @@ class Room(NamedTuple):
     weights_pass: bool
     #: More of them are not looked at.
     most_tiles: int
+    #: Most address ranges that an operand or a result may consist of; 0 for any number.
+    most_ranges: int = 0
 
 
 def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
@@ -68,7 +74,8 @@ def outcome(
 ) -> Outcome | None:
     """Plan a segmentation in one pass; None where a tile does not fit, or where there are too many of them.
 
-    ``limits`` are the most bytes by the end of each segment; the plan ends where they are exceeded.
+    ``limits`` are the most bytes by the end of each segment; the plan ends where they are exceeded. What a tile touches
+    in more address ranges than there may be is charged, so that a search finds away from it.
 
     A plan of the graph of tiles costs the same, but for tensors of which a tile reads less than tables of access say.
     """
@@ -77,7 +84,8 @@ def outcome(
     tiles = tiles_of(grid, segments)
     if len(tiles) > room.most_tiles:
         return None
-    steps, again, ordered = _steps(grid, tiles, room)
+    steps, again, strain, ordered = _steps(grid, tiles, room)
+    again = again + strain
     limit = None if limits is None else _limit_by_step(tiles[:, 1], limits, again)
     found = run_steps(steps, room.capacity_bytes, rule, limit) if ordered else None
     if found is None:
@@ -87,7 +95,8 @@ def outcome(
     by_segment = np.zeros(len(segments), dtype=np.int64)
     np.add.at(by_segment, tiles[:done, 1], cost)
     work = int(steps.operand_start[done] + steps.result_start[done])
-    return Outcome(int(cost.sum()), done, by_segment, whole=found[1] is not None, work=work)
+    strained = bool(strain.any())
+    return Outcome(int(cost.sum()), done, by_segment, whole=found[1] is not None, work=work, strained=strained)
 
 
 def _limit_by_step(segment: Int64s, limits: Int64s, again: Int64s) -> Int64s:
@@ -109,9 +118,9 @@ def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -
     tiles = tiles_of(grid, (segment,))
     if len(tiles) > room.most_tiles:
         return None
-    steps, again, ordered = _steps(grid, tiles, room)
+    steps, again, strain, ordered = _steps(grid, tiles, room)
     found = run_steps(steps, room.capacity_bytes, rule) if ordered else None
-    return None if found is None else (int((found[0] + again).sum()), len(steps.operand) + len(steps.result))
+    return None if found is None else (int((found[0] + again + strain).sum()), len(steps.operand) + len(steps.result))
 
 
 def needs_of_middles(grid: Grid, segment: Segment, room: Room) -> Int64s | None:
@@ -196,11 +205,18 @@ def _sums(space: Int64s, start: NDArray[np.int32], values: NDArray[np.int32]) ->
     return sums
 
 
-def _steps(grid: Grid, tiles: Int64s, room: Room) -> tuple[Steps, Int64s, bool]:
-    """Tiles as steps, bytes of weights that each reads again in passing, and whether parts are made before read."""
+def _steps(grid: Grid, tiles: Int64s, room: Room) -> tuple[Steps, Int64s, Int64s, bool]:
+    """Tiles as steps, and whether parts are made before they are read.
+
+    For each tile the bytes of weights that it reads again in passing, and those that it touches in too many ranges.
+    """
     *arrays, tensor_of, ordered = lay_tiles(grid, tiles, room.alignment)
     steps = Steps(*arrays)
     again = np.zeros(len(tiles), dtype=np.int64)
+    strain = np.zeros(len(tiles), dtype=np.int64)
+    if room.most_ranges:
+        for start, parts in ((steps.operand_start, steps.operand), (steps.result_start, steps.result)):
+            _add_strain(strain, start, tensor_of[parts], steps.size[parts], room.most_ranges)
     if room.weights_pass:
         weight = grid.is_weight[tensor_of] == 1
         readers = np.diff(steps.consumer_start)
@@ -210,4 +226,19 @@ def _steps(grid: Grid, tiles: Int64s, room: Room) -> tuple[Steps, Int64s, bool]:
         np.add.at(again, steps.consumer[later], bytes_read[later])
         steps.size[weight] = 0
         steps.space[weight] = 0
-    return steps, again, bool(ordered)
+    return steps, again, strain, bool(ordered)
+
+
+def _add_strain(
+    strain: Int64s, start: NDArray[np.int32], tensor: Int64s, size: Int64s, most_ranges: int
+) -> None:  # fmt: skip
+    """Charge each tile for the tensors of which it touches more parts than there may be ranges.
+
+    Parts of one tensor come one after another. Some may lie side by side, so that this asks for more than is needed.
+    """
+    if not len(tensor):
+        return
+    tile = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    first = np.flatnonzero((np.diff(tensor, prepend=-1) != 0) | (np.diff(tile, prepend=-1) != 0))
+    many = np.diff(first, append=len(tensor)) > most_ranges
+    np.add.at(strain, tile[first], np.where(many, STRAIN * np.add.reduceat(size, first), 0))

@@ -110,8 +110,10 @@ class TilingSearch:
 
     def ranked(self) -> list[Segmentation]:
         """All segmentations seen that fit, the best first; ties go to fewer tiles."""
-        fitting = [(o.score, o.tiles, i, s) for i, (s, o) in enumerate(self.known.items()) if o is not None]
-        return [segments for _, _, _, segments in sorted(fitting, key=lambda entry: entry[:3])]
+        fitting = [
+            ((o.strained, o.score, o.tiles, i), s) for i, (s, o) in enumerate(self.known.items()) if o is not None
+        ]
+        return [segments for _, segments in sorted(fitting, key=lambda entry: entry[0])]
 
     def run(self, groups: Sequence[Sequence[Segmentation]], work: int) -> list[Segmentation]:
         """Rank the starts, improve the best of each group, and then the best of all, for so much work.

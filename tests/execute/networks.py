@@ -163,7 +163,8 @@ def branches(path: Path) -> Path:
     m.add("Transpose", ["j"], "t", perm=[0, 2, 3, 1])
     normalised = ["t", m.weight("g", 19)]
     m.nodes.append(node("LayerNormalization", normalised, ["n", "mean"], name="n_norm", axis=-1))
-    m.add("MatMul", ["n", m.weight("w3", 19, 12)], "d")
+    m.add("Reshape", [m.weight("w3", 1, 19, 12), m.constant("flat", np.array([19, 12]))], "w3_flat")
+    m.add("MatMul", ["n", "w3_flat"], "d")
     m.add("Slice", ["d", m.constant("from", np.array([-1])), m.constant("to", np.array([-(2**31)])),
                     m.constant("axes", np.array([1])), m.constant("by", np.array([-2]))], "rev")  # fmt: skip
     m.add("ReduceMax", ["rev"], "m", axes=[2], keepdims=1)

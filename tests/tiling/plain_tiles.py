@@ -82,7 +82,14 @@ def lay_plainly(grid: Grid, tiles: Any) -> PlainSteps:
     edges: dict[tuple[int, int], set[int]] = defaultdict(set)
     for tile in tiles.tolist():
         v = tile[0]
-        read = [(int(grid.operand[k]), _operand_box(grid, k, tile)) for k in range(grid.start[v], grid.start[v + 1])]
+        whole = not grid.selects[v] and all(
+            tile[2 + 2 * i : 4 + 2 * i] == [0, n[v]]
+            for i, n in enumerate((grid.height, grid.width, grid.breadth, grid.depth))
+        )
+        read = [
+            (int(t), tuple((0, n) for n in _extents(grid, int(t))) if whole else _operand_box(grid, k, tile))
+            for k, t in enumerate(grid.operand[grid.start[v] : grid.start[v + 1]], int(grid.start[v]))
+        ]
         write = [
             (int(t), _result_box(grid, t, tile)) for t in grid.result[grid.result_start[v] : grid.result_start[v + 1]]
         ]

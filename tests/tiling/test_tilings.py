@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import cosma
 from cosma.compiler.compile import run_compile
 from cosma.compiler.limits import Limits, Progress
 from cosma.errors import FormatError, InputError
-from cosma.tiling import build_grid, choose_segments, search_tilings
+from cosma.rewrite.tile import tile
+from cosma.tiling import Segment, build_grid, choose_segments, search_tilings, tiling_of
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
+from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import tiles_of
-from tests.execute.networks import FAMILIES
+from tests.execute.networks import FAMILIES, Maker
 
 
 @pytest.fixture
@@ -220,8 +223,6 @@ def test_files_with_wrong_sums_are_refused(tmp_path, text, message):
 
 def test_segments_of_a_rule_keep_a_deep_network_on_chip(tmp_path: Path) -> None:
     """With tiles of all operators in turns, weights would be read again for each stripe; in segments nothing is."""
-    from tests.execute.networks import Maker
-
     m = Maker()
     value, channels = "x", 8
     for i in range(6):
@@ -275,3 +276,49 @@ def test_tiles_may_be_as_many_as_operators_need_by_themselves(
     grid, found = search_tilings(loaded.graph, loaded.sites, accelerator, effort=0.01)
     assert found
     assert len(tiles_of(grid.grid, found[0])) > 40
+
+
+@pytest.mark.parametrize("pieces", [3, 4])
+def test_tiles_chosen_consist_of_as_few_ranges_as_an_operand_may(tmp_path: Path, pieces: int) -> None:
+    m = Maker(3)
+    value = "x"
+    for i in range(4):
+        m.add("Conv", [value, m.weight(f"w{i}", 8, 8, 3, 3)], f"c{i}", pads=[1] * 4)
+        value = m.add("Relu", [f"c{i}"], f"r{i}")
+    path = m.save(tmp_path / "net.onnx", {"x": (1, 8, 64, 64)}, [value])
+    accelerator = cosma.Accelerator(scratchpad="24KiB", weights="scratchpad", fusion="epilogue", operands="stationary")
+
+    def plan_with(pieces: int | None) -> cosma.Plan:
+        return cosma.compile(path, accelerator.replace(pieces=pieces), dtype="int8", tiling="auto", effort=0.5)
+
+    def most_touched(plan: cosma.Plan) -> int:
+        graph = plan.graph
+        touched = [
+            Counter(region.root for name in names if (region := graph.tensors[name].region) is not None)
+            for operator in graph.operators for names in (operator.operands, operator.outputs)
+        ]  # fmt: skip
+        return max(max(one.values(), default=1) for one in touched)
+
+    plan = plan_with(pieces)
+    assert 1 < most_touched(plan) <= pieces
+    assert plan.traffic.noncompulsory == 0
+    assert most_touched(plan_with(None)) > 1
+    counted = cosma.load_onnx(path).finest_graph.with_dtype("int8")
+    assert cosma.replay(plan, counted, model=path).valid
+
+
+def test_an_operator_that_is_not_cut_reads_all_in_the_tables_too(tmp_path: Path) -> None:
+    """A convolution of stride two leaves out the last row; uncut it reads it all the same, as its graph does."""
+    m = Maker(4)
+    m.add("Conv", ["x", m.weight("w0", 4, 4, 1, 1)], "a")
+    m.add("Conv", ["a", m.weight("w1", 4, 4, 1, 1)], "b", strides=[2, 2])
+    path = m.save(tmp_path / "net.onnx", {"x": (1, 4, 8, 8)}, ["b"])
+    loaded = cosma.load_onnx(path)
+    grid = build_grid(loaded.graph, loaded.sites)
+    for stripes, parts in ((1, 1), (2, 2)):
+        segments = (Segment(0, 1, 1, (1,)), Segment(1, 2, stripes, (1,)))
+        tiled = tile(loaded.graph, loaded.sites, tiling_of(grid, segments)).graph
+        known = [t for t in tiled.tensors.values() if t.name == "a" or (t.region is not None and t.region.root == "a")]
+        arrays = lay_tiles(grid.grid, tiles_of(grid.grid, segments), 64)
+        assert (arrays[-2] == list(loaded.graph.tensors).index("a")).sum() == len(known)
+        assert (len(known) > 1) == (parts > 1)
