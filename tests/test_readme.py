@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
@@ -35,3 +36,26 @@ def test_every_command_shown_exists() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_headline_is_that_of_the_results() -> None:
+    results = (ROOT / "results/README.md").read_text()
+    shown = re.findall(r"^\| [a-z].* \| (\d+) % \| (\d+) \| (\d+) % \|$", README, re.MULTILINE)
+    made = re.findall(r"^\| [RWS] \| auto \|(.*)\|$", results, re.MULTILINE)
+    cells = [[float(cell.strip(" %")) for cell in row.split("|")] for row in made]
+    # Of a row of results: less than the best, cases compared, proven optimal.
+    assert [tuple(map(int, row)) for row in shown] == [(round(row[5]), row[6], round(row[9])) for row in cells]
+
+
+def test_the_headline_of_tiles_is_that_of_the_results() -> None:
+    ((share, count),) = re.findall(r"DenseNet-121 \| (\d+) % \| (\d+) \|$", README, re.MULTILINE)
+    with (ROOT / "results/tiles/cells.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["grid"] == "reference"]
+    moved: dict[tuple[str, str], dict[str, int]] = {}
+    for row in rows:
+        if row["noncompulsory"]:
+            moved.setdefault((row["model"], row["sram_kib"]), {})[row["method"]] = int(row["noncompulsory"])
+    best = [min(cell[name] for name in ("e1", "e2", "e3") if name in cell) for cell in moved.values()]
+    less = [1 - cell["tiles"] / theirs for cell, theirs in zip(moved.values(), best, strict=True)]
+    assert min(less) >= 0
+    assert (int(share), int(count)) == (round(100 * sum(less) / len(less)), len(less))

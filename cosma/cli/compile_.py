@@ -35,7 +35,8 @@ Effort = Annotated[
     float,
     typer.Option(
         "--effort", metavar="S", min=0.0,
-        help="Work to spend, about so many seconds; counted in steps, so that the same effort gives the same plan.",
+        help="Work to spend, roughly seconds, longer with tiles; counted in steps, so that the same effort gives the "
+        "same plan.",
     ),
 ]
 Gap = Annotated[

@@ -28,7 +28,7 @@ def curve(
     bound: options.Bound = None,
     strategy: Annotated[str, typer.Option("--strategy", metavar="NAME", help="How each point is planned.")] = "auto",
     effort: Annotated[
-        float, typer.Option("--effort", metavar="S", help="Work on each point, about so many seconds.")
+        float, typer.Option("--effort", metavar="S", help="Work on each point, roughly in seconds; longer with tiles.")
     ] = 1.0,
     points: Annotated[int, typer.Option("--points", metavar="N", help="How many capacities.")] = 16,
     lowest: Annotated[str | None, typer.Option("--from", metavar="SIZE", help="Smallest capacity.")] = None,
@@ -195,7 +195,6 @@ def _once(found: Curve) -> list[str]:
         lines.append(line)
     if found.never_once_bytes is not None:
         lines.append(
-            f"proven: up to {format_size(found.never_once_bytes)} every tiling along rows and channels moves something "
-            "twice"
+            f"proven: up to {format_size(found.never_once_bytes)} every tiling moves something twice"
         )
     return lines

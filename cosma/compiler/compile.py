@@ -165,9 +165,11 @@ def run_compile(
     request = read_request(model, accelerator, limits, **options)
     warn_of_odd_fit(request)
     look = tiling_search(limits, request.seed, sink, interrupted)
+    read_s = time.monotonic() - began_s
     joined, copying = _choices(request, look)
     choices = (*joined, *copying)
-    prepared_s = time.monotonic() - began_s
+    chosen_s = time.monotonic() - began_s - read_s
+    before_s = {"reading and rewriting": read_s, "tilings" if request.tiling == "auto" else "rewriting": chosen_s}
     rest = look.rest(limits)
     # Without copies as much work again: what is tried beside the network as it is costs that nothing.
     ledger = Ledger(limits.effort + (rest.effort if joined and copying else 0.0), closed=look.spent)
@@ -192,15 +194,16 @@ def run_compile(
         plan = replace(plan, off_chip=lay_out(plan))
     plan = judged(plan, request)
     compared = existing_traffic(runs, request.source, request.graph, request.accelerator) if request.compares else {}
+    seconds = time.monotonic() - began_s
     return CompileResult(
         plan=plan,
         found_by=state.best_by,
         stopped_by=stopped_by(state),
         reproducible=plan.reproducible,
-        seconds=time.monotonic() - began_s,
+        seconds=seconds,
         starts=given,
         assumptions=request.source.assumptions,
-        seconds_by_phase=seconds_by_phase(runs, prepared_s),
+        seconds_by_phase=seconds_by_phase(runs, before_s, seconds),
         existing=compared,
         left_out=state.left_out,
     )

@@ -54,6 +54,7 @@ class CompileResult:
         Engines that could not take the problem, and why; see :data:`cosma.compiler.engines.ENGINES`.
     seconds_by_phase
         The same time by what was being done; where engines work side by side, by the one that was begun last.
+        ``tilings`` is the choice of tiles; ``judging`` replays the plan, bounds other tilings and compares.
     """
 
     __repr__ = short_repr
@@ -187,13 +188,13 @@ def scoped(
     return replace(certificate, method=method)
 
 
-def seconds_by_phase(states: Sequence[CompileRun], prepared_s: float) -> dict[str, float]:
-    """Time spent by what was being done, over all runs and what came before them."""
-    found = {"reading and rewriting": prepared_s}
+def seconds_by_phase(states: Sequence[CompileRun], before_s: Mapping[str, float], total_s: float) -> dict[str, float]:
+    """Time spent by what was being done: before the runs, in them, and the rest of the total, behind them."""
+    found = dict(before_s)
     for state in states:
         for phase, seconds in state.seconds.items():
             found[phase] = found.get(phase, 0.0) + seconds
-    return found
+    return found | {"judging": max(0.0, total_s - sum(found.values()))}
 
 
 def stopped_by(state: CompileRun) -> str:

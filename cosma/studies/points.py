@@ -47,8 +47,8 @@ class CurvePoint:
     capacity_bytes: int
     #: Least traffic beyond the compulsory known to be possible: by a plan for this capacity or a smaller one.
     noncompulsory_bytes: int
-    #: No plan for this capacity moves less: by a bound for this capacity or a larger one. With tiles, over every tiling
-    #: along rows and channels.
+    #: No plan for this capacity moves less: by a bound for this capacity or a larger one. With tiles, whatever is cut
+    #: or fused.
     bound_bytes: int
     #: Whether more capacity brings clearly less per byte from here on.
     knee: bool = False

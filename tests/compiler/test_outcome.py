@@ -40,7 +40,7 @@ def test_an_outcome_says_how_it_ended_with_bounds_and_seconds() -> None:
     assert [(b.scope, b.lower_bound) for b in result.bounds] == [("graph", 32)]
     assert {"reading and rewriting", "existing methods"} <= set(result.seconds_by_phase)
     assert all(seconds >= 0 for seconds in result.seconds_by_phase.values())
-    assert sum(result.seconds_by_phase.values()) <= result.seconds
+    assert sum(result.seconds_by_phase.values()) == pytest.approx(result.seconds)
     alone = cosma.compile(diamond(), cosma.Accelerator(scratchpad=384), effort=0.2)
     assert plan_to_json(result.plan) == plan_to_json(alone)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +130,27 @@ def test_tables_for_spreadsheets() -> None:
     assert total["accelerator"] == "mine"
     assert int(total["traffic_bytes"]) == plan.traffic.total
     assert (total["macs"], total["cycles"]) == ("9000", "12500")
+
+
+@pytest.mark.parametrize(
+    "graph", [lambda: pair(), lambda: chain(), lambda: tiled()], ids=["pair", "chain", "tiles"]
+)
+@pytest.mark.parametrize("mode", [{"scratchpad": "44KiB", "operands": "resident"}, {}, {"overlap": True}])
+def test_rows_of_operators_sum_to_the_plan(graph: Callable[[], Graph], mode: dict[str, Any]) -> None:
+    plan = compile(graph(), Accelerator(**({"scratchpad": "15KiB", "alignment": 1} | FIGURES | mode)), strategy="e1")
+    found = estimate(plan)
+    rows = list(csv.DictReader(io.StringIO(operators_csv(plan, found, plan.accelerator))))
+    (total,) = csv.DictReader(io.StringIO(summary_csv(plan, found, plan.accelerator)))
+
+    def summed(*columns: str) -> float:
+        return sum(float(row[column] or 0) for row in rows for column in columns)
+
+    assert summed("off_chip_read_bytes", "off_chip_written_bytes") == plan.traffic.total == int(total["traffic_bytes"])
+    assert summed("noncompulsory_bytes") == plan.traffic.noncompulsory == int(total["noncompulsory_bytes"])
+    assert summed("macs") == int(total["macs"])
+    # What is stored behind the last operator belongs to none.
+    stored_s = found.total_s - max(event.end_s for event in found.events if event.kind == "execute")
+    assert summed("seconds") == pytest.approx(float(total["seconds"]) - stored_s)
 
 
 def tiled() -> Graph:
