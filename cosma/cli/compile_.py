@@ -294,8 +294,12 @@ def _existing_row(label: str, name: str, total: int, mine: int, *, best: bool) -
 
 def closing_line(result: CompileResult, *, verbose: bool = False) -> str:
     """Say why a compile stopped."""
+    from cosma.report.facts import among_which
+
     how = {
-        "proof": "proven optimal: no valid plan of these operators moves less",
+        "proof": f"proven optimal among {among_which(result.plan)}"
+        if result.plan.traffic.noncompulsory
+        else "proven optimal: nothing is moved beyond the compulsory traffic",
         "gap": "stopped at the gap asked for",
         "work": "stopped because the effort is spent",
         "time": "stopped at the time limit; this plan is not reproducible",
@@ -318,6 +322,7 @@ def _searches(plan: Plan) -> bool:
 def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cuttable: bool) -> list[str]:
     """What would help, and what to look at; only advice that applies."""
     from cosma.files import is_standard_output
+    from cosma.report.facts import among_which
 
     plan = result.plan
     lines: list[str] = []
@@ -325,7 +330,7 @@ def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cutta
     if plan.traffic.noncompulsory:
         if not _searches(plan):
             helps.append("--strategy auto, which searches")
-        elif plan.certificate.status != "optimal":
+        elif plan.certificate.status != "optimal" or (tiling == "auto" and among_which(plan) != "plans of any tiling"):
             helps.append(f"--effort {max(1.0, 4 * float(plan.solver.get('effort', 2.5))):g}")
         if tiling == "none" and cuttable:
             helps.append("--tiling auto, which cuts operators into tiles")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cosma.cli.output import make_table, share
-from cosma.plan.instructions import Execute, Load, Store
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -85,8 +84,9 @@ def plan_tables(
         Whether to name the method of the bound, not only what it assumes.
     """
     from cosma.plan.overheads import overhead_rows, overheads_of
-    from cosma.report.facts import CUT_SHORT
+    from cosma.report.facts import CUT_SHORT, among_which
 
+    among = f", among {among_which(plan)}" if plan.traffic.noncompulsory else ""
     traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
     table = make_table(f"{plan.model_name} on {plan.accelerator.describe()}", ("", "", ""), right=(1,))
     table.show_header = False
@@ -117,7 +117,7 @@ def plan_tables(
             for scoped in certificate.bounds
             if scoped.scope == "tilings" and (verbose or scoped.lower_bound != certificate.lower_bound)
         ),
-        ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %{_among(plan)}"),
+        ("status", certificate.status, f"gap {100 * certificate.gap:.1f} %{among}"),
     ]
     if plan.stopped_by is not None:
         rows.append(("cut short", plan.stopped_by, f"{CUT_SHORT[plan.stopped_by]}; the plan is not reproducible"))
@@ -131,8 +131,8 @@ def plan_tables(
         columns = ("tensor", "size", "non-compulsory", "share")
         worst = make_table("Tensors that cost most beyond the compulsory", columns, right=(1, 2, 3))
         for name, cost in costly:
-            size = plan.graph.tensors[name].size_bytes
-            worst.add_row(name, format_size(size), format_size(cost), share(cost, traffic.noncompulsory))
+            tensor = plan.graph.tensors.get(name) or plan.graph.roots[name]
+            worst.add_row(name, format_size(tensor.size_bytes), format_size(cost), share(cost, traffic.noncompulsory))
         tables.append(worst)
     return tables
 
@@ -143,39 +143,13 @@ def _scope(certificate: Certificate) -> str:
     return f"for plans with {assumed}" if assumed else ""
 
 
-def _among(plan: Plan) -> str:
-    """Among which plans, where tiles were to be tried and something moves twice."""
-    if plan.traffic.noncompulsory == 0 or plan.solver.get("tiling", "none") == "none":
-        return ""
-    scopes = {scoped.scope: scoped.lower_bound for scoped in plan.certificate.bounds}
-    if scopes.get("tilings", -1) >= plan.certificate.lower_bound:
-        return ", among plans of all tilings"
-    return ", among plans of these tiles" if "tiling" in scopes else ", among plans of whole operators"
-
-
-def tensor_traffic(plan: Plan) -> dict[str, int]:
-    """Bytes moved per tensor, streamed weights included."""
-    moved: dict[str, int] = {}
-    tensors = plan.graph.tensors
-    streams_weights = plan.accelerator.weights == "stream"
-    for instruction in plan.instructions:
-        names: tuple[str, ...] = ()
-        if isinstance(instruction, Load | Store):
-            names = (instruction.tensor,)
-        elif isinstance(instruction, Execute):
-            weights = plan.graph.operator(instruction.operator).weights if streams_weights else ()
-            names = tuple(dict.fromkeys(instruction.streamed + weights))
-        for name in names:
-            moved[name] = moved.get(name, 0) + tensors[name].size_bytes
-    return moved
-
-
 def costliest_tensors(plan: Plan, count: int = COSTLIEST) -> list[tuple[str, int]]:
-    """Tensors with the most non-compulsory traffic, largest first, ties by name."""
-    costs: list[tuple[str, int]] = []
-    for name, moved in tensor_traffic(plan).items():
-        tensor = plan.graph.tensors[name]
-        once = tensor.size_bytes if tensor.kind != "intermediate" else 0
-        if moved > once:
-            costs.append((name, moved - once))
-    return sorted(costs, key=lambda item: (-item[1], item[0]))[:count]
+    """Tensors with the most non-compulsory traffic, largest first, ties by name; parts count for their tensor."""
+    from cosma.plan.tiles import root_name
+    from cosma.plan.timeline import timeline_of
+
+    costs: dict[str, int] = {}
+    for name, cost in timeline_of(plan).cost.items():
+        root = root_name(plan.graph.tensors[name])
+        costs[root] = costs.get(root, 0) + cost
+    return sorted(costs.items(), key=lambda item: (-item[1], item[0]))[:count]

@@ -87,15 +87,25 @@ def certificate_sentence(plan: Plan, report: ReplayReport) -> str:
         return "Invalid: the replay of this plan fails, so nothing is proven about it."
     if status_of(plan, report) == "claimed":
         return _claim(plan)
+    if not achieved:
+        return "Proven optimal: nothing is moved beyond the compulsory traffic."
     if certificate.status == "optimal":
         return (
-            f"Proven optimal: no valid plan moves less than {format_size(bound)} beyond the compulsory traffic, "
-            "and this one moves just that."
+            f"Proven optimal among {among_which(plan)}: none of them moves less than {format_size(bound)} beyond the "
+            "compulsory traffic."
         )
     return (
-        f"Not proven optimal: this plan moves {format_size(achieved)} beyond the compulsory traffic; any valid plan "
-        f"moves at least {format_size(bound)}. The gap is {100 * certificate.gap:.1f} %."
+        f"Not proven optimal: this plan moves {format_size(achieved)} beyond the compulsory traffic; of "
+        f"{among_which(plan)}, all move at least {format_size(bound)}. The gap is {100 * certificate.gap:.1f} %."
     )
+
+
+def among_which(plan: Plan) -> str:
+    """What a plan's lower bound holds for."""
+    scopes = {scoped.scope: scoped.lower_bound for scoped in plan.certificate.bounds}
+    if scopes.get("tilings", -1) >= plan.certificate.lower_bound:
+        return "plans of any tiling"
+    return f"plans of {'these tiles' if 'tiling' in scopes else 'whole operators'}"
 
 
 def _claim(plan: Plan) -> str:

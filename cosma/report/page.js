@@ -1,6 +1,8 @@
 const KINDS = ["load", "store", "stream in", "stream out"];
 const byId = id => document.getElementById(id);
 const story = byId("story");
+// Characters that must fit of a name that is shortened: fewer tell nothing.
+const LEAST_ROOM = 6;
 
 function size(bytes) {
   for (const [factor, unit] of [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]])
@@ -176,7 +178,7 @@ class View {
         const group = figureName === "lane" ? this.data.groups[i] : null;
         const name = group && whole.length > room
           ? [`${group[2].length} operators, ${group[3]} tiles`, `${group[3]} tiles`].find(one => one.length <= room) : whole;
-        if (name === undefined || (room < 3 && name.length > room)) continue;
+        if (name === undefined || (room < LEAST_ROOM && name.length > room)) continue;
         const text = name.length <= room ? name : room < 8 ? "\u2026" + name.slice(1 - room)
           : name.slice(0, Math.ceil(room / 2) - 1) + "\u2026" + name.slice(-(Math.floor(room / 2)));
         out.x.push((left + right) / 2); out.y.push((bottom + top) / 2); out.text.push(text);

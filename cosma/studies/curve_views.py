@@ -58,6 +58,11 @@ def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
         axes.axvline(curve.once_bytes / factor_x, color=OCCUPANCY, linewidth=0.8, linestyle=":",
                      label=f"nothing twice from {format_size(curve.once_bytes)}")  # fmt: skip
     axes.set_xscale("log", base=2)
+    if capacities[-1] < 8 * capacities[0]:
+        from matplotlib.ticker import LogLocator
+
+        # Powers of two alone would leave one or two ticks.
+        axes.xaxis.set_major_locator(LogLocator(2, subs=(1, 1.5)))
     axes.xaxis.set_major_formatter(lambda value, _: _tick(value * factor_x))
     size_ticks(axes.yaxis, most / factor_y)
     axes.set_ylim(bottom=0)
