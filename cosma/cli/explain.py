@@ -106,8 +106,9 @@ def explain(
 def _print_plan(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import make_table, note, print_table, print_text, share
     from cosma.cli.plans import reservations
+    from cosma.plan.tiles import root_name
     from cosma.report.explain import explain_tensor
-    from cosma.report.facts import certificate_sentence
+    from cosma.report.facts import certificate_sentence, costliest
     from cosma.units import format_size
     from cosma.validator import replay
 
@@ -119,8 +120,13 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
         return
     columns = ("tensor", "non-compulsory", "share", "not kept during steps", "short of", "tightest at")
     table = make_table("Tensors that cost most, and what was in their way", columns, right=(1, 2, 4))
-    for name, cost in list(timeline.cost.items())[:TENSORS]:
-        story = explain_tensor(plan, name, timeline)
+    in_parts = False
+    for tensor, cost in costliest(plan, timeline, TENSORS):
+        name = tensor.name
+        # Costs fall, so the first part of a tensor is its costliest.
+        part = next(one for one in timeline.cost if root_name(plan.graph.tensors[one]) == name)
+        in_parts |= part != name
+        story = explain_tensor(plan, part, timeline)
         worst = max(story.absences, key=lambda a: a.short_bytes, default=None)
         if worst is None:
             weight = story.kind == "weight"
@@ -136,6 +142,8 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
             f"step {worst.tightest}: {step.operator} ({step.type})",
         )  # fmt: skip
     print_table(table)
+    if in_parts:
+        print_text("Of a tensor that was cut, steps and bytes short are those of its costliest part.")
 
 
 def _print_levers(plan: Plan, timeline: Timeline) -> None:

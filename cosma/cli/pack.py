@@ -80,7 +80,7 @@ def pack(
         from cosma.packing.picture import picture
 
         top = result.height or 0
-        title = f"{buffers.name}: {top} bytes, {result.engine}"
+        title = f"{buffers.name}: {top:,} bytes, {result.engine}"
         deliver_figures(figure, lambda kind: picture(kind, loaded, result.offsets, max(limit or 0, top), title=title))
     if json:
         print_json(_report(result))

@@ -28,6 +28,8 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
     from dataclasses import asdict
 
     from cosma.plan.overheads import overheads_of
+    from cosma.plan.timeline import timeline_of
+    from cosma.report.facts import costliest
 
     accelerator, beside = plan.accelerator, overheads_of(plan)
     return {
@@ -67,7 +69,10 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
             "method": plan.certificate.method,
         },
         "solver": plan.solver,
-        "costliest": [{"tensor": name, "noncompulsory": cost} for name, cost in costliest_tensors(plan)],
+        "costliest": [
+            {"tensor": tensor.name, "noncompulsory": cost}
+            for tensor, cost in costliest(plan, timeline_of(plan), COSTLIEST)
+        ],
     }
 
 
@@ -84,7 +89,8 @@ def plan_tables(
         Whether to name the method of the bound, not only what it assumes.
     """
     from cosma.plan.overheads import overhead_rows, overheads_of
-    from cosma.report.facts import CUT_SHORT, among_which
+    from cosma.plan.timeline import timeline_of
+    from cosma.report.facts import CUT_SHORT, among_which, costliest
 
     among = f", among {among_which(plan)}" if plan.traffic.noncompulsory else ""
     traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
@@ -126,13 +132,13 @@ def plan_tables(
     for row in rows:
         table.add_row(*row)
     tables = [table]
-    costly = costliest_tensors(plan)
+    costly = costliest(plan, timeline_of(plan), COSTLIEST)
     if costly:
         columns = ("tensor", "size", "non-compulsory", "share")
         worst = make_table("Tensors that cost most beyond the compulsory", columns, right=(1, 2, 3))
-        for name, cost in costly:
-            tensor = plan.graph.tensors.get(name) or plan.graph.roots[name]
-            worst.add_row(name, format_size(tensor.size_bytes), format_size(cost), share(cost, traffic.noncompulsory))
+        for tensor, cost in costly:
+            size = format_size(tensor.size_bytes)
+            worst.add_row(tensor.name, size, format_size(cost), share(cost, traffic.noncompulsory))
         tables.append(worst)
     return tables
 
@@ -141,15 +147,3 @@ def _scope(certificate: Certificate) -> str:
     """What a bound holds for, without the method that found it."""
     assumed = certificate.method.partition("; assumes ")[2]
     return f"for plans with {assumed}" if assumed else ""
-
-
-def costliest_tensors(plan: Plan, count: int = COSTLIEST) -> list[tuple[str, int]]:
-    """Tensors with the most non-compulsory traffic, largest first, ties by name; parts count for their tensor."""
-    from cosma.plan.tiles import root_name
-    from cosma.plan.timeline import timeline_of
-
-    costs: dict[str, int] = {}
-    for name, cost in timeline_of(plan).cost.items():
-        root = root_name(plan.graph.tensors[name])
-        costs[root] = costs.get(root, 0) + cost
-    return sorted(costs.items(), key=lambda item: (-item[1], item[0]))[:count]

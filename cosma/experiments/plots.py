@@ -130,7 +130,7 @@ def draw_times(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     axes = _panels(figure, 1, 1)[0]
     for series, own in _series(rows, labels):
         axes.step(seconds, time_profile(own, seconds), where="post", **series)
-    axes.set_xscale("log")
+    _log_axis(axes)
     _finish(axes, "wall-clock seconds", "share of cells proven optimal", "Time profile")
     return figure
 
@@ -146,9 +146,15 @@ def draw_performance(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     for i, (label, shares) in enumerate(performance_profile(rows, present, ratios).items()):
         said = f"{label}: {STRATEGIES[label].summary}" if label in EXISTING else label
         axes.step(ratios, shares, where="post", label=figure_text(said), color=_COLOURS[i % len(_COLOURS)])
-    axes.set_xscale("log")
+    _log_axis(axes)
     _finish(axes, "non-compulsory traffic over the best method's", "share of instances", "Performance profile")
     return figure
+
+
+def _log_axis(axes: Axes) -> None:
+    """Spread the axis logarithmically, with ticks as plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:

@@ -93,8 +93,13 @@ def _replicas(number: int) -> str:
 
 
 def _affinity_panel(axis: Any, affinity: Affinity, homes: NDArray[np.integer], layer: int, title: str) -> None:
+    from matplotlib.colors import FuncNorm
+
     rows, columns = (np.argsort(homes[at], kind="stable") for at in (layer, layer + 1))
-    axis.imshow(np.log1p(affinity.transitions[layer][np.ix_(rows, columns)]), aspect="equal")
+    # Logarithmic, and zero is a colour too.
+    tokens = affinity.transitions[layer][np.ix_(rows, columns)]
+    norm = FuncNorm((np.log1p, np.expm1), vmin=0, vmax=max(1.0, float(tokens.max())))
+    axis.figure.colorbar(axis.imshow(tokens, aspect="equal", norm=norm), ax=axis, label="tokens")
     for at, order, draw in ((layer, rows, axis.axhline), (layer + 1, columns, axis.axvline)):
         for edge in np.flatnonzero(np.diff(homes[at][order])):
             draw(edge + 0.5, color="white", linewidth=0.6)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cosma.plan.overheads import overhead_rows, overheads_of
+from cosma.plan.tiles import root_name
 from cosma.units import format_size
 
 if TYPE_CHECKING:
+    from cosma.graph import Tensor
     from cosma.plan import Plan
     from cosma.plan.timeline import Timeline
     from cosma.validator import ReplayReport
@@ -116,7 +118,7 @@ def _claim(plan: Plan) -> str:
     if certificate.status == "optimal":
         return (
             f"Claimed optimal, not verified here: this plan moves {achieved} beyond the compulsory traffic, and its "
-            "file claims that no valid plan moves less."
+            f"file claims that none of the {among_which(plan)} moves less."
         )
     return (
         f"Not proven optimal: this plan moves {achieved} beyond the compulsory traffic; its file claims, not verified "
@@ -143,14 +145,23 @@ def assumptions(plan: Plan) -> list[str]:
     return rows
 
 
+def costliest(plan: Plan, timeline: Timeline, count: int = COSTLIEST) -> list[tuple[Tensor, int]]:
+    """Tensors with the most non-compulsory bytes, largest first; what parts cost counts for their tensor."""
+    costs: dict[str, int] = {}
+    for name, cost in timeline.cost.items():
+        root = root_name(plan.graph.tensors[name])
+        costs[root] = costs.get(root, 0) + cost
+    most = sorted(costs.items(), key=lambda item: (-item[1], item[0]))[:count]
+    return [(plan.graph.tensors.get(name) or plan.graph.roots[name], cost) for name, cost in most]
+
+
 def cost_rows(plan: Plan, timeline: Timeline, count: int = COSTLIEST) -> list[tuple[str, str, str, str, str]]:
     """Tensors that cost most: name, kind, size, non-compulsory bytes, share of all of them."""
-    rows = []
-    for name, cost in list(timeline.cost.items())[:count]:
-        tensor = plan.graph.tensors[name]
-        share = _share(cost, plan.traffic.noncompulsory)
-        rows.append((name, str(tensor.kind), format_size(tensor.size_bytes), format_size(cost), share))
-    return rows
+    return [
+        (tensor.name, str(tensor.kind), format_size(tensor.size_bytes), format_size(cost),
+         _share(cost, plan.traffic.noncompulsory))
+        for tensor, cost in costliest(plan, timeline, count)
+    ]  # fmt: skip
 
 
 def _share(part: int, whole: int) -> str:

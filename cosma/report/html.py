@@ -8,19 +8,21 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from cosma.errors import SolverUnavailableError
-from cosma.plan.tiles import fused_groups, untiled_name
+from cosma.plan.tiles import fused_groups
 from cosma.plan.timeline import Origin, Timeline, timeline_of
 from cosma.report.charts import bokeh, plan_figures
 from cosma.report.facts import (
     assumptions,
     certificate_sentence,
     cost_rows,
+    costliest,
     status_of,
     summary_rows,
     warnings_of,
 )
 from cosma.report.page_data import page_data
 from cosma.report.style import FILL, TRAFFIC, WORDS
+from cosma.text import counted
 from cosma.units import format_size
 from cosma.validator import examine
 from cosma.version import __version__
@@ -96,11 +98,11 @@ def render_html(
         "FIRST": "" if compare is None else "<h3>This plan</h3>",
         "SECOND": "" if compare is None else _SECOND,
         "COSTLIEST": _costliest(plan, timeline),
-        "SCHEDULE": _schedule(plan, timeline),
+        "SCHEDULE": _schedule(plan),
         "GROUPS": _groups(plan),
         "LEGEND": _legend(),
-        "STEPS": f"{len(timeline.steps):,}",
-        "STAYS": f"{len(timeline.stays):,}",
+        "STEPS": counted(len(timeline.steps), "step"),
+        "STAYS": counted(len(timeline.stays), "stay"),
         "VERSION": __version__,
     }
     page = _resource("page.html")
@@ -163,33 +165,22 @@ def _size(size_bytes: int) -> tuple[str, int]:
 
 
 def _costliest(plan: Plan, timeline: Timeline) -> str:
-    rows = cost_rows(plan, timeline)
+    rows: list[list[str | tuple[str, int]]] = [
+        [name, kind, (size, tensor.size_bytes), (cost, value), share]
+        for (name, kind, size, cost, share), (tensor, value) in zip(
+            cost_rows(plan, timeline), costliest(plan, timeline), strict=True
+        )
+    ]
     if not rows:
         return "<p>None: nothing is moved beyond the compulsory traffic.</p>"
-    sized: list[list[str | tuple[str, int]]] = []
-    for name, kind, size, cost, share in rows:
-        number = plan.graph.tensors[name].size_bytes
-        sized.append([name, kind, (size, number), (cost, timeline.cost[name]), share])
-    return _table(sized, ("tensor", "kind", "size", "non-compulsory", "share"), name="tensors")
+    return _table(rows, ("tensor", "kind", "size", "non-compulsory", "share"), name="tensors")
 
 
-def _schedule(plan: Plan, timeline: Timeline) -> str:
-    read, written = [0] * len(timeline.steps), [0] * len(timeline.steps)
-    for transfer in timeline.transfers:
-        if transfer.step < len(read):
-            into = read if transfer.kind in ("load", "stream in") else written
-            into[transfer.step] += transfer.size_bytes
-    tiled = any(operator.tile is not None for operator in plan.graph.operators)
-    rows: list[list[str | tuple[str, int]]] = []
-    for i, step in enumerate(timeline.steps):
-        row: list[str | tuple[str, int]] = [str(i), step.operator, step.type]
-        if tiled:
-            row.append(untiled_name(plan.graph.operator(step.operator)))
-        sizes = (step.occupied_bytes, read[i], written[i], step.noncompulsory)
-        rows.append([*row, *map(_size, sizes)])
-    of = ("tile of",) if tiled else ()
+def _schedule(plan: Plan) -> str:
+    """The head of the table of steps, whose rows the page's script makes from what it holds already."""
+    of = ("tile of",) if any(operator.tile is not None for operator in plan.graph.operators) else ()
     columns = ("step", "operator", "type", *of, "occupied", "read off-chip", "written off-chip", "non-compulsory")
-    return _table(rows, columns, name="operators")
+    return _table([], columns, name="operators")
 
 
 def _groups(plan: Plan) -> str:

@@ -210,7 +210,11 @@ class View {
     picked("stream_boxes", byName);
     for (const name of ["occupied", "moved", "tiles"]) picked(name, index => this.tell("operator", index));
   }
-  tensorIndex(name) { return this.data.tensors.findIndex(t => t[0] === name); }
+  // A tensor by its name; of one that was cut, the part that costs most.
+  tensorIndex(name) {
+    const { tensors } = this.data, parts = tensors.map((_, i) => i).filter(i => tensors[i][0] === name || tensors[i][7] === name);
+    return parts.length ? parts.reduce((best, i) => tensors[i][5] > tensors[best][5] ? i : best) : -1;
+  }
   show(start, end, low, high) {
     const first = this.x(0), last = this.end();
     const from = this.x(Math.max(0, start)), span = Math.max(end - start, 4);
@@ -371,6 +375,25 @@ class View {
   }
 }
 
+// The table of steps; its head says whether operators are tiles.
+function schedule(view) {
+  const { data } = view, table = byId("operators").tBodies[0], tiled = table.rows[0].cells.length > 7;
+  return data.steps.map((step, i) => {
+    const bytes = [step[2], 0, 0, step[3] + step[4] + step[5]];
+    for (const [tensor, kind] of view.moved[i]) bytes[KINDS[kind] === "load" || KINDS[kind] === "stream in" ? 1 : 2] += data.tensors[tensor][1];
+    const cells = [`${i}`, step[0], step[1], ...(tiled ? [data.owners[step[7]]] : [])].map(text => element("td", text));
+    for (const value of bytes) {
+      const cell = element("td", value ? size(value) : "", "number");
+      cell.dataset.value = value;
+      cells.push(cell);
+    }
+    const row = element("tr", cells);
+    row.dataset.step = i;
+    row.addEventListener("click", () => view.visit("operator", i));
+    table.append(row);
+    return row;
+  });
+}
 function csvCell(cell) {
   let text = cell.dataset.value ?? cell.textContent;
   if (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text))) text = "'" + text;  // no formulas in spreadsheets
@@ -402,8 +425,7 @@ function offerCsv(table) {
   const [main] = shown;
   if (shown.length > 1) byId("plans").classList.add("two");
   const input = byId("search"), hits = byId("hits"), found = byId("found");
-  const rows = [...document.querySelectorAll("#schedule tr")].slice(1);
-  rows.forEach((row, i) => { row.dataset.step = i; row.addEventListener("click", () => main.visit("operator", i)); });
+  const rows = schedule(main);
   document.querySelectorAll("#tensors tr").forEach((row, i) => {
     if (i) row.addEventListener("click", () => main.visit("tensor", main.tensorIndex(row.cells[0].textContent)));
   });
