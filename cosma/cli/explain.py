@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cosma.cli import options
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from cosma.plan.timeline import Timeline
     from cosma.report.explain import Absence, Holder, OperatorStory, TensorStory, TiledStory
 
-#: Tensors and holders shown.
-TENSORS, HOLDERS = 8, 6
+#: Tensors, holders, and parts of a tensor shown.
+TENSORS, HOLDERS, PARTS = 8, 6, 12
 
 
 def explain(
@@ -162,7 +163,9 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
             f"({capacity} B): {tensor} would stay and save {format_size(saved)}."
         )
     else:
-        print_text("By sizes alone there was room for every tensor that left: a longer search or other addresses help.")
+        print_text(
+            "By sizes alone there was room for every tensor that left: a longer search or other addresses may help."
+        )
     title = "What would help: a short search from this plan, for each change alone (an indication, not a proof)"
     table = make_table(title, ("change", "this plan", "after", ""), right=(1, 2))
     for lever in levers(plan, timeline):
@@ -176,6 +179,13 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
         word = f"{share(-change, lever.before)} less" if change < 0 else "no gain found"
         table.add_row(named, format_size(lever.before), format_size(lever.after), word)
     print_table(table)
+    if any(operator.tile is not None for operator in plan.graph.operators):
+        print_text(
+            "All of that keeps these tiles. Others: `cosma explain PLAN OPERATOR --model MODEL` tries some of one "
+            "operator, and a compile with more effort or another scratchpad looks for other tiles of all."
+        )
+    else:
+        print_text("Not tried here: tiles. `cosma compile MODEL --tiling auto` looks for them.")
 
 
 def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
@@ -232,24 +242,28 @@ def _print_tiled(story: TiledStory) -> None:
     from cosma.units import format_size
 
     if story.tiles:
-        steps = ", ".join(str(step) for _, step in story.tiles)
-        print_text(f"operator {story.name}: {len(story.tiles)} tiles, at steps {steps}")
+        steps = [str(step) for _, step in story.tiles]
+        at = ", ".join(steps) if len(steps) <= PARTS else f"{steps[0]} to {steps[-1]}"
+        print_text(f"operator {story.name}: {len(steps)} tiles, at steps {at}")
     else:
         print_text(f"tensor {story.name}: cut into {len(story.parts)} parts")
     if story.group is not None:
+        others = [name for name in story.group.operators if name != story.name]
         print_text(
-            f"  its tiles take turns with those of {len(story.group.operators) - 1} other operators in steps "
-            f"[{story.group.start}, {story.group.end}): {', '.join(story.group.operators)}"
+            f"  its tiles take turns in steps [{story.group.start}, {story.group.end}) with those of "
+            f"{counted(len(others), 'other operator')}: {', '.join(others)}"
         )
     where = "at its steps" if story.tiles else "of its parts"
     print_text(
         f"  off-chip {where}: {format_size(story.moved_bytes)}, of which {format_size(story.cost_bytes)} beyond the "
         "compulsory"
     )
-    title = "parts of its result" if story.tiles else "its parts"
+    title = f"{'parts of its result' if story.tiles else 'its parts'}, the costliest first"
     table = make_table(title, ("part", "bytes", "non-compulsory"), right=(1, 2))
-    for part, size, cost in story.parts:
+    for part, size, cost in sorted(story.parts, key=lambda one: -one[2])[:PARTS]:
         table.add_row(part, str(size), format_size(cost))
+    if len(story.parts) > PARTS:
+        table.add_row("...", f"and {len(story.parts) - PARTS} more", "")
     print_table(table)
 
 

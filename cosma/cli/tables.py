@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cosma.cli.safe_table import SafeTable
-    from cosma.plan import Certificate, Plan
+    from cosma.plan import Plan
     from cosma.plan.off_chip import OffChip
 
 #: Rows of the table of costly tensors.
@@ -117,7 +117,7 @@ def plan_tables(
         ),
         *existing,
         *overhead_rows(beside, plan.accelerator),
-        ("lower bound", format_size(certificate.lower_bound), certificate.method if verbose else _scope(certificate)),
+        ("lower bound", format_size(certificate.lower_bound), certificate.method if verbose else _scope(plan)),
         *(
             ("  of any tiling", format_size(scoped.lower_bound), scoped.method if verbose else "whatever is cut")
             for scoped in certificate.bounds
@@ -143,7 +143,11 @@ def plan_tables(
     return tables
 
 
-def _scope(certificate: Certificate) -> str:
+def _scope(plan: Plan) -> str:
     """What a bound holds for, without the method that found it."""
-    assumed = certificate.method.partition("; assumes ")[2]
+    from cosma.report.facts import among_which
+
+    assumed = plan.certificate.method.partition("; assumes ")[2]
+    if among_which(plan) == "plans of any tiling":
+        assumed = assumed.replace("these tiles alone", "any tiling")
     return f"for plans with {assumed}" if assumed else ""

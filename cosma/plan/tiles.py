@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from cosma.graph import Operator
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosma.graph import Graph, Operator, Tensor
+    from cosma.graph import Graph, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,37 @@ def untiled_operators(graph: Graph) -> dict[str, Operator]:
 
 
 def untiled_graph(graph: Graph) -> Graph:
-    """Return the graph with tiles and parts put together again; modes are those of single tiles."""
+    """Return the graph with tiles and parts put together again; modes are those of single tiles.
+
+    What is not copied in it is copied by a Concat again.
+    """
     whole = untiled_operators(graph)
-    names = list(dict.fromkeys(untiled_name(one) for one in graph.operators))
-    operators = [whole[name] if name in whole else graph.operator(name) for name in names]
-    touched = {name for one in operators for name in (*one.inputs, *one.outputs, *one.weights)}
+    consists = {
+        root: tuple(dict.fromkeys(root_name(graph.tensors[name]) for name in join.tensors))
+        for root, join in graph.joins.items()
+    }
+    operators: dict[str, Operator] = {}
+
+    def copy(root: str) -> None:
+        name, covers = f"join {root}", graph.joins[root].covers
+        operators.setdefault(name, Operator(name, "Concat", consists[root], (root,), covers=covers))
+
+    for name in dict.fromkeys(untiled_name(one) for one in graph.operators):
+        one = whole[name] if name in whole else graph.operator(name)
+        of = {piece: root for root in one.joined for piece in consists[root]}
+        for root in one.joined:
+            copy(root)
+        inputs = tuple(dict.fromkeys(of.get(tensor, tensor) for tensor in one.inputs))
+        operators[name] = replace(one, inputs=inputs, joined=()) if of else one
+    for root in graph.joins:
+        if graph.roots[root].kind == "output":
+            copy(root)
+    touched = {name for one in operators.values() for name in (*one.inputs, *one.outputs, *one.weights)}
     tensors = [
         tensor for name, tensor in {**graph.roots, **graph.tensors}.items()
         if name in touched and tensor.region is None
     ]  # fmt: skip
-    return type(graph)(tensors, operators, graph.name)
+    return type(graph)(tensors, tuple(operators.values()), graph.name)
 
 
 def tile_shares(graph: Graph) -> dict[str, Fraction]:

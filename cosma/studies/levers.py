@@ -59,7 +59,8 @@ def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
     if following is not None:
         larger = align_up(following[0], accelerator.alignment) + accelerator.reserved
         options.append(("the next capacity that lets one more tensor stay", "scratchpad", larger))
-    options.append(("twice the scratchpad", "scratchpad", 2 * accelerator.scratchpad))
+    if options[-1][2] != 2 * accelerator.scratchpad:
+        options.append(("twice the scratchpad", "scratchpad", 2 * accelerator.scratchpad))
     before = plan.traffic.noncompulsory
     found = []
     for change, setting, value in options:

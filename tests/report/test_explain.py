@@ -158,6 +158,6 @@ def test_what_was_cut_is_explained_by_its_own_name(tmp_path: Path, capsys: pytes
     explain(tmp_path / "tiled.json", "one")
     said = capsys.readouterr().out
     assert "operator one: 2 tiles, at steps 0, 2" in said
-    assert "take turns with those of 1 other operators in steps [0, 4): one, two" in said
+    assert "take turns in steps [0, 4) with those of 1 other operator: two" in said
     explain(tmp_path / "tiled.json", "a", json=True)
     assert len(json.loads(capsys.readouterr().out)["tiled"]["parts"]) == 2

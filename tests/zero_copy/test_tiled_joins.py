@@ -20,10 +20,12 @@ from cosma.frontend import LoadedModel
 from cosma.graph import Graph, Join, Piece, Region, Tensor
 from cosma.graph.in_place import may_overwrite
 from cosma.plan.file import plan_from_json, plan_to_json
+from cosma.plan.tiles import untiled_graph
 from cosma.rewrite.fuse import first_links, fuse
 from cosma.rewrite.join import join_copies
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling, even_cuts
+from cosma.studies.existing import existing_plans
 from cosma.tiling.given import rule_tiling
 from tests.execute.networks import FAMILIES, Maker
 from tests.execute.test_tiles import random_tiling
@@ -346,3 +348,18 @@ def test_parts_of_pieces_lie_where_the_pieces_lie() -> None:
         ("a0", (1, 0, 0, 2), (2, 1, 2, 8)), ("a1", (1, 0, 2, 2), (2, 1, 4, 8))
     ]  # fmt: skip
     assert join.cut({}) == join
+
+
+@pytest.mark.parametrize("network", ["dense", "rows", "inception"])
+def test_put_together_again_a_network_copies(network: str, tmp_path: Path) -> None:
+    loaded = cosma.load_onnx(NETWORKS[network](tmp_path / "m.onnx"))
+    graph = joined_graph(loaded)
+    plan = plan_of(loaded, graph, rule_tiling(graph, loaded.sites, {"rows": 2}), fusion="none")
+    assert plan.graph.joins
+    assert any(operator.tile is not None for operator in plan.graph.operators)
+
+    def what(graph: Graph) -> set[tuple[str, frozenset[str], tuple[str, ...]]]:
+        return {(one.type, frozenset(one.operands), one.outputs) for one in graph.operators}
+
+    assert what(untiled_graph(plan.graph)) == what(loaded.graph)
+    assert all(one.total_bytes is not None for one in existing_plans(plan))
