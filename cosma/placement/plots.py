@@ -98,8 +98,10 @@ def _affinity_panel(axis: Any, affinity: Affinity, homes: NDArray[np.integer], l
     rows, columns = (np.argsort(homes[at], kind="stable") for at in (layer, layer + 1))
     # Logarithmic, and zero is a colour too.
     tokens = affinity.transitions[layer][np.ix_(rows, columns)]
-    norm = FuncNorm((np.log1p, np.expm1), vmin=0, vmax=max(1.0, float(tokens.max())))
-    axis.figure.colorbar(axis.imshow(tokens, aspect="equal", norm=norm), ax=axis, label="tokens")
+    most = max(1, int(tokens.max()))
+    norm = FuncNorm((np.log1p, np.expm1), vmin=0, vmax=most)
+    ticks = [0, *(10**k for k in range(len(str(most))))]
+    axis.figure.colorbar(axis.imshow(tokens, aspect="equal", norm=norm), ax=axis, label="tokens", ticks=ticks)
     for at, order, draw in ((layer, rows, axis.axhline), (layer + 1, columns, axis.axvline)):
         for edge in np.flatnonzero(np.diff(homes[at][order])):
             draw(edge + 0.5, color="white", linewidth=0.6)
