@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -85,7 +87,7 @@ def render_html(
         "BOKEH": "\n".join(f"<script>{_inside_script(script)}</script>" for script in scripts),
         "STYLE": _resource("page.css"),
         "SCRIPT": _inside_script(_resource("graph.js") + _resource("page.js")),
-        "VIEWS": _json(views),
+        "VIEWS": _packed(views),
         "FILLS": _json({str(origin): colour for origin, colour in FILL.items()}),
         "TRAFFICS": _json(TRAFFIC),
         "SUMMARY": _table(summary_rows(plan), ("", "", ""), header=False),
@@ -129,6 +131,11 @@ def _json(value: Any) -> str:
     import json
 
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _packed(value: Any) -> str:
+    """JSON as compressed text: what is drawn of some thousand tiles would be larger than all else of the page."""
+    return base64.b64encode(zlib.compress(_json(value).encode(), 9)).decode()
 
 
 def _streamed(plan: Plan) -> str:

@@ -414,8 +414,16 @@ function offerCsv(table) {
   (table.closest(".scroll, .wide") ?? table).before(button);
 }
 
+async function unpack(text) {
+  if (!("DecompressionStream" in window)) {
+    story.textContent = "The figures of this page need a newer browser: Chrome 80, Firefox 113, Safari 16.4 or later.";
+    throw new Error("no DecompressionStream");
+  }
+  const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
+}
 (async () => {
-  const shown = [];
+  const shown = [], views = await unpack(packed);
   for (const [i, { item, data }] of views.entries()) {
     const before = new Set(Bokeh.documents);
     await Bokeh.embed.embed_item(item);

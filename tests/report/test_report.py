@@ -163,7 +163,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_page_with_two_plans_existing_methods_and_time(tmp_path: Path) -> None:
     pytest.importorskip("bokeh")
+    import base64
     import json
+    import zlib
 
     from cosma.cli.report import report
     from cosma.errors import InputError
@@ -175,7 +177,7 @@ def test_page_with_two_plans_existing_methods_and_time(tmp_path: Path) -> None:
            accelerator="ethos-u65-mid")  # fmt: skip
     page = target.read_text()
     assert len(page) < 3_000_000
-    views = json.loads(re.search(r"const views = (.*);\n", page).group(1))
+    views = json.loads(zlib.decompress(base64.b64decode(re.search(r'const packed = "(.*)";\n', page).group(1))))
     assert len(views) == 2
     for view in views:
         times = view["data"]["time"]
