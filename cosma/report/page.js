@@ -422,8 +422,10 @@ async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
 }
+let views = [];
 (async () => {
-  const shown = [], views = await unpack(packed);
+  const shown = [];
+  views = await unpack(packed);
   for (const [i, { item, data }] of views.entries()) {
     const before = new Set(Bokeh.documents);
     await Bokeh.embed.embed_item(item);
