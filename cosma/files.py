@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Largest file that is read whole, in bytes. A plan of 100,000 operators has about 100 MB.
 READ_LIMIT = 2**30
+#: Bytes read at a time: a file that lies about its size reserves no more.
 _PIECE_BYTES = 2**20
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/[0-9]+)/fd/([0-9]+)")
 _STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}

@@ -52,8 +52,10 @@ LONGEST_RUN = 16
 #: More than any price.
 _DEAR = 1 << 62
 
+#: Offset and prime of FNV-1a, and the shift that mixes its high bits into the low ones.
 _BASIS, _PRIME, _SHIFT = np.uint64(1469598103934665603), np.uint64(1099511628211), np.uint64(29)
 _ZERO, _TWO, _FOUR, _TOP_BYTE = np.uint64(0), np.uint64(2), np.uint64(4), np.uint64(56)
+#: Masks that count bits in parallel: every other bit, pair and nibble, and a one in every byte.
 _PAIRS, _NIBBLES, _BYTES, _ONES = (np.uint64((1 << 64) // n) for n in (3, 5, 17, 255))
 
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from cosma.bounds.dual import Potential
     from cosma.problem import Problem
 
+#: More than any traffic.
 _INFINITE = float(2**62)
-
 #: Covers of one operator from one label, at most. Giving up the others limits the bound, never its truth.
 MOST_COVERS = 4096
 

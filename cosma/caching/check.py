@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 
+#: Codes of transfers, the judge's own.
 FETCH, PREFETCH, EVICT, HOST = 0, 1, 2, 3
 
 

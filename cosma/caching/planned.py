@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+#: Codes of transfers.
 _FETCH, _PREFETCH, _EVICT, _HOST = 0, 1, 2, 3
 
 

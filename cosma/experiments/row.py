@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: Statuses of a cell that has a plan.
 PLANNED = ("optimal", "feasible")
-#: Statuses of a cell that has none: no plan exists, it was given up, its process died, or cosma refused it.
-FAILED = ("infeasible", "timeout", "memory", "crashed", "error")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +53,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     time_limit_s: float | None = None
     seed: int
     repeat: int
-    #: One of :data:`PLANNED` or :data:`FAILED`, and why where it failed.
+    #: One of :data:`PLANNED`, or why there is no plan: ``infeasible``, ``timeout`` or ``memory`` (given up),
+    #: ``crashed`` (its process died), ``error`` (refused); then the reason in words.
     status: str
     reason: str | None = None
     #: Size of the graph.

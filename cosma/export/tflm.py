@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 METADATA_NAME, VERSION = "OfflineMemoryAllocation", 1
 #: Bytes TFLM aligns every buffer of its arena to.
 ARENA_ALIGNMENT = 16
+#: Offsets are signed 32-bit numbers.
 _MOST = 2**31 - 1
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cosma.frontend.values import Array
 
 _UNKNOWN = TensorType(0, None)
+#: Up to this opset operators carry no inference: see `LEGACY_RULES`.
 _LAST_LEGACY_OPSET = 6
 #: Domain of ONNX Runtime's own operators.
 MICROSOFT = "com.microsoft"

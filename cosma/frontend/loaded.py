@@ -109,7 +109,3 @@ class LoadedModel:
             f"LoadedModel({shortened(repr(self.name))}, {len(self.graph.operators)} operators, "
             f"{len(self.graph.tensors)} tensors, {len(self.nodes)} nodes, {len(self.notes)} notes)"
         )
-
-    def uncovered(self, covers: frozenset[str] | set[str]) -> tuple[NodeRecord, ...]:
-        """Nodes that must run and that a set of covered first results misses, in the order they are executed."""
-        return tuple(node for node in self.nodes if node.operator is not None and node.output not in covers)

@@ -8,6 +8,7 @@ from cosma.frontend.nodes import Node
 
 Shape = tuple[int, ...]
 
+#: Gates of a cell: rows of its weights for each hidden unit.
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _CONVOLUTIONS = ("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "ConvInteger")
 #: Products whose second operand is packed: the inner size is the first operand's last axis.

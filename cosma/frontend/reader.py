@@ -16,6 +16,7 @@ from cosma.frontend.wire import PROTOBUF_NESTING_LIMIT, WireError, nesting_depth
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+#: Longest message that protobuf reads.
 _PROTOBUF_LIMIT_BYTES = 2**31 - 1
 
 

@@ -23,6 +23,7 @@ _MOST_ROUNDS = 64
 #: Deepest nesting at which bodies are walked: each level may walk those inside once a round.
 _MOST_LEVELS = 4
 
+#: Numbers of element types in ONNX.
 _BOOL, _INT64 = 9, 7
 
 

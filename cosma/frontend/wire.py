@@ -17,7 +17,9 @@ PROTOBUF_NESTING_LIMIT = 100
 
 Buffer = memoryview
 
+#: Wire types of protobuf.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+#: Numbers of fields in `onnx.proto`, by message.
 _MODEL_GRAPH, _MODEL_TRAINING = 7, 20
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_ATTRIBUTE, _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 5, 5, 6, 11

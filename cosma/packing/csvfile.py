@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.errors import FormatError, InputError
-from cosma.files import read_bytes, write_atomic
+from cosma.files import read_bytes
 from cosma.packing.buffers import Buffer, Gap, check_buffer
 from cosma.text import csv_cell, csv_text
 
@@ -189,14 +189,6 @@ def format_buffers(buffers: Sequence[Buffer], offsets: Mapping[str, int] | None 
         }
         writer.writerow([values[column] for column in columns])
     return stream.getvalue()
-
-
-def write_buffers(path: Path | str, buffers: Sequence[Buffer], offsets: Mapping[str, int] | None = None) -> None:
-    """Write a buffer file whole or not at all; see `format_buffers`.
-
-    Raises InputError if the file cannot be written.
-    """
-    write_atomic(path, format_buffers(buffers, offsets))
 
 
 def _gap_text(gap: Gap) -> str:

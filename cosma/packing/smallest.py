@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cosma.packing.buffers import Buffer, Forbidden
 
 UNBOUNDED = 1 << 62
+"""More than any height."""
 
 FIRST_BUDGET = 100_000
 """Units of work per capacity in the first round."""

@@ -3,7 +3,7 @@
 Binary ``x[e, c]`` says that expert e (of some layer) goes to part c; each expert goes to one part, each part takes the
 same number of a layer's experts. ExFlow has one binary per token and step that is 1 where the step leaves its part.
 Steps with the same pair of experts share their two constraints word for word, so one binary per *distinct* pair,
-weighted by how often it occurs, has the same optimum and the same relaxation (``token_steps`` gives the original).
+weighted by how often it occurs, has the same optimum and the same relaxation.
 
 The released solver splits into nodes and then each node into devices, or halves repeatedly (``bipartition``), and
 feeds a growing prefix of the trace, each solution starting the next solve. Its released bipartition compares parts at
@@ -124,11 +124,6 @@ def build_split(
 def weighted_steps(transitions: NDArray[np.integer]) -> list[tuple[int, int, int, int]]:
     """Return every distinct step with how often it occurs."""
     return [(int(layer), int(i), int(j), int(transitions[layer, i, j])) for layer, i, j in np.argwhere(transitions > 0)]
-
-
-def token_steps(tokens: NDArray[np.integer]) -> list[tuple[int, int, int, int]]:
-    """Return one step of weight 1 per token and layer pair, as ExFlow's program has them."""
-    return [(layer, int(row[layer]), int(row[layer + 1]), 1) for row in tokens for layer in range(tokens.shape[1] - 1)]
 
 
 def solve_split(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+#: What a hop between nodes and one between devices of a node cost, as ExFlow counts them.
 DEFAULT_COSTS = (2.0, 1.0)
 #: Most devices of a topology; tables of distances have a row and a column for each.
 MOST_DEVICES = 4096

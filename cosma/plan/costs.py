@@ -134,7 +134,6 @@ class _Simulation:
                     self.last[name] = max(self.last.get(name, 0.0), end)
                 case Free(name):
                     self.release(name)
-        self.serial_end = max(self.free_at.values())
 
     def place(self, name: str, address: int) -> float:
         """Take space; returns when it is free. Space counts as taken from then on."""

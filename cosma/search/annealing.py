@@ -27,8 +27,9 @@ from cosma.evaluation.tape import Tape, adopt, copy_order
 SCANNED_PER_STEP = 48
 
 #: Weights with which the next move is near a step above the capacity, and near any step, where one near a step that
-#: pays has weight 1; powers of two up to which the distance from it is drawn.
+#: pays has weight 1.
 EXCESS_WEIGHT, ANY_WEIGHT = 2.0, 0.3
+#: Powers of two up to which the distance from that step is drawn.
 NEAR_POWERS = 6
 
 #: Powers of two up to which a hoist or a sink reaches, and operators beyond the first in a block that shifts.

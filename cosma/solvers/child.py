@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Seconds beyond the time limit for starting the process and for reporting what was found, before it is ended.
 GRACE_S = 10.0
+#: Seconds between two looks at whether to stop.
 _POLL_S = 0.05
 
 

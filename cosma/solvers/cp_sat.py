@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cosma.solvers.model import Model
     from cosma.solvers.request import Request
 
+#: Ends of a domain that has none: CP-SAT takes numbers of 64 bits with a sign.
 _LIMIT = 1 << 62
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cosma.text import short_repr, shortened
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class CurvePoint:
     whole: Whole | None = None
     tiles: Tiles | None = None
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -84,7 +87,8 @@ class Curve:
 
     def __repr__(self) -> str:
         ends = sorted({self.points[0].capacity_bytes, self.points[-1].capacity_bytes}) if self.points else []
-        return f"Curve({self.model!r}, {len(self.points)} points{''.join(f', {format_size(end)}' for end in ends)})"
+        shown = "".join(f", {format_size(end)}" for end in ends)
+        return f"Curve({shortened(repr(self.model))}, {len(self.points)} points{shown})"
 
     def to_records(self) -> list[dict[str, Any]]:
         """One row a point, as ``pandas.DataFrame`` takes them; sizes in bytes, None where nothing is known."""

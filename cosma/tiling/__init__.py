@@ -1,4 +1,4 @@
-"""Tilings chosen: into how many stripes which operators are cut, before the graph of tiles is planned."""
+"""Tilings chosen: which operators take turns, and the stripes, strips, groups and partial sums they are cut into."""
 
 from cosma.tiling.choose import choose_segments, tiling_of
 from cosma.tiling.find import search_tilings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import cosma
 from cosma.access.operator import operator_access
@@ -18,6 +18,7 @@ from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
 from tests.brute_force import TooLargeError, brute_force
+from tests.onnx_files import save_network
 
 
 class Network:
@@ -44,13 +45,7 @@ class Network:
     def loaded(self, folder: Path, shape: tuple[int, ...]) -> cosma.LoadedModel:
         read = {name for node in self.nodes for name in node.input}
         outputs = [node.output[0] for node in self.nodes if node.output[0] not in read]
-        graph = helper.make_graph(
-            self.nodes, "tiny", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [onnx.ValueInfoProto(name=name) for name in outputs], self.weights,
-        )  # fmt: skip
-        path = folder / "tiny.onnx"
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-        return cosma.load_onnx(path)
+        return cosma.load_onnx(save_network(folder / "tiny.onnx", self.nodes, {"x": shape}, self.weights, outputs))
 
 
 def random_maps(folder: Path, rng: np.random.Generator) -> cosma.LoadedModel:

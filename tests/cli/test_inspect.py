@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 from typer.testing import CliRunner
 
 import cosma
@@ -17,6 +16,7 @@ from cosma.errors import InputError
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
 from tests.execute.networks import FAMILIES
+from tests.onnx_files import save_network
 
 
 def shown(path: Path, *options: str) -> str:
@@ -58,13 +58,7 @@ def test_barriers_have_reasons(tmp_path: Path) -> None:
         helper.make_node("Softmax", ["d"], ["e"], name="last"),
         helper.make_node("Trilu", ["e"], ["y"], name="triangle"),
     ]
-    weight = onnx.numpy_helper.from_array(onnx.numpy_helper.np.ones((8, 3, 1, 1), "float32"), "w")
-    graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
-        [onnx.ValueInfoProto(name="y")], [weight],
-    )  # fmt: skip
-    path = tmp_path / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": [1, 3, 8, 8]}, {"w": (8, 3, 1, 1)})
     facts = json.loads(shown(path, "--json"))["tiling"]
     assert facts["by_type"]["Conv"] == {
         "operators": 1, "barriers": 0, "axes": {"1": 1, "2": 1, "3": 1}, "reads_whole": {"1": 1}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import cosma
 from cosma.compiler import Limits, Progress, run_compile
+from tests.onnx_files import save_network
 from tests.planning import diamond
 from tests.random_graphs import Shape, random_instance
 
@@ -18,16 +18,12 @@ TIGHT = cosma.Accelerator(scratchpad=384, operands="resident")
 
 def _pointwise_chain(path: Path) -> Path:
     """Three elementwise operators over 1x8x64x16 floats: 32 KiB each, which rows can be cut from."""
-    shape = [1, 8, 64, 16]
     names = ["x", "a", "b", "y"]
     nodes = [
         helper.make_node(kind, [before], [after], name=kind)
         for kind, before, after in zip(("Sigmoid", "Tanh", "Exp"), names, names[1:], strict=False)
     ]
-    value = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names}
-    graph = helper.make_graph(nodes, "chain", [value["x"]], [value["y"]])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+    return save_network(path, nodes, {"x": [1, 8, 64, 16]})
 
 
 def test_existing_methods_are_those_of_their_strategies() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import cosma
 from cosma.plan.overheads import transfer_sizes
+from tests.onnx_files import save_network
 from tests.random_graphs import random_instance
 
 MACHINE = cosma.Accelerator(scratchpad="3KiB", operands="resident", weights="scratchpad")
@@ -19,18 +18,11 @@ MACHINE = cosma.Accelerator(scratchpad="3KiB", operands="resident", weights="scr
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four convolutions over maps of 4 KiB (int8): whole maps do not fit, stripes do; with fewer of them some leave."""
-    shape = (4, 4, 3, 3)
     nodes = [
         helper.make_node("Conv", [f"t{i}", f"w{i}"], [f"t{i + 1}"], name=f"c{i}", pads=[1, 1, 1, 1]) for i in range(4)
     ]
-    graph = helper.make_graph(
-        nodes, "chain", [helper.make_tensor_value_info("t0", TensorProto.FLOAT, [1, 4, 32, 32])],
-        [onnx.ValueInfoProto(name="t4")],
-        [onnx.numpy_helper.from_array(np.ones(shape, np.float32), f"w{i}") for i in range(4)],
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("trade") / "chain.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+    weights = {f"w{i}": (4, 4, 3, 3) for i in range(4)}
+    return save_network(tmp_path_factory.mktemp("trade") / "chain.onnx", nodes, {"t0": [1, 4, 32, 32]}, weights, ["t4"])
 
 
 def transfers(plan: cosma.Plan) -> int:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import cosma
 from cosma import Accelerator, Constraints, Execute, InfeasibleError, Load, Plan
 from cosma.plan.instructions import Allocate
+from tests.onnx_files import save_network
 from tests.planning import diamond
 
 
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
     """Two branches of convolutions and activations over maps of 16 KiB (float32), added."""
-    weights = [
-        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
-        for name, shape in (("w1", (4, 4, 3, 3)), ("w2", (4, 4, 1, 1)), ("w3", (4, 4, 3, 3)))
-    ]
+    weights = {"w1": (4, 4, 3, 3), "w2": (4, 4, 1, 1), "w3": (4, 4, 3, 3)}
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], name="conv1", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"], name="relu1"),
@@ -30,13 +26,7 @@ def network(tmp_path: Path) -> Path:
         helper.make_node("Conv", ["b", "w3"], ["e"], name="conv3", pads=[1, 1, 1, 1]),
         helper.make_node("Add", ["d", "e"], ["y"], name="add"),
     ]
-    graph = helper.make_graph(
-        nodes, "branches", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 32, 32])],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    path = tmp_path / "branches.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+    return save_network(tmp_path / "branches.onnx", nodes, {"x": [1, 4, 32, 32]}, weights)
 
 
 ROOMY = Accelerator(scratchpad="80KiB", weights="scratchpad", fusion="epilogue")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -16,6 +15,7 @@ from onnx import TensorProto, helper
 import cosma
 from cosma.export import c_header
 from cosma.plan.instructions import Allocate, Execute, Load, Store
+from tests.onnx_files import save_network
 
 HERE = Path(__file__).parent
 Ints = NDArray[np.int32]
@@ -182,15 +182,8 @@ def _joins_and_states(folder: Path) -> Path:
     ]
     nodes[6], nodes[7] = nodes[7], nodes[6]
     shapes = {"past": [2, 3, 4], "n": [2, 1, 4], "x": [2, 4, 8], "state": [2, 4, 8]}
-    outputs = {"present": [2, 4, 4], "z": [2, 4, 16], "v": [4, 4, 8], "next": [2, 4, 8]}
-    graph = helper.make_graph(
-        nodes, "joins",
-        [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name, shape in shapes.items()],
-        [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name, shape in outputs.items()],
-    )  # fmt: skip
-    path = folder / "joins.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
+    outputs = ["present", "z", "v", "next"]
+    return save_network(folder / "joins.onnx", nodes, shapes, outputs=outputs, element=TensorProto.INT32)
 
 
 @pytest.mark.parametrize("scratchpad", [64, 512, 2048])

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import helper
 
@@ -16,6 +15,7 @@ from cosma.compiler.fusion import fusion_choices
 from cosma.frontend import load_onnx
 from cosma.validator import Verdict
 from cosma.validator.modes import check_modes
+from tests.onnx_files import save_network
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 NAMES = (
@@ -90,20 +90,11 @@ def test_what_has_no_rule_streams_nothing() -> None:
 def test_a_tile_streams_no_view_of_which_it_reads_more_than_it_yields(tmp_path: Path) -> None:
     """Rows of an image are no interval of the same values seen as a vector, so tiles of them read all of it."""
     node = helper.make_node
-    weights = [
-        onnx.numpy_helper.from_array(np.ones((1, 1, 1024), np.float32), "w"),
-        onnx.numpy_helper.from_array(np.ones((4, 1, 1), np.float32), "scale"),
-        onnx.numpy_helper.from_array(np.array([1, 4, 16, 16], np.int64), "image"),
-    ]
+    weights = {"w": (1, 1, 1024), "scale": (4, 1, 1), "image": np.array([1, 4, 16, 16], np.int64)}
     nodes = [
         node("Mul", ["x", "w"], ["a"]), node("Reshape", ["a", "image"], ["b"]), node("Mul", ["b", "scale"], ["y"]),
     ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes, "view", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 1024])],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    path = tmp_path / "view.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    path = save_network(tmp_path / "view.onnx", nodes, {"x": [1, 1, 1024]}, weights)
     accelerator = Accelerator(scratchpad="6KiB", operands="stationary", weights="scratchpad")
     plan = compile(path, accelerator, tiling="rows=4")
     assert replay(plan, load_onnx(path).finest_graph, model=path).valid

@@ -23,7 +23,6 @@ from cosma.placement.exflow import (
     crossings,
     incremental_counts,
     one_shot,
-    token_steps,
     weighted_steps,
 )
 from cosma.placement.metrics import imbalance, mean_cost
@@ -125,7 +124,7 @@ def test_aggregated_program_equals_the_per_token_one() -> None:
     affinity = Affinity.from_tokens(tokens, 4)
     members = [np.arange(4)] * 3
     programs = [
-        build_split(token_steps(tokens), members, 2, 2),
+        build_split([(i, int(t[i]), int(t[i + 1]), 1) for t in tokens for i in (0, 1)], members, 2, 2),
         build_split(weighted_steps(affinity.transitions), members, 2, 2),
     ]
     assert programs[0].model.variable_count > programs[1].model.variable_count

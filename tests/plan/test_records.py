@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 import cosma
+from cosma.studies.points import Tiles, Whole
 from tests.planning import diamond
 
 
@@ -113,6 +114,8 @@ def _shown() -> list[object]:
             cosma.pack([cosma.Buffer(one, 0, 1, 64) for one in many], 4096),
             cosma.Mode(name, tuple(many)), cosma.Progress("search", 1, 0, 1.0, 1.0, 10.0),
             cosma.Accelerator.preset("ethos-u65-mid").replace(constraints=constraints),
+            cosma.Curve(name, cosma.Accelerator(scratchpad=256), 9, (cosma.CurvePoint(256, 9, 9, True),), 64, 256),
+            cosma.CurvePoint(2**40, 2**40, 2**40, True, Whole(2**40, 2**40), Tiles(3000, 300, 10**6, 2**40)),
         ]  # fmt: skip
         broken = cosma.replay(replace(result.plan, instructions=result.plan.instructions[1:]))
         found += [broken, *broken.violations]

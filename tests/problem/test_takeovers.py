@@ -6,10 +6,8 @@ import random
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import cosma
 from cosma.csr import csr
@@ -18,6 +16,7 @@ from cosma.problem.reductions import single_takeovers
 from cosma.problem.rules import need_bytes, takeover_bytes
 from cosma.problem.support import one_takeover_each
 from tests.brute_force import brute_force
+from tests.onnx_files import save_network
 from tests.random_graphs import random_problem
 
 
@@ -46,17 +45,13 @@ def test_the_best_takeovers_are_the_best_matching() -> None:
 @pytest.fixture
 def product(tmp_path: Path) -> cosma.LoadedModel:
     """A product of 2 x 4 by 4 x 2, a Relu of it, and another product of the same operand."""
-    weights = [onnx.numpy_helper.from_array(np.zeros(s, np.float32), n) for n, s in (("w", (4, 2)), ("v", (4, 1)))]
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
         helper.make_node("Relu", ["y"], ["z"], name="relu"),
         helper.make_node("MatMul", ["x", "v"], ["u"], name="other"),
     ]
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])]
-    outputs = [onnx.ValueInfoProto(name="z"), onnx.ValueInfoProto(name="u")]
-    graph = helper.make_graph(nodes, "product", inputs, outputs, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "product.onnx")
-    return cosma.load_onnx(tmp_path / "product.onnx")
+    path = tmp_path / "product.onnx"
+    return cosma.load_onnx(save_network(path, nodes, {"x": [2, 4]}, {"w": (4, 2), "v": (4, 1)}, ("z", "u")))
 
 
 @pytest.mark.parametrize(("capacity", "least"), [(48, 16), (56, 8), (80, 0)])

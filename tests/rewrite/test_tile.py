@@ -20,6 +20,7 @@ from cosma.frontend import LoadedModel
 from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling, even_cuts, step_cuts
+from tests.onnx_files import save_network
 
 
 def weight(name: str, *shape: int) -> onnx.TensorProto:
@@ -29,13 +30,7 @@ def weight(name: str, *shape: int) -> onnx.TensorProto:
 def network(
     tmp_path: Path, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], shape: list[int]
 ) -> LoadedModel:  # fmt: skip
-    graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    path = tmp_path / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return cosma.load_onnx(path)
+    return cosma.load_onnx(save_network(tmp_path / "net.onnx", nodes, {"x": shape}, weights))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, parser
+from onnx import helper, parser
 
 import cosma
 from cosma.access.modes import with_modes
@@ -21,6 +21,7 @@ from cosma.tiling.given import parse_rule, rule_tiling
 from cosma.validator import Verdict
 from cosma.validator.modes import check_modes
 from tests.field.commands import cosma as command
+from tests.onnx_files import save_network
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 
@@ -28,23 +29,13 @@ ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 @pytest.fixture
 def chain(tmp_path: Path) -> Path:
     """Two convolutions of 3 x 3 over a map of 8 x 8, the second over eight channels of the first, and a pooled head."""
-    weights = [
-        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
-        for name, shape in (("w1", (8, 4, 3, 3)), ("w2", (8, 8, 3, 3)))
-    ]
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
         helper.make_node("Conv", ["a", "w2"], ["b"], name="c2", pads=[1, 1, 1, 1]),
         helper.make_node("Add", ["b", "a"], ["c"], name="add"),
         helper.make_node("GlobalAveragePool", ["c"], ["y"], name="gap"),
     ]
-    graph = helper.make_graph(
-        nodes, "chain", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    path = tmp_path / "chain.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+    return save_network(tmp_path / "chain.onnx", nodes, {"x": [1, 4, 8, 8]}, {"w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3)})
 
 
 def tiled(loaded: LoadedModel, graph: Graph, cuts: dict[str, tuple[tuple[int, ...], ...]]) -> Graph:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
+
+from tests.onnx_files import save_network
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +23,4 @@ def gated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Mul", ["b", "s"], ["m"], name="scale"),
         helper.make_node("Conv", ["m", "w3"], ["y"], name="c3"),
     ]
-    graph = helper.make_graph(
-        nodes, "gated", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 16, 16])],
-        [onnx.ValueInfoProto(name="y")],
-        [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()],
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("gated") / "gated.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+    return save_network(tmp_path_factory.mktemp("gated") / "gated.onnx", nodes, {"x": [1, 4, 16, 16]}, shapes)

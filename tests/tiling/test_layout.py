@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from cosma.accelerator import Accelerator
 from cosma.csr import rows_of
@@ -24,6 +24,7 @@ from cosma.tiling.grid import FIRST_STEP, LAST_STEP, cut_out
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import Room, cost_alone, fitted, outcome, tiles_of
 from cosma.validator import replay_instructions
+from tests.onnx_files import save_network
 from tests.tiling.plain_tiles import lay_plainly, part_bytes
 
 ROOM = Room(24 * 1024, 16, False, 4000)
@@ -49,13 +50,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
         conv("Conv", ["h", "w5"], ["i"], name="c5"),
         conv("GlobalAveragePool", ["i"], ["y"], name="gap"),
     ]
-    graph = helper.make_graph(
-        nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
     path = tmp_path_factory.mktemp("layout") / "network.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return load_onnx(path)
+    return load_onnx(save_network(path, nodes, {"x": [1, 3, 32, 32]}, weights))
 
 
 def draw(grid: GridGraph, seed: int) -> Segmentation:
@@ -128,13 +124,8 @@ def test_partial_sums_cost_what_their_graph_does_but_for_the_biases_and_what_lie
 
 def test_an_operator_alone_is_cut_into_partial_sums_where_neither_factor_fits(tmp_path: Path) -> None:
     """A product of 64x512 by 512x64 bytes: in 8 KiB the result stays, and both factors pass by once."""
-    weight = onnx.numpy_helper.from_array(np.zeros((512, 64), np.float32), "w")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], "product",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 512])], [onnx.ValueInfoProto(name="y")], [weight],
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "product.onnx")
-    loaded = load_onnx(tmp_path / "product.onnx")
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    loaded = load_onnx(save_network(tmp_path / "product.onnx", [product], {"x": [64, 512]}, {"w": (512, 64)}))
     grid = build_grid(loaded.graph.with_dtype("int8"), loaded.sites).grid
     tight, roomy = Room(8 * 1024, 16, False, 4000), Room(128 * 1024, 16, False, 4000)
     alone = ways_alone(grid, 0, tight)

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import cosma
 from cosma.compiler.compile import run_compile
@@ -21,15 +19,13 @@ from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import tiles_of
 from tests.execute.networks import FAMILIES, Maker
+from tests.onnx_files import save_network
 
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
     """Three convolutions over maps of 32 KiB (float32), a pooled head; whole maps need 64 KiB, stripes far less."""
-    weights = [
-        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
-        for name, shape in (("w1", (8, 4, 3, 3)), ("w2", (8, 8, 3, 3)), ("w3", (4, 8, 1, 1)))
-    ]
+    weights = {"w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3), "w3": (4, 8, 1, 1)}
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], name="c1", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["a"], ["b"], name="r1"),
@@ -38,13 +34,7 @@ def wide(tmp_path: Path) -> Path:
         helper.make_node("Conv", ["d", "w3"], ["e"], name="c3"),
         helper.make_node("GlobalAveragePool", ["e"], ["y"], name="gap"),
     ]
-    graph = helper.make_graph(
-        nodes, "wide", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 32, 32])],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    path = tmp_path / "wide.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
+    return save_network(tmp_path / "wide.onnx", nodes, {"x": [1, 4, 32, 32]}, weights)
 
 
 MACHINE = cosma.Accelerator(scratchpad="24KiB", operands="resident", weights="scratchpad", fusion="epilogue")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from cosma.accelerator import Accelerator
 from cosma.frontend import LoadedModel, load_onnx
@@ -24,6 +24,7 @@ from cosma.tiling.repeats import Repeats
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN
 from cosma.tiling.together import runs_together
 from cosma.validator import replay_instructions
+from tests.onnx_files import save_network
 
 TOKENS, HEADS, DEPTH = 32, 4, 8
 WIDTH, HIDDEN = HEADS * DEPTH, 256
@@ -36,12 +37,7 @@ def weight(name: str, *shape: int) -> onnx.TensorProto:
 
 def save(path: Path, nodes: list[onnx.NodeProto], shape: list[int], weights: list[onnx.TensorProto]) -> LoadedModel:
     """Write a model of one input and one output, and read it."""
-    graph = helper.make_graph(
-        nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return load_onnx(path)
+    return load_onnx(save_network(path, nodes, {"x": shape}, weights))
 
 
 def block(prefix: str, given: str, result: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

@@ -27,6 +27,7 @@ from tests.access.sites import MAKERS, draws, poisoned, random_box
 from tests.execute.networks import FAMILIES
 from tests.execute.test_run import write_model
 from tests.execute.test_tiles import tiled_plan
+from tests.onnx_files import save_network
 
 #: Operators that are cut and that the judge knows by another mechanism or not yet.
 _UNJUDGED = {"QLinearWhere"}
@@ -214,12 +215,7 @@ def test_a_part_in_another_place_is_refused(case: tuple[Path, list[Plan]]) -> No
 def test_operators_without_a_rule_read_everything(tmp_path: Path) -> None:
     """Somebody cuts an operator that nobody can say anything of: each tile must read all of its operands."""
     nodes = [helper.make_node("Relu", ["x"], ["r"], name="r"), helper.make_node("Trilu", ["r"], ["y"], name="t")]
-    graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 6])],
-        [onnx.ValueInfoProto(name="y")],
-    )  # fmt: skip
-    path = tmp_path / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": [4, 6]})
     loaded = cosma.load_onnx(path)
     x, r, y = (loaded.graph.tensors[name] for name in "xry")
     halves = [((0, 0), (2, 6)), ((2, 0), (4, 6))]
@@ -241,12 +237,7 @@ def test_operators_without_a_rule_read_everything(tmp_path: Path) -> None:
 
 def _channels(tmp_path: Path, constant: Sequence[onnx.NodeProto], weights: Sequence[TensorProto]) -> LoadedModel:
     nodes = [*constant, helper.make_node("MatMul", ["x", "w"], ["y"], name="m")]
-    graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 8])],
-        [onnx.ValueInfoProto(name="y")], list(weights),
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "n.onnx")
-    return cosma.load_onnx(tmp_path / "n.onnx")
+    return cosma.load_onnx(save_network(tmp_path / "n.onnx", nodes, {"x": [4, 8]}, weights))
 
 
 def test_a_square_weight_that_is_turned_is_read_whole(tmp_path: Path) -> None:
@@ -318,14 +309,8 @@ def test_regions_go_exactly_through_what_only_moves_elements(tmp_path: Path) -> 
         helper.make_node("MatMul", ["f", "w"], ["y"], name="product"),
     ]
     constants = {"grid": [1, 4, 4, 6], "nothing": [0] * 8, "windows": [1, 1, 4, 1, 4, 6], "rows": [1, 16, 6]}
-    weights = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
-    weights.append(numpy_helper.from_array(np.ones((6, 5), np.float32), "w"))
-    graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 6])],
-        [onnx.ValueInfoProto(name="y")], weights,
-    )  # fmt: skip
-    path = tmp_path / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    weights = {name: np.array(value) for name, value in constants.items()} | {"w": (6, 5)}
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": [1, 16, 6]}, weights)
     loaded = cosma.load_onnx(path)
     assert [operator.name for operator in loaded.graph.operators] == ["relu", "product"]
     # Five rows of sixteen end within a row of the grid of four by four.
