@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.rewrite.tiling import Tiling
-    from cosma.tiling import Segmentation
+    from cosma.tiling import Searched
 
-#: Tilings planned on the graph itself, of those that the search ranks by tables of access, and of a network that is
-#: only looked at. Each takes 1 to 4 CPU seconds at 4,000 tiles.
+#: Most tilings planned on the graph itself, of those that the search ranks by tables of access, and of a network that
+#: is only looked at: until one moves no more than tables say of the next. Each takes 1 to 4 CPU seconds at 4,000 tiles.
 TRIALS, LOOK_TRIALS = 3, 2
 #: Share of the effort that each network gets, that with its copies and that without, before the better goes on.
 #: Inception at 256 KiB needs 1.90 MB with its copies and 2.58 without, DenseNet-121 15.9 and 9.4 at 192.
@@ -91,23 +91,24 @@ def searched_tilings(
     """
     from cosma.tiling import search_tilings, tiling_of
 
-    tried: list[tuple[int, Choice, list[Segmentation], tuple[int, Choice] | None]] = []
+    tried: list[tuple[int, Choice, Searched, tuple[int, Choice] | None]] = []
     tiled: list[Choice] = []
 
-    def look(base: Choice, begin: float, end: float, starts: Sequence[Segmentation] = ()) -> None:
-        grid, ranked = search_tilings(
+    def look(base: Choice, begin: float, end: float, before: Searched | None = None) -> None:
+        found = search_tilings(
             base.graph, source.sites, accelerator, effort=search.effort * (end - begin), seed=search.seed,
-            stop=search.clock.stop, starts=starts,
+            stop=search.clock.stop, before=before,
             report=lambda cost, share: search.report(cost, begin + share * (end - begin)),
         )  # fmt: skip
-        made: list[Choice] = []
-        for segments in ranked[: TRIALS if end == 1.0 else LOOK_TRIALS]:
-            if made and search.clock.stop():
+        best: tuple[int, Choice] | None = None
+        trials = TRIALS if end == 1.0 else LOOK_TRIALS
+        for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), trials):
+            if best is not None and (search.clock.stop() or best[0] <= cost_bytes):
                 break
-            made.append(tiled_choice(source, base, tiling_of(grid, segments), "tiled"))
-        best = best_along(made, accelerator, search.clock.stop)
-        tiled.extend(made)
-        tried.append((FAR if best is None else best[0], base, ranked, best))
+            tiled.append(tiled_choice(source, base, tiling_of(found.graph, segments), "tiled"))
+            planned = best_along(tiled[-1:], accelerator)
+            best = planned if best is None or (planned is not None and planned[0] < best[0]) else best
+        tried.append((FAR if best is None else best[0], base, found, best))
 
     if joined is None:
         look(untiled, 0.0, 1.0)
@@ -115,9 +116,9 @@ def searched_tilings(
         look(joined, 0.0, LOOK_SHARE)
         if tried[0][0] > 0 and not (tried[0][3] is not None and search.clock.stop()):
             look(untiled, LOOK_SHARE, 2 * LOOK_SHARE)
-        least, base, ranked, _ = min(tried, key=lambda one: one[0])
+        least, base, found, _ = min(tried, key=lambda one: one[0])
         if 0 < least < FAR and not search.clock.stop():
-            look(base, 2 * LOOK_SHARE, 1.0, ranked[:1])
+            look(base, 2 * LOOK_SHARE, 1.0, found)
     _, base, _, best = min(tried, key=lambda one: one[0])
     search.spent = search.effort if tiled else 0.0
     return base, tiled, best

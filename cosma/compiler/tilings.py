@@ -189,9 +189,9 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
     if not source.sites:
         return ()
     untiled = _to_cut(source, graph, accelerator)[0]
-    grid, found = search_tilings(untiled.graph, source.sites, accelerator, effort=0.0)
-    for segments in found[:1]:
-        problem = build_problem(tiled_choice(source, untiled, tiling_of(grid, segments)).graph, accelerator)
+    found = search_tilings(untiled.graph, source.sites, accelerator, effort=0.0)
+    for segments in found.ranked[:1]:
+        problem = build_problem(tiled_choice(source, untiled, tiling_of(found.graph, segments)).graph, accelerator)
         least = smallest_feasible_capacity(problem)
         if not problem.refused and fits(problem):
             return (Remedy("tiling", "auto", least + accelerator.reserved, enough=True),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,11 @@ Bools = NDArray[np.bool_]
 
 #: Stripes that dynamic programming tries for a segment; the search tries all of the ladder; not measured.
 FEW_STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-#: Most operators of one segment; not measured.
-LONGEST_SEGMENT = 48
+#: Most operators of one segment, and fewest where a graph has many: the time for each operator grows with the square.
+#: The 555 operators of NASNet-A took 23 CPU seconds with 48 and 5 with 22.
+LONGEST_SEGMENT, LEAST_LONGEST = 48, 12
+#: Operators of a graph times the square of the longest segment, at the most; 48 operators up to 125.
+MOST_LOOKS = 288_000
 #: Shares of the capacity that the estimate may fill; not measured.
 SHARES = (0.95, 0.8, 0.6, 0.45, 0.3)
 #: Shares of the capacity that the weights of one tile take at the most, to start from; not measured.
@@ -163,13 +167,14 @@ def _choose(
     ends = np.array([one.end for one in alone], dtype=np.int64)
     costs = np.array([one.cost_bytes if one.ways else FAR for one in alone], dtype=np.int64)
     ladder = np.array(FEW_STRIPES, dtype=np.int64)
+    longest = min(LONGEST_SEGMENT, max(LEAST_LONGEST, isqrt(MOST_LOOKS // count)))
     best = np.full((count + 1, STATES), FAR, dtype=np.int64)
     back = np.zeros((count + 1, STATES, 3), dtype=np.int64)
     best[0, SPILLED] = 0
     for i in range(count):
         if stop():
             return []
-        extend_segments(i, best, back, ladder, LONGEST_SEGMENT, capacity, *rows, at, ends, costs)
+        extend_segments(i, best, back, ladder, longest, capacity, *rows, at, ends, costs)
     found: list[tuple[int, int, int]] = []
     end, state = count if best[count, SPILLED] < FAR else 0, SPILLED
     while end > 0:

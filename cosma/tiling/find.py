@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from cosma.accelerator import Weights
 from cosma.clock import never
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.access import NodeSite
     from cosma.graph import Graph
+    from cosma.tiling.alone import Alone
     from cosma.tiling.layout import Int64s, Outcome
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator; not measured.
@@ -36,12 +37,34 @@ MOST_TILES_EACH = 12
 BEYOND_ALONE = 1.25
 
 
+class Searched(NamedTuple):
+    """What a search has found.
+
+    Attributes
+    ----------
+    graph
+        The network, as grids that its operators can be cut on.
+    ranked
+        Segmentations of the order given that fit, the best first; the second is the best of whole sums if there are
+        any.
+    cost_bytes
+        What each moves beyond the compulsory as far as tables of access say.
+    alone
+        Operators, and runs of operators, with ways to cut them by themselves.
+    """
+
+    graph: GridGraph
+    ranked: list[Segmentation]
+    cost_bytes: list[int]
+    alone: list[Alone]
+
+
 def search_tilings(
     graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator, *, effort: float, seed: int = 0,
     stop: Callable[[], bool] = never, report: Callable[[int, float], None] | None = None,
-    starts: Sequence[Segmentation] = (),
-) -> tuple[GridGraph, list[Segmentation]]:  # fmt: skip
-    """Segmentations of the order given that fit, the best first; the second is the best of whole sums if there are any.
+    before: Searched | None = None,
+) -> Searched:  # fmt: skip
+    """Search for the segmentations that move least.
 
     Tables of access are a superset where a step of a sum reads an operand twice, so that what has partial sums may fit
     by them and not as a graph.
@@ -56,42 +79,43 @@ def search_tilings(
         Polled between tilings; the best so far stand.
     report
         Hears of the least bytes beyond the compulsory, and the share of the work done.
-    starts
-        Segmentations to go on from, instead of those that an estimate finds.
+    before
+        A search of the same network to go on from, instead of the starts that an estimate finds.
     """
     from cosma.tiling.alone import each_alone
     from cosma.tiling.layout import Room, fitted, outcome
     from cosma.tiling.search import TilingSearch
     from cosma.tiling.together import runs_together
 
-    found = build_grid(graph, sites)
+    found = build_grid(graph, sites) if before is None else before.graph
     grid, count = found.grid, len(found.access)
     most = max(MOST_TILES, MOST_TILES_EACH * count)
     passing = accelerator.weights == Weights.STREAM
     room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, most, accelerator.pieces or 0)
+    total = int(WORK_PER_SECOND * effort)
+    alone = each_alone(grid, room, stop) if before is None else before.alone
+    room = room._replace(most_tiles=max(most, int(BEYOND_ALONE * sum(x.tiles for x in alone if x.end - x.begin == 1))))
+    if before is None:
+        alone += runs_together(grid, room, max(LEAST_TOGETHER, int(total * TOGETHER_SHARE)), stop)
 
     def judge(segments: Segmentation, limits: Int64s | None) -> Outcome | None:
         return _scored(outcome(grid, segments, room, limits=limits), segments)
 
-    alone = each_alone(grid, room, stop)
-    room = room._replace(most_tiles=max(most, int(BEYOND_ALONE * sum(one.tiles for one in alone))))
-    total = int(WORK_PER_SECOND * effort)
-    alone += runs_together(grid, room, max(LEAST_TOGETHER, int(total * TOGETHER_SHARE)), stop)
-    work = max(total // 2, total - sum(one.work for one in alone))
-    if starts:
-        search = TilingSearch(grid, judge, seed, stop, report, alone, room.capacity_bytes)
-        return found, _whole_sums_second(search.go_on(starts[0], work))
-    by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone, stop=stop)
-    others = choose_segments(grid, room.capacity_bytes, stop=stop)
-    for stripes in UNIFORM_STRIPES:
-        pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
-        others.append((Segment(0, count, stripes, pieces),))
-    others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
-    fit = [[fitted(grid, start, room) for start in starts] for starts in (by_themselves, others)]
-    groups = [[start for start in starts if start is not None] for starts in fit]
     search = TilingSearch(grid, judge, seed, stop, report, alone, room.capacity_bytes)
-    ranked = search.run(groups, work)
-    return found, _whole_sums_second(ranked)
+    if before is not None:
+        ranked = search.go_on(before.ranked[0], total)
+    else:
+        by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone, stop=stop)
+        others = choose_segments(grid, room.capacity_bytes, stop=stop)
+        for stripes in UNIFORM_STRIPES:
+            pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
+            others.append((Segment(0, count, stripes, pieces),))
+        others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
+        fit = [[fitted(grid, start, room) for start in starts] for starts in (by_themselves, others)]
+        groups = [[start for start in starts if start is not None] for starts in fit]
+        ranked = search.run(groups, max(total // 2, total - sum(one.work for one in alone)))
+    ranked = _whole_sums_second(ranked)
+    return Searched(found, ranked, [search.bytes_moved(one) for one in ranked], alone)
 
 
 def _scored(found: Outcome | None, segments: Segmentation) -> Outcome | None:

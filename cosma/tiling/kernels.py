@@ -16,6 +16,8 @@ Bools = NDArray[np.bool_]
 SPILLED, RESIDENT, NEWEST = 0, 1, 2
 STATES = 3
 FAR = np.int64(1) << np.int64(60)
+#: What a segment costs that no longer one can run either, at any capacity and in any state.
+NEVER = FAR + np.int64(1)
 #: Most pieces that the estimate cuts an operator's weights into; not measured.
 WEIGHT_PIECES = np.int64(16)
 
@@ -36,26 +38,30 @@ def segment_cost(
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
     in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
     result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, first: Int64s, last: Int64s,
-    load: Int64s, kept: Bools, mark: Int64s, crossing_start: Int64s, crossing: Int64s,
+    load: Int64s, kept: Bools, mark: Int64s, seen: Int64s, crossing_start: Int64s, crossing: Int64s,
 ) -> Any:  # fmt: skip
     """Estimate what operators ``[i, j)`` cost when they run stripe by stripe.
 
-    ``need``, ``first``, ``last`` and ``mark`` are scratch by tensor, ``load`` by operator; ``kept[v]`` comes back as
-    whether operator v's weights stay resident. ``crossing`` lists by operator what was made before it and is read by it
+    ``need``, ``first``, ``last``, ``mark`` and ``seen`` are scratch by tensor, ``load`` by operator; ``kept[v]`` comes
+    back as whether operator v's weights stay resident. The last of ``seen`` counts the calls, and others hold the call
+    that has last touched a tensor. ``crossing`` lists by operator what was made before it and is read by it
     or later.
 
     Returns
     -------
     int64
-        Bytes moved beyond the compulsory; ``FAR`` where it does not fit.
+        Bytes moved beyond the compulsory; ``FAR`` where it does not fit, ``NEVER`` where it cannot run stripe by
+        stripe.
     """
     for v in range(i, j):
         load[v] = 0
         kept[v] = stripes == 1
         if stripes > 1 and height[v] < stripes:
-            return FAR
+            return NEVER
     cost = np.int64(0)
     touched = np.int64(0)
+    seen[-1] += 1
+    call = seen[-1]
     # Rows that readers within the segment need of each tensor, and where it is used.
     for v in range(i, j):
         advance = -(-height[v] // stripes)
@@ -63,28 +69,22 @@ def segment_cost(
             t = result[k]
             mark[touched] = t
             touched += 1
-            first[t], last[t], need[t] = v, v, advance
+            first[t], last[t], need[t], seen[t] = v, v, advance, call
         for k in range(start[v], start[v + 1]):
             t = tensor[k]
             inside = maker[t] >= i
             if stripes > 1 and stride[k] == 0 and rows[t] > 1:
                 if inside:
-                    return FAR
+                    return NEVER
                 wanted = rows[t]  # every stripe needs all of it
             else:
                 wanted = min(rows[t], (advance - 1) * stride[k] + window[k])
             if stripes == 1:
                 wanted = rows[t]
-            if not inside:
-                seen = False
-                for m in range(touched):
-                    if mark[m] == t:
-                        seen = True
-                        break
-                if not seen:
-                    mark[touched] = t
-                    touched += 1
-                    first[t], need[t] = v, 0
+            if seen[t] != call:
+                mark[touched] = t
+                touched += 1
+                first[t], need[t], seen[t] = v, 0, call
             last[t] = v
             need[t] = max(need[t], wanted)
     base = np.int64(0)
@@ -123,14 +123,7 @@ def segment_cost(
     # What crosses the whole segment unused.
     for k in range(crossing_start[i], crossing_start[i + 1]):
         t = crossing[k]
-        if last_use[t] >= j:
-            used = False
-            for m in range(touched):
-                if mark[m] == t:
-                    used = True
-                    break
-            if used:
-                continue
+        if last_use[t] >= j and seen[t] != call:
             came, stays = _held(before, t, i, maker), _held(after, t, j, maker)
             if came and stays:
                 base += size[t]
@@ -187,7 +180,7 @@ def extend_segments(
     tensors = len(size)
     need, first, last = np.zeros(tensors, np.int64), np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
-    load, kept = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    load, kept, seen = np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(tensors + 1, np.int64)
     crossing_start = np.zeros(count + 2, np.int64)
     for t in range(tensors):
         if not is_input[t]:
@@ -200,6 +193,7 @@ def extend_segments(
             for v in range(maker[t] + 1, last_use[t] + 1):
                 crossing[filled[v]] = t
                 filled[v] += 1
+    tried = np.ones(len(ladder), np.bool_)
     for before in range(STATES):
         if best[i, before] >= FAR:
             continue
@@ -210,22 +204,24 @@ def extend_segments(
             cost = alone_cost[k] + segment_cost(
                 i, j, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
                 in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
-                first, last, load, kept, mark, crossing_start, crossing,
+                first, last, load, kept, mark, seen, crossing_start, crossing,
             )  # fmt: skip
             if best[i, before] + cost < best[j, SPILLED]:
                 best[j, SPILLED] = best[i, before] + cost
                 back[j, SPILLED, 0], back[j, SPILLED, 1], back[j, SPILLED, 2] = i, before, -k
+        tried[:] = True
         for j in range(i + 1, min(count, i + longest) + 1):
             fits = False
             for n in range(len(ladder)):
                 stripes = ladder[n]
-                for after in range(STATES if j < count else 1):
+                for after in range(STATES if j < count and tried[n] else tried[n]):
                     cost = segment_cost(
                         i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
                         weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
-                        last_use, need, first, last, load, kept, mark, crossing_start, crossing,
+                        last_use, need, first, last, load, kept, mark, seen, crossing_start, crossing,
                     )  # fmt: skip
                     if cost >= FAR:
+                        tried[n] = cost != NEVER
                         continue
                     fits = True
                     if best[i, before] + cost < best[j, after]:

@@ -115,6 +115,11 @@ class TilingSearch:
         ]
         return [segments for _, segments in sorted(fitting, key=lambda entry: entry[0])]
 
+    def bytes_moved(self, segments: Segmentation) -> int:
+        """What a segmentation that was seen moves beyond the compulsory."""
+        found = self.known[segments]
+        return FAR if found is None else found.cost_bytes
+
     def run(self, groups: Sequence[Sequence[Segmentation]], work: int) -> list[Segmentation]:
         """Rank the starts, improve the best of each group, and then the best of all, for so much work.
 

@@ -156,7 +156,7 @@ def test_search_is_no_worse_than_its_starts_and_repeats(network: LoadedModel) ->
     machine = Accelerator(scratchpad=ROOM.capacity_bytes, alignment=16, operands="resident", weights="scratchpad")
 
     def least(effort: float, seed: int = 0) -> tuple[int, Segmentation]:
-        grid, found = search_tilings(network.graph, network.sites, machine, effort=effort, seed=seed)
+        grid, found, *_ = search_tilings(network.graph, network.sites, machine, effort=effort, seed=seed)
         best = outcome(grid.grid, found[0], Room(ROOM.capacity_bytes, machine.alignment, False, 4000))
         assert best is not None
         return best.cost_bytes, found[0]
@@ -170,7 +170,7 @@ def test_search_is_no_worse_than_its_starts_and_repeats(network: LoadedModel) ->
         network.graph, network.sites, machine, effort=0.2, report=lambda cost, share: seen.append((cost, share))
     )
     assert [cost for cost, _ in seen] == sorted((cost for cost, _ in seen), reverse=True)
-    stopped = search_tilings(network.graph, network.sites, machine, effort=1e6, stop=lambda: True)[1]
+    stopped = search_tilings(network.graph, network.sites, machine, effort=1e6, stop=lambda: True).ranked
     assert stopped
 
 

@@ -197,7 +197,7 @@ def test_blocks_repeat(blocks: LoadedModel, grid: GridGraph) -> None:
 def test_the_search_uses_both(blocks: LoadedModel) -> None:
     """Scores, hidden layers and weights each exceed the scratchpad; what is moved is little more than the maps."""
     machine = Accelerator(scratchpad=14 * 1024, alignment=16, operands="resident", weights="scratchpad")
-    found, ranked = search_tilings(blocks.graph, blocks.sites, machine, effort=1.0)
+    found, ranked, *_ = search_tilings(blocks.graph, blocks.sites, machine, effort=1.0)
     best = outcome(found.grid, ranked[0], Room(14 * 1024, 16, False, 4000))
     assert best is not None
     maps = 2 * 4 * TOKENS * WIDTH * 4  # what each block reads and yields, written and read
