@@ -118,10 +118,16 @@ Attributes: TypeAlias = tuple[tuple[str, AttributeValue], ...]
 GivenAttributes: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
+class _Checked(tuple[tuple[str, AttributeValue], ...]):
+    """Attributes that were looked at: copies of an operator, such as its tiles, need not do so again."""
+
+    __slots__ = ()
+
+
 def _attributes(given: object, where: str) -> Attributes:
     """Take a mapping or pairs of names and values; return them sorted by name."""
-    if given == ():
-        return ()
+    if given == () or isinstance(given, _Checked):
+        return given  # type: ignore[return-value]  # empty, or of this type
     pairs = list(given.items() if isinstance(given, Mapping) else door.items(given, where, error=GraphError))
     found: dict[str, AttributeValue] = {}
     for i, pair in enumerate(pairs):
@@ -131,7 +137,7 @@ def _attributes(given: object, where: str) -> Attributes:
         if name in found:
             raise GraphError(f"{where}: {name!r} is given twice")
         found[name] = _attribute_value(pair[1], f"{where}: {name!r}")
-    return tuple(sorted(found.items()))
+    return _Checked(sorted(found.items()))
 
 
 def _attribute_value(value: object, where: str) -> AttributeValue:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cosma.accelerator import Weights
 from cosma.clock import never
-from cosma.tiling.choose import WEIGHT_SHARES, choose_segments
+from cosma.tiling.choose import SHARES, WEIGHT_SHARES, choose_segments
 from cosma.tiling.grid import GridGraph, build_grid
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
 
@@ -30,6 +30,8 @@ TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
 #: tilings tried with the same work. At nominal 8 seconds, ResNet-50 at 128 and 384 KiB, U-Net at 192 and 512 and
 #: DenseNet-121 at 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
 PARTS_THAT_DOUBLE = 700_000
+#: Shares of the capacity that an estimate may fill, in graphs of more operators than this; not measured.
+MANY, FEW_SHARES = 200, (0.95, 0.6, 0.3)
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12
@@ -105,8 +107,9 @@ def search_tilings(
     if before is not None:
         ranked = search.go_on(before.ranked[0], total)
     else:
-        by_themselves = choose_segments(grid, room.capacity_bytes, alone=alone, stop=stop)
-        others = choose_segments(grid, room.capacity_bytes, stop=stop)
+        shares = SHARES if count <= MANY else FEW_SHARES
+        by_themselves = choose_segments(grid, room.capacity_bytes, shares, alone=alone, stop=stop)
+        others = choose_segments(grid, room.capacity_bytes, shares, stop=stop)
         for stripes in UNIFORM_STRIPES:
             pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
             others.append((Segment(0, count, stripes, pieces),))

@@ -215,6 +215,9 @@ def extend_segments(
             for n in range(len(ladder)):
                 stripes = ladder[n]
                 for after in range(STATES if j < count and tried[n] else tried[n]):
+                    if best[i, before] >= best[j, after]:  # nothing costs less than nothing
+                        fits = True
+                        continue
                     cost = segment_cost(
                         i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
                         weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
