@@ -81,11 +81,5 @@ def plan_in_one_pass(graph: Graph, accelerator: Accelerator) -> tuple[int, Reali
         return None
     if problem.conflict or problem.places is not None or problem.homes or accelerator.constraints.never_on_chip:
         return _packed_along(problem)  # what is never on chip has to stream, and plans in one pass stream nothing
-    found = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
-    costs = [(noncompulsory_bytes(problem, one.decisions), i) for i, one in enumerate(found) if one is not None]
-    if not costs:
-        return None
-    cost, best = min(costs)
-    realised = found[best]
-    assert realised is not None
-    return cost, realised
+    found = plan_along(problem, range(problem.operator_count), *RULES)
+    return None if found is None else (noncompulsory_bytes(problem, found.decisions), found)

@@ -65,7 +65,7 @@ def run_steps(
     return None if logged < 0 else (cost, log[:logged])
 
 
-def plan_along(problem: Problem, order: Sequence[int], rule: int) -> Realised | None:
+def plan_along(problem: Problem, order: Sequence[int], *rules: int) -> Realised | None:
     """Plan an order with addresses in one pass; nothing is streamed. None where a step does not fit in this way.
 
     Deterministic. Time grows with steps times the tensors in the scratchpad.
@@ -74,18 +74,20 @@ def plan_along(problem: Problem, order: Sequence[int], rule: int) -> Realised | 
     ----------
     problem, order
         The instance and a topological order of its operators.
-    rule
-        Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`.
+    rules
+        Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`; of several, the first that moves least.
     """
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used
-    found = run_steps(_steps(problem, order), problem.capacity_bytes, rule)
-    if found is None or found[1] is None:
+    steps = _steps(problem, order)
+    tried = [found for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None]
+    arrivals = min(tried, key=lambda found: int(found[0].sum()))[1] if tried else None
+    if arrivals is None:
         return None
     produced = problem.producer
     place = {v: i for i, v in enumerate(order)}
     rows = []
-    for tensor, step, address, taken, last in found[1].tolist():
+    for tensor, step, address, taken, last in arrivals.tolist():
         loaded = not (produced[tensor] >= 0 and place[int(produced[tensor])] == step)
         rows.append((Residency(tensor, step, last + 1, loaded, None if taken < 0 else taken), address))
     rows.sort(key=lambda row: (row[0].start, row[0].tensor))

@@ -68,12 +68,13 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
         ) if tensor.name in parts else (tensor,)
         for tensor in graph.tensors.values()
     }
+    cut_up = {part.name: part for held in tensors.values() for part in held}
     sums: dict[str, Tensor] = {}
-    made = [_operator(one, graph, tensors, parts, sums) for one in tiles]
+    made = [_operator(one, graph, tensors, parts, cut_up, sums) for one in tiles]
     order = _order(graph, tiling, tiles, made)
     roots = [*graph.roots.values(), *(_root(graph, name) for name in parts)]
     joins = [join.cut({name: tensors[name] for name in join.tensors if name in parts}) for join in graph.joins.values()]
-    known = [*(part for held in tensors.values() for part in held), *sums.values()]
+    known = [*cut_up.values(), *sums.values()]
     rewritten = graph.replace(tensors=known, operators=[made[i] for i in order], roots=roots, joins=joins)
     if any(operator.modes for operator in graph.operators):
         rewritten = with_tile_modes(rewritten, graph)
@@ -190,7 +191,7 @@ def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
 
 def _operator(
     one: _Tile, graph: Graph, tensors: Mapping[str, Sequence[Tensor]], parts: Mapping[str, _Grid],
-    sums: dict[str, Tensor],
+    cut_up: Mapping[str, Tensor], sums: dict[str, Tensor],
 ) -> Operator:  # fmt: skip
     operator, shape = one.access.operator, one.access.shapes.get(one.access.result)
 
@@ -218,23 +219,22 @@ def _operator(
         share, count = share * (one.step.span[1] - one.step.span[0]), count * one.access.reduced()
     macs = None if operator.macs is None else operator.macs * share // max(1, count)
     changed = replace(changed, name=region.label(shape), macs=macs, reads=(), tile=region)
-    return changed if one.step is None else _sum_step(changed, one, tensors[operator.outputs[0]], sums)
+    return changed if one.step is None else _sum_step(changed, one, cut_up, sums)
 
 
 def _sum_step(
-    tile: Operator, one: _Tile, results: Sequence[Tensor], sums: dict[str, Tensor]
+    tile: Operator, one: _Tile, cut_up: Mapping[str, Tensor], sums: dict[str, Tensor]
 ) -> Operator:
     """A step of a chain: it reads the partial sums of the step before, and writes partial sums unless it is the last.
 
     Partial sums have the extents of the results, so that each may take the place of the one before.
     """
     assert one.step is not None
-    by_name = {part.name: part for part in results}
 
     def partial(name: str, position: int) -> str:
         label = f"{name} step {position + 1} of {one.steps}"
         if label not in sums:
-            result = by_name[name]
+            result = cut_up[name]
             sums[label] = replace(result, name=label, kind=TensorKind.INTERMEDIATE, region=None)
         return label
 

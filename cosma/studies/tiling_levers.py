@@ -154,6 +154,6 @@ def _tried(
     resident = [replace(operator, modes=()) for operator in tiled.operators]
     accelerator = plan.accelerator.replace(operands=Operands.RESIDENT)
     problem = build_problem(tiled.replace(operators=resident), accelerator)
-    planned = [plan_along(problem, range(problem.operator_count), rule) for rule in RULES]
-    costs = [noncompulsory_bytes(problem, one.decisions) for one in planned if one is not None]
-    return CutTrial(change, len(tiled.operators), min(costs, default=None))
+    planned = plan_along(problem, range(problem.operator_count), *RULES)
+    cost = None if planned is None else noncompulsory_bytes(problem, planned.decisions)
+    return CutTrial(change, len(tiled.operators), cost)
