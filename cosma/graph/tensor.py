@@ -127,7 +127,7 @@ class _Checked(tuple[tuple[str, AttributeValue], ...]):
 def _attributes(given: object, where: str) -> Attributes:
     """Take a mapping or pairs of names and values; return them sorted by name."""
     if given == () or isinstance(given, _Checked):
-        return given  # type: ignore[return-value]  # empty, or of this type
+        return given
     pairs = list(given.items() if isinstance(given, Mapping) else door.items(given, where, error=GraphError))
     found: dict[str, AttributeValue] = {}
     for i, pair in enumerate(pairs):
