@@ -67,6 +67,9 @@ def check_schedule(
         If a step's page is neither in a slot nor fetched nor computed on the host, a slot is used twice, or an event
         makes no sense where it stands: a defect of what made the events.
     """
+    strange = (events < 0).any(axis=1) | (events[:, 1] > HOST) | (events[:, 2] >= len(group))
+    if strange.any():
+        raise CosmaError(f"event {int(strange.argmax())}: {events[strange][0].tolist()} names no step, kind or page")
     counts = np.zeros(6, dtype=np.int64)
     fault, step, page = _replay(requests.start, requests.page, requests.visits, group, slots, events, together, counts)
     if fault:

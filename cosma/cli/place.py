@@ -11,7 +11,7 @@ import typer
 from cosma.cli import options, routing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cosma.placement import PlaceOptions
     from cosma.placement.affinity import Affinity
@@ -175,7 +175,8 @@ def place(
             current=None if current is None else place_report.in_force(read(current)),
             max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
         )  # fmt: skip
-        placement = _search(affinity, topology, wanted, quiet=json)
+        tokens = fitted.chunks if found.kind == "trace" else None
+        placement = _search(affinity, topology, wanted, tokens, batch_tokens, quiet=json)
     for line in said:
         note(f"note: {line}")
     parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {}), **others}
@@ -215,16 +216,25 @@ def _estimates(placement: Placement, affinity: Affinity, hidden: int, dtype: str
     return {}
 
 
-def _search(affinity: Affinity, topology: Topology, wanted: PlaceOptions, *, quiet: bool) -> Placement:
+def _search(
+    affinity: Affinity, topology: Topology, wanted: PlaceOptions, tokens: Callable[[], Any] | None, batch_tokens: int,
+    *, quiet: bool,
+) -> Placement:  # fmt: skip
     """Place the experts; an interrupt ends the search with the best placement so far."""
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import note
     from cosma.cli.place_report import progress_line
+    from cosma.placement.on_tokens import place_on_tokens
     from cosma.placement.service import place as place_experts
 
     with Interruption() as interruption, progress_line(quiet=quiet) as shown:
         hooks = replace(wanted, interrupted=interruption.happened, progress=shown)
-        placement = place_experts(affinity, topology, hooks)
+        if tokens is None:
+            placement = place_experts(affinity, topology, hooks)
+        else:
+            placement = place_on_tokens(affinity, topology, hooks, tokens, batch_tokens)
+    if tokens is None and wanted.balance is not None and "estimated" in placement.metrics:
+        note("note: the limit is kept by an estimate from counts; whether tokens keep it, only tokens could say")
     if interruption.happened():
         note("interrupted; this is the best placement so far, and not reproducible")
     return placement

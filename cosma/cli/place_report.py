@@ -29,7 +29,10 @@ def report(
     from cosma.placement.check import copies_beyond_room
     from cosma.placement.traces import is_counts
 
-    room = copies_beyond_room(placement) if replicas_per_device is None else replicas_per_device
+    room = replicas_per_device
+    if room is None:
+        claimed = placement.solver.get("replicas_per_device")
+        room = claimed if type(claimed) is int else copies_beyond_room(placement)
     check_placement(placement, room)
     rule = routing or _routing_of(placement)
     rows = {"placement": placement, **_baselines(affinity, placement, room)}
@@ -188,7 +191,8 @@ def show(report: dict[str, Any], as_json: bool, scored: bool = False) -> None:
         print_text(f"routing among copies: {report['routing']}")
     certificate = report["certificate"]
     if certificate and scored:
-        claims = ", ".join(f"{key} {str(value)[:40]}" for key, value in certificate.items())
+        figures = {key: report["metrics"][key] for key in ("mean_cost", "transitions") if key in report["metrics"]}
+        claims = ", ".join(f"{key} {str(value)[:40]}" for key, value in (figures | certificate).items())
         print_text(f"the file claims, not verified here: {claims}")
     elif certificate:
         what = "imbalance" if certificate.get("of") == "imbalance" else "lower bound"

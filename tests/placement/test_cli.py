@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from cosma.cli.app import app
-from cosma.errors import InputError, PlanInvalidError
+from cosma.errors import FormatError, InputError, PlanInvalidError
 
 TRACE = Path(__file__).resolve().parents[2] / "models" / "traces" / "gpt_12x8_top1.npz"
 
@@ -104,3 +106,54 @@ def test_an_invalid_placement_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps(record))
     with pytest.raises(PlanInvalidError, match="holds 8 experts, room for 4"):
         run(TRACE, "--score", tmp_path / "p.json")
+
+
+def _copies_of(record: dict[str, Any], wanted: int) -> list[int]:
+    """Return the copies of the first expert that has as many as wanted, or more."""
+    return next(copies for row in record["replicas"] for copies in row if len(copies) >= wanted)
+
+
+def _moved(record: dict[str, Any]) -> None:
+    """Move an expert to another device, without making room there."""
+    row = record["replicas"][0]
+    expert, target = next((e, d) for e, held in enumerate(row) if len(held) == 1 for d in range(4) if d not in held)
+    full = next(d for d in range(4) if sum(d in held for held in row) == 3 and d != row[expert][0])
+    row[expert] = [full if full not in row[expert] else target]
+    record["placement"][0][expert] = row[expert][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_moved, "holds 4 experts, room for 3"),
+        (lambda r: _copies_of(r, 1).clear(), "on no device"),
+        (lambda r: _copies_of(r, 2).reverse(), "but its first copy is on"),
+        (lambda r: _copies_of(r, 2).append(_copies_of(r, 2)[0]), "two copies on one device"),
+        (lambda r: _copies_of(r, 2).append(9), "device 9, but there are 4"),
+        (lambda r: r["solver"].update(replicas_per_device=0), "holds 3 experts, room for 2"),
+        (lambda r: r["replicas"].pop(), "must list every expert of every layer"),
+        (lambda r: r["placement"].pop(), "but layers and experts say"),
+        (lambda r: r.update(replicas=None), None),
+        (lambda r: r["metrics"].update(mean_cost=0.1), "claims, not verified here: mean_cost 0.1,"),
+    ],
+)
+def test_a_changed_placement_is_refused_or_counted_anew(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str | None
+) -> None:
+    tokens = np.random.default_rng(2).integers(0, 8, (300, 4))
+    np.save(tmp_path / "t.npy", tokens)
+    target = tmp_path / "p.json"
+    devices = ("--nodes", 2, "--devices-per-node", 2)
+    run(tmp_path / "t.npy", *devices, "--replicas-per-device", 1, "--routing", "split", "--balance", 1.02,
+        "--work", 20_000, "-o", target)  # fmt: skip
+    true = json.loads(run(tmp_path / "t.npy", "--score", target, "--json"))["scores"]["fitted on"]["placement"]
+    record = json.loads(target.read_text())
+    change(record)
+    target.write_text(json.dumps(record))
+    if message is None or "claims" in message:
+        assert message is None or message in run(tmp_path / "t.npy", "--score", target)
+        again = json.loads(run(tmp_path / "t.npy", "--score", target, "--json"))["scores"]["fitted on"]["placement"]
+        assert (again == true) == (message is not None)
+        return
+    with pytest.raises((PlanInvalidError, FormatError), match=message):
+        run(tmp_path / "t.npy", "--score", target)
