@@ -48,11 +48,14 @@ def place_windows(
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import CSV, claim_outputs, deliver, note, print_json
     from cosma.cli.place_report import progress_line
+    from cosma.errors import InputError
     from cosma.placement import PlaceOptions
     from cosma.placement.windows import MovePrice, compare, totals
     from cosma.units import parse_size
 
     claim_outputs({"--output": (output, CSV)}, json=json)
+    if routing_rule == "nearest":
+        raise InputError("--routing nearest: windows compare copies that share load; choose split or least-loaded")
     topology = place.needed(place.topology_of(nodes, devices_per_node, levels, uneven, costs, capacities))
     price = MovePrice(
         expert_bytes=0 if expert_size is None else parse_size(expert_size, "--expert-size"),
@@ -92,12 +95,13 @@ def _print(rows: list[dict[str, Any]], sized: bool) -> None:
     from cosma.cli.output import make_table, print_table
     from cosma.units import format_size
 
-    columns = ["strategy", "mean cost", "imbalance", "worst layer", "moved", "crossing", "moves", "together"]
-    table = make_table(None, columns, right=range(1, 8))
+    columns = ["strategy", "mean cost", "imbalance", "worst layer", "limit missed"]
+    columns += ["moved", "crossing", "moves", "together"]
+    table = make_table(None, columns, right=range(1, 9))
     for row in rows:
         sizes = [format_size(int(row[key])) if sized else "-" for key in ("crossing_bytes", "moved_bytes", "bytes")]
         table.add_row(
             row["strategy"], f"{row['mean_cost']:.4f}", f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}",
-            str(row["moved"]), *sizes,
+            str(row["limit_missed"]), str(row["moved"]), *sizes,
         )  # fmt: skip
     print_table(table)

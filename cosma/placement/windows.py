@@ -191,7 +191,10 @@ def _placement(topology: Topology, held: NDArray[np.bool_]) -> Placement:
 
 
 def totals(scores: Sequence[WindowScore]) -> list[dict[str, Any]]:
-    """Return, per strategy, means over windows and sums of moves and bytes, in order of first appearance."""
+    """Return, per strategy, means over windows and sums of moves and bytes, in order of first appearance.
+
+    ``limit_missed`` counts the windows before which nothing within the limit was found and all stayed in place.
+    """
     rows = []
     for strategy in dict.fromkeys(one.strategy for one in scores):
         own = [one for one in scores if one.strategy == strategy]
@@ -202,6 +205,7 @@ def totals(scores: Sequence[WindowScore]) -> list[dict[str, Any]]:
                 "mean_cost": float(np.mean([one.mean_cost for one in own])),
                 "imbalance": float(np.mean([one.imbalance for one in own])),
                 "worst_imbalance": max(one.worst_imbalance for one in own),
+                "limit_missed": sum(not one.kept_limit for one in own),
                 "moved": sum(one.moved for one in own), "crossing_bytes": round(crossing), "moved_bytes": moved,
                 "bytes": round(crossing + moved),
             }

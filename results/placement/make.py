@@ -28,7 +28,7 @@ from cosma.placement.front import front
 from cosma.placement.metrics import imbalance, mean_cost
 from cosma.placement.options import PlaceOptions
 from cosma.placement.service import place
-from cosma.placement.windows import MovePrice, compare, totals
+from cosma.placement.windows import STRATEGIES, MovePrice, compare, totals
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -338,12 +338,12 @@ def windows(folder: Path) -> Iterator[Row]:
     """Placements over six windows; an expert weighs as much as 100 crossing tokens send, or moves have a budget."""
     for name in ("gpt_8x16_top2_s2", "gpt_12x64_top1_s5"):
         trace = open_trace(folder / f"{name}.npz", "profile")
-        for label, price in (
-            ("an expert as 100 activations", MovePrice(expert_bytes=12_800, activation_bytes=128)),
-            ("at most 30 moves", MovePrice(expert_bytes=12_800, activation_bytes=128, max_moves=30)),
+        for label, price, strategies in (
+            ("an expert as 100 activations", MovePrice(expert_bytes=12_800, activation_bytes=128), STRATEGIES),
+            ("at most 30 moves", MovePrice(expert_bytes=12_800, activation_bytes=128, max_moves=30), ("near",)),
         ):
             options = PlaceOptions(replicas_per_device=1, balance=1.1, proposals=COPIES_PROPOSALS // 2)
-            scores = compare(trace, Topology.grid(2, 4), 6, price, options, load(folder, name).experts)
+            scores = compare(trace, Topology.grid(2, 4), 6, price, options, load(folder, name).experts, strategies)
             for row in totals(scores):
                 rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
                 yield {"trace": name, "moves": label} | rounded

@@ -112,8 +112,13 @@ def test_windows_are_judged_on_their_own_tokens(path: Path) -> None:
     assert by["scratch"][2].mean_cost < by["static"][2].mean_cost
     rows = {row["strategy"]: row for row in totals(found)}
     assert rows["scratch"]["moved"] == sum(one.moved for one in by["scratch"]) > rows["near"]["moved"] > 0
+    assert all(row["limit_missed"] == sum(not one.kept_limit for one in by[name]) for name, row in rows.items())
     again = compare(trace, TOPOLOGY, 4, MovePrice(max_moves=6), options, strategies=("near",))
     assert again == by["near"]
+    # Without a move allowed what is in force stays, and breaks the limit on what the windows have shown.
+    still = compare(trace, TOPOLOGY, 4, MovePrice(max_moves=0), options, strategies=("near",))
+    assert totals(still)[0]["limit_missed"] == 2
+    assert totals(still)[0]["moved"] == 0
 
 
 def test_dear_moves_are_not_made_and_cheap_ones_are(path: Path) -> None:
@@ -164,6 +169,8 @@ def test_commands(path: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(CosmaError, match="budget of moves"):
         run("place-windows", path, *devices, "--windows", 2)
+    with pytest.raises(InputError, match="choose split or least-loaded"):
+        run("place-windows", path, *devices, "--windows", 2, "--max-moves", 4, "--routing", "nearest")
 
 
 def test_prices_and_budgets_of_moves_are_whole_numbers_that_can_be_counted() -> None:
