@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosma.caching.optimum import members_by_group
 from cosma.compiled import kernel
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def schedule_events(
     until = step_of.copy()
     until[order[:-1][same]] = step_of[order[1:][same]]
     until[~kept_on] = step_of[~kept_on]
+    by_group, ends = members_by_group(requests, group, len(slots))
     issue_step = issue_early(
-        step_of, group[requests.page], slots, fetched, hosted, until, requests.steps, depth, together
+        step_of, by_group, np.array(ends), slots, fetched, hosted, until, requests.steps, depth, together
     )
 
     resident = ~hosted
@@ -105,13 +107,13 @@ def _rows(step: Int64s, phase: int, rank: Int64s, kind: int, page: Int64s, chose
 
 @kernel
 def issue_early(
-    step_of: Int64s, group_of: Int64s, slots: Int64s, fetched: Bools, hosted: Bools, until: Int64s, steps: int,
-    depth: int, together: bool,
+    step_of: Int64s, by_group: Int64s, ends: Int64s, slots: Int64s, fetched: Bools, hosted: Bools, until: Int64s,
+    steps: int, depth: int, together: bool,
 ) -> Any:  # fmt: skip
     """Find the earliest step at whose begin each fetch may be issued, earlier needs first.
 
     A page issued at the begin of step t holds its slot from there on. ``until`` is the step up to which each request
-    keeps its page, its own where it does not.
+    keeps its page, its own where it does not. ``by_group`` lists the requests of each group, up to its end in ``ends``.
     """
     issue = step_of.copy()
     if depth == 0:
@@ -122,15 +124,20 @@ def issue_early(
     taken = np.empty(steps + 1, dtype=np.int64)
     for group in range(len(slots)):
         room = slots[group] - behind
-        taken[:] = 0
-        for r in range(len(step_of)):
-            if group_of[r] == group and not hosted[r]:
+        members = by_group[(ends[group - 1] if group else 0) : ends[group]]
+        if len(members) == 0:
+            continue
+        # No fetch looks further back than to the first request, less the depth.
+        first = max(0, step_of[members[0]] - depth - 1)
+        taken[first:] = 0
+        for r in members:
+            if not hosted[r]:
                 taken[step_of[r]] += 1
                 taken[max(until[r], step_of[r] + 1 - behind)] -= 1
-        for step in range(1, steps + 1):
+        for step in range(first + 1, steps + 1):
             taken[step] += taken[step - 1]
-        for r in range(len(step_of)):
-            if group_of[r] != group or not fetched[r]:
+        for r in members:
+            if not fetched[r]:
                 continue
             begin = step_of[r]
             if begin < 1 or (behind and taken[begin - 1] >= room):

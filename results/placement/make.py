@@ -13,6 +13,7 @@ import csv
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -349,9 +350,58 @@ def windows(folder: Path) -> Iterator[Row]:
                 yield {"trace": name, "moves": label} | rounded
 
 
+def drifting(seed: int) -> Iterator[tuple[str, Any]]:
+    """Yield traces from whose first half little is to be learnt for the second: noise, few tokens, another model."""
+    from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
+
+    def model(number: int, tokens: int, affinity: float) -> Any:
+        return synthetic_trace(SyntheticOptions(
+            tokens=tokens, layers=6, experts=16, top_k=1, clusters=4, affinity=affinity, skew=1.0, seed=number
+        )).astype(np.int64)  # fmt: skip
+
+    random = np.random.default_rng(seed)
+    yield "noise, even load", random.integers(0, 16, (4000, 6))
+    for experts in (16, 8):
+        shares = random.dirichlet(np.full(experts, 3.0), 6)
+        skewed = [random.choice(experts, 4000, p=shares[layer]) for layer in range(6)]
+        yield f"noise, uneven load, {experts} experts", np.stack(skewed, 1)
+    yield "affinity 0.3, 200 tokens", model(seed, 400, 0.3)
+    yield "another model", np.concatenate([model(100 + seed, 2000, 0.5), model(200 + seed, 2000, 0.5)])
+
+
+def drift(folder: Path) -> Iterator[Row]:
+    """Placements of the first half of generated traces, judged on the second beside EPLB; reads no file."""
+    topology = Topology.grid(2, 4)
+    found: dict[tuple[str, float], list[tuple[float, float, float, float] | None]] = {}
+    for seed in range(5):
+        for kind, tokens in drifting(seed):
+            first, second = np.split(tokens, 2)
+            affinity = Affinity.from_tokens(first, int(tokens.max()) + 1)
+            theirs = score(eplb_placement(affinity, topology, 1), [second], "split")
+            for limit in (1.05, 1.2):
+                options = PlaceOptions(
+                    bound="none", routing="split", replicas_per_device=1, balance=limit, proposals=300_000
+                )
+                result = None
+                with suppress(InfeasibleError):
+                    ours = score(place(affinity, topology, options), [second], "split")
+                    result = ours.mean_cost, theirs.mean_cost, ours.imbalance, theirs.imbalance
+                found.setdefault((kind, limit), []).append(result)
+    for (kind, limit), results in found.items():
+        table = np.array([result for result in results if result is not None])
+        more = table[:, 0] - table[:, 1]
+        means = dict(zip(("ours", "eplb", "ours_imbalance", "eplb_imbalance"), table.mean(axis=0), strict=True))
+        yield {
+            "kind": kind, "limit": limit, "traces": len(table), "impossible": len(results) - len(table),
+            **{name: f"{mean:.4f}" for name, mean in means.items()},
+            "dearer": int((more > 0).sum()), "most_dearer": f"{max(0.0, float(more.max())):.4f}",
+        }  # fmt: skip
+
+
 TABLES: dict[str, Callable[[Path], Iterator[Row]]] = {
     table.__name__: table for table in (
         targets, generated, exflow, balance, replication, headline, scale, copies, copies_large, fronts, windows,
+        drift,
     )
 }  # fmt: skip
 
