@@ -1,7 +1,8 @@
 """Tuning parameters as records: one per engine, with defaults, units and the source of every value.
 
 A record is a frozen struct. Its docstring lists the fields in the numpy way; each entry ends with the source of the
-default in brackets: the page of the documentation that measured it, or ``[not measured]``.
+default in brackets: the page or the folder of results that measured it, or ``[not measured]``. ``[guard]`` keeps memory
+or time within limits and decides nothing below them; ``[unit]`` says how much work a nominal second pays for.
 """
 
 from __future__ import annotations

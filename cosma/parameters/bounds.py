@@ -11,7 +11,7 @@ class PeakParameters(Parameters, frozen=True):
     Attributes
     ----------
     most_operators
-        Operators of a segment, at most: a state costs in proportion to their square. [not measured]
+        Operators of a segment, at most: a state costs in proportion to their square. [guard]
     most_levels
         Distinct prices at which a segment is looked at, at most. [not measured]
     most_units
@@ -26,15 +26,15 @@ class PeakParameters(Parameters, frozen=True):
     turn_growth
         Factor by which each later turn is longer. [not measured]
     work_per_look
-        Work counted for one step of the inner loops. [not measured]
+        Work counted for one step of the inner loops. [unit]
     work_per_state
-        Work counted for one state. [not measured]
+        Work counted for one state. [unit]
     looks_per_slice
-        Steps of the inner loops in a slice. [not measured]
+        Steps of the inner loops in a slice. [guard]
     first_room
-        States that a table has room for at first. [not measured]
+        States that a table has room for at first. [guard]
     table_bytes
-        Memory of one search, at most. [not measured]
+        Memory of one search, at most. [guard]
     """
 
     most_operators: Count = 3_000
@@ -61,10 +61,10 @@ class RowParameters(Parameters, frozen=True):
     most_pairs
         Pairs of operators, at most. [not measured]
     most_members
-        Tensors listed over all rows together, at most: memory stays bounded. [not measured]
+        Tensors listed over all rows together, at most: memory stays bounded. [guard]
     cells_per_second, members_per_second, arcs_per_second
         What a nominal second pays for: looks at (tensor, operator), members of rows, arcs of minimum cuts.
-        [not measured]
+        [unit]
     """
 
     most_in_pairs: Count = 64
@@ -83,9 +83,9 @@ class BoundParameters(Parameters, frozen=True):
     first_width
         Labels per layer of the first label search; later ones are wider. [not measured]
     most_width
-        Labels per layer, at most. [not measured]
+        Labels per layer, at most. [guard]
     label_bytes
-        Memory of a label search, at most. [not measured]
+        Memory of a label search, at most. [guard]
     most_priced_terms
         Terms of the price program, at most. [not measured]
     first_peak_work
@@ -95,7 +95,7 @@ class BoundParameters(Parameters, frozen=True):
     least_covering_work
         Work limit of a covering program where less was granted. [not measured]
     piece_sizes
-        Operators of the pieces that a network is cut into; each size is a try of its own. [not measured]
+        Operators of the pieces that a network is cut into; each size is a try of its own. [results/tuning]
     piece_slice
         Work of one turn with one try. [not measured]
     whole_work_before_pieces

@@ -18,20 +18,20 @@ class AutoParameters(Parameters, frozen=True):
     opening_work
         Work of one turn of bounds, and of dynamic programming, before the first search. [not measured]
     settle_share
-        Share of the effort within which every cheap bound has its turn before the first search. [not measured]
+        Share of the effort within which every cheap bound has its turn before the first search. [results/tuning]
     first_round_work
         Work of the first round of search; each round doubles it. [not measured]
     replacement_work_per_term
-        Work counted per term of a replacement program. [not measured]
+        Work counted per term of a replacement program. [unit]
     replacement_work
         Solver limit of one replacement at first. [not measured]
     replacement_share
         Solver limit of one replacement later, as a share of the effort spent so far. [not measured]
     replacement_rate
-        Work counted for one second of the solver. [not measured]
+        Work counted for one second of the solver. [unit]
     typical_operators
         Operators of the networks on which the rate of dynamic programming holds; larger states cost in proportion.
-        [not measured]
+        [unit]
     most_operators_as_one
         Operators above which a network is long; see :class:`LongParameters`. On annealed orders of 10,000 operators
         the best replacement gains under 0.5 %. [measured once, on no page]
@@ -45,7 +45,7 @@ class AutoParameters(Parameters, frozen=True):
     idle_proof_factor
         The same while bounds do not rise. [not measured]
     cores
-        Cores of the reference machine: search keeps all of them busy, bounds one. [not measured]
+        Cores of the reference machine: search keeps all of them busy, bounds one. [unit]
     immediate_packing
         Packing limit of an immediate attempt to pack decisions as they are. [not measured]
     least_repair
@@ -53,7 +53,7 @@ class AutoParameters(Parameters, frozen=True):
     repair_per_operator
         Repair limit per operator, at the end. [not measured]
     packing_work_per_unit
-        Work counted for one unit of packing. [not measured]
+        Work counted for one unit of packing. [unit]
     packing_share
         Share of the effort that packing may take before the end. [not measured]
     tolerated_loss
@@ -104,7 +104,7 @@ class SlackParameters(Parameters, frozen=True):
     least_slack
         Share below which no operator is made room for. [not measured]
     most_turns
-        Shares tried, at most. [not measured]
+        Shares tried, at most. [results/tuning]
     turn_work
         Work of search that makes another share worth while. [not measured]
     as_is_packing
@@ -134,7 +134,7 @@ class LongParameters(Parameters, frozen=True):
     bound_share
         Share of the effort for the bounds of pieces. [not measured]
     bound_rate
-        Work counted for one second on pieces. [not measured]
+        Work counted for one second on pieces. [unit]
     bound_slice
         Work on pieces between two looks at whether to stop. [not measured]
     capacity_shares
@@ -172,7 +172,7 @@ class ExactParameters(Parameters, frozen=True):
     most_orders
         Orders of equal traffic that are tried where addresses do not fit the first. [not measured]
     most_operators_for_conflicts
-        Operators above which address conflicts are not learnt across orders. [not measured]
+        Operators above which address conflicts are not learnt across orders. [guard]
     """
 
     first_states: Count = 6_000

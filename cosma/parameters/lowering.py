@@ -24,9 +24,9 @@ class LoweringParameters(Parameters, frozen=True):
     long_lived
         A slot that lives so many times as long as the stuck one stays where it is. [not measured]
     units_per_slot_examined
-        Packing units counted for looking at one slot that is in the way. [not measured]
+        Packing units counted for looking at one slot that is in the way. [unit]
     units_per_buffer
-        Packing units counted for shaping one buffer anew. [not measured]
+        Packing units counted for shaping one buffer anew. [unit]
     small_divisor
         Once the limit is spent, choices cheaper than the capacity divided by this leave at once. [not measured]
     section_steps

@@ -11,7 +11,7 @@ class ReplacementParameters(Parameters, frozen=True):
     Attributes
     ----------
     most_terms
-        Terms (see :func:`replacement_terms`) above which no program is built. [not measured]
+        Terms (see :func:`replacement_terms`) above which no program is built. [guard]
     work
         Work limit of one program where the caller sets none. [not measured]
     packing_units

@@ -11,29 +11,27 @@ class SearchParameters(Parameters, frozen=True):
     Attributes
     ----------
     steps_per_second
-        Steps simulated in a nominal second, on two cores of the reference machine. [not measured]
+        Steps simulated in a nominal second, on two cores of the reference machine. [unit]
     slice_steps
         Steps that an annealer simulates between two looks at whether to stop. [not measured]
     first_round_steps_per_operator
         Steps per operator that each annealer simulates in the first round; later rounds double them. [not measured]
-    most_first_round_steps
-        Steps of an annealer in the first round, at most. [not measured]
     most_slices
         Slices of an annealer in one round, at most. [not measured]
     refined_per_round
-        Orders that get their best replacement after each round. [not measured]
+        Orders that get their best replacement after each round. [results/tuning]
     refining_work
         Work limit of one replacement. [not measured]
     refining_work_per_term
-        Work counted per term of a replacement program. [not measured]
+        Work counted per term of a replacement program. [unit]
     subproblems_per_round
-        Subproblemes solved exactly after each round. [not measured]
+        Subproblems solved exactly after each round. [results/tuning]
     subproblem_work
         Work limit of one subproblem. [not measured]
     subproblem_operators
         Operators in a subproblem; a contracted chain counts once. [not measured]
     most_operators_for_subproblems
-        Operators above which no subproblem is solved: one is too small a part to matter. [not measured]
+        Operators above which no subproblem is solved: one is too small a part to matter. [guard]
     operators_per_collected_slice
         Decisions are made of the best order after every slice, and less often in proportion to so many operators.
         [not measured]
@@ -48,7 +46,6 @@ class SearchParameters(Parameters, frozen=True):
     steps_per_second: Positive = 14_000_000
     slice_steps: Positive = 100_000
     first_round_steps_per_operator: Positive = 1_000
-    most_first_round_steps: Positive = 8_000_000
     most_slices: Positive = 160
     refined_per_round: Count = 2
     refining_work: NominalSeconds = 0.4

@@ -11,9 +11,9 @@ class StatesParameters(Parameters, frozen=True):
     Attributes
     ----------
     states_per_second
-        States that one nominal second pays for. [not measured]
+        States that one nominal second pays for. [unit]
     most_operators
-        Operators above which it is not begun: setting it up is quadratic. [not measured]
+        Operators above which it is not begun: setting it up is quadratic. [guard]
     """
 
     states_per_second: Positive = 6_000

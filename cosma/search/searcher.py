@@ -228,10 +228,7 @@ class Searcher:
         yield 1e-6 * self.problem.operator_count
         if len(self._contraction.members) > self.parameters.most_operators_for_whole_walks:
             yield from self._search_ranges()
-        steps = min(
-            self.parameters.most_first_round_steps,
-            self.parameters.first_round_steps_per_operator * len(self._contraction.members),
-        )
+        steps = self.parameters.first_round_steps_per_operator * len(self._contraction.members)
         slices = max(1, steps // self.parameters.slice_steps)
         neighbourhood = Neighbourhood(
             self.problem, seed=self.seed, subproblem_operators=self.parameters.subproblem_operators

@@ -178,6 +178,10 @@ def extend_segments(
     """
     count = len(height)
     tensors = len(size)
+    # Numbers of numpy's: a kernel is compiled once more for constants of Python's.
+    whole: Any = np.int64(1)
+    spilled: Any = np.int64(SPILLED)
+    ample: Any = FAR
     need, first, last = np.zeros(tensors, np.int64), np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
     load, kept, seen = np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(tensors + 1, np.int64)
@@ -202,7 +206,7 @@ def extend_segments(
             if alone_cost[k] >= FAR:
                 continue
             cost = alone_cost[k] + segment_cost(
-                i, j, 1, SPILLED, SPILLED, 1 << 60, size, rows, is_input, is_output, height, channels, weight,
+                i, j, whole, spilled, spilled, ample, size, rows, is_input, is_output, height, channels, weight,
                 in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
                 first, last, load, kept, mark, seen, crossing_start, crossing,
             )  # fmt: skip

@@ -128,7 +128,8 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                 a, b, c, d, e, f = 0, grid.rows[t], 0, grid.channels[t], 0, grid.columns[t]
             if grid.read_by[k] and not tile[10] & grid.read_by[k]:
                 b = a  # another step reads it
-            boxes[i, n] = (a, b, c, d, e, f)
+            box = boxes[i, n]
+            box[0], box[1], box[2], box[3], box[4], box[5] = a, b, c, d, e, f
             if a < b and c < d and e < f:
                 _mark(row_edge, row_at, t, a, b)
                 _mark(channel_edge, channel_at, t, c, d)
@@ -139,7 +140,8 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
             a, b = (tile[2], tile[3]) if grid.height[v] > 1 else (np.int64(0), grid.rows[t])
             c, d = (tile[4], tile[5]) if grid.width[v] > 1 else (np.int64(0), grid.channels[t])
             e, f = (tile[6], tile[7]) if grid.breadth[v] > 1 else (np.int64(0), grid.columns[t])
-            boxes[i, n] = (a, b, c, d, e, f)
+            box = boxes[i, n]
+            box[0], box[1], box[2], box[3], box[4], box[5] = a, b, c, d, e, f
             _mark(row_edge, row_at, t, a, b)
             _mark(channel_edge, channel_at, t, c, d)
             _mark(column_edge, column_at, t, e, f)

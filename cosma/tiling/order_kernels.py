@@ -158,6 +158,8 @@ def order_tiles(
         are half-open. Last the place in a chain of partial sums: ``FIRST_STEP``, ``LAST_STEP``, both as their sum, or
         neither.
     """
+    # Constants that kernels take are numbers of numpy's: of others each value would be compiled by itself.
+    by_rows, by_columns, ahead, back_to_front = np.int64(BY_ROWS), np.int64(BY_COLUMNS), np.bool_(False), np.bool_(True)
     count = len(grid.height)
     at, across_at = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     for g in range(len(stripes)):
@@ -173,8 +175,8 @@ def order_tiles(
     most = np.int64(0)
     for g in range(len(stripes)):
         begin, end = segment_start[g], segment_start[g + 1]
-        stops_of(grid, BY_ROWS, begin, end, stripes[g], stops, at)
-        stops_of(grid, BY_COLUMNS, begin, end, strips[g], across, across_at)
+        stops_of(grid, by_rows, begin, end, stripes[g], stops, at)
+        stops_of(grid, by_columns, begin, end, strips[g], across, across_at)
         _kinds(grid, begin, end, pieces, sums, kind)
         for v in range(begin, end):
             most += stripes[g] * strips[g] * pieces[v] * sums[v]
@@ -188,12 +190,12 @@ def order_tiles(
             for v in range(begin, end):
                 rounds = max(rounds, pieces[v])
         if rounds > 1:
-            _rounds_of(grid, begin, end, pieces, sums, kind, rounds, False, first, when)
-            _rounds_of(grid, begin, end, pieces, sums, kind, rounds, True, first, when_back)
+            _rounds_of(grid, begin, end, pieces, sums, kind, rounds, ahead, first, when)
+            _rounds_of(grid, begin, end, pieces, sums, kind, rounds, back_to_front, first, when_back)
         turning = (
             outside and rounds > 1
-            and _reversible(grid, BY_ROWS, begin, end, stripes[g], stops, at)
-            and _reversible(grid, BY_COLUMNS, begin, end, strips[g], across, across_at)
+            and _reversible(grid, by_rows, begin, end, stripes[g], stops, at)
+            and _reversible(grid, by_columns, begin, end, strips[g], across, across_at)
         )  # fmt: skip
         for turn in range(rounds * steps):
             step, nth = (turn % steps, turn // steps) if outside else (turn // rounds, turn % rounds)
@@ -224,10 +226,12 @@ def order_tiles(
                             continue
                         place = FIRST_STEP if n == 0 else 0
                         place += LAST_STEP if n == sums[v] - 1 else 0
-                        tiles[made] = (
-                            v, g, row, row_end, grid.width[v] * c // pieces[v],
-                            grid.width[v] * (c + 1) // pieces[v], column, column_end,
-                            grid.depth[v] * q // sums[v], grid.depth[v] * (q + 1) // sums[v], place,
-                        )  # fmt: skip
+                        # One by one: a row that is assigned as a tuple takes a second more to compile.
+                        tile = tiles[made]
+                        tile[0], tile[1], tile[2], tile[3] = v, g, row, row_end
+                        tile[4], tile[5] = grid.width[v] * c // pieces[v], grid.width[v] * (c + 1) // pieces[v]
+                        tile[6], tile[7] = column, column_end
+                        tile[8], tile[9] = grid.depth[v] * q // sums[v], grid.depth[v] * (q + 1) // sums[v]
+                        tile[10] = place
                         made += 1
     return tiles[:made]
