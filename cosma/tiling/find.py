@@ -31,7 +31,7 @@ TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
 #: DenseNet-121 at 192 and 384 moved 75 MB in sum with 700,000, 83 with 350,000, and 83 where parts did not count.
 PARTS_THAT_DOUBLE = 700_000
 #: Shares of the capacity that an estimate may fill, in graphs of more operators than this; not measured.
-MANY, FEW_SHARES = 200, (0.95, 0.6, 0.3)
+MANY, FEW_SHARES = 300, (0.95, 0.6, 0.3)
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12
