@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from operator import mul
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from cosma.tiling.segments import GROUPS_OUTSIDE, Segment
 #: Stripes and groups of channels looked at. With these, all operators of U-Net at 128 KiB took 385,000 tiles and 1.3
 #: CPU seconds, of VGG-19 at 256 KiB 236,000 and 0.8, the 243 of DenseNet-121 84,000 and 0.9.
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+#: More of them, looked at where none of these fits: classifiers of 32,000 words, layers of 38 MB; not measured.
+MORE_COUNTS = (1, 8, 64, 128, 192, 256, 384, 512, 1024)
 #: Most tiles of an operator that is looked at: its share of all, within limits; not measured.
 LEAST_TILES, MOST_TILES = 256, 1200
 #: Ways kept for each operator; not measured.
@@ -86,15 +89,16 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
     needs. ``stop`` is polled.
     """
     share = min(MOST_TILES, max(LEAST_TILES, room.most_tiles // len(grid.height)))
-    room, own = room._replace(most_tiles=share), cut_out(grid, v, v + 1)
+    own = cut_out(grid, v, v + 1)
     found: list[tuple[int, int, Segment]] = []
     work = 0
-    for stripes in COUNTS:
-        if stripes > own.height[0] or stop():
-            break
-        for pieces in COUNTS:
-            if pieces > own.width[0]:
+    for counts, most in ((COUNTS, share), (MORE_COUNTS, MOST_TILES)):
+        room = room._replace(most_tiles=most)
+        for stripes, pieces in product(counts, counts):
+            if stop():
                 break
+            if stripes > own.height[0] or pieces > own.width[0]:
+                continue
             for way in _fitting(own, Segment(0, 1, stripes, (pieces,)), room):
                 cost = cost_alone(own, way, room)
                 if cost is not None:
@@ -102,6 +106,8 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
                     found.append((*cost, way))
                     if cost[0] == 0:
                         return Alone(0, 1, (way,), 0, work).moved(v)
+        if found:
+            break
     return best_ways(v, v + 1, found, work)
 
 

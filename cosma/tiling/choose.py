@@ -22,8 +22,8 @@ Bools = NDArray[np.bool_]
 #: Stripes that dynamic programming tries for a segment; the search tries all of the ladder; not measured.
 FEW_STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 #: Most operators of one segment, and fewest where a graph has many: the time for each operator grows with the square.
-#: The 555 operators of NASNet-A took 15 CPU seconds with 48 and 5 with 22; DenseNet-121 at 512 KiB moved 0.80 MB with 34
-#: and 0.75 with 48.
+#: The 555 operators of NASNet-A took 15 CPU seconds with 48 and 5 with 22; DenseNet-121 at 512 KiB moved 0.80 MB with
+#: 34 and 0.75 with 48.
 LONGEST_SEGMENT, LEAST_LONGEST = 48, 12
 #: Operators of a graph times the square of the longest segment, at the most; 48 operators up to 260.
 MOST_LOOKS = 600_000

@@ -15,9 +15,10 @@ from cosma.compiler.limits import Limits, Progress
 from cosma.errors import FormatError, InputError
 from cosma.rewrite.tile import tile
 from cosma.tiling import Segment, build_grid, choose_segments, search_tilings, tiling_of
+from cosma.tiling.alone import each_alone
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 from cosma.tiling.lay_kernels import lay_tiles
-from cosma.tiling.layout import tiles_of
+from cosma.tiling.layout import Room, tiles_of
 from tests.execute.networks import FAMILIES, Maker
 from tests.onnx_files import save_network
 
@@ -312,3 +313,15 @@ def test_an_operator_that_is_not_cut_reads_all_in_the_tables_too(tmp_path: Path)
         arrays = lay_tiles(grid.grid, tiles_of(grid.grid, segments), 64)
         assert (arrays[-2] == list(loaded.graph.tensors).index("a")).sum() == len(known)
         assert (len(known) > 1) == (parts > 1)
+
+
+def test_an_operator_is_cut_into_as_many_tiles_as_it_needs(tmp_path: Path) -> None:
+    """A tile of a sixty-fourth of the words does not fit, and this version of Gemm has no partial sums."""
+    m = Maker(5)
+    m.add("Gemm", ["x", m.weight("w", 2048, 512), m.weight("b", 2048)], "y", transB=1)
+    path = m.save(tmp_path / "net.onnx", {"x": (1, 512)}, ["y"], opset=9)
+    loaded = cosma.load_onnx(path)
+    grid = build_grid(loaded.graph.with_dtype("int8"), loaded.sites).grid
+    (found,) = each_alone(grid, Room(4096, 64, False, 4000))
+    assert found.ways
+    assert found.tiles > 4 * 64

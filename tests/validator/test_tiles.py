@@ -113,7 +113,7 @@ def place_of(case, results: Sequence[np.ndarray]) -> Place:
     )
 
 
-@pytest.fixture(scope="module", params=["cnn", "separable", "transformer", "quantised"])
+@pytest.fixture(scope="module", params=["cnn", "separable", "transformer", "quantised", "branches"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Plan]]:
     path = FAMILIES[request.param](tmp_path_factory.mktemp("judge") / "net.onnx")
     return path, [tiled_plan(path, seed, seed % 2 == 1) for seed in (11, 12, 13)]
