@@ -14,6 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from cosma.compiler.first import secure
+from cosma.compiler.fusion import IN_TURNS
 from cosma.compiler.slack import search_with_slack
 from cosma.parallel import beside
 from cosma.problem import noncompulsory_bytes
@@ -320,7 +321,8 @@ def run_auto(state: CompileRun) -> None:
 
     problem = state.problem
     tiled = any(operator.tile is not None for operator in problem.graph.operators)
-    if tiled and state.best is not None and problem.operator_count > state.parameters.auto.most_tiles:
+    worked_on = state.best is not None and state.best_by != IN_TURNS
+    if tiled and worked_on and problem.operator_count > state.parameters.auto.most_tiles:
         return
     state.enter("existing methods")
     orders: dict[str, tuple[int, ...]] = {}

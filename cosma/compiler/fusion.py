@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Share of the effort for a first look at each choice; at most half of the effort goes there with the five there are.
 TRIAL_SHARE = 0.1
+#: What made the plans that come with choices: a search, which leaves little to gain, or a first look.
+SEARCHED, IN_TURNS = "tiling search", "tiles in turns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Choice:
         """The plan that came with the choice, as one to start from."""
         if self.start is None:
             return ()
-        return (Start("tiling search", self.name, "", self.start.decisions.order, self.start, ""),)
+        found_by = SEARCHED if self.name == "tiled" else IN_TURNS
+        return (Start(found_by, self.name, "", self.start.decisions.order, self.start, ""),)
 
 
 def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:

@@ -22,7 +22,7 @@ from cosma.errors import InfeasibleError, warn
 from cosma.graph import Graph, Mode, Operator, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.plan.tiles import untiled_name
-from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.problem import build_problem
 from cosma.problem.feasibility import infeasible
 from cosma.rewrite.constraints import resolve
 from cosma.rewrite.fuse import mode_needs
@@ -217,24 +217,12 @@ def _needs(graph: Graph, accelerator: Accelerator) -> dict[str, dict[Mode, int]]
     return {o.name: dict(zip(o.modes, mode_needs(graph, o, accelerator), strict=True)) for o in graph.operators}
 
 
-def plan_in_modes(graph: Graph, relaxed: Problem, accelerator: Accelerator, order: Sequence[int]) -> int | None:
-    """Bytes beyond the compulsory of a plan along an order in modes that suit it, with addresses given on the way.
-
-    None where no plan is found so.
-    """
-    from cosma.heuristics import Method, run_method
-    from cosma.lowering import NoAddressesError
-
-    problem = relaxed
-    if any(len(operator.modes) > 1 for operator in graph.operators):
-        chosen = modes_along(graph, relaxed, order, "belady", _needs(graph, accelerator))
-        modes = {o.name: (mode,) for o, mode in zip(graph.operators, chosen, strict=True)}
-        problem = build_problem(in_modes(graph, modes), accelerator)
-    try:
-        realised = run_method(problem, Method("given", "cost-aware-belady", "best-fit"), tuple(order))
-    except NoAddressesError:
-        return None
-    return noncompulsory_bytes(problem, realised.decisions)
+def in_modes_along(graph: Graph, relaxed: Problem, accelerator: Accelerator, order: Sequence[int]) -> Graph:
+    """The graph in modes that suit a quick plan of the relaxation along an order; itself where there is no choice."""
+    if all(len(operator.modes) <= 1 for operator in graph.operators):
+        return graph
+    chosen = modes_along(graph, relaxed, order, "belady", _needs(graph, accelerator))
+    return in_modes(graph, {o.name: (mode,) for o, mode in zip(graph.operators, chosen, strict=True)})
 
 
 def _streamed(problem: Problem, decisions: Decisions) -> dict[str, list[str]]:

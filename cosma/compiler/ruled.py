@@ -10,28 +10,21 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
-from cosma.accelerator import Operands
 from cosma.clock import never
-from cosma.compiler.modes import fitting_modes, plan_in_modes
-from cosma.plan.tiles import untiled_name
-from cosma.problem import build_problem
-from cosma.problem.feasibility import fits
-from cosma.rewrite.tile import depth_first, tile
+from cosma.compiler.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cosma.accelerator import Accelerator
+    from cosma.compiler.turns import Bounds
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
+    from cosma.lowering import Realised
     from cosma.rewrite.tiling import Tiling
-
-#: Operators that begin a run of operators whose tiles take turns, but for the first, by number.
-Bounds = frozenset[int]
 
 #: Shares of the capacity: operators whose weights take more are left whole. On ResNet-50 at 512 KiB and two rows a
 #: share of 0.5 moves 3.3 MB where cutting all operators moves 4.1; on MobileNetV2 at 128 KiB 0.25 moves 0.36 for 0.39.
@@ -39,68 +32,16 @@ SHARES = (float("inf"), 0.5, 0.25, 0.125, 0.0625)
 #: Shares of the capacity for which an estimate parts the operators, to start from; not measured.
 ESTIMATES = (0.8,)
 #: Operators replayed while runs are changed, and most changes. On the same networks 200 changes halve what is moved.
-MOST_REPLAYED, MOST_CHANGES = 400_000, 1000
+MOST_REPLAYED, MOST_CHANGES = 800_000, 2000
 #: Nominal seconds for each operator replayed and for each tile made; U-Net, HRNet and ResNet-50 took 4 to 5
 #: microseconds and 250 to 310.
 REPLAY_S, TILE_S = 5e-6, 300e-6
-#: Share of the effort of a compile after which runs are changed no more.
+#: Share of the effort of a compile for which runs are changed, once it is chosen what is cut.
 RUNS_SHARE = 0.3
+#: A choice of what is cut is left where its best start moves so many times what the best choice does.
+HOPELESS = 1.5
 #: Changes of the runs of each choice of what is cut, before one is chosen; not measured.
 FEW_CHANGES = 60
-
-
-class Turns:
-    """A network cut in one way, whose tiles may come in many orders."""
-
-    def __init__(self, source: LoadedModel, base: Graph, tiling: Tiling, accelerator: Accelerator) -> None:
-        from cosma.evaluation.network import build_network
-
-        self.base, self.tiling, self.accelerator = base, tiling, accelerator
-        alone = replace(tiling, segments=tuple((operator.name,) for operator in base.operators))
-        self.graph = tile(base, source.sites, alone).graph
-        if accelerator.operands == Operands.STATIONARY:
-            self.graph = fitting_modes(self.graph, accelerator)
-        self.problem = build_problem(self.graph, accelerator)
-        self.known: dict[Bounds, int] = {}
-        self.owners = [untiled_name(operator) for operator in self.graph.operators]
-        self.net = build_network(self.problem, contract=False).network
-
-    @property
-    def fit(self) -> bool:
-        """Whether every tile fits, in some mode where tiles have modes."""
-        return not self.problem.conflict and not self.problem.refused and fits(self.problem)
-
-    def cost(self, bounds: Bounds) -> int:
-        """Bytes beyond the compulsory of the tiles in turns, by the replay that search goes by, in the freest modes."""
-        import numpy as np
-
-        from cosma.evaluation.evaluate import cost_bytes, new_tape
-
-        if bounds not in self.known:
-            tape = new_tape(self.net, np.array(self.order(bounds), dtype=np.int32))
-            self.known[bounds] = cost_bytes(tape) + self.problem.constant_noncompulsory_bytes
-        return self.known[bounds]
-
-    def plan_bytes(self, bounds: Bounds) -> int | None:
-        """Bytes beyond the compulsory of a plan of the tiles in turns; None where none is found at once."""
-        return plan_in_modes(self.graph, self.problem, self.accelerator, self.order(bounds))
-
-    def order(self, bounds: Bounds) -> list[int]:
-        """Tiles run by run, depth first within each."""
-        number = {}
-        for i, run in enumerate(runs_of(self.base, bounds)):
-            number.update(dict.fromkeys(run, i))
-        return depth_first(self.graph.operators, self.owners, [number[name] for name in self.owners])
-
-    def in_turns(self, bounds: Bounds) -> Tiling:
-        """The tiling with its operators in runs."""
-        return replace(self.tiling, segments=runs_of(self.base, bounds))
-
-
-def runs_of(graph: Graph, bounds: Iterable[int]) -> tuple[tuple[str, ...], ...]:
-    """Names of the operators of each run."""
-    names = [operator.name for operator in graph.operators]
-    return tuple(tuple(names[a:b]) for a, b in pairwise([0, *sorted(bounds), len(names)]))
 
 
 @dataclass(slots=True)
@@ -130,6 +71,7 @@ class RuledTiling:
     report: Callable[[int, float], None] | None = None
     best: Turns | None = None
     bounds: Bounds = frozenset()
+    #: Bytes beyond the compulsory of the best, by a replay without addresses.
     cost_bytes: int = 1 << 62
     #: Nominal seconds spent.
     spent: float = 0.0
@@ -146,7 +88,8 @@ class RuledTiling:
                 break
         if self.best is None or self.stop():
             return
-        planned = self.best.plan_bytes(self.bounds)
+        modes = self.best.modes(self.bounds)
+        planned = self.best.planned_bytes(self.bounds, modes)
         if planned is not None and self.report is not None:
             self.report(planned, 0.0)
         starts = [frozenset(), self._alone, *self._estimates()]
@@ -156,12 +99,18 @@ class RuledTiling:
     def improve(self) -> None:
         """Change runs while time is left."""
         if self.best is not None and not self._over():
-            self._take(self.best, *self._changed_runs(self.best, self.bounds, MOST_CHANGES))
+            most = self.spent + RUNS_SHARE * self.effort
+            self._take(self.best, self._changed_runs(self.best, self.bounds, MOST_CHANGES, most))
 
     @property
     def found(self) -> Tiling | None:
         """The best tiling with its runs; None where none fits."""
         return None if self.best is None else self.best.in_turns(self.bounds)
+
+    @property
+    def plan(self) -> tuple[Graph, Realised] | None:
+        """The tiles in their modes, and the plan with addresses; None where none is found in one pass."""
+        return None if self.best is None else self.best.plan(self.bounds, self.best.modes(self.bounds))
 
     @property
     def _alone(self) -> Bounds:
@@ -184,12 +133,14 @@ class RuledTiling:
         if not turns.fit:
             return False
         bounds = min(starts, key=turns.cost)
-        return self._take(turns, *self._changed_runs(turns, bounds, changes))
+        if turns.cost(bounds) > HOPELESS * self.cost_bytes:
+            return False
+        return self._take(turns, self._changed_runs(turns, bounds, changes, self.effort))
 
-    def _take(self, turns: Turns, bounds: Bounds, cost_bytes: int) -> bool:
-        better = cost_bytes < self.cost_bytes
+    def _take(self, turns: Turns, bounds: Bounds) -> bool:
+        better = turns.cost(bounds) < self.cost_bytes
         if better:
-            self.best, self.bounds, self.cost_bytes = turns, bounds, cost_bytes
+            self.best, self.bounds, self.cost_bytes = turns, bounds, turns.cost(bounds)
         return better
 
     def _tiles(self, tiling: Tiling) -> int:
@@ -219,19 +170,19 @@ class RuledTiling:
         found = choose_segments(grid, room, ESTIMATES, weight_shares=(1.0,), stop=self.stop)
         return [frozenset(segment.begin for segment in segments[1:]) for segments in found]
 
-    def _changed_runs(self, turns: Turns, bounds: Bounds, changes: int) -> tuple[Bounds, int]:
-        """Join runs, part them and move where they part while no more is moved; the best runs and what they move."""
+    def _changed_runs(self, turns: Turns, bounds: Bounds, changes: int, most_s: float) -> Bounds:
+        """Join runs, part them and move where they part while a replay moves no more; the best runs."""
         rng, count, cost = random.Random(self.seed), len(self.base.operators), turns.cost(bounds)
         known = len(turns.known)
         for _ in range(min(changes, MOST_REPLAYED // len(turns.owners)) if count > 1 else 0):
             spent = self.spent + REPLAY_S * len(turns.owners) * (len(turns.known) - known)
-            if cost == 0 or spent > RUNS_SHARE * self.effort or self.stop():
+            if cost == 0 or spent > most_s or self.stop():
                 break
             other = _changed(bounds, count, rng)
             if turns.cost(other) <= cost:
                 bounds, cost = other, turns.cost(other)
         self.spent += REPLAY_S * len(turns.owners) * (len(turns.known) - known)
-        return bounds, cost
+        return bounds
 
 
 def _changed(bounds: Bounds, count: int, rng: random.Random) -> Bounds:

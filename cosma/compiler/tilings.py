@@ -127,10 +127,15 @@ def tiling_choices(
         made = [tiled_choice(source, choice, _given(tiling, choice.graph, source)) for choice in untiled]
         if joined is not None:
             made.append(tiled_choice(source, joined, _given_without(source, graph, joined, tiling)))
-    if accelerator.operands == Operands.STATIONARY:
-        found = in_chosen_modes(made, accelerator, starts, search.clock.stop)
+    # Under a rule tiles come in modes already, with a plan.
+    planned = tuple(choice for choice in made if choice.start is not None)
+    others = [choice for choice in made if choice.start is None]
+    if not others:
+        found = planned
+    elif accelerator.operands == Operands.STATIONARY:
+        found = planned + in_chosen_modes(others, accelerator, starts, search.clock.stop)
     else:
-        found = _fitting(made, graph, accelerator)
+        found = planned + _fitting(others, graph, accelerator)
     if rule is None:
         return found
     # What a rule cuts depends on what is planned for, and a plan to start from may have been made for something else.
@@ -160,7 +165,7 @@ def uncut_choices(
 
 def _cut_again(source: LoadedModel, base: Choice, accelerator: Accelerator, tiling: Tiling) -> Choice | None:
     """Cut a network by a tiling, with a plan in one pass; None where there is none."""
-    best = best_along([tiled_choice(source, base, tiling)], accelerator)
+    best = best_along([tiled_choice(source, base, tiling, "tiled")], accelerator)
     return None if best is None else best[1]
 
 
@@ -240,7 +245,9 @@ def _ruled(
     ruled.improve()
     search.spent += ruled.spent
     assert ruled.found is not None
-    return tiled_choice(source, choice, ruled.found)
+    tiled = tiled_choice(source, choice, ruled.found)
+    planned = ruled.plan
+    return tiled if planned is None else replace(tiled, graph=planned[0], relaxed=tiled.graph, start=planned[1])
 
 
 def _chosen(

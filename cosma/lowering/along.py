@@ -6,7 +6,7 @@ there are thousands of parts, repair takes long and loses more than this does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -65,8 +65,10 @@ def run_steps(
     return None if logged < 0 else (cost, log[:logged])
 
 
-def plan_along(problem: Problem, order: Sequence[int], *rules: int) -> Realised | None:
-    """Plan an order with addresses in one pass; nothing is streamed. None where a step does not fit in this way.
+def plan_along(
+    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = ()
+) -> Realised | None:
+    """Plan an order with addresses in one pass. None where a step does not fit in this way.
 
     Deterministic. Time grows with steps times the tensors in the scratchpad.
 
@@ -76,12 +78,13 @@ def plan_along(problem: Problem, order: Sequence[int], *rules: int) -> Realised 
         The instance and a topological order of its operators.
     rules
         Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`; of several, the first that moves least.
+    streamed
+        Pairs of operator and tensor that pass by the scratchpad, of those that may; nothing else is streamed.
     """
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used
-    steps = _steps(problem, order)
-    tried = [found for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None]
-    arrivals = min(tried, key=lambda found: int(found[0].sum()))[1] if tried else None
+    found = _best_rule(problem, order, rules, streamed)
+    arrivals = None if found is None else found[1]
     if arrivals is None:
         return None
     produced = problem.producer
@@ -95,20 +98,45 @@ def plan_along(problem: Problem, order: Sequence[int], *rules: int) -> Realised 
     return Realised(decisions, emit(problem, decisions, [address for _, address in rows]), 0)
 
 
-def _steps(problem: Problem, order: Sequence[int]) -> Steps:
-    place = {v: i for i, v in enumerate(order)}
-    pairs = [problem.pairs_of(v) for v in order]
+def bytes_along(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> int | None:
+    """What a plan by the best of the rules pays beside what is streamed; None where none fits."""
+    found = None if problem.places is not None else _best_rule(problem, order, RULES, streamed)
+    return None if found is None else int(found[0].sum())
+
+
+def _best_rule(
+    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]]
+) -> tuple[Int64s, Int64s | None] | None:
+    steps = _steps(problem, order, streamed)
+    tried = [found for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None]
+    return min(tried, key=lambda found: int(found[0].sum()), default=None)
+
+
+def _steps(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> Steps:
+    operands = [[t for t in problem.operands_of(v).tolist() if (v, t) not in streamed] for v in order]
+    results = [[t for t in problem.results_of(v).tolist() if (v, t) not in streamed] for v in order]
+    pairs = [
+        [(result, operand) for result, operand in problem.pairs_of(v) if result in made and operand in read]
+        for v, read, made in zip(order, operands, results, strict=True)
+    ]
+    readers: list[list[int]] = [[] for _ in range(problem.tensor_count)]
+    for step, row in enumerate(operands):
+        for t in row:
+            readers[t].append(step)
+    stored = first_arrival_is_compulsory(problem).astype(np.uint8)
+    for t, v in enumerate(problem.producer.tolist()):
+        stored[t] |= (v, t) in streamed
     pair_start, pair_result = csr([[result for result, _ in row] for row in pairs])
     return Steps(
-        *csr([problem.operands_of(v).tolist() for v in order]),
-        *csr([problem.results_of(v).tolist() for v in order]),
-        *csr([sorted(place[int(v)] for v in problem.consumers_of(t)) for t in range(problem.tensor_count)]),
+        *csr(operands),
+        *csr(results),
+        *csr(readers),
         pair_start,
         pair_result,
         csr([[operand for _, operand in row] for row in pairs])[1],
         problem.size_bytes.astype(np.int64),
         problem.space_bytes.astype(np.int64),
-        first_arrival_is_compulsory(problem).astype(np.uint8),
+        stored,
         store_bytes(problem),
         np.zeros(len(order), dtype=np.int32),
         np.zeros(len(order), dtype=np.uint8),

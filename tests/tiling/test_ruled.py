@@ -12,15 +12,17 @@ from cosma.compiler.compile import run_compile
 from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.limits import Limits, Progress
 from cosma.compiler.modes import fitting_modes
-from cosma.compiler.ruled import RuledTiling, Turns, runs_of
+from cosma.compiler.ruled import RuledTiling
 from cosma.compiler.searched import TilingWork
 from cosma.compiler.tilings import _ruled
+from cosma.compiler.turns import Turns, runs_of
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
 from cosma.frontend import LoadedModel
-from cosma.problem import build_problem
+from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
 from cosma.tiling.given import parse_rule, rule_tiling
+from cosma.validator import replay_instructions
 from tests.execute.networks import Maker
 
 MACHINE = cosma.Accelerator(scratchpad="24KiB", weights="scratchpad", operands="stationary", fusion="epilogue")
@@ -59,6 +61,31 @@ def test_an_order_costs_what_the_graph_in_that_order_does(narrowing: Path, opera
         cost = cost_bytes(new_tape(net, range(problem.operator_count))) + problem.constant_noncompulsory_bytes
         assert turns.cost(bounds) == cost
         assert [turns.graph.operators[v].name for v in turns.order(bounds)] == [o.name for o in made.operators]
+
+
+@pytest.mark.parametrize(("operands", "scratchpad"), [("stationary", 44), ("streamable", 28), ("resident", 72)])
+def test_plans_along_turns_are_valid_and_move_no_more_than_is_said(
+    narrowing: Path, operands: str, scratchpad: int
+) -> None:
+    machine = MACHINE.replace(operands=operands, scratchpad=scratchpad * 1024)
+    loaded, ruled = search(narrowing, machine, "rows=4")
+    turns = Turns(loaded, ruled.base, ruled.tiling, ruled.accelerator)
+    assert turns.fit
+    streaming = 0
+    for bounds in (frozenset(), frozenset({2}), frozenset({1, 4, 5}), frozenset(range(1, 10))):
+        modes = turns.modes(bounds)
+        made = turns.plan(bounds, modes)
+        assert made is not None
+        graph, realised = made
+        report = replay_instructions(graph, ruled.accelerator, realised.instructions)
+        assert report.valid, report.violations
+        problem = build_problem(graph, ruled.accelerator)
+        assert report.traffic.noncompulsory == noncompulsory_bytes(problem, realised.decisions)
+        said = turns.planned_bytes(bounds, modes)
+        assert said is not None
+        assert report.traffic.noncompulsory <= said
+        streaming += report.traffic.streamed
+    assert (streaming > 0) == (operands == "streamable")
 
 
 def test_runs_are_the_operators_between_bounds(narrowing: Path) -> None:
