@@ -88,10 +88,10 @@ class RuledTiling:
                 break
         if self.best is None or self.stop():
             return
-        modes = self.best.modes(self.bounds)
-        planned = self.best.planned_bytes(self.bounds, modes)
-        if planned is not None and self.report is not None:
-            self.report(planned, 0.0)
+        if self.report is not None and self.best.one_pass:
+            planned = self.best.planned_bytes(self.bounds, self.best.modes(self.bounds))
+            if planned is not None:
+                self.report(planned, 0.0)
         starts = [frozenset(), self._alone, *self._estimates()]
         for cut in self._lighter():
             self._try(cut, starts, FEW_CHANGES)
@@ -110,7 +110,9 @@ class RuledTiling:
     @property
     def plan(self) -> tuple[Graph, Realised] | None:
         """The tiles in their modes, and the plan with addresses; None where none is found in one pass."""
-        return None if self.best is None else self.best.plan(self.bounds, self.best.modes(self.bounds))
+        if self.best is None or not self.best.one_pass:
+            return None
+        return self.best.plan(self.bounds, self.best.modes(self.bounds))
 
     @property
     def _alone(self) -> Bounds:

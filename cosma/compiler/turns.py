@@ -75,6 +75,12 @@ class Turns:
         """Whether every tile fits, in some mode where tiles have modes."""
         return not self.problem.conflict and not self.problem.refused and fits(self.problem)
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether tiles can be planned in one pass: not where constraints say what may lie where, or has to stream."""
+        free = self.problem.places is None and not self.problem.homes
+        return free and not self.accelerator.constraints.never_on_chip
+
     def cost(self, bounds: Bounds) -> int:
         """Bytes beyond the compulsory of the tiles in turns, by the replay that search goes by, in the freest modes."""
         import numpy as np
