@@ -254,7 +254,7 @@ def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Opera
         return barrier("none of its nodes yields its result")
     access = OperatorAccess(operator, chain, shapes, joins=joins)
     if not access.has_like_results():
-        return barrier("its results have different shapes")
+        return barrier(access.why_whole() or "its results have different shapes")
     return access
 
 
