@@ -77,7 +77,7 @@ class View {
       left: stays.map(s => this.x(s[3])), right: stays.map(s => this.x(s[4])),
       bottom: stays.map(s => s[1] / factor), top: stays.map(s => (s[1] + s[2]) / factor),
       fill: stays.map(s => this.shade(s[0], s[5])), alpha: stays.map(s => this.alpha(name(s[0]), 0.85)),
-      hatch: stays.map(s => s[6] === "spilled" ? "/" : " "), tensor: stays.map(s => name(s[0])),
+      tensor: stays.map(s => name(s[0])),
       size: stays.map(s => `${exact(data.tensors[s[0]][1])} ${data.tensors[s[0]][2]}`),
       address: stays.map(s => `[${s[1].toLocaleString("en")}, ${(s[1] + s[2]).toLocaleString("en")})`),
       steps: stays.map(s => `[${s[3]}, ${s[4]})`),
@@ -85,6 +85,11 @@ class View {
       producer: stays.map(s => data.tensors[s[0]][3] >= 0 ? data.steps[data.tensors[s[0]][3]][0] : "-"),
       cost: stays.map(s => data.tensors[s[0]][5] ? `${size(data.tensors[s[0]][5])} beyond compulsory`
         : "none beyond compulsory"),
+    };
+    const spills = stays.filter(s => s[6] === "spilled");
+    this.source("spills").data = {
+      left: spills.map(s => this.x(s[3])), right: spills.map(s => this.x(s[4])),
+      bottom: spills.map(s => s[1] / factor), top: spills.map(s => (s[1] + s[2]) / factor),
     };
     const rows = data.steps, at = rows.map((_, i) => i);
     this.source("occupied").data = {
