@@ -143,8 +143,9 @@ def test_search_dims_the_rest_and_zooms_all_figures(page: Any) -> None:
     field.send_keys("relu_12")
     _until(page, "return document.getElementById('found').textContent === '1 found'")
     alphas = page.execute_script(
-        "const map = Bokeh.documents[0].get_model_by_name('map'); return map.renderers.flatMap(r =>"
-        " r.data_source.data.tensor.map((n, i) => [n, r.data_source.data.alpha[i]]));"
+        "const map = Bokeh.documents[0].get_model_by_name('map'); return map.renderers.filter(r =>"
+        " r.data_source.data.tensor).flatMap(r => r.data_source.data.tensor.map("
+        "(n, i) => [n, r.data_source.data.alpha[i]]));"
     )
     assert {round(alpha, 2) for name, alpha in alphas if name == "relu_12"} == {1.0}
     assert {round(alpha, 2) for name, alpha in alphas if name != "relu_12"} == {0.12}
