@@ -149,3 +149,45 @@ def issue_early(
                     taken[position] += 1
                 issue[r] = begin
     return issue
+
+
+@kernel
+def play_plan(
+    start: Int64s,
+    page: Int64s,
+    fetched: NDArray[np.bool_],
+    issue_step: Int64s,
+    hosted: NDArray[np.bool_],
+    visits: Int64s,
+    device: Int64s,
+    devices: int,
+    clock: NDArray[np.float64],
+) -> Any:
+    """Time a schedule that is known in advance: each fetch may start once the step it is issued at has started.
+
+    Returns
+    -------
+    (stalled seconds, seconds in all)
+    """
+    steps = len(start) - 1
+    fetch_s, step_s, host_s = clock[0], clock[1], clock[2]
+    began = np.zeros(steps + 1, dtype=np.float64)
+    link = np.zeros(devices, dtype=np.float64)
+    host = np.zeros(devices, dtype=np.float64)
+    now = 0.0
+    stalled = 0.0
+    for step in range(steps):
+        began[step] = now
+        wait = now
+        end_host = now
+        for r in range(start[step], start[step + 1]):
+            d = device[page[r]]
+            if hosted[r]:
+                host[d] = max(host[d], now) + host_s * visits[r]
+                end_host = max(end_host, host[d])
+            elif fetched[r]:
+                link[d] = max(link[d], began[issue_step[r]]) + fetch_s
+                wait = max(wait, link[d])
+        stalled += wait - now
+        now = max(wait + step_s, end_host)
+    return stalled, now

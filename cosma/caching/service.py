@@ -290,8 +290,7 @@ class _Bench:
         return self._result(policy, count, stalled_s, total_s)
 
     def _optimum(self) -> tuple[Int64s, float, float]:
-        from cosma.caching.planned import schedule_events
-        from cosma.caching.replacement import play_plan
+        from cosma.caching.planned import play_plan, schedule_events
 
         options = self.options
         fetched, hosted = ~self.kept, np.zeros(len(self.kept), dtype=np.bool_)

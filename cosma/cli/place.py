@@ -11,7 +11,7 @@ import typer
 from cosma.cli import options, routing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cosma.placement import PlaceOptions
     from cosma.placement.affinity import Affinity
@@ -142,7 +142,6 @@ def place(
     """Place experts so that tokens cross few links, with a bound; or score anyone's placement."""
     from cosma.cli import place_report
     from cosma.cli.output import CSV, FIGURE, PLAN, claim_outputs, deliver, deliver_figures, note
-    from cosma.errors import InputError
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.exchange import read_any
 
@@ -152,14 +151,13 @@ def place(
     # What is only reported on is opened before the search, so that a wrong name costs nothing.
     others = {name: routing.open_given(trace, name, kind, dense_layers, routing_shape) for name in evaluate or []}
     _check_dtype(hidden, dtype)
-    if holdout is not None and found.kind != "trace":
-        raise InputError(f"{whole.where}: counts hold no single tokens; a part of them cannot be held out")
     fitted, held_out = whole.split(holdout) if holdout is not None else (whole, None)
     topology = topology_of(nodes, devices_per_node, levels, uneven, costs, capacities)
     affinity = read_affinity(fitted, experts)
     dense = sorted({*routing.parse_layers(dense_layers), *found.dense})
+    rows = dense if dense_rows else []
     _check_parts(others, affinity)
-    _check_form(form, dense if dense_rows else (), affinity, topology if score is None else None, replicas_per_device)
+    _check_form(form, rows, affinity, topology if score is None else None, replicas_per_device)
     said: list[str] = []
 
     def read(path: Path) -> Placement:
@@ -175,20 +173,16 @@ def place(
             current=None if current is None else place_report.in_force(read(current)),
             max_moves=_budget(max_moves, max_moved, expert_size), bound=bound, seconds=time_limit,
         )  # fmt: skip
-        tokens = fitted.chunks if found.kind == "trace" else None
-        placement = _search(affinity, topology, wanted, tokens, batch_tokens, quiet=json)
+        placement = _search(affinity, topology, wanted, fitted, batch_tokens, quiet=json)
     for line in said:
         note(f"note: {line}")
     parts = {"fitted on": fitted, **({"held out": held_out} if held_out else {}), **others}
     room = replicas_per_device if score is None else None
     report = place_report.report(placement, affinity, parts, room, routing_rule, batch_tokens)
-    report["notes"] = [*found.notes, *said]
-    if hidden is not None:
-        report |= _estimates(placement, affinity, hidden, dtype)
+    report |= {"notes": [*found.notes, *said]} | _estimates(placement, affinity, hidden, dtype)
     deliver_figures(figure, lambda kind: place_report.draw(kind, placement, affinity))
     if output is not None:
-        text = _text(placement, form, affinity.load, dense if dense_rows else ())
-        deliver(output, text, "the placement")
+        deliver(output, _text(placement, form, affinity.load, rows), "the placement")
     place_report.show(report, json, scored=score is not None)
 
 
@@ -205,11 +199,13 @@ def _survey(trace: Trace, experts: int | None) -> Survey:
     return found
 
 
-def _estimates(placement: Placement, affinity: Affinity, hidden: int, dtype: str) -> dict[str, Any]:
-    """What the communication of a placement costs, where that is known."""
+def _estimates(placement: Placement, affinity: Affinity, hidden: int | None, dtype: str) -> dict[str, Any]:
+    """What the communication of a placement costs, where that is asked for and known."""
     from cosma.cli import place_report
     from cosma.cli.output import note
 
+    if hidden is None:
+        return {}
     if affinity.has_affinity:
         return {"estimates": place_report.estimates(placement, affinity, hidden, dtype)}
     note("note: counts of load say nothing of crossings, so communication is not estimated")
@@ -217,23 +213,23 @@ def _estimates(placement: Placement, affinity: Affinity, hidden: int, dtype: str
 
 
 def _search(
-    affinity: Affinity, topology: Topology, wanted: PlaceOptions, tokens: Callable[[], Any] | None, batch_tokens: int,
-    *, quiet: bool,
-) -> Placement:  # fmt: skip
+    affinity: Affinity, topology: Topology, wanted: PlaceOptions, trace: Trace, batch_tokens: int, *, quiet: bool
+) -> Placement:
     """Place the experts; an interrupt ends the search with the best placement so far."""
     from cosma.cli.interrupts import Interruption
     from cosma.cli.output import note
     from cosma.cli.place_report import progress_line
     from cosma.placement.on_tokens import place_on_tokens
     from cosma.placement.service import place as place_experts
+    from cosma.placement.traces import is_counts
 
     with Interruption() as interruption, progress_line(quiet=quiet) as shown:
         hooks = replace(wanted, interrupted=interruption.happened, progress=shown)
-        if tokens is None:
+        if is_counts(trace):
             placement = place_experts(affinity, topology, hooks)
         else:
-            placement = place_on_tokens(affinity, topology, hooks, tokens, batch_tokens)
-    if tokens is None and wanted.balance is not None and "estimated" in placement.metrics:
+            placement = place_on_tokens(affinity, topology, hooks, trace.chunks, batch_tokens)
+    if is_counts(trace) and wanted.balance is not None and "estimated" in placement.metrics:
         note("note: the limit is kept by an estimate from counts; whether tokens keep it, only tokens could say")
     if interruption.happened():
         note("interrupted; this is the best placement so far, and not reproducible")

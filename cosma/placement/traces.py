@@ -87,8 +87,10 @@ class Trace:
     def split(self, holdout: float) -> tuple[Trace, Trace]:
         """Split into the first ``1 - holdout`` of the tokens, to optimise on, and the rest, to report on.
 
-        Raises InputError if either part would be empty.
+        Raises InputError if either part would be empty, or the file holds counts.
         """
+        if is_counts(self):
+            raise InputError(f"{self.where}: counts hold no single tokens; a part of them cannot be held out")
         total = self.tokens()
         cut = round(total * (1.0 - holdout)) if 0.0 < holdout < 1.0 else 0
         if cut < 1 or cut >= total:
