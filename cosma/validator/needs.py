@@ -49,6 +49,7 @@ class Needs:
     _readers: dict[str, list[NodeProto]] = field(default_factory=dict)
     _constants: dict[str, Array | None] = field(default_factory=dict)
     _positions: tuple[tuple[int, ...], Array] | None = None
+    #: Stored constants: initializers, and tensors of Constant nodes.
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     _found_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _moved: dict[str, Array | None] = field(default_factory=dict)
@@ -57,6 +58,10 @@ class Needs:
 
     def __post_init__(self) -> None:
         self.initializers = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        for node in self.model.graph.node:
+            # The tensor of a Constant may lie in another file, as that of an initializer.
+            if node.op_type == "Constant" and not node.domain:
+                self.initializers.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
         self._constant_names = set(self.initializers)
         for node in self.model.graph.node:
             self._makers.update((name, node) for name in node.output if name)
@@ -160,6 +165,12 @@ class Needs:
         # What the graph takes for a view besides: its result is no tensor, and its shape that of what it yields.
         maker = self._makers.get(name)
         if maker is not None and not maker.domain and maker.input:
+            if maker.op_type == "Gather":  # of indices that are not in the file, too
+                table, indices = self.shape(maker.input[0]), self.shape(maker.input[1])
+                axis = next((a.i for a in maker.attribute if a.name == "axis"), 0)
+                if table is None or indices is None:
+                    return None
+                return (*table[:axis], *indices, *table[axis % len(table) + 1 :])
             if maker.op_type in _SELECT or maker.op_type in ("Transpose", "Pad", "Expand"):
                 moved = self.moved(maker)
                 return None if moved is None else tuple(moved.shape)
