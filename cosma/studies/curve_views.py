@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from cosma import door
+from cosma.errors import InputError
 from cosma.figures import figure_bytes, new_figure
 from cosma.report.figure import size_ticks
 from cosma.report.style import BOUND, OCCUPANCY
@@ -29,10 +31,15 @@ def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
     Raises
     ------
     InputError
-        If the kind is another one.
+        If the kind is another one, or the curve has no points.
     SolverUnavailableError
         If matplotlib is not installed.
     """
+    from cosma.studies.points import Curve
+
+    door.instance(curve, Curve, "curve")
+    if not curve.points:
+        raise InputError("curve: there are no points to draw")
     figure = new_figure(8.0, 4.6)
     axes: Any = figure.subplots()
     tiled = curve.tiling != "none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cosma import door
 from cosma.text import short_repr, shortened
 from cosma.units import format_size
 
@@ -57,6 +58,16 @@ class CurvePoint:
     whole: Whole | None = None
     tiles: Tiles | None = None
 
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        for name in ("capacity_bytes", "noncompulsory_bytes", "bound_bytes"):
+            put(self, name, door.size(getattr(self, name), f"point: {name}"))
+        put(self, "knee", door.flag(self.knee, "point: knee"))
+        if self.whole is not None:
+            door.instance(self.whole, Whole, "point: whole")
+        if self.tiles is not None:
+            door.instance(self.tiles, Tiles, "point: tiles")
+
     __repr__ = short_repr
 
 
@@ -84,6 +95,21 @@ class Curve:
     never_once_bytes: int | None = None
     #: Whether an interrupt ended the work before all points were planned.
     partial: bool = False
+
+    def __post_init__(self) -> None:
+        from cosma.accelerator import Accelerator
+
+        put = object.__setattr__
+        put(self, "model", door.text(self.model, "curve: model"))
+        door.instance(self.accelerator, Accelerator, "curve: accelerator")
+        put(self, "points", door.sequence(self.points, CurvePoint, "curve: points"))
+        for name in ("compulsory_bytes", "smallest_bytes", "enough_bytes"):
+            put(self, name, door.size(getattr(self, name), f"curve: {name}"))
+        put(self, "tiling", door.text(self.tiling, "curve: tiling"))
+        for name in ("once_bytes", "once_whole_bytes", "never_once_bytes"):
+            if getattr(self, name) is not None:
+                put(self, name, door.size(getattr(self, name), f"curve: {name}"))
+        put(self, "partial", door.flag(self.partial, "curve: partial"))
 
     def __repr__(self) -> str:
         ends = sorted({self.points[0].capacity_bytes, self.points[-1].capacity_bytes}) if self.points else []
