@@ -334,6 +334,8 @@ def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cutta
             helps.append(f"--effort {max(1.0, 4 * float(plan.solver.get('effort', 2.5))):g}")
         if tiling == "none" and cuttable:
             helps.append("--tiling auto, which cuts operators into tiles")
+        if tiling == "auto" and plan.accelerator.pieces and not any(o.tile is not None for o in plan.graph.operators):
+            helps.append("a larger --pieces: no tiles were found whose operands lie in so few address ranges")
         helps.append("a larger --scratchpad: `cosma curve` shows what each size saves")
         lines.append(f"may move less: {'; '.join(helps)}")
     if output is not None and not is_standard_output(output):

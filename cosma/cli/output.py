@@ -109,10 +109,10 @@ def _rescue(path: Path, content: str | bytes, what: str) -> str:
         os.close(handle)
         try:
             write_atomic(name, content)
-        except Exception:
+        except Exception:  # whatever it is, no empty file stays
             os.unlink(name)
             raise
-    except Exception as error:
+    except Exception as error:  # it is told beside the error that led here, which matters more
         return f"{what} is lost, as it could not be kept elsewhere either ({error})"
     return f"{what} is kept in {name}"
 

@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 SHARES = (float("inf"), 0.5, 0.25, 0.125, 0.0625)
 #: Shares of the capacity for which an estimate parts the operators, to start from; not measured.
 ESTIMATES = (0.8,)
-#: Operators replayed while runs are changed, and most changes. On the same networks 200 changes halve what is moved.
+#: Operators replayed while runs are changed, and most changes. On the same networks 200 changes halve what is moved;
+#: more are not measured.
 MOST_REPLAYED, MOST_CHANGES = 800_000, 2000
 #: Nominal seconds for each operator replayed and for each tile made; U-Net, HRNet and ResNet-50 took 4 to 5
 #: microseconds and 250 to 310.
 REPLAY_S, TILE_S = 5e-6, 300e-6
-#: Share of the effort of a compile for which runs are changed, once it is chosen what is cut.
+#: Share of the effort of a compile for which runs are changed, once it is chosen what is cut; not measured.
 RUNS_SHARE = 0.3
-#: A choice of what is cut is left where its best start moves so many times what the best choice does.
+#: A choice of what is cut is left where its best start moves so many times what the best choice does; not measured.
 HOPELESS = 1.5
 #: Changes of the runs of each choice of what is cut, before one is chosen; not measured.
 FEW_CHANGES = 60

@@ -96,4 +96,4 @@ def rounding(dtype: np.dtype[Any]) -> float:
         return math.sqrt(float(np.finfo(dtype).eps))
     import ml_dtypes
 
-    return math.sqrt(float(ml_dtypes.finfo(dtype).eps))  # type: ignore[no-untyped-call]
+    return math.sqrt(float(ml_dtypes.finfo(dtype).eps))  # type: ignore[no-untyped-call]  # the library states none

@@ -123,9 +123,9 @@ def _steps(problem: Problem, order: Sequence[int], streamed: Container[tuple[int
     for step, row in enumerate(operands):
         for t in row:
             readers[t].append(step)
-    stored = first_arrival_is_compulsory(problem).astype(np.uint8)
+    clean = first_arrival_is_compulsory(problem).astype(np.uint8)
     for t, v in enumerate(problem.producer.tolist()):
-        stored[t] |= (v, t) in streamed
+        clean[t] |= (v, t) in streamed  # its copy lies off-chip before anything reads it
     pair_start, pair_result = csr([[result for result, _ in row] for row in pairs])
     return Steps(
         *csr(operands),
@@ -136,7 +136,7 @@ def _steps(problem: Problem, order: Sequence[int], streamed: Container[tuple[int
         csr([[operand for _, operand in row] for row in pairs])[1],
         problem.size_bytes.astype(np.int64),
         problem.space_bytes.astype(np.int64),
-        stored,
+        clean,
         store_bytes(problem),
         np.zeros(len(order), dtype=np.int32),
         np.zeros(len(order), dtype=np.uint8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import mul
 
 from cosma.tiling.grid import Grid
 
@@ -37,6 +38,11 @@ class Segment:
     def __post_init__(self) -> None:
         if not self.sums:
             object.__setattr__(self, "sums", (1,) * (self.end - self.begin))
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles, at the most: stripes and strips without rows and columns of their own make none."""
+        return self.stripes * self.strips * int(sum(map(mul, self.pieces, self.sums)))
 
 
 Segmentation = tuple[Segment, ...]

@@ -50,6 +50,17 @@ def test_compile_then_check(folder: Path) -> None:
     assert checked.stdout.startswith("valid: ")
 
 
+def test_tiles_that_would_need_more_ranges_are_told_of(folder: Path) -> None:
+    """Whole operators are planned where no tiles have so few ranges, and it is said what would help."""
+    model = str(Path(__file__).resolve().parents[2] / "models/zoo/mobilenet_v2_224.onnx")
+    command = ("compile", model, "--scratchpad", "256KiB", "--weights", "scratchpad", "--fusion", "epilogue",
+               "--dtype", "int8", "--tiling", "auto", "--effort", "0.3", "--pieces", "2")  # fmt: skip
+    done = cosma(folder, *command)
+    assert done.returncode == 0, done.stderr
+    assert "tiles  " not in done.stdout
+    assert "a larger --pieces" in done.stdout + done.stderr
+
+
 def test_json_everywhere(folder: Path) -> None:
     compiled = answer(cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "--json", "-o", "plan.json"))
     assert compiled["traffic"]["noncompulsory"] == 32
