@@ -104,7 +104,7 @@ def searched_tilings(
         trials = TRIALS if end == 1.0 else LOOK_TRIALS
         for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), trials):
             if best is not None and (search.clock.stop() or best[0] <= cost_bytes):
-                break
+                continue
             tiled.append(tiled_choice(source, base, tiling_of(found.graph, segments), "tiled"))
             planned = best_along(tiled[-1:], accelerator)
             best = planned if best is None or (planned is not None and planned[0] < best[0]) else best

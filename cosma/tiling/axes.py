@@ -101,6 +101,11 @@ def _result_axes(graph: Graph, one: OperatorAccess, axes: Mapping[str, Axes]) ->
     for role in (ROWS, COLUMNS):
         if free and (found[role] < 0 or shape[found[role]] < 2):
             found[role] = free.pop(0)
+    # What the operator yields as a whole may be read in parts, such as a normalised axis that a product sums over.
+    left = [a for a, size in enumerate(shape) if size > 1 and a not in found]
+    for role in (CHANNELS, ROWS, COLUMNS):
+        if left and (found[role] < 0 or shape[found[role]] < 2):
+            found[role] = left.pop()
     return found[ROWS], found[CHANNELS], found[COLUMNS]
 
 

@@ -141,6 +141,7 @@ def _rows_of(grid: Grid) -> _Rows:
     low, high = (table if len(table) else np.zeros(1, np.int64) for table in (grid.low, grid.high))
     stride = np.where(by_rows, low[behind] - low[at], 0)
     window = np.where(stride > 0, high[at] - low[at], 0)
+    gives = np.bincount(owner[grid.given_up == 1], minlength=len(grid.height)) > 0
     start = np.concatenate(([0], np.cumsum(np.bincount(owner[kept], minlength=len(grid.height)))))
     tensor, maker = number[grid.operand[kept]], grid.maker[moved]
     first, last = (np.full(len(maker), -1, dtype=np.int64) for _ in range(2))
@@ -149,7 +150,7 @@ def _rows_of(grid: Grid) -> _Rows:
     clean, stored = grid.clean[moved] == 1, grid.stored[moved] == 1
     return _Rows(
         grid.size[moved], grid.rows[moved], clean, ~clean & ~stored, grid.height,
-        np.where(grid.weight > 0, grid.width, 1), grid.weight, grid.in_place == 1, start.astype(np.int64), tensor,
+        np.where(grid.weight > 0, grid.width, 1), grid.weight, gives, start.astype(np.int64), tensor,
         stride[kept], window[kept], grid.result_start, number[grid.result], maker, first, last,
     )  # fmt: skip
 

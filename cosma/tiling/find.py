@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from cosma.accelerator import Weights
 from cosma.clock import never
 from cosma.tiling.choose import SHARES, WEIGHT_SHARES, choose_segments
@@ -91,6 +93,8 @@ def search_tilings(
     from cosma.tiling.together import runs_together
 
     found = build_grid(graph, sites) if before is None else before.graph
+    if not accelerator.in_place:
+        found = found._replace(grid=found.grid._replace(given_up=np.zeros_like(found.grid.given_up)))
     grid, count = found.grid, len(found.access)
     most = max(MOST_TILES, MOST_TILES_EACH * count)
     passing = accelerator.weights == Weights.STREAM

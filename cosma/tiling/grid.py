@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from cosma.access import NodeSite
 from cosma.access.operator import OperatorAccess, SumStep, operator_access
-from cosma.graph import Graph, TensorKind
-from cosma.graph.semantics import is_elementwise
+from cosma.graph import Graph, Operator, TensorKind
+from cosma.graph.in_place import may_overwrite
 from cosma.tiling.axes import Axes, slab, tensor_axes
 from cosma.tiling.rows import int64s, starts_of
 
@@ -52,8 +52,6 @@ class Grid(NamedTuple):
         Rows, channels and columns into which each operator's result can be cut at the most, and partial sums.
     weight
         Weight bytes of each operator.
-    in_place
-        1 where a result may take the place of an operand.
     selects
         1 where an operator reads a part of its operands although it is not cut; the others then read all.
     start, operand
@@ -63,6 +61,8 @@ class Grid(NamedTuple):
         starts.
     read_by
         Beside ``operand``: which steps of a chain of partial sums read it.
+    given_up
+        Beside ``operand``: 1 where the result may be written over it.
     low, high
         Tables of intervals, half-open: of the operand, by row, channel or column of the result. Where a slice reads
         nothing, the interval is empty and lies where that of the slice before ends.
@@ -84,7 +84,6 @@ class Grid(NamedTuple):
     breadth: Int64s
     depth: Int64s
     weight: Int64s
-    in_place: Bytes8
     selects: Bytes8
     start: Int64s
     operand: Int64s
@@ -95,6 +94,7 @@ class Grid(NamedTuple):
     column_source: Int64s
     column_table: Int64s
     read_by: Int64s
+    given_up: Int64s
     low: Int64s
     high: Int64s
     result_start: Int64s
@@ -141,7 +141,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         extents = [shape[axis] if axis >= 0 and allowed[axis] else 1 for axis in own]
         depth = max(1, one.reduced())
         extents.append(depth if depth <= LONGEST_AXIS else 1)
-        touches.append(_touches(one, number, axes, extents, tables))
+        touches.append(_touches(graph, one, number, axes, extents, tables))
         heights.append(extents[0])
         widths.append(extents[1])
         breadths.append(extents[2])
@@ -149,7 +149,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         weights.append(sum(graph.tensors[w].size_bytes for w in one.operator.weights))
     flat = [entry for row in touches for entry in row]
     results = [[number[name] for name in one.operator.outputs] for one in access]
-    table = np.array(flat, dtype=np.int64).reshape(len(flat), 8)
+    table = np.array(flat, dtype=np.int64).reshape(len(flat), 9)
     grid = Grid(
         size=int64s([t.size_bytes for t in tensors]),
         rows=int64s([_extent(t.shape, own[0]) for t, own in zip(tensors, axes, strict=True)]),
@@ -165,7 +165,6 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         breadth=int64s(breadths),
         depth=int64s(depths),
         weight=int64s(weights),
-        in_place=np.array([is_elementwise(one.operator) for one in access], dtype=np.uint8),
         selects=np.array([bool(one.operator.reads) for one in access], dtype=np.uint8),
         start=starts_of(touches),
         operand=table[:, 0].copy(),
@@ -176,6 +175,7 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
         column_source=table[:, 5].copy(),
         column_table=table[:, 6].copy(),
         read_by=table[:, 7].copy(),
+        given_up=table[:, 8].copy(),
         low=int64s(tables.low),
         high=int64s(tables.high),
         result_start=starts_of(results),
@@ -196,13 +196,12 @@ def cut_out(grid: Grid, begin: int, end: int) -> Grid:
         for name in ("size", "rows", "channels", "columns", "is_weight", "stored", "place")
     }
     by_operator = {
-        name: getattr(grid, name)[own]
-        for name in ("height", "width", "breadth", "depth", "weight", "in_place", "selects")
+        name: getattr(grid, name)[own] for name in ("height", "width", "breadth", "depth", "weight", "selects")
     }
     by_edge = {
         name: getattr(grid, name)[edges]
         for name in ("row_source", "row_table", "channel_source", "channel_table", "column_source", "column_table",
-                     "read_by")
+                     "read_by", "given_up")
     }  # fmt: skip
     return Grid(
         **by_tensor, **by_operator, **by_edge, low=grid.low, high=grid.high,
@@ -227,7 +226,12 @@ def _read_by(one: OperatorAccess, depth: int) -> dict[str, int]:
 
 
 def _touches(
-    one: OperatorAccess, number: Mapping[str, int], axes: Sequence[Axes], extents: Sequence[int], tables: _Tables
+    graph: Graph,
+    one: OperatorAccess,
+    number: Mapping[str, int],
+    axes: Sequence[Axes],
+    extents: Sequence[int],
+    tables: _Tables,
 ) -> list[tuple[int, ...]]:
     """Every operand with what its rows, channels and columns follow, and the tables of that."""
     shape = one.shapes.get(one.result, ())
@@ -244,16 +248,24 @@ def _touches(
         entry = [number[name]]
         for own, axis in zip((BY_ROWS, BY_CHANNELS, BY_COLUMNS), axes[number[name]], strict=True):
             source, table = ALL, 0
-            # Where some slices read nothing of an operand (Concat), its axis of the same kind says so.
+            # Where some slices read nothing of an operand (Concat), its axis of the same kind says so, or any axis
+            # where steps of a sum do: they add up one piece of what is joined after another.
             for candidate, probe in probes.items():
-                if axis >= 0 and (probe.follows(name, axis) or (candidate == own and probe.misses(name, axis))):
+                if axis >= 0 and (
+                    probe.follows(name, axis) or (candidate in (own, BY_SUM) and probe.misses(name, axis))
+                ):
                     low, high = probe.intervals(name, axis)
                     if _monotone(low) and _monotone(high):  # otherwise the ends of a range do not say what it reads
                         source, table = candidate, tables.add(low, high)
                         break
             entry += [source, table]
-        found.append((*entry, read_by.get(name, EVERY_STEP)))
+        found.append((*entry, read_by.get(name, EVERY_STEP), _is_given_up(graph, one.operator, name)))
     return found
+
+
+def _is_given_up(graph: Graph, operator: Operator, operand: str) -> bool:
+    """Whether a tile may be written over a part of the operand at the same place; pieces of joins lie elsewhere."""
+    return not operator.joined and may_overwrite(operator, graph.tensors[operator.outputs[0]], graph.tensors[operand])
 
 
 def _monotone(values: Sequence[int]) -> bool:

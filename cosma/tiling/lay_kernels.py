@@ -227,7 +227,7 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                             added[i] += 1
                         made[p] = 1
         unfinished[i] = not tiles[i, 10] & LAST_STEP
-        if grid.in_place[v] and results - result_start[i] == 1:
+        if results - result_start[i] == 1:
             written = np.int64(result[results - 1])
         n = 0
         for k in range(grid.start[v], grid.start[v + 1]):
@@ -244,8 +244,8 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
                         operands += 1
                         if not clean[p] and not made[p]:
                             ordered = False
-            alone = operands - before == 1 and grid.maker[t] >= 0
-            if written >= 0 and alone and size[operand[before]] == size[written]:
+            alone = written >= 0 and operands - before == 1
+            if alone and grid.given_up[k] and size[operand[before]] >= size[written]:
                 pair_result[pairs] = written
                 pair_operand[pairs] = operand[before]
                 pairs += 1

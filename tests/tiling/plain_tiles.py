@@ -78,7 +78,7 @@ def _result_box(grid: Grid, t: int, tile: list[int]) -> Box:
 
 def lay_plainly(grid: Grid, tiles: Any) -> PlainSteps:
     """Cut every tensor at all edges of all boxes that tiles touch of it, and say what of it each tile touches."""
-    reads, writes = [], []
+    reads, writes, given_up = [], [], []
     edges: dict[tuple[int, int], set[int]] = defaultdict(set)
     for tile in tiles.tolist():
         v = tile[0]
@@ -93,7 +93,9 @@ def lay_plainly(grid: Grid, tiles: Any) -> PlainSteps:
         write = [
             (int(t), _result_box(grid, t, tile)) for t in grid.result[grid.result_start[v] : grid.result_start[v + 1]]
         ]
+        given = grid.given_up[grid.start[v] : grid.start[v + 1]].tolist()
         reads.append([(t, box) for t, box in read if not _is_empty(box)])
+        given_up.append([one for one, (_, box) in zip(given, read, strict=True) if not _is_empty(box)])
         writes.append(write)
         for t, box in reads[-1] + write:
             for axis, span in enumerate(box):
@@ -118,18 +120,18 @@ def lay_plainly(grid: Grid, tiles: Any) -> PlainSteps:
             (t, tuple(part[axis] for axis in inward)) for part in product(*(spans[axis] for axis in outward))
         ]  # type: ignore[misc]
     made: set[Part] = set()
-    for tile, read, write in zip(tiles.tolist(), reads, writes, strict=True):
+    for tile, read, given, write in zip(tiles.tolist(), reads, given_up, writes, strict=True):
         results = [part for t, box in write for part in touched(t, box)]
         made |= set(results)
         # Later partial sums add to what the first one wrote: its place is an operand that is kept.
         operands, fresh = ([], results) if tile[10] & FIRST_STEP else (results, [])
         pairs = []
-        for t, box in read:
+        for (t, box), may_go in zip(read, given, strict=True):
             parts = touched(t, box)
             operands = operands + parts
             found.ordered &= bool(grid.clean[t]) or made >= set(parts)
-            same = len(parts) == len(fresh) == 1 and part_bytes(grid, parts[0]) == part_bytes(grid, fresh[0])
-            if grid.in_place[tile[0]] and grid.maker[t] >= 0 and same:
+            single = len(parts) == len(fresh) == 1
+            if may_go and single and part_bytes(grid, parts[0]) >= part_bytes(grid, fresh[0]):
                 pairs.append((fresh[0], parts[0]))
         found.operands.append(operands)
         found.results.append(fresh)

@@ -60,7 +60,9 @@ def draw(grid: GridGraph, seed: int) -> Segmentation:
     edges = sorted({0, count, *(rng.randrange(1, count) for _ in range(rng.randrange(4)))})
     return tuple(
         Segment(
-            begin, end, rng.choice((1, 1, 2, 3, 5, 8)),
+            begin,
+            end,
+            rng.choice((1, 1, 2, 3, 5, 8)),
             tuple(min(int(grid.grid.width[v]), rng.choice((1, 1, 2, 3))) for v in range(begin, end)),
             strips=rng.choice((1, 1, 2, 3)),
             loop=rng.randrange(3),
@@ -101,11 +103,7 @@ def test_partial_sums_cost_what_their_graph_does_but_for_the_biases_and_what_lie
     machine = Accelerator(scratchpad=ROOM.capacity_bytes, alignment=16, operands="resident", weights="scratchpad")
     compared, said, paid = 0, 0, 0
     for seed in range(40):
-        rng = random.Random(seed)
-        segments = tuple(
-            replace(s, sums=tuple(min(int(n), rng.choice((1, 2, 3, 4))) for n in found.grid.depth[s.begin : s.end]))
-            for s in draw(found, seed)
-        )
+        segments = draw_sums(found, seed)
         tiled = tile(network.graph, network.sites, tiling_of(found, segments)).graph
         problem = build_problem(tiled, machine)
         for rule in RULES:
@@ -120,6 +118,51 @@ def test_partial_sums_cost_what_their_graph_does_but_for_the_biases_and_what_lie
             compared += 1
     assert compared > 20
     assert said == pytest.approx(paid, rel=0.03)
+
+
+def test_what_is_read_in_parts_and_written_over_costs_what_the_graph_of_tiles_does(tmp_path: Path) -> None:
+    """Sums over a normalised axis, and results of another shape than what they read, which they are not put over."""
+    rng = np.random.default_rng(0)
+    shapes = {"s": (64,), "w1": (64, 64), "w2": (64, 8), "w3": (64, 64)}
+    weights = [onnx.numpy_helper.from_array(rng.normal(size=z).astype(np.float32), n) for n, z in shapes.items()]
+    weights.append(onnx.numpy_helper.from_array(np.array([4, 4, 64]), "image"))
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "s"], ["n"]),
+        helper.make_node("MatMul", ["n", "w1"], ["a"]),
+        helper.make_node("MatMul", ["n", "w3"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("Reshape", ["c", "image"], ["d"]),
+        helper.make_node("Sigmoid", ["d"], ["g"]),
+        helper.make_node("Exp", ["g"], ["h"]),
+        helper.make_node("MatMul", ["h", "w2"], ["y"]),
+    ]
+    loaded = load_onnx(save_network(tmp_path / "network.onnx", nodes, {"x": [1, 4, 4, 64]}, weights))
+    found = build_grid(loaded.graph, loaded.sites)
+    machine = Accelerator(scratchpad=1 << 20, alignment=16, operands="resident", weights="scratchpad")
+    apart = 0
+    for seed in range(60):
+        segments = draw_sums(found, seed)
+        problem = build_problem(tile(loaded.graph, loaded.sites, tiling_of(found, segments)).graph, machine)
+        steps = Steps(*lay_tiles(found.grid, tiles_of(found.grid, segments), 16)[:-2])
+        assert problem.operator_count == len(steps.operand_start) - 1
+        for v in range(problem.operator_count):
+            parts = steps.operand[steps.operand_start[v] : steps.operand_start[v + 1]]
+            read = problem.operands_of(v)
+            assert sorted(steps.space[parts].tolist()) == sorted(problem.space_bytes[read].tolist())
+            if not steps.added[v] and not steps.unfinished[v]:
+                over = steps.pair_start[v + 1] - steps.pair_start[v]
+                assert over == len(problem.pairs_of(v))
+                apart += over == 0
+    assert apart
+
+
+def draw_sums(found: GridGraph, seed: int) -> Segmentation:
+    """The same with partial sums."""
+    rng, depth = random.Random(seed), found.grid.depth
+    return tuple(
+        replace(s, sums=tuple(min(int(n), rng.choice((1, 2, 3, 4))) for n in depth[s.begin : s.end]))
+        for s in draw(found, seed)
+    )
 
 
 def test_an_operator_alone_is_cut_into_partial_sums_where_neither_factor_fits(tmp_path: Path) -> None:
