@@ -96,6 +96,15 @@ def pieces_of_outputs(joins: Mapping[str, Join], roots: Mapping[str, Tensor]) ->
     return {name for join in joins.values() if roots[join.root].kind == "output" for name in join.tensors}
 
 
+def roots_by_piece(joins: Mapping[str, Join]) -> dict[str, tuple[str, ...]]:
+    """Roots that each tensor is a piece of."""
+    found: dict[str, tuple[str, ...]] = {}
+    for root, join in joins.items():
+        for name in join.tensors:
+            found[name] = (*found.get(name, ()), root)
+    return found
+
+
 def check_joins(
     joins: Mapping[str, Join], tensors: Mapping[str, Tensor], roots: Mapping[str, Tensor],
     operators: Iterable[Operator],

@@ -13,6 +13,7 @@ from math import prod
 
 from cosma.access.modes import ACCUMULATOR_BYTES, OUTPUT_STATIONARY, undominated
 from cosma.graph import Graph, Mode, Operator
+from cosma.graph.join import roots_by_piece
 
 #: Operands that a mode reads otherwise than in lockstep with the result, the first of an operator; 1 where not named.
 _FACTORS = {"lockstep": 0, "input-stationary": 2, "weight-stationary": 2, OUTPUT_STATIONARY: 2}
@@ -28,19 +29,22 @@ def with_tile_modes(tiled: Graph, whole: Graph) -> Graph:
     whole
         The graph that was cut, with modes.
     """
-    operators = []
+    operators, joined = [], roots_by_piece(tiled.joins)
     for operator in tiled.operators:
         source = whole.operator(operator.name if operator.tile is None else operator.tile.root)
-        modes = undominated(_of_tile(mode, tiled, operator, whole, source) for mode in source.modes)
+        roots = {
+            name: next((root for root in joined.get(name, ()) if root in operator.joined), _root(tiled, name))
+            for name in (*operator.operands, *operator.outputs)
+        }
+        modes = undominated(_of_tile(mode, tiled, operator, whole, source, roots) for mode in source.modes)
         operators.append(replace(operator, modes=modes))
     return tiled.replace(operators=operators)
 
 
-def _of_tile(mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Operator) -> Mode:
+def _of_tile(
+    mode: Mode, tiled: Graph, tile: Operator, whole: Graph, source: Operator, roots: Mapping[str, str]
+) -> Mode:
     streamed = set(mode.may_stream)
-    joined = {tensor: root for root in tile.joined for tensor in tiled.joins[root].tensors}
-    touched = dict.fromkeys((*tile.operands, *tile.outputs))
-    roots = {name: joined.get(name, _root(tiled, name)) for name in touched}
     streamed -= _out_of_step(mode, tiled, tile, whole, source, roots)
     parts = [name for name, root in roots.items() if root in streamed]
     read = sum(tiled.tensors[name].size_bytes for name in parts if name in tile.operands)

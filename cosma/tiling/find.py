@@ -119,6 +119,9 @@ def search_tilings(
             pieces = pieces_for(grid, 0, count, max(1, int(room.capacity_bytes * WEIGHT_SHARES[0])))
             others.append((Segment(0, count, stripes, pieces),))
         others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
+        single = [one for one in alone if one.end - one.begin == 1]
+        if all(one.ways for one in single):
+            by_themselves.append(tuple(one.ways[0] for one in single))
         fit = [[fitted(grid, start, room) for start in starts] for starts in (by_themselves, others)]
         groups = [[start for start in starts if start is not None] for starts in fit]
         ranked = search.run(groups, max(total // 2, total - sum(one.work for one in alone)))

@@ -26,6 +26,8 @@ Bytes8 = NDArray[np.uint8]
 
 #: Longest axis that is cut: tables of access have an entry for each position.
 LONGEST_AXIS = 1 << 16
+#: Slices that are looked at one by one; not measured.
+FEW_SLICES = 8
 #: Where an operand's interval along an axis comes from: all of it, the tile's rows, channels or columns, or its
 #: interval of the axis summed over.
 ALL, BY_ROWS, BY_CHANNELS, BY_COLUMNS, BY_SUM = 0, 1, 2, 3, 4
@@ -286,18 +288,21 @@ class _Probe:
     def at(self, position: int, name: str, axis: int) -> tuple[int, int] | None:
         """Interval of an operand's axis that one slice reads; None where the slice reads nothing of it."""
         if position not in self.seen:
-            span = (position, position + 1)
-            if self.axis >= 0:
-                self.seen[position] = self.one.reads(slab(self.shape, {self.axis: span}))
-            else:
-                self.seen[position] = self.one.reads(slab(self.shape, {}), SumStep(span, True, True))
+            self.seen[position] = self.over((position, position + 1))
         box = self.seen[position].get(name)
         return None if box is None else box[axis]
 
-    def samples(self) -> list[int]:
+    def over(self, span: tuple[int, int]) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """What some slices, half-open, read of each operand."""
+        if self.axis >= 0:
+            return self.one.reads(slab(self.shape, {self.axis: span}))
+        return self.one.reads(slab(self.shape, {}), SumStep(span, True, True))
+
+    def samples(self, begin: int = 0, end: int | None = None) -> list[int]:
         """Slices that are looked at before all of them are: both ends, and pairs within."""
-        n = self.extent
-        return sorted({i for i in (0, 1, 2, n // 4, n // 2, n // 2 + 1, 3 * n // 4, n - 2, n - 1) if 0 <= i < n})
+        n = (self.extent if end is None else end) - begin
+        few = {0, 1, 2, n // 4, n // 2, n // 2 + 1, 3 * n // 4, n - 2, n - 1}
+        return sorted({begin + i for i in few if 0 <= i < n})
 
     def follows(self, name: str, axis: int) -> bool:
         """Whether some slice reads a part of the operand's axis."""
@@ -309,22 +314,31 @@ class _Probe:
         return any(self.at(i, name, axis) is None for i in self.samples())
 
     def intervals(self, name: str, axis: int) -> tuple[list[int], list[int]]:
-        """Interval for every slice, from a rule that the samples confirm, or slice by slice."""
-        size = self.one.shapes[name][axis]
-        samples = {i: self.at(i, name, axis) for i in self.samples()}
-        first, last = self.extent // 4, 3 * self.extent // 4
-        a, b = samples[first], samples[last]
-        if a is not None and b is not None and last > first:
-            rule = _Rule(b[0] - a[0], last - first, first, a, size)
-            if all(rule.at(i) == seen for i, seen in samples.items()):
-                spans = [rule.at(i) for i in range(self.extent)]
-                return [low for low, _ in spans], [high for _, high in spans]
+        """Interval for every slice."""
         every, reached = [], 0
-        for i in range(self.extent):
-            span = self.at(i, name, axis) or (reached, reached)
-            every.append(span)
-            reached = span[1]
+        for span in self._spans(name, axis, 0, self.extent):
+            every.append(span or (reached, reached))
+            reached = every[-1][1]
         return [low for low, _ in every], [high for _, high in every]
+
+    def _spans(self, name: str, axis: int, begin: int, end: int) -> list[tuple[int, int] | None]:
+        """Interval of each slice of some, from a rule that samples confirm, or else of each half by itself."""
+        if end - begin <= FEW_SLICES:
+            return [self.at(i, name, axis) for i in range(begin, end)]
+        together = self.over((begin, end)).get(name)
+        if together is None:
+            return [None] * (end - begin)
+        seen = {i: self.at(i, name, axis) for i in self.samples(begin, end)}
+        first, last = (begin + part * (end - begin) // 4 for part in (1, 3))
+        a, b = seen[first], seen[last]
+        if a is not None and b is not None:
+            rule = _Rule(b[0] - a[0], last - first, first, a, self.one.shapes[name][axis])
+            ends = rule.at(begin), rule.at(end - 1)
+            hull = min(low for low, _ in ends), max(high for _, high in ends)
+            if hull == together[axis] and all(rule.at(i) == span for i, span in seen.items()):
+                return [rule.at(i) for i in range(begin, end)]
+        middle = (begin + end) // 2
+        return [*self._spans(name, axis, begin, middle), *self._spans(name, axis, middle, end)]
 
 
 class _Rule(NamedTuple):

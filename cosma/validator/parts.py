@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.graph import Graph, Operator, Region, Tensor, TensorKind
-from cosma.graph.join import pieces_of_outputs
+from cosma.graph.join import pieces_of_outputs, roots_by_piece
 from cosma.validator.place import NoRuleError, box_of_result
 from cosma.validator.sums import check_sums, last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
@@ -216,10 +216,13 @@ def joining_operators(graph: Graph, model: Graph) -> list[Operator]:
 def _whole_operators(graph: Graph) -> dict[str, Operator]:
     """Operators over roots in place of their parts, by name; the tiles of one are one."""
     root_of = {t.name: t.region.root for t in graph.tensors.values() if t.region is not None}
-    sums = partial_sums(graph)
+    sums, joined_to = partial_sums(graph), roots_by_piece(graph.joins)
 
-    def merged(names: tuple[str, ...], inside: dict[str, str]) -> tuple[str, ...]:
-        found = (inside.get(name, root_of.get(name, name)) for name in names if name not in sums)
+    def merged(names: tuple[str, ...], inside: tuple[str, ...] = ()) -> tuple[str, ...]:
+        found = (
+            next((root for root in joined_to.get(name, ()) if root in inside), root_of.get(name, name))
+            for name in names if name not in sums
+        )  # fmt: skip
         return tuple(dict.fromkeys(found))
 
     operators: dict[str, Operator] = {}
@@ -229,11 +232,9 @@ def _whole_operators(graph: Graph) -> dict[str, Operator]:
         joined = o if first is None else replace(
             o, inputs=first.inputs + o.inputs, outputs=first.outputs + o.outputs, weights=first.weights + o.weights
         )  # fmt: skip
-        inside = {tensor: root for root in o.joined for tensor in graph.joins[root].tensors}
         operators[name] = replace(
             joined, name=name, tile=None, macs=None, accumulation=None, joined=(),
-            inputs=merged(joined.inputs, inside), outputs=merged(joined.outputs, {}),
-            weights=merged(joined.weights, {}),
+            inputs=merged(joined.inputs, o.joined), outputs=merged(joined.outputs), weights=merged(joined.weights),
         )  # fmt: skip
     return operators
 
@@ -258,10 +259,11 @@ def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> 
         theirs = [by_covers[node] for node in operator.covers if node in by_covers]
         if not theirs and whole.outputs in by_results:
             theirs = [by_results[whole.outputs]]
+        inputs = set(operator.inputs)
         for name in whole.inputs:
             if name not in parts:
                 continue
-            read = [p for p in parts[name] if p.name in operator.inputs]
+            read = [p for p in parts[name] if p.name in inputs]
             if len(read) == len(parts[name]):
                 continue
             shape = planned.roots[name].shape or ()
