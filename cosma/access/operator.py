@@ -165,6 +165,24 @@ class OperatorAccess:
             return {name: whole(self.shapes[name]) for name in self.operator.operands if name in self.shapes}
         return self._trace(box, step)[1]
 
+    def touches(self, box: Box, step: SumStep | None = None, every: Mapping[str, Box] | None = None) -> dict[str, Box]:
+        """Region of each tensor that a tile reads: what it depends on, and what lies behind that and no tile needs.
+
+        Windows with strides may pass over the last rows or columns of their operand, which the operator as a whole
+        reads nevertheless. Left out by tiles, they would be parts of their own for all that touch the tensor. An
+        operator that selects what it reads does leave the rest out.
+
+        Parameters
+        ----------
+        every
+            What all tiles depend on together, where that is known already.
+        """
+        reads = self.reads(box, step)
+        if self.operator.reads:
+            return reads
+        every = self.reads(whole(self.shapes[self.result])) if every is None else every
+        return {name: _to_the_edge(read, every.get(name, read), self.shapes[name]) for name, read in reads.items()}
+
     def walk(self, box: Box, step: SumStep | None = None) -> list[NodeRegion]:
         """What each node computes for a region of the result, in the order they compute; nothing for a barrier."""
         return self._trace(box, step)[0]
@@ -209,6 +227,16 @@ class OperatorAccess:
         if inner is not None:
             shape = inner.site.results[inner.results.index(argument.value)] or ()
             wanted.setdefault(argument.value, []).append(through_reshape(read, argument.shape, shape))
+
+
+def _to_the_edge(read: Box, every: Box, shape: Shape) -> Box:
+    """A region that reaches as far as all regions do reaches to the edge of the tensor."""
+    if every == whole(shape):
+        return read
+    return tuple(
+        (0 if span[0] == most[0] else span[0], size if span[1] == most[1] else span[1])
+        for span, most, size in zip(read, every, shape, strict=True)
+    )
 
 
 def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Operator) -> OperatorAccess:

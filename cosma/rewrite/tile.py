@@ -128,12 +128,12 @@ def _in_chains(access: OperatorAccess, pieces: Sequence[Piece]) -> list[_Tile]:
     for box, _ in pieces:
         steps[box] = steps.get(box, 0) + 1
     done: dict[Box, int] = {}
-    found = []
+    found, every = [], access.reads(whole(access.shapes[access.result]))
     for box, span in pieces:
         position = done.get(box, 0)
         done[box] = position + 1
         step = None if span is None else SumStep(span, position == 0, position + 1 == steps[box])
-        found.append(_Tile(access, box, access.reads(box, step), step, position, steps[box]))
+        found.append(_Tile(access, box, access.touches(box, step, every), step, position, steps[box]))
     return found
 
 

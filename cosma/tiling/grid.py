@@ -279,10 +279,11 @@ def _monotone(values: Sequence[int]) -> bool:
 class _Probe:
     """Reads of single slices of a result along one axis, or along the axis summed over, -1."""
 
-    __slots__ = ("axis", "extent", "one", "seen", "shape")
+    __slots__ = ("axis", "every", "extent", "one", "seen", "shape")
 
     def __init__(self, one: OperatorAccess, shape: tuple[int, ...], axis: int, extent: int) -> None:
         self.one, self.shape, self.axis, self.extent = one, shape, axis, extent
+        self.every = one.reads(slab(shape, {}))
         self.seen: dict[int, Mapping[str, tuple[tuple[int, int], ...]]] = {}
 
     def at(self, position: int, name: str, axis: int) -> tuple[int, int] | None:
@@ -295,8 +296,8 @@ class _Probe:
     def over(self, span: tuple[int, int]) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """What some slices, half-open, read of each operand."""
         if self.axis >= 0:
-            return self.one.reads(slab(self.shape, {self.axis: span}))
-        return self.one.reads(slab(self.shape, {}), SumStep(span, True, True))
+            return self.one.touches(slab(self.shape, {self.axis: span}), None, self.every)
+        return self.one.touches(slab(self.shape, {}), SumStep(span, True, True), self.every)
 
     def samples(self, begin: int = 0, end: int | None = None) -> list[int]:
         """Slices that are looked at before all of them are: both ends, and pairs within."""

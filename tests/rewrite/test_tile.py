@@ -110,6 +110,23 @@ def test_halo_rows_are_parts_of_their_own(residual: LoadedModel) -> None:
     assert c2[0].inputs == ("b[:, :, 0:7, :]", "b[:, :, 7, :]", "b[:, :, 8, :]")
 
 
+def test_what_strides_pass_over_is_no_part_of_its_own(tmp_path: Path) -> None:
+    """A window of one with strides of two never reads the last of eight columns; tiles cut by rows read all eight."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w"], ["y"], name="conv", strides=[2, 2]),
+    ]
+    loaded = network(tmp_path, nodes, [weight("w", 4, 4, 1, 1)], [1, 4, 8, 8])
+    made = tile(loaded.graph, loaded.sites, Tiling({"conv": ((), (), (2,), ())})).graph
+    parts = [tensor.region for tensor in made.tensors.values() if tensor.region and tensor.region.root == "r"]
+    assert [(region.start, region.stop) for region in parts] == [
+        ((0, 0, 0, 0), (1, 4, 3, 8)), ((0, 0, 3, 0), (1, 4, 4, 8)), ((0, 0, 4, 0), (1, 4, 8, 8)),
+    ]  # fmt: skip
+    first, last = (o for o in made.operators if o.name.startswith("conv"))
+    assert first.inputs == ("r[:, :, 0:3, :]",)
+    assert last.inputs == ("r[:, :, 4:8, :]",)
+
+
 def test_order_is_depth_first(residual: LoadedModel) -> None:
     rows = ((), (), (4, 8, 12), ())
     made = tile(residual.graph, residual.sites, Tiling({"c1": rows, "r1": rows, "c2": rows, "add": rows})).graph
