@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cosma.access.boxes import Box
+from cosma.access.boxes import Box, whole
 from cosma.access.elementwise import broadcast
-from cosma.access.site import Access, Contraction, Site, along
+from cosma.access.site import Access, Contraction, Site, TileNode, along
 
 
 class MatrixProduct(Contraction):
@@ -14,10 +14,14 @@ class MatrixProduct(Contraction):
     ----------
     per_row, per_column
         Positions of operands with one value per row of the first matrix, or per column of the second, or one for all.
+    sums
+        Whether the kernel can yield partial sums: not where it scales or quantises them at once.
     """
 
-    def __init__(self, second: int = 1, per_row: tuple[int, ...] = (), per_column: tuple[int, ...] = ()) -> None:
-        self._second, self._per_row, self._per_column = second, per_row, per_column
+    def __init__(
+        self, second: int = 1, per_row: tuple[int, ...] = (), per_column: tuple[int, ...] = (), *, sums: bool = True
+    ) -> None:
+        self._second, self._per_row, self._per_column, self._sums = second, per_row, per_column, sums
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Rows of the first matrix, columns of the second, of the batches asked for."""
@@ -43,9 +47,9 @@ class MatrixProduct(Contraction):
         return tuple(found)
 
     def reduced(self, site: Site) -> int:
-        """Columns of the first matrix; a result quantised at once has no partial sums."""
+        """Columns of the first matrix."""
         a = site.operands[0]
-        return 0 if a is None or site.part.type.startswith("QLinear") else a[-1]
+        return 0 if a is None or not self._sums else a[-1]
 
     def narrowed(
         self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
@@ -59,8 +63,39 @@ class MatrixProduct(Contraction):
         return tuple(found)
 
 
+class DynamicProduct(MatrixProduct):
+    """A product that quantises its first operand by the extremes of all of it, so that only columns can be cut."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Columns."""
+        return (*(False,) * (len(site.result) - 1), True)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """All of the first operand, columns of the second."""
+        return (site.all_of(0), *super().reads(site, box)[1:])
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """The operator itself, for all rows."""
+        return TileNode() if box[:-1] == whole(site.result[:-1]) else None
+
+
 class GeneralProduct(Contraction):
-    """Gemm: a product of two matrices, each transposed or not, plus a broadcast addend."""
+    """Gemm: a product of two matrices, each transposed or not, plus a broadcast addend; and its quantised form.
+
+    Parameters
+    ----------
+    second, addend
+        Positions of the second matrix and of the addend.
+    per_column
+        Positions of operands with one value per column of the second matrix, or one for all.
+    sums
+        Whether the kernel can yield partial sums.
+    """
+
+    def __init__(
+        self, second: int = 1, addend: int = 2, per_column: tuple[int, ...] = (), *, sums: bool = True
+    ) -> None:
+        self._second, self._addend, self._per_column, self._sums = second, addend, per_column, sums
 
     def cuts(self, site: Site) -> tuple[bool, ...]:
         """Rows and columns."""
@@ -68,22 +103,25 @@ class GeneralProduct(Contraction):
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Rows of the first matrix, columns of the second, the addend at the region."""
-        a, b = site.operands[0], site.operands[1]
+        a, b = site.operands[0], site.operands[self._second]
         assert a is not None
         assert b is not None
         rows, columns = box
         found: list[Box | None] = [site.all_of(i) for i in range(len(site.operands))]
         found[0] = ((0, a[0]), rows) if site.integer("transA", 0) else (rows, (0, a[1]))
-        found[1] = (columns, (0, b[1])) if site.integer("transB", 0) else ((0, b[0]), columns)
-        addend = site.shape(2)
+        found[self._second] = (columns, (0, b[1])) if site.integer("transB", 0) else ((0, b[0]), columns)
+        addend = site.shape(self._addend)
         if addend is not None:
-            found[2] = broadcast(box, addend, site.result)
+            found[self._addend] = broadcast(box, addend, site.result)
+        for i in self._per_column:
+            if site.shape(i) == (site.result[1],) != (1,):
+                found[i] = (columns,)
         return tuple(found)
 
     def reduced(self, site: Site) -> int:
         """Columns of the first matrix; before opset 11 the kernel cannot do without an addend."""
         a = site.operands[0]
-        return 0 if a is None or site.opset < 11 else a[0 if site.integer("transA", 0) else 1]
+        return 0 if a is None or not self._sums or site.opset < 11 else a[0 if site.integer("transA", 0) else 1]
 
     def narrowed(
         self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool

@@ -44,6 +44,8 @@ class Contraction:
     #: The first factor, and the second: another activation, or weights.
     activation: tuple[int, ...] = (0,)
     second: tuple[int, ...] = (1,)
+    #: Whether the first has to stay: it is gone through twice.
+    first_stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,15 @@ _QUANTISED = Contraction(second=(3,))
 CLASSES: Final[dict[str, Class]] = {
     **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "ConvTranspose"), _PRODUCT),
     **dict.fromkeys(("MatMul", "MatMulInteger", "FusedMatMul", "Gemm", "FusedGemm", "MatMulNBits"), _PRODUCT),
-    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), _QUANTISED),
+    "MatMulIntegerToFloat": _PRODUCT,
+    "DynamicQuantizeMatMul": Contraction(first_stays=True),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm"), _QUANTISED),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), Contraction(second=(1, 2))),
     **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention"), Contraction(second=(1, 2))),
-    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool", "Resize", "Upsample"), Window()),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), Rows()),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LayerNormalization", "RMSNormalization"), Rows()),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool", "QLinearAveragePool", "Resize", "Upsample"), Window()),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "QLinearGlobalAveragePool"), Rows()),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "QLinearSoftmax"), Rows()),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), Rows()),
     **dict.fromkeys(("SimplifiedLayerNormalization", "SkipLayerNormalization"), Rows()),
     **dict.fromkeys(("SkipSimplifiedLayerNormalization", "LpNormalization", "InstanceNormalization"), Rows()),
     **dict.fromkeys(("GroupNormalization", "CumSum", "ArgMax", "ArgMin"), Rows()),
@@ -86,6 +91,7 @@ CLASSES: Final[dict[str, Class]] = {
     **dict.fromkeys(("Transpose", "Split", "Slice", "Gather", "GatherND", "Pad", "Tile", "Expand"), Movement()),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), Movement()),
     "Concat": Movement(None),
+    "QLinearConcat": Movement(None),
 }
 
 
@@ -136,8 +142,8 @@ def undominated(modes: Iterable[Mode]) -> tuple[Mode, ...]:
 
 def _class_of(site: Site) -> Class | None:
     part = site.part
-    if part.domain not in ("", "com.microsoft"):
-        return None
+    if part.domain not in ("", "com.microsoft") or site.integer("channels_last", 0):
+        return None  # windows are counted in rows behind channels
     if part.type == "Attention":
         return _PRODUCT if part.domain else Contraction(second=(1, 2))
     found = CLASSES.get(part.type)
@@ -191,6 +197,8 @@ class _View:
         found = []
         if not streamed & first.keys():
             found.append(self._mode("input-stationary", [*second, *lockstep, *results], 0, own | first.keys()))
+        if kind.first_stays:
+            return found
         if not streamed & second.keys():
             found.append(self._mode("weight-stationary", [*first, *lockstep, *results], rows, own | second.keys()))
         room = rows + self._accumulator_bytes()

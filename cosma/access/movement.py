@@ -27,20 +27,34 @@ class Transposition(Access):
 
 
 class Concatenation(Access):
-    """Concat: each operand where it lies in the result; operands outside the region are not read."""
+    """Concat: each operand where it lies in the result; operands outside the region are not read.
+
+    Parameters
+    ----------
+    first
+        Position of the first that is joined; what stands before is read whole.
+    each
+        Operands for each that is joined: itself, and what it is scaled by.
+    """
+
+    def __init__(self, first: int = 0, each: int = 1) -> None:
+        self._first, self._each = first, each
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
         """Return the part of the region that lies in each operand."""
         axis = site.integer("axis", 1) % len(site.result)
-        found: list[Box | None] = []
+        found: list[Box | None] = [site.all_of(i) for i in range(len(site.operands))]
         offset = 0
-        for shape in site.operands:
+        for i in range(self._first, len(site.operands), self._each):
+            shape = site.operands[i]
             if shape is None:
-                found.append(None)
                 continue
             start, stop = max(box[axis][0], offset), min(box[axis][1], offset + shape[axis])
             span = (start - offset, stop - offset)
-            found.append((*box[:axis], span, *box[axis + 1 :]) if start < stop else None)
+            if start < stop:
+                found[i] = (*box[:axis], span, *box[axis + 1 :])
+            else:
+                found[i : i + self._each] = [None] * self._each
             offset += shape[axis]
         return tuple(found)
 

@@ -96,7 +96,8 @@ class Reduction(Access):
 def softmax_axes(site: Site) -> frozenset[int]:
     """Axes over which Softmax and its like normalise: one from opset 13 on, all behind ``axis`` before."""
     rank = len(site.result)
-    if site.opset >= 13 or site.part.domain:
+    # QLinearSoftmax names the opset that it follows.
+    if (site.integer("opset", 13) if site.part.domain else site.opset) >= 13:
         return frozenset({site.integer("axis", -1) % rank})
     return frozenset(range(site.integer("axis", 1) % rank, rank))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from cosma.access import movement
-from cosma.access.contractions import EinsteinSum, GeneralProduct, MatrixProduct
+from cosma.access.channels_last import EitherOrder
+from cosma.access.contractions import DynamicProduct, EinsteinSum, GeneralProduct, MatrixProduct
 from cosma.access.elementwise import Elementwise
 from cosma.access.reductions import (
     Normalisation,
@@ -32,24 +33,31 @@ ACCESS: Final[dict[str, Access]] = {
     "Conv": Convolution(),
     "FusedConv": Convolution(),
     "ConvInteger": Convolution(bias=-1, per_output=(3,)),
-    "QLinearConv": Convolution(weight=3, bias=8, per_output=(4, 5)),
+    "QLinearConv": EitherOrder(Convolution(weight=3, bias=8, per_output=(4, 5))),
     "ConvTranspose": TransposedConvolution(),
     "MaxPool": _POOLING,
     "AveragePool": _POOLING,
     "LpPool": _POOLING,
+    "QLinearAveragePool": EitherOrder(_POOLING),
+    "NhwcMaxPool": EitherOrder(_POOLING, always=True),
     "GlobalAveragePool": GlobalPooling(),
     "GlobalMaxPool": GlobalPooling(),
     "GlobalLpPool": GlobalPooling(),
+    "QLinearGlobalAveragePool": EitherOrder(GlobalPooling()),
     # products
     "MatMul": MatrixProduct(),
     "MatMulInteger": MatrixProduct(per_row=(2,), per_column=(3,)),
-    "QLinearMatMul": MatrixProduct(second=3, per_row=(1, 2), per_column=(4, 5)),
+    "MatMulIntegerToFloat": MatrixProduct(per_row=(2, 4), per_column=(3, 5, 6), sums=False),
+    "QLinearMatMul": MatrixProduct(second=3, per_row=(1, 2), per_column=(4, 5), sums=False),
+    "DynamicQuantizeMatMul": DynamicProduct(per_column=(2, 3, 4), sums=False),
     "Gemm": GeneralProduct(),
+    "QGemm": GeneralProduct(second=3, addend=6, per_column=(4, 5), sums=False),
     "Einsum": EinsteinSum(),
     # rows
     "Softmax": _SOFTMAX,
     "LogSoftmax": _SOFTMAX,
     "Hardmax": _SOFTMAX,
+    "QLinearSoftmax": _SOFTMAX,
     "LayerNormalization": Normalisation(trailing_axes),
     "RMSNormalization": Normalisation(trailing_axes),
     "SimplifiedLayerNormalization": Normalisation(trailing_axes),
@@ -70,6 +78,7 @@ ACCESS: Final[dict[str, Access]] = {
     # movement
     "Transpose": movement.Transposition(),
     "Concat": movement.Concatenation(),
+    "QLinearConcat": movement.Concatenation(first=2, each=3),
     "Slice": movement.Selection(),
     "Pad": movement.Padding(),
     "Split": movement.Splitting(),
@@ -92,8 +101,6 @@ def access_of(site: Site) -> Access:
         return _BARRIER
     if not site.results or site.results[0] is None or any(0 in shape for shape in site.results if shape is not None):
         return _BARRIER
-    if is_elementwise_part(part) and not part.type.startswith("QLinear"):
-        return _ELEMENTWISE
-    if part.type in ("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu"):
+    if is_elementwise_part(part):
         return _ELEMENTWISE
     return ACCESS.get(part.type, _BARRIER)

@@ -180,7 +180,9 @@ def _print(report: RunReport, plan: Plan) -> None:
     if report.untiled:
         largest = max(output.largest for output in report.untiled)
         fine = all(output.is_equal for output in report.untiled)
-        remark = f"within rounding, against the operators uncut; largest difference {largest:.3g}"
+        tensors, elements = len(report.untiled), sum(output.elements for output in report.untiled)
+        remark = f"within rounding, against the operators uncut: {tensors} tensors of {elements:,} elements"
+        remark += f"; largest difference {largest:.3g}"
         rows.append(("tiles", "equal" if fine else "DIFFERENT", remark))
     whole = report.whole
     remark = whole.reason

@@ -1,9 +1,10 @@
 """Tilings of a rule: which operators are cut by it, and whose tiles take turns, by quick replays.
 
 One rule for all operators suits none of them where their weights differ: an operator with heavy weights is better left
-whole, since each of its tiles would read them again, and one on large maps better cut, its tiles in turns with those
-of its neighbours. Both are chosen here. A network is tiled once for each choice of what is cut; parting the operators
-into runs then changes nothing but the order, and a trial costs a replay.
+whole, or cut along the channels that they belong to, since each tile of some rows would read all of them again; and one
+on large maps is better cut, its tiles in turns with those of its neighbours. All this is chosen here. A network is
+tiled once for each choice of what is cut; parting the operators into runs then changes nothing but the order, and a
+trial costs a replay.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from cosma.clock import never
 from cosma.compiler.turns import Turns
+from cosma.tiling.given import rule_tiling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.lowering import Realised
-    from cosma.rewrite.tiling import Tiling
+    from cosma.rewrite.tiling import Cuts, Tiling
 
-#: Shares of the capacity: operators whose weights take more are left whole. On ResNet-50 at 512 KiB and two rows a
-#: share of 0.5 moves 3.3 MB where cutting all operators moves 4.1; on MobileNetV2 at 128 KiB 0.25 moves 0.36 for 0.39.
-SHARES = (float("inf"), 0.5, 0.25, 0.125, 0.0625)
+#: Shares of the capacity: operators whose weights take more are left whole, or cut along channels into tiles whose
+#: weights do not. On ResNet-50 at 512 KiB and one row a share of 0.5 with whole operators replays at 2.7 MB beyond the
+#: compulsory, with channels at 1.9; at 128 KiB and two rows, where whole operators do not fit, 0.75, 0.5 and 0.25 at
+#: 24, 29 and 41. On MobileNetV2 at 128 KiB 0.25 moves 0.36 where cutting all into rows moves 0.39.
+SHARES = (float("inf"), 0.75, 0.5, 0.25, 0.125, 0.0625)
 #: Shares of the capacity for which an estimate parts the operators, to start from; not measured.
 ESTIMATES = (0.8,)
 #: Operators replayed while runs are changed, and most changes. On the same networks 200 changes halve what is moved;
@@ -55,6 +59,8 @@ class RuledTiling:
         The network, fused or not, with modes where operators have them.
     tiling
         The rule's cuts of every operator that can be cut.
+    channels
+        Whether operators with heavy weights may be cut along channels instead.
     most_tiles
         No tiling with more is looked at.
     report
@@ -65,6 +71,7 @@ class RuledTiling:
     base: Graph
     tiling: Tiling
     accelerator: Accelerator
+    channels: bool = False
     seed: int = 0
     most_tiles: int = 3000
     effort: float = 0.0
@@ -84,7 +91,8 @@ class RuledTiling:
 
     def look(self) -> None:
         """Find operators to cut, and runs of them by few changes; a plan of what fits first is reported at once."""
-        for cut in self._lighter():
+        choices = list(self._choices())
+        for cut in choices:
             if self._try(cut, [frozenset(), self._alone]):
                 break
         if self.best is None or self.stop():
@@ -94,7 +102,7 @@ class RuledTiling:
             if planned is not None:
                 self.report(planned, 0.0)
         starts = [frozenset(), self._alone, *self._estimates()]
-        for cut in self._lighter():
+        for cut in choices:
             self._try(cut, starts, FEW_CHANGES)
 
     def improve(self) -> None:
@@ -150,17 +158,25 @@ class RuledTiling:
         cuts = tiling.cuts
         return sum(prod(len(axis) + 1 for axis in cuts.get(o.name, ())) for o in self.base.operators)
 
-    def _lighter(self) -> Iterator[Tiling]:
-        """The rule's cuts of operators whose weights take at most a share of the capacity, for each share."""
+    def _choices(self) -> Iterator[Tiling]:
+        """For each share of the capacity, the rule's cuts of operators whose weights take no more.
+
+        The others are left whole, or cut along channels.
+        """
         size = self.base.tensors
         held = {o.name: sum(size[name].size_bytes for name in o.weights) for o in self.base.operators}
-        seen: set[frozenset[str]] = set()
+        seen: set[frozenset[tuple[str, tuple[Cuts, ...]]]] = set()
         for share in SHARES:
             most = share * self.accelerator.capacity_bytes
-            cuts = {name: axes for name, axes in self.tiling.cuts.items() if held[name] <= most}
-            if frozenset(cuts) not in seen:
-                seen.add(frozenset(cuts))
-                yield self.tiling if len(cuts) == len(self.tiling.cuts) else replace(self.tiling, cuts=cuts)
+            light = {name: axes for name, axes in self.tiling.cuts.items() if held[name] <= most}
+            ways = [light]
+            if self.channels and len(light) < len(self.tiling.cuts):
+                by_channels = rule_tiling(self.base, self.source.sites, {"weights": max(1, int(most))})
+                ways.append({**light, **by_channels.cuts})
+            for cuts in ways:
+                if frozenset(cuts.items()) not in seen:
+                    seen.add(frozenset(cuts.items()))
+                    yield replace(self.tiling, cuts=cuts)
 
     def _estimates(self) -> list[Bounds]:
         """Runs that an estimate of what is live finds."""

@@ -215,10 +215,18 @@ def _given_without(source: LoadedModel, graph: Graph, joined: Choice, tiling: Ti
 
 
 def _follows(start: Graph, untiled: Sequence[Choice], source: LoadedModel, rule: Mapping[str, int]) -> bool:
-    """Whether the tiles of a plan are those that a rule makes of some operators."""
+    """Whether the tiles of a plan are those that a rule makes of some operators, others cut along channels alone."""
     cuts = tiling_of_tiles(start).cuts
-    ruled = [rule_tiling(choice.graph, source.sites, rule).cuts for choice in untiled]
-    return bool(cuts) and any(all(axes == known.get(name) for name, axes in cuts.items()) for known in ruled)
+
+    def follows(graph: Graph) -> bool:
+        known = rule_tiling(graph, source.sites, rule).cuts
+        finest = rule_tiling(graph, source.sites, {"weights": 1}).cuts
+        return all(
+            axes == known.get(name) or [bool(at) for at in axes] == [bool(at) for at in finest.get(name, ())]
+            for name, axes in cuts.items()
+        )
+
+    return bool(cuts) and any(follows(choice.graph) for choice in untiled)
 
 
 def _ruled(
@@ -231,8 +239,9 @@ def _ruled(
         if tried and (tried[-1][0].cost_bytes == 0 or search.clock.stop()):
             break
         ruled = RuledTiling(
-            source, choice.graph, rule_tiling(choice.graph, source.sites, rule), accelerator, search.seed, MOST_TILES,
-            search.granted, search.clock.stop, None if tried else search.report,
+            source, choice.graph, rule_tiling(choice.graph, source.sites, rule), accelerator,
+            not {"channels", "weights"}.intersection(rule), search.seed, MOST_TILES, search.granted, search.clock.stop,
+            None if tried else search.report,
         )  # fmt: skip
         ruled.look()
         search.spent += ruled.spent

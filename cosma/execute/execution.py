@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from cosma.execute.model import Model, read_model
 from cosma.execute.operators import Operators
 from cosma.execute.plain import PlainRun
 from cosma.execute.tiled import TiledRun
+from cosma.execute.whole import KEPT_LIMIT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,12 +73,21 @@ def execute_plan(
     everything = make_inputs(ready, dict(inputs or {}), seed)
     feeds = {name: array for name, array in everything.items() if ready.inputs[name].used}
     scale = _scale(plan, ready)
-    plain = PlainRun.of(ready, constants, feeds)
     operators = Operators(plan, steps, constants, feeds, lambda tiles: make_kernels(kernels, tiles))
-    tiled = TiledRun.of(operators) if operators.has_tiles else None
+    plain = PlainRun.of(ready, constants, feeds, _compared(plan, ready) if operators.has_tiles else ())
+    tiled = TiledRun.of(operators, plain.kept) if operators.has_tiles else None
     planned = PlannedRun(plan, operators, plain.digests if tiled is None else tiled.digests, scale)
     planned.run(plan.instructions)
     return Execution(everything, plain, planned, scale, tiled)
+
+
+def _compared(plan: Plan, model: Model) -> set[str]:
+    """Tensors of the untiled network that the plan's operators yield, of as many bytes as may be kept."""
+    truth = model.loaded.finest_graph.tensors
+    made = [plan.graph.tensors[name] for operator in plan.graph.operators for name in operator.outputs]
+    names = dict.fromkeys(tensor.name if tensor.region is None else tensor.region.root for tensor in made)
+    ends = accumulate(truth[name].size_bytes if name in truth else 0 for name in names)
+    return {name for name, end in zip(names, ends, strict=True) if name in truth and end <= KEPT_LIMIT}
 
 
 def make_inputs(model: Model, given: Mapping[str, Array], seed: int) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from cosma.frontend.loaded import NodeFate
 from cosma.frontend.parameters import type_only_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -101,10 +101,14 @@ class PlainRun:
     outputs: dict[str, Bytes] = field(default_factory=dict)
     #: Nodes taken for views whose result is not its operand, byte for byte.
     broken_views: list[str] = field(default_factory=list)
+    #: Bytes of the tensors that were asked for, until somebody takes them.
+    kept: dict[str, Bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: Model, constants: Constants, inputs: Mapping[str, Array]) -> PlainRun:
-        """Run the model."""
+    def of(
+        cls, model: Model, constants: Constants, inputs: Mapping[str, Array], keep_results: Collection[str] = ()
+    ) -> PlainRun:
+        """Run the model, and keep some of what its nodes yield."""
         run = cls()
         graph = model.loaded.finest_graph
         held = {name: to_bytes(array, model.values[name].element) for name, array in inputs.items()}
@@ -121,6 +125,8 @@ class PlainRun:
                     uses[name] -= 1
                     if uses[name] == 0 and name not in keep:
                         held.pop(name, None)
+            made = (value.root for value in parts_of(step.results))
+            run.kept.update((name, held[name]) for name in made if name in keep_results and name in held)
         run.outputs = {t.name: held[t.name] for t in graph.tensors.values() if t.kind == "output"}
         return run
 

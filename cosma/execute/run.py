@@ -77,8 +77,8 @@ class RunReport:
     #: Weights made up; nodes that the importer took for views and that are none.
     invented_weights: int
     broken_views: tuple[str, ...]
-    #: For a plan of tiles, its outputs against those of the same nodes run whole; empty for any other. ``equal`` is
-    #: against the same tiles without a plan then.
+    #: For a plan of tiles, what its operators yield and its outputs, against those of the same nodes run whole; empty
+    #: for any other. ``equal`` is against the same tiles without a plan then.
     untiled: tuple[Comparison, ...] = ()
 
     @property
@@ -187,14 +187,15 @@ def _in_plan_bytes(plan: Plan, planned: PlannedRun) -> Traffic:
 
 
 def _against_untiled(done: Execution) -> tuple[Comparison, ...]:
-    """Outputs of tiles against those of the same nodes run whole."""
+    """What tiles yield against the same nodes run whole."""
     if done.tiled is None:
         return ()
-    model = done.planned.constants.model
-    return tuple(
+    model, results = done.planned.constants.model, done.tiled.results
+    compared = {result.name for result in results}
+    return (*results, *(
         compare(name, model.read(model.values[name], found), model.read(model.values[name], done.plain.outputs[name]))
-        for name, found in done.tiled.outputs.items()
-    )
+        for name, found in done.tiled.outputs.items() if name not in compared
+    ))  # fmt: skip
 
 
 def _compare(name: str, expected: Bytes, planned: PlannedRun, model: Model) -> OutputCheck:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.execute.compare import Comparison, compare
 from cosma.execute.plain import digest
 from cosma.graph.join import pieces_of_outputs
 from cosma.plan.instructions import Execute
@@ -25,10 +26,20 @@ class TiledRun:
     digests: dict[str, bytes] = field(default_factory=dict)
     #: Bytes of the graph outputs, put together from parts.
     outputs: dict[str, Bytes] = field(default_factory=dict)
+    #: What operators yield, put together from parts, against the same nodes run whole.
+    results: list[Comparison] = field(default_factory=list)
+    #: Parts of tensors that others are still missing of, by tensor.
+    _waiting: dict[str, dict[str, Bytes]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, operators: Operators) -> TiledRun:
-        """Run the plan's operators."""
+    def of(cls, operators: Operators, expected: dict[str, Bytes]) -> TiledRun:
+        """Run the plan's operators.
+
+        Parameters
+        ----------
+        expected
+            Tensors of the run without tiles to compare with; each is taken out once it is compared.
+        """
         run = cls()
         graph = operators.plan.graph
         held = operators.contents()
@@ -49,12 +60,28 @@ class TiledRun:
             for name, data in targets.items():
                 held[name] = data
                 run.digests[name] = digest(model.bytes_of(operators.value(name), data))
+                run._compare(operators, name, data, expected)
             for name in operator.operands:
                 uses[name] -= 1
                 if uses[name] == 0 and name not in kept:
                     held.pop(name)
         run._join(operators, held)
         return run
+
+    def _compare(self, operators: Operators, name: str, data: Bytes, expected: dict[str, Bytes]) -> None:
+        """Compare a tensor once it is there as a whole."""
+        region = operators.cuts.region(name)
+        root = name if region is None else region.root
+        if root not in expected:
+            return
+        parts = self._waiting.setdefault(root, {})
+        parts[name] = data
+        if region is not None and len(parts) < len(operators.cuts.parts(root)):
+            return
+        made = data if region is None else operators.cuts.join(root, parts)
+        model, value = operators.constants.model, operators.constants.model.values[root]
+        self.results.append(compare(root, model.read(value, made), model.read(value, expected.pop(root))))
+        del self._waiting[root]
 
     def _join(self, operators: Operators, held: dict[str, Bytes]) -> None:
         graph = operators.plan.graph

@@ -281,7 +281,7 @@ class _TileRun:
         contents = how.contents if how is not None else {}
         arrays: list[Array | None] = []
         fixed: list[bool] = []
-        joins = step.node.type == "Concat"
+        joins = step.node.type in ("Concat", "QLinearConcat")
         for i in range(max(len(step.node.inputs), *(i + 1 for i in contents), 0)):
             array, parameter = self._operand(part, step, i, how)
             if array is None and joins:

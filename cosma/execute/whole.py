@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 REFERENCE_LIMIT = 2_000_000_000
 #: Most bytes of a weight that is put into the model instead of beside it: shapes may depend on its content.
 SMALL = 4096
-#: Most bytes of intermediate tensors that are kept to find the first one that differs.
+#: Most bytes of intermediate tensors that are kept to compare them.
 KEPT_LIMIT = 1 << 31
 
 

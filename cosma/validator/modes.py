@@ -18,16 +18,17 @@ from cosma.validator.verdicts import Verdict, Violation
 
 _PRODUCTS = frozenset(
     {
-        "Attention", "Conv", "ConvInteger", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "GRU", "Gemm",
-        "GroupQueryAttention", "LSTM", "MatMul", "MatMulInteger", "MatMulNBits", "MultiHeadAttention", "QLinearConv",
-        "QLinearMatMul", "RNN",
+        "Attention", "Conv", "ConvInteger", "ConvTranspose", "DynamicQuantizeMatMul", "FusedConv", "FusedGemm",
+        "FusedMatMul", "GRU", "Gemm", "GroupQueryAttention", "LSTM", "MatMul", "MatMulInteger", "MatMulIntegerToFloat",
+        "MatMulNBits", "MultiHeadAttention", "QGemm", "QLinearConv", "QLinearMatMul", "RNN",
     }
 )  # fmt: skip
-_POOLING = frozenset({"AveragePool", "LpPool", "MaxPool"})
+_POOLING = frozenset({"AveragePool", "LpPool", "MaxPool", "QLinearAveragePool"})
 _ROWS = frozenset(
     {
         "ArgMax", "ArgMin", "CumSum", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization",
-        "Hardmax", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "LpNormalization", "RMSNormalization",
+        "Hardmax", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "LpNormalization",
+        "QLinearGlobalAveragePool", "QLinearSoftmax", "RMSNormalization",
         "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
         "ReduceSum", "ReduceSumSquare", "Resize", "SimplifiedLayerNormalization", "SkipLayerNormalization",
         "SkipSimplifiedLayerNormalization", "Softmax", "Upsample",
@@ -35,8 +36,8 @@ _ROWS = frozenset(
 )  # fmt: skip
 _MOVES = frozenset(
     {
-        "Concat", "DepthToSpace", "Expand", "Gather", "GatherND", "Pad", "Slice", "SpaceToDepth", "Split", "Tile",
-        "Transpose",
+        "Concat", "DepthToSpace", "Expand", "Gather", "GatherND", "Pad", "QLinearConcat", "Slice", "SpaceToDepth",
+        "Split", "Tile", "Transpose",
     }
 )  # fmt: skip
 
@@ -107,7 +108,7 @@ def _wrong(
             yield f"{name!r} has not the shape of the result, so it is no operand in lockstep"
         return
     kind = main[0].type
-    if len(main) > 1 or kind not in _PRODUCTS | _POOLING | _ROWS | _MOVES:
+    if len(main) > 1 or not _may_stream(main[0]):
         yield f"{operator.type} streams nothing"
         return
     if kind in _MOVES:
@@ -118,7 +119,9 @@ def _wrong(
     # What is added behind a product is read before weights and may look like a kernel.
     factors.sort(key=lambda factor: factor.name not in weights and factor is not data.tensor)
     windows = kind in _PRODUCTS and not _is_depthwise(main[0], data.tensor)
-    multiplied = {f.name for f in factors} if windows else {data.tensor.name}
+    # What DynamicQuantizeMatMul quantises is read for its extremes first, and then again: that cannot pass.
+    held = data.tensor if kind == "DynamicQuantizeMatMul" else None
+    multiplied = {f.name for f in factors if f is not held} if windows else {data.tensor.name}
     if any(f.name in streamed_roots and f.name in weights for f in factors):
         # Scales of a weight that is dequantised pass by with it.
         dequantised = any(part.type == "DequantizeLinear" for part in operator.parts)
@@ -146,6 +149,11 @@ class _Touched:
     tensor: Tensor
     elements: int
     size_bytes: int
+
+
+def _may_stream(part: Part) -> bool:
+    """Whether an operator of a type streams at all; with channels last none does, for rows are counted behind them."""
+    return part.type in _PRODUCTS | _POOLING | _ROWS | _MOVES and not part.attribute("channels_last")
 
 
 def _root(graph: Graph, name: str, joined: Mapping[str, str]) -> Tensor:

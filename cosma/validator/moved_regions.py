@@ -38,6 +38,20 @@ def concatenation(place: Place, result: int, box: Box) -> Wanted:
     return found
 
 
+def quantised_concatenation(place: Place, result: int, box: Box) -> Wanted:
+    """Scale and zero point of the result; operands in threes, each with its own, where the region meets them."""
+    axis = int(place.attributes["axis"]) % len(box)
+    found, begin = place.everything_of(0, 1), 0
+    for i in range(2, len(place.node.input), 3):
+        end = begin + place.shape(i)[axis]
+        low, high = max(begin, box[axis][0]), min(end, box[axis][1])
+        if low < high:
+            found.append((i, (*box[:axis], (low - begin, high - begin), *box[axis + 1 :])))
+            found += place.everything_of(i + 1, i + 2)
+        begin = end
+    return found
+
+
 def split(place: Place, result: int, box: Box) -> Wanted:
     """The region, moved to where the result lies in the operand."""
     axis = int(place.attributes.get("axis", 0)) % len(box)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.validator.moved_regions import concatenation, gather, moved, resize, split
+from cosma.validator.moved_regions import concatenation, gather, moved, quantised_concatenation, resize, split
 from cosma.validator.place import Box, NoRuleError, Place, Rule, Span, Wanted, aligned, all_of
-from cosma.validator.window_regions import convolution, global_pooling, pooling, transposed_convolution
+from cosma.validator.window_regions import channels_last, convolution, global_pooling, pooling, transposed_convolution
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -105,13 +105,29 @@ def _product(second: int, rows: Sequence[int] = (), columns: Sequence[int] = ())
     return rule
 
 
-def _gemm(place: Place, result: int, box: Box) -> Wanted:
-    a, b, shape = place.shape(0), place.shape(1), place.results[0]
-    assert shape is not None
-    flipped = [bool(place.attributes.get(name, 0)) for name in ("transA", "transB")]
-    left = ((0, a[0]), box[0]) if flipped[0] else (box[0], (0, a[1]))
-    right = (box[1], (0, b[1])) if flipped[1] else ((0, b[0]), box[1])
-    return [(0, left), (1, right), *([(2, aligned(box, place.shape(2), shape))] if place.has(2) else [])]
+def _dynamic_product(place: Place, result: int, box: Box) -> Wanted:
+    """Every element depends on the extremes of all of the first matrix; scales may belong to a column."""
+    return [(0, all_of(place.shape(0))), *_product(1, columns=(2, 3, 4))(place, result, box)[1:]]
+
+
+def _gemm(second: int, addend: int, columns: Sequence[int] = ()) -> Rule:
+    def rule(place: Place, result: int, box: Box) -> Wanted:
+        a, b, shape = place.shape(0), place.shape(second), place.results[0]
+        assert shape is not None
+        flipped = [bool(place.attributes.get(name, 0)) for name in ("transA", "transB")]
+        found: Wanted = [
+            (0, ((0, a[0]), box[0]) if flipped[0] else (box[0], (0, a[1]))),
+            (second, (box[1], (0, b[1])) if flipped[1] else ((0, b[0]), box[1])),
+        ]
+        for i in range(1, len(place.node.input)):
+            if i == addend and place.has(i):
+                found.append((i, aligned(box, place.shape(i), shape)))
+            elif i != second and place.has(i):
+                given = place.shape(i)
+                found.append((i, (box[1],) if i in columns and given == (shape[1],) else all_of(given)))
+        return found
+
+    return rule
 
 
 def _einsum(place: Place, result: int, box: Box) -> Wanted:
@@ -223,7 +239,8 @@ def _behind(place: Place, rank: int) -> set[int]:
 
 
 def _softmax(place: Place, rank: int) -> set[int]:
-    if place.opset >= 13:
+    # The quantised one is of no version of ONNX, and says which it computes.
+    if int(place.attributes.get("opset", place.opset)) >= 13:
         return {int(place.attributes.get("axis", -1)) % rank}
     return set(range(int(place.attributes.get("axis", 1)) % rank, rank))
 
@@ -252,9 +269,9 @@ _ELEMENT_BY_ELEMENT = (
     "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Div", "Elu", "Equal", "Erf",
     "Exp", "FastGelu", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf",
     "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or",
-    "PRelu", "Pow", "QLinearAdd", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QuickGelu", "Reciprocal",
-    "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum",
-    "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
+    "PRelu", "Pow", "QLinearAdd", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearWhere", "QuickGelu",
+    "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt",
+    "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
 )  # fmt: skip
 _NORMALISED = _along(_behind, broadcast=True)
 
@@ -271,16 +288,21 @@ RULES: Mapping[str, Rule] = {
     "Conv": convolution(1, 2, ()),
     "FusedConv": convolution(1, 2, ()),
     "ConvInteger": convolution(1, None, (3,)),
-    "QLinearConv": convolution(3, 8, (4, 5)),
+    "QLinearConv": channels_last(convolution(3, 8, (4, 5))),
     "ConvTranspose": transposed_convolution,
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pooling),
+    **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool"), channels_last(pooling)),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), global_pooling),
+    "QLinearGlobalAveragePool": channels_last(global_pooling),
     "MatMul": _product(1),
     "MatMulInteger": _product(1, rows=(2,), columns=(3,)),
     "QLinearMatMul": _product(3, rows=(1, 2), columns=(4, 5)),
-    "Gemm": _gemm,
+    "MatMulIntegerToFloat": _product(1, rows=(2, 4), columns=(3, 5, 6)),
+    "DynamicQuantizeMatMul": _dynamic_product,
+    "Gemm": _gemm(1, 2),
+    "QGemm": _gemm(3, 6, (4, 5)),
     "Einsum": _einsum,
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _along(_softmax)),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "QLinearSoftmax"), _along(_softmax)),
     **dict.fromkeys(
         ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
          "SkipSimplifiedLayerNormalization"), _NORMALISED
@@ -298,6 +320,7 @@ RULES: Mapping[str, Rule] = {
     "ArgMin": _reduction,
     **dict.fromkeys(MOVES, moved),
     "Concat": concatenation,
+    "QLinearConcat": quantised_concatenation,
     "Split": split,
     "Gather": gather,
     "Resize": resize,
@@ -306,7 +329,9 @@ RULES: Mapping[str, Rule] = {
 
 #: Operators of ONNX Runtime's own domain that have these rules.
 MICROSOFT = frozenset(
-    {"FastGelu", "FusedConv", "Gelu", "QLinearAdd", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QuickGelu",
-     "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "SimplifiedLayerNormalization", "QuantizeLinear",
-     "DequantizeLinear", "MatMulInteger"}
+    {"DequantizeLinear", "DynamicQuantizeMatMul", "FastGelu", "FusedConv", "Gelu", "MatMulInteger",
+     "MatMulIntegerToFloat", "NhwcMaxPool", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearConv",
+     "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere",
+     "QuantizeLinear", "QuickGelu", "SimplifiedLayerNormalization", "SkipLayerNormalization",
+     "SkipSimplifiedLayerNormalization"}
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -110,9 +111,32 @@ def pooling(place: Place, result: int, box: Box) -> Wanted:
     if kernel is None:
         raise NoRuleError
     read = _nonempty([*box[:2], *_taps(place, kernel, box, shape)])
-    return [] if read is None else [(0, read)]
+    return [*([] if read is None else [(0, read)]), *place.everything_of(*range(1, len(place.node.input)))]
 
 
 def global_pooling(place: Place, result: int, box: Box) -> Wanted:
     """All rows and columns of the channels."""
-    return [(0, (*box[:2], *all_of(place.shape(0)[2:])))]
+    read = (*box[:2], *all_of(place.shape(0)[2:]))
+    return [(0, read), *place.everything_of(*range(1, len(place.node.input)))]
+
+
+def channels_last(rule: Rule) -> Rule:
+    """A rule for maps with channels second, of a node that may have them last; weights are the same in both."""
+
+    def turned(place: Place, result: int, box: Box) -> Wanted:
+        if place.node.op_type != "NhwcMaxPool" and not place.attributes.get("channels_last", 0):
+            return rule(place, result, box)
+        rank = len(box)
+        second = [0, rank - 1, *range(1, rank - 1)]
+        last = [0, *range(2, rank), 1]
+
+        def inside(shape: Shape | None) -> Shape | None:
+            return None if shape is None else tuple(shape[i] for i in second)
+
+        same = replace(
+            place, operands=(inside(place.operands[0]), *place.operands[1:]), results=tuple(map(inside, place.results))
+        )
+        found = rule(same, result, tuple(box[i] for i in second))
+        return [(i, tuple(read[k] for k in last) if i == 0 else read) for i, read in found]
+
+    return turned

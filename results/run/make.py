@@ -94,7 +94,7 @@ def execute(network: str, path: Path, cell: Cell) -> Row:
     report = run_plan(plan, path)
     elements = {output.name: min(output.elements, LOOKED_AT) for output in report.untiled}
     poorest = min(report.outputs, key=lambda check: check.distinct / max(1, elements[check.name]))
-    worst = max(report.untiled, key=lambda output: output.largest / (output.allowed or 1.0))
+    worst = max(report.untiled, key=lambda one: one.largest / (one.allowed or 1.0))
     row = {
         "network": network,
         "operators": len({operator.tile.root for operator in plan.graph.operators if operator.tile is not None}),
@@ -105,6 +105,8 @@ def execute(network: str, path: Path, cell: Cell) -> Row:
         "same_bits_as_tiles": "yes" if report.equal else "NO",
         "largest_difference": f"{worst.largest:.3g}",
         "allowed": f"{worst.allowed:.3g}",
+        "tensors": len(report.untiled),
+        "elements": sum(one.elements for one in report.untiled),
         "model_as_a_whole": report.whole.verdict,
         "distinct_values": f"{poorest.distinct} of {elements[poorest.name]}",
         "cpu_s": round(time.process_time() - began, 1),
@@ -123,20 +125,22 @@ def _page(rows: dict[str, Row]) -> str:
         "",
         "- **same bits**: every result of every tile and all outputs are bit for bit those of the same tiles run",
         "  without a plan, and as many bytes were copied as the plan says.",
-        "- **difference**: the largest between the outputs of tiles and of the operators uncut, and what is allowed:",
-        "  half of the type's digits relative to the largest value; nothing for integers but one step of eight bits.",
-        "- **model as a whole**: the untouched file run by ONNX Runtime at once, compared in the same way.",
+        "- **tensors**, **elements**: every tensor that an operator yields is put together from its parts and compared",
+        "  with that of the operator uncut.",
+        "- **difference**: the largest in terms of what is allowed, which is half of the type's digits relative to the",
+        "  largest value of the tensor, and nothing for integers but one step of eight bits.",
+        "- **model as a whole**: the untouched file run by ONNX Runtime at once, its outputs compared in the same way.",
         "- **values**: the output with the fewest distinct values, of so many elements looked at. An output of few",
-        "  proves little: random weights in quantised or very deep networks may saturate.",
+        "  proves little, as random weights in quantised or deep networks may saturate; those before it prove more.",
         "",
-        "| family | network | scratchpad | tiling | operators cut | tiles | whole | moved MB | same bits | difference "
-        "| allowed | model as a whole | values |",
-        "|" + " --- |" * 13,
+        "| family | network | scratchpad | tiling | operators cut | tiles | whole | moved MB | same bits | tensors "
+        "| elements | difference | allowed | model as a whole | values |",
+        "|" + " --- |" * 15,
     ]
     for name, row in rows.items():
         cell = CELLS[name]
         known = [row[key] for key in ("operators", "tiles", "whole_operators", "moved_mb", "same_bits_as_tiles",
-                                      "largest_difference", "allowed", "model_as_a_whole",
+                                      "tensors", "elements", "largest_difference", "allowed", "model_as_a_whole",
                                       "distinct_values")]  # fmt: skip
         kind = name if cell.dtype is None else f"{name}, {cell.dtype}"
         lines.append("| " + " | ".join([cell.family, kind, cell.scratchpad, f"`{cell.tiling}`", *known]) + " |")

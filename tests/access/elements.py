@@ -93,6 +93,10 @@ def quantised_elementwise(rng: Rng, kind: str) -> Case:
         return [scalar(0.05), scalar(2, np.int8)]
 
     operands = [bytes_of(rng, *_SHAPE), *conversion()]
+    if kind == "QLinearWhere":
+        condition = _elements(rng, "And", *_other_shape(rng))
+        other = [bytes_of(rng, *_other_shape(rng)), *conversion()]
+        return Case(kind, [condition, *operands, *other, *conversion()], domain="com.microsoft")
     if kind in ("QLinearAdd", "QLinearMul"):
         operands += [bytes_of(rng, *_other_shape(rng)), *conversion()]
     return Case(kind, [*operands, *conversion()], domain="com.microsoft")

@@ -13,6 +13,15 @@ from tests.access.axes import layer_norm, normalisation, reduction, skip_norm, s
 from tests.access.case import Array, Case, Rng
 from tests.access.elements import batch_norm, clip, elementwise, quantise, quantised_elementwise, where
 from tests.access.moves import blocks, concat, expand, gather, pad, resize, slice_, split, transpose
+from tests.access.quantised import (
+    quantised_concat,
+    quantised_conv,
+    quantised_gemm,
+    quantised_global_pool,
+    quantised_pool,
+    quantised_softmax,
+    scaled_matmul,
+)
 from tests.access.sums import conv, conv_transpose, einsum, gemm, global_pool, matmul, pool
 
 Maker = Callable[[Rng, str], Case]
@@ -20,19 +29,27 @@ Maker = Callable[[Rng, str], Case]
 #: What makes cases of each type.
 MAKERS: dict[str, Maker] = {
     **dict.fromkeys(ELEMENTWISE, elementwise),
-    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu"), quantised_elementwise),
+    **dict.fromkeys(
+        ("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearWhere"), quantised_elementwise
+    ),
     "Where": where,
     "Clip": clip,
     "BatchNormalization": batch_norm,
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantise),
-    **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "QLinearConv"), conv),
+    **dict.fromkeys(("Conv", "FusedConv", "ConvInteger"), conv),
+    "QLinearConv": quantised_conv,
     "ConvTranspose": conv_transpose,
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pool),
+    **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool"), quantised_pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), global_pool),
+    "QLinearGlobalAveragePool": quantised_global_pool,
     **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), matmul),
+    **dict.fromkeys(("MatMulIntegerToFloat", "DynamicQuantizeMatMul"), scaled_matmul),
     "Gemm": gemm,
+    "QGemm": quantised_gemm,
     "Einsum": einsum,
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), softmax),
+    "QLinearSoftmax": quantised_softmax,
     **dict.fromkeys(("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), layer_norm),
     **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), skip_norm),
     **dict.fromkeys(
@@ -45,6 +62,7 @@ MAKERS: dict[str, Maker] = {
     **dict.fromkeys(("ArgMax", "ArgMin"), reduction),
     "Transpose": transpose,
     "Concat": concat,
+    "QLinearConcat": quantised_concat,
     "Slice": slice_,
     "Pad": pad,
     "Split": split,
@@ -53,12 +71,11 @@ MAKERS: dict[str, Maker] = {
     "Gather": gather,
     "Expand": expand,
 }
-del MAKERS["QLinearWhere"]  # it has no rule of access
 
 #: Types with many attributes, which many draws are made of.
 RICH = frozenset(
-    {"AveragePool", "Conv", "ConvTranspose", "Gemm", "LpPool", "MatMul", "MaxPool", "Pad", "QLinearConv", "Resize",
-     "Slice", "Softmax"}
+    {"AveragePool", "Conv", "ConvTranspose", "Gemm", "LpPool", "MatMul", "MaxPool", "Pad", "QLinearAveragePool",
+     "QLinearConv", "Resize", "Slice", "Softmax"}
 )  # fmt: skip
 
 
@@ -84,7 +101,7 @@ def poisoned(operand: Array, box: Box | None, rng: Rng) -> Array:
     if operand.dtype == np.int64:
         garbage = np.zeros_like(operand)  # indices stay some
     elif operand.dtype == np.bool_ or np.issubdtype(operand.dtype, np.integer):
-        garbage = ~operand
+        garbage = np.asarray(~operand)
     else:
         garbage = np.asarray(rng.standard_normal(operand.shape) * 1000, dtype=operand.dtype)
     if box is None:
@@ -103,6 +120,6 @@ def on_slices(case: Case, tile: TileNode, reads: tuple[Box | None, ...]) -> list
     for i, content in tile.contents.items():
         operands += [None] * (i + 1 - len(operands))
         operands[i] = np.array(content, dtype=np.int64)
-    if case.type == "Concat":
+    if case.type in ("Concat", "QLinearConcat"):
         operands = [o for o in operands if o is not None]
     return case.run(operands, {**case.attributes, **tile.attributes})

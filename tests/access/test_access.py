@@ -16,6 +16,8 @@ from cosma.graph.tensor import Part
 from tests.access.sites import MAKERS, draws, on_slices, poisoned, random_box
 
 pytest.importorskip("onnxruntime")
+#: Kernels that add up scaled numbers in an order that depends on their slices: the same but for one step of eight bits.
+_ROUNDED = frozenset({"QLinearAveragePool"})
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -62,8 +64,9 @@ def test_slices_give_the_region(kind):
                     part = region_of_result(box, plain[0].shape, result.shape)
                     crop = tile.crop or (0,) * found.ndim
                     region = tuple(slice(c, c + n) for c, n in zip(crop, box_shape(part), strict=True))
+                    step = 1 if kind in _ROUNDED else 1e-4
                     np.testing.assert_allclose(
-                        found[region], result[slices(part)], rtol=1e-4, atol=1e-4, err_msg=message
+                        found[region].astype(float), result[slices(part)].astype(float), 1e-4, step, err_msg=message
                     )
                     assert tile.crop or found.shape == box_shape(part), message
 

@@ -41,7 +41,8 @@ class Maker:
             [onnx.ValueInfoProto(name=name) for name in outputs],
             self.weights,
         )  # fmt: skip
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
         return path
 
 
@@ -172,4 +173,39 @@ def branches(path: Path) -> Path:
     return m.save(path, {"x": (1, 12, 14, 10)}, ["y", "mean"])
 
 
-FAMILIES = {f.__name__: f for f in (cnn, separable, unet, transformer, quantised, branches)}
+def integers(path: Path) -> Path:
+    """Operators that ONNX Runtime has for integer networks, maps with channels second and last."""
+    m = Maker(6)
+
+    def scale(name: str, value: float, zero: int = 0) -> list[str]:
+        return [m.constant(f"{name}_s", np.float32(value)), m.constant(f"{name}_z", np.int8(zero))]
+
+    def weight(name: str, *shape: int) -> str:
+        return m.constant(name, m.rng.integers(-99, 99, shape).astype(np.int8))
+
+    def add(kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        return m.add(kind, inputs, output, domain="com.microsoft", **attributes)
+
+    xs, cs, ps, js, gs, ss, ws = (scale(*given) for given in (
+        ("xq", 0.05), ("cq", 0.2, 3), ("pq", 0.15, -2), ("jq", 0.2), ("gq", 0.1), ("sq", 1 / 256, -128), ("wq", 0.01)
+    ))  # fmt: skip
+    m.add("QuantizeLinear", ["x", *xs], "a")
+    m.add("QLinearConv", ["a", *xs, weight("w1", 8, 4, 3, 3), *ws, *cs], "c", pads=[1, 1, 1, 1])
+    add("QLinearAveragePool", ["c", *cs, *ps], "p", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    add("QLinearConcat", [*js, "c", *cs, "p", *ps], "j", axis=1)
+    m.add("Transpose", ["j"], "t", perm=[0, 2, 3, 1])
+    last = {"pads": [1, 1, 1, 1], "channels_last": 1}
+    add("QLinearConv", ["t", *js, weight("w2", 6, 16, 3, 3), *ws, *cs], "l", **last)
+    add("NhwcMaxPool", ["l"], "m", kernel_shape=[3, 3], strides=[2, 2])
+    add("QLinearGlobalAveragePool", ["m", *cs, *gs], "g", channels_last=1)
+    m.add("Reshape", ["g", m.constant("flat", np.array([2, 6]))], "v")
+    add("QGemm", ["v", *gs, weight("w3", 6, 10), *ws], "y")
+    m.add("Reshape", ["t", m.constant("tokens", np.array([2, -1, 16]))], "u")
+    add("QLinearSoftmax", ["u", *js, *ss], "s", axis=-1, opset=13)
+    product = ["s", weight("w4", 16, 12), ss[0], ws[0], ss[1], ws[1], m.weight("b4", 12)]
+    add("MatMulIntegerToFloat", product, "f")
+    add("DynamicQuantizeMatMul", ["f", weight("w5", 12, 20), ws[0]], "z")
+    return m.save(path, {"x": (2, 4, 14, 12)}, ["y", "z"])
+
+
+FAMILIES = {f.__name__: f for f in (cnn, separable, unet, transformer, quantised, branches, integers)}

@@ -74,5 +74,7 @@ def test_tiles_give_the_numbers_of_the_operators(family: str, seed: int, fused: 
     assert report.passed, (report.untiled, report.whole)
     assert report.whole.verdict == "equal"
     assert not report.taken_over
+    yielded = {root.name for root in plan.graph.roots.values() if root.kind in ("intermediate", "output")}
+    assert yielded <= {result.name for result in report.untiled}  # each as a whole, not outputs alone
     if family == "quantised":
         assert all(output.largest == 0 for output in report.untiled)

@@ -102,3 +102,25 @@ def test_a_tile_streams_no_view_of_which_it_reads_more_than_it_yields(tmp_path: 
     assert tiles
     for tile in tiles:
         assert not {name for mode in tile.modes for name in mode.may_stream}.intersection(tile.inputs)
+
+
+def test_quantised_forms_stream_as_their_kernels_can(tmp_path: Path) -> None:
+    """Extremes come first, so what they are taken of stays; rows are not counted where channels come last."""
+    from tests.execute.networks import FAMILIES
+
+    loaded = load_onnx(FAMILIES["integers"](tmp_path / "net.onnx"))
+    accelerator = Accelerator(scratchpad="1MiB", operands="stationary", weights="scratchpad")
+    every = with_modes(loaded.graph, loaded.sites, keep_weights=True)
+    assert check_modes(every, accelerator) == []
+    of = {(o.type, o.outputs[0]): o for o in every.operators}
+    streams = {key: {name for mode in o.modes for name in mode.may_stream} for key, o in of.items()}
+    assert streams["DynamicQuantizeMatMul", "z"] == {"z", "w5"}
+    assert streams["QLinearConv", "l"] == streams["NhwcMaxPool", "m"] == set()
+    for key, passing in (("DynamicQuantizeMatMul", "z"), ("f",)), (("QLinearConv", "l"), ("t", "l")):
+        mode = Mode("streaming", passing, 1 << 20)
+        operators = [replace(o, modes=(mode,)) if o is of[key] else o for o in every.operators]
+        assert {v.verdict for v in check_modes(every.replace(operators=operators), accelerator)} == {
+            Verdict.MODE_FORBIDDEN
+        }
+    for key in ("QLinearAveragePool", "p"), ("QLinearConcat", "j"), ("QGemm", "y"), ("QLinearSoftmax", "s"):
+        assert key[1] in streams[key]
