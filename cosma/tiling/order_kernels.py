@@ -22,6 +22,31 @@ EARLY, ROTATING, SUMMED, LATE = 0, 1, 2, 3
 
 
 @helper
+def _stop_near(grid: Grid, axis: int, v: int, target: int, least: int) -> int:
+    """Where to cut at a row (or column) or before: not within rows that read the same of some operand, if possible.
+
+    A cut within, as within a row of pixels that are read as one long row, would be one of the operand as well.
+    """
+    for stop in range(target, least, -1):
+        apart = True
+        for k in range(grid.start[v], grid.start[v + 1]):
+            follows, moves = False, False
+            for source, table in (
+                (grid.row_source[k], grid.row_table[k]), (grid.channel_source[k], grid.channel_table[k]),
+                (grid.column_source[k], grid.column_table[k]),
+            ):  # fmt: skip
+                if source == axis:
+                    low, high = grid.low[table + stop], grid.high[table + stop]
+                    before, behind = grid.low[table + stop - 1], grid.high[table + stop - 1]
+                    follows = True
+                    moves = moves or low != before or high != behind or before == behind
+            apart = apart and (moves or not follows)
+        if apart:
+            return stop
+    return target
+
+
+@helper
 def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int64s, at: Int64s) -> None:
     """Last row (or column, for ``BY_COLUMNS``), exclusive, that a segment's operators have computed after each step.
 
@@ -37,8 +62,9 @@ def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int
             stops[at[v] + s] = -1
     for v in range(end - 1, begin - 1, -1):
         if stops[at[v]] < 0:
-            for s in range(steps):
-                stops[at[v] + s] = extent[v] * (s + 1) // steps
+            for s in range(steps - 1):
+                target = extent[v] * (s + 1) // steps
+                stops[at[v] + s] = _stop_near(grid, axis, v, target, target - extent[v] // (2 * steps))
         stops[at[v] + steps - 1] = extent[v]
         for s in range(steps):
             stop = stops[at[v] + s]

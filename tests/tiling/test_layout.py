@@ -156,6 +156,26 @@ def test_what_is_read_in_parts_and_written_over_costs_what_the_graph_of_tiles_do
     assert apart
 
 
+def test_rows_of_pixels_read_as_one_long_row_are_cut_at_their_ends(tmp_path: Path) -> None:
+    """Boxes of two scales, as detectors join them: 8 rows of 16 and 4 rows of 8, in stripes of about 27."""
+    nodes, shapes = [], {"fine": [1, 8, 8, 4], "coarse": [1, 4, 4, 4]}
+    for name, shape in shapes.items():
+        boxes = onnx.numpy_helper.from_array(np.array([1, shape[1] * shape[2] * 2, 2]), f"{name}_boxes")
+        nodes += [
+            helper.make_node("Constant", [], [boxes.name], value=boxes),
+            helper.make_node("Relu", [name], [f"{name}_relu"]),
+            helper.make_node("Reshape", [f"{name}_relu", boxes.name], [f"{name}_rows"]),
+        ]
+    nodes.append(helper.make_node("Concat", ["fine_rows", "coarse_rows"], ["all"], axis=1))
+    nodes.append(helper.make_node("Sigmoid", ["all"], ["y"], name="last"))
+    loaded = load_onnx(save_network(tmp_path / "boxes.onnx", nodes, shapes))
+    found = build_grid(loaded.graph, loaded.sites)
+    concat = next(v for v, one in enumerate(found.access) if one.operator.type == "Concat")
+    segments = tuple(Segment(v, v + 1, 6 if v == concat else 1, (1,)) for v in range(len(found.grid.height)))
+    ends = [int(tile[3]) for tile in tiles_of(found.grid, segments) if tile[0] == concat]
+    assert ends == [16, 48, 80, 96, 128, 160]
+
+
 def draw_sums(found: GridGraph, seed: int) -> Segmentation:
     """The same with partial sums."""
     rng, depth = random.Random(seed), found.grid.depth
