@@ -188,3 +188,14 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cosma":
         frame, level = frame.f_back, level + 1
     warnings.warn(message, CosmaWarning, stacklevel=level)
+
+
+class plain_interrupts:
+    """Within it, an interrupt that compiled code turned into a SystemError ("... an exception set") is one again."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error

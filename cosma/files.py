@@ -12,9 +12,10 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from cosma.errors import InputError
+from cosma.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 READ_LIMIT = 2**30
 #: Bytes read at a time: a file that lies about its size reserves no more.
 _PIECE_BYTES = 2**20
+#: Names of files are like each other where three letters of four agree; endings alone make half of them.
+_LIKE = 0.75
+#: Bytes looked at to tell what a file is.
+_HEAD = 400
+_OURS = re.compile(rb'\s*\{\s*"format"\s*:\s*"(cosma-[a-z-]+)"')
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/[0-9]+)/fd/([0-9]+)")
 _STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 #: Links followed before a path is taken for a loop, as in Linux.
@@ -131,7 +137,7 @@ def open_regular(path: Path | str, what: str, error: type[InputError] = InputErr
         # Between the two calls the file may have become a pipe: without O_NONBLOCK, opening it would wait.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as missing:
-        raise error(f"{what} {path}: no such file") from missing
+        raise error(f"{what} {path}: no such file{_like(Path(path))}") from missing
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{what} {path}: cannot be read: {reason}") from problem
@@ -171,11 +177,54 @@ def read_bytes(path: Path | str, what: str, *, limit: int | None = READ_LIMIT) -
             raise InputError(f"{what} {path}: cannot be read: {error.strerror or error}") from error
 
 
+def read_toml(path: Path | str, what: str, error: type[InputError] = InputError) -> dict[str, Any]:
+    """Read a file of settings; raises InputError if it cannot be read, and ``error`` if it is not TOML."""
+    return parse_toml(read_bytes(path, what), f"{what} {path}", error)
+
+
+def parse_toml(data: bytes, where: str, error: type[InputError] = InputError) -> dict[str, Any]:
+    """Read the text of a file of settings; raises ``error`` if it is not TOML."""
+    import tomllib
+
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise error(f"{where}: {other_than('a TOML file', data) or f'not a TOML file: {problem}'}") from problem
+
+
+def other_than(wanted: str, data: bytes | str) -> str:
+    """Say that a file is of another kind than the one wanted; empty where its first bytes tell nothing.
+
+    Parameters
+    ----------
+    wanted
+        What it should be, with its article.
+    data
+        What is in it.
+    """
+    head = data[:_HEAD] if isinstance(data, bytes) else data[:_HEAD].encode("utf-8", "replace")
+    ours = _OURS.match(head)
+    # Field 1 of a model, which writers put first, is its version, a small number.
+    model = head[:1] == b"\x08" and len(head) > 2 and head[1] < 32
+    kind = f"a {ours[1].decode()} file" if ours else "an ONNX model" if model else "" if head.strip() else "empty"
+    return f"is {kind}, not {wanted}" if kind and kind != wanted else ""
+
+
 def remove_partial() -> None:
     """Remove what is half-written; for a process that is about to end without unwinding."""
     for name in list(_partial):
         with contextlib.suppress(OSError):
             os.unlink(name)
+
+
+def _like(path: Path) -> str:
+    """Names like one that is missing, in its folder; or that the folder is missing."""
+    if not path.parent.is_dir():
+        return f", nor a folder {path.parent}"
+    try:
+        return did_you_mean(path.name, os.listdir(path.parent), _LIKE)
+    except OSError:  # a folder that may be entered and not listed
+        return ""
 
 
 def _check_regular(mode: int, path: Path | str, what: str, error: type[InputError]) -> None:

@@ -59,6 +59,10 @@ def short_repr(record: Any) -> str:
     return text
 
 
+#: Letters of a name in a figure: a title of two lines at most.
+_FIGURE_LETTERS = 120
+
+
 def shortened(text: str, width: int = 70) -> str:
     """Cut text in the middle to about so many letters."""
     return text if len(text) <= width else f"{text[: width // 2]}\u2026{text[-(width // 2) :]}"
@@ -76,12 +80,18 @@ def _cut(value: object, width: int) -> str:
     return text if text and len(text) <= width else short
 
 
-def html_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Write an HTML table of text; names cannot break it."""
+def html_text(text: str) -> str:
+    """Escape for a page: markup, and what is not printable."""
     from html import escape
 
+    return escape(plain(text))
+
+
+def html_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Write an HTML table of text; names cannot break it."""
+
     def line(cells: Iterable[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(plain(cell))}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{html_text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
     return f"<table><thead>{line(header, 'th')}</thead><tbody>{body}</tbody></table>"
@@ -93,15 +103,15 @@ def safe_json(text: str) -> str:
 
 
 def figure_text(text: str) -> str:
-    """Escape for a figure: control characters, and dollar signs, which matplotlib takes for formulas."""
-    return plain(text).replace("$", "\\$")
+    """Cut for a figure, and escape control characters and dollar signs, which matplotlib takes for formulas."""
+    return plain(shortened(text, _FIGURE_LETTERS)).replace("$", "\\$")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Point to names like one that is not known; empty where there is none."""
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Point to names like one that is not known, on a scale from 0 to 1; empty where there is none."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(known), 3)
+    close = get_close_matches(name, list(known), 3, likeness)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

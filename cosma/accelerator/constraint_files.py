@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from typing import Any
 
 import cosma.door as door
 from cosma.accelerator.constraints import FIELDS, Constraints
 from cosma.errors import ConstraintError
-from cosma.files import read_bytes
+from cosma.files import read_toml
 from cosma.text import did_you_mean
 
 
@@ -29,12 +28,7 @@ def read_constraints(given: Constraints | os.PathLike[str] | str) -> Constraints
     if isinstance(given, Constraints):
         return given
     file = door.path(given, "constraints (or a Constraints)", error=ConstraintError)
-    where = f"constraints {file}"
-    try:
-        table = tomllib.loads(read_bytes(file, "constraints").decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConstraintError(f"{where}: not a TOML file: {error}") from error
-    return constraints_of(table, where)
+    return constraints_of(read_toml(file, "constraints", ConstraintError), f"constraints {file}")
 
 
 def constraints_of(table: dict[str, Any], where: str) -> Constraints:

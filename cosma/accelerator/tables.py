@@ -9,13 +9,13 @@ A table ``[unpublished]`` gives, for fields that the file leaves out, the reason
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import cosma.door as door
 from cosma.errors import AcceleratorError
+from cosma.files import parse_toml
 from cosma.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def parse_table(data: bytes, where: str, default_name: str, fields: Collection[s
 
     Raises AcceleratorError if it is not TOML, or has an unknown or missing field.
     """
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AcceleratorError(f"{where}: not a TOML file: {error}") from error
+    table = parse_toml(data, where, AcceleratorError)
     description = table.pop("description", "")
     unpublished = _unpublished(table.pop("unpublished", {}), table, fields, where)
     values: dict[str, Any] = {"name": default_name}

@@ -16,7 +16,15 @@ from typer.core import TyperGroup
 
 from cosma.cli import interrupts, output
 from cosma.cli.output import as_option
-from cosma.errors import CosmaError, CosmaWarning, InfeasibleError, InputError, Remedy, UnboundDimensionError
+from cosma.errors import (
+    CosmaError,
+    CosmaWarning,
+    InfeasibleError,
+    InputError,
+    Remedy,
+    UnboundDimensionError,
+    plain_interrupts,
+)
 from cosma.text import plain
 
 if TYPE_CHECKING:
@@ -168,7 +176,8 @@ def run() -> None:
 def _guarded() -> int:
     try:
         interrupts.guard(True)
-        code = _invoke()
+        with plain_interrupts():
+            code = _invoke()
         sys.stdout.flush()
         return code
     except CosmaError as error:

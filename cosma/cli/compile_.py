@@ -29,6 +29,7 @@ Strategy = Annotated[
         metavar="NAME",
         help="auto, exact, divide, ilp, existing, e1, e2, e3 (`cosma presets` explains them), or "
         "ORDER+REPLACEMENT+ADDRESSES.",
+        autocompletion=options.strategy_names,
     ),
 ]
 Effort = Annotated[
@@ -49,7 +50,12 @@ TradeOff = Annotated[
         help="Take a plan that moves up to this share more for fewer transfers; 0.05 is five per cent.",
     ),
 ]
-Solver = Annotated[str | None, typer.Option("--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.")]
+Solver = Annotated[
+    str | None,
+    typer.Option(
+        "--solver", metavar="NAME|FILE.toml", help="Back end of exact and ilp.", autocompletion=options.solver_names
+    ),
+]
 Starts = Annotated[
     list[Path] | None,
     typer.Option(
@@ -68,6 +74,7 @@ Tiling = Annotated[
         "--tiling",
         metavar="none|auto|RULE|FILE.toml",
         help="Cut operators into tiles by a rule (rows=8, stripes=4), by a file, or as suits the capacity (auto).",
+        autocompletion=options.tiling_names,
     ),
 ]
 States = Annotated[

@@ -26,7 +26,12 @@ def curve(
     dtype: options.Dtype = None,
     dim: options.Dim = None,
     bound: options.Bound = None,
-    strategy: Annotated[str, typer.Option("--strategy", metavar="NAME", help="How each point is planned.")] = "auto",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy", metavar="NAME", help="How each point is planned.", autocompletion=options.strategy_names
+        ),
+    ] = "auto",
     effort: Annotated[
         float, typer.Option("--effort", metavar="S", help="Work on each point, roughly in seconds; longer with tiles.")
     ] = 1.0,
@@ -38,7 +43,7 @@ def curve(
     tiling: Annotated[
         str, typer.Option(
             "--tiling", metavar="none|auto|RULE|FILE.toml",
-            help="Cut operators into tiles; whole ones stand beside them.",
+            help="Cut operators into tiles; whole ones stand beside them.", autocompletion=options.tiling_names,
         ),
     ] = "none",
     seed: options.Seed = 0,

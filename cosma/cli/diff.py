@@ -51,15 +51,17 @@ def _format_of(path: Path) -> str:
     import msgspec
 
     from cosma.errors import FormatError
-    from cosma.files import read_bytes
+    from cosma.files import other_than, read_bytes
 
     class Head(msgspec.Struct):
         format: str
 
+    data = read_bytes(path, "plan or placement")
     try:
-        return msgspec.json.decode(read_bytes(path, "file"), type=Head).format
+        return msgspec.json.decode(data, type=Head).format
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: neither a plan nor an expert placement: {error}") from error
+        wanted = "a cosma-plan file or an expert placement"
+        raise FormatError(f"{path}: {other_than(wanted, data) or f'is not {wanted}: {error}'}") from error
 
 
 def _diff_placements(before: Path, after: Path, *, json: bool) -> None:

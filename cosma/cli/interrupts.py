@@ -14,13 +14,16 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cosma.errors import plain_interrupts
+
 if TYPE_CHECKING:
     from types import FrameType
 
-#: Seconds a search has to stop by itself before it is interrupted.
-GRACE_S = 0.7
+#: Seconds a search has to ask whether to stop before it is interrupted, and a search that asked has to finish: the plan
+#: of the best tiling so far is still to be laid out and replayed, six CPU seconds for 4,000 tiles.
+GRACE_S, FINISH_S = 0.7, 40.0
 #: Seconds a command without results to keep has to end before its process is ended, and one with such results.
-PATIENCE_S, LONG_PATIENCE_S = 1.5, 20.0
+PATIENCE_S, LONG_PATIENCE_S = 1.5, 60.0
 #: Exit code of an interrupted command that has no result.
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -84,6 +87,8 @@ def finished() -> None:
 class Interruption:
     """Within it, the first signal sets a flag for a search to poll; a search that does not is interrupted soon after.
 
+    A search that does poll it may finish what it has.
+
     The body must expect :class:`KeyboardInterrupt` and then return the best it has.
 
     Parameters
@@ -95,11 +100,17 @@ class Interruption:
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self._grace_s = grace_s
         self._event = threading.Event()
+        self._heard = False
         self._previous: object = None
 
     def happened(self) -> bool:
-        """Whether a signal has come."""
-        return self._event.is_set()
+        """Whether a signal has come; whoever asks has heard of it."""
+        if not self._event.is_set():
+            return False
+        if not self._heard and _State.keeping is self:
+            self._heard = True
+            signal.setitimer(signal.ITIMER_REAL, FINISH_S)
+        return True
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -107,11 +118,12 @@ class Interruption:
             _State.keeping = self
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *raised: Any) -> None:
         if _State.keeping is self:
             _State.keeping = None
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, self._previous)  # type: ignore[arg-type]  # as it was
+        plain_interrupts().__exit__(*raised)
 
     def request(self) -> None:
         """Ask for an end."""

@@ -13,11 +13,39 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
 
 
+#: A scratchpad of fewer bytes, written without a unit, is taken for a slip: the smallest preset has 128 KiB.
+FEW_BYTES = 2048
+
 
 def _preset_names() -> list[str]:
     from cosma.accelerator.files import preset_names
 
     return list(preset_names())
+
+
+def strategy_names() -> list[str]:
+    """Names of strategies, for a shell that completes them."""
+    from cosma.compiler.strategies import STRATEGIES
+
+    return list(STRATEGIES)
+
+
+def tiling_names() -> list[str]:
+    """What ``--tiling`` may be but a file, for a shell that completes it."""
+    return ["none", "auto", "rows=", "stripes=", "channels=", "weights="]
+
+
+def solver_names() -> list[str]:
+    """Names of back ends and shipped profiles, for a shell that completes them."""
+    from cosma.solvers import list_profiles
+
+    return list(list_profiles())
+
+
+def _element_types() -> list[str]:
+    from cosma.graph.dtypes import WIDTH_BITS
+
+    return list(WIDTH_BITS)
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file, or a graph in .json.")]
@@ -38,6 +66,7 @@ Dtype = Annotated[
         metavar="TYPE",
         help="Count every floating-point tensor as this type: int8, float16 ...",
         show_default="as in the model",
+        autocompletion=_element_types,
     ),
 ]
 Scratchpad = Annotated[str | None, typer.Option("--scratchpad", metavar="SIZE", help="Capacity, e.g. 512KiB.")]
@@ -216,6 +245,7 @@ def make_accelerator(
     Raises InputError if neither a preset nor a capacity is given, or a value is wrong.
     """
     from cosma.accelerator import Accelerator
+    from cosma.cli.output import note
     from cosma.units import parse_size
 
     given: dict[str, Any] = {
@@ -230,6 +260,8 @@ def make_accelerator(
         "pieces": pieces,
     }
     changes = {key: value for key, value in given.items() if value is not None}
+    if scratchpad is not None and scratchpad.isdigit() and given["scratchpad"] < FEW_BYTES:
+        note(f"--scratchpad {scratchpad} is {scratchpad} bytes; write {scratchpad}KiB for kibibytes")
     if name is not None:
         from cosma.accelerator.files import find_accelerator
 

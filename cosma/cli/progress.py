@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from cosma.cli import interrupts
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 #: What is said once when the first kernel is compiled.
 COMPILING = "compiling cosma's kernels for this machine, once; about twenty seconds"
+#: What is said between Ctrl-C and the end.
+STOPPING = "interrupted, finishing the best plan so far (Ctrl-C gives up)"
 
 
 class ProgressLine:
@@ -31,6 +35,7 @@ class ProgressLine:
         self._shown = not quiet and sys.stderr.isatty()
         self._width = 0
         self._last: tuple[Progress, float] | None = None
+        self._began_s = 0.0
         self._compiling = self._told = False
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -41,6 +46,9 @@ class ProgressLine:
         if not self._quiet:
             self._listen()
         if self._shown:
+            import time
+
+            self._began_s = time.monotonic()
             self._ticker = threading.Thread(target=self._tick, daemon=True)
             self._ticker.start()
         return self
@@ -92,11 +100,15 @@ class ProgressLine:
         import shutil
         import time
 
+        now_s = time.monotonic()
         if self._last is None:
-            text = COMPILING if self._compiling else ""
+            # The first tiling of a large network may take ten seconds, and a reader wants a sign of life.
+            text = f"{now_s - self._began_s:5.1f} s, {COMPILING if self._compiling else 'reading and preparing'}"
         else:
             progress, since = self._last
-            text = progress_text(progress, progress.seconds + time.monotonic() - since, compiling=self._compiling)
+            text = progress_text(progress, progress.seconds + now_s - since, compiling=self._compiling)
+        if interrupts.received():
+            text = f"{STOPPING}: {text.lstrip()}"
         # A line that is wrapped cannot be overwritten.
         text = text[: max(20, shutil.get_terminal_size(fallback=(100, 24)).columns - 1)]
         with self._lock:

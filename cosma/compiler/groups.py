@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
 from cosma.compiler.fusion import run_choices
-from cosma.errors import InfeasibleError
+from cosma.errors import InfeasibleError, plain_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,8 @@ def _run(
 ) -> CompileRun:
     """Run a strategy on all choices; the run with the best plan, be it at an interrupt where plans are kept then."""
     try:
-        state = run_choices(states, strategy, limits, counts_effort=counts_effort)
+        with plain_interrupts():
+            state = run_choices(states, strategy, limits, counts_effort=counts_effort)
     except KeyboardInterrupt:
         found = [s for s in states if s.best_report is not None]
         if not keep or not found:

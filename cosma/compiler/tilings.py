@@ -204,6 +204,8 @@ def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator
 
 
 def _given(tiling: Tiling | Path | str, graph: Graph, source: LoadedModel) -> Tiling:
+    if isinstance(tiling, str) and not tiling.endswith(".toml") and not Path(tiling).exists():
+        raise InputError(f"tiling {tiling!r} is neither none, auto, a rule such as rows=8 or stripes=4, nor a file")
     return tiling if isinstance(tiling, Tiling) else read_tiling(door.path(tiling, "tiling"), graph, source.sites)
 
 

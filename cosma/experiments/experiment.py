@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import tomllib
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,7 @@ from cosma.experiments.capacity import check_capacity, expand_range
 from cosma.experiments.cell import Cell, is_fixed
 from cosma.experiments.grids import GRIDS
 from cosma.experiments.models import ModelFile, ModelSpec, find_models
-from cosma.files import read_bytes
+from cosma.files import parse_toml, read_bytes
 from cosma.text import did_you_mean
 from cosma.units import parse_size
 
@@ -152,17 +151,14 @@ def load_experiment(path: Path | str) -> Experiment:
     """
     data = read_bytes(path, "experiment file")
     try:
-        text = data.decode("utf-8")
-        file = msgspec.convert(tomllib.loads(text), _File)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from error
+        file = msgspec.convert(parse_toml(data, str(path)), _File)
     except msgspec.ValidationError as error:
         unknown = _UNKNOWN_FIELD.search(str(error))
         hint = did_you_mean(unknown.group(1), _FIELDS) if unknown else ""
         where = "; the page on experiments in the documentation has the format"
         raise InputError(f"{path}: {error}{hint or where}") from error
     try:
-        return _build(file, Path(path), text)
+        return _build(file, Path(path), data.decode("utf-8"))
     except InputError as error:
         raise type(error)(f"{path}: {error}") from error
 

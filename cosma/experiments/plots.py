@@ -106,7 +106,7 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         axes.set_xticks(range(len(models)), [figure_text(model) for model in models], rotation=90, fontsize=6)
         axes.set_xlim(-0.8, len(models) - 0.2)
         axes.set_ylabel("non-compulsory traffic\nsaved on average, %")
-        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}", loc="left")
+        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}", loc="left", wrap=True)
         # Above the bars: they reach the top of the axes in most models.
         axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2, frameon=False)
     return figure
@@ -199,7 +199,7 @@ def draw_fronts(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         panels[0].legend(fontsize=6)
         figure.supxlabel(f"scratchpad, {size[1]}", fontsize=8)
         figure.supylabel(f"non-compulsory traffic, {moved[1]}", fontsize=8)
-    figure.suptitle(f"grid {grid}", fontsize=9)
+    figure.suptitle(f"grid {figure_text(grid)}", fontsize=9, wrap=True)
     return figure
 
 
@@ -241,7 +241,7 @@ def _finish(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_ylim(0, 1.02)
-    axes.set_title(figure_text(title))
+    axes.set_title(figure_text(title), wrap=True)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7)
 

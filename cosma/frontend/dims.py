@@ -175,10 +175,10 @@ class Dimensions:
         parts = {part for symbol in self._seen for part in symbols(self._expression(symbol))}
         unknown = [s for s in self._given if s not in self._seen and s not in parts and s not in self._axes]
         if unknown:
-            known = ", ".join(self._seen) or "none: every shape is fixed"
+            seen = ", ".join(self._seen)
             raise ModelLoadError(
                 f"no dimension of the model, and no result of a node, is called {', '.join(map(repr, unknown))}; "
-                f"its dynamic dimensions are: {known}"
+                + (f"its dynamic dimensions are: {seen}" if seen else "every shape of it is fixed")
             )
         for symbol in self._given:
             self.used.setdefault(symbol, self._given[symbol])

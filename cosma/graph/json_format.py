@@ -9,7 +9,7 @@ import msgspec
 
 import cosma.door as door
 from cosma.errors import FormatError
-from cosma.files import read_bytes, write_atomic
+from cosma.files import other_than, read_bytes, write_atomic
 from cosma.graph.accumulation import Accumulation
 from cosma.graph.graph import Graph
 from cosma.graph.join import Join, Piece
@@ -104,7 +104,9 @@ def graph_from_json(text: str | bytes, where: str = "graph") -> Graph:
     try:
         record = msgspec.json.decode(text, type=_GraphRecord)
     except msgspec.DecodeError as error:
-        raise FormatError(f"{where}: not a cosma-graph file of version 1: {error}") from error
+        other = other_than("a cosma-graph file", text)
+        why = f"{other}; give the model itself" if other else f"not a cosma-graph file of version 1: {error}"
+        raise FormatError(f"{where}: {why}") from error
     return Graph(
         (_tensor(t) for t in record.tensors),
         (_operator(o, where) for o in record.operators),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.errors import FormatError, InputError
-from cosma.files import read_bytes
+from cosma.files import other_than, read_bytes
 from cosma.packing.buffers import Buffer, Gap, check_buffer
 from cosma.text import csv_cell, csv_text
 
@@ -45,6 +45,8 @@ def read_buffers(path: Path | str, *, capacity: int | None = None) -> list[Buffe
         If given, a buffer larger than it is refused.
     """
     raw = read_bytes(door.path(path, "buffer file"), "buffer file")
+    if raw.strip() and (other := other_than("a table of buffers", raw)):
+        raise FormatError(f"{path}: {other}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

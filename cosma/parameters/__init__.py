@@ -7,14 +7,13 @@ or time within limits and decides nothing below them; ``[unit]`` says how much w
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from cosma.errors import FormatError
-from cosma.files import read_bytes
+from cosma.files import read_toml
 
 #: Work, in nominal seconds on the reference machine.
 NominalSeconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -47,9 +46,8 @@ def read_parameters(path: Path | str, kind: type[Record]) -> Record:
     """
     path = Path(path)
     try:
-        content = tomllib.loads(read_bytes(path, "parameters").decode("utf-8"))
-        return msgspec.convert(content, kind)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        return msgspec.convert(read_toml(path, "parameters", FormatError), kind)
+    except msgspec.ValidationError as error:
         raise FormatError(f"parameters {path}: {error}") from error
 
 

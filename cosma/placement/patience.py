@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from cosma.errors import plain_interrupts
+
 _Result = TypeVar("_Result")
 
 
@@ -17,7 +19,8 @@ def patiently(work: Callable[[], _Result], fallback: Callable[[], _Result], inte
     if interrupted():
         return fallback()
     try:
-        return work()
+        with plain_interrupts():
+            return work()
     except KeyboardInterrupt:
         if not interrupted():
             raise

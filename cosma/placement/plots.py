@@ -10,6 +10,7 @@ from cosma.errors import InputError
 from cosma.figures import figure_bytes, new_figure
 from cosma.placement.copies import shares_of, split_summary
 from cosma.placement.metrics import device_load, mean_cost
+from cosma.text import figure_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,8 @@ def front_figure(kind: str, points: Sequence[FrontPoint], title: str) -> bytes:
                     [point.worst_imbalance], [point.mean_cost], "x", color=line.get_color(),
                     label=f"EPLB, {number} {_replicas(number)}",
                 )  # fmt: skip
-    axis.set(title=title, xlabel="load of the fullest device over the mean, worst layer", ylabel="mean cost of a step")
+    axis.set(xlabel="load of the fullest device over the mean, worst layer", ylabel="mean cost of a step")
+    axis.set_title(figure_text(title), wrap=True)
     axis.grid(alpha=0.3)
     axis.set_ylim(bottom=0)
     axis.legend()

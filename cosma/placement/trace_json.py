@@ -122,6 +122,8 @@ class JsonReader:
             if not found:
                 if any(key in record for key in _MAP_KEYS):
                     raise FormatError(f"{where}: a placement, not a trace; it can be scored on a trace")
+                if str(record.get("format")).startswith("cosma-"):
+                    raise FormatError(f"{where}: is a {record['format']} file, not a trace")
                 raise FormatError(f"{where}: none of the keys {', '.join(JSON_KEYS)}")
             return [token for holder, value in found for token in self._tokens(value, holder, where)]
         if isinstance(record, list) and _depth(record) in {1, 2}:

@@ -18,7 +18,7 @@ from cosma.accelerator import Accelerator
 from cosma.accelerator.constraint_files import constraints_of
 from cosma.accelerator.constraints import FIELDS
 from cosma.errors import FormatError, InputError
-from cosma.files import read_bytes, write_atomic
+from cosma.files import other_than, read_bytes, write_atomic
 from cosma.graph import Accumulation, Graph, Join, Mode, Operator, Part, Piece, Region, Tensor
 from cosma.plan import format as form
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
@@ -121,7 +121,9 @@ def plan_from_json(text: str | bytes, where: str = "plan") -> Plan:
         record = msgspec.json.decode(text, type=form.Plan)
         twice = form.repeated_key(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not a cosma-plan file: {error}") from error
+        other = other_than("a cosma-plan file", text)
+        why = f"{other}; compiling a model writes one" if other else f"not a cosma-plan file: {error}"
+        raise FormatError(f"{where}: {why}") from error
     if record.format != "cosma-plan" or record.version not in form.VERSIONS:
         raise FormatError(
             f"{where}: format {record.format!r} version {record.version}; this reader knows 'cosma-plan' versions "

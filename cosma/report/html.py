@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from cosma.report.facts import (
 )
 from cosma.report.page_data import page_data
 from cosma.report.style import FILL, TRAFFIC, WORDS
-from cosma.text import counted
+from cosma.text import counted, html_text
 from cosma.units import format_size
 from cosma.validator import examine
 from cosma.version import __version__
@@ -83,7 +82,7 @@ def render_html(
         views.append({"item": json_item(figures, "figures_b"), "data": page_data(compare, after, compare_estimate)})
     scripts = resource_class(mode="inline", components=["bokeh"]).js_raw
     fields = {
-        "TITLE": escape(plan.model_name),
+        "TITLE": html_text(plan.model_name),
         "BOKEH": "\n".join(f"<script>{_inside_script(script)}</script>" for script in scripts),
         "STYLE": _resource("page.css"),
         "SCRIPT": _inside_script(_resource("graph.js") + _resource("page.js")),
@@ -91,10 +90,10 @@ def render_html(
         "FILLS": _json({str(origin): colour for origin, colour in FILL.items()}),
         "TRAFFICS": _json(TRAFFIC),
         "SUMMARY": _table(summary_rows(plan), ("", "", ""), header=False),
-        "CERTIFICATE": "<br>".join(map(escape, warnings_of(report) or [certificate_sentence(plan, report)])),
+        "CERTIFICATE": "<br>".join(map(html_text, warnings_of(report) or [certificate_sentence(plan, report)])),
         "STATUS": status_of(plan, report),
-        "STREAMED": escape(_streamed(plan)),
-        "ASSUMED": "".join(f"<li>{escape(row)}</li>" for row in assumptions(plan)),
+        "STREAMED": _streamed(plan),
+        "ASSUMED": "".join(f"<li>{html_text(row)}</li>" for row in assumptions(plan)),
         "EXISTING": _existing(plan, existing),
         "COMPARED": "" if compare is None else _compared(plan, compare),
         "FIRST": "" if compare is None else "<h3>This plan</h3>",
@@ -155,7 +154,7 @@ def _table(
     rows: Sequence[Sequence[str | tuple[str, int]]], columns: Sequence[str], *, header: bool = True, name: str = ""
 ) -> str:
     """Write a table; a cell may be a pair of what is shown and the number behind it, which a CSV holds."""
-    head = "<tr>" + "".join(f"<th>{escape(column)}</th>" for column in columns) + "</tr>" if header else ""
+    head = "<tr>" + "".join(f"<th>{html_text(column)}</th>" for column in columns) + "</tr>" if header else ""
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     named = f' id="{name}" data-csv="{name}"' if name else ""
     return f"<table{named}>{head}{body}</table>"
@@ -163,8 +162,8 @@ def _table(
 
 def _cell(cell: str | tuple[str, int]) -> str:
     if isinstance(cell, str):
-        return f"<td>{escape(cell)}</td>"
-    return f'<td class="number" data-value="{cell[1]}">{escape(cell[0])}</td>'
+        return f"<td>{html_text(cell)}</td>"
+    return f'<td class="number" data-value="{cell[1]}">{html_text(cell[0])}</td>'
 
 
 def _size(size_bytes: int) -> tuple[str, int]:
@@ -242,7 +241,7 @@ def _compared(plan: Plan, other: Plan) -> str:
     parts = [
         "<h2>Two plans</h2>",
         f"<div class='wide'>{_table(rows, ('', 'this plan', 'other plan', 'change'), name='plans')}</div>",
-        *(f"<p>{escape(remark)}</p>" for remark in found.remarks),
+        *(f"<p>{html_text(remark)}</p>" for remark in found.remarks),
     ]
     if found.tensors:
         changed: list[list[str | tuple[str, int]]] = [
@@ -256,7 +255,7 @@ def _compared(plan: Plan, other: Plan) -> str:
 
 def _legend() -> str:
     rows = [
-        f'<span class="origin"><i style="background:{FILL[origin]}"></i><b>{origin}</b>: {escape(WORDS[origin])}</span>'
+        f'<span class="origin"><i style="background:{FILL[origin]}"></i><b>{origin}</b>: {html_text(WORDS[origin])}</span>'
         for origin in Origin
     ]
     rows.append("<span><b>colour by operator</b>: what an operator makes, or reads first, shares its colour</span>")

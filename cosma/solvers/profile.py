@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cosma.errors import FormatError, InputError
-from cosma.files import read_bytes
+from cosma.files import read_toml
 from cosma.text import did_you_mean
 
 #: Back ends by the name a profile uses, with what runs them.
@@ -111,10 +110,7 @@ def load_profile(name: str) -> Profile:
 
 
 def _read(path: Path) -> Profile:
-    try:
-        content = tomllib.loads(read_bytes(path, "solver profile").decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"solver profile {path}: {error}") from error
+    content = read_toml(path, "solver profile", FormatError)
     unknown = sorted(set(content) - _KEYS)
     if unknown:
         raise FormatError(

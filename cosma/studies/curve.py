@@ -13,7 +13,7 @@ from cosma.accelerator import Fusion, Operands, Weights
 from cosma.accelerator.files import as_accelerator
 from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.request import check_seed, read_model
-from cosma.errors import InfeasibleError, InputError
+from cosma.errors import InfeasibleError, InputError, plain_interrupts
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem
 from cosma.rewrite import count_as
@@ -116,8 +116,9 @@ def make_curve(
     sweep = _Sweep(planner, points, progress)
     partial = False
     try:
-        sweep.run(low, high, open_ended=highest is None)
-        planner.settle()
+        with plain_interrupts():
+            sweep.run(low, high, open_ended=highest is None)
+            planner.settle()
     except KeyboardInterrupt:
         if on_interrupt == "raise" or not planner.known:
             raise

@@ -76,7 +76,7 @@ def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
     axes.set_xlabel("scratchpad")
     axes.set_ylabel(f"non-compulsory traffic ({unit_y})")
     title = f"{figure_text(curve.model)}: compulsory {format_size(curve.compulsory_bytes)}"
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(title, fontsize=10, loc="left", wrap=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8 if tiled else None)
     return figure_bytes(figure, kind, dpi)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from cosma.access import NodeSite
 from cosma.access.operator import operator_access
 from cosma.errors import FormatError, InputError
-from cosma.files import read_bytes
+from cosma.files import read_toml
 from cosma.graph import Graph
 from cosma.rewrite.tiling import REDUCED, Cuts, Tiling, even_cuts, step_cuts
 from cosma.tiling.rows import channel_axis, row_axis
@@ -91,10 +90,7 @@ def read_tiling(path: Path, graph: Graph, sites: Mapping[str, NodeSite]) -> Tili
     list lists of operators whose tiles are interleaved. Raises FormatError if the file is no such file; the message
     says where. Raises InputError if an operator is unknown or an axis does not exist.
     """
-    try:
-        record = tomllib.loads(read_bytes(path, "tiling").decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"tiling {path}: not a TOML file ({error})") from error
+    record = read_toml(path, "tiling", FormatError)
     unknown = sorted(set(record) - {"cut", "order", "segments"})
     if unknown:
         raise FormatError(f"tiling {path}: unknown key {unknown[0]!r}; it holds [[cut]] and [[order]] tables, segments")

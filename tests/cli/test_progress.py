@@ -42,6 +42,17 @@ def test_the_line_ticks_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) 
     assert frames[-1] == ""
 
 
+def test_the_line_shows_life_before_there_is_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(shown, "TICK_S", 0.02)
+    with shown.ProgressLine(quiet=False):
+        time.sleep(0.3)
+    frames = terminal.getvalue().split("\r")
+    assert sum("s, reading and preparing" in frame for frame in frames) >= 2
+    assert frames[-1] == ""
+
+
 def test_the_line_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = _Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -12,12 +12,14 @@ import xml.dom.minidom
 from pathlib import Path
 
 import pytest
+from onnx import helper
 
 from cosma import Accelerator, Graph, Operator, Tensor, TensorKind, compile, save_plan
 from cosma.experiments.table import Table
 from cosma.graph.json_format import save_graph
 from tests.field.commands import cosma
 from tests.field.test_escapes import ACTIVE
+from tests.onnx_files import save_network
 
 #: Markup of rich, escapes, formulas, ends of scripts and comments, quotes, trigraphs, marks of direction, no end.
 NAMES = (
@@ -45,6 +47,24 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "plan.json"
 
 
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan of tiles: what it names besides are tiles, groups of operators and parts of tensors."""
+    folder = tmp_path_factory.mktemp("tiled")
+    nodes, weights, last = [], {}, "@in"
+    for name in NAMES[:-1]:
+        weights[f"+w{name}"] = (2, 2, 3, 3)
+        nodes.append(helper.make_node("Conv", [last, f"+w{name}"], [name], name=f"-{name}", pads=[1, 1, 1, 1]))
+        last = name
+    nodes.append(helper.make_node("Concat", [last, NAMES[0]], ["=out"], name="=cat", axis=1))
+    model = save_network(folder / "=model.onnx", nodes, {"@in": (1, 2, 8, 8)}, weights, ["=out"])
+    plan = compile(model, Accelerator(scratchpad="2KiB", weights="scratchpad"), tiling="rows=4", effort=0.1)
+    save_plan(plan, folder / "plan.json")
+    return folder / "plan.json"
+
+
+#: What no page and no figure may hold: control characters but line feeds and tabs, marks of direction.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 FIGURES = ("--bandwidth", "1GB", "--clock", "1e9", "--macs-per-cycle", "8")
 
 
@@ -104,7 +124,9 @@ def test_a_markdown_table_keeps_its_columns() -> None:
     assert not any(ACTIVE.search(line) or "<script" in line for line in lines)
 
 
-def test_pages_and_figures_are_whole(plan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["plan", "tiled"])
+def test_pages_and_figures_are_whole(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    plan = request.getfixturevalue(kind)
     pytest.importorskip("matplotlib")
     pytest.importorskip("bokeh")
     options = ("-o", tmp_path / "p.html", "--figure", tmp_path / "f.svg", "--figure", tmp_path / "f.pdf")
@@ -114,6 +136,8 @@ def test_pages_and_figures_are_whole(plan: Path, tmp_path: Path) -> None:
     xml.dom.minidom.parseString(figure.encode())
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
+    assert not UNSEEN.search(page)
+    assert not UNSEEN.search(figure)
     assert "[red]markup" in page
 
 

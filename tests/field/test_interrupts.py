@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from cosma.accelerator import Accelerator
 from cosma.compiler import compile, run_compile
@@ -20,6 +21,7 @@ from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
 from cosma.graph.json_format import save_graph
 from cosma.studies.curve import make_curve
+from tests.onnx_files import save_network
 from tests.planning import diamond
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +133,30 @@ def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.S
     assert json.loads(out)["partial"] is True
     assert len((folder / "c.csv").read_text().splitlines()) == 3
     assert seconds < 20
+
+
+def test_a_search_for_tilings_may_lay_out_the_best_that_it_has(folder: Path) -> None:
+    nodes, weights, last = [], {}, "x"
+    for i in range(6):
+        weights[f"w{i}"] = (16, 16, 3, 3)
+        nodes.append(helper.make_node("Conv", [last, f"w{i}"], [f"c{i}" if i < 5 else "y"], pads=[1, 1, 1, 1]))
+        last = f"c{i}"
+    save_network(folder / "convs.onnx", nodes, {"x": (1, 16, 32, 32)}, weights)
+    # The signal comes while changes are tried; what follows takes longer than a search may take to answer.
+    code = (
+        "import pathlib, time, cosma.cli.interrupts as i, cosma.compiler.searched as s, cosma.tiling.search as t\n"
+        "change, plan = t.TilingSearch.change, s.best_along\n"
+        "def changed(*a):\n    pathlib.Path('searching').touch()\n    time.sleep(0.05)\n    return change(*a)\n"
+        "def planned(*a):\n    time.sleep(3 * i.GRACE_S)\n    return plan(*a)\n"
+        "t.TilingSearch.change, s.best_along = changed, planned\nfrom cosma.cli import main; main()"
+    )
+    options = ("--scratchpad", "20KiB", "--weights", "scratchpad", "--tiling", "auto", "--effort", "3")
+    running = Running(folder, "compile", "convs.onnx", *options, "-o", "p.json", code=code)
+    running.until((folder / "searching").exists)
+    status, _, errors, _ = running.end()
+    assert status == 0, errors
+    assert "interrupted; this is the best plan so far" in errors
+    assert json.loads((folder / "p.json").read_text())["stopped_by"] == "interrupt"
 
 
 def test_place_keeps_the_best_placement(folder: Path) -> None:
