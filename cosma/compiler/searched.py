@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
+    from cosma.graph import Graph
     from cosma.rewrite.tiling import Tiling
     from cosma.tiling import Searched
 
@@ -72,6 +73,10 @@ def tiled_choice(source: LoadedModel, choice: Choice, tiling: Tiling, name: str 
     return replace(choice, name=name or choice.name, graph=graph, untiled=choice.graph)
 
 
+def _is_cut(graph: Graph) -> bool:
+    return any(operator.tile is not None for operator in graph.operators)
+
+
 def searched_tilings(
     source: LoadedModel, untiled: Choice, joined: Choice | None, accelerator: Accelerator, search: TilingWork
 ) -> tuple[Choice, list[Choice], tuple[int, Choice] | None]:
@@ -105,7 +110,10 @@ def searched_tilings(
         for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), trials):
             if best is not None and (search.clock.stop() or best[0] <= cost_bytes):
                 continue
-            tiled.append(tiled_choice(source, base, tiling_of(found.graph, segments), "tiled"))
+            made = tiled_choice(source, base, tiling_of(found.graph, segments), "tiled")
+            if made.graph.joins and accelerator.zero_copy is None and not _is_cut(made.graph):
+                continue  # whole operators copy, unless zero-copy is asked for
+            tiled.append(made)
             planned = best_along(tiled[-1:], accelerator)
             best = planned if best is None or (planned is not None and planned[0] < best[0]) else best
         tried.append((FAR if best is None else best[0], base, found, best))

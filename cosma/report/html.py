@@ -255,7 +255,7 @@ def _compared(plan: Plan, other: Plan) -> str:
 
 def _legend() -> str:
     rows = [
-        f'<span class="origin"><i style="background:{FILL[origin]}"></i><b>{origin}</b>: {html_text(WORDS[origin])}</span>'
+        f'<span class="origin"><i style="background:{FILL[origin]}"></i><b>{origin}</b>: {WORDS[origin]}</span>'
         for origin in Origin
     ]
     rows.append("<span><b>colour by operator</b>: what an operator makes, or reads first, shares its colour</span>")

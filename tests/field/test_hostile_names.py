@@ -58,7 +58,7 @@ def tiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         last = name
     nodes.append(helper.make_node("Concat", [last, NAMES[0]], ["=out"], name="=cat", axis=1))
     model = save_network(folder / "=model.onnx", nodes, {"@in": (1, 2, 8, 8)}, weights, ["=out"])
-    plan = compile(model, Accelerator(scratchpad="2KiB", weights="scratchpad"), tiling="rows=4", effort=0.1)
+    plan = compile(model, Accelerator(scratchpad="2KiB", weights="scratchpad"), tiling="auto", effort=0.1)
     save_plan(plan, folder / "plan.json")
     return folder / "plan.json"
 
@@ -139,6 +139,7 @@ def test_pages_and_figures_are_whole(kind: str, request: pytest.FixtureRequest, 
     assert not UNSEEN.search(page)
     assert not UNSEEN.search(figure)
     assert "[red]markup" in page
+    assert "\\x1b[31mred" in page or kind == "plan"
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -363,3 +364,16 @@ def test_put_together_again_a_network_copies(network: str, tmp_path: Path) -> No
 
     assert what(untiled_graph(plan.graph)) == what(loaded.graph)
     assert all(one.total_bytes is not None for one in existing_plans(plan))
+
+
+def test_where_no_operator_is_cut_concats_copy_unless_asked_not_to(tmp_path: Path) -> None:
+    """A search for tilings may find that whole operators do; a plan of these with joins would be refused."""
+    m = Maker(14)
+    names = ["x", *(f"a{i}" for i in range(5))]
+    for i, (a, b) in enumerate(pairwise(names)):
+        m.add("Conv", [a, m.weight(f"w{i}", 2, 2, 3, 3)], b, pads=[1, 1, 1, 1])
+    m.add("Concat", [names[-1], names[1]], "y", axis=1)
+    model = m.save(tmp_path / "m.onnx", {"x": (1, 2, 8, 8)}, ["y"])
+    accelerator = cosma.Accelerator(scratchpad="2KiB", weights="scratchpad")
+    plan = cosma.compile(model, accelerator, tiling="auto", effort=0.1)
+    assert not plan.graph.joins or any(operator.tile is not None for operator in plan.graph.operators)
