@@ -1,9 +1,9 @@
 """Ctrl-C and SIGTERM: a command ends within about a second, keeps what is finished and says that it is partial.
 
 The first signal raises :class:`KeyboardInterrupt` in a command, or, where the command has results to keep, asks it to
-stop (:class:`Interruption`). Python runs handlers between two steps of its own, so compiled code that takes long would
-put both off; a thread therefore listens as well, and ends a process that does not answer. A second signal ends the
-process at once. Files are renamed into place whole, so what is written stays.
+stop (:class:`Interruption`); while it writes them, it goes on. Python runs handlers between two steps of its own, so
+compiled code that takes long would put both off; a thread therefore listens as well, and ends a process that does not
+answer. A second signal ends the process at once. Files are renamed into place whole, so what is written stays.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class _State:
     """What has come so far; one a process."""
 
     guarded = False
+    #: What may be asked to stop, and whether there has been such: then there are results to write.
     keeping: Interruption | None = None
+    keeps = False
     received = 0
     previous: ClassVar[dict[signal.Signals, Any]] = {}
     pipe: tuple[int, int] | None = None
@@ -44,7 +46,7 @@ class _State:
 
 def listen() -> None:
     """Take over both signals; to be called first, before anything that takes time."""
-    _State.guarded, _State.received, _State.ended = False, 0, threading.Event()
+    _State.guarded, _State.received, _State.ended, _State.keeps = False, 0, threading.Event(), False
     if threading.current_thread() is not threading.main_thread():
         return  # only the main thread may
     for number in _SIGNALS:
@@ -115,7 +117,7 @@ class Interruption:
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGALRM, _raise)
-            _State.keeping = self
+            _State.keeping, _State.keeps = self, True
         return self
 
     def __exit__(self, *raised: Any) -> None:
@@ -142,8 +144,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
         _leave()
     if _State.keeping is not None:
         _State.keeping.request()
-        return
-    raise KeyboardInterrupt
+    elif not _State.keeps:
+        raise KeyboardInterrupt
+    # Else the work is over and its results are about to be written.
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -154,7 +157,7 @@ def _watch(reader: int, ended: threading.Event) -> None:
     """End the process for a second signal, or where the first one is not answered."""
     if _next_signal(reader):
         threading.Thread(target=_leave_on_another, args=(reader,), daemon=True).start()
-        patience = LONG_PATIENCE_S if _State.keeping is not None else PATIENCE_S
+        patience = LONG_PATIENCE_S if _State.keeps else PATIENCE_S
         if not ended.wait(patience):
             _leave()
 

@@ -159,6 +159,22 @@ def test_a_search_for_tilings_may_lay_out_the_best_that_it_has(folder: Path) -> 
     assert json.loads((folder / "p.json").read_text())["stopped_by"] == "interrupt"
 
 
+def test_what_is_found_is_written_however_long_that_takes(folder: Path) -> None:
+    code = (
+        "import pathlib, time, cosma.studies.curve_views as v\nold = v.curve_csv\n"
+        "def slow(*a):\n    pathlib.Path('writing').touch()\n    time.sleep(3)\n    return old(*a)\n"
+        "v.curve_csv = slow\nfrom cosma.cli import main; main()"
+    )
+    options = ("--strategy", "e2", "--points", "3", "-o", "c.csv", "--figure", "c.svg")
+    running = Running(folder, "curve", "knot.json", *options, code=code)
+    running.until((folder / "writing").exists)
+    status, out, errors, _ = running.end()
+    assert status == 0, errors
+    assert "smallest feasible" in out
+    assert len((folder / "c.csv").read_text().splitlines()) == 4
+    assert (folder / "c.svg").exists()
+
+
 def test_place_keeps_the_best_placement(folder: Path) -> None:
     trace = np.random.default_rng(3).integers(0, 16, size=(200, 4, 1))
     np.save(folder / "trace.npy", trace)
