@@ -15,7 +15,7 @@ from tests.imports import imports, room
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "parallel",
-        "parameters", "process", "text", "topological", "units", "version",
+        "parameters", "process", "random_kernels", "text", "topological", "units", "version",
     ),
     ("graph", "accelerator"),
     ("access",),

@@ -299,12 +299,7 @@ class CompileRun:
         from cosma.search import Searcher
 
         return Searcher(
-            problem,
-            starts,
-            seed=self.seed,
-            lower_bound=lower_bound,
-            parameters=self.parameters.search,
-            replacement=self.parameters.replacement,
+            problem, starts, seed=self.seed, lower_bound=lower_bound, parameters=self.parameters.search
         )
 
     def enter(self, phase: str) -> None:

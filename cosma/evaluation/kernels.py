@@ -1,6 +1,6 @@
 """Compiled replay of an order: what to keep, what to give up (numba). `cosma.search.annealing` builds on it.
 
-The replacement rule, the same in `cosma.evaluation.plain` word for word: run the operators in order, keep whatever
+The replacement rule (`tests.evaluation.plain_replay` has it in plain Python): run the operators in order, keep whatever
 will be read again, and where a step lacks room give up the *victim* whose bytes saved, per byte of room gained
 and per power of the time until its next use, are least. What is given up is paid for at once (a store where no
 off-chip copy exists yet, and the read that must follow), so reading it again is free.

@@ -1,15 +1,13 @@
 """Addresses for buffers with fixed lifetimes: rectangles packed into a scratchpad, exactly.
 
-`pack` answers for one capacity, `minimise` finds the smallest, `pack_arrays` is the fast heuristic for loops,
-`verify` judges any packing. Files are read and written by `cosma.packing.csvfile`, pictures in
-`cosma.packing.picture`.
+`pack` answers for one capacity, `minimise` finds the smallest, `verify` judges any packing. Files are read and written
+by `cosma.packing.csvfile`, pictures are in `cosma.packing.picture`.
 """
 
 from __future__ import annotations
 
 from cosma.packing.buffers import Buffer, Forbidden, Gap, live_peak, parts_of
 from cosma.packing.engine import ENGINES, WORK_LIMIT, pack
-from cosma.packing.plain import pack_arrays
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.smallest import minimise
 from cosma.packing.verify import Violation, verify
@@ -26,7 +24,6 @@ __all__ = [
     "live_peak",
     "minimise",
     "pack",
-    "pack_arrays",
     "parts_of",
     "verify",
 ]

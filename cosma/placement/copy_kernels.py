@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.placement.kernels import random_below, random_unit
+from cosma.random_kernels import random_below, random_unit
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -22,6 +22,7 @@ from cosma.compiled import helper, kernel
 from cosma.evaluation.kernels import simulate
 from cosma.evaluation.network import Network
 from cosma.evaluation.tape import Tape, adopt, copy_order
+from cosma.random_kernels import random_below, random_unit
 
 #: Looks at offers in the time that one simulated step takes otherwise.
 SCANNED_PER_STEP = 48
@@ -51,28 +52,6 @@ class Walk(NamedTuple):
     first: NDArray[np.int32]
     second: NDArray[np.int32]
     heat: NDArray[np.float64]
-
-
-@helper
-def next_random(state: NDArray[np.uint64]) -> int:
-    """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
-    state[0] += np.uint64(0x9E3779B97F4A7C15)
-    z = state[0]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@helper
-def random_unit(state: NDArray[np.uint64]) -> float:
-    """Return a number in ``[0, 1)`` with 53 random bits."""
-    return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
-
-
-@helper
-def random_below(state: NDArray[np.uint64], bound: int) -> int:
-    """Return a number in ``[0, bound)``."""
-    return np.int64(random_unit(state) * bound)
 
 
 @helper
@@ -113,72 +92,40 @@ def shift(tape: Tape, saved: NDArray[np.int32], at: int, length: int, to: int) -
 
 
 @helper
-def hoist(net: Network, tape: Tape, walk: Walk, low: int, at: int) -> int:
-    """Move the operator at step ``at`` and what it needs inside ``[low, at]`` to ``low``; returns how many move."""
+def gather(
+    tape: Tape, walk: Walk, at: int, to: int, tied_start: NDArray[np.int32], tied: NDArray[np.int32]
+) -> int:
+    """Move the operator at step ``at`` and those up to step ``to`` that it is tied to; returns how many move.
+
+    They end next to each other, the last at ``to``, in the order they had. An operator moves if one of its ``tied``
+    does: its successors where ``to`` is the earlier step (hoist), its predecessors where it is the later one (sink).
+    """
     order, position, mark = tape.order, tape.position, walk.mark
     n = order.shape[0]
     mark[n] += 1
     stamp = mark[n]
     mark[order[at]] = stamp
     taken, left = 0, 0
-    for i in range(at, low - 1, -1):
+    step = 1 if to > at else -1
+    for i in range(at, to + step, step):
         v = np.int64(order[i])
-        needed = mark[v] == stamp
-        if not needed:
-            for k in range(net.successor_start[v], net.successor_start[v + 1]):
-                if mark[net.successor[k]] == stamp:
-                    needed = True
+        moves = mark[v] == stamp
+        if not moves:
+            for k in range(tied_start[v], tied_start[v + 1]):
+                if mark[tied[k]] == stamp:
+                    moves = True
                     break
-        if needed:
+        if moves:
             mark[v] = stamp
             walk.first[taken] = v
             taken += 1
         else:
             walk.second[left] = v
             left += 1
-    for i in range(taken):
-        v = walk.first[taken - 1 - i]
-        order[low + i] = v
-        position[v] = low + i
-    for i in range(left):
-        v = walk.second[left - 1 - i]
-        order[low + taken + i] = v
-        position[v] = low + taken + i
-    return taken
-
-
-@helper
-def sink(net: Network, tape: Tape, walk: Walk, at: int, high: int) -> int:
-    """Move the operator at step ``at`` and what needs it inside ``[at, high]`` to ``high``; returns how many move."""
-    order, position, mark = tape.order, tape.position, walk.mark
-    n = order.shape[0]
-    mark[n] += 1
-    stamp = mark[n]
-    mark[order[at]] = stamp
-    taken, left = 0, 0
-    for i in range(at, high + 1):
-        v = np.int64(order[i])
-        needed = mark[v] == stamp
-        if not needed:
-            for k in range(net.predecessor_start[v], net.predecessor_start[v + 1]):
-                if mark[net.predecessor[k]] == stamp:
-                    needed = True
-                    break
-        if needed:
-            mark[v] = stamp
-            walk.first[taken] = v
-            taken += 1
-        else:
-            walk.second[left] = v
-            left += 1
-    for i in range(left):
-        v = walk.second[i]
-        order[at + i] = v
-        position[v] = at + i
-    for i in range(taken):
-        v = walk.first[i]
-        order[at + left + i] = v
-        position[v] = at + left + i
+    for i in range(left + taken):
+        v = walk.second[i] if i < left else walk.first[i - left]
+        order[at + step * i] = v
+        position[v] = at + step * i
     return taken
 
 
@@ -339,7 +286,7 @@ def anneal(
                 continue
             for i in range(begin, end + 1):
                 backup[i] = order[i]
-            if hoist(net, tape, walk, begin, at) > end - begin:
+            if gather(tape, walk, at, begin, net.successor_start, net.successor) > end - begin:
                 continue
         else:
             far = np.int64(1) << random_below(walk.state, FAR_POWERS)
@@ -349,7 +296,7 @@ def anneal(
                 continue
             for i in range(begin, end + 1):
                 backup[i] = order[i]
-            if sink(net, tape, walk, at, end) > end - begin:
+            if gather(tape, walk, at, end, net.predecessor_start, net.predecessor) > end - begin:
                 continue
         low, high = begin, end
         while low < high and order[low] == backup[low]:

@@ -7,11 +7,11 @@ from numba import njit
 from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.evaluation.kernels import replay_all, simulate
 from cosma.evaluation.network import Network, build_network
-from cosma.evaluation.plain import replay_plainly
 from cosma.evaluation.tape import Tape, adopt
 from cosma.problem import Problem, noncompulsory_bytes, occupancy_bytes
 from cosma.problem.rules import working_set_bytes
 from tests.brute_force import TooLargeError, brute_force
+from tests.evaluation.plain_replay import replay_plainly
 from tests.random_graphs import Shape, random_order, random_problem
 
 LARGE = Shape(operators=40, inputs=4, weights=6, most_units=12)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosma.packing import Buffer, live_peak, pack, pack_arrays, verify
+from cosma.packing import Buffer, live_peak, pack, verify
 from cosma.packing.arrays import flatten
-from cosma.packing.firstfit import place_in_order, tables
+from cosma.packing.firstfit import heuristics, place_in_order, tables
 from tests.packing.reference import buffer_sets, scan_first_fit
 
 
@@ -30,11 +30,8 @@ def test_the_kernel_puts_every_buffer_where_a_scan_does(buffers: list[Buffer], d
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(buffers=buffer_sets(most=10), alignment=st.sampled_from([1, 4, 64]))
 def test_arrays_pack_without_overlap_at_the_height_they_report(buffers: list[Buffer], alignment: int) -> None:
-    def column(name: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([getattr(buffer, name) for buffer in buffers], dtype=np.int64)
-
     capacity = live_peak(buffers)
-    offsets, height = pack_arrays(column("lower"), column("upper"), column("size"), capacity, alignment=alignment)
+    offsets, height, _ = heuristics(flatten(buffers, alignment), capacity, 64, 0)
     named = {buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=True)}
     assert verify(buffers, named, height, alignment=alignment) == []
     assert height == max(named[buffer.id] + buffer.size for buffer in buffers)
@@ -59,11 +56,12 @@ def test_both_ways_of_fitting_find_the_tightest_or_the_lowest_hole() -> None:
 
 def test_a_network_sized_call_is_cheap() -> None:
     generator = np.random.default_rng(7)
-    lower = np.sort(generator.integers(0, 4000, 4000))
-    upper = lower + generator.geometric(1 / 6, 4000)
-    size = generator.integers(1, 2000, 4000) * 64
-    pack_arrays(lower, upper, size, 0, rounds=0)
+    lower = np.sort(generator.integers(0, 4000, 4000)).tolist()
+    lengths, sizes = generator.geometric(1 / 6, 4000).tolist(), (generator.integers(1, 2000, 4000) * 64).tolist()
+    lives = enumerate(zip(lower, lengths, sizes, strict=True))
+    instance = flatten([Buffer(f"b{k}", start, start + steps, size) for k, (start, steps, size) in lives], 64)
+    heuristics(instance, 0, 0, 0)
     before = time.process_time()
-    _, height = pack_arrays(lower, upper, size, 1 << 60, alignment=64, rounds=0)
+    _, height, _ = heuristics(instance, 1 << 60, 0, 0)
     assert height < 1 << 60
     assert time.process_time() - before < 0.1

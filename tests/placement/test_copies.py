@@ -9,7 +9,6 @@ import pytest
 from scipy.optimize import linprog
 
 from cosma.errors import InputError
-from cosma.placement import plain_copies
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import score
 from cosma.placement.copies import (
@@ -30,6 +29,7 @@ from cosma.placement.document import Placement
 from cosma.placement.fluid import fluid_shares
 from cosma.placement.metrics import peak_ratios
 from cosma.placement.topology import Topology
+from tests.placement import plain_copies
 from tests.placement.copies import all_ways, as_placement, random_copies, tokens_of
 
 

@@ -33,7 +33,7 @@ class Random:
 
     def below(self, bound: int) -> int:
         """Return a number in ``[0, bound)``."""
-        return ((self.bits() >> 32) * bound) >> 32
+        return int(self.unit() * bound)
 
     def unit(self) -> float:
         """Return a number in ``[0, 1)``."""
