@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Auto:
-    """The methods at work, and what each has used up."""
+    """The methods at work, and the effort that they have used up."""
 
     state: CompileRun
     bounds: BoundEngine
@@ -75,7 +75,7 @@ class _Auto:
 
     @property
     def least_bytes(self) -> int:
-        """What the best decisions cost, addresses aside."""
+        """Traffic of the best decisions, addresses aside."""
         return min(self.relaxed_bytes, self.state.noncompulsory_bytes)
 
     def _best_order(self) -> Sequence[int]:
@@ -208,7 +208,7 @@ class _Auto:
         self._take_bound()
 
     def search_and_prove(self, searcher: Searcher, search_work: float, prove_work: float) -> None:
-        """Look for better orders and raise the bound at the same time; neither knows what the other finds meanwhile.
+        """Look for better orders and raise the bound at the same time; neither learns of the other's finds meanwhile.
 
         Where one makes the other pointless, the other is ended early. Its result then depends on the clock and is
         ignored: nothing better could have come of it.
@@ -301,7 +301,7 @@ class _Auto:
             self.refine(found.order, None, "dynamic programming, best replacement")
 
     def _take_search(self, searcher: Searcher, outcome: SearchOutcome) -> None:
-        """Offer what search found, with the best replacement for its order."""
+        """Offer the decisions of the search, with the best replacement for its order."""
         # Packing is the dear part of an offer, so the order's best replacement goes first; where there is none to
         # find (known already, too dear, interrupted), the search's own decisions stand.
         better = None
@@ -370,7 +370,7 @@ def _improve(auto: _Auto, starts: Sequence[Decisions | Sequence[int]]) -> None:
     searcher = state.searcher(state.problem, starts, lower_bound=lambda: state.bound_bytes)
     work, share = parameters.first_round_work, parameters.proof_factor
     while not auto.over:
-        # What is kept for slack is free again where the best decisions pack as they are.
+        # Effort kept for slack is free again where the best decisions pack as they are.
         left = auto.left - auto.reserved
         if left <= 0:
             if not auto.pack_as_is():

@@ -171,7 +171,7 @@ def run_compile(
     chosen_s = time.monotonic() - began_s - read_s
     before_s = {"reading and rewriting": read_s, "tilings" if request.tiling == "auto" else "rewriting": chosen_s}
     rest = look.rest(limits)
-    # Without copies as much work again: what is tried beside the network as it is costs that nothing.
+    # Without copies as much work again: those choices cost the network as it is no effort.
     ledger = Ledger(limits.effort + (rest.effort if joined and copying else 0.0), closed=look.spent)
     runs, given = _runs(choices, request, rest, ledger, sink, interrupted)
     groups = [group for group in (runs[: len(joined)], runs[len(joined) :]) if group]
@@ -255,7 +255,7 @@ def _runs(
 
 
 def _relaxation(choice: Choice, problem: Problem, accelerator: Accelerator) -> Problem | None:
-    """What bounds are proven for: any mode of every operator where one was chosen, and one takeover for each."""
+    """The instance to bound: any mode of every operator where one was chosen, and one takeover for each."""
     any_mode = None if choice.relaxed is None else build_problem(choice.relaxed, accelerator)
     single = single_takeovers(problem if any_mode is None else any_mode)
     return any_mode if single is None else single.problem

@@ -24,7 +24,7 @@ Supports: TypeAlias = Callable[["Problem", "CompileParameters", Sequence[int]], 
 class Engine:
     """A way to find schedules or to prove bounds."""
 
-    #: What it is called and what it does, for lists.
+    #: Its name and a summary, for lists.
     name: str
     summary: str
     #: Whether it takes a problem.

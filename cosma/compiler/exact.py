@@ -69,7 +69,7 @@ class _Exact:
         return self.state.supports(engine, order=order)
 
     def offer(self, found: Realised | Decisions) -> None:
-        """Offer what moves less; of all that moves the same, the first stays."""
+        """Offer a plan that moves less; among plans of equal traffic the first stays."""
         decisions = found.decisions if isinstance(found, Realised) else found
         if noncompulsory_bytes(self.problem, decisions) < self.state.noncompulsory_bytes:
             self.state.offer(found, "exact")
@@ -137,7 +137,7 @@ class _Exact:
         return relaxed if found.cost_bytes is None else self._better(found.order, relaxed)
 
     def _bounds(self, relaxed: Decisions, work: float) -> Decisions:
-        """Bound the traffic by what is alive around each operator, and by a wider search; take the order it finds."""
+        """Bound the traffic by forced liveness, and by a wider search; take the order that it finds."""
         from cosma.bounds import BoundEngine
 
         if not self.supports("bounds"):

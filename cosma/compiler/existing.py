@@ -1,4 +1,4 @@
-"""What existing methods move on the same network: the yardstick beside every plan."""
+"""Traffic of existing methods on the same network: the yardstick beside every plan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def existing_traffic(
     Parameters
     ----------
     states
-        The runs of a compile; what they tried is not run again.
+        The runs of a compile; methods that they tried are not run again.
     graph
         The network before fusion, element type applied.
 

@@ -79,7 +79,7 @@ def _orders(state: CompileRun) -> Iterator[tuple[int, ...]]:
 
 
 def _try_order(state: CompileRun, order: Sequence[int]) -> None:
-    """Offer what quick policies make of an order, then its best replacement, with address conflicts learnt."""
+    """Offer the plans of quick policies for an order, then its best replacement, with address conflicts learnt."""
     from cosma.heuristics import Method, run_method
     from cosma.replacement import optimal_replacement, pack_order
 

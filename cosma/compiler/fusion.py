@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Share of the effort for a first look at each choice; at most half of the effort goes there with the five there are.
 TRIAL_SHARE = 0.1
-#: What made the plans that come with choices: a search, which leaves little to gain, or a first look.
+#: Origin of the plans that come with choices: a search, which leaves little to gain, or a first look.
 SEARCHED, IN_TURNS = "tiling search", "tiles in turns"
 
 
@@ -68,7 +68,7 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
     accelerator
         What to plan for; without fusion there is one choice, the network itself.
     starts
-        Networks of plans to start from: what they fuse is a choice too.
+        Networks of plans to start from: their fusion is a choice too.
     """
     if accelerator.fusion == "none":
         _check(graph, graph, accelerator)
@@ -103,7 +103,7 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
 
 
 def _forced_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph]) -> tuple[Choice, ...]:
-    """The same under constraints: what they name is not fused, and whether a choice fits its instance says."""
+    """The same under constraints: operators that they name are not fused; the instance says whether a choice fits."""
     known = {link.tensor: link for link in fusable(links(graph), accelerator)}
     sets: list[tuple[str, Iterable[Link]]] = [
         ("all", first_links(graph)),
@@ -173,7 +173,7 @@ def run_choices(
     if not tried:
         raise refused[0]
     best = _best(tried)
-    # A choice that cannot beat what is known is not worth more work; of the others, the best so far is.
+    # A choice that cannot beat the best plan is not worth more work; of the other choices, the best so far is.
     goal = best.noncompulsory_bytes
     worth = [s for s in tried if s is best or s.bound_bytes < goal * (1 - limits.gap)]
     worth = [s for s in worth if not s.proven()]

@@ -26,7 +26,7 @@ def run_groups(
 ) -> CompileRun:
     """Run a strategy on each group of choices with all the effort; the run with the best plan of all.
 
-    So what is tried beside a group never costs that group anything, but that a time limit is shared. Nothing is tried
+    So choices tried beside a group never cost that group any effort; only a time limit is shared. Nothing is tried
     beside a plan that no other group can beat, or after an interrupt. Raises InfeasibleError if no plan of any group
     was found.
     """

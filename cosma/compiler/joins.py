@@ -41,16 +41,16 @@ class Joined:
 
     #: Those that fit, for some choices of operators to fuse; none where all must copy.
     choices: tuple[Choice, ...] = ()
-    #: Where none fits: the least capacity with which one of them would, without what is reserved.
+    #: Where none fits: the least capacity with which one of them would, reserved bytes aside.
     least_bytes: int | None = None
 
     def explained(self, error: InfeasibleError, request: Request) -> InfeasibleError:
-        """What a network with its copies lacks, and the scratchpad that suffices without them where that is less."""
+        """Why a network with its copies does not fit, and the scratchpad enough without them where that is less."""
         least = self.least_bytes
         if least is None or error.conflict or (error.smallest_capacity_bytes or least) <= least:
             return error
         scratchpad = least + request.accelerator.reserved
-        # What was tried helps the network with its copies; that it is the smallest that works no longer holds.
+        # The remedies tried help the network with its copies; its smallest scratchpad is no longer the smallest of all.
         rest = tuple(remedy for remedy in error.remedies if remedy.setting != "scratchpad")
         return InfeasibleError(
             error.message,
@@ -109,7 +109,7 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
     found: dict[frozenset[str], Choice] = {}
     needs: list[int] = []
     for name, links in _link_sets(graph, accelerator):
-        # What a Concat would absorb makes it more than a copy.
+        # An operator that a Concat would absorb makes it more than a copy.
         key = _fitting(graph, room, [link for link in links if link.producer not in gone])
         if key in found:
             continue
@@ -136,7 +136,7 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
 def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> Choice | None:
     """The network to cut into tiles in which Concats copy nothing; None where all must.
 
-    A Split or a Slice goes on copying: what it leaves would be parts already, which no tile cuts.
+    A Split or a Slice goes on copying: its results would be parts already, which no tile cuts.
 
     Parameters
     ----------

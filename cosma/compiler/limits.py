@@ -1,4 +1,4 @@
-"""When a compile may stop, and what it tells on the way."""
+"""When a compile may stop, and its progress on the way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Progress:
     seconds
         Since the compile began.
     spent, effort
-        Work spent by the methods that have reported, and what may be spent in all, both in nominal seconds.
+        Work spent by the methods that have reported, and the limit on all work, both in nominal seconds.
     """
 
     phase: str

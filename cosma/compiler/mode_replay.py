@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.evaluation.tape import Tape
 
-#: What a mode is to the arrays: what streams of an operator's operands and results, and the space of its workspace.
+#: A mode in arrays: which operands and results of an operator stream, and the space of its workspace.
 Entries = tuple["NDArray[np.uint8]", "NDArray[np.uint8]", int]
 
 

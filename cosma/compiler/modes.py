@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: Operators replayed while modes are changed one by one.
 MOST_REPLAYED = 1_000_000
 
-#: Methods whose plans of the relaxation say what to stream: order and replacement.
+#: Methods whose plans of the relaxation choose the streamed tensors: order and replacement.
 _GUIDES = (("given", "belady"), ("peak-minimising", "cost-aware-belady"))
 
 
@@ -53,7 +53,7 @@ def stationary_choices(
     graph
         The network, element type applied, before fusion.
     starts
-        Graphs of plans to start from: what they fuse is a choice too, and their modes are.
+        Graphs of plans to start from: their fusion is a choice too, and so are their modes.
     parts
         Whether tensors may be cut where operators select from them.
     """
@@ -119,14 +119,14 @@ def in_chosen_modes(
 def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
     """Leave out modes in which an operator does not fit; where none fits, the one that needs least stays."""
     capacity = accelerator.usable_bytes
-    # By the names of this graph: parts of what is never on chip have to stream as well.
+    # By the names of this graph: parts of a tensor that is never on chip have to stream as well.
     forced = Constraints(never_on_chip=accelerator.constraints.never_on_chip)
     never = set(resolve(forced, graph).never_on_chip)
     passing = {t.name for t in graph.of_kind(TensorKind.WEIGHT)} if accelerator.weights == Weights.STREAM else set()
 
     def fitting(operator: Operator) -> tuple[Mode, ...]:
         modes = operator.modes or (RESIDENT,)
-        # What is never on chip has to stream.
+        # A tensor that is never on chip has to stream.
         must = {name for name in (*operator.operands, *operator.outputs) if name in never}
         modes = tuple(mode for mode in modes if must <= {*mode.may_stream, *passing}) or modes
         operator = replace(operator, modes=modes)
@@ -174,7 +174,7 @@ def with_these_modes(graph: Graph, other: Graph) -> Graph | None:
 def _guided(
     graph: Graph, relaxed: Problem, accelerator: Accelerator
 ) -> list[tuple[list[Mode], tuple[int, ...]]]:
-    """Modes that allow what quick plans of the relaxation stream, and the orders of those plans."""
+    """Modes that allow the streaming of quick plans of the relaxation, and the orders of those plans."""
     from cosma.heuristics import ORDERS
 
     found = []
@@ -194,14 +194,14 @@ def _guided(
 def modes_along(
     graph: Graph, relaxed: Problem, order: Sequence[int], replacement: str, needs: Mapping[str, Mapping[Mode, int]]
 ) -> list[Mode]:
-    """For each operator the mode that allows most of what a quick plan of the relaxation streams along an order.
+    """For each operator the mode that allows most of the streaming in a quick plan of the relaxation along an order.
 
     ``needs`` says how much space each operator takes in each of its modes.
     """
     from cosma.heuristics.simulate import simulate
 
     size = {name: tensor.size_bytes for name, tensor in graph.tensors.items()}
-    # Addresses are only counted: what a plan streams for want of an address says nothing about modes.
+    # Addresses are only counted: streaming for want of an address says nothing about modes.
     decisions, _ = simulate(relaxed, order, replacement, "greedy-by-size")
     streamed = _streamed(relaxed, decisions)
 
@@ -226,7 +226,7 @@ def in_modes_along(graph: Graph, relaxed: Problem, accelerator: Accelerator, ord
 
 
 def _streamed(problem: Problem, decisions: Decisions) -> dict[str, list[str]]:
-    """What each operator reads or writes past the scratchpad."""
+    """Tensors that each operator reads or writes past the scratchpad."""
     resident: dict[int, list[tuple[int, int]]] = {}
     for stay in decisions.residencies:
         resident.setdefault(stay.tensor, []).append((stay.start, stay.end))

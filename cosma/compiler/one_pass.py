@@ -1,4 +1,4 @@
-"""Plans made in one pass along the order given: what a tiling is judged by before any work goes into its plan."""
+"""Plans made in one pass along the order given: they judge a tiling before any work goes into its plan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def best_along(
 
 
 def _resident(choice: Choice) -> Choice:
-    """Where operators have modes, let them stream nothing: a tile of a row holds what streaming would."""
+    """Where operators have modes, let them stream nothing: a tile of one row is as small as streaming would make it."""
     made = without_modes(choice.graph)
     return choice if made is choice.graph else replace(choice, graph=made, relaxed=choice.graph)
 
@@ -59,7 +59,7 @@ def moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:
 
 
 def _packed_along(problem: Instance) -> tuple[int, Realised] | None:
-    """The same where constraints say what may lie where: addresses are packed afterwards."""
+    """The same under constraints on places: addresses are packed afterwards."""
     from cosma.heuristics import Method, run_method
     from cosma.lowering import NoAddressesError
 

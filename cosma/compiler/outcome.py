@@ -1,4 +1,4 @@
-"""A compile with an account of how it went: progress on the way, cancellation, and what is known in the end."""
+"""A compile with an account of how it went: progress on the way, cancellation, and the state in the end."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def compile_outcome(
     cancel: Cancellation | None = None,
     **options: Unpack[CompileOptions],
 ) -> CompileResult:
-    """Like :func:`cosma.compile`, with an account of how the run ended and what is known of its plan.
+    """Like :func:`cosma.compile`, with an account of how the run ended and of its plan.
 
     Compiles may run in several threads at a time: they share nothing that changes, and each gives the plan that it
     gives alone.
@@ -74,8 +74,8 @@ def compile_outcome(
     model, accelerator
         As for :func:`cosma.compile`.
     progress
-        Called often, in the thread that compiles, with a :class:`cosma.Progress` once there is a plan. What it raises
-        ends the compile.
+        Called often, in the thread that compiles, with a :class:`cosma.Progress` once there is a plan. An error that
+        it raises ends the compile.
     cancel
         Polled: once it is cancelled, the run ends with the best plan so far, which says so (``stopped_by``).
     options

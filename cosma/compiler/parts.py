@@ -35,7 +35,7 @@ def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph]
     try:
         choices = fusion_choices(graph, accelerator, starts)
     except InfeasibleError:
-        # An operator that reads a part of what does not fit whole may fit with that part.
+        # An operator may fit with a part of an operand that does not fit whole.
         cut = cut_selections(graph, accelerator.alignment, least_unread=0).graph
         if cut is graph or infeasible(build_problem(cut, accelerator), cut) is not None:
             raise

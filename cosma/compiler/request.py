@@ -1,4 +1,4 @@
-"""What a compile is asked for: read and checked, before anything is planned."""
+"""The request of a compile: read and checked, before anything is planned."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class Request:
 
     @property
     def compares(self) -> bool:
-        """Whether the result says what existing methods move."""
+        """Whether the result states the traffic of existing methods."""
         return self.counts_effort or self.strategy.name == "existing"
 
 
 class RequestOptions(TypedDict, total=False):
-    """Options of :func:`cosma.compile` that say what to plan and how, where they are explained."""
+    """Options of :func:`cosma.compile`, which explains them."""
 
     strategy: str
     seed: SupportsIndex
@@ -103,7 +103,7 @@ def read_request(
     parameters: CompileParameters | Path | str | None = None,
     constraints: Constraints | Path | str | None = None,
 ) -> Request:
-    """Read and check what a user gave; arguments and errors are those of :func:`cosma.compile`."""
+    """Read and check the arguments; they and the errors are those of :func:`cosma.compile`."""
     seed = check_seed(seed)
     machine = as_accelerator(accelerator)
     chosen = find_strategy(door.text(strategy, "strategy"))
@@ -128,7 +128,7 @@ def read_model(
     dims: Mapping[str, SupportsIndex] | None = None,
     bounds: Mapping[str, SupportsIndex] | None = None,
 ) -> LoadedModel:
-    """Resolve what a user gave as a model; a graph that is no ONNX file has no hash and no dimensions."""
+    """Resolve the given model; a graph that is no ONNX file has no hash and no dimensions."""
     from cosma.frontend import LoadedModel, load_onnx
     from cosma.graph import Graph
 
@@ -165,10 +165,10 @@ def _read_parameters(given: CompileParameters | Path | str | None) -> CompilePar
 
 
 def warn_of_odd_fit(request: Request) -> None:
-    """Warn where nothing can lie in the scratchpad: what was asked for is hardly what was meant."""
+    """Warn where nothing can lie in the scratchpad: hardly anyone means that."""
     if request.tiling not in (None, "none"):
         return  # parts of tensors can
-    # What constraints keep out by name is meant.
+    # Tensors that constraints keep out by name are kept out on purpose.
     accelerator = request.accelerator
     entries = [entry for entry in accelerator.constraints.entries if entry.field != "never_on_chip"]
     problem = build_problem(request.graph, accelerator.replace(constraints=Constraints.of(entries)))

@@ -1,4 +1,4 @@
-"""What a compile gives: a plan, and how it came to be."""
+"""The result of a compile: a plan, and how it came to be."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CompileResult:
-    """A plan and what is known about how it came to be.
+    """A plan, and how it came to be.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class CompileResult:
     left_out
         Engines that could not take the problem, and why; see :data:`cosma.compiler.engines.ENGINES`.
     seconds_by_phase
-        The same time by what was being done; where engines work side by side, by the one that was begun last.
+        The same time by phase; where engines work side by side, by the one that was begun last.
         ``tilings`` is the choice of tiles; ``judging`` replays the plan, bounds other tilings and compares.
     """
 
@@ -189,7 +189,7 @@ def scoped(
 
 
 def seconds_by_phase(states: Sequence[CompileRun], before_s: Mapping[str, float], total_s: float) -> dict[str, float]:
-    """Time spent by what was being done: before the runs, in them, and the rest of the total, behind them."""
+    """Time spent by phase: before the runs, in them, and the rest of the total, behind them."""
     found = dict(before_s)
     for state in states:
         for phase, seconds in state.seconds.items():
@@ -198,7 +198,7 @@ def seconds_by_phase(states: Sequence[CompileRun], before_s: Mapping[str, float]
 
 
 def stopped_by(state: CompileRun) -> str:
-    """What ended a run, as :attr:`CompileResult.stopped_by` says it."""
+    """Why a run ended, as :attr:`CompileResult.stopped_by` says it."""
     if state.certificate().status == "optimal":
         return "proof"
     if state.clock.interrupted:

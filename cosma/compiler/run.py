@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cosma.search import Searcher
     from cosma.solvers import Profile
 
-#: What every bound assumes; written beside each.
+#: Assumptions of every bound, written beside each.
 ASSUMPTIONS = "no on-chip moves, no recomputation, no tiling"
 
 
@@ -43,17 +43,17 @@ ALONG_ORDER = Method("given", "cost-aware-belady", "best-fit")
 class Ledger:
     """The work of a compile that plans several graphs in turn."""
 
-    #: What may be spent in all, in nominal seconds.
+    #: Limit on all work, in nominal seconds.
     effort: float
-    #: What runs that ended have spent.
+    #: Work of the runs that have ended.
     closed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A plan that was offered, and what it takes."""
+    """A plan that was offered, and its cost."""
 
-    #: The plan, its replay, what made it, and what its transfers lack to ``min_transfer``.
+    #: The plan, its replay, the method that made it, and the bytes that its transfers lack to ``min_transfer``.
     realised: Realised
     report: ReplayReport
     by: str
@@ -78,7 +78,7 @@ class CompileRun:
     #: Plans given to start from; :meth:`offer_starts` has offered them before a strategy runs.
     starts: tuple[Start, ...] = ()
     parameters: CompileParameters = field(default_factory=CompileParameters)
-    #: What bounds are for, where the problem says more or less than plans may do; see :attr:`in_any_mode`.
+    #: The instance to bound, where the problem allows more or less than plans may do; see :attr:`in_any_mode`.
     relaxation: Problem | None = None
     #: Whether a mode was chosen for each operator; bounds then hold for any.
     in_any_mode: bool = False
@@ -88,7 +88,7 @@ class CompileRun:
     best: Realised | None = None
     best_report: ReplayReport | None = None
     best_by: str = ""
-    #: What its transfers lack to the accelerator's ``min_transfer``.
+    #: Bytes that its transfers lack to the accelerator's ``min_transfer``.
     best_padding: int = 0
     #: Under a trade-off, plans that none of the others undercuts in traffic and in transfers.
     front: list[Kept] = field(default_factory=list)
@@ -96,7 +96,7 @@ class CompileRun:
     packing_units: int = 0
     #: Work spent since the limits were granted, in nominal seconds.
     spent: float = 0.0
-    #: What all runs of the compile have spent; None for a run of its own.
+    #: Work of all runs of the compile; None for a run of its own.
     ledger: Ledger | None = None
     #: Engines that could not take the problem, and why.
     left_out: dict[str, str] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class CompileRun:
         self.bound_bytes = self.problem.constant_noncompulsory_bytes
 
     def grant(self, limits: Limits) -> None:
-        """Set the limits of what is done from now on; the clock goes on."""
+        """Set the limits from now on; the clock goes on."""
         self.limits = limits
         self.clock.limit_s = limits.time_limit_s
 
@@ -132,7 +132,7 @@ class CompileRun:
     def offer(self, candidate: Decisions | Realised, by: str, *, work_limit: int | None = None) -> bool:
         """Replay a candidate and keep it if it is better; ties by short transfers, transfers, then peak.
 
-        Decisions are packed first, within the limit where one is given, and give up what has no address. Returns
+        Decisions are packed first, within the limit where one is given; tensors without an address leave. Returns
         whether the candidate is now the best. Raises PlanInvalidError if the candidate breaks a rule: a defect of the
         strategy, never of the user's input.
         """
@@ -213,7 +213,7 @@ class CompileRun:
     def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
         if self.problem.runs and {v.verdict for v in report.violations} == {Verdict.PIECES_EXCEEDED}:
-            # Whoever gives addresses on the way knows nothing of what must lie side by side.
+            # Addresses given on the way ignore which tensors must lie side by side.
             realised = realise(self.problem, realised.decisions, parameters=self.parameters.lowering)
             self.packing_units += realised.work_units
             report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)
@@ -260,7 +260,7 @@ class CompileRun:
         return (1 << 62, 0, 0, 0) if self.best_report is None else _rank(self.best_report, self.best_padding)
 
     def certificate(self) -> Certificate:
-        """What is proven about the best plan."""
+        """The certificate of the best plan."""
         achieved = self.noncompulsory_bytes
         modes = ", every operator in any of its modes" if self.in_any_mode else ""
         method = f"{self.bound_method}{modes}; assumes alignment {self.problem.alignment}, {ASSUMPTIONS}"
@@ -276,7 +276,7 @@ class CompileRun:
         """Take note that an interrupt ended the run, wherever it came; the best plan is replayed once more."""
         self.clock.interrupted = True
         if self.best is not None:
-            # It may have come between keeping a plan and keeping what its replay counted.
+            # An interrupt may have come between keeping a plan and keeping its replay.
             graph, accelerator = self.problem.graph, self.problem.accelerator
             self.best_report = replay_instructions(graph, accelerator, self.best.instructions)
 
@@ -303,7 +303,7 @@ class CompileRun:
         )
 
     def enter(self, phase: str) -> None:
-        """Name what is being done now."""
+        """Begin a phase."""
         self.pause()
         self.phase, self._phase_began_s = phase, self.clock.elapsed_s()
         self.report()

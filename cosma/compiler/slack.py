@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, least_bytes: int, by: str) -> None:
-    """Offer what search finds with a little less room; it ends where a plan reaches the least traffic.
+    """Search with a little less room and offer the decisions found; ends where a plan reaches the least traffic.
 
     Parameters
     ----------

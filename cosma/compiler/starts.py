@@ -1,4 +1,4 @@
-"""Plans to start from: what is given is never lost, and where it does not fit, its order still helps.
+"""Plans to start from: a given plan is never lost, and where it does not fit, its order still helps.
 
 A plan for a smaller scratchpad is a plan for a larger one, so a compile that starts from it is never worse. A plan that
 is not valid on the accelerator asked for lends its order alone. The network must be the same.
@@ -39,14 +39,14 @@ class Start:
     sha256: str
     #: Its operators by number, in the order they execute.
     order: tuple[int, ...]
-    #: Its decisions and addresses, without what is of no use to it; None where it is not valid here.
+    #: Its decisions and addresses, without useless transfers; None where it is not valid here.
     realised: Realised | None
     #: Where it is not valid here: the first rule it breaks. Empty otherwise.
     why_not: str
 
     @property
     def hint(self) -> Decisions | Sequence[int]:
-        """What a search can begin from: the decisions where they are valid here, else the order."""
+        """A start for a search: the decisions where they are valid here, else the order."""
         return self.order if self.realised is None else self.realised.decisions
 
 
@@ -138,7 +138,7 @@ def _read_start(problem: Instance, given: GivenPlan, dtype: str | None) -> Start
 
 
 def _differences(theirs: Graph, ours: Graph) -> Iterator[str]:
-    """What a plan's graph has otherwise than the network, where it matters to plans: operators, then tensors."""
+    """Differences between a plan's graph and the network that matter to plans: operators first, then tensors."""
     planned = {operator.name: operator for operator in theirs.operators}
     for operator in ours.operators:
         match = planned.pop(operator.name, None)
@@ -176,7 +176,7 @@ def _settings_that_differ(plan: Plan, problem: Instance, dtype: str | None) -> s
 
 
 def in_precedence(problem: Instance, order: Sequence[int]) -> tuple[int, ...]:
-    """The order itself, or the nearest that also runs first what constraints want first."""
+    """The order itself, or the nearest order that obeys the precedence constraints."""
     rank = {v: i for i, v in enumerate(order)}
     followers = [[rank[w] for w in problem.successors_of(v).tolist()] for v in order]
     return tuple(order[i] for i in nearest_order(followers))

@@ -26,7 +26,7 @@ Run: TypeAlias = Callable[["CompileRun"], None]
 class Strategy:
     """A way to look for plans."""
 
-    #: What it is called and what it does, for lists.
+    #: Its name and a summary, for lists.
     name: str
     summary: str
     #: The function itself.
@@ -146,7 +146,7 @@ def run_divide(state: CompileRun) -> None:
 
 
 def _divide(state: CompileRun, order: Sequence[int] | None, effort: float) -> bool:
-    """Offer what comes of cutting one order up; whether every part is exact."""
+    """Cut one order up and offer the decisions found; returns whether every part is exact."""
     from cosma.search import divide
 
     parameters = state.parameters
@@ -183,7 +183,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 #: Strategies that solve programs with the back end of ``--solver``.
 WITH_SOLVER = ("exact", "ilp")
-#: Strategies that plan every Concat, Split and Slice as a copy: they stay what others are compared with.
+#: Strategies that plan every Concat, Split and Slice as a copy: other strategies are compared with them.
 COPYING = ("e1", "e2", "e3", "existing")
 #: Strategies that go on from plans given to start from; the others make one plan, always the same.
 WITH_STARTS = ("auto", "exact", "divide", "ilp", "existing")

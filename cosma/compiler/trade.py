@@ -30,7 +30,7 @@ def traded_off(
     Returns
     -------
     CompileRun, dict
-        The run whose best plan it is then, and what was traded, as plan files say it; empty without a trade-off.
+        The run whose best plan it is then, and the trade-off as plan files say it; empty without one.
     """
     if not share:
         return best, {}

@@ -32,14 +32,14 @@ PackingUnits = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every record of parameters is."""
+    """Base of the records of parameters."""
 
 
 Record = TypeVar("Record", bound=Parameters)
 
 
 def read_parameters(path: Path | str, kind: type[Record]) -> Record:
-    """Read a record from a TOML file; what the file leaves out keeps its default.
+    """Read a record from a TOML file; fields that the file leaves out keep their defaults.
 
     Raises InputError if the file cannot be read. Raises FormatError if it is no TOML, names something unknown, or a
     value is out of range.

@@ -144,7 +144,7 @@ class LongParameters(Parameters, frozen=True):
     tolerated_loss
         Share of the traffic that packing may lose. [not measured]
     slack_capacity_shares
-        Where packing the whole loses more: shares of what was searched with, tried in turn. [not measured]
+        Where packing the whole loses more: shares of the capacity searched with, tried in turn. [not measured]
     slack_effort_share
         Share of the effort for each of them. [not measured]
     """

@@ -6,7 +6,7 @@ from cosma.parameters import PackingUnits, Parameters, Positive, Share
 
 
 class LoweringParameters(Parameters, frozen=True):
-    """How much packing is tried, and what gives way where it fails.
+    """How much packing is tried, and which residencies give way where it fails.
 
     Attributes
     ----------

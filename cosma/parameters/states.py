@@ -6,7 +6,7 @@ from cosma.parameters import Count, Parameters, Positive
 
 
 class StatesParameters(Parameters, frozen=True):
-    """What dynamic programming over states costs, and where it is worth while.
+    """Cost of dynamic programming over states, and where it is worth while.
 
     Attributes
     ----------

@@ -95,7 +95,7 @@ class Annealer:
         return self.walk.best.copy()
 
     def restart(self, order: NDArray[np.int32]) -> None:
-        """Go on from another order; what was found before is forgotten."""
+        """Go on from another order; the best order so far is forgotten."""
         self.tape.order[:] = order
         cost, _ = replay_all(self.net, self.tape, False)
         if cost < 0:

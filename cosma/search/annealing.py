@@ -38,7 +38,7 @@ FAR_POWERS, BLOCK_POWERS = 9, 4
 
 
 class Walk(NamedTuple):
-    """What annealing carries from call to call.
+    """State that annealing carries from call to call.
 
     ``state``: random state. ``total``: cost, excess, best cost, best excess of this walk.
     ``best``: the order of the best. ``mark``, ``first``, ``second``: scratch. ``heat``: prefix sums of the
@@ -164,7 +164,7 @@ def pick_step(walk: Walk, first: int, beyond: int) -> int:
 
 @helper
 def last_touch_before(net: Network, tape: Tape, operator: int, step: int, reach: int) -> int:
-    """Earliest of the last touches before ``step`` of what an operator reads, at most ``reach`` steps back."""
+    """Earliest of the last touches before ``step`` of an operator's operands, at most ``reach`` steps back."""
     found = np.int64(step)
     for k in range(net.operand_start[operator], net.operand_start[operator + 1]):
         t = np.int64(net.operand[k])
@@ -201,13 +201,13 @@ def anneal(
 ) -> tuple[int, int]:
     """Anneal over orders for a budget of simulated steps.
 
-    Only what runs in ``[first, beyond)`` is reordered, and it stays there: walks over disjoint ranges of one order
+    Only operators in ``[first, beyond)`` are reordered, and they stay there: walks over disjoint ranges of one order
     find orders that can be joined.
 
     Parameters
     ----------
     net, tape, walk
-        Instance, known order, and what is carried along.
+        Instance, known order, and state carried from call to call.
     work
         Steps to simulate, about.
     hot, cold
@@ -215,7 +215,7 @@ def anneal(
     scale
         Bytes that one byte-step of live bytes above the capacity counts.
     reach
-        How many steps before a changed range the replay may start to reconsider what was given up there.
+        How many steps before a changed range the replay may start, to reconsider evictions there.
     moves
         Shares of shift, and of shift and hoist, among the moves; the rest sinks. Share of shifts that take a block of
         several operators.

@@ -40,7 +40,7 @@ def differing_ranges(order: NDArray[np.int32], other: NDArray[np.int32]) -> list
 
 
 class Elite:
-    """The best order known by one rule of replacement, pieced together from what every annealer finds.
+    """The best order known by one rule of replacement, pieced together from the orders of all annealers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Divide and conquer as in COSMA (section on large networks): parts solved exactly, joined by what crosses.
+"""Divide and conquer as in COSMA (section on large networks): parts solved exactly, joined at the cuts.
 
 An order is cut into parts of a few operators. A cut behind an operator that is comparable (ancestor or descendant)
 with all others is *exact*: every order passes through it, so dynamic programming over what may lie in the scratchpad
@@ -49,12 +49,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class DivideOutcome:
-    """What divide and conquer found."""
+    """Decisions of divide and conquer, and which parts are exact."""
 
     #: The plan without addresses, and its traffic.
     decisions: Decisions
     noncompulsory_bytes: int
-    #: The parts, in order, with what is exact about each.
+    #: The parts, in order.
     parts: tuple[Part, ...]
     #: Whether every part is exact, and the last replacement too: then no plan has less traffic.
     exact: bool
@@ -62,7 +62,7 @@ class DivideOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What lies in the scratchpad at a cut, the bytes paid so far, and the order so far."""
+    """Content of the scratchpad at a cut, the bytes paid so far, and the order so far."""
 
     held: tuple[tuple[int, bool], ...]
     cost: int
@@ -197,7 +197,7 @@ def _ends(net: Network, crossing: list[int]) -> Iterator[dict[int, bool]]:
 
 
 def _made(net: Network, order: Sequence[int]) -> set[int]:
-    """Tensors that exist once some operators have run: their results, and what they have read."""
+    """Tensors that exist once some operators have run: their results and operands."""
     made: set[int] = set()
     for v in order:
         made.update(net.result[net.result_start[v] : net.result_start[v + 1]].tolist())

@@ -1,4 +1,4 @@
-"""A population of annealers that work on whole orders, with what they have found together."""
+"""A population of annealers that work on whole orders, and the best orders that they have found together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANNEALERS = 4
 
 
 class Population:
-    """Annealers, and for each rule of replacement the best order pieced together from what they find.
+    """Annealers, and for each rule of replacement the best order pieced together from their orders.
 
     In every round, half of the annealers go on from the best order at mild heat, and the others begin so hot that they
     forget where. The halves change places from round to round: what is found afresh is pieced together with what was
@@ -74,7 +74,7 @@ class Population:
     def found(self) -> list[tuple[int, NDArray[np.int32]]]:
         """Costs and orders known, the cheapest first.
 
-        A annealer carries decisions over from order to order: its best may cost less than the rule alone would.
+        An annealer carries decisions over from order to order: its best may cost less than the rule alone would.
         """
         found = [(elite.cost, elite.order) for elite in self._elites.values()]
         found += [(annealer.best_cost, annealer.best_order()) for annealer in self._annealers]

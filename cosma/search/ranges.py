@@ -1,4 +1,4 @@
-"""Annealing for long orders: annealers work on ranges of one order that do not overlap, and what they find is joined.
+"""Annealing for long orders: annealers work on ranges of one order that do not overlap, and their orders are joined.
 
 Annealers that each anneal the whole order repeat one another's work; that pays where there is work enough for every
 operator many times over. Beyond some thousands of operators it is better spent once: each annealer reorders the steps

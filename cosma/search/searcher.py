@@ -35,7 +35,7 @@ DEFAULTS = SearchParameters()
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search found."""
+    """The best decisions of a search."""
 
     #: The best order and residencies; they fit the capacity at every step, addresses aside.
     decisions: Decisions
@@ -101,7 +101,7 @@ class Searcher:
             self.offer(start)
         self._slices = self._search()
 
-    # -- what is known -----------------------------------------------------------------------------------
+    # -- the best so far ----------------------------------------------------------------------------------
 
     @property
     def outcome(self) -> SearchOutcome:
@@ -184,7 +184,7 @@ class Searcher:
         Parameters
         ----------
         work
-            Deterministic work in nominal seconds. What a slice takes beyond it is owed, and paid by the next call.
+            Deterministic work in nominal seconds. Work of a slice beyond it is owed, and paid by the next call.
         stop
             Polled at least every tenth of a second; return True to end early (what is found then depends on when).
         """

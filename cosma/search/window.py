@@ -1,4 +1,4 @@
-"""A subproblem of an order solved exactly by CP-SAT: the order of its operators and what lies in the scratchpad.
+"""A subproblem of an order solved exactly by CP-SAT: the order of its operators and the content of the scratchpad.
 
 It is the joint program (:mod:`cosma.joint.timed`) over a few operators, with a state before and a state after them.
 Costs are counted as in the replay: what is off-chip before the subproblem and still needed has its next read paid
@@ -33,7 +33,7 @@ DEFAULT_WORK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Subproblem:
-    """What is to be solved."""
+    """A subproblem."""
 
     #: Search operators of the subproblem, in a topological order. The subproblem must be convex: no path leaves it and
     #: comes back.
@@ -53,7 +53,7 @@ class SubproblemResult:
 
     #: Operators of the subproblem in order.
     order: tuple[int, ...]
-    #: Bytes paid in the subproblem, and what no way of running it goes below.
+    #: Bytes paid in the subproblem, and a lower bound on them.
     cost: int
     bound: int
     #: Tensors in the scratchpad after it that are still needed -> whether they have an off-chip copy.
@@ -77,7 +77,7 @@ class Unsolved(Enum):
 def subproblem_network(problem: Problem) -> Contraction:
     """The network of a problem that subproblems are solved on.
 
-    Chains are contracted where nothing may stream: what is inside one could be streamed otherwise.
+    Chains are contracted where nothing may stream; else a tensor inside a chain could be streamed.
     """
     return build_network(problem, contract=not may_stream_anything(problem))
 
@@ -135,7 +135,7 @@ class _Program(TimeIndexed):
         self.add_capacity()
 
     def _add_end(self, tensor: TimedTensor) -> None:
-        """The state asked for after the subproblem, and what is owed for a tensor that is needed and off-chip then."""
+        """The state asked for after the subproblem, and the bytes owed for a tensor that is needed but off-chip."""
         out, t, held_after = self.out, tensor.number, self.subproblem.held_after
         inside = self.inside[t, len(self.steps)]
         if t in self.subproblem.needed_after:
@@ -171,7 +171,7 @@ def _within(place: Mapping[int, int], rows: Sequence[Sequence[int]]) -> list[lis
 def _tensors(
     net: Network, subproblem: Subproblem, earliest: Sequence[int], latest: Sequence[int]
 ) -> list[TimedTensor]:
-    """Tensors that the subproblem touches, or holds from its beginning for what follows."""
+    """Tensors that the subproblem touches, or holds from its beginning for later operators."""
     producer: dict[int, int] = {}
     touches: dict[int, dict[int, int]] = {}  # which operators touch it, and whether they may stream it
     for k, v in enumerate(subproblem.operators):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def back_end(profile: Profile) -> BackEnd:
-    """Import what runs a profile."""
+    """Import the back end of a profile."""
     if profile.back_end == "cp-sat":
         from cosma.solvers.cp_sat import run
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cosma.solvers.model import Model
     from cosma.solvers.request import Request
 
-#: Seconds beyond the time limit for starting the process and for reporting what was found, before it is ended.
+#: Seconds beyond the time limit for starting the process and for reporting its answer, before it is ended.
 GRACE_S = 10.0
 #: Seconds between two looks at whether to stop.
 _POLL_S = 0.05
@@ -81,7 +81,7 @@ def _decode(
 def main() -> None:
     """Run in the child: read a request, solve it, write the result."""
     model, request = pickle.load(sys.stdin.buffer)
-    # What the back end prints must not mix with the answer.
+    # Output of the back end must not mix with the answer.
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if request.memory_limit_bytes is not None:

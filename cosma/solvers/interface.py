@@ -50,7 +50,7 @@ def solve(
     Parameters
     ----------
     warm_start
-        A whole assignment to begin from; checked first, and never worse than what comes back.
+        A whole assignment to begin from; checked first. The answer is never worse.
     time_limit_s, work_limit, memory_limit_bytes
         Limits; those of the profile where None. They hold during presolve too: a back end that does not look
         at the clock there runs in a child process that is ended.

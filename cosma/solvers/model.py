@@ -1,4 +1,4 @@
-"""An integer program as arrays: what formulations build and back ends read.
+"""An integer program as arrays: formulations build it and back ends read it.
 
 All variables are integers within finite bounds, all coefficients are integers, and the objective is minimised.
 Rows are stored by row (CSR). Rows that hold only where a 0/1 variable is one, and groups of intervals that may
@@ -111,7 +111,7 @@ class Model:
         return unique // width, unique % width, value
 
     def violations(self, values: Int64s) -> list[str]:
-        """Name what an assignment violates: families of bounds, rows and overlaps, each once; empty if valid."""
+        """Name the families of bounds, rows and overlaps that an assignment violates, each once; empty if valid."""
         found: dict[str, None] = {}
         for j in np.flatnonzero((values < self.lower) | (values > self.upper)).tolist():
             found[f"bounds of {_family_of(self.variables, j)}"] = None

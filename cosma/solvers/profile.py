@@ -10,7 +10,7 @@ from cosma.errors import FormatError, InputError
 from cosma.files import read_toml
 from cosma.text import did_you_mean
 
-#: Back ends by the name a profile uses, with what runs them.
+#: Back ends by the name a profile uses, with their modules.
 BACK_ENDS: dict[str, str] = {
     "cp-sat": "cosma.solvers.cp_sat",
     "highs": "cosma.solvers.math_opt",
@@ -28,7 +28,7 @@ _KEYS = {"back_end", "threads", "seed", "gap", "time_limit_s", "work_limit", "me
 class Profile:
     """A back end and its settings."""
 
-    #: What reports call it.
+    #: Its name in reports.
     name: str
     #: A key of :data:`BACK_ENDS`.
     back_end: str
@@ -72,7 +72,7 @@ NODES_PER_SECOND = 1_000.0
 
 
 def work_units(profile: Profile, seconds: float | None) -> float | None:
-    """Turn nominal seconds into what a back end counts: deterministic seconds for CP-SAT, nodes for the others."""
+    """Turn nominal seconds into the work of a back end: deterministic seconds for CP-SAT, nodes for the others."""
     if seconds is None or profile.back_end == "cp-sat":
         return seconds
     return max(1.0, seconds * NODES_PER_SECOND)

@@ -1,4 +1,4 @@
-"""What a back end is asked, and what it is: a function from a model and a request to a result."""
+"""Requests to a back end. A back end is a function from a model and a request to a result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a back end needs to know besides the model; picklable, for those that run in a child process."""
+    """Settings of a run besides the model; picklable, for back ends that run in a child process."""
 
     profile: Profile
     warm_start: NDArray[np.int64] | None
@@ -29,7 +29,7 @@ class Request:
 
 
 class BackEnd(Protocol):
-    """What a module of this package offers under ``run``."""
+    """A back end: the function ``run`` of a module of this package."""
 
     def __call__(self, model: Model, request: Request, stop: Callable[[], bool] | None) -> SolverResult:
         """Solve a model within the request's limits."""

@@ -1,4 +1,4 @@
-"""What a back end answers: what is known, apart from why it stopped."""
+"""The answer of a back end: its status, apart from why it stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """What is known of a program."""
+    """Status of a program."""
 
     OPTIMAL = "optimal"
     FEASIBLE = "feasible"
@@ -37,7 +37,7 @@ class Stop(StrEnum):
 class SolverResult:
     """The outcome of one run of one back end."""
 
-    #: What is known, and why the run ended.
+    #: The status, and why the run ended.
     status: Status
     stopped_by: Stop
     #: The best assignment found, or None. ``int64[variables]``.
@@ -50,9 +50,9 @@ class SolverResult:
     seconds: float = 0.0
     #: The back end's own measure of work (deterministic seconds for CP-SAT, nodes elsewhere), None if unknown.
     work: float | None = None
-    #: What the back end wrote, if asked; else empty.
+    #: The log of the back end, if asked for; else empty.
     log: str = ""
-    #: What went wrong, where something did.
+    #: The error, where there was one.
     message: str = field(default="")
 
     @property
