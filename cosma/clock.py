@@ -1,4 +1,4 @@
-"""When to stop: interrupted, or out of time. The only place that reads a clock to decide anything."""
+"""When a compile stops: interrupted, or out of time. Work limits decide all else, so that plans can be repeated."""
 
 from __future__ import annotations
 

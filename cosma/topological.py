@@ -40,13 +40,9 @@ def find_cycle(followers: Sequence[Iterable[int]], order: Iterable[int]) -> list
 
     The node that the walk begins with stands at the end again.
     """
+    import networkx as nx
+
     left_out = set(range(len(followers))).difference(order)
-    # Each of them waits for another one of them; the least is written last, and so is kept.
-    before = {w: v for v in sorted(left_out, reverse=True) for w in followers[v] if w in left_out}
-    position: dict[int, int] = {}
-    v = min(left_out)
-    while v not in position:
-        position[v] = len(position)
-        v = before[v]
-    cycle = [u for u, at in position.items() if at >= position[v]]
-    return [v, *reversed(cycle)]
+    arrows = [(v, w) for v in sorted(left_out) for w in followers[v] if w in left_out]
+    cycle = nx.find_cycle(nx.DiGraph(arrows))
+    return [cycle[0][0], *(w for _, w in cycle)]

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cosma.door as door
-from cosma.accelerator import Weights
 from cosma.errors import GraphError, InputError, PlanInvalidError
 from cosma.plan import Plan
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
-from cosma.plan.timeline import scratch_bytes
+from cosma.plan.timeline import passing_by, scratch_bytes
 
 if TYPE_CHECKING:
     from cosma.graph import Operator, Tensor
@@ -114,7 +113,6 @@ class _Walk:
         self.visitor = visitor
         self.address: dict[str, int] = {}
         self.takes: dict[str, str | None] = {}
-        self.streams_weights = plan.accelerator.weights == Weights.STREAM
 
     def step(self, instruction: Instruction) -> None:
         """Resolve one instruction and hand it to the visitor."""
@@ -138,7 +136,7 @@ class _Walk:
             operator = self.plan.graph.operator(name)
         except GraphError:
             raise _UnresolvedError(f"the plan has no operator {name!r}") from None
-        through = {*streamed, *(operator.weights if self.streams_weights else ())}
+        through = passing_by(operator, streamed, self.plan.accelerator)
         operands = tuple(self._place(tensor, through) for tensor in operator.operands)
         results = tuple(self._place(tensor, through) for tensor in operator.outputs)
         if workspace is not None:
@@ -149,7 +147,7 @@ class _Walk:
             if taken is not None:
                 self.address.pop(taken, None)
 
-    def _place(self, tensor: str, through: set[str]) -> Place:
+    def _place(self, tensor: str, through: tuple[str, ...]) -> Place:
         at = None if tensor in through else self._where(tensor)
         return Place(self.plan.graph.tensors[tensor], at, self.takes.get(tensor))
 

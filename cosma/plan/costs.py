@@ -25,10 +25,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cosma.accelerator import Weights
 from cosma.errors import InputError
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
-from cosma.plan.timeline import scratch_bytes
+from cosma.plan.timeline import passing_by, scratch_bytes
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -215,8 +214,7 @@ class _Simulation:
     ) -> float:
         """Run an operator once its workspace is ready; returns when it ends."""
         operator = self.plan.graph.operator(name)
-        weights = operator.weights if self.plan.accelerator.weights == Weights.STREAM else ()
-        through = dict.fromkeys((*streamed, *weights))
+        through = passing_by(operator, streamed, self.plan.accelerator)
         earliest = ready
         for tensor in (*operator.operands, *operator.outputs):
             if tensor in through:

@@ -9,9 +9,9 @@ from math import prod
 from statistics import median_low
 from typing import TYPE_CHECKING
 
-from cosma.accelerator import Weights
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.plan.tiles import root_name, untiled_name
+from cosma.plan.timeline import passing_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -109,14 +109,12 @@ def padding_bytes(graph: Graph, accelerator: Accelerator, instructions: Iterable
 
 def _sizes(graph: Graph, accelerator: Accelerator, instructions: Iterable[Instruction]) -> Iterator[int]:
     size = {name: tensor.size_bytes for name, tensor in graph.tensors.items()}
-    passes_by = accelerator.weights == Weights.STREAM
     for step in instructions:
         moved: Iterable[str] = ()
         if isinstance(step, Load | Store):
             moved = (step.tensor,)
         elif isinstance(step, Execute):
-            weights = graph.operator(step.operator).weights if passes_by else ()
-            moved = dict.fromkeys((*step.streamed, *weights))
+            moved = passing_by(graph.operator(step.operator), step.streamed, accelerator)
         yield from (size[name] for name in moved if size[name])
 
 

@@ -15,6 +15,8 @@ from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.units import align_up
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cosma.accelerator import Accelerator
     from cosma.graph import Operator
     from cosma.plan import Plan
@@ -156,8 +158,7 @@ class _Reader:
     def execute(self, name: str, streamed: tuple[str, ...], workspace: int | None, step: int) -> None:
         operator = self.plan.graph.operator(name)
         scratch = 0 if workspace is None else scratch_bytes(operator, self.plan.accelerator)
-        weights = operator.weights if self.plan.accelerator.weights == Weights.STREAM else ()
-        for tensor in dict.fromkeys((*streamed, *weights)):
+        for tensor in passing_by(operator, streamed, self.plan.accelerator):
             out = tensor in operator.outputs
             self.seen.add(tensor)
             self.move(tensor, "stream out" if out else "stream in", step)
@@ -189,6 +190,12 @@ class _Reader:
 
     def space(self, name: str) -> int:
         return align_up(self.plan.graph.tensors[name].size_bytes, self.plan.accelerator.alignment)
+
+
+def passing_by(operator: Operator, streamed: Iterable[str], accelerator: Accelerator) -> tuple[str, ...]:
+    """Tensors that pass the scratchpad by in an execution: those streamed, and weights where all of them stream."""
+    weights = operator.weights if accelerator.weights == Weights.STREAM else ()
+    return tuple(dict.fromkeys((*streamed, *weights)))
 
 
 def scratch_bytes(operator: Operator, accelerator: Accelerator) -> int:
