@@ -145,11 +145,11 @@ def choice(kind: type[_Choice], value: object, what: str, *, error: _Error = Inp
     raise error(f"{what} must be one of {', '.join(kind)}, not {shown(value)}")
 
 
-def one_of(value: object, accepted: Iterable[str], what: str, *, error: _Error = InputError) -> str:
+def one_of(value: object, accepted: Iterable[str], what: str) -> str:
     """Take one of the texts accepted."""
     known = tuple(accepted)
     if not isinstance(value, str) or value not in known:
-        raise error(f"{what} {shown(value)} is unknown; expected one of {', '.join(known)}")
+        raise InputError(f"{what} {shown(value)} is unknown; expected one of {', '.join(known)}")
     return str(value)
 
 
@@ -226,12 +226,12 @@ def mapping(value: object, what: str, *, error: _Error = InputError) -> dict[str
     return {text(name, f"a name in {what}", error=error): entry for name, entry in value.items()}
 
 
-def counts_by_name(value: object, what: str, *, least: int = 0, error: _Error = InputError) -> dict[str, int]:
+def counts_by_name(value: object, what: str, *, error: _Error = InputError) -> dict[str, int]:
     """Take a mapping from names to whole numbers; None is an empty one."""
     if value is None:
         return {}
     return {
-        name: integer(count, f"{what}[{shown(name)}]", least=least, error=error)
+        name: integer(count, f"{what}[{shown(name)}]", least=0, error=error)
         for name, count in mapping(value, what, error=error).items()
     }
 

@@ -16,16 +16,8 @@ if TYPE_CHECKING:
 PACKING_WORK = 300_000
 
 
-def lay_out(plan: Plan, *, work_limit: int = PACKING_WORK) -> OffChip:
-    """Give offsets to everything that a plan keeps off-chip, multiples of the alignment. Deterministic.
-
-    Parameters
-    ----------
-    plan
-        A valid plan.
-    work_limit
-        Units of work to look for the smallest area with; see :func:`cosma.pack`.
-    """
+def lay_out(plan: Plan) -> OffChip:
+    """Give offsets to everything that a valid plan keeps off-chip, multiples of the alignment. Deterministic."""
     from cosma.packing import Buffer, minimise
 
     graph, alignment = plan.graph, plan.accelerator.alignment
@@ -35,7 +27,7 @@ def lay_out(plan: Plan, *, work_limit: int = PACKING_WORK) -> OffChip:
     ]
     spilled, bound = Area(0), 0
     if buffers:
-        packed = minimise(buffers, alignment=alignment, work_limit=work_limit)
+        packed = minimise(buffers, alignment=alignment, work_limit=PACKING_WORK)
         size = max((packed.offsets[b.id] + b.size for b in buffers), default=0)
         spilled, bound = Area(size, {b.id: packed.offsets[b.id] for b in buffers}), min(packed.lower_bound, size)
     states = whole_states(graph)

@@ -20,7 +20,6 @@ def build_joint(
     *,
     addresses: Addresses = "none",
     conflicts: Iterable[JointConflict] = (),
-    together: Sequence[tuple[int, int]] = (),
     ordered: Sequence[tuple[int, int]] = (),
 ) -> Joint:
     """Build the program.
@@ -29,15 +28,13 @@ def build_joint(
     ----------
     conflicts
         Residencies that may not all occur; rows ``address conflict``.
-    together
-        Pairs of operators of which the second may be assumed to run right after the first.
     ordered
         Pairs of operators of which the first may be assumed to run before the second, as
         :func:`~cosma.problem.symmetry.ordered_pairs` finds them. Windows shrink by them, so other orders have
         no assignment; see :func:`~cosma.problem.symmetry.arrange`.
     """
     builder = JointBuilder(problem, addresses, windows_of(problem, ordered))
-    builder.add_program(together, ordered)
+    builder.add_program(ordered)
     if addresses == "linear":
         add_linear_addresses(builder)
     elif addresses == "intervals":

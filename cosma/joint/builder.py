@@ -35,11 +35,9 @@ class JointBuilder(TimeIndexed):
         self.limit = problem.address_limit_bytes // self.unit
         self.address: dict[tuple[int, int], int] = {}
 
-    def add_program(self, together: Sequence[tuple[int, int]], ordered: Sequence[tuple[int, int]]) -> None:
+    def add_program(self, ordered: Sequence[tuple[int, int]]) -> None:
         """Add all but addresses and their conflicts; see :func:`cosma.joint.build.build_joint`."""
         self.add_order()
-        for u, v in together:
-            self._add_together(u, v)
         for u, v in ordered:
             self.add_precedence("symmetric branches", u, v)
         first_is_compulsory = first_arrival_is_compulsory(self.problem)
@@ -66,13 +64,6 @@ class JointBuilder(TimeIndexed):
             self.address,
             self.unit,
         )
-
-    def _add_together(self, u: int, v: int) -> None:
-        for i in range(self.windows.earliest[u], self.windows.latest[v] + 1):
-            first, second = self.at.get((u, i)), self.at.get((v, i + 1))
-            pair = [(x, c) for x, c in ((first, 1), (second, -1)) if x is not None]
-            if pair:
-                self.out.row("chain", [x for x, _ in pair], [c for _, c in pair], lower=0, upper=0)
 
     def add_conflict(self, conflict: JointConflict) -> None:
         """Not all of these stays at once: a longer stay would do no better, a shorter or broken one is another."""

@@ -31,7 +31,6 @@ def solve_monolith(
     start: Realised | None = None,
     work_limit: float | None = None,
     time_limit_s: float | None = None,
-    log: bool = False,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[Realised | None, SolverResult]:
     """Solve the joint program with addresses on any back end.
@@ -45,7 +44,7 @@ def solve_monolith(
     ----------
     profile
         Back end; CP-SAT by default.
-    work_limit, time_limit_s, log, stop
+    work_limit, time_limit_s, stop
         See :func:`cosma.solvers.solve`.
     """
     check_feasible(problem)
@@ -60,7 +59,6 @@ def solve_monolith(
         warm_start=None if start is None else warm_start(joint, start, symmetries),
         work_limit=work_limit,
         time_limit_s=time_limit_s,
-        log=log,
         stop=stop,
     )
     if result.values is None:

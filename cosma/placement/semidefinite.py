@@ -52,11 +52,6 @@ class Shape:
         """Experts of a layer on one device."""
         return self.experts // (self.nodes * self.per_node)
 
-    @property
-    def on_node(self) -> int:
-        """Experts of a layer on one node."""
-        return self.experts // self.nodes
-
 
 def saving_bound(
     counts: Array, shape: Shape, iterations: int, every: int = 25, members: Members | None = None

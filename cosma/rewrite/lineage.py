@@ -26,19 +26,6 @@ class Lineage:
         """Lineage of a graph that is what it was."""
         return cls({operator.name: (operator.name,) for operator in graph.operators})
 
-    def then(self, later: Lineage) -> Lineage:
-        """Lineage of two rewrites, one after the other."""
-        operators = {
-            name: tuple(old for middle in parts for old in self.operators[middle])
-            for name, parts in later.operators.items()
-        }
-        tensors = {old: later.tensors.get(new, new) if new is not None else None for old, new in self.tensors.items()}
-        parts = {
-            root: tuple(new for part in names for new in later.parts.get(part, (part,)))
-            for root, names in self.parts.items()
-        }
-        return Lineage(operators, {**later.tensors, **tensors}, {**later.parts, **parts})
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rewritten:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: What a row of a curve with tiles has beside the others.
 TILE_COLUMNS = ("tiles", "operators", "transfers", "tiling_lower_bound", "whole_noncompulsory", "whole_lower_bound")
 
+#: Share of the height of a curve by which a knee lies below the chord, at the least; not measured.
+KNEE = 0.08
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -158,11 +161,11 @@ def _least(here: Whole | None, below: Whole | None) -> Whole | None:
     return replace(here, noncompulsory_bytes=min(known, below.noncompulsory_bytes))
 
 
-def mark_knees(points: Sequence[CurvePoint], *, threshold: float = 0.08) -> tuple[CurvePoint, ...]:
+def mark_knees(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     """Mark the capacities worth having: corners of the curve, where a further byte starts to save less.
 
-    The point farthest below the chord between two ends is a knee if it lies more than ``threshold`` of the whole
-    height below it; the two halves are then looked at in the same way (Satopaa et al., "Finding a Kneedle in a
+    The point farthest below the chord between two ends is a knee if it lies more than :data:`KNEE` of the whole height
+    below it; the two halves are then looked at in the same way (Satopaa et al., "Finding a Kneedle in a
     Haystack", 2011, for the criterion; Ramer, Douglas and Peucker for the recursion). Where traffic reaches
     its least is a knee too.
     """
@@ -180,7 +183,7 @@ def mark_knees(points: Sequence[CurvePoint], *, threshold: float = 0.08) -> tupl
                 continue
             sag = [y[a] + (y[b] - y[a]) * (x[i] - x[a]) / (x[b] - x[a]) - y[i] for i in range(a + 1, b)]
             most = max(sag)
-            if most > threshold * height:
+            if most > KNEE * height:
                 at = a + 1 + sag.index(most)
                 knees.add(at)
                 stack += [(a, at), (at, b)]

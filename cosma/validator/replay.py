@@ -141,12 +141,12 @@ def examine(plan: Plan, name: str = "") -> tuple[Plan, ReplayReport]:
     return counted(plan, report), report
 
 
-def invalid(name: str, report: ReplayReport, limit: int = 20) -> PlanInvalidError:
+def invalid(name: str, report: ReplayReport) -> PlanInvalidError:
     """Make the error of a plan whose replay failed: a line, and the violations as details."""
     count, roots = len(report.violations), len(report.roots)
     plural = "s" if count != 1 else ""
     folded = f", {count - roots} of which follow from others" if count > roots else ""
-    lines = [f"  {line}" for line in report.lines(limit)]
+    lines = [f"  {line}" for line in report.lines(20)]
     return PlanInvalidError(f"{name}: invalid, {count} violation{plural}{folded}").with_details(lines)
 
 
