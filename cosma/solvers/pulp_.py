@@ -13,9 +13,9 @@ from cosma.solvers.model import INFINITE
 from cosma.solvers.result import SolverResult, Status, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from cosma.solvers.model import Model
+    from cosma.solvers.model import Family, Model
     from cosma.solvers.request import Request
 
 #: PuLP's names, the one that needs no Python package of the vendor first.
@@ -68,7 +68,7 @@ def to_pulp(model: Model) -> tuple[Any, list[Any]]:
     """Translate a linear model; the objective is divided by its granule, the offset left out."""
     pulp = import_pulp()
     problem = pulp.LpProblem(model.name.replace(" ", "_"), pulp.LpMinimize)
-    names = variable_names(model)
+    names = names_of(model.variables)
     bounds = zip(names, model.lower.tolist(), model.upper.tolist(), strict=True)
     variables = [pulp.LpVariable(name, low, high, pulp.LpInteger) for name, low, high in bounds]
     used = np.flatnonzero(model.objective).tolist()
@@ -77,7 +77,7 @@ def to_pulp(model: Model) -> tuple[Any, list[Any]]:
     row, column, value = model.coordinates()
     start = np.searchsorted(row, np.arange(model.row_count + 1)).tolist()
     columns, values = column.tolist(), value.tolist()
-    labels = row_names(model)
+    labels = names_of(model.rows)
     for i, (low, high) in enumerate(zip(model.row_lower.tolist(), model.row_upper.tolist(), strict=True)):
         part = slice(start[i], start[i + 1])
         terms = [(variables[j], x) for j, x in zip(columns[part], values[part], strict=True)]
@@ -98,22 +98,9 @@ def to_pulp(model: Model) -> tuple[Any, list[Any]]:
     return problem, variables
 
 
-def variable_names(model: Model) -> list[str]:
-    """One name per variable: its family and its number."""
-    names = [""] * model.variable_count
-    for family in model.variables:
-        for j in range(family.begin, family.end):
-            names[j] = f"{family.name.replace(' ', '_')}_{j}"
-    return names
-
-
-def row_names(model: Model) -> list[str]:
-    """One name per row: its family and its number."""
-    names = [""] * model.row_count
-    for family in model.rows:
-        for i in range(family.begin, family.end):
-            names[i] = f"{family.name.replace(' ', '_')}_{i}"
-    return names
+def names_of(families: Iterable[Family]) -> list[str]:
+    """One name for each variable, or each row: its family and its number."""
+    return [f"{family.name.replace(' ', '_')}_{i}" for family in families for i in range(family.begin, family.end)]
 
 
 def _solver(pulp: Any, request: Request, log_path: str, folder: str) -> Any:
