@@ -19,7 +19,7 @@ from cosma.compiler.turns import Turns
 from cosma.tiling.given import rule_tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from cosma.accelerator import Accelerator
     from cosma.compiler.turns import Bounds
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from cosma.lowering import Realised
     from cosma.rewrite.tiling import Cuts, Tiling
 
-#: Shares of the capacity: operators whose weights take more are left whole, or cut along channels into tiles whose
-#: weights do not. On ResNet-50 at 512 KiB and one row a share of 0.5 with whole operators replays at 2.7 MB beyond the
-#: compulsory, with channels at 1.9; at 128 KiB and two rows, where whole operators do not fit, 0.75, 0.5 and 0.25 at
-#: 24, 29 and 41. On MobileNetV2 at 128 KiB 0.25 moves 0.36 where cutting all into rows moves 0.39.
-SHARES = (float("inf"), 0.75, 0.5, 0.25, 0.125, 0.0625)
+#: Shares of the capacity, and whether operators whose weights take more are cut along channels into tiles whose weights
+#: do not, or left whole. On ResNet-50 at 512 KiB and one row a share of 0.5 with whole operators replays at 2.7 MB
+#: beyond the compulsory, with channels at 1.9; at 128 KiB and two rows, where whole operators do not fit, 0.75, 0.5 and
+#: 0.25 at 24, 29 and 41. On MobileNetV2 at 128 KiB 0.25 moves 0.36 where cutting all into rows moves 0.39.
+WAYS = (
+    (float("inf"), False), (0.5, True), (0.75, True), (0.25, True), (0.5, False), (0.25, False), (0.125, False),
+    (0.0625, False),
+)  # fmt: skip
 #: Shares of the capacity for which an estimate parts the operators, to start from; not measured.
 ESTIMATES = (0.8,)
 #: Operators replayed while runs are changed, and most changes. On the same networks 200 changes halve what is moved;
@@ -78,6 +81,8 @@ class RuledTiling:
     stop: Callable[[], bool] = never
     report: Callable[[int, float], None] | None = None
     best: Turns | None = None
+    #: Of :data:`WAYS`, the one that the best goes.
+    way: tuple[float, bool] = WAYS[0]
     bounds: Bounds = frozenset()
     #: Bytes beyond the compulsory of the best, by a replay without addresses.
     cost_bytes: int = 1 << 62
@@ -89,11 +94,12 @@ class RuledTiling:
         self.look()
         self.improve()
 
-    def look(self) -> None:
+    def look(self, ways: Iterable[tuple[float, bool]] = WAYS) -> None:
         """Find operators to cut, and runs of them by few changes; a plan of what fits first is reported at once."""
-        choices = list(self._choices())
-        for cut in choices:
+        choices = self._choices(ways)
+        for way, cut in choices:
             if self._try(cut, [frozenset(), self._alone]):
+                self.way = way
                 break
         if self.best is None or self.stop():
             return
@@ -102,8 +108,9 @@ class RuledTiling:
             if planned is not None:
                 self.report(planned, 0.0)
         starts = [frozenset(), self._alone, *self._estimates()]
-        for cut in choices:
-            self._try(cut, starts, FEW_CHANGES)
+        for way, cut in choices:
+            if self._try(cut, starts, FEW_CHANGES):
+                self.way = way
 
     def improve(self) -> None:
         """Change runs while time is left."""
@@ -122,6 +129,12 @@ class RuledTiling:
         if self.best is None or not self.best.one_pass:
             return None
         return self.best.plan(self.bounds, self.best.modes(self.bounds))
+
+    @property
+    def in_any_mode(self) -> Graph:
+        """The tiles in the order of the plan, each with all modes that fit."""
+        assert self.best is not None
+        return self.best.in_order(self.bounds)
 
     @property
     def _alone(self) -> Bounds:
@@ -158,25 +171,21 @@ class RuledTiling:
         cuts = tiling.cuts
         return sum(prod(len(axis) + 1 for axis in cuts.get(o.name, ())) for o in self.base.operators)
 
-    def _choices(self) -> Iterator[Tiling]:
-        """For each share of the capacity, the rule's cuts of operators whose weights take no more.
-
-        The others are left whole, or cut along channels.
-        """
+    def _choices(self, ways: Iterable[tuple[float, bool]]) -> list[tuple[tuple[float, bool], Tiling]]:
+        """The rule's cuts of operators that are light enough, others cut along channels or whole, once each."""
         size = self.base.tensors
         held = {o.name: sum(size[name].size_bytes for name in o.weights) for o in self.base.operators}
-        seen: set[frozenset[tuple[str, tuple[Cuts, ...]]]] = set()
-        for share in SHARES:
+        found: dict[frozenset[tuple[str, tuple[Cuts, ...]]], tuple[tuple[float, bool], Tiling]] = {}
+        for share, along_channels in ways:
             most = share * self.accelerator.capacity_bytes
-            light = {name: axes for name, axes in self.tiling.cuts.items() if held[name] <= most}
-            ways = [light]
-            if self.channels and len(light) < len(self.tiling.cuts):
-                by_channels = rule_tiling(self.base, self.source.sites, {"weights": max(1, int(most))})
-                ways.append({**light, **by_channels.cuts})
-            for cuts in ways:
-                if frozenset(cuts.items()) not in seen:
-                    seen.add(frozenset(cuts.items()))
-                    yield replace(self.tiling, cuts=cuts)
+            cuts = {name: axes for name, axes in self.tiling.cuts.items() if held[name] <= most}
+            if along_channels:
+                if not self.channels:
+                    continue
+                cuts |= rule_tiling(self.base, self.source.sites, {"weights": max(1, int(most))}).cuts
+            key = frozenset(cuts.items())
+            found.setdefault(key, ((share, along_channels), replace(self.tiling, cuts=cuts)))
+        return list(found.values())
 
     def _estimates(self) -> list[Bounds]:
         """Runs that an estimate of what is live finds."""

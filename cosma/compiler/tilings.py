@@ -15,7 +15,7 @@ from cosma.compiler.joins import joined_to_cut
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.one_pass import best_along, moves_nothing_twice
 from cosma.compiler.parts import plan_choices
-from cosma.compiler.ruled import RuledTiling
+from cosma.compiler.ruled import WAYS, RuledTiling
 from cosma.compiler.searched import TilingWork, searched_tilings, tiled_choice
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
@@ -245,7 +245,8 @@ def _ruled(
             not {"channels", "weights"}.intersection(rule), search.seed, MOST_TILES, search.granted, search.clock.stop,
             None if tried else search.report,
         )  # fmt: skip
-        ruled.look()
+        # What was best for one choice of operators to fuse is tried with the others alone.
+        ruled.look([tried[0][0].way] if tried else WAYS)
         search.spent += ruled.spent
         if ruled.found is not None:
             tried.append((ruled, choice))
@@ -256,9 +257,10 @@ def _ruled(
     ruled.improve()
     search.spent += ruled.spent
     assert ruled.found is not None
-    tiled = tiled_choice(source, choice, ruled.found)
     planned = ruled.plan
-    return tiled if planned is None else replace(tiled, graph=planned[0], relaxed=tiled.graph, start=planned[1])
+    if planned is None:
+        return tiled_choice(source, choice, ruled.found)
+    return replace(choice, graph=planned[0], relaxed=ruled.in_any_mode, start=planned[1], untiled=choice.graph)
 
 
 def _chosen(

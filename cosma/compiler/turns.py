@@ -99,6 +99,10 @@ class Turns:
             number.update(dict.fromkeys(run, i))
         return depth_first(self.graph.operators, self.owners, [number[name] for name in self.owners])
 
+    def in_order(self, bounds: Bounds) -> Graph:
+        """The tiles run by run, each with all modes that fit."""
+        return self.graph.replace(operators=[self.graph.operators[v] for v in self.order(bounds)])
+
     def in_turns(self, bounds: Bounds) -> Tiling:
         """The tiling with its operators in runs."""
         return replace(self.tiling, segments=runs_of(self.base, bounds))
