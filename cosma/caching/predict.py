@@ -22,7 +22,7 @@ def visits_by_page(requests: Requests) -> NDArray[np.int64]:
     return np.bincount(requests.page, weights=requests.visits, minlength=requests.pages).astype(np.int64)
 
 
-def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.float64]:
+def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.float32]:
     """Learn how often one expert is followed by another.
 
     Parameters
@@ -32,15 +32,19 @@ def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.f
 
     Returns
     -------
-    float64[distances, layers, experts, experts]
+    float32[distances, layers, experts, experts]
         Entry ``[i, l, e, f]``: among the steps of layer l that visit expert e, the share of those that are followed,
         ``distances[i]`` steps later, by a visit to expert f of the layer then run. Experts never seen have rows of
         zeros.
     """
-    share = np.zeros((len(distances), requests.layers, requests.experts, requests.experts), dtype=np.float64)
+    shape = (requests.layers, requests.experts, requests.experts)
+    # Single precision: a replay of a million steps is held up by reading rows of these.
+    found = np.empty((len(distances), *shape), dtype=np.float32)
     for i, distance in enumerate(distances):
-        count_followers(requests.start, requests.page, requests.layers, requests.experts, distance, share[i])
-    return share
+        share = np.zeros(shape)
+        count_followers(requests.start, requests.page, requests.layers, requests.experts, distance, share)
+        found[i] = share
+    return found
 
 
 @kernel

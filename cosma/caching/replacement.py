@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cosma.compiled import helper, kernel
 
 Int64s = NDArray[np.int64]
+Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 
 # Rules for keys.
@@ -100,7 +101,7 @@ def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int6
 
 @helper
 def _update_scores(
-    step: int, first: int, last: int, page: Int64s, layers: int, experts: int, follow: Float64s, decay: float,
+    step: int, first: int, last: int, page: Int64s, layers: int, experts: int, follow: Float32s, decay: float,
     score: Float64s, heap: Int64s, place: Int64s, held: Int64s, base: Int64s, group: Int64s, key: Int64s, by_key: bool,
 ) -> None:  # fmt: skip
     """Let what a step used say what the same layer will use next, and put the pages in slots in that order.
@@ -157,10 +158,10 @@ def play(
     together: bool,
     rule: int,
     learnt: Int64s,
-    guess: Float64s,
+    guess: Float32s,
     depth: int,
     threshold: float,
-    follow: Float64s,
+    follow: Float32s,
     decay: float,
     clock: Float64s,
     events: Int64s,
@@ -184,12 +185,12 @@ def play(
     learnt
         ``int64[pages]``: visits in the trace that was learnt from.
     guess
-        ``float64[depth, layers, experts, experts]``: share of the batches with a visit to the row's expert in layer l
+        ``float32[depth, layers, experts, experts]``: share of the batches with a visit to the row's expert in layer l
         that visit the column's expert ``1 + d`` steps later.
     depth, threshold
         Steps to look ahead (0: no prefetch), and the least share at which a page is fetched ahead.
     follow, decay
-        For ``AFFINITY``: ``float64[layers, experts, experts]``, ``guess`` for the same layer of the next batch, and the
+        For ``AFFINITY``: ``float32[layers, experts, experts]``, ``guess`` for the same layer of the next batch, and the
         factor by which a score fades from batch to batch; 1 keeps to what was learnt.
     clock
         Seconds: of one fetch, of one step's arithmetic, of one visit computed on the host (below 0: never).
@@ -312,7 +313,7 @@ def play(
 @helper
 def _prefetch(
     step: int, steps: int, start: Int64s, page: Int64s, layers: int, experts: int, group: Int64s, base: Int64s,
-    slots: Int64s, device: Int64s, together: bool, guess: Float64s, depth: int, threshold: float, fetch_s: float,
+    slots: Int64s, device: Int64s, together: bool, guess: Float32s, depth: int, threshold: float, fetch_s: float,
     begin: float, end: float, heap: Int64s, place: Int64s, held: Int64s, key: Int64s, ready: Float64s, link: Float64s,
     events: Int64s, seen: Int64s, uses: Int64s, learnt: Int64s, rule: int, score: Float64s,
     by_key: bool,

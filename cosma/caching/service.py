@@ -34,6 +34,9 @@ PREFETCH_SHARES = (0.3, 0.5, 0.7, 0.9, 1.0)
 #: Batches of the trace learnt from, behind its first half, on which each policy chooses among the values above.
 PRACTICE_BATCHES = 1000
 
+#: Most memory of the tables of affinity: 61 layers of 384 experts take 36 MB for each step looked ahead.
+MOST_TABLE_BYTES = 4 << 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions:
@@ -187,16 +190,8 @@ def plan_cache(
     from cosma.caching.optimum import best_schedule
     from cosma.caching.predict import learn_affinity, visits_by_page
 
-    if options.prefetch > requests.layers:
-        raise InputError(
-            f"cache: prefetch: looks at most one batch ahead, {requests.layers} layers here, not {options.prefetch}"
-        )
     learnt_from = requests if learnt_from is None else learnt_from
-    if (learnt_from.layers, learnt_from.experts) != (requests.layers, requests.experts):
-        raise InputError(
-            f"learnt from {learnt_from.layers} layers of {learnt_from.experts} experts, to be run on "
-            f"{requests.layers} of {requests.experts}; give parts of traces of one model"
-        )
+    _check(requests, options, learnt_from)
     devices, group = _groups(requests, device, options.shared)
     slots = _slots(options, np.bincount(group))
     widest, step = requests.widest_step(group)
@@ -240,6 +235,30 @@ def plan_cache(
     )
 
 
+def _check(requests: Requests, options: CacheOptions, learnt_from: Requests) -> None:
+    """Refuse what is no instance, and instances whose tables would not fit."""
+    from cosma.caching.requests import Requests
+
+    door.instance(options, CacheOptions, "cache: options")
+    for one, name in ((requests, "requests"), (learnt_from, "learnt_from")):
+        door.instance(one, Requests, f"cache: {name}")
+    if options.prefetch > requests.layers:
+        raise InputError(
+            f"cache: prefetch: looks at most one batch ahead, {requests.layers} layers here, not {options.prefetch}"
+        )
+    if (learnt_from.layers, learnt_from.experts) != (requests.layers, requests.experts):
+        raise InputError(
+            f"learnt from {learnt_from.layers} layers of {learnt_from.experts} experts, to be run on "
+            f"{requests.layers} of {requests.experts}; give parts of traces of one model"
+        )
+    tables = (options.prefetch + 1) * requests.layers * requests.experts**2 * 4
+    if tables > MOST_TABLE_BYTES:
+        raise InputError(
+            f"cache: tables of which expert follows which in {requests.layers} layers of {requests.experts} experts, "
+            f"{options.prefetch} steps ahead, take {tables >> 20} MiB, of {MOST_TABLE_BYTES >> 20} MiB possible"
+        )
+
+
 def _slots(options: CacheOptions, pages: Int64s) -> Int64s:
     """Slots of each group. Those for all its pages are as good as any more.
 
@@ -257,11 +276,13 @@ def _silent(what: str, share: float) -> None:
 def _groups(requests: Requests, device: Int64s | None, shared: bool) -> tuple[Int64s, Int64s]:
     """Return device and group of each page."""
     shape = (requests.layers, requests.experts)
-    home = np.zeros(shape, dtype=np.int64) if device is None else np.asarray(device, dtype=np.int64)
-    if home.shape != shape or (home < 0).any():
+    home = np.zeros(shape, dtype=np.int64) if device is None else door.array(device, "cache: device")
+    if home.shape != shape:
         raise InputError(f"the placement is for {home.shape} layers and experts, the trace has {shape}")
+    if (home < 0).any():
+        raise InputError(f"the placement names device {home.min()}; devices are numbered from 0")
     layer = np.repeat(np.arange(requests.layers, dtype=np.int64), requests.experts)
-    devices = home.reshape(-1)
+    devices = np.unique(home.reshape(-1), return_inverse=True)[1].astype(np.int64)
     wanted = devices if shared else devices * requests.layers + layer
     return devices, np.unique(wanted, return_inverse=True)[1].astype(np.int64)
 
@@ -277,8 +298,8 @@ class _Bench:
     options: CacheOptions
     learnt_from: Requests
     learnt: Int64s
-    affinity: NDArray[np.float64]
-    follow: NDArray[np.float64]
+    affinity: NDArray[np.float32]
+    follow: NDArray[np.float32]
     kept: NDArray[np.bool_]
     fewest: int
     mix: HostedSchedule | None
@@ -309,7 +330,8 @@ class _Bench:
         # Belady knows the future and needs no guess; a page it fetched ahead would only give way again.
         depth = 0 if policy == "belady" else self.options.prefetch
         decay, share = self._practise(policy, depth)
-        limit = 1 << 16
+        # A fetch and an eviction a request are all but the boldest prefetch; memory that is not written costs nothing.
+        limit = 2 * len(self.requests.page) + 1
         while True:
             events = np.empty((limit, 3), dtype=np.int64)
             seen, stalled_s, total_s = self.play(self.requests, policy, depth, decay, share, events)

@@ -48,7 +48,8 @@ def parse_layers(text: str | None) -> tuple[int, ...]:
     found: list[int] = []
     for part in (text or "").split(",") if text is not None else []:
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or len(first) > 6 or len(last) > 6:
+        is_range = first.isdecimal() and (last.isdecimal() if dash else True) and max(len(first), len(last)) <= 6
+        if not is_range or int(first) > int(last or first):
             raise InputError(f"--dense-layers {text!r}: write layer numbers from 0, such as 0,1,2 or 0-2")
         found.extend(range(int(first), int(last or first) + 1))
     return tuple(sorted(set(found)))

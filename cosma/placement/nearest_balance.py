@@ -2,11 +2,13 @@
 
 What a device serves under ``nearest`` depends on where tokens come from, so loads cannot be told layer by layer. But
 copies that balance when they share evenly come near to it: the search for those is run with a limit for each layer
-that is corrected, from round to round, by what the Markov model (``replication``) makes of its outcome.
+that is corrected, from round to round, by what the Markov model (``replication``) makes of its outcome. What breaks the
+limit is mended, and the best is improved under the model itself, at rising prices of load.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,7 @@ from cosma.placement.copy_search import anneal, check_limit, search_within
 from cosma.placement.load_only import least_imbalance
 from cosma.placement.metrics import peak_ratios
 from cosma.placement.nearest_mend import mend
-from cosma.placement.replication import Flow, as_held, listed
+from cosma.placement.replication import Flow, as_held, improve, listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +37,13 @@ _HEATS = (0.08, 0.02)
 _CORRECTION, _LOOSEST = (0.93, 1.03), 4.0
 #: Share of room left to the limit, so that a round does not miss it by a hair.
 _MARGIN = 0.004
+#: Prices of load at which the Markov model improves the best of all rounds, one after the other: within 1.2 on 2x4,
+#: crossings of gpt_12x64_top1_s5 and gpt_8x16_top2_s2 fall by 10 to 20 %; prices from 6.4 on end dearer.
+_LOAD_PRICES = (0.2, 0.4, 0.8, 1.6, 3.2)
+#: Limits on every layer, in units of that on their mean, within which what breaks the mean is mended.
+_LOOSER = (1.3, 1.15, 1.0)
+#: Terms of one round of the Markov model up to which it goes on from the best.
+_MOST_TERMS = 1_000_000
 
 
 def place_nearest(
@@ -64,21 +73,12 @@ def place_nearest(
         problem, [start, even], asked, options, _SEARCH_SHARE * options.proposals, state, fill=False
     )  # fmt: skip
     held = even if held is None else held
-    slots = np.bincount(problem.device_of, minlength=problem.topology.devices)
-    best: tuple[float, Replicas] | None = None
-    lowest = np.inf
+    found = _Found(np.bincount(problem.device_of, minlength=problem.topology.devices), limit, scope)
     for number in range(_ROUNDS + 1):
         flow = Flow.build(problem.affinity, problem.topology, held)
         ratio = peak_ratios(flow.load)
-        reached = float(ratio.max() if scope == "each" else ratio.mean())
-        if reached > limit:
-            mend(flow, slots, limit)
-            mended = peak_ratios(flow.load)
-            reached = float(mended.max() if scope == "each" else mended.mean())
-        lowest = min(lowest, reached)
-        if reached <= limit and (best is None or flow.cost() < best[0]):
-            best = flow.cost(), listed(flow)
-        if number == _ROUNDS or (options.interrupted() and best is not None):
+        found.look(flow)
+        if number == _ROUNDS or (options.interrupted() and found.best is not None):
             break
         over = ratio if scope == "each" else np.full_like(ratio, ratio.mean())
         asked = np.clip(asked * np.clip(limit * (1 - _MARGIN) / over, *_CORRECTION), least, _LOOSEST)
@@ -89,12 +89,43 @@ def place_nearest(
             what=f"copies within {limit:.4g} of the nearest",
         )  # fmt: skip
         held = held_of(problem, place)
-    if best is None:
+    terms = start.shape[1] * start.shape[2] ** 3
+    for price in _LOAD_PRICES if found.best is not None and terms <= _MOST_TERMS else ():
+        if options.interrupted():
+            break
+        flow = Flow.build(problem.affinity, problem.topology, as_held(found.best[1], start.shape[2]))
+        improve(flow, 2, price)
+        found.look(flow)
+    if found.best is None:
         if options.interrupted():
             raise KeyboardInterrupt
         raise InfeasibleError(
-            f"balance: with {replicas} replicas per device the best imbalance found is {lowest:.3f} ({scope} layer), "
-            f"over the limit of {limit}. The nearest copy serves, which leaves less to balance: let copies share load "
-            "(routing split or least-loaded), or raise the limit or the replicas per device"
+            f"balance: with {replicas} replicas per device the best imbalance found is {found.lowest:.3f} ({scope} "
+            f"layer), over the limit of {limit}. The nearest copy serves, which leaves less to balance: let copies "
+            "share load (routing split or least-loaded), or raise the limit or the replicas per device"
         )
-    return best[1]
+    return found.best[1]
+
+
+@dataclass(slots=True, eq=False)
+class _Found:
+    """The cheapest copies within the limit so far, and the lowest imbalance of all."""
+
+    slots: NDArray[np.int64]
+    limit: float
+    scope: str
+    best: tuple[float, Replicas] | None = None
+    lowest: float = float("inf")
+
+    def look(self, flow: Flow) -> None:
+        """Take what a model holds, mended where it breaks the limit; ``flow`` is changed."""
+        for loosest in (None, *(_LOOSER if self.scope == "mean" else (1.0,))):
+            if loosest is not None:
+                mend(flow, self.slots, loosest * self.limit)
+            ratio = peak_ratios(flow.load)
+            reached = float(ratio.max() if self.scope == "each" else ratio.mean())
+            self.lowest = min(self.lowest, reached)
+            if reached <= self.limit:
+                if self.best is None or flow.cost() < self.best[0]:
+                    self.best = flow.cost(), listed(flow)
+                break

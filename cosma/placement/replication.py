@@ -45,6 +45,8 @@ class Flow:
         ``[layers, experts, devices]``: what a visit served there costs in all later layers.
     load
         ``[layers, devices]``: visits a device serves.
+    price
+        ``[layers, devices]``: what a visit served there costs beside crossings.
     """
 
     affinity: Affinity
@@ -53,6 +55,7 @@ class Flow:
     inflow: NDArray[np.float64]
     value: NDArray[np.float64]
     load: NDArray[np.float64]
+    price: NDArray[np.float64]
     follow: NDArray[np.float64]
 
     @classmethod
@@ -64,7 +67,8 @@ class Flow:
         out = np.maximum(counts.sum(axis=2, keepdims=True), 1e-300)
         flow = cls(
             affinity, reach, held.copy(), np.zeros((layers, devices + 1, experts)),
-            np.zeros((layers, experts, devices)), np.zeros((layers, devices)), counts / out,
+            np.zeros((layers, experts, devices)), np.zeros((layers, devices)), np.zeros((layers, devices)),
+            counts / out,
         )  # fmt: skip
         flow.inflow[0, devices] = affinity.load[0]
         for layer in reversed(range(layers)):
@@ -83,11 +87,7 @@ class Flow:
         served = np.einsum("oe,oed->ed", self.inflow[layer], shares)
         self.load[layer] = served.sum(axis=0)
         if layer + 1 < self.held.shape[0]:
-            # With k > 1 every visit meets k experts of the next layer; the counts know it.
-            scale = self.affinity.top_k
-            self.inflow[layer + 1, :-1] = (
-                scale * served.T @ self.follow[layer] if scale > 1 else served.T @ self.follow[layer]
-            )
+            self.inflow[layer + 1, :-1] = served.T @ self.follow[layer]
 
     def pull(self, layer: int) -> None:
         """Recompute what a visit costs after ``layer``."""
@@ -96,7 +96,7 @@ class Flow:
             return
         distance, shares = self.routing(layer + 1)
         onward = distance + np.einsum("oed,ed->oe", shares, self.value[layer + 1])
-        self.value[layer] = self.affinity.top_k * self.follow[layer] @ onward[:-1].T
+        self.value[layer] = self.follow[layer] @ onward[:-1].T
 
     def cost(self) -> float:
         """Return the modelled mean cost of a transition."""
@@ -151,11 +151,28 @@ def replicate(
     for layer in range(layers):
         _fill(flow, layer, slots)
         flow.push(layer)
+    improve(flow, sweeps)
+    return listed(flow)
+
+
+def improve(flow: Flow, sweeps: int, load_price: float = 0.0) -> None:
+    """Improve the copies of one layer after the other, backwards and forwards, until nothing changes.
+
+    Parameters
+    ----------
+    flow
+        The copies.
+    sweeps
+        Most passes over the layers.
+    load_price
+        Price of a visit to a device above the mean, in cost per unit of relative overload; 0 looks at crossings alone.
+    """
+    layers = flow.held.shape[0]
     for sweep in range(sweeps):
         order = range(layers) if sweep % 2 else reversed(range(layers))
         changed = False
         for layer in order:
-            changed |= _improve(flow, layer)
+            changed |= _improve(flow, layer, load_price)
             if sweep % 2:
                 flow.push(layer)
             elif layer > 0:
@@ -168,7 +185,7 @@ def replicate(
                 flow.push(layer)
         if not changed:
             break
-    return listed(flow)
+    flow.price[:] = 0.0
 
 
 def as_held(replicas: Replicas, devices: int) -> NDArray[np.bool_]:
@@ -185,7 +202,7 @@ def set_costs(
 ) -> NDArray[np.float64]:
     """Return what expert ``who[i]`` costs if exactly the devices ``sets[i]`` hold it."""
     distance, shares = nearest(flow.reach, sets)
-    onward = np.einsum("oid,id->oi", shares, flow.value[layer][who])
+    onward = np.einsum("oid,id->oi", shares, flow.value[layer][who] + flow.price[layer])
     cost: NDArray[np.float64] = (flow.inflow[layer][:, who] * (distance + onward)).sum(axis=0)
     return cost
 
@@ -241,12 +258,15 @@ def _fill(flow: Flow, layer: int, slots: NDArray[np.int64]) -> None:
         free[device] -= 1
 
 
-def _improve(flow: Flow, layer: int) -> bool:
+def _improve(flow: Flow, layer: int, load_price: float) -> bool:
     """Replace copies and exchange pairs while that pays; each step takes the best change."""
     held = flow.held[layer]
     experts, devices = held.shape
     changed = False
     for _ in range(4 * devices):
+        if load_price > 0.0:
+            flow.push(layer)
+            flow.price[layer] = load_price * (flow.load[layer] / max(float(flow.load[layer].mean()), 1e-300) - 1.0)
         add, drop = _add_costs(flow, layer), _drop_costs(flow, layer)
         replace = add.min(axis=0) + drop.min(axis=0)
         best, step = float(replace.min()), "replace"

@@ -55,11 +55,19 @@ def _check_current(affinity: Affinity, topology: Topology, options: PlaceOptions
         return
     homes = (affinity.layers, affinity.experts)
     if current.ndim == 3 and current.shape == (*homes, topology.devices):
+        if not current.any(axis=2).all():
+            layer, expert = np.argwhere(~current.any(axis=2))[0]
+            raise InputError(f"place: current has no copy of expert {expert} of layer {layer}")
         return
     if current.shape != homes or current.dtype.kind == "b":
         raise InputError(
             f"place: current has shape {current.shape} of {current.dtype}; expected device numbers {homes}, or copies "
             f"{(*homes, topology.devices)} of true and false: layers, experts and devices of the problem"
+        )
+    strange = (current < 0) | (current >= topology.devices)
+    if strange.any():
+        raise InputError(
+            f"place: current names device {current[strange][0]}; there are {topology.devices}, numbered from 0"
         )
 
 

@@ -328,6 +328,8 @@ def _listed(numbers: Iterable[int]) -> str:
 def of_table(table: NDArray[Any], kind: str, names: tuple[int, ...] | None) -> Survey:
     """Return what a table of counts holds."""
     notes: list[str] = []
+    if not np.isfinite(table).all() or (table < 0).any():
+        raise InputError("counts: every count must be finite and not negative")
     if kind == TRANSITIONS:
         layers = table.shape[0] + 1
         return Survey(kind, table.shape, layers, (), tuple(range(layers)), table.shape[1], 0, 0, 0, 0, ())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_COSTS = (2.0, 1.0)
 #: Most devices of a topology; tables of distances have a row and a column for each.
 MOST_DEVICES = 4096
+#: Dearest crossing: sums of costs over all transitions stay far from the largest float.
+_MOST_COST = 1e12
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -64,6 +66,8 @@ class Topology:
         put(self, "paths", paths)
         costs = door.numbers(self.crossing_costs, "topology: crossing costs")
         put(self, "crossing_costs", tuple(float(cost) for cost in costs))
+        if max(costs, default=0.0) > _MOST_COST:
+            raise InputError(f"topology: a crossing costs {max(costs):g}; at most {_MOST_COST:g} is supported")
         if self.capacities is not None:
             put(self, "capacities", door.integers(self.capacities, "topology: capacities", least=0))
         levels = len(self.crossing_costs)
@@ -190,7 +194,7 @@ class Topology:
         return costs
 
     def slots(self, experts: int) -> NDArray[np.int64]:
-        """Return how many experts of a layer each device can hold.
+        """Return how many experts of a layer each device can hold: no more than there are.
 
         Raises
         ------
@@ -205,7 +209,7 @@ class Topology:
                 f"placement: {experts} experts per layer need as many places, the {self.devices} devices hold "
                 f"{int(slots.sum())} (capacities {self.capacities}); raise the capacity or add devices"
             )
-        return slots
+        return np.minimum(slots, experts)
 
     def is_equal(self, experts: int) -> bool:
         """Say whether every device holds the same number of experts, none is empty, and all groups are alike."""

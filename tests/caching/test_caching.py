@@ -341,6 +341,29 @@ def test_batches_and_experts_beyond_all_numbers_are_refused():
     assert requests_of(ids, 2, 10**9).batch_count == 1
 
 
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        (np.full((2, 3), -1), "names device -1"),
+        (np.full((2, 3), 0.5), "whole numbers"),
+        (np.zeros((3, 3), int), r"is for \(3, 3\)"),
+    ],
+)
+def test_devices_that_are_none_are_refused(device, says):
+    requests = requests_of(np.array([[0, 1], [1, 2]]), 3)
+    with pytest.raises(InputError, match=says):
+        plan_cache(requests, CacheOptions(slots=2), device=device)
+    numbered = plan_cache(requests, CacheOptions(slots=2), device=np.array([[0, 10**12, 7]] * 2))
+    assert numbered.groups == 6
+
+
+def test_tables_of_affinity_that_cannot_be_held_are_refused():
+    with pytest.raises(InputError, match="possible"):
+        plan_cache(requests_of(np.array([[0, 1], [1, 0]]), 10**9), CacheOptions(slots=2))
+    with pytest.raises(InputError, match="requests"):
+        plan_cache(None, CacheOptions(slots=2))
+
+
 def test_one_slot_suffices_one_by_one():
     requests = random_requests(1)
     report = plan_cache(requests, CacheOptions(slots=1, together=False))

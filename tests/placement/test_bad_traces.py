@@ -94,6 +94,13 @@ def test_bad_records_are_refused(tmp_path: Path, content: str, message: str) -> 
         read_affinity(open_trace(tmp_path / "t.jsonl"))
 
 
+@pytest.mark.parametrize("row", ["[NaN, 1, 2, 3]", "[-4, 1, 2, 3]", "[Infinity, 1, 2, 3]"])
+def test_counts_that_are_none_make_no_layer_dense(tmp_path: Path, row: str) -> None:
+    (tmp_path / "t.json").write_text(f'{{"logical_count": [{row}, [4, 3, 2, 1]]}}')
+    with pytest.raises(InputError, match="finite and not negative"):
+        survey(open_trace(tmp_path / "t.json"))
+
+
 def _mutated(data: bytes, random: np.random.Generator) -> bytes:
     changed = bytearray(data)
     for _ in range(int(random.integers(1, 4))):

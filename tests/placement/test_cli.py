@@ -51,6 +51,17 @@ def test_other_devices(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_placement_in_force_is_of_these_devices(tmp_path: Path) -> None:
+    run(TRACE, "--nodes", 2, "--devices-per-node", 2, "--strategy", "vanilla", "-o", tmp_path / "p.json")
+    with pytest.raises(InputError, match=r"names device \d; there are 2"):
+        run(TRACE, "--nodes", 1, "--devices-per-node", 2, "--current", tmp_path / "p.json", "--max-moves", 3)
+
+
+def test_room_for_more_experts_than_there_are() -> None:
+    shown = run(TRACE, "--nodes", 1, "--devices-per-node", 2, "--capacities", f"{10**9},1", "--work", 5000)
+    assert "lower bound 0.0000" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +74,8 @@ def test_other_devices(tmp_path: Path) -> None:
         (["--nodes", "2", "--devices-per-node", "2", "--max-moves", "3"], "belong together"),
         (["--nodes", "2", "--devices-per-node", "2", "--array", "nothing"], "no array 'nothing'"),
         (["--nodes", "2", "--devices-per-node", "2", "--holdout", "2"], "leaves one part empty"),
+        (["--nodes", "2", "--devices-per-node", "2", "--costs", "1e300,1"], "at most 1e\\+12"),
+        (["--nodes", "2", "--devices-per-node", "2", "--dense-layers", "3-1"], "write layer numbers"),
     ],
 )
 def test_bad_options_are_refused(arguments: list[str], message: str) -> None:

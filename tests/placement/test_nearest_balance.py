@@ -12,7 +12,7 @@ from cosma.errors import InfeasibleError, InputError
 from cosma.placement.affinity import Affinity
 from cosma.placement.baselines import eplb_replicated
 from cosma.placement.check import check_placement, score
-from cosma.placement.metrics import peak_ratios
+from cosma.placement.metrics import mean_cost, peak_ratios
 from cosma.placement.nearest_mend import mend
 from cosma.placement.on_tokens import place_on_tokens
 from cosma.placement.options import PlaceOptions
@@ -34,6 +34,21 @@ def affinity(tokens: np.ndarray) -> Affinity:
 
 def modelled(affinity: Affinity, topology: Topology, held: np.ndarray) -> np.ndarray:
     return peak_ratios(Flow.build(affinity, topology, held).load)
+
+
+def test_the_model_is_exact_where_experts_have_one_home() -> None:
+    """With several experts a token every layer still has as many visits, and every transition counts once."""
+    tokens = synthetic_trace(SyntheticOptions(tokens=600, layers=6, experts=12, top_k=3, clusters=3, seed=4))
+    counts, topology = Affinity.from_tokens(tokens, 12), Topology.grid(2, 2)
+    homes = np.random.default_rng(2).permuted(np.tile(np.arange(12) % 4, (6, 1)), axis=1)
+    flow = Flow.build(counts, topology, homes[:, :, None] == np.arange(4))
+    assert flow.cost() == pytest.approx(mean_cost(counts, topology, homes))
+    on_device = [[counts.load[layer][homes[layer] == device].sum() for device in range(4)] for layer in range(6)]
+    assert flow.load == pytest.approx(np.array(on_device))
+    # All that is to come is what the visits of the first layer cost from there on, at one transition a layer each.
+    served = counts.load[0].astype(float)
+    to_come = float((served * flow.value[0][np.arange(12), homes[0]]).sum()) / float(served.sum())
+    assert to_come == pytest.approx(5 * flow.cost())
 
 
 @pytest.mark.parametrize(("scope", "reached"), [("each", np.max), ("mean", np.mean)])
