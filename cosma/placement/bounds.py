@@ -37,6 +37,8 @@ QUICK_WORK = 3_000_000_000
 THOROUGH_WORK = 60_000_000_000
 #: Rounds that a bound by layer pairs has at least where they take no more than that much work, and at most.
 _LEAST_ROUNDS, _LEAST_ROUNDS_WORK, _MOST_ROUNDS = 10, 40_000_000_000, 200
+#: Prices of load tried, in transitions per visit; each gives a bound, and no pair has more transitions than that.
+_LOAD_PRICES = tuple(float(price) for price in np.geomspace(0.005, 1.0, 20))
 #: Work that a round on a pair of layers takes however few experts there are: a third of a millisecond.
 _ROUND_WORK = 300_000
 
@@ -74,17 +76,46 @@ def lower_bound(
     return best_of(degree_bound(affinity, topology), relaxed_bound(affinity, topology, work, limit=limit))
 
 
-def degree_bound(affinity: Affinity, topology: Topology) -> Bound:
-    """Return the bound from how many experts fit beside one; it needs sorting only and holds for any devices."""
-    counts = affinity.transitions
-    slots = topology.slots(affinity.experts)
+def degree_bound(
+    affinity: Affinity, topology: Topology, replicas_per_device: int = 0, limit: float | None = None
+) -> Bound:  # fmt: skip
+    """Return the bound from how many experts fit beside one, and how much load; it holds for any devices.
+
+    Parameters
+    ----------
+    replicas_per_device
+        Further places on every device and layer; copies share evenly.
+    limit
+        Limit on the max-over-mean load of each layer; None for none.
+    """
+    slots = topology.slots(affinity.experts) + replicas_per_device
     saved = []
     for level in range(topology.levels):
-        held = int(np.bincount(topology.groups(level), weights=slots).max())
-        rows = _largest(counts, held).sum(axis=(1, 2))
-        columns = _largest(counts.transpose(0, 2, 1), held).sum(axis=(1, 2))
-        saved.append(float(np.minimum(rows, columns).sum()))
-    return of_savings(affinity, topology, saved, "degree")
+        groups = topology.groups(level)
+        room = int(np.bincount(groups, weights=slots).max())
+        members = int(np.bincount(groups).max())
+        saved.append(0.0)
+        for layer, pairs in enumerate(affinity.transitions):
+            sides = []
+            for rows, load in ((pairs, affinity.load[layer + 1]), (pairs.T, affinity.load[layer])):
+                carried = None if limit is None else limit * float(load.sum()) * members / topology.devices
+                sides.append(_beside(rows, load, room, carried))
+            saved[-1] += min(sides)
+    method = "degree" if limit is None else "loaded degree"
+    return of_savings(affinity, topology, saved, method)
+
+
+def _beside(rows: NDArray[np.int64], load: NDArray[np.int64], room: int, carried: float | None) -> float:
+    """Return the most that all rows keep beside at most ``room`` experts that carry at most ``carried`` together."""
+    least = _largest(rows, room).sum(axis=1).astype(np.float64)
+    if carried is not None:
+        unit = float(rows.sum()) / max(float(load.sum()), 1e-300)
+        for share in _LOAD_PRICES:
+            price = share * unit
+            # A dual of the knapsack: whatever the price, no choice within the limits keeps more.
+            left = _largest(np.maximum(rows - price * load[None, :], 0.0), room).sum(axis=1)
+            least = np.minimum(least, price * carried + left)
+    return float(least.sum())
 
 
 def of_savings(affinity: Affinity, topology: Topology, saved: Sequence[float], method: str) -> Bound:
@@ -268,8 +299,7 @@ def _levels(topology: Topology) -> list[tuple[int, float]]:
     return levels
 
 
-def _largest(rows: NDArray[np.int64], keep: int) -> NDArray[np.int64]:
+def _largest(rows: NDArray[Any], keep: int) -> NDArray[Any]:
     if keep >= rows.shape[-1]:
         return rows
-    kept: NDArray[np.int64] = np.partition(rows, rows.shape[-1] - keep, axis=-1)[..., rows.shape[-1] - keep :]
-    return kept
+    return np.partition(rows, rows.shape[-1] - keep, axis=-1)[..., rows.shape[-1] - keep :]

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from cosma.placement.affinity import Affinity
     from cosma.placement.topology import Topology
 
-#: Prices of load tried, in transitions per visit; each gives a bound, and no pair has more transitions than that.
-_LOAD_PRICES = tuple(float(price) for price in np.geomspace(0.005, 1.0, 20))
 #: Ways to fill a layer, and pairs of ways of consecutive layers, up to which small problems are solved.
 _MOST_WAYS, _MOST_PAIRS = 4000, 40_000_000
 #: Unions of devices an expert may have, over all experts of a layer, up to which its ways are listed.
@@ -89,7 +87,7 @@ def copies_bound(
             layer_pair_bound(affinity, topology, work, replicas_per_device=replicas_per_device, whole=True),
         )
     return best_of(
-        loaded_degree_bound(affinity, topology, replicas_per_device, limit),
+        degree_bound(affinity, topology, replicas_per_device, limit),
         relaxed_bound(
             affinity, topology, work, replicas_per_device=replicas_per_device, limit=limit, copies=True
         ),
@@ -121,45 +119,6 @@ def _blocks(rows: NDArray[np.int64], room: int, groups: int, occurrences: int) -
         blocks[:, -1] = ordered[:, edges[-1] : edges[-1] + room].sum(axis=1)
     further = np.sort(blocks[:, 1:].ravel())[::-1][: max(0, occurrences - rows.shape[0])]
     return float(blocks[:, 0].sum() + further.sum())
-
-
-def loaded_degree_bound(
-    affinity: Affinity, topology: Topology, replicas_per_device: int, limit: float | None
-) -> Bound:  # fmt: skip
-    """Return the degree bound with room for copies, valid where copies share evenly; tighter with a limit on load."""
-    experts, devices = affinity.experts, topology.devices
-    slots = topology.slots(experts) + replicas_per_device
-    saved = []
-    for level in range(topology.levels):
-        groups = topology.groups(level)
-        room = min(experts, int(np.bincount(groups, weights=slots).max()))
-        members = int(np.bincount(groups).max())
-        saved.append(0.0)
-        for layer, pairs in enumerate(affinity.transitions):
-            sides = []
-            for rows, load in ((pairs, affinity.load[layer + 1]), (pairs.T, affinity.load[layer])):
-                carried = None if limit is None else limit * float(load.sum()) * members / devices
-                sides.append(_knapsack(rows.astype(np.float64), load.astype(np.float64), room, carried))
-            saved[-1] += min(sides)
-    return of_savings(affinity, topology, saved, "degree with copies" if limit is None else "loaded degree")
-
-
-def _knapsack(rows: NDArray[np.float64], load: NDArray[np.float64], room: int, carried: float | None) -> float:
-    """Return the most that all rows keep beside at most ``room`` experts that carry at most ``carried`` together."""
-    least = _top(rows, room)
-    if carried is not None:
-        unit = float(rows.sum()) / max(float(load.sum()), 1e-300)
-        for share in _LOAD_PRICES:
-            price = share * unit
-            # A dual of the knapsack: whatever the price, no choice within the limits keeps more.
-            least = np.minimum(least, price * carried + _top(np.maximum(rows - price * load[None, :], 0.0), room))
-    return float(least.sum())
-
-
-def _top(rows: NDArray[np.float64], keep: int) -> NDArray[np.float64]:
-    if keep >= rows.shape[1]:
-        return np.asarray(rows.sum(axis=1))
-    return np.asarray(np.partition(rows, rows.shape[1] - keep, axis=1)[:, rows.shape[1] - keep :].sum(axis=1))
 
 
 def exact_split(

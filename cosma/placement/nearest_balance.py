@@ -90,8 +90,8 @@ def place_nearest(
         )  # fmt: skip
         held = held_of(problem, place)
     terms = start.shape[1] * start.shape[2] ** 3
-    for price in _LOAD_PRICES if found.best is not None and terms <= _MOST_TERMS else ():
-        if options.interrupted():
+    for price in _LOAD_PRICES if terms <= _MOST_TERMS else ():
+        if found.best is None or options.interrupted():
             break
         flow = Flow.build(problem.affinity, problem.topology, as_held(found.best[1], start.shape[2]))
         improve(flow, 2, price)

@@ -121,7 +121,7 @@ def scale(_: list[Path]) -> Iterator[Row]:
 
     CPU seconds and memory are those of the whole command. Peaks are in order: each is above those before it.
     """
-    for k, prefetch in ((1, 0), (1, 1), (8, 0)):
+    for k, prefetch in ((1, 0), (1, 1), (8, 0), (8, 1)):
         tokens = synthetic_trace(
             SyntheticOptions(layers=58, experts=256, tokens=17_300, top_k=k, affinity=0.5, seed=1)
         )

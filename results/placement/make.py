@@ -249,12 +249,12 @@ def scale_row(name: str, affinity: Affinity, nodes: int, per_node: int) -> Row:
 #: Work of each placement of the table of copies, which has many, and of its bound.
 COPIES_PROPOSALS = 10_000_000
 COPIES_BOUND_WORK = 6_000_000_000
-#: Traces of the table of copies, smallest first; those of 256 experts have a table of their own.
+#: Traces of the table of copies, smallest first; the largest have a table of their own with all the work they ask for.
+LARGE_TRACES = ("synth_58x256_top1_a50", "synth_58x256_top8_a50")
 COPIES_TRACES = (
     "gpt_12x8_top1_s1", "synth_32x8_mixtral_like_top1", "gpt_8x16_top2_s2", "synth_24x16_top1_a50",
-    "gpt_12x64_top1_s5", "synth_32x64_top1_a60",
+    "gpt_12x64_top1_s5", "synth_32x64_top1_a60", *LARGE_TRACES,
 )  # fmt: skip
-LARGE_TRACES = ("synth_58x256_top1_a50", "synth_58x256_top8_a50")
 
 
 def copies(folder: Path) -> Iterator[Row]:
@@ -373,7 +373,7 @@ def drift(folder: Path) -> Iterator[Row]:
     """Placements of the first half of generated traces, judged on the second beside EPLB; reads no file."""
     topology = Topology.grid(2, 4)
     found: dict[tuple[str, float], list[tuple[float, float, float, float] | None]] = {}
-    for seed in range(5):
+    for seed in range(20):
         for kind, tokens in drifting(seed):
             first, second = np.split(tokens, 2)
             affinity = Affinity.from_tokens(first, int(tokens.max()) + 1)
@@ -394,6 +394,7 @@ def drift(folder: Path) -> Iterator[Row]:
         yield {
             "kind": kind, "limit": limit, "traces": len(table), "impossible": len(results) - len(table),
             **{name: f"{mean:.4f}" for name, mean in means.items()},
+            "mean_dearer": f"{more.mean():.4f}", "error": f"{more.std(ddof=1) / len(more) ** 0.5:.4f}",
             "dearer": int((more > 0).sum()), "most_dearer": f"{max(0.0, float(more.max())):.4f}",
         }  # fmt: skip
 
