@@ -147,3 +147,13 @@ def read_requests(chunks: Iterable[NDArray[np.integer]], experts: int | None = N
     if experts < 1:
         raise InputError("the trace names no expert")
     return requests_of(tokens, experts, batch)
+
+
+def next_uses(requests: Requests) -> Int64s:
+    """Return the step at which each request's page is requested again, ``steps`` where it is not."""
+    step_of = requests.step_of_request()
+    order = np.lexsort((step_of, requests.page))
+    after = np.full(len(order), requests.steps, dtype=np.int64)
+    same = requests.page[order[1:]] == requests.page[order[:-1]]
+    after[order[:-1][same]] = step_of[order[1:][same]]
+    return after

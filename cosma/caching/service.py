@@ -357,6 +357,7 @@ class _Bench:
     ) -> tuple[int, float, float]:
         """Replay one policy that decides as it goes; returns events seen, seconds stalled and seconds in all."""
         from cosma.caching.replacement import AFFINITY, BELADY, FREQUENCY, LFU, LRU, play
+        from cosma.caching.requests import next_uses
 
         rule = {"lru": LRU, "lfu": LFU, "frequency": FREQUENCY, "belady": BELADY, "affinity": AFFINITY}[policy]
         width = np.bincount(self.group, minlength=len(self.slots))
@@ -396,13 +397,3 @@ class _Bench:
             stalled_s=stalled_s,
             total_s=total_s,
         )
-
-
-def next_uses(requests: Requests) -> Int64s:
-    """Return the step at which each request's page is requested again, ``steps`` where it is not."""
-    step_of = requests.step_of_request()
-    order = np.lexsort((step_of, requests.page))
-    after = np.full(len(order), requests.steps, dtype=np.int64)
-    same = requests.page[order[1:]] == requests.page[order[:-1]]
-    after[order[:-1][same]] = step_of[order[1:][same]]
-    return after

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cosma.caching.replacement import AFFINITY, BELADY, FREQUENCY, LFU, LRU, play
-from cosma.caching.requests import requests_of
-from cosma.caching.service import next_uses
+from cosma.caching.requests import next_uses, requests_of
 from tests.caching.plain import Machine, Plain, Prefetch, Scores
 
 RULES = {"lru": LRU, "lfu": LFU, "frequency": FREQUENCY, "belady": BELADY, "affinity": AFFINITY}
