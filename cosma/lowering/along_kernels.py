@@ -23,6 +23,8 @@ Bytes8 = NDArray[np.uint8]
 FIRST, BEST, TOGETHER = 0, 1, 2
 #: Steps between two departures that count as half of what a wasted scratchpad would; not measured.
 STEPS_APART = 50.0
+#: By what share of all scores a sum of some may be off that is the difference of two sums.
+ROUNDING = 1e-9
 #: What is said, less the step, instead of the number of arrivals where more was paid than may be.
 OVER_LIMIT = -2
 #: Whether a tensor has a copy off-chip: none, one, or none as it is a partial sum, whose store is never compulsory.
@@ -96,9 +98,18 @@ def _free_place(seq: Int64s, count: int, address: Int64s, space: Int64s, last: I
 
 @helper
 def _window(seq: Int64s, count: int, address: Int64s, space: Int64s, score: NDArray[np.float64], need: int,
-            capacity: int) -> int:  # fmt: skip
-    """Address of the window whose tensors are cheapest to give up together; -1 where all hold one that must stay."""
+            capacity: int, total_to: NDArray[np.float64], staying_to: Int64s) -> int:  # fmt: skip
+    """Address of the window whose tensors are cheapest to give up together; -1 where all hold one that must stay.
+
+    ``total_to`` and ``staying_to`` are room for sums up to each tensor, by which most windows are ruled out at once.
+    """
+    for k in range(count):
+        stays = score[seq[k]] == np.inf
+        total_to[k + 1] = total_to[k] + (0.0 if stays else score[seq[k]])
+        staying_to[k + 1] = staying_to[k] + (1 if stays else 0)
+    slack = ROUNDING * total_to[count]
     best, best_score = np.int64(-1), np.inf
+    lo, hi = np.int64(0), np.int64(0)
     for k in range(2 * count + 2):
         if k < count:
             start = address[seq[k]]
@@ -110,21 +121,19 @@ def _window(seq: Int64s, count: int, address: Int64s, space: Int64s, score: NDAr
             start = np.int64(capacity) - need
         if start < 0:
             continue
-        # First tensor that ends above the start, by bisection: the list is sorted and disjoint.
-        lo, hi = np.int64(0), np.int64(count)
-        while lo < hi:
-            mid = (lo + hi) // 2
-            if address[seq[mid]] + space[seq[mid]] > start:
-                hi = mid
-            else:
-                lo = mid + 1
+        if k == count or k == 2 * count:
+            lo, hi = np.int64(0), np.int64(0)
+        # Tensors from the first that ends above the start to the last that begins below the end: both only go up.
+        while lo < count and address[seq[lo]] + space[seq[lo]] <= start:
+            lo += 1
+        hi = max(hi, lo)
+        while hi < count and address[seq[hi]] < start + need:
+            hi += 1
+        if staying_to[hi] > staying_to[lo] or total_to[hi] - total_to[lo] > best_score + slack:
+            continue
         total = 0.0
-        j = lo
-        while j < count and address[seq[j]] < start + need:
+        for j in range(lo, hi):
             total += score[seq[j]]
-            if total >= best_score:
-                break
-            j += 1
         if total < best_score:
             best, best_score = start, total
     return best
@@ -195,7 +204,8 @@ def run_along(
     last = np.zeros(tensors, np.int64)
     stored = clean.copy()
     seq, wanted = np.zeros(tensors + 1, np.int64), np.zeros(tensors + 1, np.int64)
-    score = np.zeros(tensors, np.float64)
+    score, total_to = np.zeros(tensors, np.float64), np.zeros(tensors + 1, np.float64)
+    staying_to = np.zeros(tensors + 1, np.int64)
     pinned = np.full(tensors, -1, np.int64)
     taken, given = np.full(tensors, -1, np.int64), np.full(tensors, -1, np.int64)
     cost = np.zeros(steps, np.int64)
@@ -279,21 +289,20 @@ def run_along(
                             score[u] = np.inf
                             if pinned[u] != i:
                                 score[u] = _price(u, size, store, stored) / (consumer[pointer[u]] - i)
-                    at = _window(seq, count, address, space, score, space[t], capacity)
+                    at = _window(seq, count, address, space, score, space[t], capacity, total_to, staying_to)
                     if at < 0:
                         break
-                    k = np.int64(0)
-                    while k < count:
+                    kept = np.int64(0)
+                    for k in range(count):
                         u = seq[k]
                         if address[u] < at + space[t] and address[u] + space[u] > at:
                             cost[i] += _price(u, size, store, stored)
                             stored[u] = STORED
                             address[u] = -1
-                            for j in range(k, count - 1):
-                                seq[j] = seq[j + 1]
-                            count -= 1
                         else:
-                            k += 1
+                            seq[kept] = u
+                            kept += 1
+                    count = kept
                     at = _free_place(seq, count, address, space, last, space[t], last[t], capacity, rule)
                 address[t] = at
                 score[t] = np.inf

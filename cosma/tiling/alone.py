@@ -18,6 +18,8 @@ from cosma.tiling.segments import GROUPS_OUTSIDE, Segment
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 #: More of them, looked at where none of these fits: classifiers of 32,000 words, layers of 38 MB; not measured.
 MORE_COUNTS = (1, 8, 64, 128, 192, 256, 384, 512, 1024)
+#: Strips of columns, looked at where no stripes and groups fit: frames of a film, products of each head; not measured.
+STRIPS = (2, 4, 8, 16, 32)
 #: Most tiles of an operator that is looked at: its share of all, within limits; not measured.
 LEAST_TILES, MOST_TILES = 256, 1200
 #: Ways kept for each operator; not measured.
@@ -91,14 +93,15 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
     own = cut_out(grid, v, v + 1)
     found: list[tuple[int, int, Segment]] = []
     work = 0
-    for counts, most in ((COUNTS, share), (MORE_COUNTS, MOST_TILES)):
+    tried = ((COUNTS, (1,), share), (MORE_COUNTS, (1,), MOST_TILES), (COUNTS, STRIPS, MOST_TILES))
+    for counts, strip_counts, most in tried:
         room = room._replace(most_tiles=most)
-        for stripes, pieces in product(counts, counts):
+        for strips, stripes, pieces in product(strip_counts, counts, counts):
             if stop():
                 break
-            if stripes > own.height[0] or pieces > own.width[0]:
+            if stripes > own.height[0] or pieces > own.width[0] or strips > own.breadth[0]:
                 continue
-            for way in _fitting(own, Segment(0, 1, stripes, (pieces,)), room):
+            for way in _fitting(own, Segment(0, 1, stripes, (pieces,), strips=strips), room):
                 cost = cost_alone(own, way, room)
                 if cost is not None:
                     work += cost[1]
@@ -120,7 +123,7 @@ def _fitting(grid: Grid, segment: Segment, room: Room) -> Iterator[Segment]:
         needs = needs_of_middles(grid, replace(segment, sums=(sums,)), room)
         if needs is not None and needs[0] <= room.capacity_bytes:
             break
-        if needs is None or sums >= depth or segment.stripes * segment.pieces[0] * sums > room.most_tiles:
+        if needs is None or sums >= depth or segment.tile_count * sums > room.most_tiles:
             return
         sums = min(2 * sums, depth)
     for count in dict.fromkeys((sums, min(2 * sums, depth) if sums > 1 else 1)):

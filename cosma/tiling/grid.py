@@ -249,17 +249,18 @@ def _touches(
     for name in dict.fromkeys(one.operator.operands):
         entry = [number[name]]
         for own, axis in zip((BY_ROWS, BY_CHANNELS, BY_COLUMNS), axes[number[name]], strict=True):
-            source, table = ALL, 0
+            source, table, least = ALL, 0, -1
             # Where some slices read nothing of an operand (Concat), its axis of the same kind says so, or any axis
             # where steps of a sum do: they add up one piece of what is joined after another.
             for candidate, probe in probes.items():
-                if axis >= 0 and (
-                    probe.follows(name, axis) or (candidate in (own, BY_SUM) and probe.misses(name, axis))
-                ):
-                    low, high = probe.intervals(name, axis)
-                    if _monotone(low) and _monotone(high):  # otherwise the ends of a range do not say what it reads
-                        source, table = candidate, tables.add(low, high)
-                        break
+                may_miss = candidate in (own, BY_SUM)
+                if axis < 0 or not (probe.follows(name, axis) or (may_miss and probe.misses(name, axis))):
+                    continue
+                low, high = probe.intervals(name, axis)
+                read = (sum(high) - sum(low)) // len(low)
+                # Ends of a range say what it reads only where they go one way. What narrows an axis most cuts it.
+                if _monotone(low) and _monotone(high) and (least < 0 or read < least):
+                    source, table, least = candidate, tables.add(low, high), read
             entry += [source, table]
         found.append((*entry, read_by.get(name, EVERY_STEP), _is_given_up(graph, one.operator, name)))
     return found

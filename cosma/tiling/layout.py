@@ -20,6 +20,10 @@ Int64s = NDArray[np.int64]
 #: Bytes that a search counts for each byte of a tensor that a tile touches in too many address ranges. Of ResNet-50 at
 #: 512 KiB with four ranges, no tiling found had so few with 1, 4 or 16; other values are not measured.
 STRAIN = 4
+#: Parts that tiles touch in the mean where there are as many tiles as may be, at the most: planning takes time in
+#: proportion, and in proportion to the parts that lie in the scratchpad. DPT has 27, and takes half a second; Mamba has
+#: 110 of 64 bytes, and took 4 seconds to 80.
+MOST_PARTS_EACH = 40
 
 
 class Outcome(NamedTuple):
@@ -72,7 +76,7 @@ def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
 def outcome(
     grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER, limits: Int64s | None = None
 ) -> Outcome | None:
-    """Plan a segmentation in one pass; None where a tile does not fit, or where there are too many of them.
+    """Plan a segmentation in one pass; None where a tile does not fit, or where there are too many of them or of their parts.
 
     ``limits`` are the most bytes by the end of each segment; the plan ends where they are exceeded. What a tile touches
     in more address ranges than there may be is charged, so that a search finds away from it.
@@ -85,6 +89,8 @@ def outcome(
     if len(tiles) > room.most_tiles:
         return None
     steps, again, strain, ordered = _steps(grid, tiles, room)
+    if len(steps.operand) + len(steps.result) > MOST_PARTS_EACH * room.most_tiles:
+        return None
     again = again + strain
     limit = None if limits is None else _limit_by_step(tiles[:, 1], limits, again)
     found = run_steps(steps, room.capacity_bytes, rule, limit) if ordered else None
