@@ -76,7 +76,7 @@ def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
 def outcome(
     grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER, limits: Int64s | None = None
 ) -> Outcome | None:
-    """Plan a segmentation in one pass; None where a tile does not fit, or where there are too many of them or of their parts.
+    """Plan a segmentation in one pass; None where a tile does not fit, or there are too many tiles or parts of them.
 
     ``limits`` are the most bytes by the end of each segment; the plan ends where they are exceeded. What a tile touches
     in more address ranges than there may be is charged, so that a search finds away from it.
