@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Most tilings planned on the graph itself, of those that the search ranks by tables of access, and of a network that
 #: is only looked at: until one moves no more than tables say of the next. Each takes 1 to 4 CPU seconds at 4,000 tiles.
 TRIALS, LOOK_TRIALS = 3, 2
+#: Tiles of a graph from which on the first tiling that fits is taken: each takes 15 CPU seconds at 40,000 tiles.
+LARGE = 10_000
 #: Share of the effort that each network gets, that with its copies and that without, before the better goes on.
 #: Inception at 256 KiB needs 1.90 MB with its copies and 2.58 without, DenseNet-121 15.9 and 9.4 at 192.
 LOOK_SHARE = 0.25
@@ -108,7 +110,8 @@ def searched_tilings(
         best: tuple[int, Choice] | None = None
         trials = TRIALS if end == 1.0 else LOOK_TRIALS
         for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), trials):
-            if best is not None and (search.clock.stop() or best[0] <= cost_bytes):
+            large = bool(tiled) and len(tiled[-1].graph.operators) > LARGE
+            if best is not None and (large or search.clock.stop() or best[0] <= cost_bytes):
                 continue
             made = tiled_choice(source, base, tiling_of(found.graph, segments), "tiled")
             if made.graph.joins and accelerator.zero_copy is None and not _is_cut(made.graph):

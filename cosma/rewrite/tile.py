@@ -56,8 +56,9 @@ def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritt
             raise InputError(f"tiling: the graph has no operator {name!r}")
     if not cut:
         return Rewritten(graph, Lineage.identity(graph))
+    place = {key: i for i, key in enumerate(tiling.order)}
     tiles = [
-        one for operator in graph.operators for one in _tiles_of(operator_access(graph, sites, operator), tiling)
+        one for operator in graph.operators for one in _tiles_of(operator_access(graph, sites, operator), tiling, place)
     ]
     grids = _grids(graph, tiles)
     parts = {name: grid for name, grid in grids.items() if grid.count > 1}
@@ -92,7 +93,7 @@ def _root(graph: Graph, name: str) -> Tensor:
     return replace(tensor, kind=TensorKind.INTERMEDIATE) if is_piece else tensor
 
 
-def _tiles_of(access: OperatorAccess, tiling: Tiling) -> list[_Tile]:
+def _tiles_of(access: OperatorAccess, tiling: Tiling, place: Mapping[TileKey, int]) -> list[_Tile]:
     shape = access.shapes.get(access.result)
     name = access.operator.name
     if shape is None or name not in tiling.operators:
@@ -112,8 +113,7 @@ def _tiles_of(access: OperatorAccess, tiling: Tiling) -> list[_Tile]:
     if tiling.sums.get(name) and not reduced:
         raise InputError(f"tiling: operator {name!r} ({access.operator.type}) cannot run as a chain of partial sums")
     pieces = tiling.pieces(name, shape, reduced)
-    if tiling.order:
-        place = {key: i for i, key in enumerate(tiling.order)}
+    if place:
         pieces.sort(key=lambda piece: place.get(_key_of(name, *piece), len(place)))
     return _in_chains(access, pieces)
 
@@ -169,14 +169,17 @@ class _Grid:
 
 
 def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
-    edges: dict[str, list[set[int]]] = {}
+    edges: dict[str, list[set[int]] | None] = {}
     states = {graph.roots[name].state for name in graph.joins}  # what a join goes on from lies where the join does
 
     def note(name: str, box: Box) -> None:
-        tensor = graph.tensors[name]
-        if tensor.shape is None or tensor.region is not None or name in states or not can_be_cut(graph, name):
+        if name not in edges:
+            tensor = graph.tensors[name]
+            fixed = tensor.shape is None or tensor.region is not None or name in states or not can_be_cut(graph, name)
+            edges[name] = None if fixed else [{0, size} for size in tensor.shape or ()]
+        axes = edges[name]
+        if axes is None:
             return
-        axes = edges.setdefault(name, [{0, size} for size in tensor.shape])
         for axis, span in zip(axes, box, strict=True):
             axis.update(span)
 
@@ -186,7 +189,7 @@ def _grids(graph: Graph, tiles: Sequence[_Tile]) -> dict[str, _Grid]:
                 note(name, one.access.region_of(name, one.box))
         for name, box in one.reads.items():
             note(name, box)
-    return {name: _Grid([sorted(axis) for axis in axes]) for name, axes in edges.items()}
+    return {name: _Grid([sorted(axis) for axis in axes]) for name, axes in edges.items() if axes is not None}
 
 
 def _operator(
