@@ -6,7 +6,7 @@ one pass along the order, so that a plan costs little and moves little more than
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -111,29 +111,7 @@ class Turns:
 
     def modes(self, bounds: Bounds) -> Modes:
         """A mode for each tile and what it streams, as a replay of the tiles in turns goes."""
-        from cosma.heuristics.simulate import simulate
-
-        order = self.order(bounds)
-        graph = in_modes_along(self.graph, self.problem, self.accelerator, order)
-        problem = self.problem if graph is self.graph else build_problem(graph, self.accelerator)
-        decisions, _ = simulate(problem, order, "belady", "greedy-by-size")
-        held: dict[int, list[tuple[int, int]]] = {}
-        for stay in decisions.residencies:
-            held.setdefault(stay.tensor, []).append((stay.start, stay.end))
-        streamed = {
-            (v, t)
-            for step, v in enumerate(order)
-            for t in (*problem.operands_of(v).tolist(), *problem.results_of(v).tolist())
-            if not any(start <= step < end for start, end in held.get(t, ()))
-        }
-        # What is read once and has a copy off-chip costs nothing to stream.
-        streamed |= {
-            (v, t)
-            for t in range(problem.tensor_count)
-            if problem.starts_off_chip[t] and len(problem.consumers_of(t)) == 1
-            and may_stream(problem, v := int(problem.consumers_of(t)[0]), t)
-        }  # fmt: skip
-        return Modes(graph, problem, frozenset(), 0).streaming(frozenset(streamed))
+        return modes_along(self.graph, self.problem, self.accelerator, self.order(bounds))
 
     def planned_bytes(self, bounds: Bounds, modes: Modes) -> int | None:
         """Bytes beyond the compulsory, at most, of a plan with addresses; None where none is found in one pass."""
@@ -158,6 +136,38 @@ class Turns:
             (stay.renumbered(tensors) for stay in planned.decisions.residencies), key=lambda s: (s.start, s.tensor)
         )
         return graph, replace(planned, decisions=Decisions(tuple(range(len(order))), tuple(stays)))
+
+
+def modes_along(graph: Graph, problem: Instance, accelerator: Accelerator, order: Sequence[int]) -> Modes:
+    """A mode for each tile and what it streams, as a replay in an order goes.
+
+    Parameters
+    ----------
+    graph, problem
+        Tiles with all modes that fit, and their problem.
+    """
+    from cosma.heuristics.simulate import simulate
+
+    made = in_modes_along(graph, problem, accelerator, order)
+    problem = problem if made is graph else build_problem(made, accelerator)
+    decisions, _ = simulate(problem, order, "belady", "greedy-by-size")
+    held: dict[int, list[tuple[int, int]]] = {}
+    for stay in decisions.residencies:
+        held.setdefault(stay.tensor, []).append((stay.start, stay.end))
+    streamed = {
+        (v, t)
+        for step, v in enumerate(order)
+        for t in (*problem.operands_of(v).tolist(), *problem.results_of(v).tolist())
+        if not any(start <= step < end for start, end in held.get(t, ()))
+    }
+    # What is read once and has a copy off-chip costs nothing to stream.
+    streamed |= {
+        (v, t)
+        for t in range(problem.tensor_count)
+        if problem.starts_off_chip[t] and len(problem.consumers_of(t)) == 1
+        and may_stream(problem, v := int(problem.consumers_of(t)[0]), t)
+    }  # fmt: skip
+    return Modes(made, problem, frozenset(), 0).streaming(frozenset(streamed))
 
 
 def _streamed_bytes(problem: Instance, streamed: Streamed) -> int:

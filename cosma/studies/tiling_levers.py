@@ -6,14 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cosma.accelerator import Operands
+from cosma.accelerator import Operands, Weights
+from cosma.access.modes import with_modes
 from cosma.access.operator import OperatorAccess, operator_access
 from cosma.compiler.fusion import fusion_choices
+from cosma.compiler.modes import fitting_modes
+from cosma.compiler.turns import modes_along
 from cosma.errors import InputError
 from cosma.graph import Graph
 from cosma.lowering.along import RULES, plan_along
 from cosma.plan.tiles import fused_groups, untiled_name
 from cosma.problem import build_problem, noncompulsory_bytes
+from cosma.problem.feasibility import fits
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Cuts, Tiling, even_cuts, order_of_tiles, tiling_of_tiles
 from cosma.tiling.axes import ROWS, tensor_axes
@@ -58,7 +62,7 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]
     """Try an operator's group in one stripe more and fewer, and its weights in one piece more and fewer.
 
     The plan's own tiles come first, planned in the same way, so that all are comparable. Tiles run in the plan's order,
-    new ones where their readers need them; every tile is planned with operands and results whole in the scratchpad.
+    new ones where their readers need them; tiles stream what a quick replay streams, in modes that they have.
 
     Parameters
     ----------
@@ -150,10 +154,16 @@ def _needed(
 def _tried(
     plan: Plan, source: LoadedModel, graph: Graph, change: str, tiling: Tiling
 ) -> CutTrial:
+    accelerator, streamed = plan.accelerator, frozenset[tuple[int, int]]()
+    if accelerator.operands == Operands.STATIONARY:
+        graph = with_modes(graph, source.sites, keep_weights=accelerator.weights == Weights.SCRATCHPAD)
     tiled = tile(graph, source.sites, tiling).graph
-    resident = [replace(operator, modes=()) for operator in tiled.operators]
-    accelerator = plan.accelerator.replace(operands=Operands.RESIDENT)
-    problem = build_problem(tiled.replace(operators=resident), accelerator)
-    planned = plan_along(problem, range(problem.operator_count), *RULES)
+    if accelerator.operands == Operands.STATIONARY:
+        tiled = fitting_modes(tiled, accelerator)
+    problem = build_problem(tiled, accelerator)
+    if accelerator.operands != Operands.RESIDENT and fits(problem):
+        modes = modes_along(tiled, problem, accelerator, range(problem.operator_count))
+        problem, streamed = modes.problem, modes.streamed
+    planned = plan_along(problem, range(problem.operator_count), *RULES, streamed=streamed)
     cost = None if planned is None else noncompulsory_bytes(problem, planned.decisions)
     return CutTrial(change, len(tiled.operators), cost)

@@ -155,7 +155,8 @@ def _read(path: Path) -> dict[str, Row]:
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as stream:
-        return {row["network"]: row for row in csv.DictReader(stream)}
+        rows = {row["network"]: row for row in csv.DictReader(stream)}
+    return {name: row for name, row in rows.items() if "tensors" in row}
 
 
 def _write(rows: dict[str, Row]) -> None:

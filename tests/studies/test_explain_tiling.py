@@ -90,6 +90,18 @@ def test_a_cut_that_does_not_fit_says_so(gated_file: Path) -> None:
     assert any(trial.noncompulsory_bytes is None for words, trial in fewer.items() if words.startswith("1 stripe"))
 
 
+def test_tiles_that_stream_are_tried_streaming(gated_file: Path) -> None:
+    """In so little room the plan's own tiles do not fit with all that they touch."""
+    machine = MACHINE.replace(operands="stationary", scratchpad="1536")
+    plan = cosma.compile(gated_file, machine, dtype="int8", tiling="stripes=4", strategy="existing")
+    assert plan.traffic.streamed
+    with pytest.raises(cosma.InfeasibleError):
+        cosma.compile(gated_file, MACHINE.replace(scratchpad="1536"), dtype="int8", tiling="stripes=4")
+    first = next(cut_trials(plan, cosma.load_onnx(gated_file), "c2"))
+    assert first.noncompulsory_bytes is not None
+    assert first.tiles == len(plan.graph.operators)
+
+
 def test_the_command_says_it(
     gated_file: Path, plan: cosma.Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
