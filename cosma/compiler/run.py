@@ -299,7 +299,12 @@ class CompileRun:
         from cosma.search import Searcher
 
         return Searcher(
-            problem, starts, seed=self.seed, lower_bound=lower_bound, parameters=self.parameters.search
+            problem,
+            starts,
+            seed=self.seed,
+            lower_bound=lower_bound,
+            parameters=self.parameters.search,
+            replacement=self.parameters.replacement,
         )
 
     def enter(self, phase: str) -> None:

@@ -81,7 +81,7 @@ class BoundParameters(Parameters, frozen=True):
     Attributes
     ----------
     first_width
-        Labels per layer of the first label search; later ones are wider. [not measured]
+        Labels per layer of the first label search; later ones are wider. [results/tuning]
     most_width
         Labels per layer, at most. [guard]
     label_bytes
@@ -89,7 +89,7 @@ class BoundParameters(Parameters, frozen=True):
     most_priced_terms
         Terms of the price program, at most. [not measured]
     first_peak_work
-        Work on least peaks where nothing else has proven anything. [not measured]
+        Work on least peaks where nothing else has proven anything. [results/tuning]
     later_peak_work
         Work on least peaks in their turn after other methods; each later turn has four times as much. [not measured]
     least_covering_work
@@ -104,7 +104,7 @@ class BoundParameters(Parameters, frozen=True):
         Work on pieces before they are judged by their bound. [not measured]
     untried_share, leading_share, trailing_share
         Work on pieces for each second of the whole's: before they are judged, where they give the best bound, and
-        elsewhere. [docs/bounds.md states them; not measured]
+        elsewhere. [results/tuning for the second; the others not measured]
     wide_gap
         Gap to the known plan below which pieces get no trial. [not measured]
     first_work_per_piece

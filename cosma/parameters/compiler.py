@@ -20,7 +20,7 @@ class AutoParameters(Parameters, frozen=True):
     settle_share
         Share of the effort within which every cheap bound has its turn before the first search. [results/tuning]
     first_round_work
-        Work of the first round of search; each round doubles it. [not measured]
+        Work of the first round of search; each round doubles it. [results/tuning]
     replacement_work_per_term
         Work counted per term of a replacement program. [unit]
     replacement_work
@@ -39,11 +39,11 @@ class AutoParameters(Parameters, frozen=True):
         Tiles above which the plan that came with a tiling stands as it is: on the graph of 1,994 tiles of U-Net 256 at
         512 KiB, 50 CPU seconds of annealing took 0.01 MB of 13.37 MB. [measured once, on no page]
     proof_factor
-        Work of bounds for each second of search while bounds rise and search finds nothing. [not measured]
+        Work of bounds for each second of search while bounds rise and search finds nothing. [results/tuning]
     unproven_factor
-        The same while nothing is proven yet. [not measured]
+        The same while nothing is proven yet. [results/tuning]
     idle_proof_factor
-        The same while bounds do not rise. [not measured]
+        The same while bounds do not rise. [results/tuning]
     cores
         Cores of the reference machine: search keeps all of them busy, bounds one. [unit]
     immediate_packing
@@ -104,7 +104,7 @@ class SlackParameters(Parameters, frozen=True):
     least_slack
         Share below which no operator is made room for. [not measured]
     most_turns
-        Shares tried, at most. [results/tuning]
+        Shares tried, at most. [docs/tuning.md]
     turn_work
         Work of search that makes another share worth while. [not measured]
     as_is_packing

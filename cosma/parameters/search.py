@@ -6,7 +6,7 @@ from cosma.parameters import Count, Factor, NominalSeconds, Parameters, Positive
 
 
 class SearchParameters(Parameters, frozen=True):
-    """How annealing goes.
+    """How annealing, replacement and exact subproblems take turns.
 
     Attributes
     ----------
@@ -15,9 +15,23 @@ class SearchParameters(Parameters, frozen=True):
     slice_steps
         Steps that an annealer simulates between two looks at whether to stop. [not measured]
     first_round_steps_per_operator
-        Steps per operator that each annealer simulates in the first round; later rounds double them. [not measured]
+        Steps per operator that each annealer simulates in the first round; later rounds double them. [results/tuning]
     most_slices
-        Slices of an annealer in one round, at most. [not measured]
+        Slices of an annealer in one round, at most. [results/tuning]
+    refined_per_round
+        Orders that get their best replacement after each round. [docs/tuning.md]
+    refining_work
+        Work limit of one replacement. [not measured]
+    refining_work_per_term
+        Work counted per term of a replacement program. [unit]
+    subproblems_per_round
+        Subproblems solved exactly after each round. [docs/tuning.md]
+    subproblem_work
+        Work limit of one subproblem. [not measured]
+    subproblem_operators
+        Operators in a subproblem; a contracted chain counts once. [not measured]
+    most_operators_for_subproblems
+        Operators above which no subproblem is solved: one is too small a part to matter. [guard]
     operators_per_collected_slice
         Decisions are made of the best order after every slice, and less often in proportion to so many operators.
         [not measured]
@@ -33,6 +47,13 @@ class SearchParameters(Parameters, frozen=True):
     slice_steps: Positive = 100_000
     first_round_steps_per_operator: Positive = 1_000
     most_slices: Positive = 160
+    refined_per_round: Count = 2
+    refining_work: NominalSeconds = 0.4
+    refining_work_per_term: NominalSeconds = 5e-6
+    subproblems_per_round: Count = 3
+    subproblem_work: NominalSeconds = 0.1
+    subproblem_operators: Positive = 14
+    most_operators_for_subproblems: Count = 5_000
     operators_per_collected_slice: Positive = 500
     most_operators_for_whole_walks: Count = 3_000
     shared_round_steps_per_operator: Positive = 400

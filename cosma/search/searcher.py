@@ -13,9 +13,11 @@ from cosma.clock import never
 from cosma.evaluation.evaluate import cost_bytes, greedy_decisions, new_tape
 from cosma.evaluation.kernels import replay_all
 from cosma.evaluation.network import build_network
+from cosma.parameters.replacement import ReplacementParameters
 from cosma.parameters.search import SearchParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
 from cosma.search.annealer import MILD, PATIENCES, Heat, typical_bytes
+from cosma.search.neighbourhood import Neighbourhood
 from cosma.search.population import ANNEALERS, Population
 from cosma.search.ranges import Ranges
 
@@ -31,6 +33,7 @@ Start: TypeAlias = Sequence[int] | Decisions
 Improvement: TypeAlias = Callable[[Decisions, int], None]
 
 DEFAULTS = SearchParameters()
+REPLACEMENT_DEFAULTS = ReplacementParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,14 @@ class Searcher:
         on_improvement: Improvement | None = None,
         lower_bound: Callable[[], int] | int | None = None,
         parameters: SearchParameters = DEFAULTS,
+        replacement: ReplacementParameters = REPLACEMENT_DEFAULTS,
     ) -> None:
         check_feasible(problem)
         self.problem = problem
         self.seed = seed
         self.on_improvement = on_improvement
         self.parameters = parameters
+        self.replacement = replacement
         self._lower_bound = lower_bound
         self._contraction = build_network(problem)
         self._best: Decisions | None = None
@@ -95,6 +100,8 @@ class Searcher:
         self._population: Population | None = None
         self._ranges: Ranges | None = None
         self._tapes: dict[float, Tape] = {}
+        self._refined: set[tuple[int, ...]] = set()
+        self._refining_is_dear = False
         self._slices_run = 0
         self._collected = 1 << 62
         for start in starts or (range(problem.operator_count),):
@@ -223,11 +230,17 @@ class Searcher:
             yield from self._search_ranges()
         steps = self.parameters.first_round_steps_per_operator * len(self._contraction.members)
         slices = max(1, steps // self.parameters.slice_steps)
+        neighbourhood = Neighbourhood(
+            self.problem, seed=self.seed, subproblem_operators=self.parameters.subproblem_operators
+        )
         orders = [order for _, order in self._orders]
         self._population = population = Population(net, orders, seed=self.seed, typical=self._typical_bytes())
         for round_number in range(1_000_000):
             population.begin_round(round_number)
             yield from self._cool(population, slices)
+            for _, order in population.found()[: self.parameters.refined_per_round]:
+                yield from self._refine(order)
+            yield from self._solve_subproblems(population, neighbourhood)
             slices = max(slices, min(self.parameters.most_slices, slices * 2))
 
     def _typical_bytes(self) -> float | None:
@@ -279,6 +292,46 @@ class Searcher:
         order, cost = self._ranges.joined()
         if cost < self._orders[0][0] - self.problem.constant_noncompulsory_bytes:
             self._take_order(order)
+
+    def _refine(self, contracted: NDArray[np.int32]) -> Generator[float, None, None]:
+        """Give an order its best replacement, if that is affordable and was not done yet.
+
+        Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and
+        the orders that are tried meanwhile are worth more.
+        """
+        from cosma.replacement import optimal_replacement, replacement_terms, supports
+
+        self._take_order(contracted)
+        order = self._contraction.expand(contracted.tolist())
+        if order in self._refined or self._refining_is_dear or self._met() or self._stop():
+            return
+        if not supports(self.problem, order, self.replacement):
+            return
+        decisions, _, proven = optimal_replacement(
+            self.problem, order, work_limit=self.parameters.refining_work, stop=self._stop
+        )
+        self._refined.add(order)
+        self._refining_is_dear = not proven
+        traffic = noncompulsory_bytes(self.problem, decisions)
+        self._remember(traffic, contracted)
+        self._take(decisions, traffic)
+        terms = replacement_terms(self.problem, order)
+        yield self.parameters.refining_work_per_term * terms + (0.0 if proven else self.parameters.refining_work)
+
+    def _solve_subproblems(self, population: Population, neighbourhood: Neighbourhood) -> Generator[float, None, None]:
+        """Solve a few subproblems of the best order exactly; annealers of later rounds start from what comes out."""
+        if self.problem.operator_count > self.parameters.most_operators_for_subproblems:
+            return
+        for _ in range(self.parameters.subproblems_per_round):
+            if self._met() or self._stop():
+                return
+            _, best = population.best()
+            better = neighbourhood.improve(self._contraction.expand(best.tolist()), self.parameters.subproblem_work)
+            yield self.parameters.subproblem_work / 2
+            if better is not None:
+                contracted = self._contraction.contract(better)
+                yield from self._refine(contracted)
+                population.adopt(self._take_order(contracted), contracted)
 
     def _slice(self, annealers: Population | Ranges, begin: float, end: float) -> float:
         steps = annealers.run(self.parameters.slice_steps, begin, end)

@@ -83,7 +83,7 @@ def subproblem_network(problem: Problem) -> Contraction:
 
 
 def solve_subproblem(
-    net: Network, subproblem: Subproblem, *, work_limit: float = DEFAULT_WORK, seed: int = 0
+    net: Network, subproblem: Subproblem, *, work_limit: float = DEFAULT_WORK, seed: int = 0, ceiling: int | None = None
 ) -> SubproblemResult | Unsolved:
     """Solve a subproblem with CP-SAT; deterministic.
 
@@ -95,8 +95,12 @@ def solve_subproblem(
         See :func:`subproblem_network`.
     work_limit
         Deterministic seconds.
+    ceiling
+        Only results with a cost below this are of interest.
     """
     program = _Program(net, subproblem)
+    if ceiling is not None:
+        program.out.limit_cost("ceiling", ceiling - 1)
     result = solve(program.out.build(), Profile(name="subproblem", back_end="cp-sat", seed=seed), work_limit=work_limit)
     if result.values is None or result.objective is None:
         return Unsolved.NONE_EXISTS if result.status is Status.INFEASIBLE else Unsolved.LIMIT

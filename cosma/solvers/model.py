@@ -195,6 +195,10 @@ class ModelBuilder:
         """Add ``variable <= by``."""
         self.row(family, (variable, by), (1, -1), upper=0)
 
+    def limit_cost(self, family: str, most: int) -> None:
+        """Add a row: the objective as it is so far, constant included, is at most so much."""
+        self.row(family, list(self._cost), list(self._cost.values()), upper=most - self._offset)
+
     def forbid_overlap(self, intervals: NoOverlap) -> None:
         """Add a group of intervals of which those present may not overlap."""
         self._no_overlap.append(intervals)

@@ -63,11 +63,16 @@ def test_costs_of_two_halves_are_at_least_the_optimum_and_often_meet_it() -> Non
     assert equal > compared // 3
 
 
-def test_says_when_the_work_limit_comes_first() -> None:
+def test_says_when_nothing_is_below_the_ceiling() -> None:
     problem = random_problem(1)
     net = subproblem_network(problem).network
     subproblem = Subproblem(tuple(range(len(net.pair_result))), {}, frozenset())
-    assert isinstance(solve_subproblem(net, subproblem, work_limit=20.0), SubproblemResult)
+    best = solve_subproblem(net, subproblem, work_limit=20.0)
+    assert isinstance(best, SubproblemResult)
+    assert solve_subproblem(net, subproblem, work_limit=20.0, ceiling=best.cost) is Unsolved.NONE_EXISTS
+    again = solve_subproblem(net, subproblem, work_limit=20.0, ceiling=best.cost + 1)
+    assert isinstance(again, SubproblemResult)
+    assert again.cost == best.cost
     assert solve_subproblem(net, subproblem, work_limit=0.0) is Unsolved.LIMIT
 
 
