@@ -207,88 +207,96 @@ def set_costs(
     return cost
 
 
-def _add_costs(flow: Flow, layer: int) -> NDArray[np.float64]:
-    """Return ``[experts, devices]``: change of cost if the device got a copy too (infinite where it has one)."""
-    held = flow.held[layer]
-    experts, devices = held.shape
-    who = np.repeat(np.arange(experts), devices)
-    sets = held[who] | np.tile(np.eye(devices, dtype=bool), (experts, 1))
-    change = set_costs(flow, layer, sets, who).reshape(experts, devices)
-    change -= set_costs(flow, layer, held, np.arange(experts))[:, None]
+def _add_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ``[who, devices]``: change of cost if the device got a copy too (infinite where it has one)."""
+    held, value = flow.held[layer][who], flow.value[layer][who] + flow.price[layer]
+    distance, shares = nearest(flow.reach, held)
+    onward, tied = np.einsum("oid,id->oi", shares, value), 1.0 / shares.max(axis=2)
+    now, away, reach = (distance + onward)[:, :, None], distance[:, :, None], flow.reach[:, None, :]
+    # A further copy serves alone where it is nearer than all others, and takes turns where it is as near.
+    turns = away + (((tied * onward)[:, :, None] + value) / (tied + 1.0)[:, :, None])
+    then = np.where(reach < away, reach + value, np.where(reach == away, turns, now))
+    change: NDArray[np.float64] = np.einsum("oi,oid->id", flow.inflow[layer][:, who], then - now)
     change[held] = np.inf
     return change
 
 
-def _drop_costs(flow: Flow, layer: int) -> NDArray[np.float64]:
-    """Return ``[experts, devices]``: change of cost if the copy went (infinite where there is none or only it)."""
-    held = flow.held[layer]
-    experts, devices = held.shape
-    change = np.full((experts, devices), np.inf)
-    who, where = np.nonzero(held & (held.sum(axis=1) > 1)[:, None])
-    if len(who):
-        sets = held[who].copy()
-        sets[np.arange(len(who)), where] = False
-        now = set_costs(flow, layer, held, np.arange(experts))
-        change[who, where] = set_costs(flow, layer, sets, who) - now[who]
+def _drop_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ``[who, devices]``: change of cost if the copy went (infinite where there is none or only it)."""
+    held = flow.held[layer][who]
+    change = np.full(held.shape, np.inf)
+    row, where = np.nonzero(held & (held.sum(axis=1) > 1)[:, None])
+    if len(row):
+        sets = held[row].copy()
+        sets[np.arange(len(row)), where] = False
+        change[row, where] = set_costs(flow, layer, sets, who[row]) - set_costs(flow, layer, held[row], who[row])
     return change
 
 
-def _shift_costs(flow: Flow, layer: int) -> NDArray[np.float64]:
-    """Return ``[experts, from, to]``: change of cost if a copy moved (infinite where it cannot)."""
-    held = flow.held[layer]
-    experts, devices = held.shape
-    change = np.full((experts, devices, devices), np.inf)
-    who, source, target = np.nonzero(held[:, :, None] & ~held[:, None, :])
-    sets = held[who].copy()
-    sets[np.arange(len(who)), source] = False
-    sets[np.arange(len(who)), target] = True
-    now = set_costs(flow, layer, held, np.arange(experts))
-    change[who, source, target] = set_costs(flow, layer, sets, who) - now[who]
+def _shift_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ``[who, from, to]``: change of cost if a copy moved (infinite where it cannot)."""
+    held = flow.held[layer][who]
+    change = np.full((*held.shape, held.shape[1]), np.inf)
+    row, source, target = np.nonzero(held[:, :, None] & ~held[:, None, :])
+    sets = held[row].copy()
+    sets[np.arange(len(row)), source] = False
+    sets[np.arange(len(row)), target] = True
+    now = set_costs(flow, layer, held, who)
+    change[row, source, target] = set_costs(flow, layer, sets, who[row]) - now[row]
     return change
 
 
 def _fill(flow: Flow, layer: int, slots: NDArray[np.int64]) -> None:
     """Give every free place the copy that saves most."""
     free = slots - flow.held[layer].sum(axis=0)
+    change = _add_costs(flow, layer, np.arange(flow.held.shape[1]))
     while free.max() > 0:
-        change = _add_costs(flow, layer)
         change[:, free <= 0] = np.inf
         expert, device = (int(i) for i in np.unravel_index(int(change.argmin()), change.shape))
         flow.held[layer, expert, device] = True
         free[device] -= 1
+        # What an expert costs depends on its own copies alone.
+        change[expert] = _add_costs(flow, layer, np.array([expert]))[0]
 
 
 def _improve(flow: Flow, layer: int, load_price: float) -> bool:
     """Replace copies and exchange pairs while that pays; each step takes the best change."""
     held = flow.held[layer]
     experts, devices = held.shape
-    changed = False
-    for _ in range(4 * devices):
+    ways = [_add_costs, _drop_costs, *([_shift_costs] if experts * devices**4 <= _EXCHANGE_LIMIT else [])]
+    everyone = np.arange(experts)
+    costs: list[NDArray[np.float64]] = []
+    for step in range(4 * devices):
         if load_price > 0.0:
             flow.push(layer)
             flow.price[layer] = load_price * (flow.load[layer] / max(float(flow.load[layer].mean()), 1e-300) - 1.0)
-        add, drop = _add_costs(flow, layer), _drop_costs(flow, layer)
+        if step == 0 or load_price > 0.0:
+            costs = [way(flow, layer, everyone) for way in ways]
+        add, drop = costs[:2]
         replace = add.min(axis=0) + drop.min(axis=0)
-        best, step = float(replace.min()), "replace"
-        if experts * devices**4 <= _EXCHANGE_LIMIT:
-            shift = _shift_costs(flow, layer)
-            least = shift.min(axis=0)
+        best, exchange = float(replace.min()), np.empty((0, 0))
+        if len(costs) > 2:
+            least = costs[2].min(axis=0)
             exchange = least + least.T
-            if float(exchange.min()) < best - 1e-9:
-                best, step = float(exchange.min()), "exchange"
-        if not best < -1e-6 * max(1.0, float(flow.inflow[layer].sum()) * 1e-3):
-            break
-        if step == "replace":
-            device = int(replace.argmin())
-            held[int(drop[:, device].argmin()), device] = False
-            held[int(add[:, device].argmin()), device] = True
+        if exchange.size and float(exchange.min()) < best - 1e-9:
+            best = float(exchange.min())
         else:
+            exchange = exchange[:0]
+        if not best < -1e-6 * max(1.0, float(flow.inflow[layer].sum()) * 1e-3):
+            return step > 0
+        if exchange.size:
             one, other = (int(i) for i in np.unravel_index(int(exchange.argmin()), exchange.shape))
-            there, back = int(shift[:, one, other].argmin()), int(shift[:, other, one].argmin())
+            there, back = int(costs[2][:, one, other].argmin()), int(costs[2][:, other, one].argmin())
             held[there, one], held[there, other] = False, True
             held[back, other], held[back, one] = False, True
-        changed = True
-    return changed
+        else:
+            device = int(replace.argmin())
+            there, back = int(drop[:, device].argmin()), int(add[:, device].argmin())
+            held[there, device], held[back, device] = False, True
+        touched = np.array([there, back])
+        for way, cost in zip(ways, costs, strict=True):
+            cost[touched] = way(flow, layer, touched)
+    return True
 
 
 def listed(flow: Flow) -> Replicas:

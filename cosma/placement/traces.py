@@ -182,6 +182,8 @@ def open_trace(
     open_regular(target, "trace").close()
     suffix = target.suffix.lower()
     declared = tuple(sorted(set(dense)))
+    if shape is not None and suffix in SUFFIXES and not suffix.startswith((".json", ".nd")):
+        raise InputError(f"trace {target}: layers and experts per token are for base64 texts; {suffix} has a shape")
     if suffix == ".npz":
         return Trace(target, _choose_array(target, array), kind=kind, dense=declared, shape=shape)
     if array is not None:

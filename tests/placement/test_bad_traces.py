@@ -94,6 +94,11 @@ def test_bad_records_are_refused(tmp_path: Path, content: str, message: str) -> 
         read_affinity(open_trace(tmp_path / "t.jsonl"))
 
 
+def test_a_shape_is_for_texts_without_one(tmp_path: Path, tokens: np.ndarray) -> None:
+    with pytest.raises(InputError, match="base64 texts"):
+        open_trace(save(tmp_path, tokens), shape=(5, 2))
+
+
 @pytest.mark.parametrize("row", ["[NaN, 1, 2, 3]", "[-4, 1, 2, 3]", "[Infinity, 1, 2, 3]"])
 def test_counts_that_are_none_make_no_layer_dense(tmp_path: Path, row: str) -> None:
     (tmp_path / "t.json").write_text(f'{{"logical_count": [{row}, [4, 3, 2, 1]]}}')

@@ -16,7 +16,7 @@ from cosma.placement.metrics import mean_cost, peak_ratios
 from cosma.placement.nearest_mend import mend
 from cosma.placement.on_tokens import place_on_tokens
 from cosma.placement.options import PlaceOptions
-from cosma.placement.replication import Flow, as_held
+from cosma.placement.replication import Flow, _add_costs, _drop_costs, as_held, set_costs
 from cosma.placement.service import place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
@@ -74,6 +74,29 @@ def test_limits_are_kept_and_crossings_stay_few(
     assert flows[0].cost() < 0.95 * flows[1].cost()
     # The model is an estimate; the tokens themselves agree with it about the order of magnitude.
     assert score(ours, [tokens], "nearest").imbalance < limit + 0.25
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changes_of_copies_cost_what_the_new_set_costs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tokens = rng.random((200, 3, 9)).argsort(axis=2)[:, :, : 1 + seed % 2]
+    held = rng.random((3, 9, 6)) < 0.3
+    held[np.arange(3)[:, None], np.arange(9), rng.integers(0, 6, (3, 9))] = True
+    flow = Flow.build(Affinity.from_tokens(tokens, 9), Topology.grid(2, 3), held)
+    flow.price[:] = rng.random((3, 6))
+    for layer in range(3):
+        who = rng.permutation(9)[:5]
+        for way, has in ((_add_costs, False), (_drop_costs, True)):
+            for row, expert in zip(way(flow, layer, who), who, strict=True):
+                one = np.array([expert])
+                for device in range(6):
+                    after = flow.held[layer][one].copy()
+                    after[0, device] = not has
+                    if flow.held[layer][expert, device] != has or not after.any():
+                        assert row[device] == np.inf
+                        continue
+                    costs = [float(set_costs(flow, layer, sets, one)[0]) for sets in (flow.held[layer][one], after)]
+                    assert row[device] == pytest.approx(costs[1] - costs[0])
 
 
 def test_mending_keeps_the_room_and_knows_its_loads(affinity: Affinity) -> None:
