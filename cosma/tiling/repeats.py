@@ -28,7 +28,7 @@ def likeness(grid: Grid, begin: int, end: int) -> bytes:
         grid.rows[both], grid.channels[both], grid.columns[both], grid.is_weight[both], grid.stored[both] * made_here,
         np.where(made_here, grid.maker[both] - begin, -1), grid.row_source[edges], grid.row_table[edges],
         grid.channel_source[edges], grid.channel_table[edges], grid.column_source[edges], grid.column_table[edges],
-        grid.read_by[edges],
+        grid.read_by[edges], grid.given_up[edges],
     )  # fmt: skip
     return np.concatenate([np.asarray(column, dtype=np.int64) for column in columns]).tobytes()
 
