@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cosma.placement.topology import Topology
 
 #: Searches, each within a lower limit than the one before.
-_SEARCHES = 4
+_SEARCHES = 6
 
 
 def place_on_tokens(
