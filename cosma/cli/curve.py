@@ -33,7 +33,7 @@ def curve(
         ),
     ] = "auto",
     effort: Annotated[
-        float, typer.Option("--effort", metavar="S", help="Work on each point, roughly in seconds; longer with tiles.")
+        float, typer.Option("--effort", metavar="N", help="Work on each point, as for compile.")
     ] = 1.0,
     points: Annotated[int, typer.Option("--points", metavar="N", help="How many capacities.")] = 16,
     lowest: Annotated[str | None, typer.Option("--from", metavar="SIZE", help="Smallest capacity.")] = None,

@@ -28,10 +28,12 @@ class ProgressLine:
     ----------
     quiet
         Whether to show nothing at all, not even the note on kernels.
+    expected_s
+        How long it is likely to take where no proof ends it sooner; 0 where nobody knows.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool, expected_s: float = 0.0) -> None:
+        self._quiet, self._expected_s = quiet, expected_s
         self._shown = not quiet and sys.stderr.isatty()
         self._width = 0
         self._last: tuple[Progress, float] | None = None
@@ -106,7 +108,8 @@ class ProgressLine:
             text = f"{now_s - self._began_s:5.1f} s, {COMPILING if self._compiling else 'reading and preparing'}"
         else:
             progress, since = self._last
-            text = progress_text(progress, progress.seconds + now_s - since, compiling=self._compiling)
+            seconds = progress.seconds + now_s - since
+            text = progress_text(progress, seconds, self._expected_s, compiling=self._compiling)
         if interrupts.received():
             text = f"{STOPPING}: {text.lstrip()}"
         # A line that is wrapped cannot be overwritten.
@@ -131,13 +134,15 @@ def _events() -> Any:
     return import_module("numba.core.event")
 
 
-def progress_text(progress: Progress, seconds: float, *, compiling: bool = False) -> str:
+def progress_text(progress: Progress, seconds: float, expected_s: float = 0.0, *, compiling: bool = False) -> str:
     """Where a compile stands, in one line.
 
     Parameters
     ----------
     seconds
         Since the compile began.
+    expected_s
+        How long it is likely to take.
     compiling
         Whether kernels are being compiled just now.
     """
@@ -147,7 +152,8 @@ def progress_text(progress: Progress, seconds: float, *, compiling: bool = False
     achieved, bound = progress.noncompulsory_bytes, progress.bound_bytes
     doing = f"{progress.phase}, compiling kernels once" if compiling else progress.phase
     gap = share(achieved - bound, achieved) if achieved else "0.0 %"
+    likely = f" of about {expected_s:.0f}" if expected_s >= 1 else ""
     return (
-        f"{seconds:5.1f} s, effort {progress.spent:.1f} of {progress.effort:g}, {doing}: "
+        f"{seconds:5.1f} s{likely}, effort {progress.spent:.1f} of {progress.effort:g}, {doing}: "
         f"non-compulsory {format_size(achieved)}, bound {format_size(bound)}, gap {gap}"
     )

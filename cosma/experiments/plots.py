@@ -86,7 +86,7 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     """Mean reduction against the best existing method and against e1, by model, a panel per grid."""
     grids = grids_of(rows)
     models = sorted({row.model for row in rows})
-    figure: Figure = new_figure(max(4.0, 0.16 * len(models) + 1.5), 3.2 * len(grids))
+    figure: Figure = new_figure(max(5.0, 0.16 * len(models) + 1.5), 3.2 * len(grids))
     pairings = pair(rows, labels[0])
     for axes, grid in zip(_panels(figure, len(grids), 1), grids, strict=True):
         compared: set[int] = set()
@@ -106,7 +106,10 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         axes.set_xticks(range(len(models)), [figure_text(model) for model in models], rotation=90, fontsize=6)
         axes.set_xlim(-0.8, len(models) - 0.2)
         axes.set_ylabel("non-compulsory traffic\nsaved on average, %")
-        axes.set_title(f"grid {figure_text(grid)}, {figure_text(labels[0])}", loc="left", wrap=True)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 0.0), max(high, 1.0))
+        # In a line of its own, above the legend.
+        axes.set_title(figure_text(f"grid {grid}, {labels[0]}"), loc="left", wrap=True, pad=18)
         # Above the bars: they reach the top of the axes in most models.
         axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=2, frameon=False)
     return figure
@@ -221,7 +224,7 @@ def _series(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[dict[str, 
             own = [row for row in rows if row.grid == grid and row.label == label]
             if own:
                 style = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": ("-", "--", ":", "-.")[j % 4]}
-                series.append(({**style, "label": f"grid {grid}, {label}"}, own))
+                series.append(({**style, "label": figure_text(f"grid {grid}, {label}")}, own))
     return series
 
 

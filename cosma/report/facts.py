@@ -87,6 +87,11 @@ def certificate_sentence(plan: Plan, report: ReplayReport) -> str:
     achieved, bound = plan.traffic.noncompulsory, certificate.lower_bound
     if not report.valid:
         return "Invalid: the replay of this plan fails, so nothing is proven about it."
+    if achieved and not bound and "certificate" not in plan.not_claimed:
+        return (
+            f"Not proven optimal: this plan moves {format_size(achieved)} beyond the compulsory traffic, and none of "
+            "that is proven to be needed."
+        )
     if status_of(plan, report) == "claimed":
         return _claim(plan)
     if not achieved:

@@ -17,6 +17,9 @@ from cosma.validator import examine
 if TYPE_CHECKING:
     from cosma.plan import Plan
 
+#: Bars of traffic in a figure of ten inches: a bar is then a point wide, and thinner ones fade.
+MOST_BARS = 650
+
 
 def render_figure(plan: Plan, kind: str, *, width_inches: float = 10.0, dpi: int = 160) -> bytes:
     """Draw a plan as ``png``, ``svg`` or ``pdf``; the same plan gives the same bytes with the same matplotlib.
@@ -106,6 +109,16 @@ def _draw_names(axes: Any, plan: Plan, timeline: Timeline, factor: int, width_po
         )  # fmt: skip
 
 
+def _in_bins(moved: dict[str, Any]) -> tuple[dict[str, Any], Any, int]:
+    """Sum bytes over so many steps that a bar is wide enough to be seen: the bars, their edges, and steps in each."""
+    import numpy as np
+
+    count = len(next(iter(moved.values())))
+    width = max(1, -(-count // MOST_BARS))
+    starts = np.arange(0, count, width)
+    return {key: np.add.reduceat(one, starts) if count else one for key, one in moved.items()}, [*starts, count], width
+
+
 def _draw_streams(axes: Any, timeline: Timeline) -> None:
     """Draw what passes the scratchpad by: read upwards, written downwards; pale what no plan does without."""
     import numpy as np
@@ -116,9 +129,9 @@ def _draw_streams(axes: Any, timeline: Timeline) -> None:
             moved[("read" if t.kind == "stream in" else "written") + ("" if t.compulsory else " anew")][
                 t.step
             ] += t.size_bytes
+    moved, edges, _ = _in_bins(moved)
     up, down = moved["read"] + moved["read anew"], moved["written"] + moved["written anew"]
     factor, unit = unit_for(int(max(up.max(), down.max())))
-    edges = range(len(timeline.steps) + 1)
     for sign, first, second in ((1, "read", "read anew"), (-1, "written", "written anew")):
         inner, outer = sign * moved[first] / factor, sign * (moved[first] + moved[second]) / factor
         axes.stairs(inner, edges, fill=True, color=TRAFFIC["streamed"], alpha=0.45, label="compulsory")
@@ -202,13 +215,16 @@ def _draw_traffic(axes: Any, timeline: Timeline) -> None:
     import numpy as np
 
     steps = timeline.steps
-    most = max((step.noncompulsory + step.compulsory for step in steps), default=0)
+    moved, edges, width = _in_bins({kind: np.array([getattr(s, kind) for s in steps], dtype=float) for kind in TRAFFIC})
+    most = int(sum(moved.values()).max()) if steps else 0
     factor, unit = unit_for(most)
-    below = np.zeros(len(steps))
+    below = np.zeros(len(edges) - 1)
     for kind, color in TRAFFIC.items():
-        above = below + np.array([getattr(step, kind) for step in steps], dtype=float) / factor
-        axes.stairs(above, range(len(steps) + 1), baseline=below, fill=True, color=color, label=kind)
+        above = below + moved[kind] / factor
+        axes.stairs(above, edges, baseline=below, fill=True, color=color, label=kind)
         below = above
     axes.set_ylabel(f"traffic ({unit})")
+    if width > 1:
+        axes.set_title(f"sums of {width} steps", fontsize=7, loc="left")
     size_ticks(axes.yaxis, most / factor, 4)
     _legend_above(axes, ncols=4)

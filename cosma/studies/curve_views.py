@@ -105,12 +105,13 @@ def _mark_knees(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor
     # A knee may lie on the axis, and its mark is drawn whole there.
     axes.plot(
         [x for x, _ in at], [y for _, y in at], "D", color="#D55E00", markersize=7, label="knee", clip_on=False,
-        zorder=4,
+        zorder=6,
     )  # fmt: skip
     for point, place in zip(knees, at, strict=True):
         axes.annotate(
             format_size(point.capacity_bytes), place, textcoords="offset points", xytext=(-7, 7), ha="right",
-            fontsize=8, zorder=5, bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+            fontsize=8, zorder=5,
+            bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
         )  # fmt: skip
 
 
