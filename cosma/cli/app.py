@@ -22,6 +22,7 @@ from cosma.errors import (
     InfeasibleError,
     InputError,
     Remedy,
+    SolverUnavailableError,
     UnboundDimensionError,
     plain_interrupts,
 )
@@ -181,6 +182,10 @@ def _guarded() -> int:
         sys.stdout.flush()
         return code
     except CosmaError as error:
+        if interrupts.received() and isinstance(error, SolverUnavailableError):
+            # An import that is interrupted fails, so that a package seems to be missing.
+            _complain("interrupted")
+            return interrupts.INTERRUPTED
         if os.environ.get("COSMA_DEBUG"):
             raise
         _complain(f"error: {_with_options(error)}", _details(error))

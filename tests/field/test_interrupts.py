@@ -165,8 +165,9 @@ def test_what_is_found_is_written_however_long_that_takes(folder: Path) -> None:
         "def slow(*a):\n    pathlib.Path('writing').touch()\n    time.sleep(3)\n    return old(*a)\n"
         "v.curve_csv = slow\nfrom cosma.cli import main; main()"
     )
+    save_graph(diamond(), folder / "diamond.json")
     options = ("--strategy", "e2", "--points", "3", "-o", "c.csv", "--figure", "c.svg")
-    running = Running(folder, "curve", "knot.json", *options, code=code)
+    running = Running(folder, "curve", "diamond.json", *options, code=code)
     running.until((folder / "writing").exists)
     status, out, errors, _ = running.end()
     assert status == 0, errors
@@ -292,6 +293,26 @@ def test_a_curve_in_the_library() -> None:
     curve = make_curve(knot(6, 4), TIGHT, strategy="e2", effort=0.01, points=8, progress=progress, on_interrupt="best")
     assert curve.partial
     assert len(curve.points) == 2
+
+
+def test_a_package_whose_import_is_interrupted_is_not_missing(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+import cosma.cli.app as app
+from cosma.errors import SolverUnavailableError
+def invoke():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    except KeyboardInterrupt:
+        raise SolverUnavailableError("not installed")
+app._invoke = invoke
+from cosma.cli import main
+main()
+"""
+    running = Running(tmp_path, code=code)
+    assert running.process.wait(LONG_S) == 130
+    assert running.errors.read_text() == "interrupted\n"
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
