@@ -131,14 +131,14 @@ class TilingSearch:
         self.granted = max(1, work)
         firsts: list[Segmentation] = []
         for starts in groups:
-            costs = [(self._price(start), start) for start in starts if self.lowest == FAR or not self._is_over()]
+            costs = [(self.price(start), start) for start in starts if self.lowest == FAR or not self._is_over()]
             cost, best = min(costs, key=lambda entry: entry[0], default=(FAR, ()))
             if cost < FAR and best not in firsts:
                 firsts.append(best)
         if not firsts or self._is_over():
             return self.ranked()
-        least = min(map(self._price, firsts))
-        firsts = [first for first in firsts if self._price(first) <= PROMISING * least]
+        least = min(map(self.price, firsts))
+        firsts = [first for first in firsts if self.price(first) <= PROMISING * least]
         if len(firsts) == 1:
             self._anneal(firsts[0], work, HOT)
             return self.ranked()
@@ -150,11 +150,11 @@ class TilingSearch:
     def go_on(self, start: Segmentation, work: int) -> list[Segmentation]:
         """Improve what an earlier search found, for so much work; as :meth:`run` else."""
         self.granted = max(1, work)
-        if self._price(start) < FAR:
+        if self.price(start) < FAR:
             self._anneal(start, work, WARM)
         return self.ranked()
 
-    def _price(self, segments: Segmentation) -> int:
+    def price(self, segments: Segmentation) -> int:
         """What a segmentation is ranked by; ``FAR`` where it does not fit."""
         found = self.cost(segments)
         return FAR if found is None else found.score
@@ -165,7 +165,7 @@ class TilingSearch:
 
     def _anneal(self, now: Segmentation, work: int, hot: float) -> None:
         """Change a segmentation again and again, for so much work."""
-        first = price = self._price(now)
+        first = price = self.price(now)
         began = self.work
         while self.work - began < work and not self._is_over():
             done = (self.work - began) / work
@@ -327,7 +327,7 @@ class TilingSearch:
         if not ways:
             return found
         way = ways[min(int(rng.expovariate(0.7)), len(ways) - 1)]
-        return _spliced(found, [way])
+        return spliced(found, [way])
 
     def _repeat(self, found: list[Segment], i: int) -> list[Segment]:
         """Cut the like operators of one other block, or of all, as those of some segments are."""
@@ -343,11 +343,11 @@ class TilingSearch:
             shifts = [rng.choice(shifts)]
         for shift in shifts:
             if abs(shift) >= last - first:
-                found = _spliced(found, [replace(s, begin=s.begin + shift, end=s.end + shift) for s in chosen])
+                found = spliced(found, [replace(s, begin=s.begin + shift, end=s.end + shift) for s in chosen])
         return found
 
 
-def _spliced(found: Sequence[Segment], new: Sequence[Segment]) -> list[Segment]:
+def spliced(found: Sequence[Segment], new: Sequence[Segment]) -> list[Segment]:
     """Put segments in the place of those that have their operators; what is left of these stays cut as it is."""
     begin, end = new[0].begin, new[-1].end
     before = [_part(s, s.begin, min(s.end, begin)) for s in found if s.begin < begin]
