@@ -56,6 +56,11 @@ CELLS = {
     "wav2vec2_base_1s": Cell("audio", "512KiB", "rows=8", "int8"),
 }
 
+FIELDS = (
+    "network", "operators", "tiles", "whole_operators", "moved_mb", "verdict", "same_bits_as_tiles",
+    "largest_difference", "allowed", "tensors", "elements", "model_as_a_whole", "distinct_values", "cpu_s",
+)  # fmt: skip
+
 #: Elements of an output of which a run counts the distinct values.
 LOOKED_AT = 65_536
 
@@ -126,7 +131,7 @@ def _page(rows: dict[str, Row]) -> str:
         "- **same bits**: every result of every tile and all outputs are bit for bit those of the same tiles run",
         "  without a plan, and as many bytes were copied as the plan says.",
         "- **tensors**, **elements**: every tensor that an operator yields is put together from its parts and compared",
-        "  with that of the operator uncut.",
+        "  with that of the operator uncut. Blank: made when outputs alone were.",
         "- **difference**: the largest in terms of what is allowed, which is half of the type's digits relative to the",
         "  largest value of the tensor, and nothing for integers but one step of eight bits.",
         "- **model as a whole**: the untouched file run by ONNX Runtime at once, its outputs compared in the same way.",
@@ -155,14 +160,13 @@ def _read(path: Path) -> dict[str, Row]:
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = {row["network"]: row for row in csv.DictReader(stream)}
-    return {name: row for name, row in rows.items() if "tensors" in row}
+        return {row["network"]: dict.fromkeys(FIELDS, "") | row for row in csv.DictReader(stream)}
 
 
 def _write(rows: dict[str, Row]) -> None:
     ordered = {name: rows[name] for name in CELLS if name in rows}
     with (HERE / "cells.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(next(iter(ordered.values()))), lineterminator="\n")
+        writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(ordered.values())
     (HERE / "README.md").write_text(_page(ordered), encoding="utf-8")
