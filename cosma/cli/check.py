@@ -30,7 +30,7 @@ def check(
         bool, typer.Option("--prove", help="Compute a lower bound here, instead of repeating the file's claim.")
     ] = False,
     effort: Annotated[
-        float, typer.Option("--effort", metavar="S", help="For --prove: work to spend, roughly in seconds.")
+        float, typer.Option("--effort", metavar="N", help="For --prove: work to spend, roughly in seconds.")
     ] = 10.0,
     json: options.Json = False,
 ) -> None:

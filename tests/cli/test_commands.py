@@ -171,7 +171,7 @@ def test_compile_starts_from_plans(folder: Path) -> None:
     second = cosma(folder, *fixed, "--start", "a.json", "-o", "b.json")
     assert answer(second)["traffic"]["noncompulsory"] <= first["traffic"]["noncompulsory"]
     assert answer(second)["starts"] == [{"plan": "a.json", "used": "plan", "why": ""}]
-    assert second.stderr == "wrote b.json\n"
+    assert second.stderr == "--scratchpad 448 is 448 bytes; write 448KiB for kibibytes\nwrote b.json\n"
     assert len(answer(second)["solver"]["starts"]) == 1
     narrow = cosma(folder, "compile", "diamond.json", "--scratchpad", "64", "--start", "a.json", "--start", "b.json")
     assert narrow.returncode == 0

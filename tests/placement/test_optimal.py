@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from cosma import random_kernels
 from cosma.errors import InputError
 from cosma.placement import bounds, exact, kernels, matching
 from cosma.placement.affinity import Affinity
@@ -201,7 +202,8 @@ def test_annealing_keeps_its_books(price: float, chains: int, monkeypatch: pytes
     outcomes = []
     for compiled in (True, False):
         if not compiled:
-            plain_python(kernels, monkeypatch)
+            for module in (kernels, random_kernels):
+                plain_python(module, monkeypatch)
         home = instance.padded(np.tile(np.repeat(np.arange(4), 2), (4, 1)))
         before = objective(instance, home, pressure)
         field, load = instance.field(home), instance.device_load(home)
