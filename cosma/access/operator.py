@@ -165,7 +165,7 @@ class OperatorAccess:
             return {name: whole(self.shapes[name]) for name in self.operator.operands if name in self.shapes}
         return self._trace(box, step)[1]
 
-    def touches(self, box: Box, step: SumStep | None = None, every: Mapping[str, Box] | None = None) -> dict[str, Box]:
+    def touches(self, box: Box, step: SumStep | None, every: Mapping[str, Box]) -> dict[str, Box]:
         """Region of each tensor that a tile reads: what it depends on, and what lies behind that and no tile needs.
 
         Windows with strides may pass over the last rows or columns of their operand, which the operator as a whole
@@ -175,12 +175,11 @@ class OperatorAccess:
         Parameters
         ----------
         every
-            What all tiles depend on together, where that is known already.
+            What all tiles depend on together: what :meth:`reads` says of the whole result.
         """
         reads = self.reads(box, step)
         if self.operator.reads:
             return reads
-        every = self.reads(whole(self.shapes[self.result])) if every is None else every
         return {name: _to_the_edge(read, every.get(name, read), self.shapes[name]) for name, read in reads.items()}
 
     def walk(self, box: Box, step: SumStep | None = None) -> list[NodeRegion]:

@@ -283,7 +283,7 @@ def existing_rows(result: CompileResult) -> list[tuple[str, str, str]]:
     if plan.solver.get("strategy") in EXISTING:
         return []
     if not result.existing:
-        if any(operator.tile is not None for operator in plan.graph.operators):
+        if plan.graph.is_tiled:
             return [("existing methods", "no plan", "uncut, the network does not fit")]
         return []
     best = min(result.existing, key=lambda name: result.existing[name].total)
@@ -349,7 +349,7 @@ def _what_next(result: CompileResult, *, output: Path | None, tiling: str, cutta
             helps.append(f"--effort {max(1.0, 4 * float(plan.solver.get('effort', 2.5))):g}")
         if tiling == "none" and cuttable:
             helps.append("--tiling auto, which cuts operators into tiles")
-        if tiling == "auto" and plan.accelerator.pieces and not any(o.tile is not None for o in plan.graph.operators):
+        if tiling == "auto" and plan.accelerator.pieces and not plan.graph.is_tiled:
             helps.append("a larger --pieces: no tiles were found whose operands lie in so few address ranges")
         helps.append("a larger --scratchpad: `cosma curve` shows what each size saves")
         lines.append(f"may move less: {'; '.join(helps)}")

@@ -179,7 +179,7 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
         word = f"{share(-change, lever.before)} less" if change < 0 else "no gain found"
         table.add_row(named, format_size(lever.before), format_size(lever.after), word)
     print_table(table)
-    if any(operator.tile is not None for operator in plan.graph.operators):
+    if plan.graph.is_tiled:
         print_text(
             "All of that keeps these tiles. Others: `cosma explain PLAN OPERATOR --model MODEL` tries some of one "
             "operator, and a compile with more effort or another scratchpad looks for other tiles of all."

@@ -320,7 +320,7 @@ def run_auto(state: CompileRun) -> None:
     from cosma.heuristics import EXISTING
 
     problem = state.problem
-    tiled = any(operator.tile is not None for operator in problem.graph.operators)
+    tiled = problem.graph.is_tiled
     worked_on = state.best is not None and state.best_by != IN_TURNS
     if tiled and worked_on and problem.operator_count > state.parameters.auto.most_tiles:
         return

@@ -59,4 +59,4 @@ def existing_traffic(
 
 
 def _is_cut(graph: Graph) -> bool:
-    return bool(graph.roots) or any(operator.tile is not None for operator in graph.operators)
+    return bool(graph.roots) or graph.is_tiled

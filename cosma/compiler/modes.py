@@ -180,7 +180,7 @@ def _guided(
     found = []
     needs = _needs(graph, accelerator)
     # The order of tiles was chosen along with them.
-    tiled = any(operator.tile is not None for operator in graph.operators)
+    tiled = graph.is_tiled
     for order, replacement in _GUIDES[:1] if tiled else _GUIDES:
         along = ORDERS[order](relaxed)
         found.append((modes_along(graph, relaxed, along, replacement, needs), along))

@@ -175,7 +175,7 @@ def scoped(
 ) -> Certificate:
     """Say for which of the choices a bound holds, where there were several."""
     method = certificate.method
-    if any(operator.tile is not None for operator in graph.operators):
+    if graph.is_tiled:
         # A plan that moves nothing twice is the best of all tilings; any other bound is for the tiles chosen.
         scope = "any tiling" if certificate.noncompulsory == 0 else "these tiles alone"
         return replace(certificate, method=method.replace("no tiling", scope))

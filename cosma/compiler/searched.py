@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
-    from cosma.graph import Graph
     from cosma.rewrite.tiling import Tiling
     from cosma.tiling import Searched
 
@@ -75,10 +74,6 @@ def tiled_choice(source: LoadedModel, choice: Choice, tiling: Tiling, name: str 
     return replace(choice, name=name or choice.name, graph=graph, untiled=choice.graph)
 
 
-def _is_cut(graph: Graph) -> bool:
-    return any(operator.tile is not None for operator in graph.operators)
-
-
 def searched_tilings(
     source: LoadedModel, untiled: Choice, joined: Choice | None, accelerator: Accelerator, search: TilingWork
 ) -> tuple[Choice, list[Choice], tuple[int, Choice] | None]:
@@ -114,7 +109,7 @@ def searched_tilings(
             if best is not None and (large or search.clock.stop() or best[0] <= cost_bytes):
                 continue
             made = tiled_choice(source, base, tiling_of(found.graph, segments), "tiled")
-            if made.graph.joins and accelerator.zero_copy is None and not _is_cut(made.graph):
+            if made.graph.joins and accelerator.zero_copy is None and not made.graph.is_tiled:
                 continue  # whole operators copy, unless zero-copy is asked for
             tiled.append(made)
             planned = best_along(tiled[-1:], accelerator)

@@ -45,7 +45,7 @@ def with_starts(
     for number, start in enumerate(starts, 1):
         if any(same_modes(start, choice.graph) for choice in found):
             continue
-        if not any(operator.tile is not None for operator in start.operators):
+        if not start.is_tiled:
             found += _whole(start, uncut)
             continue
         choice = _tiled_again(start, untiled, source)

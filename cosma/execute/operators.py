@@ -69,7 +69,7 @@ class Operators:
         self.cuts = Cuts(graph, self._values)
         self._values |= self.cuts.values
         self._rows = {rows.name: rows for v in steps.values() for s in v for table in s.tables for rows in table.rows}
-        self.has_tiles = any(operator.tile is not None for operator in graph.operators)
+        self.has_tiles = graph.is_tiled
         self._tiles = Tiles(plan, constants, self.cuts, tile_kernels) if self.has_tiles else None
         #: For each partial sum, its region of the result; None where that is not cut.
         self._sums: dict[str, Region | None] = {}

@@ -137,6 +137,11 @@ class Graph:
         """All operators in a topological order: the given one wherever it is topological."""
         return self._operators
 
+    @property
+    def is_tiled(self) -> bool:
+        """Whether some operator is a tile of another."""
+        return any(operator.tile is not None for operator in self._operators)
+
     def operator(self, name: str) -> Operator:
         """Look an operator up by its name; raises :class:`GraphError` if there is none."""
         return self._operators[self.operator_index(name)]

@@ -34,7 +34,7 @@ def plan_figures(plan: Plan, timeline: Timeline, suffix: str = "") -> Any:
     count = max(1, len(timeline.steps))
     x_range = bokeh("models").Range1d(0, count, bounds=(-0.5, count + 0.5), min_interval=1, name=f"steps{suffix}")
     figures = []
-    if any(operator.tile is not None for operator in plan.graph.operators):
+    if plan.graph.is_tiled:
         figures.append(_lane(x_range, suffix))
     figures.append(_memory_map(plan, x_range, suffix))
     if any(transfer.kind.startswith("stream") and transfer.size_bytes for transfer in timeline.transfers):

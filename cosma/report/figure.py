@@ -185,7 +185,7 @@ def _draw_map(axes: Any, plan: Plan, timeline: Timeline, width_points: float) ->
 
 def _tile_colours(plan: Plan, timeline: Timeline) -> dict[str, str]:
     """Colours of tensors by the operator that makes or first reads them; empty where nothing is tiled."""
-    if not any(operator.tile is not None for operator in plan.graph.operators):
+    if not plan.graph.is_tiled:
         return {}
     owners = {step.operator: untiled_name(plan.graph.operator(step.operator)) for step in timeline.steps}
     order = list(dict.fromkeys(owners.values()))

@@ -184,14 +184,14 @@ def _costliest(plan: Plan, timeline: Timeline) -> str:
 
 def _schedule(plan: Plan) -> str:
     """The head of the table of steps, whose rows the page's script makes from what it holds already."""
-    of = ("tile of",) if any(operator.tile is not None for operator in plan.graph.operators) else ()
+    of = ("tile of",) if plan.graph.is_tiled else ()
     columns = ("step", "operator", "type", *of, "occupied", "read off-chip", "written off-chip", "non-compulsory")
     return _table([], columns, name="operators")
 
 
 def _groups(plan: Plan) -> str:
     groups = fused_groups(plan.graph, plan.schedule)
-    if not groups or not any(operator.tile is not None for operator in plan.graph.operators):
+    if not groups or not plan.graph.is_tiled:
         return ""
     rows = [
         [f"[{g.start}, {g.end})", str(len(g.operators)), str(g.tiles), " ".join(g.operators)] for g in groups
@@ -204,7 +204,7 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
     if not existing:
         return ""
     own = plan.traffic
-    tiled = any(operator.tile is not None for operator in plan.graph.operators)
+    tiled = plan.graph.is_tiled
     rows: list[list[str | tuple[str, int]]] = [
         ["this plan", _size_or_none(own.noncompulsory), _size_or_none(own.total), _size_or_none(plan.peak_bytes), ""]
     ]

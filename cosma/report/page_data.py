@@ -95,7 +95,7 @@ def _box(start: tuple[int, ...], stop: tuple[int, ...]) -> str:
 
 
 def _groups(plan: Plan) -> list[list[Any]]:
-    if not any(operator.tile is not None for operator in plan.graph.operators):
+    if not plan.graph.is_tiled:
         return []
     return [
         [group.start, group.end, list(group.operators), group.tiles]

@@ -16,7 +16,7 @@ _THREADS = {"compute": 1, "dma": 2}
 
 def trace_json(plan: Plan, estimate: Estimate) -> str:
     """Write a trace: a track of operators, one of transfers, a counter of occupied bytes; times in microseconds."""
-    groups = any(operator.tile is not None for operator in plan.graph.operators)
+    groups = plan.graph.is_tiled
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{plan.model_name} (estimate)"}},
         {"ph": "M", "pid": 1, "tid": 1, "name": "thread_name", "args": {"name": "operators"}},
@@ -78,7 +78,7 @@ def trace_json(plan: Plan, estimate: Estimate) -> str:
 
 def _groups(plan: Plan, estimate: Estimate) -> list[tuple[str, float, float]]:
     """Stretches in which tiles of several operators take turns: name, start and end in seconds."""
-    if not any(operator.tile is not None for operator in plan.graph.operators):
+    if not plan.graph.is_tiled:
         return []
     schedule = plan.schedule
     runs = {event.name: event for event in estimate.events if event.kind == "execute"}

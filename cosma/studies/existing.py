@@ -22,7 +22,7 @@ def existing_plans(plan: Plan) -> tuple[ExistingPlan, ...]:
 
     Operators with modes of their own are not planned uncut: what workspace they would need whole, no tile says.
     """
-    tiled = any(operator.tile is not None for operator in plan.graph.operators)
+    tiled = plan.graph.is_tiled
     found = []
     if tiled and not any(operator.modes for operator in plan.graph.operators):
         found = [_existing_plan(name, untiled_graph(plan.graph), plan.accelerator, uncut=True) for name in EXISTING]

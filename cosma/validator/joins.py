@@ -33,7 +33,7 @@ def check_joins(planned: Graph, accelerator: Accelerator) -> list[Violation]:
     if not planned.joins:
         return []
     found = []
-    has_tiles = any(operator.tile is not None for operator in planned.operators)
+    has_tiles = planned.is_tiled
     if not (has_tiles if accelerator.zero_copy is None else accelerator.zero_copy):
         why = "is for plans of tiles unless it is asked for" if accelerator.zero_copy is None else "is off"
         message = f"{len(planned.joins)} tensors are never written as such, but zero-copy {why}"

@@ -185,7 +185,7 @@ def whole_graph(graph: Graph, model: Graph | None = None) -> Graph:
     Operators that copy nothing are put back as the model has them: what joins consist of is judged apart, see
     :mod:`cosma.validator.joins`.
     """
-    if not graph.roots and not any(o.tile is not None for o in graph.operators):
+    if not graph.roots and not graph.is_tiled:
         return graph
     sums = partial_sums(graph)
     stored = pieces_of_outputs(graph.joins, graph.roots)

@@ -97,7 +97,7 @@ def replay(
         found.extend(_coverage(plan, graph, coverage, model_sha256, len(found)))
         if plan.accelerator.operands == Operands.STATIONARY:
             found.extend(check_modes(known, plan.accelerator))
-        if plan.graph.roots or any(operator.tile is not None for operator in plan.graph.operators):
+        if plan.graph.roots or plan.graph.is_tiled:
             shapes = {name: tensor.shape for name, tensor in graph.tensors.items() if tensor.shape is not None}
             needs = None if model is None else Needs.of_file(door.path(model, "model"), shapes)
             found.extend(unread_regions(plan.graph, graph, needs))
