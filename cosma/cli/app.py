@@ -59,6 +59,13 @@ COMMANDS: Final = {
     "cache": "cache",
 }
 
+#: Shells that complete commands, options and values.
+_SHELLS: Final = ("bash", "zsh", "fish", "powershell", "pwsh")
+#: What help says of the options on it.
+_COMPLETION: Final = {
+    "install_completion": f"Install completion for this shell, or for one that is named: {', '.join(_SHELLS)}.",
+    "show_completion": "Print the script that completes, likewise.",
+}
 #: Commands as help lists them; all of ``COMMANDS``, each once.
 _SECTIONS: Final = {
     "Plan": ("compile", "inspect", "curve", "pack", "presets"),
@@ -70,7 +77,21 @@ _SECTIONS: Final = {
 
 
 class _Commands(TyperGroup):
-    """Lists commands by purpose, each with its whole first sentence."""
+    """Lists commands by purpose, each with its whole first sentence; completion may be asked for by a shell's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read arguments; the options on completion take the shell that they are called from, or the one named."""
+        option = next((p for p in self.params if args and args[0] in p.opts and p.name in _COMPLETION), None)
+        if option is not None and option.callback is not None:
+            if len(args) > 2 or not set(args[1:]) <= set(_SHELLS):
+                raise InputError(f"{args[0]}: {' '.join(args[1:])!r} is no shell; known are {', '.join(_SHELLS)}")
+            try:
+                option.callback(ctx, option, args[1] if len(args) > 1 else True)
+            except OSError as error:
+                raise InputError(f"{args[0]}: cannot write {error.filename}: {error.strerror}") from error
+            except typer.Exit as unknown:
+                raise InputError(f"{args[0]}: name the shell: {', '.join(_SHELLS)}") from unknown
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each purpose; columns are as wide in all."""
@@ -228,6 +249,9 @@ def _in_compilation(error: BaseException) -> bool:
 def _invoke() -> int:
     """Run the command that was asked for; an error in how it was asked for is printed here."""
     command: Any = typer.main.get_command(app)
+    for parameter in command.params:
+        if parameter.name in _COMPLETION:
+            parameter.help = _COMPLETION[parameter.name]
     for subcommand in command.commands.values():
         for parameter in subcommand.params:
             if parameter.param_type_name == "argument":

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from cosma.cli.safe_table import SafeTable
     from cosma.plan import Plan
     from cosma.plan.timeline import Timeline
-    from cosma.report.explain import Absence, Holder, OperatorStory, TensorStory, TiledStory
+    from cosma.report.explain import Holder, OperatorStory, TensorStory, TiledStory
 
-#: Tensors, holders, and parts of a tensor shown.
-TENSORS, HOLDERS, PARTS = 8, 6, 12
+#: Tensors, holders, parts of a tensor, operators, and steps shown.
+TENSORS, HOLDERS, PARTS, NAMES, STEPS = 8, 6, 12, 6, 20
 
 
 def explain(
@@ -89,7 +89,7 @@ def explain(
                 "costliest": [{"tensor": n, "noncompulsory": c} for n, c in timeline.cost.items()],
                 "next_capacity": None
                 if following is None
-                else {"bytes": following[0], "tensor": following[1], "saves": following[2]},
+                else {"bytes": following[0], "tensor": following[1], "saves": following[2].cost_bytes},
                 "levers": [asdict(lever) for lever in tried],
             }
         )
@@ -157,10 +157,11 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
         return
     following = next_capacity(plan, timeline)
     if following is not None:
-        capacity, tensor, saved = following
+        capacity, tensor, absence = following
         print_text(
             f"The next capacity at which this plan could keep one more tensor is {format_size(capacity)} "
-            f"({capacity} B): {tensor} would stay and save {format_size(saved)}."
+            f"({capacity} B): {tensor} would stay from step {absence.begin} to {absence.end} and save "
+            f"{format_size(absence.cost_bytes)}."
         )
     else:
         print_text(
@@ -192,12 +193,12 @@ def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
     from cosma.cli.output import make_table, print_text
     from cosma.units import format_size
 
-    print_text(f"tensor {story.tensor}: {story.kind} of {story.size_bytes} B ({format_size(story.size_bytes)})")
+    print_text(f"tensor {story.tensor}: {story.kind} of {format_size(story.size_bytes)}")
     producer = plan.graph.producer(story.tensor)
     if producer is not None:
         print_text(f"  produced by {producer} at step {story.touches[0]}")
-    readers = ", ".join(f"{name}" for name in plan.graph.consumers(story.tensor)[:6])
-    print_text(f"  read by {readers or 'nobody'}; touched at steps {', '.join(map(str, story.touches))}")
+    print_text(f"  read by {_first(plan.graph.consumers(story.tensor), NAMES) or 'nobody'}")
+    print_text(f"  touched at steps {_first(story.touches, STEPS)}")
     print_text(f"  moves {format_size(story.moved_bytes)}, of which {format_size(story.cost_bytes)} beyond compulsory")
     for stay in story.stays:
         how = f"in place of {stay.in_place_of}" if stay.in_place_of else str(stay.origin)
@@ -208,8 +209,19 @@ def _print_tensor(plan: Plan, timeline: Timeline, story: TensorStory) -> None:
     if not story.stays:
         print_text("  never in the scratchpad: it is streamed")
     for absence in story.absences:
-        print_text(_absence_title(plan, timeline, absence))
-        _print_holders(make_table(None, ("who had the space then", "bytes", "why"), right=(1,)), absence.holders)
+        print_text(absence.sentence(plan, timeline))
+        if absence.holders:
+            _print_holders(make_table(None, ("who had the space then", "bytes", "why"), right=(1,)), absence.holders)
+        else:
+            print_text("  Nothing else was there: it is larger than the scratchpad.")
+    if beside := story.beside():
+        print_text(beside)
+
+
+def _first(items: Sequence[object], count: int) -> str:
+    """The first of a list, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(map(str, items[:count])) + more
 
 
 def _print_holders(table: SafeTable, holders: Sequence[Holder]) -> None:
@@ -221,20 +233,6 @@ def _print_holders(table: SafeTable, holders: Sequence[Holder]) -> None:
     if rest := holders[HOLDERS:]:
         table.add_row(f"and {len(rest)} more", str(sum(h.space_bytes for h in rest)), "")
     print_table(table)
-
-
-def _absence_title(plan: Plan, timeline: Timeline, absence: Absence) -> str:
-    from cosma.units import format_size
-
-    title = f"not kept from step {absence.begin} to {absence.end}, which costs {format_size(absence.cost_bytes)}"
-    if not absence.short_bytes:
-        return title + ": there was room by size, so addresses or the strategy kept it out"
-    step = timeline.steps[absence.tightest]
-    enough = plan.accelerator.capacity_bytes + absence.short_bytes
-    return (
-        f"{title}: at step {absence.tightest} ({step.operator}, {step.type}) it was {format_size(absence.short_bytes)} "
-        f"short; {format_size(enough)} would do"
-    )
 
 
 def _print_tiled(story: TiledStory) -> None:

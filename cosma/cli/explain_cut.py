@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosma.text import counted
+
 if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.plan import Plan
     from cosma.plan.timeline import Timeline
-    from cosma.report.explain_tiling import CutStory
+    from cosma.report.explain_tiling import AxisCut, CutStory
 
 #: Tensors and readers shown.
 KEPT, READERS = 6, 4
@@ -56,9 +58,7 @@ def print_cut(plan: Plan, name: str, timeline: Timeline, source: LoadedModel | N
     story = _story(plan, name, timeline, source)
     if story is None:
         return
-    cut = "; ".join(
-        f"along axis {a.axis} into {a.tiles} tiles of {_between(a.smallest, a.largest)} elements" for a in story.axes
-    )
+    cut = "; ".join(map(_cut, story.axes))
     print_text(f"  cut {cut}" if cut else "  not cut: it runs whole")
     print_text(
         f"  tightest at step {story.step}: {format_size(story.occupied_bytes)} of {format_size(story.capacity_bytes)} "
@@ -106,8 +106,13 @@ LIMITS = {
 }
 
 
-def _between(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low} to {high}"
+def _cut(axis: AxisCut) -> str:
+    size = f"{axis.smallest} to {counted(axis.largest, 'element')}"
+    if axis.smallest == axis.largest:
+        size = counted(axis.largest, "element")
+    if axis.axis == "sum":
+        return f"along the axis that it sums over into {axis.tiles} steps of {size}"
+    return f"along axis {axis.axis} into {axis.tiles} tiles of {size}"
 
 
 def _story(plan: Plan, name: str, timeline: Timeline, source: LoadedModel | None) -> CutStory | None:

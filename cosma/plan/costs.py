@@ -17,7 +17,7 @@ of the two. Without ``overlap`` everything happens one after the other.
 
 Energy is ``bytes moved x energy_per_byte + macs x energy_per_mac``; operators without known MACs count none.
 
-Not modelled: contention on the bus, refresh and row misses, banks, tiling, set-up of operators, idle power.
+Not modelled: contention on the bus, refresh and row misses, banks, set-up of operators and of tiles, idle power.
 """
 
 from __future__ import annotations

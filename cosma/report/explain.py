@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Weights
 from cosma.errors import InputError
 from cosma.plan.tiles import FusedGroup, fused_groups, untiled_name
-from cosma.plan.timeline import Stay, Timeline, timeline_of
-from cosma.units import align_up
+from cosma.plan.timeline import Stay, Timeline, scratch_bytes, timeline_of
+from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Holder:
     """Who had space at a step, and why."""
 
-    #: Who, and how much.
+    #: Who, and how much; the workspace of the operator is ``(workspace)``.
     tensor: str
     space_bytes: int
-    #: ``operand``, ``result``, or ``kept for step N``.
+    #: ``operand``, ``result``, ``of the operator`` (its workspace), or ``kept for step N``.
     reason: str
 
 
@@ -38,10 +38,21 @@ class Absence:
     tightest: int
     #: By how much it did not fit there, sizes only; 0 where there was room and the plan did not use it.
     short_bytes: int
-    #: What keeping it would have saved.
+    #: What keeping it then, and all else as it is, would have saved.
     cost_bytes: int
     #: Who had the space at the tightest step, largest first.
     holders: tuple[Holder, ...]
+
+    def sentence(self, plan: Plan, timeline: Timeline) -> str:
+        """Say what it cost, where it did not fit, and what would have done."""
+        away = f"Not kept from step {self.begin} to {self.end}, which costs {format_size(self.cost_bytes)}"
+        step = timeline.steps[self.tightest]
+        at = f"step {self.tightest} ({step.operator}, {step.type})"
+        if not self.short_bytes:
+            return f"{away}: even at {at} there was room by size, so other addresses or a longer search may keep it."
+        enough = plan.accelerator.capacity_bytes + self.short_bytes
+        short = format_size(self.short_bytes)
+        return f"{away}: at {at} it was {short} short; {format_size(enough)} ({enough} B) would do."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,16 @@ class TensorStory:
     cost_bytes: int
     #: When it was not kept, and why.
     absences: tuple[Absence, ...]
+
+    def beside(self) -> str:
+        """Say what it costs beside what its absences do, each alone; empty where that is nothing."""
+        rest = self.cost_bytes - sum(absence.cost_bytes for absence in self.absences)
+        if not rest:
+            return ""
+        if self.absences:
+            return f"Writing it costs the other {format_size(rest)}, unless it stays from its first use to its last."
+        weight = self.kind == "weight"
+        return "Each operator that uses it reads it anew." if weight else "Nobody reads it after its store."
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +219,8 @@ def _holders(plan: Plan, timeline: Timeline, step: int, without: str | None = No
             later = next((use for use in timeline.uses[stay.tensor] if use > step), None)
             reason = "not used again" if later is None else f"kept for step {later}"
         found.append(Holder(stay.tensor, stay.space_bytes, reason))
+    if scratch := scratch_bytes(operator, plan.accelerator):
+        found.append(Holder("(workspace)", scratch, "of the operator"))
     return tuple(sorted(found, key=lambda h: (-h.space_bytes, h.tensor)))
 
 
@@ -232,22 +255,24 @@ def explain_operator(plan: Plan, name: str, timeline: Timeline | None = None) ->
     )
 
 
-def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, str, int] | None:
+def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, str, Absence] | None:
     """Find the smallest capacity above the plan's at which one more tensor could stay where it now leaves.
 
     Everything else stays as it is and only sizes are looked at, so addresses may ask for a little more. Returns
-    capacity in bytes, the tensor, and the bytes saved; None where nothing was kept out for lack of room.
+    capacity in bytes, the tensor, and the time in which it is away now; None where nothing was kept out for lack of
+    room.
     """
     timeline = timeline if timeline is not None else timeline_of(plan)
-    best: tuple[int, int, str] | None = None
-    for name in timeline.cost:
-        for absence in explain_tensor(plan, name, timeline).absences:
-            if absence.short_bytes > 0:
-                candidate = (absence.short_bytes, -absence.cost_bytes, name)
-                best = candidate if best is None else min(best, candidate)
-    if best is None:
+    away = [
+        (name, absence)
+        for name in timeline.cost
+        for absence in explain_tensor(plan, name, timeline).absences
+        if absence.short_bytes > 0
+    ]
+    if not away:
         return None
-    return plan.accelerator.capacity_bytes + best[0], best[2], -best[1]
+    name, absence = min(away, key=lambda one: (one[1].short_bytes, -one[1].cost_bytes, one[0]))
+    return plan.accelerator.capacity_bytes + absence.short_bytes, name, absence
 
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cosma.graph import TensorKind
 from cosma.plan.tiles import fused_groups, root_name, untiled_name
-from cosma.plan.timeline import Timeline, timeline_of
+from cosma.plan.timeline import Timeline, scratch_bytes, timeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AxisCut:
-    """Tiles along one axis of a result."""
+    """Tiles along one axis of a result, or steps of a sum."""
 
-    #: Which.
-    axis: int
+    #: Which; ``sum`` is the axis that the operator sums over.
+    axis: int | Literal["sum"]
     #: How many.
     tiles: int
     #: Elements of a tile along the axis.
@@ -58,7 +58,7 @@ class CutStory:
     #: Room, and what is taken then.
     capacity_bytes: int
     occupied_bytes: int
-    #: The tile's operands and results, and its weights.
+    #: The tile's operands, results and workspace, and its weights.
     own_bytes: int
     own_weight_bytes: int
     #: What is kept for later steps: parts of activations, and weights.
@@ -91,7 +91,8 @@ def explain_cut(
         return None
     tightest = max(steps, key=lambda i: (timeline.steps[i].occupied_bytes, -i))
     operator = graph.operator(timeline.steps[tightest].operator)
-    sums = {"tile": 0, "weights of the tile": 0, "maps kept": 0, "weights kept": 0}
+    sums = {"tile": scratch_bytes(operator, plan.accelerator)}
+    sums |= {"weights of the tile": 0, "maps kept": 0, "weights kept": 0}
     kept: dict[str, int] = {}
     for stay in timeline.stays:
         if not stay.start <= tightest < stay.end or (stay.in_place_of is not None and stay.start == tightest):
@@ -127,10 +128,14 @@ def explain_cut(
 
 
 def _axes(graph: Graph, name: str) -> tuple[AxisCut, ...]:
-    tiles = [o.tile for o in graph.operators if o.tile is not None and o.tile.root == name]
+    tiles = [(o.tile, o.accumulation) for o in graph.operators if o.tile is not None and o.tile.root == name]
+    spans: dict[int | Literal["sum"], list[tuple[int, int]]] = {
+        axis: [tile.box[axis] for tile, _ in tiles] for axis in range(len(tiles[0][0].box) if tiles else 0)
+    }
+    spans["sum"] = [(step.start, step.stop) for _, step in tiles if step]
     found = []
-    for axis in range(len(tiles[0].start) if tiles else 0):
-        edges = sorted({tile.start[axis] for tile in tiles} | {max(tile.stop[axis] for tile in tiles)})
+    for axis, cut in spans.items():
+        edges = sorted({start for start, _ in cut} | {max((stop for _, stop in cut), default=0)})
         sizes = [b - a for a, b in pairwise(edges)]
         if len(sizes) > 1:
             found.append(AxisCut(axis, len(sizes), min(sizes), max(sizes)))

@@ -123,20 +123,10 @@ def _story(plan: Plan, timeline: Timeline, story: TensorStory) -> list[Any]:
     """Why a tensor left and what would help: a sentence each, with who had the space."""
     found: list[Any] = []
     for absence in story.absences[:_PERIODS]:
-        away = f"Not kept from step {absence.begin} to {absence.end}, which costs {format_size(absence.cost_bytes)}"
-        step = timeline.steps[absence.tightest]
-        if absence.short_bytes:
-            enough = format_size(plan.accelerator.capacity_bytes + absence.short_bytes)
-            short = format_size(absence.short_bytes)
-            text = f"{away}: at step {absence.tightest} ({step.operator}) it was {short} short; {enough} would do."
-        else:
-            text = f"{away}: there was room by size, so other addresses or a longer search may keep it."
         holders = [[h.tensor, format_size(h.space_bytes), h.reason] for h in absence.holders[:_HOLDERS]]
-        found.append([text, holders])
+        found.append([absence.sentence(plan, timeline), holders])
     if len(story.absences) > _PERIODS:
         found.append([f"And {len(story.absences) - _PERIODS} more periods.", []])
-    if not story.absences:
-        weight = story.kind == "weight"
-        why = "Each operator that uses it reads it anew." if weight else "It is stored although nobody reads it again."
-        found.append([why, []])
+    if beside := story.beside():
+        found.append([beside, []])
     return found

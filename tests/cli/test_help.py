@@ -67,6 +67,25 @@ def test_a_pipe_is_as_wide_as_columns_says() -> None:
     assert 100 < max(map(len, unset)) <= 160
 
 
+def test_completion_is_installed_for_the_shell_that_is_named(tmp_path: Path) -> None:
+    scripts = {shell: cosma("--show-completion", shell).stdout for shell in ("bash", "zsh", "fish", "pwsh")}
+    assert len(set(scripts.values())) == 4
+    for shell, mark in (("bash", "complete -o"), ("zsh", "#compdef cosma"), ("fish", "complete --command cosma")):
+        assert mark in scripts[shell]
+    done = cosma("--install-completion", "zsh", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".zfunc" / "_cosma").read_text() == scripts["zsh"].strip()
+    refused = cosma("--show-completion", "tcsh")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "error: --show-completion: 'tcsh' is no shell; known are bash, zsh, fish, powershell, pwsh\n"
+    )
+    (tmp_path / "file").write_text("")
+    full = cosma("--install-completion", "zsh", HOME=str(tmp_path / "file"))
+    assert full.returncode == 2
+    assert "cannot write" in full.stderr
+
+
 def test_a_shell_completes_commands_options_and_values() -> None:
     def completed(words: str, at: int) -> set[str]:
         done = cosma(_COSMA_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(at))

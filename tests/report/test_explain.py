@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from cosma import Accelerator, Graph, InputError, Operator, Plan, Tensor, TensorKind, compile, replay, save_plan
+from cosma import (
+    Accelerator,
+    Constraints,
+    Graph,
+    InputError,
+    Operator,
+    Plan,
+    Tensor,
+    TensorKind,
+    compile,
+    replay,
+    save_plan,
+)
 from cosma.graph import Region
+from cosma.plan.timeline import timeline_of
 from cosma.report.explain import explain_operator, explain_tensor, explain_tiled, next_capacity
 from cosma.studies.levers import levers
 
@@ -54,7 +67,7 @@ def test_tensor_story(plan: Plan) -> None:
 
 
 def test_next_capacity_is_where_traffic_drops(plan: Plan) -> None:
-    assert next_capacity(plan) == (14 * KIB, "skip", 8 * KIB)
+    assert next_capacity(plan) == (14 * KIB, "skip", explain_tensor(plan, "skip").absences[0])
     for capacity, expected in ((14 * KIB - 64, 8 * KIB), (14 * KIB, 0)):
         other = compile(bow(), Accelerator(scratchpad=capacity, operands="resident"), strategy="auto")
         assert other.traffic.noncompulsory == expected
@@ -76,7 +89,7 @@ def test_levers_go_on_from_the_plan(plan: Plan) -> None:
     assert {lever.before for lever in found.values()} == {plan.traffic.noncompulsory}
     lever = found["the next capacity that lets one more tensor stay"]
     assert (lever.setting, lever.value) == ("scratchpad", 14 * KIB)
-    assert lever.after == plan.traffic.noncompulsory - next_capacity(plan)[2]
+    assert lever.after == plan.traffic.noncompulsory - next_capacity(plan)[2].cost_bytes
     relaxed = ("a longer search", "stream operands", "the next capacity", "twice the scratchpad")
     tried = [lever for change, lever in found.items() if change.startswith(relaxed)]
     assert len(tried) == 4
@@ -110,7 +123,7 @@ def test_command_line(
     save_plan(plan, path)
     explain(path, None)
     said = capsys.readouterr().out
-    assert "skip would stay and save 8192 B" in said
+    assert "skip would stay from step 1 to 3 and save 8192 B" in said
     assert "step 2: down (Conv)" in said
     explain(path, "skip")
     assert "2048 B short" in capsys.readouterr().out
@@ -125,6 +138,50 @@ def test_command_line(
 def test_explained_plan_is_the_replayed_one(plan: Plan) -> None:
     total = sum(explain_tensor(plan, name).cost_bytes for name in plan.graph.tensors)
     assert total == replay(plan).traffic.noncompulsory
+
+
+@pytest.mark.parametrize("workspace", [0, 3 * KIB])
+def test_prices_and_spaces_add_up(workspace: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a story's lines say sums to what its head says, and who had the space to what was taken."""
+    from cosma.cli.explain import explain
+
+    sizes = {"skip": 4 * KIB, "a": 10 * KIB, "b": 2 * KIB, "c": 8 * KIB, "d": 2 * KIB if workspace else 6 * KIB}
+    graph = Graph(
+        [
+            Tensor("x", 4 * KIB, TensorKind.INPUT),
+            *(Tensor(name, size) for name, size in sizes.items()),
+            Tensor("y", 4 * KIB, TensorKind.OUTPUT),
+        ],
+        [
+            Operator("stem", "Conv", ("x",), ("skip",)),
+            Operator("up", "Conv", ("skip",), ("a",)),
+            Operator("down", "Conv", ("a",), ("b",)),
+            Operator("mix", "Conv", ("b", "skip"), ("c",)),
+            Operator("low", "Conv", ("c",), ("d",)),
+            Operator("join", "Concat", ("d", "skip"), ("y",)),
+        ],
+        "twice away",
+    )
+    forced = Constraints(workspaces={"low": workspace} if workspace else {})
+    machine = Accelerator(scratchpad="14KiB", operands="resident", in_place=False)
+    plan = compile(graph, machine, constraints=forced, effort=0.5)
+    timeline = timeline_of(plan)
+    stories = [explain_tensor(plan, name, timeline) for name in timeline.cost]
+    assert sum(story.cost_bytes for story in stories) == plan.traffic.noncompulsory > 0
+    (story,) = (story for story in stories if story.tensor == "skip")
+    assert [absence.cost_bytes for absence in story.absences] == [4 * KIB, 4 * KIB]
+    assert story.cost_bytes == 12 * KIB
+    assert story.beside() == "Writing it costs the other 4096 B, unless it stays from its first use to its last."
+    for absence in story.absences:
+        taken = timeline.steps[absence.tightest].occupied_bytes
+        assert sum(holder.space_bytes for holder in absence.holders) == taken
+        assert absence.short_bytes == taken + sizes["skip"] - plan.accelerator.capacity_bytes
+    assert any(holder.tensor == "(workspace)" for holder in story.absences[-1].holders) == bool(workspace)
+    step = explain_operator(plan, "low", timeline)
+    assert sum(space for *_, space, _ in step.touched) + sum(h.space_bytes for h in step.kept) == step.occupied_bytes
+    save_plan(plan, tmp_path / "plan.json")
+    explain(tmp_path / "plan.json", "skip")
+    assert story.absences[0].sentence(plan, timeline) in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_was_cut_is_explained_by_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

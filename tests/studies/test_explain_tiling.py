@@ -44,6 +44,20 @@ def test_how_it_is_cut_and_what_fills_the_scratchpad(gated_file: Path, plan: cos
     assert explain_cut(plan, "nobody", timeline) is None
 
 
+def test_steps_of_a_sum_are_a_cut(gated_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.explain import explain
+
+    cuts = tmp_path / "cuts.toml"
+    cuts.write_text('[[cut]]\noperator = "c2"\naxis = "sum"\ntiles = 2\n')
+    plan = cosma.compile(gated_file, MACHINE.replace(scratchpad="8KiB"), dtype="int8", tiling=cuts, strategy="existing")
+    story = explain_cut(plan, "c2")
+    assert story is not None
+    assert [(a.axis, a.tiles, a.smallest, a.largest) for a in story.axes] == [("sum", 2, 4, 4)]
+    cosma.save_plan(plan, tmp_path / "plan.json")
+    explain(tmp_path / "plan.json", "c2")
+    assert "cut along the axis that it sums over into 2 steps of 4 elements" in capsys.readouterr().out
+
+
 def test_what_is_largest_is_the_limit(gated_file: Path) -> None:
     plan = cosma.compile(gated_file, MACHINE, dtype="int8", tiling="rows=1", strategy="existing")
     story = explain_cut(plan, "scale", timeline_of(plan))
