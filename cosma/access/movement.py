@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import ceil, floor, prod
 
-from cosma.access.boxes import Box
+import numpy as np
+
+from cosma.access.boxes import Box, slices
 from cosma.access.site import Access, Site, TileNode
 
 
@@ -304,16 +306,37 @@ class SpaceToDepthRule(Access):
 
 
 class Lookup(Access):
-    """Gather: the axis that is looked up is needed whole; axes before and behind it, and the indices, can be cut."""
+    """Gather: the axis looked up from the first to the last index of the region, all of it where they are unknown."""
+
+    def _chosen(self, site: Site, box: Box) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None:
+        """Indices of a region as numbers that are not negative; None where they are unknown."""
+        table, indices = site.operands[0], site.operands[1]
+        assert table is not None
+        assert indices is not None
+        axis = site.integer("axis", 0) % len(table)
+        given = site.contents.get(1)
+        if given is None or len(given) != prod(indices):
+            return None
+        chosen = np.array(given, np.int64).reshape(indices)[slices(box[axis : axis + len(indices)])]
+        return np.where(chosen < 0, chosen + table[axis], chosen)
 
     def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
-        """Return the region of the indices, and the table whole along the axis looked up."""
+        """Return the region of the indices, and of the table what they name and lies between."""
         table, indices = site.operands[0], site.operands[1]
         assert table is not None
         assert indices is not None
         axis = site.integer("axis", 0) % len(table)
         behind = axis + len(indices)
-        return ((*box[:axis], (0, table[axis]), *box[behind:]), box[axis:behind])
+        chosen = self._chosen(site, box)
+        rows = (0, table[axis]) if chosen is None or not chosen.size else (int(chosen.min()), int(chosen.max()) + 1)
+        return ((*box[:axis], rows, *box[behind:]), box[axis:behind])
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Return a lookup in the slice, by indices that count from its start where they are known."""
+        chosen = self._chosen(site, box)
+        if chosen is None or not chosen.size:
+            return TileNode()
+        return TileNode(contents={1: tuple((chosen - chosen.min()).ravel().tolist())})
 
 
 class Repetition(Access):

@@ -100,7 +100,8 @@ class TileNode:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     #: Where the region starts in what the kernel yields, by axis; empty for the origin.
     crop: tuple[int, ...] = ()
-    #: Values in place of constant parameters, by position.
+    #: Values in place of constant parameters, by position: in the shape of the region read where they fill it, else as
+    #: one axis.
     contents: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 

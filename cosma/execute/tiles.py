@@ -300,7 +300,11 @@ class _TileRun:
         """Operand of a node by position, and whether it is a parameter."""
         value = step.operands[position] if position < len(step.operands) else None
         if how is not None and position in how.contents:
-            return _parameter(step, position, how.contents[position]), True
+            content = _parameter(step, position, how.contents[position])
+            read = part.reads[position] if position < len(part.reads) else None
+            if read is not None and element_count(read) == content.size:
+                content = content.reshape(box_shape(read))  # an index may be a scalar
+            return content, True
         if value is None:
             return None, False
         argument = part.node.operands[position]

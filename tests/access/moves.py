@@ -80,7 +80,8 @@ def gather(rng: Rng, kind: str) -> Case:
     axis = integer(rng, -3, 2)
     shape = [3, 4, 5]
     shape[axis] = 7
-    return Case(kind, [values(rng, *shape), np.asarray(indices, np.int64)], {"axis": axis})
+    known = pick(rng, (), (1,))
+    return Case(kind, [values(rng, *shape), np.asarray(indices, np.int64)], {"axis": axis}, parameters=known)
 
 
 def expand(rng: Rng, kind: str) -> Case:

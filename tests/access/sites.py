@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cosma.access.boxes import Box, slices
+from cosma.access.boxes import Box, box_shape, element_count, slices
 from cosma.access.site import TileNode
 from cosma.graph.semantics import ELEMENTWISE
 from tests.access.axes import layer_norm, normalisation, reduction, skip_norm, softmax
@@ -120,6 +120,8 @@ def on_slices(case: Case, tile: TileNode, reads: tuple[Box | None, ...]) -> list
     for i, content in tile.contents.items():
         operands += [None] * (i + 1 - len(operands))
         operands[i] = np.array(content, dtype=np.int64)
+        if i < len(reads) and (read := reads[i]) is not None and element_count(read) == len(content):
+            operands[i] = operands[i].reshape(box_shape(read))
     if case.type in ("Concat", "QLinearConcat"):
         operands = [o for o in operands if o is not None]
     return case.run(operands, {**case.attributes, **tile.attributes})
