@@ -13,7 +13,7 @@ from cosma.clock import Clock, never
 from cosma.compiler.fusion import Choice, fusion_choices
 from cosma.compiler.joins import joined_to_cut
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
-from cosma.compiler.one_pass import best_along, moves_nothing_twice
+from cosma.compiler.one_pass import best_along, improved, moves_nothing_twice
 from cosma.compiler.parts import plan_choices
 from cosma.compiler.ruled import WAYS, RuledTiling
 from cosma.compiler.searched import TilingWork, searched_tilings, tiled_choice
@@ -282,6 +282,7 @@ def _chosen(
         pixels = pixel_tilings(base.graph, source.sites)
         other = best_along([tiled_choice(source, base, tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
+    best = best and improved(best, accelerator)
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         tilings = (rule_tiling(base.graph, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)

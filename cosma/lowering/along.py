@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 
-#: Rules by which a tensor takes a free gap, see :mod:`cosma.lowering.along_kernels`.
+#: Rules by which a tensor takes a free gap, see :mod:`cosma.lowering.free_kernels`.
 RULES = (0, 1, 2)
+#: Lengths of stretches of steps that are given another rule, and how many of each are looked at, the dearest. With 60
+#: trials at 128 to 256 KiB, BERT-base moved 1.9 % less, RandWire 4.4, U-Net 0.8 and ResNet-50 0.7; stretches drawn at
+#: random gave 2.0, 2.7, 0.9 and 1.0.
+STRETCHES, DEAREST = (16, 64, 256), 6
 
 
 class Steps(NamedTuple):
@@ -48,25 +52,27 @@ class Steps(NamedTuple):
 
 
 def run_steps(
-    steps: Steps, capacity_bytes: int, rule: int, limit: Int64s | None = None
+    steps: Steps, capacity_bytes: int, rule: int | Int64s, limit: Int64s | None = None
 ) -> tuple[Int64s, Int64s | None] | None:
-    """Bytes paid at each step, and arrivals; None where a step does not fit.
+    """Bytes paid at each step, and arrivals; None where a step does not fit. The rule may be one for each step.
 
     With limits on what may be paid by the end of each step, the bytes up to where one is exceeded, and no arrivals.
     """
     from cosma.lowering.along_kernels import OVER_LIMIT, run_along
 
     log = np.zeros((2 * (len(steps.operand) + len(steps.result)) + 8, 5), dtype=np.int64)
+    count = len(steps.operand_start) - 1
     if limit is None:
-        limit = np.full(len(steps.operand_start) - 1, np.iinfo(np.int64).max, dtype=np.int64)
-    cost, logged = run_along(*steps, capacity_bytes, rule, limit, log)
+        limit = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
+    rules = np.full(count, rule, dtype=np.int64) if isinstance(rule, int) else rule
+    cost, logged = run_along(*steps, capacity_bytes, rules, limit, log)
     if logged <= OVER_LIMIT:
         return cost[: OVER_LIMIT - logged + 1], None
     return None if logged < 0 else (cost, log[:logged])
 
 
 def plan_along(
-    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = ()
+    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = (), trials: int = 0
 ) -> Realised | None:
     """Plan an order with addresses in one pass. None where a step does not fit in this way.
 
@@ -80,10 +86,12 @@ def plan_along(
         Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`; of several, the first that moves least.
     streamed
         Pairs of operator and tensor that pass by the scratchpad, of those that may; nothing else is streamed.
+    trials
+        How often another rule is tried for a stretch of steps that pay much.
     """
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used
-    found = _best_rule(problem, order, rules, streamed)
+    found = _best_rule(problem, order, rules, streamed, trials)
     arrivals = None if found is None else found[1]
     if arrivals is None:
         return None
@@ -105,11 +113,49 @@ def bytes_along(problem: Problem, order: Sequence[int], streamed: Container[tupl
 
 
 def _best_rule(
-    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]]
+    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]], trials: int = 0
 ) -> tuple[Int64s, Int64s | None] | None:
     steps = _steps(problem, order, streamed)
-    tried = [found for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None]
-    return min(tried, key=lambda found: int(found[0].sum()), default=None)
+    tried = [
+        (rule, found) for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None
+    ]
+    if not tried:
+        return None
+    rule, best = min(tried, key=lambda one: int(one[1][0].sum()))
+    return _with_other_rules(steps, problem.capacity_bytes, rules, rule, best, trials) if trials else best
+
+
+def _with_other_rules(
+    steps: Steps, capacity_bytes: int, rules: Sequence[int], rule: int, best: tuple[Int64s, Int64s | None], trials: int
+) -> tuple[Int64s, Int64s | None]:
+    """Give stretches of steps another rule, those first that pay most, and keep what pays less.
+
+    A stretch may begin as long before as it is. At a step that has paid a scratchpad more than before, a trial ends.
+    """
+    used = np.full(len(best[0]), rule, dtype=np.int64)
+    seen: set[tuple[int, int, int, int]] = set()
+    for _ in range(trials):
+        cost = best[0]
+        stretches = (
+            (int(paid[k]), (length, k, back, other))
+            for length in STRETCHES
+            for paid in [np.add.reduceat(cost, np.arange(0, len(cost), length))]
+            for k in np.argsort(-paid, kind="stable")[:DEAREST].tolist()
+            for other in rules
+            for back in (0, 1)
+        )
+        paid, chosen = max(((p, one) for p, one in stretches if one not in seen), default=(0, (0, 0, 0, 0)))
+        if paid == 0:
+            break
+        seen.add(chosen)
+        length, k, back, other = chosen
+        changed = used.copy()
+        changed[max(0, (k - back) * length) : (k + 1) * length] = other
+        limit = np.minimum(np.cumsum(cost) + capacity_bytes, int(cost.sum()) - 1)
+        found = run_steps(steps, capacity_bytes, changed, limit)
+        if found is not None and found[1] is not None:
+            used, best = changed, found
+    return best
 
 
 def _steps(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> Steps:

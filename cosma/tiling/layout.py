@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.lowering.along import Steps, run_steps
-from cosma.lowering.along_kernels import TOGETHER
+from cosma.lowering.free_kernels import TOGETHER
 from cosma.tiling.grid import Grid
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.order_kernels import order_tiles

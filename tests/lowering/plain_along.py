@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from cosma.csr import rows_of
 from cosma.lowering.along import Steps
-from cosma.lowering.along_kernels import BEST, FIRST, STEPS_APART
+from cosma.lowering.free_kernels import BEST, FIRST, STEPS_APART
 
 FAR_AWAY = 1 << 40
 
@@ -25,8 +25,8 @@ class PlainPass:
 
 
 class _Scratchpad:
-    def __init__(self, steps: Steps, capacity: int, rule: int) -> None:
-        self.capacity, self.rule = capacity, rule
+    def __init__(self, steps: Steps, capacity: int) -> None:
+        self.capacity, self.rule = capacity, FIRST
         self.size, self.space, self.store = steps.size.tolist(), steps.space.tolist(), steps.store.tolist()
         self.copied = {t for t, clean in enumerate(steps.clean) if clean}
         self.readers = rows_of(steps.consumer_start, steps.consumer)
@@ -113,15 +113,18 @@ class _Scratchpad:
         return paid, True, arrivals
 
 
-def run_plainly(steps: Steps, capacity: int, rule: int, limit: Sequence[int] | None = None) -> PlainPass:
-    """Plan steps in order."""
-    pad, found = _Scratchpad(steps, capacity, rule), PlainPass()
+def run_plainly(
+    steps: Steps, capacity: int, rules: Sequence[int], limit: Sequence[int] | None = None
+) -> PlainPass:
+    """Plan steps in order, each by its rule."""
+    pad, found = _Scratchpad(steps, capacity), PlainPass()
     log: list[list[int]] = []
     entry: dict[int, list[int]] = {}
     overwriting = rows_of(steps.pair_start, steps.pair_result)
     overwritten = rows_of(steps.pair_start, steps.pair_operand)
     both = zip(rows_of(steps.operand_start, steps.operand), rows_of(steps.result_start, steps.result), strict=True)
     for i, (operands, results) in enumerate(both):
+        pad.rule = rules[i]
         dying = {t for t in operands if not any(v > i for v in pad.readers[t])}
         taken: dict[int, int] = {}
         for result, operand in zip(overwriting[i], overwritten[i], strict=True):
