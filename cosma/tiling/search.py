@@ -128,14 +128,13 @@ class TilingSearch:
         list
             Segmentations that fit, the best first.
         """
-        self.granted = max(1, work)
         firsts: list[Segmentation] = []
         for starts in groups:
-            costs = [(self.price(start), start) for start in starts if self.lowest == FAR or not self._is_over()]
+            costs = [(self.price(start), start) for start in starts if self.lowest == FAR or not self.is_over()]
             cost, best = min(costs, key=lambda entry: entry[0], default=(FAR, ()))
             if cost < FAR and best not in firsts:
                 firsts.append(best)
-        if not firsts or self._is_over():
+        if not firsts or self.is_over():
             return self.ranked()
         least = min(map(self.price, firsts))
         firsts = [first for first in firsts if self.price(first) <= PROMISING * least]
@@ -147,11 +146,10 @@ class TilingSearch:
         self._anneal(self.ranked()[0], int(work * (1 - FIRST_SHARE)), WARM)
         return self.ranked()
 
-    def go_on(self, start: Segmentation, work: int) -> list[Segmentation]:
-        """Improve what an earlier search found, for so much work; as :meth:`run` else."""
-        self.granted = max(1, work)
+    def improve(self, start: Segmentation, work: int, heat: float = WARM) -> list[Segmentation]:
+        """Improve one segmentation, for so much work from a temperature on; as :meth:`run` else."""
         if self.price(start) < FAR:
-            self._anneal(start, work, WARM)
+            self._anneal(start, work, heat)
         return self.ranked()
 
     def price(self, segments: Segmentation) -> int:
@@ -159,7 +157,12 @@ class TilingSearch:
         found = self.cost(segments)
         return FAR if found is None else found.score
 
-    def _is_over(self) -> bool:
+    def is_better(self, changed: Segmentation, now: Segmentation) -> bool:
+        """Whether a change costs less; one that costs much more at a boundary is given up there."""
+        found = self.cost(changed, self._limits(now, changed, self.price(now)))
+        return found is not None and found.score < self.price(now)
+
+    def is_over(self) -> bool:
         """Whether nothing is left to gain, or the search is to stop."""
         return self.lowest == 0 or self.stop()
 
@@ -167,7 +170,7 @@ class TilingSearch:
         """Change a segmentation again and again, for so much work."""
         first = price = self.price(now)
         began = self.work
-        while self.work - began < work and not self._is_over():
+        while self.work - began < work and not self.is_over():
             done = (self.work - began) / work
             heat = first * hot * (COLD / hot) ** done
             changed = self.change(now)
@@ -197,7 +200,7 @@ class TilingSearch:
     def change(self, segments: Segmentation) -> Segmentation:
         """Change stripes, boundaries, channel groups or the order within a segment or two."""
         found, rng = list(segments), self.rng
-        i = self._where(segments)
+        i = self.where(segments)
         here = found[i]
         move = rng.choice(MOVES)
         if move == "stripes":
@@ -238,7 +241,7 @@ class TilingSearch:
             found[i] = self._other_pieces(self._other_stripes(here))
         return tuple(found)
 
-    def _where(self, segments: Segmentation) -> int:
+    def where(self, segments: Segmentation) -> int:
         """A segment to change: one where much is paid, or any."""
         outcome = self.known.get(segments)
         if outcome is not None and outcome.cost_bytes > 0 and self.rng.random() < GUIDED:
