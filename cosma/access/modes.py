@@ -147,10 +147,9 @@ def _class_of(site: Site) -> Class | None:
     if part.type == "Attention":
         return _PRODUCT if part.domain else Contraction(second=(1, 2))
     found = CLASSES.get(part.type)
-    first, weight = site.shape(0), site.shape(1)
-    depthwise = part.type in ("Conv", "FusedConv", "ConvInteger")
-    if depthwise and first is not None and weight is not None and site.integer("group", 1) == first[1] > 1:
-        return Window()
+    first = site.shape(0)
+    if "Conv" in part.type and found is not None and first is not None and site.integer("group", 1) == first[1] > 1:
+        return Window()  # depthwise
     return found
 
 

@@ -122,5 +122,5 @@ LEGACY_RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
-#: Rules for ONNX's own operators in every version, where onnx's inference fails on legal nodes.
-ALWAYS_RULES: dict[str, Rule] = {"MeanVarianceNormalization": _like_first}
+#: Rules for ONNX's own operators in every version, where onnx's inference fails on legal nodes or does not exist.
+ALWAYS_RULES: dict[str, Rule] = {"GroupNormalization": _like_first, "MeanVarianceNormalization": _like_first}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cosma.errors import FormatError, InputError
 from cosma.files import read_toml
 from cosma.graph import Graph
 from cosma.rewrite.tiling import REDUCED, Cuts, Tiling, even_cuts, step_cuts
+from cosma.text import did_you_mean
 from cosma.tiling.rows import channel_axis, row_axis
 from cosma.units import parse_size
 
@@ -88,7 +90,8 @@ def read_tiling(path: Path, graph: Graph, sites: Mapping[str, NodeSite]) -> Tili
     summed over), and ``at`` (positions), ``tiles`` (how many) or ``step`` (elements in each). ``[[order]]`` tables:
     ``operator`` and ``loops``, the axes in the order that tiles are gone through, the outermost first. ``segments`` may
     list lists of operators whose tiles are interleaved. Raises FormatError if the file is no such file; the message
-    says where. Raises InputError if an operator is unknown or an axis does not exist.
+    says where. Raises InputError if an operator is unknown, an axis does not exist or has too few elements, or if two
+    tables say the same.
     """
     record = read_toml(path, "tiling", FormatError)
     unknown = sorted(set(record) - {"cut", "order", "segments"})
@@ -97,38 +100,61 @@ def read_tiling(path: Path, graph: Graph, sites: Mapping[str, NodeSite]) -> Tili
     cuts: dict[str, list[Cuts]] = {}
     sums: dict[str, Cuts] = {}
     loops: dict[str, tuple[int, ...]] = {}
+    seen: set[tuple[str, int]] = set()
     for i, entry in enumerate(_list(record.get("cut", []), f"tiling {path}: cut")):
         where = f"tiling {path}: cut {i + 1}"
         for name in _named(graph, entry, where):
             shape = graph.tensors[graph.operator(name).outputs[0]].shape or ()
             axis = _axis(entry.get("axis"), name, len(shape), where)
+            if (name, axis) in seen:
+                raise InputError(f"{where}: operator {name!r} is cut along {_axis_name(axis)} by two tables")
+            seen.add((name, axis))
             if axis == REDUCED:
                 reduced = operator_access(graph, sites, graph.operator(name)).reduced()
                 if not reduced:
                     raise InputError(f"{where}: operator {name!r} cannot run as a chain of partial sums")
-                sums[name] = _positions(entry, reduced, where)
+                sums[name] = _positions(entry, reduced, name, axis, where)
             else:
-                cuts.setdefault(name, [()] * len(shape))[axis] = _positions(entry, shape[axis], where)
+                at = _positions(entry, shape[axis], name, axis, where)
+                cuts.setdefault(name, [()] * len(shape))[axis] = at
     for i, entry in enumerate(_list(record.get("order", []), f"tiling {path}: order")):
         where = f"tiling {path}: order {i + 1}"
         for name in _named(graph, entry, where):
             rank = len(graph.tensors[graph.operator(name).outputs[0]].shape or ())
             if set(entry) - {"operator", "loops"}:
                 raise FormatError(f"{where}: give operator and loops")
+            if name in loops:
+                raise InputError(f"{where}: operator {name!r} is given an order by two tables")
             loops[name] = tuple(_axis(axis, name, rank, where) for axis in _list(entry.get("loops"), f"{where}: loops"))
-    segments = tuple(
-        tuple(str(name) for name in _list(names, f"tiling {path}: segments"))
-        for names in _list(record.get("segments", []), f"tiling {path}: segments")
-    )
-    return Tiling({name: tuple(axes) for name, axes in cuts.items()}, segments, sums, loops)
+    return Tiling(
+        {name: tuple(axes) for name, axes in cuts.items()}, _segments(record.get("segments", []), graph, path),
+        sums, loops,
+    )  # fmt: skip
+
+
+def _segments(value: object, graph: Graph, path: Path) -> tuple[tuple[str, ...], ...]:
+    """Lists of operators, each of which is in the graph and in one list."""
+    where = f"tiling {path}: segments"
+    segments = tuple(tuple(_list(names, f"{where}: each")) for names in _list(value, where))
+    known, seen = {operator.name for operator in graph.operators}, set()
+    for name in chain(*segments):
+        if not isinstance(name, str):
+            raise FormatError(f"{where}: each holds names of operators, not {name!r}")
+        if name not in known:
+            raise InputError(f"{where}: no operator is named {name!r}{did_you_mean(name, known)}")
+        if name in seen:
+            raise InputError(f"{where}: operator {name!r} is named twice")
+        seen.add(name)
+    return segments
 
 
 def _named(graph: Graph, entry: object, where: str) -> list[str]:
-    """Operators that an entry names."""
+    """Operators that an entry names: the one of that name, whatever characters it has, or those of the pattern."""
     pattern = _text(entry, "operator", where)
-    names = [o.name for o in graph.operators if fnmatchcase(o.name, pattern)]
+    known = [operator.name for operator in graph.operators]
+    names = [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
     if not names:
-        raise InputError(f"{where}: no operator is named {pattern!r}")
+        raise InputError(f"{where}: no operator is named {pattern!r}{did_you_mean(pattern, known)}")
     return names
 
 
@@ -143,15 +169,24 @@ def _axis(value: object, operator: str, rank: int, where: str) -> int:
     return value % rank
 
 
-def _positions(entry: Mapping[str, Any], size: int, where: str) -> Cuts:
+def _axis_name(axis: int) -> str:
+    return "the axis summed over" if axis == REDUCED else f"axis {axis}"
+
+
+def _positions(entry: Mapping[str, Any], size: int, operator: str, axis: int, where: str) -> Cuts:
     given = [key for key in ("at", "tiles", "step") if key in entry]
     if len(given) != 1 or set(entry) - {"operator", "axis", *given}:
         raise FormatError(f"{where}: give operator, axis, and one of at, tiles or step")
     if given == ["at"]:
-        return tuple(int(p) for p in _list(entry["at"], where) if isinstance(p, int))
-    number = _number(entry, given[0], where)
+        return tuple(_whole(position, f"{where}: each of at") for position in _list(entry["at"], f"{where}: at"))
+    number = _whole(entry[given[0]], f"{where}: {given[0]}")
     if number < 1:
         raise FormatError(f"{where}: {given[0]} must be above 0, not {number}")
+    if given == ["tiles"] and number > size:
+        raise InputError(
+            f"{where}: operator {operator!r} cannot be cut into {number} tiles along {_axis_name(axis)}, which has "
+            f"{size} elements"
+        )
     return even_cuts(size, number) if given == ["tiles"] else step_cuts(size, number)
 
 
@@ -167,8 +202,7 @@ def _text(entry: object, key: str, where: str) -> str:
     return str(entry[key])
 
 
-def _number(entry: Mapping[str, Any], key: str, where: str) -> int:
-    value = entry.get(key)
+def _whole(value: object, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise FormatError(f"{where}: {key} must be a whole number")
+        raise FormatError(f"{what} must be a whole number, not {value!r}")
     return value

@@ -7,7 +7,7 @@ this is asked for what it touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -115,7 +115,7 @@ def _wrong(
         return
     weights = _touched(graph, operator.weights, {}).keys()
     data = next(iter(read.values()))
-    factors = _factors([touched.tensor for name, touched in read.items() if name not in sums])
+    factors = _factors(kind, [touched.tensor for name, touched in read.items() if name not in sums])
     # What is added behind a product is read before weights and may look like a kernel.
     factors.sort(key=lambda factor: factor.name not in weights and factor is not data.tensor)
     windows = kind in _PRODUCTS and not _is_depthwise(main[0], data.tensor)
@@ -130,7 +130,7 @@ def _wrong(
         yield f"{name!r} is neither multiplied nor read in lockstep"
     passes = data.tensor.name in streamed_roots
     # What a tile reads can be less than the rows of a window.
-    need = min(_rows(main[0], data.tensor, factors), data.size_bytes) if passes else 0
+    need = min(_rows(main[0], data.tensor, factors, full), data.size_bytes) if passes else 0
     if windows:
         gone = [f for f in factors if f.name in streamed_roots or (passing and f.name in weights)]
         if len(gone) == len(factors):
@@ -176,9 +176,17 @@ def _touched(graph: Graph, names: Iterable[str], joined: Mapping[str, str]) -> d
     return found
 
 
-def _factors(read: list[Tensor]) -> list[Tensor]:
-    """What a product multiplies: activations, then weights of more than one axis; parameters have fewer."""
-    return [t for t in read if len(t.shape or ()) > 1] or read
+def _factors(kind: str, read: list[Tensor]) -> list[Tensor]:
+    """What a product multiplies: activations, then weights of more than one axis; parameters have fewer.
+
+    A matrix product multiplies vectors too, as long as an axis of the other factor.
+    """
+    found = [t for t in read if len(t.shape or ()) > 1]
+    if found and "MatMul" in kind:
+        extents = set(found[0].shape or ())
+        vectors = [t for t in read if len(t.shape or ()) == 1 and extents.issuperset(t.shape or ())]
+        found += vectors[: max(0, 2 - len(found))]
+    return found or read
 
 
 def _is_depthwise(part: Part, data: Tensor) -> bool:
@@ -186,8 +194,8 @@ def _is_depthwise(part: Part, data: Tensor) -> bool:
     return "Conv" in part.type and len(shape) > 1 and isinstance(groups, int) and groups == shape[1] > 1
 
 
-def _rows(part: Part, data: Tensor, factors: list[Tensor]) -> int:
-    """Least bytes of the data that a row of the result depends on."""
+def _rows(part: Part, data: Tensor, factors: list[Tensor], full: Collection[str]) -> int:
+    """Least bytes of the data that a row of the result depends on; ``full`` has as many elements as the result."""
     shape = data.shape or ()
     if not shape or not prod(shape):
         return 0
@@ -206,4 +214,8 @@ def _rows(part: Part, data: Tensor, factors: list[Tensor]) -> int:
         # Of the rows of a window, those at an edge of a map can be fewer; a map with padding has some with all.
         rows = min((int(kernel[0]) - 1) * gap + 1, shape[2])
         return width * rows * prod(shape[1:]) // shape[2]
-    return 0 if part.type in _PRODUCTS else width * shape[-1] if part.type not in ("Resize", "Upsample") else width
+    if part.type in _PRODUCTS:
+        return 0
+    # A reduction may be along no axis.
+    single = part.type in ("Resize", "Upsample") or (part.type.startswith("Reduce") and data.name in full)
+    return width if single else width * shape[-1]

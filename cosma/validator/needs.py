@@ -234,16 +234,23 @@ class Needs:
         return None if results is None else results[0]
 
     def _run_pad(self, node: NodeProto, positions: Array) -> Array | None:
-        """Pad by zeros, whatever it pads by."""
-        from onnx import NodeProto
-
-        bare = NodeProto()
-        bare.CopyFrom(node)
-        if len(bare.input) > 2:
-            bare.input[2] = ""
-        if any(a.name == "value" and a.f for a in bare.attribute):
+        """Pad by zeros, whatever it pads by; what negative amounts cut off is gone before anything is added."""
+        stated = {a.name: a for a in node.attribute}
+        if "pads" in stated:
+            amounts: Array | None = np.array(stated["pads"].ints)
+        else:
+            amounts = self._constant(node.input[1])
+        axes = self._constant(node.input[3]) if len(node.input) > 3 and node.input[3] else np.arange(positions.ndim)
+        if amounts is None or axes is None or amounts.size != 2 * axes.size:
             return None
-        return self._run(bare, positions)
+        pads = np.zeros((positions.ndim, 2), dtype=np.int64)
+        pads[axes] = amounts.reshape(2, -1).T
+        kept = tuple(slice(max(0, -a), max(0, n + min(0, b))) for n, (a, b) in zip(positions.shape, pads, strict=True))
+        mode = stated["mode"].s.decode() if "mode" in stated else "constant"
+        try:
+            return np.pad(positions[kept], np.maximum(pads, 0), mode=mode)  # type: ignore[call-overload,no-any-return]
+        except ValueError:  # nothing to reflect or repeat, or no such mode
+            return None
 
     def _constant(self, name: str) -> Array | None:
         """Content of a constant; None where it is computed from what is not in the file."""

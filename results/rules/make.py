@@ -26,8 +26,9 @@ from cosma.frontend import load_onnx  # noqa: E402
 if TYPE_CHECKING:
     from cosma.compiler.limits import Progress
 
-#: Networks with the figures of a prototype, which lie beside the project, and those of the project.
-SHARED, ZOO = HERE.parents[1] / ".." / "shared" / "tiles", HERE.parents[1] / "models" / "zoo"
+#: Networks with the figures of a prototype and open models, which lie beside the project, and those of the project.
+BESIDE, ZOO = HERE.parents[1] / ".." / "shared", HERE.parents[1] / "models" / "zoo"
+SHARED, OPEN = BESIDE / "tiles", BESIDE / "models" / "open"
 FIELDS = ("network", "sram_kib", "tiling", "tiles", "noncompulsory", "prototype", "first_plan_cpu_s", "cpu_s")
 SIZES = (128, 192, 256, 384, 512, 1024)
 #: Rows of a tile, by network: the best of 1, 2, 4 and 7 at most sizes.
@@ -52,7 +53,8 @@ def cpu_s() -> float:
 def plan(network: str, kib: int, tiling: str, known: dict[tuple[str, int], str]) -> Row:
     """Plan one network by one rule, replay the plan against its file."""
     path = SHARED / "models" / f"{network}.onnx"
-    path = path if (network, kib) in known else ZOO / path.name
+    if (network, kib) not in known:
+        path = next(folder / path.name for folder in (ZOO, OPEN) if (folder / path.name).exists())
     accelerator = Accelerator(
         scratchpad=kib * 1024, operands="stationary", weights="scratchpad", fusion="epilogue"
     )

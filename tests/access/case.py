@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from cosma.access import Site
 from cosma.graph.tensor import Part
@@ -46,11 +47,7 @@ class Case:
         names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
         outputs = [name for name in self.outputs() if name]
         node = helper.make_node(self.type, names, self.outputs(), domain=self.domain, **given)
-        inputs = [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(o.dtype), o.shape)
-            for n, o in zip(names, operands, strict=True)
-            if o is not None
-        ]
+        inputs = [_stated(n, o) for n, o in zip(names, operands, strict=True) if o is not None]
         graph = helper.make_graph(
             [node], "one", inputs, [onnx.ValueInfoProto(name=name) for name in outputs]
         )
@@ -69,6 +66,22 @@ class Case:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return session.run(None, feeds)
 
+    def save(self, path: Path, *, constant: bool) -> None:
+        """Save the operator as a model; operands but the first are constants, or only those that must be."""
+        names = ["" if o is None else f"i{k}" for k, o in enumerate(self.operands)]
+        given = {key: value for key, value in self.attributes.items() if value is not None}
+        node = helper.make_node(self.type, names, self.outputs(), domain=self.domain, **given)
+        there = [(name, k, o) for k, (name, o) in enumerate(zip(names, self.operands, strict=True)) if o is not None]
+        made = zip([name for name in self.outputs() if name], self.run(self.operands), strict=True)
+        fixed = [k > 0 and (constant or k in self.parameters) for k in range(len(names))]
+        graph = helper.make_graph(
+            [node], "one", [_stated(name, o) for name, k, o in there if not fixed[k]],
+            [_stated(name, o) for name, o in made],
+            [numpy_helper.from_array(o, name) for name, k, o in there if fixed[k]],
+        )  # fmt: skip
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+
     def result_shapes(self, results: Sequence[Array]) -> tuple[tuple[int, ...] | None, ...]:
         there = iter(results)
         return tuple(None if k in self.absent else next(there).shape for k in range(self.results))
@@ -84,6 +97,10 @@ class Case:
             contents,
             self.opset,
         )
+
+
+def _stated(name: str, array: Array) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
 
 def values(rng: Rng, *shape: int) -> Array:

@@ -15,6 +15,7 @@ from cosma.compiler.fusion import fusion_choices
 from cosma.frontend import load_onnx
 from cosma.validator import Verdict
 from cosma.validator.modes import check_modes
+from tests.access.sites import MAKERS, draws
 from tests.onnx_files import save_network
 
 ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
@@ -124,3 +125,17 @@ def test_quantised_forms_stream_as_their_kernels_can(tmp_path: Path) -> None:
         }
     for key in ("QLinearAveragePool", "p"), ("QLinearConcat", "j"), ("QGemm", "y"), ("QLinearSoftmax", "s"):
         assert key[1] in streams[key]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_modes_of_drawn_operators_pass(kind: str, tmp_path: Path) -> None:
+    """Operators of every rule with drawn attributes and shapes, their later operands constant or not."""
+    for seed in draws(kind, 8, 3):
+        case = MAKERS[kind](np.random.default_rng(3000 + seed), kind)
+        path = tmp_path / f"{seed}.onnx"
+        case.save(path, constant=bool(seed % 2))
+        loaded = load_onnx(path)
+        for weights in ("scratchpad", "stream"):
+            every = with_modes(loaded.graph, loaded.sites, keep_weights=weights == "scratchpad")
+            accelerator = Accelerator(scratchpad="1MiB", operands="stationary", weights=weights)
+            assert check_modes(every, accelerator) == [], case

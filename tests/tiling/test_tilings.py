@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from onnx import helper
 
@@ -147,6 +148,16 @@ def test_files_name_operators_axes_and_positions(wide: Path, tmp_path: Path) -> 
         ('[[cut]]\noperator = "c1"\naxis = 7\ntiles = 2', "4 axes, not axis 7"),
         ('[[cut]]\noperator = "c1"\naxis = 2', "one of at, tiles or step"),
         ('[[cut]]\noperator = "c1"\naxis = 2\ntiles = 0', "above 0"),
+        ('[[cut]]\noperator = "c1"\naxis = 2\ntiles = 33', "33 tiles along axis 2, which has 32 elements"),
+        ('[[cut]]\noperator = "c1"\naxis = 2\nat = [4.5]', "each of at must be a whole number, not 4.5"),
+        ('[[cut]]\noperator = "c1"\naxis = 2\nat = ["4"]', "each of at must be a whole number"),
+        ('[[cut]]\noperator = "c1"\naxis = 2\nat = 4', "at must be a list"),
+        ('[[cut]]\noperator = "c1"\naxis = 2\nstep = true', "step must be a whole number"),
+        ('[[cut]]\noperator = "c*"\naxis = 2\ntiles = 2\n' * 2, "operator 'c1' is cut along axis 2 by two tables"),
+        ('[[order]]\noperator = "c1"\nloops = [0, 1, 2, 3]\n' * 2, "an order by two tables"),
+        ('segments = [["c1", "c9"]]', "segments: no operator is named 'c9'"),
+        ('segments = [["c1", "r1"], ["c1"]]', "operator 'c1' is named twice"),
+        ("segments = [[1]]", "names of operators, not 1"),
         ("cuts = 3", "unknown key 'cuts'"),
         ("[[cut]", "not a TOML file"),
         ("[[cut]]\naxis = 1", "operator must be a text"),
@@ -157,6 +168,17 @@ def test_wrong_files_are_refused(wide: Path, tmp_path: Path, text: str, says: st
     path.write_text(text)
     with pytest.raises((InputError, FormatError), match=says):
         read_tiling(path, cosma.load_onnx(wide).graph, {})
+
+
+def test_names_with_the_characters_of_patterns_are_names(tmp_path: Path) -> None:
+    path, file = tmp_path / "net.onnx", tmp_path / "tiling.toml"
+    network = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"], name="layers[0]/act?")], "net",
+        [helper.make_tensor_value_info("x", 1, [4, 8])], [helper.make_tensor_value_info("y", 1, [4, 8])],
+    )  # fmt: skip
+    onnx.save(helper.make_model(network), path)
+    file.write_text('[[cut]]\noperator = "layers[0]/act?"\naxis = 0\ntiles = 2')
+    assert read_tiling(file, cosma.load_onnx(path).graph, {}).cuts == {"layers[0]/act?": ((2,), ())}
 
 
 @pytest.mark.parametrize("text", ["rows=0", "rows=x", "lines=4", "rows=2,rows=3", "rows=2,stripes=3", "rows="])

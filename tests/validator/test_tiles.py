@@ -20,8 +20,9 @@ from cosma.frontend import LoadedModel
 from cosma.graph import Graph, Operator, Region, Tensor
 from cosma.graph.semantics import ELEMENTWISE
 from cosma.rewrite.tiling import Tiling
+from cosma.validator.needs import Needs
 from cosma.validator.place import NoRuleError, Place, hull_of
-from cosma.validator.regions import RULES, wanted
+from cosma.validator.regions import MOVES, RULES, wanted
 from cosma.validator.tiles import _hull, _places
 from tests.access.sites import MAKERS, draws, poisoned, random_box
 from tests.execute.networks import FAMILIES
@@ -351,3 +352,17 @@ def test_constants_of_nodes_may_lie_in_a_file_that_is_missing(tmp_path: Path) ->
     plan = cosma.compile(loaded, accelerator, strategy="e2", tiling=Tiling({"g": ((), (2,), (8,))}))
     assert len(tiles_of(plan)) == 4
     assert verdicts(plan, path) == set()
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_places_of_moved_elements_are_those_of_kernels(kind: str, tmp_path: Path) -> None:
+    """Padding by what is no zero, or by less than nothing, included."""
+    pytest.importorskip("onnxruntime")
+    for seed in range(30):
+        case = MAKERS[kind](np.random.default_rng(4000 + seed), kind)
+        path = tmp_path / f"{seed}.onnx"
+        case.save(path, constant=True)
+        model = onnx.load(path)
+        found = Needs(model, {"i0": case.operands[0].shape}).moved(model.graph.node[0])
+        plain = case.run(case.operands)
+        np.testing.assert_array_equal(found, place_of(case, plain).moved(), err_msg=f"{case}")
