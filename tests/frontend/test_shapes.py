@@ -89,6 +89,14 @@ def test_operators_defined_by_a_function_are_typed(load_text: Load) -> None:
     assert [loaded.graph.tensors[name].shape for name in "aby"] == [(2, 3)] * 3
 
 
+def test_normalised_groups_have_the_shape_of_their_operand(load_text: Load) -> None:
+    loaded = load_text("""
+        g (float[2,4,5] x) => (float[?,?,?] y) <float[4] s = {1,1,1,1}, float[4] b = {0,0,0,0}> {
+            y = GroupNormalization<num_groups = 2>(x, s, b)
+        }""")
+    assert loaded.graph.tensors["y"].shape == (2, 4, 5)
+
+
 @pytest.mark.parametrize(
     ("node", "shape"),
     [
