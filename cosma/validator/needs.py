@@ -246,9 +246,9 @@ class Needs:
         pads = np.zeros((positions.ndim, 2), dtype=np.int64)
         pads[axes] = amounts.reshape(2, -1).T
         kept = tuple(slice(max(0, -a), max(0, n + min(0, b))) for n, (a, b) in zip(positions.shape, pads, strict=True))
-        mode = stated["mode"].s.decode() if "mode" in stated else "constant"
+        mode: Any = stated["mode"].s.decode() if "mode" in stated else "constant"
         try:
-            return np.pad(positions[kept], np.maximum(pads, 0), mode=mode)  # type: ignore[call-overload,no-any-return]
+            return np.pad(positions[kept], np.maximum(pads, 0), mode=mode)
         except ValueError:  # nothing to reflect or repeat, or no such mode
             return None
 
