@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from cosma.heuristics.addresses import make_arena
-from cosma.heuristics.replacement import NEVER, REPLACEMENTS, Resident
+from cosma.heuristics.replacement import NEVER, Queue, Resident
 from cosma.problem import Decisions, Residency, touches_of
 from cosma.problem.rules import best_takeovers, may_stream, may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cosma.problem import Problem
 
@@ -33,7 +33,7 @@ def simulate(
     order
         Topological order of operator numbers.
     replacement, address_policy
-        Names from :data:`REPLACEMENTS` and :data:`ADDRESS_POLICIES`.
+        Names from :data:`cosma.heuristics.replacement.REPLACEMENTS` and :data:`ADDRESS_POLICIES`.
     """
     run = _Simulation(problem, order, replacement, address_policy)
     for step in range(len(run.order)):
@@ -45,7 +45,7 @@ class _Simulation:
     def __init__(self, problem: Problem, order: Sequence[int], replacement: str, address_policy: str) -> None:
         self.problem = problem
         self.order = tuple(int(v) for v in order)
-        self.policy, self.bypass = REPLACEMENTS[replacement]
+        self.queue = Queue(replacement)
         self.address_policy = address_policy
         self.arena = make_arena(address_policy, problem.capacity_bytes)
         self.space: list[int] = problem.space_bytes.tolist()
@@ -57,6 +57,7 @@ class _Simulation:
         self.touches = [steps[a:b] for a, b in pairwise(starts)]
         self.next_index = [0] * problem.tensor_count
         self.resident: dict[int, Resident] = {}
+        self.used_bytes = 0
         self.found: list[tuple[Residency, int]] = []
         #: Ends of operands that smaller results take over in the step at hand: address and bytes.
         self.outgrown: list[tuple[int, int]] = []
@@ -73,6 +74,8 @@ class _Simulation:
     def leave(self, tensor: int, end: int) -> None:
         """End a residency at step ``end``; its space is the caller's."""
         r = self.resident.pop(tensor)
+        self.queue.leave(tensor)
+        self.used_bytes -= r.space_bytes
         if r.next_touch != NEVER:
             self.clean[tensor] = True  # stored when it was produced
         if r.start < end:
@@ -88,6 +91,8 @@ class _Simulation:
             tensor, step, loaded, address, self.space[tensor], step, self.next_touch(tensor), self.clean[tensor],
             in_place_of,
         )  # fmt: skip
+        self.queue.enter(self.resident[tensor])
+        self.used_bytes += self.space[tensor]
 
     def make_room(self, tensor: int, step: int, pinned: set[int], *, may_bypass: bool) -> int | None:
         """Find an address, evicting by the policy; None if there is none, or if bypassing is better."""
@@ -97,24 +102,35 @@ class _Simulation:
         address = self.arena.allocate(size)
         if address is not None:
             return address
-        staying = pinned | self.problem.kept
-        candidates = sorted(
-            (r for t, r in self.resident.items() if t not in staying),
-            key=lambda r: self.policy(r, step),
-            reverse=True,
-        )
+        needed = 0
+        floor = None
         if may_bypass:
-            if sum(r.space_bytes for t, r in self.resident.items() if t in pinned) + size > self.problem.capacity_bytes:
+            held = sum(self.resident[t].space_bytes for t in pinned if t in self.resident)
+            if held + size > self.problem.capacity_bytes:
                 return None
-            if self.bypass:
-                mine = Resident(
-                    tensor, step, True, 0, size, step, self.next_touch(tensor), self.clean[tensor]
-                )
-                candidates = [r for r in candidates if self.policy(r, step) > self.policy(mine, step)]
-                free = self.problem.capacity_bytes - sum(r.space_bytes for r in self.resident.values())
-                if free + sum(r.space_bytes for r in candidates) < size:
-                    return None
-        for victim in candidates:
+            if self.queue.bypass:
+                mine = Resident(tensor, step, True, 0, size, step, self.next_touch(tensor), self.clean[tensor])
+                floor = self.queue.policy(mine, step)
+                needed = size - (self.problem.capacity_bytes - self.used_bytes)
+        leaving = self.queue.leaving(step)
+        try:
+            return self._evict_for(size, step, needed, takewhile(
+                lambda r: floor is None or self.queue.policy(r, step) > floor,
+                (r for r in leaving if r.tensor not in pinned and r.tensor not in self.problem.kept),
+            ))  # fmt: skip
+        finally:
+            leaving.close()
+
+    def _evict_for(self, size: int, step: int, needed: int, candidates: Iterator[Resident]) -> int | None:
+        """Evict until there is a hole; nobody where all candidates together give up less than is needed."""
+        victims = []
+        while needed > 0:
+            victim = next(candidates, None)
+            if victim is None:
+                return None
+            victims.append(victim)
+            needed -= victim.space_bytes
+        for victim in chain(victims, candidates):
             self.evict(victim.tensor, step)
             address = self.arena.allocate(size)
             if address is not None:
@@ -135,6 +151,7 @@ class _Simulation:
             if t in self.resident:
                 r = self.resident[t]
                 r.last_touch, r.next_touch = step, self.next_touch(t)
+                self.queue.enter(r)
             elif self.next_touch(t) != NEVER:
                 self.clean[t] = True  # taken over while still needed: stored before
             self.next_index[t] += 1
