@@ -141,7 +141,7 @@ def compile_(
     from cosma.cli.progress import ProgressLine
     from cosma.compiler import Limits, run_compile
 
-    claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, json=json)
+    claim_outputs({"--output": (output, PLAN), "--export-model": (export_model, PROGRAM)}, [model], json=json)
     chosen = options.make_accelerator(
         accelerator, scratchpad=scratchpad, alignment=alignment, operands=operands, weights=weights, reserved=reserved,
         in_place=in_place, fusion=fusion, zero_copy=zero_copy, pieces=pieces,

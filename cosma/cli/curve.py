@@ -62,7 +62,7 @@ def curve(
     from cosma.studies.curve_views import curve_csv, render_curve
     from cosma.units import parse_size
 
-    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
+    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, [model], json=json)
     # Any capacity does: the curve replaces it.
     stand_in = None if accelerator is not None else str(2**40)
     chosen = options.make_accelerator(
@@ -146,6 +146,7 @@ def _print(found: Curve) -> None:
 
 def _plain_table(found: Curve) -> SafeTable:
     from cosma.cli.output import make_table, share
+    from cosma.studies.curve_views import knee_text
     from cosma.units import format_size
 
     columns = ("scratchpad", "bytes", "non-compulsory", "lower bound", "gap", "")
@@ -154,7 +155,7 @@ def _plain_table(found: Curve) -> SafeTable:
         table.add_row(
             format_size(p.capacity_bytes), str(p.capacity_bytes), format_size(p.noncompulsory_bytes),
             format_size(p.bound_bytes), share(p.noncompulsory_bytes - p.bound_bytes, p.noncompulsory_bytes),
-            "knee" if p.knee else "",
+            knee_text(p),
         )  # fmt: skip
     return table
 
@@ -162,6 +163,7 @@ def _plain_table(found: Curve) -> SafeTable:
 def _tiled_table(found: Curve) -> SafeTable:
     """What tiles and whole operators cost, non-compulsory, with the bounds of each."""
     from cosma.cli.output import make_table
+    from cosma.studies.curve_views import knee_text
     from cosma.units import format_size
 
     columns = ("scratchpad", "bytes", "whole", "bound", "tiles", "of these", "of any", "count", "DMA", "")
@@ -175,7 +177,7 @@ def _tiled_table(found: Curve) -> SafeTable:
         if tiles is not None:
             of_these, count, transfers = format_size(tiles.bound_bytes), str(tiles.count), str(tiles.transfers)
         cells += [format_size(p.noncompulsory_bytes), of_these, format_size(p.bound_bytes), count, transfers]
-        table.add_row(format_size(p.capacity_bytes), str(p.capacity_bytes), *cells, "knee" if p.knee else "")
+        table.add_row(format_size(p.capacity_bytes), str(p.capacity_bytes), *cells, knee_text(p))
     return table
 
 

@@ -22,14 +22,12 @@ def read_source(model: Path | None, plan: Plan) -> LoadedModel | None:
 
     Raises InputError if it is another model, or no ONNX file.
     """
-    from cosma.compiler.request import read_model
+    from cosma.cli.plans import model_of
     from cosma.errors import InputError
 
     if model is None:
         return None
-    source = read_model(model, plan.sizes({}))
-    if plan.model_sha256 is not None and source.sha256 != plan.model_sha256:
-        raise InputError(f"{model} is not the model that the plan was made from: its SHA-256 differs")
+    source = model_of(plan, model, {})
     if not source.sites:
         raise InputError(f"{model} is no ONNX file: nothing is known of how its operators can be cut")
     return source

@@ -58,7 +58,8 @@ def export(
         raise InputError("--tflite takes the file that was planned, --output FILE.tflite the file to write: give both")
     if not output and stays is None and off_chip is None:
         raise InputError("nothing to write: give --output, --stays or --off-chip with a file")
-    claim_outputs({"--output": (output, EXPORT), "--stays": (stays, CSV), "--off-chip": (off_chip, CSV)})
+    outputs = {"--output": (output, EXPORT), "--stays": (stays, CSV), "--off-chip": (off_chip, CSV)}
+    claim_outputs(outputs, [plan, tensors, tflite])
     loaded, report = examine(load_plan(plan), str(plan))
     if report.violations and not force:
         raise invalid(f"{plan}: not exported", report)

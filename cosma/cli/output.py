@@ -36,16 +36,22 @@ def reset() -> None:
 
 
 def claim_outputs(
-    outputs: Mapping[str, tuple[Path | Sequence[Path] | None, Sequence[str]]], *, json: bool = False
+    outputs: Mapping[str, tuple[Path | Sequence[Path] | None, Sequence[str]]],
+    inputs: Sequence[Path | None] = (),
+    *,
+    json: bool = False,
 ) -> None:
     """Check a command's outputs before it does any work, and keep standard output for the one that goes there.
 
-    Raises InputError if one cannot be written, has an unknown ending, or two go to one place.
+    Raises InputError if one cannot be written, has an unknown ending, would replace what is read, or two go to one
+    place.
 
     Parameters
     ----------
     outputs
         By option: where it goes, once or more, if given, and the endings a file may have.
+    inputs
+        Files that the command reads, where given; not plans and placements that it may go on from.
     """
     global _taken  # one standard output a process
     from pathlib import Path
@@ -72,6 +78,8 @@ def claim_outputs(
         for other, same in places[:i]:
             if place == same and not (place.exists() and not place.is_file()):
                 raise InputError(f"{other} and {option} both write {place}; give each a file of its own")
+        if place.is_file() and place in {path.resolve() for path in inputs if path is not None}:
+            raise InputError(f"{option} would replace {place}, which is read; give another file")
 
 
 def deliver(path: Path, content: str | bytes, what: str) -> None:

@@ -55,7 +55,7 @@ def pack(
         raise InputError(f"--time-limit {time_limit}: give a positive number of seconds")
     if work is not None and work < 0:
         raise InputError(f"--work {work} is negative; give a number of units of work")
-    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
+    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, [buffers], json=json)
     limit = None if capacity is None else parse_size(capacity, "--capacity")
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
     loaded, time_limit = _read(buffers, limit, time_limit)

@@ -145,7 +145,7 @@ def place(
     from cosma.placement import PlaceOptions, read_affinity
     from cosma.placement.exchange import read_any
 
-    claim_outputs({"--output": (output, (*PLAN, *CSV)), "--figure": (figure, FIGURE)}, json=json)
+    claim_outputs({"--output": (output, (*PLAN, *CSV)), "--figure": (figure, FIGURE)}, [trace], json=json)
     whole = routing.open_given(trace, array, kind, dense_layers, routing_shape)
     found = _survey(whole, experts)
     # What is only reported on is opened before the search, so that a wrong name costs nothing.

@@ -46,7 +46,7 @@ def place_front(
     from cosma.placement.front import LIMITS, front, front_csv
     from cosma.placement.plots import front_figure
 
-    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, json=json)
+    claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, [trace], json=json)
     topology = place.needed(place.topology_of(nodes, devices_per_node, levels, uneven, costs, capacities))
     affinity = read_affinity(routing.open_given(trace, array, kind, dense_layers, routing_shape), experts)
     missed: list[str] = []

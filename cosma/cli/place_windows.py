@@ -53,7 +53,7 @@ def place_windows(
     from cosma.placement.windows import MovePrice, compare, totals
     from cosma.units import parse_size
 
-    claim_outputs({"--output": (output, CSV)}, json=json)
+    claim_outputs({"--output": (output, CSV)}, [trace], json=json)
     if routing_rule == "nearest":
         raise InputError("--routing nearest: windows compare copies that share load; choose split or least-loaded")
     topology = place.needed(place.topology_of(nodes, devices_per_node, levels, uneven, costs, capacities))

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.plan import Plan
 
@@ -19,6 +20,20 @@ def graph_of(model: Path, plan: Plan, sizes: Mapping[str, int]) -> tuple[Graph, 
     source = read_model(model, plan.sizes(sizes))
     graph = source.finest_graph if plan.dtype is None else source.finest_graph.with_dtype(plan.dtype)
     return graph, source.sha256
+
+
+def model_of(plan: Plan, model: Path, sizes: Mapping[str, int]) -> LoadedModel:
+    """Read a plan's model for the sizes that the plan was made for.
+
+    Raises InputError if it is another model.
+    """
+    from cosma.compiler.request import read_model
+    from cosma.errors import InputError
+
+    source = read_model(model, plan.sizes(sizes))
+    if plan.model_sha256 is not None and source.sha256 != plan.model_sha256:
+        raise InputError(f"{model} is not the model that the plan was made from: its SHA-256 differs")
+    return source
 
 
 def load_valid_plan(path: Path, model: Path | None = None, sizes: Mapping[str, int] | None = None) -> Plan:

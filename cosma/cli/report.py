@@ -50,7 +50,7 @@ def report(
 
     if output is not None and output.suffix.lower() in FIGURE:
         raise InputError(f"--output writes a page; --figure {output} draws a figure")
-    claim_outputs({"--output": (output, HTML), "--figure": (figure, FIGURE)})
+    claim_outputs({"--output": (output, HTML), "--figure": (figure, FIGURE)}, [plan, compare, model])
     loaded = load_plan(plan)
     _, replayed = examine(loaded, str(plan))
     if output is not None:
@@ -94,5 +94,5 @@ def _estimate(
 
     if accelerator is None:
         return None
-    macs = None if model is None else macs_of(plan, model, plan.sizes(options.parse_sizes(dim, bound)))
+    macs = None if model is None else macs_of(plan, model, options.parse_sizes(dim, bound))
     return estimate(plan, estimated_by(plan, accelerator), macs=macs)

@@ -55,7 +55,7 @@ def table(
             raise InputError(f"--only {given!r} is unknown; choose from {', '.join(TABLES)}")
     if form not in ("markdown", "csv", "json"):
         raise InputError(f"--format must be markdown, csv or json, not {form!r}")
-    claim_outputs({"--output": (output, {"markdown": (".md", ".txt"), "csv": CSV, "json": PLAN}[form])})
+    claim_outputs({"--output": (output, {"markdown": (".md", ".txt"), "csv": CSV, "json": PLAN}[form])}, results)
     if insert is not None:
         claim_outputs({"--insert": (insert, ())})
     rows = [row for path in results for row in load_rows(path)]

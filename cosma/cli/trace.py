@@ -66,7 +66,7 @@ def trace(
     from cosma.units import parse_size
 
     outputs = {"--output": (output, PLAN), "--operators": (operators, CSV), "--summary": (summary, CSV)}
-    claim_outputs(outputs, json=json)
+    claim_outputs(outputs, [plan, model, times], json=json)
     loaded = load_valid_plan(plan)
     given = {
         "bandwidth_bytes_per_s": None
@@ -78,7 +78,7 @@ def trace(
         "overlap": overlap,
     }
     chosen = estimated_by(loaded, accelerator, given, timed=times is not None)
-    macs = None if model is None else macs_of(loaded, model, loaded.sizes(options.parse_sizes(dim, bound)))
+    macs = None if model is None else macs_of(loaded, model, options.parse_sizes(dim, bound))
     found = estimate(loaded, chosen, macs=macs, times_s=None if times is None else read_times(times))
     if output is not None:
         deliver(output, trace_json(loaded, found), "the trace")
@@ -189,11 +189,14 @@ def _check_figures(chosen: Accelerator, name: str | None, timed: bool) -> None:
 
 
 def macs_of(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
-    """Multiply-accumulates of the plan's operators, summed over the nodes each covers."""
-    from cosma.compiler.request import read_model
+    """Multiply-accumulates of the plan's operators, summed over the nodes each covers.
+
+    Raises InputError if the model is another one.
+    """
+    from cosma.cli.plans import model_of
     from cosma.plan.tiles import tile_shares
 
-    graph = read_model(model, dims).graph
+    graph = model_of(plan, model, dims).graph
     by_result = {operator.outputs[0]: operator.macs for operator in graph.operators}
     found: dict[str, int] = {}
     shares = tile_shares(plan.graph)
@@ -202,4 +205,7 @@ def macs_of(plan: Plan, model: Path, dims: dict[str, int]) -> dict[str, int]:
         if known:
             whole = sum(macs for macs in known if macs is not None)
             found[operator.name] = round(whole * shares[operator.name])
+    names = {operator.name for operator in plan.graph.operators}
+    if plan.model_sha256 is None and not names & {operator.name for operator in graph.operators}:
+        raise InputError(f"{model} is not the model that the plan was made from: it has none of its operators")
     return found

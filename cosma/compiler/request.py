@@ -139,6 +139,9 @@ def read_model(
 
         model = load_graph(model)
     if isinstance(model, Graph):
+        if dims or bounds:
+            given = ", ".join(map(repr, (*(dims or {}), *(bounds or {}))))
+            raise InputError(f"the sizes of a graph are numbers, so nothing can be bound: leave out {given}")
         return LoadedModel(model, model.name, None)
     return door.instance(model, LoadedModel, "the model (or a Graph, or a path)")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosma import door
 from cosma.errors import InputError
 from cosma.execute.chosen import make_kernels
 from cosma.execute.constants import Constants, index_bounds
@@ -66,6 +67,7 @@ def execute_plan(
     seed: int = 0,
 ) -> Execution:
     """Execute a plan on real bytes; :func:`cosma.execute.run_plan` takes the same and reports what it showed."""
+    seed = door.integer(seed, "seed", least=0)
     ready = read_model(Path(model), plan.sizes(dims or {}))
     chosen = make_kernels(kernels, ready)
     steps = ready.steps_of(plan)

@@ -23,6 +23,7 @@ Not modelled: contention on the bus, refresh and row misses, banks, set-up of op
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from cosma.errors import InputError
@@ -285,6 +286,8 @@ def estimate(
         done = sum(known.get(o.name, 0) for o in plan.graph.operators)
         energy = 1e-12 * (moved * per_byte + done * (per_mac or 0.0))
     total = max((event.end_s for event in events), default=0.0)
+    if not isfinite(total):
+        raise InputError("the estimated time is not finite: a clock, a rate or the bandwidth is too low")
     compute = sum(e.end_s - e.start_s for e in events if e.engine == "compute")
     arithmetic = sum(e.arithmetic_s for e in events)
     streaming = max(0.0, compute - arithmetic)

@@ -101,7 +101,7 @@ def render_html(
         "COSTLIEST": _costliest(plan, timeline),
         "SCHEDULE": _schedule(plan),
         "GROUPS": _groups(plan),
-        "LEGEND": _legend(),
+        "LEGEND": _legend(streams=plan.traffic.streamed > 0 or (compare is not None and compare.traffic.streamed > 0)),
         "STEPS": counted(len(timeline.steps), "step"),
         "STAYS": counted(len(timeline.stays), "stay"),
         "VERSION": __version__,
@@ -253,15 +253,15 @@ def _compared(plan: Plan, other: Plan) -> str:
     return "".join(parts)
 
 
-def _legend() -> str:
+def _legend(*, streams: bool) -> str:
     rows = [
-        f'<span class="origin"><i style="background:{FILL[origin]}"></i><b>{origin}</b>: {WORDS[origin]}</span>'
+        f'<span class="how"><i style="background:{FILL[origin]}"></i><b>{origin}</b>: {WORDS[origin]}</span>'
         for origin in Origin
     ]
-    rows.append("<span><b>colour by operator</b>: what an operator makes, or reads first, shares its colour</span>")
+    owner = "<b>colour by operator</b>: what an operator makes, or reads first, shares its colour"
+    rows.append(f'<span class="operator">{owner}</span>')
     rows.append('<span><i class="hatched"></i><b>spilled</b>: leaves although it is read again later</span>')
-    rows.append(
-        f'<span><i style="background:{TRAFFIC["streamed"]}"></i><b>streamed</b>: passes the scratchpad by, '
-        "pale where no plan does without</span>"
-    )
+    passed = f'<i style="background:{TRAFFIC["streamed"]}"></i><b>streamed</b>: passes the scratchpad by, '
+    if streams:
+        rows.append(f"<span>{passed}pale where no plan does without</span>")
     return "".join(rows)

@@ -479,8 +479,8 @@ let views = [];
   axis.addEventListener("change", () => shown.forEach(view => view.setAxis(axis.value)));
   for (const view of shown) if (view.colour !== main.colour) { view.colour = main.colour; view.fill(); }
   colour.value = main.colour;
-  const legend = () => document.querySelectorAll(".legend .origin").forEach(
-    entry => { entry.hidden = colour.value === "operator"; });
+  const legend = () => document.querySelectorAll(".legend [class]:not(i)").forEach(
+    entry => { entry.hidden = (entry.className === "operator") !== (colour.value === "operator"); });
   colour.addEventListener("change", () => { shown.forEach(view => { view.colour = colour.value; view.fill(); }); legend(); });
   legend();
   let dark = matchMedia("(prefers-color-scheme: dark)").matches;

@@ -20,11 +20,11 @@ from cosma.rewrite import count_as
 from cosma.rewrite.fuse import smallest_capacity
 from cosma.rewrite.tiling import Tiling
 from cosma.studies.point_planner import Planner
-from cosma.studies.points import Curve, CurvePoint, mark_knees, monotone
+from cosma.studies.points import Curve, mark_knees, monotone, suffices
 from cosma.units import align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from cosma.accelerator import Accelerator
     from cosma.accelerator.files import Preset
@@ -57,7 +57,7 @@ def make_curve(
 
     Half of the capacities are spread evenly on a logarithmic scale between the ends; each further one halves
     the interval across which the traffic falls most or, with tiles, the one in which the least capacity lies that moves
-    nothing twice. A plan for some capacity is a plan for every larger one and a bound for some capacity is a bound for
+    nothing twice. A plan is one for every capacity from what it takes on, and a bound for some capacity is a bound for
     every smaller one, so both curves are made monotone. Where the strategy takes plans to start from, each point goes
     on from the plans of its neighbours known so far.
 
@@ -140,7 +140,7 @@ def make_curve(
         smallest_bytes=smallest + reserved,
         enough_bytes=enough + reserved,
         tiling=_named(tiling) if tiled else "none",
-        once_bytes=min((p.capacity_bytes for p in found if p.noncompulsory_bytes == 0), default=None),
+        once_bytes=min((suffices(p) for p in found if p.noncompulsory_bytes == 0), default=None),
         once_whole_bytes=planner.once_whole(found),
         never_once_bytes=max((p.capacity_bytes for p in found if p.bound_bytes > 0), default=None),
         partial=partial,
@@ -176,7 +176,7 @@ def _ends(
         from cosma.tiling.finest import finest_need
 
         least, share = min(smallest, finest_need(source.graph, source.sites, accelerator)), WIDEST_TILED
-    low = align_up(max(least, min(enough, high) // share) if lowest is None else lowest, align)
+    low = align_up(max(least, min(enough, high) // share) if lowest is None else max(1, lowest), align)
     if not low <= high:
         raise InputError(f"the range of capacities [{low}, {high}] is empty; give other ends")
     return low, high
@@ -210,7 +210,7 @@ class _Sweep:
         turn = 0
         while len(known) < self.wanted:
             middle = self._first_without() if self.planner.tiling is not None and turn % 2 == 0 else None
-            middle = middle or _widest(sorted(known), known, align)
+            middle = middle or self._widest()
             turn += 1
             if middle is None:
                 break
@@ -233,6 +233,24 @@ class _Sweep:
             return None
         middle = align_up(round((lower * upper) ** 0.5), align)
         return middle if lower < middle < upper else None
+
+    def _widest(self) -> int | None:
+        """Middle of the interval across which the traffic falls most, wide ones first among equals.
+
+        The traffic of a larger capacity is possible from what its plan takes on, so the interval ends there.
+        """
+        known, align = self.planner.known, self.planner.accelerator.alignment
+        best: tuple[float, int] | None = None
+        for a, b in pairwise(sorted(known)):
+            end = min(b, self.planner.room(b))
+            middle = align_up(round((a * end) ** 0.5), align)
+            if not a < middle < end:
+                continue
+            fall = known[a].noncompulsory_bytes - known[b].noncompulsory_bytes
+            weight = max(fall, 0) * log(end / a)
+            if best is None or weight > best[0]:
+                best = (weight, middle)
+        return None if best is None else best[1]
 
     def _raise_end(self, high: int) -> None:
         """Go on until nothing is spilled: methods that place tensors one by one may need more than what is live."""
@@ -260,17 +278,3 @@ def _ample(graph: Graph, accelerator: Accelerator) -> list[Problem]:
     """The network with room for everything, once for each choice of operators to fuse."""
     ample = accelerator.replace(scratchpad=2**62)
     return [build_problem(choice.graph, ample) for choice in fusion_choices(graph, ample)]
-
-
-def _widest(capacities: Sequence[int], known: dict[int, CurvePoint], align: int) -> int | None:
-    """Middle of the interval across which the traffic falls most, wide ones first among equals."""
-    best: tuple[float, int] | None = None
-    for a, b in pairwise(capacities):
-        middle = align_up(round((a * b) ** 0.5), align)
-        if not a < middle < b:
-            continue
-        fall = known[a].noncompulsory_bytes - known[b].noncompulsory_bytes
-        weight = max(fall, 0) * log(b / a)
-        if best is None or weight > best[0]:
-            best = (weight, middle)
-    return None if best is None else best[1]

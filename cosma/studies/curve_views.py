@@ -35,7 +35,7 @@ def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
     SolverUnavailableError
         If matplotlib is not installed.
     """
-    from cosma.studies.points import Curve
+    from cosma.studies.points import Curve, corners
 
     door.instance(curve, Curve, "curve")
     if not curve.points:
@@ -52,7 +52,8 @@ def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
     bound = [p.bound_bytes / factor_y for p in curve.points]
     if tiled:
         _draw_whole(axes, curve.points, factor_x, factor_y)
-    axes.step(x, achieved, where="post", color=OCCUPANCY, label="plan of tiles" if tiled else "plan", linewidth=1.8)
+    steps = ([c / factor_x for c in corners(curve.points)] + x[-1:], achieved + achieved[-1:])
+    axes.step(*steps, where="post", color=OCCUPANCY, label="plan of tiles" if tiled else "plan", linewidth=1.8)
     axes.plot(x, achieved, "o", color=OCCUPANCY, markersize=3.5)
     if tiled:
         of_tiles = [p.tiles.bound_bytes / factor_y if p.tiles is not None else 0.0 for p in curve.points]
@@ -100,8 +101,10 @@ def _draw_whole(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor
 
 
 def _mark_knees(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor_y: int) -> None:
+    from cosma.studies.points import suffices
+
     knees = [p for p in points if p.knee]
-    at = [(p.capacity_bytes / factor_x, p.noncompulsory_bytes / factor_y) for p in knees]
+    at = [(suffices(p) / factor_x, p.noncompulsory_bytes / factor_y) for p in knees]
     # A knee may lie on the axis, and its mark is drawn whole there.
     axes.plot(
         [x for x, _ in at], [y for _, y in at], "D", color="#D55E00", markersize=7, label="knee", clip_on=False,
@@ -109,7 +112,7 @@ def _mark_knees(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor
     )  # fmt: skip
     for point, place in zip(knees, at, strict=True):
         axes.annotate(
-            format_size(point.capacity_bytes), place, textcoords="offset points", xytext=(-7, 7), ha="right",
+            format_size(suffices(point)), place, textcoords="offset points", xytext=(-7, 7), ha="right",
             fontsize=8, zorder=5,
             bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
         )  # fmt: skip
@@ -131,9 +134,16 @@ def curve_text(curve: Curve, width: int = 60) -> str:
         if whole is not None:
             row[round(whole / most * (width - 1))] = "o"
         row[low], row[at] = "|", "*"
-        mark = f"  < knee, {format_size(p.noncompulsory_bytes)}" if p.knee else ""
+        mark = f"  < {knee_text(p)}: {format_size(p.noncompulsory_bytes)}" if p.knee else ""
         stream.write(f"{format_size(p.capacity_bytes):>12} {''.join(row)}{mark}\n")
     return stream.getvalue()
+
+
+def knee_text(point: CurvePoint) -> str:
+    """Say from which capacity on a knee's traffic is possible; empty where it is no knee."""
+    from cosma.studies.points import suffices
+
+    return f"knee from {format_size(suffices(point))}" if point.knee else ""
 
 
 def _whole(point: CurvePoint) -> int | None:

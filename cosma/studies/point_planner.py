@@ -93,18 +93,17 @@ class Planner:
         self._shrink(capacity, plan, point)
 
     def settle(self) -> None:
-        """Where a plan for less capacity is better than the one found for more, it is the plan there too."""
+        """Where the plan of another point fits and is better than the one found, it is the plan there."""
         if self.tiling is None:
             return
-        best: Plan | None = None
+        rooms = [(plan.traffic.noncompulsory, _room(plan), plan) for plan in self.plans.values()]
         for capacity in sorted(self.known):
-            point, own = self.known[capacity], self.plans[capacity]
-            if best is None or own.traffic.noncompulsory <= best.traffic.noncompulsory:
-                best = own
+            point = self.known[capacity]
+            best = min((one for one in rooms if one[1] <= capacity), key=lambda one: one[:2])[-1]
+            if self.plans[capacity].traffic.noncompulsory <= best.traffic.noncompulsory:
                 continue
-            self.plans[capacity] = best
             tiles = replace(self._tiles(best), bound_bytes=self._tile_bound(best, capacity))
-            self.known[capacity] = replace(point, noncompulsory_bytes=best.traffic.noncompulsory, tiles=tiles)
+            self._keep(capacity, best, replace(point, noncompulsory_bytes=best.traffic.noncompulsory, tiles=tiles))
 
     def once_whole(self, points: Sequence[CurvePoint]) -> int | None:
         """Least capacity known at which whole operators move nothing twice."""
@@ -113,12 +112,16 @@ class Planner:
         found = [_room(plan) for plan in self.whole.values() if plan.traffic.noncompulsory == 0]
         return min(found) + self.accelerator.reserved if found else None
 
+    def room(self, capacity: int) -> int:
+        """Least capacity for which the plan known at this one is a plan too."""
+        return _room(self.plans[capacity])
+
     # -- plans --------------------------------------------------------------------------------------------
 
     def _keep(self, capacity: int, plan: Plan, point: CurvePoint) -> None:
         # The plan first: an interrupt between the two leaves no point without a plan.
         self.plans[capacity] = plan
-        self.known[capacity] = point
+        self.known[capacity] = replace(point, suffices_bytes=_room(plan) + self.accelerator.reserved)
 
     def _compile(self, capacity: int, tiling: Tiling | Path | str | None, starts: Sequence[Plan]) -> Plan | None:
         accelerator = self.accelerator.replace(scratchpad=capacity + self.accelerator.reserved)
@@ -140,7 +143,7 @@ class Planner:
     def _neighbours(self, plans: Mapping[int, Plan], capacity: int) -> list[Plan]:
         """Plans to start from: the best one for less capacity, as it is, and the one for the next more, as an order."""
         larger = min((c for c in plans if c > capacity), default=None)
-        if larger is not None and plans[larger].accelerator.fusion != Fusion.NONE:
+        if larger is not None and plans[larger].accelerator.fusion != Fusion.NONE and _room(plans[larger]) > capacity:
             larger = None  # what is fused there may not fit here
         below = _best_below(plans, capacity)
         return [*([] if below is None else [below]), *([] if larger is None else [plans[larger]])]

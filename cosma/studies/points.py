@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cosma import door
@@ -60,10 +61,14 @@ class CurvePoint:
     #: With a tiling, what whole operators cost here, and the tiles of the plan.
     whole: Whole | None = None
     tiles: Tiles | None = None
+    #: Least capacity at which that traffic is known to be possible: what the plan takes; by default the capacity.
+    suffices_bytes: int | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        for name in ("capacity_bytes", "noncompulsory_bytes", "bound_bytes"):
+        if self.suffices_bytes is None:
+            put(self, "suffices_bytes", self.capacity_bytes)
+        for name in ("capacity_bytes", "noncompulsory_bytes", "bound_bytes", "suffices_bytes"):
             put(self, name, door.size(getattr(self, name), f"point: {name}"))
         put(self, "knee", door.flag(self.knee, "point: knee"))
         if self.whole is not None:
@@ -127,6 +132,7 @@ class Curve:
             row: dict[str, Any] = {
                 "capacity": p.capacity_bytes, "noncompulsory": p.noncompulsory_bytes, "lower_bound": p.bound_bytes,
                 "total": self.compulsory_bytes + p.noncompulsory_bytes, "gap": gap, "knee": p.knee,
+                "suffices": p.suffices_bytes,
             }  # fmt: skip
             if self.tiling != "none":
                 row |= dict.fromkeys(TILE_COLUMNS)
@@ -143,15 +149,29 @@ class Curve:
 def monotone(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     """Carry traffic to larger capacities and bounds to smaller ones, where they hold too."""
     found = list(points)
-    for i in range(1, len(found)):
-        least = min(found[i].noncompulsory_bytes, found[i - 1].noncompulsory_bytes)
-        found[i] = replace(found[i], noncompulsory_bytes=least, whole=_least(found[i].whole, found[i - 1].whole))
+    for i, point in enumerate(points):
+        least, enough = min((p.noncompulsory_bytes, suffices(p)) for p in points if suffices(p) <= point.capacity_bytes)
+        whole = _least(point.whole, found[i - 1].whole) if i else point.whole
+        found[i] = replace(point, noncompulsory_bytes=least, suffices_bytes=enough, whole=whole)
     for i in range(len(found) - 2, -1, -1):
         bound, whole, above = max(found[i].bound_bytes, found[i + 1].bound_bytes), found[i].whole, found[i + 1].whole
         if whole is not None and above is not None:
             whole = replace(whole, bound_bytes=max(whole.bound_bytes, above.bound_bytes))
         found[i] = replace(found[i], bound_bytes=bound, whole=whole)
     return found
+
+
+def suffices(point: CurvePoint) -> int:
+    """Least capacity at which a point's traffic is known to be possible."""
+    return point.capacity_bytes if point.suffices_bytes is None else point.suffices_bytes
+
+
+def corners(points: Sequence[CurvePoint]) -> list[int]:
+    """Where the traffic of each point begins: what its plan takes, or its capacity where traffic does not fall."""
+    return [
+        suffices(b) if b.noncompulsory_bytes < a.noncompulsory_bytes else b.capacity_bytes
+        for a, b in pairwise((points[0], *points))
+    ] if points else []
 
 
 def _least(here: Whole | None, below: Whole | None) -> Whole | None:
@@ -171,7 +191,7 @@ def mark_knees(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     """
     if not points:
         return ()
-    x = [float(p.capacity_bytes) for p in points]
+    x = [float(c) for c in corners(points)]
     y = [float(p.noncompulsory_bytes) for p in points]
     height = y[0] - y[-1]
     knees: set[int] = set()

@@ -110,6 +110,9 @@ def test_an_invalid_plan_is_refused_by_name(folder: Path) -> None:
         (("compile", "diamond.json", "--scratchpad", "1KiB", "--dim", "N=-1"), 2, "--dim 'N=-1'"),
         (("compile", "diamond.json", "--scratchpad", "1KiB", "-o", "no/plan.json"), 2, "cannot write"),
         (("compile", "diamond.json", "--scratchpad", "128", "--operands", "resident"), 3, "does not fit"),
+        (("compile", "diamond.json", "--scratchpad", "1KiB", "-o", "diamond.json"), 2, "would replace"),
+        (("compile", "diamond.json", "--scratchpad", "1KiB", "--dim", "N=2"), 2, "nothing can be bound"),
+        (("curve", "diamond.json", "-o", "diamond.csv", "--from", "0", "--to", "0"), 2, "is empty"),
         (("compile", "--no-such-option"), 2, "No such option"),
         (("check", "diamond.json"), 2, "not a cosma-plan file"),
         (("launch",), 2, "No such command"),
@@ -124,6 +127,30 @@ def test_bad_input_gets_one_message_and_its_exit_code(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(p.name for p in folder.iterdir()) == ["diamond.json"]
+
+
+def test_a_trace_is_of_the_plan_and_leaves_it_alone(folder: Path) -> None:
+    """A model that is another one is no source of multiply-accumulates, and no output replaces what is read."""
+    from cosma import Graph, Operator, Tensor
+
+    other = Graph([Tensor("p", 64, "input"), Tensor("q", 64, "output")], [Operator("other", "Relu", ["p"], ["q"])])
+    save_graph(other, folder / "other.json")
+    cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "-o", "plan.json")
+    plan = (folder / "plan.json").read_bytes()
+    figures = ("--bandwidth", "1GB", "--clock", "1e9")
+    for options, message in (
+        (("--macs-per-cycle", "1", "--model", "other.json"), "not the model that the plan was made from"),
+        (("--macs-per-cycle", "1", "-o", "plan.json"), "--output would replace"),
+        (("--macs-per-cycle", "1e-320"), "not finite"),
+    ):
+        done = cosma(folder, "trace", "plan.json", *figures, *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+    assert cosma(folder, "trace", "plan.json", *figures, "--macs-per-cycle", "1", "--model", "diamond.json",
+                 "-o", "trace.json").returncode == 0  # fmt: skip
+    assert (folder / "plan.json").read_bytes() == plan
+    again = cosma(folder, "compile", "diamond.json", "--scratchpad", "384", "--start", "plan.json", "-o", "plan.json")
+    assert again.returncode == 0, again.stderr
 
 
 def test_debug_shows_the_traceback(folder: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import cosma.studies.point_planner as planner_module
-from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, save_graph
+from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, compile, save_graph
 from cosma.compiler import CompileResult
 from cosma.studies.curve import make_curve
 from cosma.studies.curve_views import curve_csv, curve_text, render_curve
-from cosma.studies.points import CurvePoint, mark_knees
+from cosma.studies.points import CurvePoint, corners, mark_knees, monotone, suffices
+from cosma.units import format_size
 
 KIB = 1024
 
@@ -93,6 +94,24 @@ def test_points_go_on_from_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> 
 def test_fixed_methods_make_curves_without_starts() -> None:
     curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=4, strategy="e1", effort=0.1)
     assert len(curve.points) >= 2
+
+
+def test_steps_begin_at_what_plans_take() -> None:
+    """The plan of a point fits from ``suffices_bytes`` on, so the curve falls there and a knee is named by it."""
+    accelerator = Accelerator(scratchpad="1GiB", operands="resident", reserved=256)
+    curve = make_curve(comb(4), accelerator, points=6, strategy="existing", effort=0.1)
+    begins = corners(curve.points)
+    assert begins == sorted(set(begins))
+    for point, begin in zip(curve.points, begins, strict=True):
+        assert suffices(point) <= begin <= point.capacity_bytes
+        found = compile(comb(4), accelerator.replace(scratchpad=suffices(point)), effort=0.5)
+        assert point.bound_bytes <= found.traffic.noncompulsory <= point.noncompulsory_bytes
+    assert any(suffices(point) < point.capacity_bytes for point in curve.points)
+    assert all(f"knee from {format_size(suffices(p))}" in curve_text(curve) for p in curve.points if p.knee)
+    # A plan for more holds where it fits, however little was found there.
+    far = [CurvePoint(10, 9, 0), CurvePoint(20, 8, 0), CurvePoint(40, 2, 1, suffices_bytes=15)]
+    assert [(p.noncompulsory_bytes, suffices(p), p.bound_bytes) for p in monotone(far)] == [(9, 10, 1), (2, 15, 1),
+                                                                                            (2, 15, 1)]  # fmt: skip
 
 
 def test_knees_are_corners() -> None:
