@@ -45,7 +45,7 @@ def pack(
     from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
     from cosma.packing import pack as pack_buffers
     from cosma.packing.csvfile import format_buffers
-    from cosma.units import parse_size
+    from cosma.units import format_size, parse_size
 
     if engine not in ENGINES:
         raise InputError(f"--engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
@@ -80,8 +80,11 @@ def pack(
         from cosma.packing.picture import picture
 
         top = result.height or 0
-        title = f"{buffers.name}: {top:,} bytes, {result.engine}"
-        deliver_figures(figure, lambda kind: picture(kind, loaded, result.offsets, max(limit or 0, top), title=title))
+        of = f" of {format_size(limit)}" if limit else ""
+        title = f"{buffers.name}: {format_size(top)}{of}, by {result.engine}"
+        # A capacity far above what is taken would leave the picture empty.
+        shown = limit if limit is not None and limit < 2 * top else top
+        deliver_figures(figure, lambda kind: picture(kind, loaded, result.offsets, shown, title=title))
     if json:
         print_json(_report(result))
     elif result.packed and output is None:

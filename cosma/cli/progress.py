@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Seconds between two ticks of the line.
 TICK_S = 0.5
 #: What is said once when the first kernel is compiled.
-COMPILING = "compiling cosma's kernels for this machine, once; about twenty seconds"
+COMPILING = "compiling kernels, which later runs keep; up to twenty seconds"
 #: What is said between Ctrl-C and the end.
 STOPPING = "interrupted, finishing the best plan so far (Ctrl-C gives up)"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cosma.door as door
 from cosma.access import NodeSite
 from cosma.graph import Graph
-from cosma.text import shortened
+from cosma.text import counted, shortened
 
 
 class NodeFate(StrEnum):
@@ -106,6 +106,7 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         return (
-            f"LoadedModel({shortened(repr(self.name))}, {len(self.graph.operators)} operators, "
-            f"{len(self.graph.tensors)} tensors, {len(self.nodes)} nodes, {len(self.notes)} notes)"
+            f"LoadedModel({shortened(repr(self.name))}, {counted(len(self.graph.operators), 'operator')}, "
+            f"{counted(len(self.graph.tensors), 'tensor')}, {counted(len(self.nodes), 'node')}, "
+            f"{counted(len(self.notes), 'note')})"
         )

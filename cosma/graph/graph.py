@@ -12,7 +12,7 @@ from cosma.errors import GraphError
 from cosma.graph.checks import check_operands, check_roots, find_producers
 from cosma.graph.join import Join, check_joins
 from cosma.graph.tensor import Operator, Tensor, TensorKind
-from cosma.text import html_table, shortened
+from cosma.text import counted, html_table, shortened
 from cosma.topological import find_cycle, nearest_order
 from cosma.units import align_up, format_size
 
@@ -342,7 +342,8 @@ class Graph:
         return html_table((self.name, "", ""), rows)
 
     def __repr__(self) -> str:
-        return f"Graph({shortened(repr(self.name))}, {len(self._operators)} operators, {len(self._tensors)} tensors)"
+        sizes = f"{counted(len(self._operators), 'operator')}, {counted(len(self._tensors), 'tensor')}"
+        return f"Graph({shortened(repr(self.name))}, {sizes})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Graph):

@@ -24,6 +24,8 @@ COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b
 _Box = tuple[int, float, float, float, float, str, str]
 #: Room that a letter and a line of names take, in pixels of the SVG; most that a picture has of them.
 _LETTER, _LINE, _NAMES = 6.0, 12.0, 2000
+#: Height in pixels of the SVG from which on a rectangle has an edge: of lower ones little else would be seen.
+_EDGED = 3.0
 
 
 def picture(
@@ -83,12 +85,13 @@ def _svg(boxes: list[_Box], begin: float, end: float, capacity: int, title: str)
         f'<rect width="{WIDTH:g}" height="{HEIGHT:g}" fill="white"/>',
         f'<text x="{MARGIN:g}" y="{MARGIN / 2:g}">{escape(plain(title))}</text>',
     ]
+    edge = ' stroke="black" stroke-width="0.3"'
     for colour, time, address, duration, size, label, _ in boxes:
         fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
         lines.append(
             f'<rect x="{MARGIN + (time - begin) * across:.2f}" '
             f'y="{HEIGHT - MARGIN - (address + size) * upward:.2f}" width="{duration * across:.2f}" '
-            f'height="{size * upward:.2f}" fill="{fill}" stroke="black" stroke-width="0.3">'
+            f'height="{size * upward:.2f}" fill="{fill}"{edge if size * upward >= _EDGED else ""}>'
             f"<title>{escape(plain(label))}</title></rect>"
         )
     for time, address, name in _named(boxes, across, upward):
@@ -130,13 +133,14 @@ def _drawn(kind: str, boxes: list[_Box], begin: float, end: float, capacity: int
     from matplotlib.ticker import MaxNLocator, MultipleLocator
 
     axes = figure.subplots()
+    across, upward = (WIDTH - 2 * MARGIN) / max(1, end - begin), (HEIGHT - 2 * MARGIN) / max(1, capacity)
     for colour, time, address, duration, size, _, _ in boxes:
         fill = "#bbbbbb" if colour < 0 else COLOURS[colour % len(COLOURS)]
-        axes.add_patch(Rectangle((time, address), duration, size, facecolor=fill, edgecolor="black", linewidth=0.3))
+        edge = 0.3 if size * upward >= _EDGED else 0.0
+        axes.add_patch(Rectangle((time, address), duration, size, facecolor=fill, edgecolor="black", linewidth=edge))
     axes.set_xlim(begin, end)
     axes.set_ylim(0, max(1, capacity) * 1.02)
     axes.axhline(capacity, color="black", linewidth=1)
-    across, upward = (WIDTH - 2 * MARGIN) / max(1, end - begin), (HEIGHT - 2 * MARGIN) / max(1, capacity)
     for time, address, name in _named(boxes, across, upward):
         axes.text(time, address, figure_text(name), ha="center", va="center", fontsize=7, clip_on=True)
     factor, unit = unit_for(capacity)

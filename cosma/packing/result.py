@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import cosma.door as door
-from cosma.text import shortened
+from cosma.text import counted, shortened
 
 
 class PackingStatus(door.Choice):
@@ -98,8 +98,8 @@ class PackingResult:
         found = f"height {self.height}, " if self.height is not None else ""
         why = f", {shortened(self.reason)}" if self.reason else ""
         return (
-            f"PackingResult({self.status}: {len(self.offsets)} buffers, {found}lower bound {self.lower_bound}, "
-            f"capacity {self.capacity}, by {self.engine or 'nobody'}{why})"
+            f"PackingResult({self.status}: {counted(len(self.offsets), 'buffer')}, {found}"
+            f"lower bound {self.lower_bound}, capacity {self.capacity}, by {self.engine or 'nobody'}{why})"
         )
 
     @property

@@ -12,7 +12,7 @@ from cosma.errors import InputError
 from cosma.graph import Graph
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.off_chip import OffChip
-from cosma.text import html_table, short_repr, shortened
+from cosma.text import counted, html_table, short_repr, shortened
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Plan:
 
     def __repr__(self) -> str:
         return (
-            f"Plan({shortened(repr(self.model_name))}, {len(self.graph.operators)} operators, "
+            f"Plan({shortened(repr(self.model_name))}, {counted(len(self.graph.operators), 'operator')}, "
             f"{len(self.instructions)} instructions, {self.traffic.noncompulsory} non-compulsory bytes, "
             f"{self.certificate.status})"
         )

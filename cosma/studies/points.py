@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cosma import door
-from cosma.text import short_repr, shortened
+from cosma.text import counted, short_repr, shortened
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Curve:
     def __repr__(self) -> str:
         ends = sorted({self.points[0].capacity_bytes, self.points[-1].capacity_bytes}) if self.points else []
         shown = "".join(f", {format_size(end)}" for end in ends)
-        return f"Curve({shortened(repr(self.model))}, {len(self.points)} points{shown})"
+        return f"Curve({shortened(repr(self.model))}, {counted(len(self.points), 'point')}{shown})"
 
     def to_records(self) -> list[dict[str, Any]]:
         """One row a point, as ``pandas.DataFrame`` takes them; sizes in bytes, None where nothing is known."""
