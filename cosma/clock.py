@@ -35,11 +35,11 @@ class Clock:
     interrupted: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
-    def stop(self) -> bool:
-        """Whether to stop at once. Poll it often."""
+    def stop(self, ahead_s: float = 0.0) -> bool:
+        """Whether to stop at once, or before something that takes so many seconds. Poll it often."""
         if self.asked_to_stop():
             self.interrupted = True
-        if self.limit_s is not None and self.elapsed_s() >= self.limit_s:
+        if self.limit_s is not None and self.elapsed_s() + ahead_s >= self.limit_s:
             self.timed_out = True
         return self.ended_early
 

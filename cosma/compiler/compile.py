@@ -164,7 +164,7 @@ def run_compile(
     _check_hooks(sink, interrupted, on_interrupt)
     request = read_request(model, accelerator, limits, **options)
     warn_of_odd_fit(request)
-    look = tiling_search(limits, request.seed, sink, interrupted)
+    look = tiling_search(limits, request.seed, sink, interrupted, began_s)
     read_s = time.monotonic() - began_s
     joined, copying = _choices(request, look)
     choices = (*joined, *copying)

@@ -10,11 +10,11 @@ trial costs a replay.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from cosma.clock import never
+from cosma.clock import Clock
 from cosma.compiler.turns import Turns
 from cosma.tiling.given import rule_tiling
 
@@ -50,6 +50,8 @@ RUNS_SHARE = 0.3
 HOPELESS = 1.5
 #: Changes of the runs of each choice of what is cut, before one is chosen; not measured.
 FEW_CHANGES = 60
+#: Above so many tiles, choices of what is cut are tried only within a share of the effort; neither is measured.
+MANY_TILES, MANY_SHARE = 3000, 0.25
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class RuledTiling:
     seed: int = 0
     most_tiles: int = 3000
     effort: float = 0.0
-    stop: Callable[[], bool] = never
+    clock: Clock = field(default_factory=Clock)
     report: Callable[[int, float], None] | None = None
     best: Turns | None = None
     #: Of :data:`WAYS`, the one that the best goes.
@@ -88,6 +90,8 @@ class RuledTiling:
     cost_bytes: int = 1 << 62
     #: Nominal seconds spent.
     spent: float = 0.0
+    #: Seconds by the clock that making tiles took at most.
+    made_s: float = 0.0
 
     def run(self) -> None:
         """Find operators to cut, then runs of them."""
@@ -101,7 +105,7 @@ class RuledTiling:
             if self._try(cut, [frozenset(), self._alone]):
                 self.way = way
                 break
-        if self.best is None or self.stop():
+        if self.best is None or self.clock.stop():
             return
         if self.report is not None and self.best.one_pass:
             planned = self.best.planned_bytes(self.bounds, self.best.modes(self.bounds))
@@ -141,18 +145,25 @@ class RuledTiling:
         return frozenset(range(1, len(self.base.operators)))
 
     def _over(self) -> bool:
-        return self.cost_bytes == 0 or (self.best is not None and self.stop())
+        return self.cost_bytes == 0 or (self.best is not None and self.clock.stop())
 
     def _try(self, tiling: Tiling, starts: Iterable[Bounds], changes: int = 0) -> bool:
         """Tile and replay in the best of some runs, changed a little; whether that is the best so far.
 
         Of equals the first stays, which cuts more.
         """
-        if self._over() or not tiling.operators or self._tiles(tiling) > self.most_tiles:
+        tiles = self._tiles(tiling)
+        if self._over() or not tiling.operators or tiles > self.most_tiles:
+            return False
+        if self.best is not None and tiles > MANY_TILES and self.spent > MANY_SHARE * self.effort:
             return False
         turns = self.best if self.best is not None and self.best.tiling is tiling else None
         if turns is None:
+            if self.best is not None and self.clock.stop(self.made_s):
+                return False
+            began_s = self.clock.elapsed_s()
             turns = Turns(self.source, self.base, tiling, self.accelerator)
+            self.made_s = max(self.made_s, self.clock.elapsed_s() - began_s)
             self.spent += TILE_S * len(turns.owners)
         if not turns.fit:
             return False
@@ -195,7 +206,7 @@ class RuledTiling:
             return []
         grid = build_grid(self.base, self.source.sites).grid
         room = self.accelerator.capacity_bytes
-        found = choose_segments(grid, room, ESTIMATES, weight_shares=(1.0,), stop=self.stop)
+        found = choose_segments(grid, room, ESTIMATES, weight_shares=(1.0,), stop=self.clock.stop)
         return [frozenset(segment.begin for segment in segments[1:]) for segments in found]
 
     def _changed_runs(self, turns: Turns, bounds: Bounds, changes: int, most_s: float) -> Bounds:
@@ -204,7 +215,7 @@ class RuledTiling:
         known = len(turns.known)
         for _ in range(min(changes, MOST_REPLAYED // len(turns.owners)) if count > 1 else 0):
             spent = self.spent + REPLAY_S * len(turns.owners) * (len(turns.known) - known)
-            if cost == 0 or spent > most_s or self.stop():
+            if cost == 0 or spent > most_s or self.clock.stop():
                 break
             other = _changed(bounds, count, rng)
             if turns.cost(other) <= cost:

@@ -62,8 +62,6 @@ class TilingWork:
 
     def rest(self, limits: Limits) -> Limits:
         """What is left of the limits for planning."""
-        if not self.spent:
-            return limits
         left_s = None if limits.time_limit_s is None else max(0.05, limits.time_limit_s - self.clock.elapsed_s())
         return replace(limits, effort=max(0.0, limits.effort - self.spent), time_limit_s=left_s)
 

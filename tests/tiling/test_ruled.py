@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cosma
+from cosma.clock import Clock, never
 from cosma.compiler.compile import run_compile
 from cosma.compiler.fusion import fusion_choices
 from cosma.compiler.limits import Limits, Progress
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.ruled import RuledTiling
 from cosma.compiler.searched import TilingWork
-from cosma.compiler.tilings import _ruled
+from cosma.compiler.tilings import _ruled, tiling_search
 from cosma.compiler.turns import Turns, runs_of
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
@@ -41,7 +44,7 @@ def narrowing(tmp_path: Path) -> Path:
     return m.save(tmp_path / "narrowing.onnx", {"x": (1, 8, 64, 64)}, [value])
 
 
-def search(path: Path, machine: cosma.Accelerator, rule: str, **limits: float) -> tuple[LoadedModel, RuledTiling]:
+def search(path: Path, machine: cosma.Accelerator, rule: str, **limits: Any) -> tuple[LoadedModel, RuledTiling]:
     loaded = cosma.load_onnx(path)
     graph = loaded.graph.with_dtype("int8")
     tiling = rule_tiling(graph, loaded.sites, parse_rule(rule) or {})
@@ -206,3 +209,22 @@ def test_a_status_says_that_it_is_among_plans_of_whole_operators(narrowing: Path
         tables = plan_tables(replace(plan, traffic=traffic))
         cells = [cell for column in tables[0].columns for cell in map(str, column.cells)]
         assert any("among plans of whole operators" in cell for cell in cells) == said
+
+
+def test_what_came_before_planning_counts_against_the_time_limit() -> None:
+    search = tiling_search(Limits(time_limit_s=5.0), 0, None, never, time.monotonic() - 3.0)
+    left = search.rest(Limits(time_limit_s=5.0)).time_limit_s
+    assert left is not None
+    assert 1.5 < left < 2.01
+    assert not search.clock.stop()
+    assert search.clock.stop(1.5)
+
+
+def test_no_more_choices_of_what_is_cut_are_tried_than_there_is_time_for(narrowing: Path) -> None:
+    _, ruled = search(narrowing, MACHINE.replace(scratchpad="40KiB"), "rows=2", clock=Clock(60.0))
+    ruled.look()
+    assert ruled.made_s > 0
+    _, hurried = search(narrowing, MACHINE.replace(scratchpad="40KiB"), "rows=2", clock=Clock(60.0), made_s=100.0)
+    hurried.look()
+    assert hurried.best is not None
+    assert hurried.spent < ruled.spent
