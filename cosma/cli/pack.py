@@ -45,7 +45,7 @@ def pack(
     from cosma.packing import ENGINES, WORK_LIMIT, PackingStatus
     from cosma.packing import pack as pack_buffers
     from cosma.packing.csvfile import format_buffers
-    from cosma.units import format_size, parse_size
+    from cosma.units import parse_size
 
     if engine not in ENGINES:
         raise InputError(f"--engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
@@ -77,14 +77,7 @@ def pack(
     if result.packed and output is not None:
         deliver(output, format_buffers(loaded, result.offsets), "the packing")
     if result.packed and figure:
-        from cosma.packing.picture import picture
-
-        top = result.height or 0
-        of = f" of {format_size(limit)}" if limit else ""
-        title = f"{buffers.name}: {format_size(top)}{of}, by {result.engine}"
-        # A capacity far above what is taken would leave the picture empty.
-        shown = limit if limit is not None and limit < 2 * top else top
-        deliver_figures(figure, lambda kind: picture(kind, loaded, result.offsets, shown, title=title))
+        deliver_figures(figure, lambda kind: _picture(kind, buffers.name, loaded, result, limit))
     if json:
         print_json(_report(result))
     elif result.packed and output is None:
@@ -139,6 +132,21 @@ def _minimise(
             raise
         return met[-1], True
     return found, False
+
+
+def _picture(
+    kind: str, name: str, buffers: Sequence[Buffer], result: PackingResult, capacity: int | None
+) -> str | bytes:
+    from cosma.packing.picture import picture
+    from cosma.units import format_size
+
+    top = result.height or 0
+    of = f" of {format_size(capacity)}" if capacity else ""
+    # A capacity far above what is taken would leave the picture empty.
+    shown = capacity if capacity is not None and capacity < 2 * top else top
+    return picture(
+        kind, buffers, result.offsets, shown, title=f"{name}: {format_size(top)}{of}, by {result.engine}"
+    )
 
 
 def _report(result: PackingResult) -> dict[str, object]:

@@ -13,7 +13,7 @@ from cosma.errors import InfeasibleError
 from cosma.plan.instructions import Allocate, Execute, Load, Store
 from cosma.problem import build_problem
 from cosma.rewrite.fuse import smallest_capacity, without_links
-from cosma.studies.points import CurvePoint, Tiles, Whole
+from cosma.studies.points import CurvePoint, Tiles, Whole, suffices
 from cosma.units import align_up
 
 if TYPE_CHECKING:
@@ -96,9 +96,16 @@ class Planner:
         """Where the plan of another point fits and is better than the one found, it is the plan there."""
         if self.tiling is None:
             return
+        wholes = [(plan.traffic.noncompulsory, _room(plan), plan) for plan in self.whole.values()]
         rooms = [(plan.traffic.noncompulsory, _room(plan), plan) for plan in self.plans.values()]
+        rooms += wholes if self.tiling == "auto" else []
         for capacity in sorted(self.known):
             point = self.known[capacity]
+            fitting = [traffic for traffic, room, _ in wholes if room <= capacity]
+            if point.whole is not None and fitting:
+                self.known[capacity] = point = replace(
+                    point, whole=replace(point.whole, noncompulsory_bytes=min(fitting))
+                )
             best = min((one for one in rooms if one[1] <= capacity), key=lambda one: one[:2])[-1]
             if self.plans[capacity].traffic.noncompulsory <= best.traffic.noncompulsory:
                 continue
@@ -108,7 +115,7 @@ class Planner:
     def once_whole(self, points: Sequence[CurvePoint]) -> int | None:
         """Least capacity known at which whole operators move nothing twice."""
         if self.tiling is None:
-            return min((p.capacity_bytes for p in points if p.noncompulsory_bytes == 0), default=None)
+            return min((suffices(p) for p in points if p.noncompulsory_bytes == 0), default=None)
         found = [_room(plan) for plan in self.whole.values() if plan.traffic.noncompulsory == 0]
         return min(found) + self.accelerator.reserved if found else None
 

@@ -56,6 +56,15 @@ def test_tiles_and_whole_operators_in_one_curve(gated: cosma.LoadedModel) -> Non
     assert draw(gated, points=4) == draw(gated, points=4)
 
 
+def test_rows_and_summary_agree_on_whole_operators(gated: cosma.LoadedModel) -> None:
+    """From which capacity whole operators move nothing twice is what the rows say, too."""
+    curve = draw(gated, points=5)
+    assert curve.once_whole_bytes is not None
+    for p in curve.points:
+        if p.whole is not None and p.capacity_bytes >= curve.once_whole_bytes:
+            assert p.whole.noncompulsory_bytes == 0
+
+
 def test_what_moves_nothing_twice_is_a_plan_for_that_size(gated: cosma.LoadedModel) -> None:
     planner = Planner(gated, MACHINE, "auto", 0.1, 0, "int8", "auto")
     planner = replace(planner, source=replace(gated, graph=gated.graph.with_dtype("int8")))
