@@ -103,7 +103,8 @@ def draw_reductions(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
             compared.update(places)
         for i in sorted(set(range(len(models))) - compared):
             axes.text(i, 1, "not compared", rotation=90, fontsize=5, ha="center", va="bottom", color="0.4")
-        axes.set_xticks(range(len(models)), [figure_text(model) for model in models], rotation=90, fontsize=6)
+        names = [figure_text(model) for model in models]
+        axes.set_xticks(range(len(models)), names, rotation=90 if len(models) > 3 else 0, fontsize=6)
         axes.set_xlim(-0.8, len(models) - 0.2)
         axes.set_ylabel("non-compulsory traffic\nsaved on average, %")
         low, high = axes.get_ylim()

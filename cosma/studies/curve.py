@@ -224,7 +224,7 @@ class _Sweep:
     def _first_without(self) -> int | None:
         """Middle of the interval that holds the least capacity that moves nothing twice; None where it is known."""
         known, align = self.planner.known, self.planner.accelerator.alignment
-        enough = [c for c, point in known.items() if point.noncompulsory_bytes == 0]
+        enough = [self.planner.room(c) for c, point in known.items() if point.noncompulsory_bytes == 0]
         if not enough:
             return None
         upper = min(enough)

@@ -90,7 +90,6 @@ class Planner:
         size = capacity + self.accelerator.reserved
         point = CurvePoint(size, plan.traffic.noncompulsory, bound, whole=of_whole, tiles=self._tiles(plan))
         self._keep(capacity, plan, point)
-        self._shrink(capacity, plan, point)
 
     def settle(self) -> None:
         """Where the plan of another point fits and is better than the one found, it is the plan there."""
@@ -154,17 +153,6 @@ class Planner:
             larger = None  # what is fused there may not fit here
         below = _best_below(plans, capacity)
         return [*([] if below is None else [below]), *([] if larger is None else [plans[larger]])]
-
-    def _shrink(self, capacity: int, plan: Plan, point: CurvePoint) -> None:
-        """A plan that moves nothing twice is a plan for as much as it takes."""
-        room = _room(plan)
-        if point.noncompulsory_bytes or not room < capacity or room in self.known:
-            return
-        if any(c < capacity and p.noncompulsory_bytes == 0 for c, p in self.known.items()):
-            return
-        of_whole = None if point.whole is None else Whole(None, 0)
-        size = room + self.accelerator.reserved
-        self._keep(room, plan, replace(point, capacity_bytes=size, bound_bytes=0, whole=of_whole))
 
     # -- bounds -------------------------------------------------------------------------------------------
 

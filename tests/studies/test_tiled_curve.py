@@ -69,10 +69,10 @@ def test_what_moves_nothing_twice_is_a_plan_for_that_size(gated: cosma.LoadedMod
     planner = Planner(gated, MACHINE, "auto", 0.1, 0, "int8", "auto")
     planner = replace(planner, source=replace(gated, graph=gated.graph.with_dtype("int8")))
     planner.plan(16 * 1024)
-    least = min(planner.known)
-    assert least < 16 * 1024
-    assert planner.known[least].noncompulsory_bytes == 0
-    plan = replace(planner.plans[least], accelerator=MACHINE.replace(scratchpad=least))
+    assert planner.known[16 * 1024].noncompulsory_bytes == 0
+    least = planner.room(16 * 1024)
+    assert least == planner.known[16 * 1024].suffices_bytes < 16 * 1024
+    plan = replace(planner.plans[16 * 1024], accelerator=MACHINE.replace(scratchpad=least))
     assert cosma.replay(plan).valid
     assert not cosma.replay(replace(plan, accelerator=MACHINE.replace(scratchpad=least - 64))).valid
 
