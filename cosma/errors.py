@@ -197,5 +197,9 @@ class plain_interrupts:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+        cause = error
+        while isinstance(cause, SystemError):
+            # Compiled code that was called by compiled code wraps it again.
+            cause = cause.__cause__ or cause.__context__
+        if cause is not error and isinstance(cause, KeyboardInterrupt):
             raise KeyboardInterrupt from error
