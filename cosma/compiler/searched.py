@@ -10,18 +10,21 @@ from cosma.clock import Clock
 from cosma.compiler.fusion import Choice
 from cosma.compiler.limits import Progress
 from cosma.compiler.one_pass import best_along
+from cosma.compiler.orders import order_like, orders_to_cut
 from cosma.rewrite.tile import tile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cosma.accelerator import Accelerator
     from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
     from cosma.rewrite.tiling import Tiling
     from cosma.tiling import Searched
 
-#: Most tilings planned on the graph itself, of those that the search ranks by tables of access, and of a network that
-#: is only looked at: until one moves no more than tables say of the next. Each takes 1 to 4 CPU seconds at 4,000 tiles.
-TRIALS, LOOK_TRIALS = 3, 2
+#: Most tilings planned on the graph itself, of those that the search ranks by tables of access: until one moves no more
+#: than tables say of the next. Each takes 1 to 4 CPU seconds at 4,000 tiles.
+TRIALS = 3
 #: Tiles of a graph from which on the first tiling that fits is taken: each takes 15 CPU seconds at 40,000 tiles.
 LARGE = 10_000
 #: Share of the effort that each network gets, that with its copies and that without, before the better goes on.
@@ -78,7 +81,7 @@ def searched_tilings(
     """Tilings that a search ranks best, and the best of them by a plan in one pass.
 
     Where copies can be left out, both networks are searched with a quarter of the effort each, and that with the better
-    plan goes on from its best tiling with the rest.
+    tiling goes on with the rest.
 
     Returns
     -------
@@ -89,40 +92,69 @@ def searched_tilings(
     best
         The best plan, None where none fits.
     """
-    from cosma.tiling import search_tilings, tiling_of
+    from cosma.tiling import search_tilings
 
-    tried: list[tuple[int, Choice, Searched, tuple[int, Choice] | None]] = []
-    tiled: list[Choice] = []
-
-    def look(base: Choice, begin: float, end: float, before: Searched | None = None) -> None:
-        found = search_tilings(
+    def look(
+        base: Choice, begin: float, end: float, orders: Sequence[Sequence[int]] = (), before: Searched | None = None
+    ) -> Searched:
+        return search_tilings(
             base.graph, source.sites, accelerator, effort=search.effort * (end - begin), seed=search.seed,
-            stop=search.clock.stop, before=before,
+            stop=search.clock.stop, before=before, orders=orders,
             report=lambda cost, share: search.report(cost, begin + share * (end - begin)),
         )  # fmt: skip
-        best: tuple[int, Choice] | None = None
-        trials = TRIALS if end == 1.0 else LOOK_TRIALS
-        for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), trials):
-            large = bool(tiled) and len(tiled[-1].graph.operators) > LARGE
-            if best is not None and (large or search.clock.stop() or best[0] <= cost_bytes):
-                continue
-            made = tiled_choice(source, base, tiling_of(found.graph, segments), "tiled")
-            if made.graph.joins and accelerator.zero_copy is None and not made.graph.is_tiled:
-                continue  # whole operators copy, unless zero-copy is asked for
-            tiled.append(made)
-            planned = best_along(tiled[-1:], accelerator)
-            best = planned if best is None or (planned is not None and planned[0] < best[0]) else best
-        tried.append((FAR if best is None else best[0], base, found, best))
 
-    if joined is None:
-        look(untiled, 0.0, 1.0)
-    else:
-        look(joined, 0.0, LOOK_SHARE)
-        if tried[0][0] > 0 and not (tried[0][3] is not None and search.clock.stop()):
-            look(untiled, LOOK_SHARE, 2 * LOOK_SHARE)
-        least, base, found, _ = min(tried, key=lambda one: one[0])
-        if 0 < least < FAR and not search.clock.stop():
-            look(base, 2 * LOOK_SHARE, 1.0, found)
-    _, base, _, best = min(tried, key=lambda one: one[0])
-    search.spent = search.effort if tiled else 0.0
-    return base, tiled, best
+    first = untiled if joined is None else joined
+    end = 1.0 if joined is None else LOOK_SHARE
+    found = [(first, look(first, 0.0, end, orders_to_cut(first.graph, accelerator)))]
+    planned = _Planned(source, accelerator, search)
+    if joined is not None and least_bytes(found[0][1]) == 0:
+        planned.plan(*found[0])
+    if joined is not None and planned.least > 0 and not (planned.best is not None and search.clock.stop()):
+        order = order_like(untiled.graph, found[0][1].order)
+        found.append((untiled, look(untiled, end, 2 * end, [order])))
+        found.sort(key=lambda one: least_bytes(one[1]))
+        base, before = found[0]
+        if before.ranked and least_bytes(before) > 0 and not search.clock.stop():
+            found[0] = base, look(base, 2 * end, 1.0, before=before)
+    for base, one in found:
+        # Tables of access may say less of one network than tiles move.
+        if planned.best is None or (planned.least > least_bytes(one) and not search.clock.stop()):
+            planned.plan(base, one)
+    search.spent = search.effort if planned.tiled else 0.0
+    return planned.base or first, planned.tiled, planned.best
+
+
+def least_bytes(found: Searched) -> int:
+    """What the best tiling moves as far as tables of access say."""
+    return min(found.cost_bytes, default=FAR)
+
+
+class _Planned:
+    """Tilings planned so far: each, the best plan, and the network that it is of."""
+
+    def __init__(self, source: LoadedModel, accelerator: Accelerator, search: TilingWork) -> None:
+        self._source, self._accelerator, self._search = source, accelerator, search
+        self.tiled: list[Choice] = []
+        self.best: tuple[int, Choice] | None = None
+        self.base: Choice | None = None
+
+    @property
+    def least(self) -> int:
+        """Bytes of the best plan."""
+        return FAR if self.best is None else self.best[0]
+
+    def plan(self, base: Choice, found: Searched) -> None:
+        """Plan the best tilings of a search, until one moves no more than tables say of the next."""
+        from cosma.tiling import tiling_of
+
+        for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), TRIALS):
+            large = bool(self.tiled) and len(self.tiled[-1].graph.operators) > LARGE
+            if self.best is not None and (large or self._search.clock.stop() or self.least <= cost_bytes):
+                continue
+            made = tiled_choice(self._source, base, tiling_of(found.graph, segments), "tiled")
+            if made.graph.joins and self._accelerator.zero_copy is None and not made.graph.is_tiled:
+                continue  # whole operators copy, unless zero-copy is asked for
+            self.tiled.append(made)
+            planned = best_along([made], self._accelerator)
+            if planned is not None and planned[0] < self.least:
+                self.best, self.base = planned, base

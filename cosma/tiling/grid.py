@@ -103,6 +103,14 @@ class Grid(NamedTuple):
     result: Int64s
 
 
+#: Arrays of a grid by operator, and by operand of an operator beside the operand itself.
+BY_OPERATOR = ("height", "width", "breadth", "depth", "weight", "selects")
+BY_EDGE = (
+    "row_source", "row_table", "channel_source", "channel_table", "column_source", "column_table", "read_by",
+    "given_up",
+)  # fmt: skip
+
+
 class GridGraph(NamedTuple):
     """A grid with what its numbers stand for.
 
@@ -186,6 +194,31 @@ def build_grid(graph: Graph, sites: Mapping[str, NodeSite]) -> GridGraph:
     return GridGraph(grid, access, tuple(axes[number[one.result]] for one in access))
 
 
+def in_order(graph: GridGraph, order: Sequence[int]) -> GridGraph:
+    """The same network with its operators in another topological order."""
+    grid, new = graph.grid, np.asarray(order, dtype=np.int64)
+    place = np.argsort(new)
+
+    def moved(start: Int64s) -> tuple[Int64s, Int64s]:
+        lengths = np.diff(start)[new]
+        begins = np.concatenate(([0], np.cumsum(lengths)))
+        return begins, np.arange(begins[-1]) + np.repeat(start[:-1][new] - begins[:-1], lengths)
+
+    (start, edges), (result_start, results) = moved(grid.start), moved(grid.result_start)
+    return graph._replace(
+        access=tuple(graph.access[v] for v in order),
+        axes=tuple(graph.axes[v] for v in order),
+        grid=grid._replace(
+            **{name: getattr(grid, name)[new] for name in BY_OPERATOR},
+            **{name: getattr(grid, name)[edges] for name in ("operand", *BY_EDGE)},
+            start=start,
+            result_start=result_start,
+            result=grid.result[results],
+            maker=np.where(grid.maker >= 0, place[grid.maker], -1),
+        ),
+    )
+
+
 def cut_out(grid: Grid, begin: int, end: int) -> Grid:
     """Operators, half-open, as a grid of their own: what others make lies off-chip, and tables stay shared."""
     edges = slice(int(grid.start[begin]), int(grid.start[end]))
@@ -197,14 +230,8 @@ def cut_out(grid: Grid, begin: int, end: int) -> Grid:
         name: getattr(grid, name)[tensors]
         for name in ("size", "rows", "channels", "columns", "is_weight", "stored", "place")
     }
-    by_operator = {
-        name: getattr(grid, name)[own] for name in ("height", "width", "breadth", "depth", "weight", "selects")
-    }
-    by_edge = {
-        name: getattr(grid, name)[edges]
-        for name in ("row_source", "row_table", "channel_source", "channel_table", "column_source", "column_table",
-                     "read_by", "given_up")
-    }  # fmt: skip
+    by_operator = {name: getattr(grid, name)[own] for name in BY_OPERATOR}
+    by_edge = {name: getattr(grid, name)[edges] for name in BY_EDGE}
     return Grid(
         **by_tensor, **by_operator, **by_edge, low=grid.low, high=grid.high,
         clean=np.where(made, grid.clean[tensors], 1).astype(np.uint8),

@@ -82,14 +82,22 @@ class TilingSearch:
         self.slack_bytes = slack_bytes
         #: Ways to cut each operator by itself, and runs of operators that it belongs to.
         self.ways: list[list[Sequence[Segment]]] = [[] for _ in grid.height]
+        self.know_ways(alone)
+        self.repeats = Repeats(grid)
+        #: Parts that tiles planned so far touch, the work done: in all, before the part reported, and in that part.
+        self.work, self.done, self.granted = 0, 0, 1
+        #: Least score so far, and least bytes.
+        self.lowest = self.least_bytes = FAR
+
+    def know_ways(self, alone: Sequence[Alone]) -> None:
+        """Know of more ways to cut operators by themselves."""
         for one in alone:
             for v in range(one.begin, one.end):
                 self.ways[v].append(one.ways)
-        self.repeats = Repeats(grid)
-        #: Parts that tiles planned so far touch, the work done, and how many there are to be.
-        self.work, self.granted = 0, 1
-        #: Least score so far, and least bytes.
-        self.lowest = self.least_bytes = FAR
+
+    def begin_work(self, work: int) -> None:
+        """Count what is reported as a share of the work that is to be done from now on."""
+        self.done, self.granted = self.work, max(1, work)
 
     def cost(self, segments: Segmentation, limits: Int64s | None = None) -> Outcome | None:
         """Cost of a segmentation, looked up where it is known; None also where limits are exceeded."""
@@ -105,7 +113,7 @@ class TilingSearch:
             if found.cost_bytes < self.least_bytes:
                 self.least_bytes = found.cost_bytes
                 if self.report is not None:
-                    self.report(self.least_bytes, min(1.0, self.work / self.granted))
+                    self.report(self.least_bytes, min(1.0, (self.work - self.done) / self.granted))
         return found
 
     def ranked(self) -> list[Segmentation]:

@@ -276,7 +276,7 @@ _ELEMENT_BY_ELEMENT = (
 _NORMALISED = _along(_behind, broadcast=True)
 
 #: Operators whose results are elements of the first operand, or padding.
-MOVES = ("DepthToSpace", "Expand", "Pad", "Slice", "SpaceToDepth", "Transpose")
+MOVES = ("DepthToSpace", "Expand", "Pad", "Slice", "SpaceToDepth", "Tile", "Transpose")
 
 #: Rule of each operator.
 RULES: Mapping[str, Rule] = {

@@ -321,6 +321,29 @@ def test_regions_go_exactly_through_what_only_moves_elements(tmp_path: Path) -> 
     assert "region-unread" in verdicts(wrong, path)
 
 
+def test_a_weight_repeated_once_is_read_in_parts(tmp_path: Path) -> None:
+    """Embeddings of queries as exporters write them: unsqueezed, expanded and tiled to what they are already."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="relu"),
+        helper.make_node("Unsqueeze", ["queries", "first"], ["q1"]),
+        helper.make_node("Expand", ["q1", "shape"], ["q2"]),
+        helper.make_node("Tile", ["q2", "once"], ["q3"]),
+        helper.make_node("Add", ["a", "q3"], ["y"], name="add"),
+    ]
+    constants = {"first": [0], "shape": [1, 1, 1], "once": [1, 1, 1]}
+    weights = {name: np.array(value) for name, value in constants.items()} | {"queries": (8, 6)}
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": [1, 8, 6]}, weights)
+    loaded = cosma.load_onnx(path)
+    cuts = dict.fromkeys(("relu", "add"), ((), (4,), ()))
+    machine = cosma.Accelerator(scratchpad="8KiB", weights="scratchpad")
+    plan = cosma.compile(loaded, machine, strategy="e2", tiling=Tiling(cuts))
+    tile = next(t for t in tiles_of(plan) if t.name.startswith("add"))
+    assert tile.weights == ("queries[0:4, :]",)
+    assert verdicts(plan, path) == set()
+    wrong = changed(plan, lambda o: replace(o, weights=("queries[4:8, :]",)) if o is tile else o)
+    assert "region-unread" in verdicts(wrong, path)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_elements_side_by_side_are_told_by_their_ends(seed: int) -> None:
     rng = np.random.default_rng(seed)
