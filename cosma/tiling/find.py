@@ -45,8 +45,8 @@ WINDOW_SHARE = 0.85
 #: Share of the work by which each of several orders is looked at before the best goes on. On the twelve networks above,
 #: 0.1, 0.15 and 0.2 moved 5.5, 6.8 and 7.1 % less in the mean than the order given alone at nominal 3.2 seconds.
 ORDER_SHARE = 0.2
-#: Shares of the capacity that an estimate may fill where several orders are looked at: each takes as long. With 0.95 and
-#: 0.6 these networks moved as much, with all of ``SHARES`` 0.8 % less and took 90 seconds in all instead of 73.
+#: Shares of the capacity that an estimate may fill where several orders are looked at: each takes as long. With 0.95
+#: and 0.6 these networks moved as much, with all of ``SHARES`` 0.8 % less and took 90 seconds in all instead of 73.
 LOOK_SHARES = (0.95,)
 #: More than anything costs.
 FAR = 1 << 62
