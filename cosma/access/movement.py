@@ -353,3 +353,33 @@ class Repetition(Access):
     def tile(self, site: Site, box: Box) -> TileNode | None:
         """Return an expansion to the region's shape."""
         return TileNode(contents={1: tuple(stop - start for start, stop in box)})
+
+
+class Tiles(Access):
+    """Tile: the operand over and over along each axis."""
+
+    def cuts(self, site: Site) -> tuple[bool, ...]:
+        """Return every axis; none in the first opsets, whose operands are others."""
+        return (site.opset > 5,) * len(site.result)
+
+    def reads(self, site: Site, box: Box) -> tuple[Box | None, ...]:
+        """Return the region within the operand, all along an axis where it runs over an end."""
+        operand = site.operands[0]
+        assert operand is not None
+        spans = [
+            (start % size, (stop - 1) % size + 1) if start // size == (stop - 1) // size else (0, size)
+            for (start, stop), size in zip(box, operand, strict=True)
+        ]
+        return (tuple(spans), *(site.all_of(i) for i in range(1, len(site.operands))))
+
+    def tile(self, site: Site, box: Box) -> TileNode | None:
+        """Repeat the slice as often as the region runs over an end, and crop."""
+        operand, read = site.operands[0], self.reads(site, box)[0]
+        assert operand is not None
+        assert read is not None
+        skipped = tuple(start % size - low for (start, _), size, (low, _) in zip(box, operand, read, strict=True))
+        repeats = (
+            -(-(skip + stop - start) // (high - low))
+            for skip, (start, stop), (low, high) in zip(skipped, box, read, strict=True)
+        )
+        return TileNode(contents={1: tuple(repeats)}, crop=skipped)

@@ -88,6 +88,7 @@ ACCESS: Final[dict[str, Access]] = {
     "SpaceToDepth": movement.SpaceToDepthRule(),
     "Gather": movement.Lookup(),
     "Expand": movement.Repetition(),
+    "Tile": movement.Tiles(),
 }  # fmt: skip
 
 #: Operators of ONNX Runtime that differ from ONNX's of the same name, or are not read by position as they are.

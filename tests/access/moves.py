@@ -89,6 +89,11 @@ def expand(rng: Rng, kind: str) -> Case:
     return Case(kind, [values(rng, *shape), np.array(to, np.int64)], parameters=(1,))
 
 
+def tile(rng: Rng, kind: str) -> Case:
+    repeats = [integer(rng, 1, 3) for _ in range(3)]
+    return Case(kind, [values(rng, 2, 3, 4), np.array(repeats, np.int64)], parameters=(1,))
+
+
 def resize(rng: Rng, kind: str) -> Case:
     x = values(rng, 1, 2, integer(rng, 5, 14), integer(rng, 5, 14))
     if kind == "Upsample":

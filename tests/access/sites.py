@@ -12,7 +12,7 @@ from cosma.graph.semantics import ELEMENTWISE
 from tests.access.axes import layer_norm, normalisation, reduction, skip_norm, softmax
 from tests.access.case import Array, Case, Rng
 from tests.access.elements import batch_norm, clip, elementwise, quantise, quantised_elementwise, where
-from tests.access.moves import blocks, concat, expand, gather, pad, resize, slice_, split, transpose
+from tests.access.moves import blocks, concat, expand, gather, pad, resize, slice_, split, tile, transpose
 from tests.access.quantised import (
     quantised_concat,
     quantised_conv,
@@ -70,6 +70,7 @@ MAKERS: dict[str, Maker] = {
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), blocks),
     "Gather": gather,
     "Expand": expand,
+    "Tile": tile,
 }
 
 #: Types with many attributes, which many draws are made of.
