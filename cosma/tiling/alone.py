@@ -8,7 +8,8 @@ from itertools import product
 from typing import NamedTuple
 
 from cosma.clock import never
-from cosma.tiling.grid import Grid, cut_out
+from cosma.tiling.excerpt import cut_out
+from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Room, cost_alone, needs_of_middles
 from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, Segment

@@ -13,7 +13,8 @@ import numpy as np
 
 from cosma.clock import never
 from cosma.tiling.choose import choose_segments
-from cosma.tiling.grid import Grid, cut_out
+from cosma.tiling.excerpt import cut_out
+from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Int64s, Outcome, Room, fitted, outcome, tiles_of
 from cosma.tiling.search import TilingSearch, spliced
 from cosma.tiling.segments import Segmentation

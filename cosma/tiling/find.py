@@ -10,7 +10,8 @@ import numpy as np
 from cosma.accelerator import Weights
 from cosma.clock import never
 from cosma.tiling.choose import SHARES, WEIGHT_SHARES, choose_segments
-from cosma.tiling.grid import GridGraph, build_grid, in_order
+from cosma.tiling.excerpt import in_order
+from cosma.tiling.grid import GridGraph, build_grid
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cosma.tiling.blocks import shifted
-from cosma.tiling.grid import cut_out
+from cosma.tiling.excerpt import cut_out
 from cosma.tiling.layout import Int64s, Outcome, Room, outcome
 from cosma.tiling.search import TilingSearch, spliced
 from cosma.tiling.segments import Segmentation

@@ -20,7 +20,8 @@ from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, search_tilings, tiling_of
 from cosma.tiling.alone import ways_alone
-from cosma.tiling.grid import FIRST_STEP, LAST_STEP, cut_out
+from cosma.tiling.excerpt import cut_out
+from cosma.tiling.grid import FIRST_STEP, LAST_STEP
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import Room, cost_alone, fitted, outcome, tiles_of
 from cosma.validator import replay_instructions

@@ -13,7 +13,7 @@ from cosma.compiler.orders import order_like, orders_to_cut
 from cosma.frontend import LoadedModel, load_onnx
 from cosma.graph import Graph
 from cosma.tiling import Segment, build_grid, search_tilings
-from cosma.tiling.grid import in_order
+from cosma.tiling.excerpt import in_order
 from cosma.tiling.layout import Room, outcome
 from tests.onnx_files import save_network
 

@@ -18,7 +18,8 @@ from cosma.problem import build_problem
 from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, build_grid, search_tilings, tiling_of
 from cosma.tiling.alone import ways_alone
-from cosma.tiling.grid import ALL, cut_out
+from cosma.tiling.excerpt import cut_out
+from cosma.tiling.grid import ALL
 from cosma.tiling.layout import Room, cost_alone, outcome
 from cosma.tiling.repeats import Repeats
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN
