@@ -195,6 +195,9 @@ def integers(
     value: object, what: str, *, least: int | None = None, most: int = MOST, error: _Error = InputError
 ) -> tuple[int, ...]:
     """Take a sequence of whole numbers, a numpy array included."""
+    lowest = -most if least is None else least
+    if type(value) is tuple and all(type(one) is int and lowest <= one <= most for one in value):
+        return value
     return tuple(
         integer(one, f"{what}[{i}]", least=least, most=most, error=error)
         for i, one in enumerate(items(value, what, error=error))

@@ -71,6 +71,11 @@ class Turns:
         self.net = build_network(self.problem, contract=False).network
 
     @property
+    def parts(self) -> int:
+        """Tensors that tiles touch, each as often as one touches it."""
+        return int(self.net.operand.size + self.net.result.size)
+
+    @property
     def fit(self) -> bool:
         """Whether every tile fits, in some mode where tiles have modes."""
         return not self.problem.conflict and not self.problem.refused and fits(self.problem)
