@@ -135,15 +135,16 @@ def search_tilings(
     room = room._replace(most_tiles=max(most, int(BEYOND_ALONE * sum(one.tiles for one in alone))))
     given = tuple(range(count))
     different = dict.fromkeys(tuple(order) for order in orders or (given,))
-    share = 1.0 if len(different) == 1 else ORDER_SHARE
+    share, shares = (ORDER_SHARE, LOOK_SHARES) if len(different) > 1 else (1.0, SHARES if count <= MANY else FEW_SHARES)
     runs: list[_InOrder] = []
+    known: dict[bytes, Alone] = {}
     for i, order in enumerate(different):
         if runs and (stop() or any(run.search.is_over() for run in runs)):
             break
         own = [alone[v].moved(k) for k, v in enumerate(order)]
         run = _InOrder(found if order == given else in_order(found, order), room, own, seed, stop, None)
         run.report_from(report, i * share, share)
-        run.begin(int(total * share), LOOK_SHARES if len(different) > 1 else SHARES if count <= MANY else FEW_SHARES)
+        run.begin(int(total * share), known, shares)
         runs.append(run)
     best = min(runs, key=lambda run: run.cost)
     left = 1 - len(runs) * share
@@ -181,14 +182,18 @@ class _InOrder:
         cost = [self.search.bytes_moved(one) for one in ranked]
         return Searched(self.graph, ranked, cost, self.alone, self.room.most_tiles)
 
-    def begin(self, work: int, shares: Sequence[float]) -> None:
-        """Rank the starts, made for shares of the capacity, and improve the best for so much work."""
+    def begin(self, work: int, known: dict[bytes, Alone], shares: Sequence[float]) -> None:
+        """Rank the starts, made for shares of the capacity, and improve the best for so much work.
+
+        ``known`` are runs of operators that searches in other orders looked at.
+        """
         from cosma.tiling.blocks import cut_blocks
         from cosma.tiling.together import runs_together
 
         search, grid = self.search, self.graph.grid
         single = list(self.alone)
-        self.alone += runs_together(grid, self.room, max(LEAST_TOGETHER, int(work * TOGETHER_SHARE)), self.stop)
+        most = max(LEAST_TOGETHER, int(work * TOGETHER_SHARE))
+        self.alone += runs_together(grid, self.room, most, self.stop, known)
         search.know_ways(self.alone[len(single) :])
         groups = self._starts(single, shares)
         left = max(work // 2, work - sum(one.work for one in self.alone))

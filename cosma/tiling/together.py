@@ -33,12 +33,19 @@ PLAIN_TRIED, CUT_TRIED = 4, 3
 NEARLY_ALL = 0.97
 
 
-def runs_together(grid: Grid, room: Room, most_work: int, stop: Callable[[], bool] = never) -> list[Alone]:
+def runs_together(
+    grid: Grid, room: Room, most_work: int, stop: Callable[[], bool] = never, known: dict[bytes, Alone] | None = None
+) -> list[Alone]:
     """Runs of operators that groups of channels may run through, with the ways in which they move least.
 
     Runs that are alike are looked at once. ``stop`` is polled; beyond ``most_work`` no new run is looked at.
+
+    Parameters
+    ----------
+    known
+        Runs that have been looked at in other orders of the operators, to which those of this one are added.
     """
-    known: dict[bytes, Alone] = {}
+    known = {} if known is None else known
     found: list[Alone] = []
     work = 0
     for begin, end in _candidates(grid):
@@ -105,10 +112,15 @@ def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]
     for stripes in STRIPES:
         if stripes > tallest or stop():
             break
-        fitting = [way for groups in GROUPS if (way := _fitting(own, stripes, groups, room)) is not None]
-        whole = [way for way in fitting if _is_plain(way)][:PLAIN_TRIED]
-        cut = [way for way in fitting if not _is_plain(way)][:CUT_TRIED]
-        for way in (*whole, *cut):
+        plain: list[Segment] = []
+        cut: list[Segment] = []
+        for groups in GROUPS:
+            way = _fitting(own, stripes, groups, room)
+            if way is not None:
+                (plain if _is_plain(way) else cut).append(way)
+            if len(plain) == PLAIN_TRIED:
+                break  # with more groups, tiles are smaller
+        for way in (*plain, *cut[:CUT_TRIED]):
             for loop in (GROUPS_OUTSIDE, GROUPS_WITHIN)[: 1 if stripes == 1 else 2]:
                 cost = cost_alone(own, replace(way, loop=loop), room)
                 if cost is not None:
