@@ -43,7 +43,7 @@ HOT, WARM, COLD = 1.0, 0.1, 0.002
 _RUNS = ((1.0, (0.5, 32.0)), (0.5, (0.2, 64.0)))
 #: Experts x devices beyond which heats are a tenth of these: much has to be renewed for every change that is accepted,
 #: and on synth_58x256_top8_a50 heats from 0.01 to 0.1 end alike.
-_WIDE = 4000
+WIDE = 4000
 #: Share of the work of each of those runs, of mending what is left, and of going on from the best.
 _RUN_SHARE, _MEND_SHARE, _ON_SHARE = 0.11, 0.02, 0.1
 #: Heats of going on from the best. Four in falling order end 1 to 2 % lower than 0.2 and 0.08 alone on
@@ -83,30 +83,31 @@ def anneal(
     state: NDArray[np.uint64],
     what: str = "",
     least: NDArray[np.int64] | None = None,
+    slices: int = _SLICES,
 ) -> NDArray[np.int64]:
     """Anneal from a placement; visits of a layer above ``limit`` times the mean have a price.
 
     ``prices`` are those of the first and the last slice, in costliest crossings of a visit; the price rises as the
     temperature falls, so that early on whole groups can pass through a fuller device. ``least`` copies of experts are
-    kept; by default those that the limit takes.
+    kept; by default those that the limit takes. Between ``slices`` the price rises, and the run can be stopped.
     """
     held = held_of(problem, place)
     floor = limit * problem.load.sum(axis=1) / problem.topology.devices
     least = np.minimum(least_copies(problem, limit) if least is None else least, held.sum(axis=2))
     unit = float(problem.cost.max()) * max(1, problem.affinity.top_k) if problem.affinity.has_affinity else 1.0
-    sweeps = max(_SLICES, int(proposals) // place.size)
+    sweeps = max(slices, int(proposals) // place.size)
     scale = problem.scale()
-    edges = np.linspace(0, sweeps, _SLICES + 1).astype(int)
+    edges = np.linspace(0, sweeps, slices + 1).astype(int)
     ratio = (COLD / hot) ** (1.0 / max(1, sweeps - 1))
     place, kept, least_value = place.copy(), place.copy(), np.inf
     last_price = unit * prices[1]
-    for number in range(_SLICES):
+    for number in range(slices):
         if options.interrupted():
             break
         if options.progress is not None:
-            options.progress(what, number / _SLICES)
+            options.progress(what, number / slices)
         begin, end = int(edges[number]), int(edges[number + 1])
-        price = unit * prices[0] * (prices[1] / prices[0]) ** (number / (_SLICES - 1)) if prices[0] > 0 else 0.0
+        price = unit * prices[0] * (prices[1] / prices[0]) ** (number / (slices - 1)) if prices[0] > 0 else 0.0
         held = held_of(problem, place)
         shares = shares_of(held)
         best = place.copy()
@@ -223,7 +224,7 @@ def search_within(
             best = joined
             pool.append(joined)
 
-    wide = problem.affinity.experts * problem.topology.devices > _WIDE
+    wide = problem.affinity.experts * problem.topology.devices > WIDE
     for hot, prices in _RUNS:
         for start in starts:
             join(places_of(problem, with_least(problem, start, asked)), hot / 10 if wide else hot, prices, _RUN_SHARE)

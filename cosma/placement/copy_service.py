@@ -124,16 +124,22 @@ def _copies(
     return problem, held, "search for copies that share load"
 
 
-def nearest_copies(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Replicas:
-    """Search for copies within a limit on load where the nearest serves."""
+def nearest_copies(
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    start: NDArray[np.bool_] | None = None,
+    limits: NDArray[np.float64] | None = None,
+) -> Replicas:
+    """Search for copies within a limit on load where the nearest serves; see ``nearest_balance`` for the rest."""
     from cosma.placement.copies import CopyProblem
     from cosma.placement.nearest_balance import place_nearest
 
     assert options.balance is not None
     problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
-    start = _start(affinity, topology, options)
+    start = _start(affinity, topology, options) if start is None else start
     how = _copy_options(affinity, topology, options)
-    return place_nearest(problem, start, options.balance, options.balance_scope, how)
+    return place_nearest(problem, start, options.balance, options.balance_scope, how, limits=limits)
 
 
 def _copy_options(affinity: Affinity, topology: Topology, options: PlaceOptions) -> CopyOptions:
@@ -147,6 +153,7 @@ def _copy_options(affinity: Affinity, topology: Topology, options: PlaceOptions)
 
 def _start(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDArray[np.bool_]:
     """Return homes ``[layers, experts, devices]`` that a search for copies starts from."""
+    from cosma.placement.copy_search import WIDE
     from cosma.placement.instance import Instance
     from cosma.placement.meanfield import grown_starts
 
@@ -163,8 +170,11 @@ def _start(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDA
         if options.balance is None:
             return search_homes(affinity, topology, search_options(affinity, topology, options), instance)
         # The limit undoes much of what a long search for crossings alone finds.
-        grown = grown_starts(instance, options.seed, True, _GROWN_SWEEPS, seeds=1) if topology.devices > 1 else []
-        return grown[0] if grown else in_order()
+        if topology.devices == 1:
+            return in_order()
+        # Assigning layer after layer takes a fifth of the time of the largest searches.
+        wide = affinity.experts * topology.devices > WIDE and options.routing == "nearest"
+        return grown_starts(instance, options.seed, True, _GROWN_SWEEPS, seeds=1, finish=not wide)[0]
 
     homes = patiently(start_homes, in_order, options.interrupted)
     return _current_copies(homes[:, : affinity.experts], topology)

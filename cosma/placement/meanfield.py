@@ -188,7 +188,8 @@ def excess(instance: Instance) -> NDArray[np.float64]:
     total = np.maximum(counts.sum(axis=(1, 2), keepdims=True), 1e-300)
     above = counts - out * into / total
     extra = _EXTRA * total / instance.experts
-    scaled = above / ((out + extra) * (into + extra)) ** _EXPONENT
+    # Nothing passes between two layers of which one is dense: no counts, and no scale of them.
+    scaled = above / np.maximum((out + extra) * (into + extra), 1e-300) ** _EXPONENT
     size = float(np.abs(scaled).sum())
     result: NDArray[np.float64] = scaled * (float(np.abs(above).sum()) / size if size > 0 else 1.0)
     return result

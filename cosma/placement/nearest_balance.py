@@ -16,7 +16,7 @@ import numpy as np
 from cosma.errors import InfeasibleError
 from cosma.placement.baselines import eplb_replicated
 from cosma.placement.copies import held_of, places_of, with_least
-from cosma.placement.copy_search import anneal, check_limit, search_within
+from cosma.placement.copy_search import WIDE, anneal, check_limit, search_within
 from cosma.placement.load_only import least_imbalance
 from cosma.placement.metrics import peak_ratios
 from cosma.placement.nearest_mend import mend
@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from cosma.placement.copy_search import CopyOptions
     from cosma.placement.document import Replicas
 
-#: Rounds of correcting, and the share of the work that the search before them gets.
+#: Rounds of correcting (half of them for many experts and devices), and the share of the work that the search before
+#: them gets.
 _ROUNDS, _SEARCH_SHARE = 16, 0.5
 #: Heats of the first and the last round: little moves, so that corrections go on from what they correct.
 _HEATS = (0.08, 0.02)
+#: Slices of a round's annealing, which is short.
+_SLICES = 4
 #: Most and least that one round corrects a layer's limit by, and the loosest that one becomes.
 _CORRECTION, _LOOSEST = (0.93, 1.03), 4.0
 #: Share of room left to the limit, so that a round does not miss it by a hair.
@@ -47,7 +50,8 @@ _MOST_TERMS = 1_000_000
 
 
 def place_nearest(
-    problem: CopyProblem, start: NDArray[np.bool_], limit: float, scope: str, options: CopyOptions
+    problem: CopyProblem, start: NDArray[np.bool_], limit: float, scope: str, options: CopyOptions, *,
+    limits: NDArray[np.float64] | None = None,
 ) -> Replicas:
     """Search for copies that cross least when the nearest serves, within a limit on the modelled load.
 
@@ -62,30 +66,38 @@ def place_nearest(
         Largest max-over-mean load, of ``each`` layer or of the ``mean`` over layers.
     options
         Work limit of all rounds together, seed, interrupt and progress.
+    limits
+        Limits of single layers, ``limit`` at most, which ``start`` nearly keeps: half of the rounds go on from there.
     """
     check_limit(problem, limit, scope)
     replicas = problem.replicas_per_device
     even = as_held(eplb_replicated(problem.affinity, problem.topology, replicas), start.shape[2])
     state = np.array([options.seed], dtype=np.uint64)
     least = np.maximum(1.0, least_imbalance(problem.affinity, problem.topology, replicas)) * (1 + 1e-6)
-    asked = np.maximum(least, limit)
-    held = search_within(
-        problem, [start, even], asked, options, _SEARCH_SHARE * options.proposals, state, fill=False
-    )  # fmt: skip
-    held = even if held is None else held
-    found = _Found(np.bincount(problem.device_of, minlength=problem.topology.devices), limit, scope)
-    for number in range(_ROUNDS + 1):
+    limits, near = np.full(len(least), limit) if limits is None else np.minimum(limits, limit), limits is not None
+    if scope == "each":
+        limits = np.maximum(least, limits)
+    asked = np.maximum(least, limits)
+    within: NDArray[np.bool_] | None = start
+    if not near:
+        within = search_within(
+            problem, [start, even], asked, options, _SEARCH_SHARE * options.proposals, state, fill=False
+        )  # fmt: skip
+    held = even if within is None else within
+    rounds = _ROUNDS // (2 if near else 1) // (2 if start.shape[1] * start.shape[2] > WIDE else 1)
+    found = _Found(np.bincount(problem.device_of, minlength=problem.topology.devices), limits, scope)
+    for number in range(rounds + 1):
         flow = Flow.build(problem.affinity, problem.topology, held)
         ratio = peak_ratios(flow.load)
         found.look(flow)
-        if number == _ROUNDS or (options.interrupted() and found.best is not None):
+        if number == rounds or (options.interrupted() and found.best is not None):
             break
         over = ratio if scope == "each" else np.full_like(ratio, ratio.mean())
-        asked = np.clip(asked * np.clip(limit * (1 - _MARGIN) / over, *_CORRECTION), least, _LOOSEST)
+        asked = np.clip(asked * np.clip(limits * (1 - _MARGIN) / over, *_CORRECTION), least, _LOOSEST)
         place = anneal(
             problem, places_of(problem, with_least(problem, held, asked)), options, limit=asked, prices=(8.0, 64.0),
             proposals=(1 - _SEARCH_SHARE) * options.proposals / _ROUNDS,
-            hot=_HEATS[0] * (_HEATS[1] / _HEATS[0]) ** (number / _ROUNDS), state=state,
+            hot=_HEATS[0] * (_HEATS[1] / _HEATS[0]) ** (number / rounds), state=state, slices=_SLICES,
             what=f"copies within {limit:.4g} of the nearest",
         )  # fmt: skip
         held = held_of(problem, place)
@@ -113,7 +125,7 @@ class _Found:
     """The cheapest copies within the limit so far, and the lowest imbalance of all."""
 
     slots: NDArray[np.int64]
-    limit: float
+    limits: NDArray[np.float64]
     scope: str
     best: tuple[float, Replicas] | None = None
     lowest: float = float("inf")
@@ -122,11 +134,11 @@ class _Found:
         """Take what a model holds, mended where it breaks the limit; ``flow`` is changed."""
         for loosest in (None, *(_LOOSER if self.scope == "mean" else (1.0,))):
             if loosest is not None:
-                mend(flow, self.slots, loosest * self.limit)
+                mend(flow, self.slots, loosest * self.limits)
             ratio = peak_ratios(flow.load)
-            reached = float(ratio.max() if self.scope == "each" else ratio.mean())
-            self.lowest = min(self.lowest, reached)
-            if reached <= self.limit:
+            each = self.scope == "each"
+            self.lowest = min(self.lowest, float(ratio.max() if each else ratio.mean()))
+            if bool((ratio <= self.limits).all() if each else ratio.mean() <= self.limits.mean()):
                 if self.best is None or flow.cost() < self.best[0]:
                     self.best = flow.cost(), listed(flow)
                 break

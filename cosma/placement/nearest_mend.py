@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.placement.replication import nearest, set_costs
+from cosma.placement.replication import set_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,32 @@ class _Moves:
     devices: NDArray[np.bool_]
     load: NDArray[np.float64]
     cost: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """A layer as it is: what every expert costs, and its visits on each device."""
+
+    flow: Flow
+    number: int
+    cost: NDArray[np.float64]
+    load: NDArray[np.float64]
+
+    @classmethod
+    def build(cls, flow: Flow, number: int) -> _Layer:
+        """Judge every expert where it is."""
+        held = flow.held[number]
+        return cls(flow, number, *set_outcomes(flow, number, held, np.arange(len(held))))
+
+    def changed(self, who: NDArray[np.int64], source: int, target: int) -> _Moves:
+        """Return what experts would have if a copy of each moved; -1 is from or to nowhere."""
+        after = self.flow.held[self.number][who].copy()
+        if source >= 0:
+            after[:, source] = False
+        if target >= 0:
+            after[:, target] = True
+        cost, load = set_outcomes(self.flow, self.number, after, who)
+        return _Moves(who, after, load - self.load[who], cost - self.cost[who])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,15 +83,15 @@ class _Group:
         held[self.one.who[one]] = self.one.devices[one]
 
 
-def mend(flow: Flow, slots: NDArray[np.int64], limit: float) -> bool:
-    """Exchange copies until every layer's modelled max-over-mean load is within a limit; say whether it is.
+def mend(flow: Flow, slots: NDArray[np.int64], limit: float | NDArray[np.float64]) -> bool:
+    """Exchange copies until every layer's modelled max-over-mean load is within its limit; say whether it is.
 
     ``flow`` is changed in place; ``slots`` are the places of each device.
     """
     kept = True
-    for layer in range(flow.held.shape[0]):
+    for layer, most in enumerate(np.broadcast_to(limit, flow.held.shape[0]).tolist()):
         flow.push(layer)
-        kept &= _mend_layer(flow, layer, slots, limit)
+        kept &= _mend_layer(flow, layer, slots, most)
     for layer in reversed(range(flow.held.shape[0])):
         flow.pull(layer)
     return kept
@@ -100,34 +126,21 @@ def _mend_layer(flow: Flow, layer: int, slots: NDArray[np.int64], limit: float) 
 def _exchanges(flow: Flow, layer: int, fullest: int, slots: NDArray[np.int64]) -> Iterator[_Group]:
     """Yield what may relieve the fullest device: exchanges, moves, further copies elsewhere, and other copies there."""
     held = flow.held[layer]
+    now = _Layer.build(flow, layer)
     mine = np.flatnonzero(held[:, fullest])
     for device in range(held.shape[1]):
         if device == fullest:
             continue
-        going = _changed(flow, layer, mine[~held[mine, device]], fullest, device)
-        coming = _changed(flow, layer, np.flatnonzero(held[:, device] & ~held[:, fullest]), device, fullest)
+        going = now.changed(mine[~held[mine, device]], fullest, device)
+        coming = now.changed(np.flatnonzero(held[:, device] & ~held[:, fullest]), device, fullest)
         yield _Group(going, coming)
-        further = _changed(flow, layer, mine[~held[mine, device]], -1, device)
+        further = now.changed(mine[~held[mine, device]], -1, device)
         if held[:, device].sum() < slots[device]:
             yield _Group(going, None)
             yield _Group(further, None)
         else:
             spare = np.flatnonzero(held[:, device] & (held.sum(axis=1) > 1))
-            yield _Group(further, _changed(flow, layer, spare, device, -1))
-    gone = _changed(flow, layer, mine[held[mine].sum(axis=1) > 1], fullest, -1)
+            yield _Group(further, now.changed(spare, device, -1))
+    gone = now.changed(mine[held[mine].sum(axis=1) > 1], fullest, -1)
     yield _Group(gone, None)
-    yield _Group(gone, _changed(flow, layer, np.flatnonzero(~held[:, fullest]), -1, fullest))
-
-
-def _changed(flow: Flow, layer: int, who: NDArray[np.int64], source: int, target: int) -> _Moves:
-    """Return what experts would have if a copy of each moved; -1 is from or to nowhere."""
-    before = flow.held[layer][who]
-    after = before.copy()
-    if source >= 0:
-        after[:, source] = False
-    if target >= 0:
-        after[:, target] = True
-    inflow = flow.inflow[layer][:, who]
-    loads = [np.einsum("oi,oid->id", inflow, nearest(flow.reach, sets)[1]) for sets in (before, after)]
-    costs = [set_costs(flow, layer, sets, who) for sets in (before, after)]
-    return _Moves(who, after, loads[1] - loads[0], costs[1] - costs[0])
+    yield _Group(gone, now.changed(np.flatnonzero(~held[:, fullest]), -1, fullest))

@@ -15,7 +15,7 @@ devices, so that an error in the aggregation or the search cannot hide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +53,8 @@ class Score:
         How much was counted.
     batch_imbalance
         The mean over batches and layers of the same ratio, where routing works by batches; else None.
+    layer_imbalance
+        The same ratio of every layer.
     """
 
     mean_cost: float
@@ -62,6 +64,7 @@ class Score:
     tokens: int
     transitions: int
     batch_imbalance: float | None = None
+    layer_imbalance: tuple[float, ...] = ()
 
 
 def score(
@@ -156,6 +159,8 @@ class _Counter:
             float(ratio.max()),
             tokens,
             round(total),
+            None,
+            tuple(ratio.tolist()),
         )
 
 
@@ -297,8 +302,4 @@ class _LeastLoaded(_Counter):
         if self.held:
             self._serve()
         found = super().score(tokens)
-        batches = float(np.mean(self.batch_ratios)) if self.batch_ratios else 1.0
-        return Score(
-            found.mean_cost, found.crossing_shares, found.imbalance, found.worst_imbalance, found.tokens,
-            found.transitions, batches,
-        )  # fmt: skip
+        return replace(found, batch_imbalance=float(np.mean(self.batch_ratios)) if self.batch_ratios else 1.0)

@@ -40,7 +40,7 @@ class Flow:
         ``[layers, experts, devices]``: whether a device holds a copy.
     inflow
         ``[layers, devices + 1, experts]``: visits to an expert by tokens last served on a device; the last row is
-        for the first layer, where no device comes before.
+        for visits that none in the layer before leads to: all of the first layer, and of one after a dense one.
     value
         ``[layers, experts, devices]``: what a visit served there costs in all later layers.
     load
@@ -63,14 +63,12 @@ class Flow:
         """Set up the model; the row below the device rows of ``reach`` costs nothing to anywhere."""
         layers, experts, devices = held.shape
         reach = np.concatenate([topology.cost_matrix(), np.zeros((1, devices))])
-        counts = affinity.transitions.astype(np.float64)
-        out = np.maximum(counts.sum(axis=2, keepdims=True), 1e-300)
+        follow, fresh = _following(affinity)
         flow = cls(
             affinity, reach, held.copy(), np.zeros((layers, devices + 1, experts)),
-            np.zeros((layers, experts, devices)), np.zeros((layers, devices)), np.zeros((layers, devices)),
-            counts / out,
+            np.zeros((layers, experts, devices)), np.zeros((layers, devices)), np.zeros((layers, devices)), follow,
         )  # fmt: skip
-        flow.inflow[0, devices] = affinity.load[0]
+        flow.inflow[:, devices] = fresh
         for layer in reversed(range(layers)):
             flow.pull(layer)
         for layer in range(layers):
@@ -110,6 +108,20 @@ class Flow:
     def imbalance(self) -> float:
         """Return the mean over layers of max over mean modelled load."""
         return float((self.load.max(axis=1) / np.maximum(self.load.mean(axis=1), 1e-300)).mean())
+
+
+def _following(affinity: Affinity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how many visits to an expert lead to each of the next layer, and ``[layers, experts]`` other visits there.
+
+    Tokens may have no expert in a layer, or fewer: then visits lead to fewer than are counted behind, or to more.
+    """
+    counts, load = affinity.transitions.astype(np.float64), affinity.load.astype(np.float64)
+    follow = counts / np.maximum(counts.sum(axis=2, keepdims=True), 1e-300)
+    led = np.einsum("le,lef->lf", load[:-1], follow)
+    follow *= np.where(led > load[1:] * (1 + 1e-9), load[1:] / np.maximum(led, 1e-300), 1.0)[:, None, :]
+    fresh = load.copy()
+    fresh[1:] = np.where(led < load[1:] * (1 - 1e-9), load[1:] - led, 0.0)
+    return follow, fresh
 
 
 def nearest(reach: NDArray[np.float64], held: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -201,10 +213,18 @@ def set_costs(
     flow: Flow, layer: int, sets: NDArray[np.bool_], who: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return what expert ``who[i]`` costs if exactly the devices ``sets[i]`` hold it."""
+    return set_outcomes(flow, layer, sets, who)[0]
+
+
+def set_outcomes(
+    flow: Flow, layer: int, sets: NDArray[np.bool_], who: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what expert ``who[i]`` costs if exactly the devices ``sets[i]`` hold it, and its visits on each device."""
     distance, shares = nearest(flow.reach, sets)
+    inflow = flow.inflow[layer][:, who]
     onward = np.einsum("oid,id->oi", shares, flow.value[layer][who] + flow.price[layer])
-    cost: NDArray[np.float64] = (flow.inflow[layer][:, who] * (distance + onward)).sum(axis=0)
-    return cost
+    cost: NDArray[np.float64] = (inflow * (distance + onward)).sum(axis=0)
+    return cost, np.einsum("oi,oid->id", inflow, shares)
 
 
 def _add_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:

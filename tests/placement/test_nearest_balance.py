@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from cosma.placement.nearest_mend import mend
 from cosma.placement.on_tokens import place_on_tokens
 from cosma.placement.options import PlaceOptions
 from cosma.placement.replication import Flow, _add_costs, _drop_costs, as_held, set_costs
-from cosma.placement.service import place
+from cosma.placement.service import place, place_again
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
 
@@ -157,3 +158,72 @@ def test_limits_hold_on_the_tokens_or_the_placement_is_refused(routing: str) -> 
         kept += 1
     assert kept
     assert missed or routing == "least-loaded"
+
+
+def test_every_layer_is_searched_within_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is wrong about some layers; the lowest limit for all of them would cost crossings for nothing."""
+    options = SyntheticOptions(tokens=1500, layers=5, experts=16, top_k=2, clusters=4, skew=2.0, seed=8)
+    tokens = synthetic_trace(options)
+    counts, topology = Affinity.from_tokens(tokens, 16), Topology.grid(2, 2)
+    wanted = PlaceOptions(replicas_per_device=1, balance=1.15, proposals=200_000, bound="none", seed=1)
+    asked: list[np.ndarray] = []
+
+    def again(*given: Any) -> Any:
+        tokens_say = np.array(score(given[3], [tokens], "nearest").layer_imbalance)
+        counts_say = modelled(counts, topology, as_held(given[3].copies(), 4))
+        asked.append(given[4].copy())
+        assert (asked[-1] * tokens_say / counts_say < 1.15).all()
+        placement = place_again(*given)
+        assert (modelled(counts, topology, as_held(placement.copies(), 4)) <= asked[-1] + 1e-9).all()
+        return placement
+
+    monkeypatch.setattr("cosma.placement.on_tokens.place_again", again)
+    placed = place_on_tokens(counts, topology, wanted, lambda: [tokens], 64)
+    assert score(placed, [tokens], "nearest").worst_imbalance <= 1.15
+    assert asked
+    assert np.ptp(asked[-1]) > 0.01
+    first = place(counts, topology, wanted)
+    assert placed.certificate["lower_bound"] == first.certificate["lower_bound"]
+
+
+@pytest.mark.parametrize("idle", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("routing", "replicas", "limit"),
+    [("split", 1, 1.2), ("nearest", 1, 1.3), ("least-loaded", 1, 1.2), ("split", 0, 1.5)],
+)
+def test_layers_that_no_token_visits(routing: str, replicas: int, limit: float, idle: int) -> None:
+    """A dense layer among the others has neither load nor transitions, and stands in nobody's way."""
+    tokens = synthetic_trace(SyntheticOptions(tokens=600, layers=5, experts=16, clusters=4, seed=8)).astype(np.int64)
+    tokens[:, idle] = -1
+    counts, topology = Affinity.from_tokens(tokens, 16), Topology.grid(2, 2)
+    wanted = PlaceOptions(
+        replicas_per_device=replicas, balance=limit, routing=routing, proposals=100_000, bound="quick"
+    )
+    placed = place_on_tokens(counts, topology, wanted, lambda: [tokens], 64)
+    check_placement(placed, replicas)
+    assert score(placed, [tokens], routing, 64).worst_imbalance <= limit
+    assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
+
+
+@pytest.mark.parametrize("chosen", [1, 3])
+def test_the_model_counts_every_visit_of_tokens_that_skip_layers(chosen: int) -> None:
+    tokens = synthetic_trace(SyntheticOptions(tokens=600, layers=6, experts=12, top_k=chosen, clusters=3, seed=4))
+    tokens = tokens.reshape(600, 6, chosen).astype(np.int64)
+    random = np.random.default_rng(5)
+    tokens[random.random(tokens.shape) < 0.3] = -1
+    tokens[:, 3] = -1
+    counts, topology = Affinity.from_tokens(tokens, 12), Topology.grid(2, 2)
+    held = random.random((6, 12, 4)) < 0.3
+    held[:, :, 0] |= ~held.any(axis=2)
+    flow = Flow.build(counts, topology, held)
+    assert flow.load.sum(axis=1) == pytest.approx(counts.load.sum(axis=1))
+    assert flow.inflow.sum(axis=1) == pytest.approx(counts.load.astype(float))
+
+
+def test_small_problems_are_bounded_by_all_ways_to_fill_them() -> None:
+    tokens = synthetic_trace(SyntheticOptions(tokens=300, layers=4, experts=6, clusters=2, affinity=0.3, seed=2))
+    counts, topology = Affinity.from_tokens(tokens, 6), Topology.grid(1, 2)
+    wanted = PlaceOptions(replicas_per_device=1, proposals=50_000)
+    placed, none = place(counts, topology, wanted), place(counts, topology, replace(wanted, bound="none"))
+    assert placed.certificate["method"] == "nearest copies"
+    assert none.certificate["lower_bound"] < placed.certificate["lower_bound"] <= score(placed, [tokens]).mean_cost
