@@ -321,7 +321,12 @@ class _TileRun:
         if argument.constant and not plain:
             array = self._tiles.constant(step, value, self._held, self._indices)
             return np.ascontiguousarray(array.reshape(argument.shape)[slices(asked)]), self._tiles.is_parameter(value)
-        return self._viewed(argument.value, argument.shape, value, asked), False
+        array = self._viewed(argument.value, argument.shape, value, asked)
+        if how is None and read is not None and step.node.type in ("Resize", "Upsample"):
+            # Kernels multiply neighbours that do not count by zero, which poison would survive.
+            beside = [(start, size - stop) for (start, stop), size in zip(read, argument.shape, strict=True)]
+            array = np.pad(array[slices(read)], beside, mode="edge")
+        return array, False
 
     def _viewed(self, name: str, shape: tuple[int, ...], value: Value, box: Box) -> Array:
         """Region of a value in the shape that a node sees it in."""

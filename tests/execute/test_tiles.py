@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 import cosma
 from cosma.access.operator import operator_access
@@ -16,6 +17,7 @@ from cosma.plan import Plan
 from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tiling import REDUCED, Tiling
 from tests.execute.networks import FAMILIES
+from tests.onnx_files import save_network
 
 pytest.importorskip("onnxruntime")
 
@@ -78,3 +80,18 @@ def test_tiles_give_the_numbers_of_the_operators(family: str, seed: int, fused: 
     assert yielded <= {result.name for result in report.untiled}  # each as a whole, not outputs alone
     if family == "quantised":
         assert all(output.largest == 0 for output in report.untiled)
+
+
+def test_neighbours_that_an_interpolation_multiplies_by_zero_may_be_poison(tmp_path: Path) -> None:
+    """Between rows that keep their number, kernels interpolate with a weight of zero."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="r"),
+        helper.make_node("Upsample", ["r", "scales"], ["u"], name="u", mode="linear"),
+        helper.make_node("Relu", ["u"], ["y"], name="y"),
+    ]
+    scales = {"scales": np.array([1, 1, 1, 2], np.float32)}
+    path = save_network(tmp_path / "wide.onnx", nodes, {"x": (1, 3, 6, 7)}, scales, opset=9)
+    plan = cosma.compile(path, cosma.Accelerator(scratchpad="1MiB"), tiling="rows=2", strategy="e2", effort=0.0)
+    report = run_plan(plan, path)
+    assert report.passed
+    assert [check.name for check in report.untiled] == ["r", "u", "y"]
