@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from cosma.placement.topology import Topology
 
 #: Searches, each within a lower limit than the one before.
-_SEARCHES = 6
+_SEARCHES = 7
+#: Of these, those after the first that go on from what was found; the others start anew, within one limit for all.
+_NEAR = 3
 #: Share by which limits of layers fall further with each search: what tokens are above counts is another number for
 #: every placement, by one or two percent on synth_58x256_top8_a50.
 _FURTHER = 0.015
+#: Parts of what limits are to fall by that are tried, one after the other.
+_PARTS = (1.0, 0.5, 0.25)
 
 
 def place_on_tokens(
@@ -79,11 +84,11 @@ def place_on_tokens(
         if number == _SEARCHES - 1:
             break
         asked = max(1.0, asked * limit / reached)
-        share = 1.0 - _FURTHER * (number + 1)
-        limits = np.minimum(limits, limit / _above(placement, affinity, counted) * share if each else asked)
         try:
-            if options.routing == "nearest":
-                placement = place_again(affinity, topology, options, placement, limits)
+            if options.routing == "nearest" and number < _NEAR:
+                share = 1.0 - _FURTHER * (number + 1)
+                lower = limit / _above(placement, affinity, counted) * share if each else np.full_like(limits, asked)
+                placement, limits = _lower(affinity, topology, options, placement, limits, np.minimum(limits, lower))
             else:
                 placement = place(affinity, topology, replace(options, balance=asked, bound="none"))
         except InfeasibleError:
@@ -93,6 +98,23 @@ def place_on_tokens(
         f"the tokens, where routing is {options.routing}; let copies share load evenly (routing split), or raise the "
         "limit or the replicas per device"
     )
+
+
+def _lower(
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    placement: Placement,
+    limits: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+) -> tuple[Placement, NDArray[np.float64]]:
+    """Return copies within limits as low as wanted, or less low where none are found, and the limits."""
+    for part in _PARTS[:-1]:
+        asked = limits + part * (wanted - limits)
+        with suppress(InfeasibleError):
+            return place_again(affinity, topology, options, placement, asked), asked
+    asked = limits + _PARTS[-1] * (wanted - limits)
+    return place_again(affinity, topology, options, placement, asked), asked
 
 
 def _above(placement: Placement, affinity: Affinity, counted: Score) -> NDArray[np.float64]:
