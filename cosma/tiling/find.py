@@ -12,7 +12,7 @@ from cosma.clock import never
 from cosma.tiling.choose import SHARES, WEIGHT_SHARES, choose_segments
 from cosma.tiling.excerpt import in_order
 from cosma.tiling.grid import GridGraph, build_grid
-from cosma.tiling.segments import Segment, Segmentation, pieces_for
+from cosma.tiling.segments import FAR, Segment, Segmentation, pieces_for
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
@@ -49,8 +49,6 @@ ORDER_SHARE = 0.2
 #: Shares of the capacity that an estimate may fill where several orders are looked at: each takes as long. With 0.95
 #: and 0.6 these networks moved as much, with all of ``SHARES`` 0.8 % less and took 90 seconds in all instead of 73.
 LOOK_SHARES = (0.95,)
-#: More than anything costs.
-FAR = 1 << 62
 #: Most tiles of a graph, and most for each operator where that is more; not measured.
 MOST_TILES = 4000
 MOST_TILES_EACH = 12

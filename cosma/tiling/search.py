@@ -15,7 +15,7 @@ from cosma.tiling.alone import Alone
 from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Outcome
 from cosma.tiling.repeats import Repeats
-from cosma.tiling.segments import BY_OPERATOR, LADDER, Segment, Segmentation
+from cosma.tiling.segments import BY_OPERATOR, FAR, LADDER, Segment, Segmentation
 
 Int64s = NDArray[np.int64]
 #: What a segmentation costs, planned as far as limits on the bytes by the end of each segment allow; None where it does
@@ -46,8 +46,6 @@ LEAST_COLUMNS = 8
 ALL_GROUPS = 0.5
 #: Chance that a change copied to other blocks takes in a further segment, and that it goes to one block; not measured.
 LONGER, ONE_BLOCK = 0.75, 0.5
-#: More than anything costs.
-FAR = 1 << 62
 
 
 class TilingSearch:

@@ -9,6 +9,8 @@ from cosma.tiling.grid import Grid
 
 #: Stripes tried for a segment; not measured.
 LADDER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+#: More than any segmentation costs.
+FAR = 1 << 62
 #: Loops over groups of channels; see :class:`Segment`.
 BY_OPERATOR, GROUPS_OUTSIDE, GROUPS_WITHIN = 0, 1, 2
 
