@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ PARTS_THAT_DOUBLE = 700_000
 #: Shares of the capacity that an estimate may fill, in graphs of more operators than this: each takes as long.
 #: DenseNet-121 at 512 KiB moved 1.17 MB with these and 0.75 with all; from how many operators on, is not measured.
 MANY, FEW_SHARES = 300, (0.95, 0.6, 0.3)
+#: Parts that tiles touch in the mean, from which on no more are let in; not measured.
+MOST_PARTS_EACH = 600
 #: Share of the work that goes to one of like blocks by itself. At nominal 3.2 seconds and 128 KiB, ViT-B moved 113 MB
 #: without, 93 with 0.25 and 92 with 0.4, BERT-base 39, 35 and 35, MobileBERT 4.3, 4.2 and 3.9.
 BLOCK_SHARE = 0.4
@@ -43,6 +46,9 @@ BLOCK_SHARE = 0.4
 #: to 256 KiB and nominal 3.2 seconds, 0.4 moved 1.6 % less than none in the mean, 0.7 3.5 and 0.85 4.7; at nominal 8
 #: seconds 0.85 moved 7.7 % less.
 WINDOW_SHARE = 0.85
+#: Windows that hold more than such a share of the tiles, in the mean, are none: VGG-19 and ResNet-50 without weights at
+#: 256 KiB moved 0.54 and 0.26 MB without them and 0.69 and 0.30 with them (two seeds, nominal 8 seconds).
+LARGEST_WINDOW = 0.5
 #: Share of the work by which each of several orders is looked at before the best goes on. On the twelve networks above,
 #: 0.1, 0.15 and 0.2 moved 5.5, 6.8 and 7.1 % less in the mean than the order given alone at nominal 3.2 seconds.
 ORDER_SHARE = 0.2
@@ -72,15 +78,15 @@ class Searched(NamedTuple):
         What each moves beyond the compulsory as far as tables of access say.
     alone
         Operators, and runs of operators, with ways to cut them by themselves.
-    most_tiles
-        Of a segmentation that was looked at, at the most.
+    room
+        What they were planned for.
     """
 
     graph: GridGraph
     ranked: list[Segmentation]
     cost_bytes: list[int]
     alone: list[Alone]
-    most_tiles: int
+    room: Room
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -124,7 +130,7 @@ def search_tilings(
     room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, 0, accelerator.pieces or 0)
     total = int(WORK_PER_SECOND * effort)
     if before is not None:
-        run = _InOrder(found, room._replace(most_tiles=before.most_tiles), before.alone, seed, stop, report)
+        run = _InOrder(found, before.room, before.alone, seed, stop, report)
         run.go_on(before.ranked[0], total)
         return run.searched()
     count = len(found.access)
@@ -178,7 +184,7 @@ class _InOrder:
         """What has been found so far."""
         ranked = _whole_sums_second(self.ranked)
         cost = [self.search.bytes_moved(one) for one in ranked]
-        return Searched(self.graph, ranked, cost, self.alone, self.room.most_tiles)
+        return Searched(self.graph, ranked, cost, self.alone, self.room)
 
     def begin(self, work: int, known: dict[bytes, Alone], shares: Sequence[float]) -> None:
         """Rank the starts, made for shares of the capacity, and improve the best for so much work.
@@ -194,30 +200,36 @@ class _InOrder:
         self.alone += runs_together(grid, self.room, most, self.stop, known)
         search.know_ways(self.alone[len(single) :])
         groups = self._starts(single, shares)
+        starts = list(chain(*groups))
+        while all(search.price(start) == FAR for start in starts) and self.room.most_parts_each < MOST_PARTS_EACH:
+            self.room = self.room._replace(most_parts_each=4 * self.room.most_parts_each)
+            search.known.clear()
         left = max(work // 2, work - sum(one.work for one in self.alone))
         in_blocks: list[Segmentation] = []
-        spent = 0
-        if any(groups):
-            base = min((start for starts in groups for start in starts), key=search.price)
+        spent, share = 0, 0.0
+        if starts:
+            base = min(starts, key=search.price)
             in_blocks, spent = cut_blocks(
                 grid, search.repeats, self.room, _scored, self.alone, int(left * BLOCK_SHARE), self.seed, base,
                 self.stop,
             )  # fmt: skip
+            share = _window_share(base)
         left -= spent
         search.begin_work(left)
-        self.ranked = search.run([*groups, in_blocks], int(left * (1 - WINDOW_SHARE)))
-        self._in_windows(int(left * WINDOW_SHARE))
+        self.ranked = search.run([*groups, in_blocks], int(left * (1 - share)))
+        self._in_windows(int(left * share))
 
     def go_on(self, start: Segmentation, work: int) -> None:
         """Improve a segmentation for so much work."""
+        share = _window_share(start)
         self.search.begin_work(work)
-        self.ranked = self.search.improve(start, int(work * (1 - WINDOW_SHARE)))
-        self._in_windows(int(work * WINDOW_SHARE))
+        self.ranked = self.search.improve(start, int(work * (1 - share)))
+        self._in_windows(int(work * share))
 
     def _in_windows(self, work: int) -> None:
         from cosma.tiling.windows import search_windows
 
-        if self.ranked and not self.search.is_over():
+        if work and self.ranked and not self.search.is_over():
             search_windows(self.search, self.room, self.ranked[0], self.alone, _rate, work)
             self.ranked = self.search.ranked()
 
@@ -244,6 +256,13 @@ class _InOrder:
         from cosma.tiling.layout import outcome
 
         return _scored(outcome(self.graph.grid, segments, self.room, limits=limits), segments)
+
+
+def _window_share(segments: Segmentation) -> float:
+    """Share of the work that goes to windows: none where a window with what is beside it is most of the network."""
+    tiles = np.array([one.tile_count for one in segments])
+    around = np.convolve(tiles, np.ones(5), "full")[2:-2]
+    return WINDOW_SHARE if float(np.dot(around, tiles)) < LARGEST_WINDOW * float(tiles.sum()) ** 2 else 0.0
 
 
 def _scored(found: Outcome | None, segments: Segmentation) -> Outcome | None:

@@ -18,7 +18,7 @@ from cosma.frontend import LoadedModel, load_onnx
 from cosma.lowering.along import RULES, Steps, plan_along
 from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.rewrite.tile import tile
-from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, search_tilings, tiling_of
+from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, layout, search_tilings, tiling_of
 from cosma.tiling.alone import ways_alone
 from cosma.tiling.excerpt import cut_out
 from cosma.tiling.grid import FIRST_STEP, LAST_STEP
@@ -236,6 +236,19 @@ def test_search_is_no_worse_than_its_starts_and_repeats(network: LoadedModel) ->
     assert [cost for cost, _ in seen] == sorted((cost for cost, _ in seen), reverse=True)
     stopped = search_tilings(network.graph, network.sites, machine, effort=1e6, stop=lambda: True).ranked
     assert stopped
+
+
+def test_more_parts_are_let_in_where_no_start_has_few(
+    network: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Accelerator(scratchpad=ROOM.capacity_bytes, alignment=16, operands="resident", weights="scratchpad")
+    plain = search_tilings(network.graph, network.sites, machine, effort=0.0)
+    monkeypatch.setattr(layout, "Room", lambda *given: Room(*given)._replace(most_parts_each=0.01))
+    found = search_tilings(network.graph, network.sites, machine, effort=0.0)
+    assert found.room.most_parts_each > 0.01
+    assert found.cost_bytes[0] == plain.cost_bytes[0]
+    again = search_tilings(network.graph, network.sites, machine, effort=0.1, before=found)
+    assert again.cost_bytes[0] <= found.cost_bytes[0]
 
 
 def test_the_kernel_lays_out_what_plain_python_does(network: LoadedModel) -> None:

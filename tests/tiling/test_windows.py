@@ -9,7 +9,7 @@ from onnx import helper
 
 from cosma.frontend import LoadedModel, load_onnx
 from cosma.tiling import Segment, build_grid
-from cosma.tiling.find import _rate, _scored
+from cosma.tiling.find import WINDOW_SHARE, _rate, _scored, _window_share
 from cosma.tiling.layout import Int64s, Outcome, Room, outcome
 from cosma.tiling.search import TilingSearch
 from cosma.tiling.segments import Segmentation
@@ -65,6 +65,13 @@ def test_the_same_seed_finds_the_same_and_no_work_changes_nothing(network: Loade
     assert one.ranked() == other.ranked()
     assert one.work == other.work
     assert none.ranked() == [start]
+
+
+def test_there_are_no_windows_where_each_would_be_most_of_the_network() -> None:
+    alike = [Segment(i, i + 1, 8, (4,)) for i in range(40)]
+    assert _window_share(tuple(alike)) == WINDOW_SHARE
+    assert _window_share(tuple(alike[:5])) == 0
+    assert _window_share((*alike[:-1], Segment(39, 40, 1000, (4,)))) == 0
 
 
 def test_a_search_that_is_stopped_ends_at_once(network: LoadedModel) -> None:
