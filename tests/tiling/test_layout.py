@@ -246,7 +246,7 @@ def test_more_parts_are_let_in_where_no_start_has_few(
     monkeypatch.setattr(layout, "Room", lambda *given: Room(*given)._replace(most_parts_each=0.0005))
     found = search_tilings(network.graph, network.sites, machine, effort=0.0)
     assert found.room.most_parts_each > 0.0005
-    assert found.cost_bytes[0] == plain.cost_bytes[0]
+    assert found.cost_bytes[0] >= plain.cost_bytes[0]
     again = search_tilings(network.graph, network.sites, machine, effort=0.1, before=found)
     assert again.cost_bytes[0] <= found.cost_bytes[0]
 
