@@ -134,6 +134,7 @@ class _Planned:
 
     def __init__(self, source: LoadedModel, accelerator: Accelerator, search: TilingWork) -> None:
         self._source, self._accelerator, self._search = source, accelerator, search
+        self._done: list[Searched] = []
         self.tiled: list[Choice] = []
         self.best: tuple[int, Choice] | None = None
         self.base: Choice | None = None
@@ -147,6 +148,9 @@ class _Planned:
         """Plan the best tilings of a search, until one moves no more than tables say of the next."""
         from cosma.tiling import tiling_of
 
+        if any(found is one for one in self._done):
+            return
+        self._done.append(found)
         for segments, cost_bytes in islice(zip(found.ranked, found.cost_bytes, strict=True), TRIALS):
             large = bool(self.tiled) and len(self.tiled[-1].graph.operators) > LARGE
             if self.best is not None and (large or self._search.clock.stop() or self.least <= cost_bytes):

@@ -284,7 +284,7 @@ def _chosen(
         pixels = pixel_tilings(base.graph, source.sites)
         other = best_along([tiled_choice(source, base, tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
-    best = best and improved(best, accelerator)
+    best = best and improved(best, accelerator, search.clock.stop)
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         tilings = (rule_tiling(base.graph, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)

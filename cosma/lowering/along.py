@@ -6,12 +6,13 @@ there are thousands of parts, repair takes long and loses more than this does.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cosma.clock import never
 from cosma.csr import csr
 from cosma.lowering.emit import emit
 from cosma.lowering.realise import Realised
@@ -72,8 +73,9 @@ def run_steps(
 
 
 def plan_along(
-    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = (), trials: int = 0
-) -> Realised | None:
+    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = (), trials: int = 0,
+    stop: Callable[[], bool] = never,
+) -> Realised | None:  # fmt: skip
     """Plan an order with addresses in one pass. None where a step does not fit in this way.
 
     Deterministic. Time grows with steps times the tensors in the scratchpad.
@@ -83,15 +85,17 @@ def plan_along(
     problem, order
         The instance and a topological order of its operators.
     rules
-        Which free gap a tensor takes, see :mod:`cosma.lowering.along_kernels`; of several, the first that moves least.
+        Which free gap a tensor takes, see :mod:`cosma.lowering.free_kernels`; of several, the first that moves least.
     streamed
         Pairs of operator and tensor that pass by the scratchpad, of those that may; nothing else is streamed.
     trials
         How often another rule is tried for a stretch of steps that pay much.
+    stop
+        Ends the trials early.
     """
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used
-    found = _best_rule(problem, order, rules, streamed, trials)
+    found = _best_rule(problem, order, rules, streamed, trials, stop)
     arrivals = None if found is None else found[1]
     if arrivals is None:
         return None
@@ -113,7 +117,8 @@ def bytes_along(problem: Problem, order: Sequence[int], streamed: Container[tupl
 
 
 def _best_rule(
-    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]], trials: int = 0
+    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]], trials: int = 0,
+    stop: Callable[[], bool] = never,
 ) -> tuple[Int64s, Int64s | None] | None:
     steps = _steps(problem, order, streamed)
     tried = [
@@ -122,12 +127,13 @@ def _best_rule(
     if not tried:
         return None
     rule, best = min(tried, key=lambda one: int(one[1][0].sum()))
-    return _with_other_rules(steps, problem.capacity_bytes, rules, rule, best, trials) if trials else best
+    return _with_other_rules(steps, problem.capacity_bytes, rules, rule, best, trials, stop) if trials else best
 
 
 def _with_other_rules(
-    steps: Steps, capacity_bytes: int, rules: Sequence[int], rule: int, best: tuple[Int64s, Int64s | None], trials: int
-) -> tuple[Int64s, Int64s | None]:
+    steps: Steps, capacity_bytes: int, rules: Sequence[int], rule: int, best: tuple[Int64s, Int64s | None], trials: int,
+    stop: Callable[[], bool],
+) -> tuple[Int64s, Int64s | None]:  # fmt: skip
     """Give stretches of steps another rule, those first that pay most, and keep what pays less.
 
     A stretch may begin as long before as it is. At a step that has paid a scratchpad more than before, a trial ends.
@@ -135,6 +141,8 @@ def _with_other_rules(
     used = np.full(len(best[0]), rule, dtype=np.int64)
     seen: set[tuple[int, int, int, int]] = set()
     for _ in range(trials):
+        if stop():
+            break
         cost = best[0]
         stretches = (
             (int(paid[k]), (length, k, back, other))
@@ -144,18 +152,24 @@ def _with_other_rules(
             for other in rules
             for back in (0, 1)
         )
-        paid, chosen = max(((p, one) for p, one in stretches if one not in seen), default=(0, (0, 0, 0, 0)))
+        new = ((paid, one) for paid, one in stretches if one not in seen and (used[_span(one)] != one[3]).any())
+        paid, chosen = max(new, default=(0, (0, 0, 0, 0)))
         if paid == 0:
             break
         seen.add(chosen)
-        length, k, back, other = chosen
         changed = used.copy()
-        changed[max(0, (k - back) * length) : (k + 1) * length] = other
+        changed[_span(chosen)] = chosen[3]
         limit = np.minimum(np.cumsum(cost) + capacity_bytes, int(cost.sum()) - 1)
         found = run_steps(steps, capacity_bytes, changed, limit)
         if found is not None and found[1] is not None:
             used, best = changed, found
     return best
+
+
+def _span(stretch: tuple[int, int, int, int]) -> slice:
+    """Steps of a stretch: its length, its number among those so long, and how many such before it belong to it."""
+    length, k, back, _ = stretch
+    return slice(max(0, (k - back) * length), (k + 1) * length)
 
 
 def _steps(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> Steps:

@@ -72,6 +72,7 @@ def place_on_tokens(
         return placement
     first, asked, lowest = placement.certificate, limit, float("inf")
     limits = np.full(affinity.layers, limit)
+    near = options.routing == "nearest"
     for number in range(_SEARCHES):
         counted = score(placement, tokens(), options.routing, batch_tokens)
         each = options.balance_scope == "each"
@@ -83,14 +84,20 @@ def place_on_tokens(
         lowest = min(lowest, reached)
         if number == _SEARCHES - 1:
             break
-        asked = max(1.0, asked * limit / reached)
-        try:
-            if options.routing == "nearest" and number < _NEAR:
-                share = 1.0 - _FURTHER * (number + 1)
-                lower = limit / _above(placement, affinity, counted) * share if each else np.full_like(limits, asked)
+        below = max(1.0, asked * limit / reached)
+        if near and number < _NEAR:
+            share = 1.0 - _FURTHER * (number + 1)
+            lower = limit / _above(placement, affinity, counted) * share if each else np.full_like(limits, below)
+            try:
                 placement, limits = _lower(affinity, topology, options, placement, limits, np.minimum(limits, lower))
+            except InfeasibleError:
+                near = False  # from now on anew, within one limit
             else:
-                placement = place(affinity, topology, replace(options, balance=asked, bound="none"))
+                asked = asked if each else below
+                continue
+        asked = below
+        try:
+            placement = place(affinity, topology, replace(options, balance=asked, bound="none"))
         except InfeasibleError:
             break
     raise InfeasibleError(

@@ -37,8 +37,8 @@ PARTS_THAT_DOUBLE = 700_000
 #: Shares of the capacity that an estimate may fill, in graphs of more operators than this: each takes as long.
 #: DenseNet-121 at 512 KiB moved 1.17 MB with these and 0.75 with all; from how many operators on, is not measured.
 MANY, FEW_SHARES = 300, (0.95, 0.6, 0.3)
-#: Parts that tiles touch in the mean, from which on no more are let in; not measured.
-MOST_PARTS_EACH = 600
+#: Parts that tiles touch in the mean, from which on no more are let in, four times as many at once; not measured.
+BEYOND_PARTS_EACH = 600
 #: Share of the work that goes to one of like blocks by itself. At nominal 3.2 seconds and 128 KiB, ViT-B moved 113 MB
 #: without, 93 with 0.25 and 92 with 0.4, BERT-base 39, 35 and 35, MobileBERT 4.3, 4.2 and 3.9.
 BLOCK_SHARE = 0.4
@@ -46,9 +46,14 @@ BLOCK_SHARE = 0.4
 #: to 256 KiB and nominal 3.2 seconds, 0.4 moved 1.6 % less than none in the mean, 0.7 3.5 and 0.85 4.7; at nominal 8
 #: seconds 0.85 moved 7.7 % less.
 WINDOW_SHARE = 0.85
-#: Windows that hold more than such a share of the tiles, in the mean, are none: VGG-19 and ResNet-50 without weights at
-#: 256 KiB moved 0.54 and 0.26 MB without them and 0.69 and 0.30 with them (two seeds, nominal 8 seconds).
+#: No windows are searched where one holds more than this share of all tiles, in the mean over tiles: VGG-19 and
+#: ResNet-50 without weights at 256 KiB moved 0.54 and 0.26 MB without windows, 0.69 and 0.30 with them (two seeds,
+#: nominal 8 seconds).
 LARGEST_WINDOW = 0.5
+#: Least effort by which several orders are looked at. With 0.4 nominal seconds SqueezeNet at 96 KiB moved 0.35 MB in
+#: one order and 0.36 in the best of several; with 0.08 ResNet-50 at 256 KiB 14.5 and 17.4; with 0.8 NASNet-A 6.6 and
+#: 2.0.
+LEAST_EFFORT = 0.5
 #: Share of the work by which each of several orders is looked at before the best goes on. On the twelve networks above,
 #: 0.1, 0.15 and 0.2 moved 5.5, 6.8 and 7.1 % less in the mean than the order given alone at nominal 3.2 seconds.
 ORDER_SHARE = 0.2
@@ -60,7 +65,7 @@ MOST_TILES = 4000
 MOST_TILES_EACH = 12
 #: Where operators need more when they are best cut by themselves, or the starts do, so many times that; not measured.
 BEYOND_ALONE = 1.25
-#: Starts of more tiles are only tried where fewer do not do. At nominal 3.2 seconds, Xception at 256 KiB moved 125 MB
+#: Starts of up to so many tiles are let in. At nominal 3.2 seconds, Xception at 256 KiB moved 125 MB
 #: without its starts of 4,100 to 4,700 tiles and 41 with them, SegFormer at 128 251 without those of 10,000 and 130.
 MOST_TILES_OF_STARTS = 12000
 
@@ -129,6 +134,8 @@ def search_tilings(
     passing = accelerator.weights == Weights.STREAM
     room = Room(accelerator.capacity_bytes, accelerator.alignment, passing, 0, accelerator.pieces or 0)
     total = int(WORK_PER_SECOND * effort)
+    if before is not None and not before.ranked:
+        return before
     if before is not None:
         run = _InOrder(found, before.room, before.alone, seed, stop, report)
         run.go_on(before.ranked[0], total)
@@ -138,22 +145,23 @@ def search_tilings(
     alone = each_alone(found.grid, room._replace(most_tiles=most), stop)
     room = room._replace(most_tiles=max(most, int(BEYOND_ALONE * sum(one.tiles for one in alone))))
     given = tuple(range(count))
-    different = dict.fromkeys(tuple(order) for order in orders or (given,))
+    different = dict.fromkeys([tuple(order) for order in orders] if orders and effort >= LEAST_EFFORT else [given])
     share, shares = (ORDER_SHARE, LOOK_SHARES) if len(different) > 1 else (1.0, SHARES if count <= MANY else FEW_SHARES)
+    tell = None if report is None else _least_of_all(report)
     runs: list[_InOrder] = []
     known: dict[bytes, Alone] = {}
     for i, order in enumerate(different):
         if runs and (stop() or any(run.search.is_over() for run in runs)):
             break
-        own = [alone[v].moved(k) for k, v in enumerate(order)]
+        own = [alone[v].moved(k)._replace(work=0 if runs else alone[v].work) for k, v in enumerate(order)]
         run = _InOrder(found if order == given else in_order(found, order), room, own, seed, stop, None)
-        run.report_from(report, i * share, share)
+        run.report_from(tell, i * share, share)
         run.begin(int(total * share), known, shares)
         runs.append(run)
     best = min(runs, key=lambda run: run.cost)
     left = 1 - len(runs) * share
     if len(different) > 1 and left > 0 and best.ranked and not best.search.is_over():
-        best.report_from(report, 1 - left, left)
+        best.report_from(tell, 1 - left, left)
         best.go_on(best.ranked[0], int(total * left))
     return best.searched()
 
@@ -195,13 +203,16 @@ class _InOrder:
         from cosma.tiling.together import runs_together
 
         search, grid = self.search, self.graph.grid
+        search.begin_work(work)
         single = list(self.alone)
         most = max(LEAST_TOGETHER, int(work * TOGETHER_SHARE))
         self.alone += runs_together(grid, self.room, most, self.stop, known)
         search.know_ways(self.alone[len(single) :])
         groups = self._starts(single, shares)
         starts = list(chain(*groups))
-        while all(search.price(start) == FAR for start in starts) and self.room.most_parts_each < MOST_PARTS_EACH:
+        while starts and self.room.most_parts_each < BEYOND_PARTS_EACH and not self.stop():
+            if any(search.price(start) < FAR for start in starts):
+                break
             self.room = self.room._replace(most_parts_each=4 * self.room.most_parts_each)
             search.known.clear()
         left = max(work // 2, work - sum(one.work for one in self.alone))
@@ -258,10 +269,24 @@ class _InOrder:
         return _scored(outcome(self.graph.grid, segments, self.room, limits=limits), segments)
 
 
+def _least_of_all(report: Callable[[int, float], None]) -> Callable[[int, float], None]:
+    """Report the least cost of several searches, and the largest share of their work."""
+    least, furthest = FAR, 0.0
+
+    def tell(cost_bytes: int, share: float) -> None:
+        nonlocal least, furthest
+        least, furthest = min(least, cost_bytes), max(furthest, share)
+        report(least, furthest)
+
+    return tell
+
+
 def _window_share(segments: Segmentation) -> float:
     """Share of the work that goes to windows: none where a window with what is beside it is most of the network."""
+    from cosma.tiling.windows import MOST_BESIDE
+
     tiles = np.array([one.tile_count for one in segments])
-    around = np.convolve(tiles, np.ones(5), "full")[2:-2]
+    around = np.convolve(tiles, np.ones(2 * MOST_BESIDE + 1), "full")[MOST_BESIDE:-MOST_BESIDE]
     return WINDOW_SHARE if float(np.dot(around, tiles)) < LARGEST_WINDOW * float(tiles.sum()) ** 2 else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Neighbouring segments searched by themselves: a trial takes the share of the work that they are of the network.
+"""Search a few neighbouring segments alone: a trial costs only their share of the work.
 
 What lies between the segments and the rest of the network is judged with the segment before and the one behind, which
 stay as they are; a plan of the whole network then says whether what is found is taken.
