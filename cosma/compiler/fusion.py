@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Share of the effort for a first look at each choice; at most half of the effort goes there with the five there are.
 TRIAL_SHARE = 0.1
+#: A scratchpad that everything fits in, fused or not: where only the shape of the graph matters, or tiles come later.
+AMPLE_BYTES = 1 << 50
 #: Origin of the plans that come with choices: a search, which leaves little to gain, or a first look.
 SEARCHED, IN_TURNS = "tiling search", "tiles in turns"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cosma.accelerator import Fusion, Operands
 from cosma.access.operator import operator_access
-from cosma.compiler.fusion import Choice
+from cosma.compiler.fusion import AMPLE_BYTES, Choice
 from cosma.compiler.modes import fitting_modes, in_chosen_modes, with_all_modes
 from cosma.compiler.strategies import COPYING
 from cosma.errors import InfeasibleError, Remedy, warn
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from cosma.compiler.request import Request
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph
-
-#: Room in which every operator fits, fused or not: tiles are made to fit later.
-_AMPLE_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +142,7 @@ def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -
     accelerator
         What to plan for; whether the network fits without tiles does not matter.
     """
-    ample = accelerator.replace(scratchpad=_AMPLE_BYTES)
+    ample = accelerator.replace(scratchpad=AMPLE_BYTES)
     concats = {operator.name for operator in graph.operators if operator.type == "Concat"}
     concats -= copying(graph, accelerator.constraints)
     while concats:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import cosma.door as door
 from cosma.accelerator import Operands
 from cosma.clock import Clock, never
-from cosma.compiler.fusion import Choice, fusion_choices
+from cosma.compiler.fusion import AMPLE_BYTES, Choice, fusion_choices
 from cosma.compiler.joins import joined_to_cut
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.one_pass import best_along, improved, moves_nothing_twice
@@ -45,8 +45,6 @@ MOST_TILES = 20_000
 ROW_RULES = ("rows=8", "rows=4", "rows=2", "rows=1")
 #: Most tiles of a graph whose modes are chosen one by one; not measured.
 MOST_IN_MODES = 300
-#: What is planned for when only the shape of the graph matters: everything fits.
-_AMPLE_BYTES = 1 << 50
 
 
 def tiling_search(
@@ -181,7 +179,7 @@ def _to_cut(
     source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = ()
 ) -> tuple[Choice, ...]:
     """Networks to cut, whether they fit or not; with modes, tiles have theirs."""
-    ample = accelerator.replace(scratchpad=_AMPLE_BYTES)
+    ample = accelerator.replace(scratchpad=AMPLE_BYTES)
     if accelerator.operands != Operands.STATIONARY:
         return fusion_choices(graph, ample, starts)
     # What operators stream is for their modes to say, which come after fusion.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cosma.placement.options import PlaceOptions
     from cosma.placement.topology import Topology
 
-#: Searches, each within a lower limit than the one before.
+#: Searches at the most, the first included.
 _SEARCHES = 7
 #: Of these, those after the first that go on from what was found; the others start anew, within one limit for all.
 _NEAR = 3

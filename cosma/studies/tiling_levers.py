@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Operands, Weights
 from cosma.access.modes import with_modes
 from cosma.access.operator import OperatorAccess, operator_access
-from cosma.compiler.fusion import fusion_choices
+from cosma.compiler.fusion import AMPLE_BYTES, fusion_choices
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.turns import modes_along
 from cosma.errors import InputError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: The trial of the plan's own tiles.
 AS_IT_IS = "as it is"
-#: What is planned for when only the shape of the graph matters: everything fits.
-_AMPLE_BYTES = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def untiled_graph(plan: Plan, source: LoadedModel) -> Graph:
     """
     graph = source.graph if plan.dtype is None else source.graph.with_dtype(plan.dtype)
     names = {untiled_name(operator) for operator in plan.graph.operators}
-    for choice in fusion_choices(graph, plan.accelerator.replace(scratchpad=_AMPLE_BYTES), [plan.graph]):
+    for choice in fusion_choices(graph, plan.accelerator.replace(scratchpad=AMPLE_BYTES), [plan.graph]):
         if names == {operator.name for operator in choice.graph.operators}:
             return choice.graph
     raise InputError("the plan is not one of this model: its operators are others")

@@ -25,7 +25,8 @@ Rate = Callable[[int, int, Segmentation], int]
 TRIALS = 40
 #: Most segments of a window on each side of the one that it is chosen for; there 1, 2 and 3 gave 4.9, 4.7 and 3.8 %.
 MOST_BESIDE = 2
-#: Temperature within a window, of the cost of the network; there 0.004, 0.001 and 0.0003 gave 3.5, 4.7 and 5.4 %.
+#: Temperature within a window, of the cost of the network; there 0.004, 0.001, 0.0005 and
+#: 0.0003 gave 3.5, 4.7, 5.2 and 5.4 %.
 WARM = 0.0005
 
 
@@ -38,8 +39,14 @@ def search_windows(
     ----------
     search
         One that knows what the segmentation costs.
-    rate
-        What bytes moved, parts touched and a segmentation are ranked by.
+    room
+        What tiles are planned for.
+    now
+        The segmentation.
+    alone
+        Ways to cut operators by themselves, tried within a window too.
+    work
+        Parts that tiles planned may touch.
     """
     began, rng = search.work, search.rng
     while search.work - began < work and not search.is_over():

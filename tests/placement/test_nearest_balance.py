@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -184,6 +185,31 @@ def test_every_layer_is_searched_within_a_limit_of_its_own(monkeypatch: pytest.M
     assert np.ptp(asked[-1]) > 0.01
     first = place(counts, topology, wanted)
     assert placed.certificate["lower_bound"] == first.certificate["lower_bound"]
+
+
+def test_where_none_are_found_near_the_search_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within what the limit is to fall to by the tokens: not by what searches near were to fall to as well."""
+    options = SyntheticOptions(tokens=1500, layers=5, experts=16, top_k=2, clusters=4, skew=2.0, seed=8)
+    tokens = synthetic_trace(options)
+    counts, topology = Affinity.from_tokens(tokens, 16), Topology.grid(2, 2)
+    wanted = PlaceOptions(replicas_per_device=1, balance=1.15, proposals=20_000, bound="none", seed=1)
+    searched: list[tuple[float, float]] = []
+
+    def recorded(*given: Any) -> Any:
+        placement = place(*given)
+        searched.append((given[2].balance, score(placement, [tokens], "nearest").worst_imbalance))
+        return placement
+
+    def none_near(*given: Any) -> Any:
+        raise InfeasibleError("none is found")
+
+    monkeypatch.setattr("cosma.placement.on_tokens.place", recorded)
+    monkeypatch.setattr("cosma.placement.on_tokens.place_again", none_near)
+    with contextlib.suppress(InfeasibleError):  # what is found anew may not keep the limit either
+        place_on_tokens(counts, topology, wanted, lambda: [tokens], 64)
+    (limit, reached), (lower, _), *_ = searched
+    assert limit == 1.15 < reached
+    assert lower == pytest.approx(max(1.0, 1.15 * 1.15 / reached))
 
 
 @pytest.mark.parametrize("idle", [0, 2, 4])

@@ -85,6 +85,17 @@ def test_the_better_order_is_taken_and_its_plan_is_valid(network: LoadedModel, m
     assert plan.traffic.noncompulsory < alone.cost_bytes[0]
 
 
+def test_progress_over_several_orders_never_goes_back(network: LoadedModel) -> None:
+    graph, seen = network.graph.with_dtype("int8"), []
+    found = search_tilings(
+        graph, network.sites, MACHINE, effort=0.5, orders=orders_to_cut(graph, MACHINE),
+        report=lambda cost, share: seen.append((cost, share)),
+    )  # fmt: skip
+    assert [cost for cost, _ in seen] == sorted((cost for cost, _ in seen), reverse=True)
+    assert [share for _, share in seen] == sorted(share for _, share in seen)
+    assert seen[-1][0] == found.cost_bytes[0]
+
+
 def test_an_order_is_kept_by_a_graph_with_more_operators(network: LoadedModel) -> None:
     graph = network.graph
     names = [operator.name for operator in graph.operators]
