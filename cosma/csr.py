@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
-    Int32s = NDArray[np.int32]
+    from cosma.arrays import Array, Int32s
 
 
 def offsets(lengths: Sequence[int]) -> Int32s:
@@ -28,7 +26,7 @@ def csr(rows: Sequence[Iterable[int]]) -> tuple[Int32s, Int32s]:
     return offsets([len(row) for row in values]), np.array([x for row in values for x in row], dtype=np.int32)
 
 
-def rows_of(start: NDArray[Any], values: NDArray[Any]) -> list[list[int]]:
+def rows_of(start: Array, values: Array) -> list[list[int]]:
     """Rows as lists of plain integers."""
     flat, bounds = values.tolist(), start.tolist()
     return [flat[a:b] for a, b in pairwise(bounds)]

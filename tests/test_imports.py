@@ -14,7 +14,7 @@ from tests.imports import imports, room
 #: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "parallel",
+        "arrays", "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "parallel",
         "parameters", "process", "random_kernels", "text", "topological", "units", "version",
     ),
     ("graph", "accelerator"),

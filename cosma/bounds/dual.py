@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Floats
     from cosma.problem import Problem
 
 
@@ -20,12 +20,12 @@ class Potential:
     #: Value of the whole solution.
     total: float
     #: What drops out of it once an operator has run. ``float64[operators]``.
-    operator: NDArray[np.float64]
+    operator: Floats
     #: (tensor, operator, first stretch, last stretch, amount) by tensor: what is lost while the tensor is prepaid in
     #: one of these stretches and the operator has still to run.
     loads: list[tuple[int, int, int, int, float]]
     #: What is lost once a tensor has been stored. ``float64[tensors]``.
-    store_share: NDArray[np.float64]
+    store_share: Floats
     #: Chain of touches by tensor.
     chains: dict[int, tuple[int, ...]]
 

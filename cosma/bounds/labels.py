@@ -31,8 +31,7 @@ from cosma.bounds.label_tables import (
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Int32s, Ints
     from cosma.bounds.dual import Potential
     from cosma.problem import Problem
 
@@ -88,7 +87,7 @@ class LabelSearch:
         words = tables.words
         now, new = _first_layer(problem, self.potential, words), _Layer(_ROOM * self.width, words)
         chosen = np.zeros(1, dtype=np.int64)
-        history: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
+        history: list[tuple[Int32s, Int32s]] = []
         heads = np.empty(1 << (2 * _ROOM * self.width - 1).bit_length(), dtype=np.int64)
         ways = np.empty((MOST_WAYS + 1, 5), dtype=np.int64)
         tally = np.zeros(6, dtype=np.int64)
@@ -124,7 +123,7 @@ class LabelSearch:
         """Say that a plan this good is known."""
         self.upper = min(self.upper, float(upper_bytes))
 
-    def _merged(self, tables: LabelTables, layer: _Layer, made: int) -> NDArray[np.int64]:
+    def _merged(self, tables: LabelTables, layer: _Layer, made: int) -> Ints:
         """Labels of a layer that are not dominated; if there are too many, those of equal down-set merged."""
         alive = np.flatnonzero(layer.notes[:made, ALIVE])
         if len(alive) <= self.width:
@@ -139,7 +138,7 @@ class LabelSearch:
         merge(shape, tensors, links, prices, layer.table, layer.notes, layer.bounds, ranked[gone], into[gone])
         return np.sort(ranked[~gone])
 
-    def _keep(self, tables: LabelTables, layer: _Layer, made: int) -> NDArray[np.int64]:
+    def _keep(self, tables: LabelTables, layer: _Layer, made: int) -> Ints:
         """Choose the labels to go on from; note the least bound of those given up."""
         alive = self._merged(tables, layer, made)
         if len(alive) > self.width + self.width // 4:
@@ -160,7 +159,7 @@ class _Layer:
         self.notes = np.empty((room + 1, 8), dtype=np.int64)
         self.bounds = np.empty((room + 1, 2), dtype=np.float64)
 
-    def compact(self, kept: NDArray[np.int64]) -> int:
+    def compact(self, kept: Ints) -> int:
         """Move the labels ``kept`` (ascending) to the front; return their number."""
         count = len(kept)
         self.table[:count] = self.table[kept]
@@ -168,9 +167,7 @@ class _Layer:
         self.bounds[:count] = self.bounds[kept]
         return count
 
-    def by_down_set(
-        self, labels: NDArray[np.int64], words: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def by_down_set(self, labels: Ints, words: int) -> tuple[Ints, Ints, Ints]:
         """Sort labels by (hash, bound); return them, and where each run of equal down-sets begins and its length."""
         keys = self.notes[labels, KEY].view(np.uint64)
         ranked = labels[np.lexsort((labels, self.bounds[labels, BOUND], keys))]
@@ -199,7 +196,7 @@ def _first_layer(problem: Problem, potential: Potential, words: int) -> _Layer:
     return layer
 
 
-def _trace(history: list[tuple[NDArray[np.int32], NDArray[np.int32]]], at: int) -> tuple[int, ...]:
+def _trace(history: list[tuple[Int32s, Int32s]], at: int) -> tuple[int, ...]:
     """Follow a label of the last layer back to the first."""
     order = []
     for parents, by in reversed(history):

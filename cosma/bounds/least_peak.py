@@ -18,8 +18,7 @@ from cosma.parameters.bounds import PeakParameters
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.bounds.lifetimes import Lifetime
     from cosma.bounds.segments import Segment
     from cosma.problem import Problem
@@ -186,9 +185,7 @@ class _Climb:
         return None
 
 
-def worth_of_excess(
-    space: NDArray[np.int64], price: NDArray[np.int64], *, most_units: int = DEFAULTS.most_units
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def worth_of_excess(space: Ints, price: Ints, *, most_units: int = DEFAULTS.most_units) -> tuple[Ints, Ints]:
     """What it costs at least when more than so many bytes of some tensors are absent: a knapsack cover.
 
     Returns excess and worth, both ascending: if more than ``excess[i]`` bytes are absent, those that are cost

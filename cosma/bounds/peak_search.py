@@ -18,9 +18,7 @@ from cosma.problem.precedence import members
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from numpy.typing import NDArray
-
-    from cosma.bounds.label_tables import Ints, Words
+    from cosma.arrays import Ints, Words
     from cosma.bounds.segments import Segment
     from cosma.problem import Problem
     from cosma.problem.precedence import Reach
@@ -224,7 +222,7 @@ def _set_of(words: Words) -> int:
     return int.from_bytes(words.tobytes(), "little")
 
 
-def _packed(masks: Sequence[int], count: int) -> NDArray[np.uint64]:
+def _packed(masks: Sequence[int], count: int) -> Words:
     """Bit sets over ``count`` operators as rows of 64-bit words."""
     words = (count + 63) // 64
     raw = b"".join(mask.to_bytes(8 * words, "little") for mask in masks)

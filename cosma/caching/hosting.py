@@ -19,12 +19,8 @@ from cosma.caching.optimum import members_by_group
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bools, Ints
     from cosma.caching.requests import Requests
-
-    Int64s = NDArray[np.int64]
-    Bools = NDArray[np.bool_]
 
 
 #: Work limit in nodes settled: 200 CPU seconds or less.
@@ -48,8 +44,8 @@ class HostedSchedule:
 
 def best_mix(
     requests: Requests,
-    group: Int64s,
-    slots: Int64s,
+    group: Ints,
+    slots: Ints,
     fetch_s: float,
     host_s: float,
     *,
@@ -101,17 +97,17 @@ class _Network:
     """Slots of one group through time."""
 
     #: Requests of the group, by their numbers in the trace.
-    members: Int64s
+    members: Ints
     #: Steps of the group, and its units of flow.
     steps: int
     held: int
     #: Arcs: idle units, fetches, requests, releases, pages kept.
-    tails: Int64s
-    heads: Int64s
-    room: Int64s
-    costs: Int64s
+    tails: Ints
+    heads: Ints
+    room: Ints
+    costs: Ints
     #: Cost of each request that no unit passes.
-    without: Int64s
+    without: Ints
     #: Whether such a request passes through the slot set aside; else it runs on the host.
     passes: Bools
 
@@ -119,11 +115,11 @@ class _Network:
     def build(
         cls,
         requests: Requests,
-        members: Int64s,
-        step_of: Int64s,
+        members: Ints,
+        step_of: Ints,
         slots: int,
         fetch_cost: int,
-        host_cost: Int64s,
+        host_cost: Ints,
         *,
         together: bool,
     ) -> _Network:
@@ -172,7 +168,7 @@ class _Network:
         bound = proven_cost(*arcs, (0, self.steps), self.held, price)
         return rest + int(self.costs @ flows), rest + bound, int(settled)
 
-    def _sequence(self) -> Int64s:
+    def _sequence(self) -> Ints:
         """Return the arcs in order of time: in a step what is kept runs and is released before others are fetched."""
         count = len(self.members)
         idle, fetch, run, release, kept = np.split(
@@ -183,5 +179,5 @@ class _Network:
         rounds = [run, release, fetch, run, release, kept, idle]
         at = np.concatenate([local] * 5 + [last, self.tails[idle]])
         kind = np.repeat(np.arange(len(rounds)), [len(arcs) for arcs in rounds])
-        found: Int64s = np.concatenate(rounds)[np.lexsort((kind, at))]
+        found: Ints = np.concatenate(rounds)[np.lexsort((kind, at))]
         return found

@@ -18,12 +18,9 @@ import numpy as np
 from cosma.caching.kernels import keep_most, raise_prices
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Bools, Ints
     from cosma.caching.requests import Requests
-
-    Int64s = NDArray[np.int64]
-    Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +28,12 @@ class Intervals:
     """Stretches of time over which one group may keep a page from one request to the next."""
 
     #: ``int64[intervals]``: the later request of each interval, by its number in the trace.
-    request: Int64s
+    request: Ints
     #: ``int64[intervals]``: positions covered, half-open; an empty interval takes no room.
-    begin: Int64s
-    end: Int64s
+    begin: Ints
+    end: Ints
     #: ``int64[positions]``: slots left for keeping at each position.
-    capacity: Int64s
+    capacity: Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +60,7 @@ class Optimum:
         return self.fetches == self.lower_bound
 
 
-def intervals_of(requests: Requests, members: Int64s, slots: int, *, together: bool) -> Intervals:
+def intervals_of(requests: Requests, members: Ints, slots: int, *, together: bool) -> Intervals:
     """Build the intervals of one group.
 
     Parameters
@@ -92,7 +89,7 @@ def intervals_of(requests: Requests, members: Int64s, slots: int, *, together: b
     )
 
 
-def proven_kept(intervals: Intervals, price: Int64s) -> int:
+def proven_kept(intervals: Intervals, price: Ints) -> int:
     """Return how many intervals any choice can keep at the most, by weak duality: any prices of at least 0 will do.
 
     A kept interval is worth 1 and pays the prices of its positions; what is left of its worth, if anything, counts in
@@ -105,13 +102,13 @@ def proven_kept(intervals: Intervals, price: Int64s) -> int:
     return int((intervals.capacity * price).sum() + np.maximum(left, 0).sum())
 
 
-def members_by_group(requests: Requests, group: Int64s, groups: int) -> tuple[Int64s, list[int]]:
+def members_by_group(requests: Requests, group: Ints, groups: int) -> tuple[Ints, list[int]]:
     """Return the requests ordered by group, ascending in each, and where each group ends."""
     of_request = group[requests.page]
     return np.argsort(of_request, kind="stable"), np.cumsum(np.bincount(of_request, minlength=groups)).tolist()
 
 
-def best_schedule(requests: Requests, group: Int64s, slots: Int64s, *, together: bool) -> Optimum:
+def best_schedule(requests: Requests, group: Ints, slots: Ints, *, together: bool) -> Optimum:
     """Find the fewest fetches for groups of pages that share slots.
 
     Parameters

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
+    from cosma.arrays import Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +43,9 @@ class Requests:
 
     layers: int
     experts: int
-    start: Int64s
-    page: Int64s
-    visits: Int64s
+    start: Ints
+    page: Ints
+    visits: Ints
     tokens: int
 
     @property
@@ -78,11 +78,11 @@ class Requests:
         """Layer that a step runs."""
         return step % self.layers
 
-    def step_of_request(self) -> Int64s:
+    def step_of_request(self) -> Ints:
         """Return the step of each request, ``int64[requests]``."""
         return np.repeat(np.arange(self.steps, dtype=np.int64), np.diff(self.start))
 
-    def widest_step(self, group: Int64s) -> tuple[int, int]:
+    def widest_step(self, group: Ints) -> tuple[int, int]:
         """Return the most pages of one group that a single step needs, and the first such step.
 
         Parameters
@@ -149,7 +149,7 @@ def read_requests(chunks: Iterable[NDArray[np.integer]], experts: int | None = N
     return requests_of(tokens, experts, batch)
 
 
-def next_uses(requests: Requests) -> Int64s:
+def next_uses(requests: Requests) -> Ints:
     """Return the step at which each request's page is requested again, ``steps`` where it is not."""
     step_of = requests.step_of_request()
     order = np.lexsort((step_of, requests.page))

@@ -14,13 +14,10 @@ from cosma.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bools, Float32s, Floats, Ints
     from cosma.caching.check import ScheduleCount
     from cosma.caching.hosting import HostedSchedule
     from cosma.caching.requests import Requests
-
-    Int64s = NDArray[np.int64]
 
 #: Policies by name, best known future first. ``optimum`` and ``belady`` know the whole trace; the others do not.
 POLICIES = ("optimum", "belady", "affinity", "frequency", "lfu", "lru")
@@ -164,7 +161,7 @@ def plan_cache(
     options: CacheOptions,
     *,
     learnt_from: Requests | None = None,
-    device: Int64s | None = None,
+    device: Ints | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> CacheReport:
     """Run every policy asked for on a trace; deterministic.
@@ -259,7 +256,7 @@ def _check(requests: Requests, options: CacheOptions, learnt_from: Requests) -> 
         )
 
 
-def _slots(options: CacheOptions, pages: Int64s) -> Int64s:
+def _slots(options: CacheOptions, pages: Ints) -> Ints:
     """Slots of each group. Those for all its pages are as good as any more.
 
     One by one, pages pass through a slot set aside. Where all have slots of their own none needs to, and the one that
@@ -273,7 +270,7 @@ def _silent(what: str, share: float) -> None:
     """Tell nobody."""
 
 
-def _groups(requests: Requests, device: Int64s | None, shared: bool) -> tuple[Int64s, Int64s]:
+def _groups(requests: Requests, device: Ints | None, shared: bool) -> tuple[Ints, Ints]:
     """Return device and group of each page."""
     shape = (requests.layers, requests.experts)
     home = np.zeros(shape, dtype=np.int64) if device is None else door.array(device, "cache: device")
@@ -292,15 +289,15 @@ class _Bench:
     """One trace on one machine, ready to run policies."""
 
     requests: Requests
-    group: Int64s
-    slots: Int64s
-    devices: Int64s
+    group: Ints
+    slots: Ints
+    devices: Ints
     options: CacheOptions
     learnt_from: Requests
-    learnt: Int64s
-    affinity: NDArray[np.float32]
-    follow: NDArray[np.float32]
-    kept: NDArray[np.bool_]
+    learnt: Ints
+    affinity: Float32s
+    follow: Float32s
+    kept: Bools
     fewest: int
     mix: HostedSchedule | None
 
@@ -310,7 +307,7 @@ class _Bench:
         count = check_schedule(self.requests, self.group, self.slots, events, together=self.options.together)
         return self._result(policy, count, stalled_s, total_s)
 
-    def _optimum(self) -> tuple[Int64s, float, float]:
+    def _optimum(self) -> tuple[Ints, float, float]:
         from cosma.caching.planned import play_plan, schedule_events
 
         options = self.options
@@ -326,7 +323,7 @@ class _Bench:
         )  # fmt: skip
         return plan.events, stalled_s, total_s
 
-    def _online(self, policy: str) -> tuple[Int64s, float, float]:
+    def _online(self, policy: str) -> tuple[Ints, float, float]:
         # Belady knows the future and needs no guess; a page it fetched ahead would only give way again.
         depth = 0 if policy == "belady" else self.options.prefetch
         decay, share = self._practise(policy, depth)
@@ -353,7 +350,7 @@ class _Bench:
         return decay, share
 
     def play(
-        self, requests: Requests, policy: str, depth: int, decay: float, share: float, events: Int64s
+        self, requests: Requests, policy: str, depth: int, decay: float, share: float, events: Ints
     ) -> tuple[int, float, float]:
         """Replay one policy that decides as it goes; returns events seen, seconds stalled and seconds in all."""
         from cosma.caching.replacement import AFFINITY, BELADY, FREQUENCY, LFU, LRU, play
@@ -370,7 +367,7 @@ class _Bench:
         )  # fmt: skip
         return int(seen), float(stalled_s), float(total_s)
 
-    def _clock(self) -> NDArray[np.float64]:
+    def _clock(self) -> Floats:
         host_s = -1.0 if self.options.host_s is None else self.options.host_s
         return np.array([self.options.fetch_s, self.options.step_s, host_s])
 

@@ -17,9 +17,7 @@ from cosma.states.search import search_states
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.bounds import BoundEngine
     from cosma.compiler.run import CompileRun
     from cosma.joint import Joint
@@ -163,7 +161,7 @@ class _Exact:
             return relaxed
         return self._better(joint.decisions(result.values).order, relaxed)
 
-    def _solved(self, joint: Joint, method: str, warm_start: NDArray[np.int64] | None = None) -> SolverResult:
+    def _solved(self, joint: Joint, method: str, warm_start: Ints | None = None) -> SolverResult:
         """Solve a joint program within the effort, and take its bound."""
         result = solve(
             joint.model,

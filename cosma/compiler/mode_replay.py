@@ -18,14 +18,12 @@ from cosma.units import align_up
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from cosma.accelerator import Accelerator
+    from cosma.arrays import Bytes
     from cosma.evaluation.tape import Tape
 
 #: A mode in arrays: which operands and results of an operator stream, and the space of its workspace.
-Entries = tuple["NDArray[np.uint8]", "NDArray[np.uint8]", int]
+Entries = tuple["Bytes", "Bytes", int]
 
 
 class ModeReplay:

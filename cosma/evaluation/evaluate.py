@@ -15,12 +15,9 @@ from cosma.problem.rules import store_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Int32s, Ints
     from cosma.evaluation.network import Contraction, Network
     from cosma.problem import Problem
-
-    Int64s = NDArray[np.int64]
 
 #: Power of the waiting time in the score of an eviction candidate. 1 follows Belady's rule, 0 looks at cost alone.
 DEFAULT_PATIENCE = 1.0
@@ -29,7 +26,7 @@ DEFAULT_PATIENCE = 1.0
 _ROW_BYTES = 32 << 20
 
 
-def new_tape(net: Network, order: Sequence[int] | NDArray[np.int32], *, patience: float = DEFAULT_PATIENCE) -> Tape:
+def new_tape(net: Network, order: Sequence[int] | Int32s, *, patience: float = DEFAULT_PATIENCE) -> Tape:
     """Allocate working memory for an order of search operators, and replay it.
 
     Checkpoints are as dense as about 32 MiB allow. Rows are twice as long as the most tensors that are ever live
@@ -124,7 +121,7 @@ def cost_bytes(tape: Tape) -> int:
     return int(tape.step_cost.sum())
 
 
-def lives(net: Network, order: Sequence[int] | NDArray[np.int32]) -> tuple[Int64s, Int64s, Int64s]:
+def lives(net: Network, order: Sequence[int] | Int32s) -> tuple[Ints, Ints, Ints]:
     """Tensors that an order touches, the first step of each that does, and the one after the last."""
     n = len(order)
     position = np.empty(n, dtype=np.int64)

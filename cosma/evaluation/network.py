@@ -17,13 +17,8 @@ from cosma.problem.rules import first_arrival_is_compulsory, may_stream, may_str
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bytes, Int32s, Ints
     from cosma.problem import Problem
-
-    Int64s = NDArray[np.int64]
-    Int32s = NDArray[np.int32]
-    Bytes8 = NDArray[np.uint8]
 
 
 class Network(NamedTuple):
@@ -49,22 +44,22 @@ class Network(NamedTuple):
     pair_start: Int32s
     pair_operand: Int32s
     #: True bytes and bytes rounded up to the alignment, by tensor.
-    size: Int64s
-    space: Int64s
+    size: Ints
+    space: Ints
     #: 1 where an off-chip copy exists from the start.
-    clean: Bytes8
+    clean: Bytes
     #: Bytes that the first store adds, by tensor: 0 for graph outputs, and for whatever starts off-chip.
-    store: Int64s
+    store: Ints
     #: Bytes moved in addition, by search operator, where its result has no room while the operator runs: what lies
     #: inside a chain then goes off-chip and back.
-    chain_cost: Int64s
+    chain_cost: Ints
     #: One value: bytes available.
-    capacity: Int64s
+    capacity: Ints
     #: One value: 1 if operands and results may bypass the scratchpad.
-    streamable: Int64s
+    streamable: Ints
     #: Beside ``operand`` and ``result``: 1 where that operator may stream it.
-    operand_streams: Bytes8
-    result_streams: Bytes8
+    operand_streams: Bytes
+    result_streams: Bytes
 
 
 class Contraction(NamedTuple):
@@ -129,7 +124,7 @@ def build_network(problem: Problem, *, contract: bool = True) -> Contraction:
     return Contraction(network, members, np.array(kept, dtype=np.int32))
 
 
-def _streams(problem: Problem, operators: list[int], touched: list[list[int]], kept: list[int]) -> Bytes8:
+def _streams(problem: Problem, operators: list[int], touched: list[list[int]], kept: list[int]) -> Bytes:
     if not problem.held:
         return np.full(sum(map(len, touched)), int(may_stream_anything(problem)), dtype=np.uint8)
     return np.array(

@@ -12,9 +12,8 @@ import numpy as np
 from cosma.execute.elements import is_integer, is_numpy_type
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from cosma.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)

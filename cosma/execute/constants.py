@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,16 +17,14 @@ from cosma.frontend.parameters import type_only_positions
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
     from onnx import TensorProto
 
+    from cosma.arrays import Array
     from cosma.execute.kernels import Kernels
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
 
 
 @dataclass(slots=True)

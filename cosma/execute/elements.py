@@ -12,10 +12,8 @@ from cosma.errors import InputError
 from cosma.graph.dtypes import WIDTH_BITS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    Array = NDArray[Any]
-    Bytes = NDArray[np.uint8]
+    from cosma.arrays import Array, Bytes
 
 
 def numpy_dtype(element: int, name: str) -> np.dtype[Any]:

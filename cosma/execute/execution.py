@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,11 +25,9 @@ from cosma.execute.tiled import TiledRun
 from cosma.execute.whole import KEPT_LIMIT
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Array
     from cosma.plan import Plan
-
-    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

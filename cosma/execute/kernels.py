@@ -17,13 +17,10 @@ from cosma.execute.elements import numpy_dtype
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Array
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
 
 T = TypeVar("T")
 KernelName = Literal["onnxruntime", "reference"]
@@ -120,9 +117,7 @@ class Kernels:
         """Nodes that other kernels than the preferred ones have run so far."""
         return ()
 
-    def run(
-        self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
-    ) -> None:
+    def run(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]) -> None:
         """Run a node on arrays where they lie and write its results where they belong.
 
         Raises KernelError if the node cannot be run. Raises ResultMismatchError if a result has another shape than its
@@ -183,9 +178,7 @@ class PreferredKernels(Kernels):
         """Nodes that the second kernels have run so far; see :attr:`Kernels.taken_over`."""
         return tuple(self._taken_over)
 
-    def run(
-        self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
-    ) -> None:
+    def run(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]) -> None:
         """Run a node; see :meth:`Kernels.run`."""
         self._with_either(node, feeds, lambda kernels: kernels.run(node, results, feeds, out))
 

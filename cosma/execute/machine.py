@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,13 @@ from cosma.units import align_up
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Array, Bytes
     from cosma.execute.kernels import TakenOver
-    from cosma.execute.memory import Bytes
     from cosma.execute.operators import Operators
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
     from cosma.graph import Operator
     from cosma.plan import Plan
-
-    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

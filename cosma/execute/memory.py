@@ -10,9 +10,8 @@ import numpy as np
 from cosma.errors import PlanInvalidError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    Bytes = NDArray[np.uint8]
+    from cosma.arrays import Bytes
 
 #: What free bytes hold: a NaN in every floating-point width, -1 in every integer, no legal bool.
 POISON = 0xFF

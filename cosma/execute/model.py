@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from operator import gt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cosma.errors import InputError, ModelLoadError
 from cosma.execute.elements import size_bytes, to_array
@@ -16,17 +16,14 @@ from cosma.frontend.loaded import NodeFate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from cosma.execute.memory import Bytes
+    from cosma.arrays import Array, Bytes
     from cosma.frontend.loaded import LoadedModel
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
     from cosma.frontend.walk import Walk
     from cosma.plan import Plan
-
-    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

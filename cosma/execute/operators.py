@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,18 +19,14 @@ from cosma.execute.tiles import Tiles
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Array, Bytes
     from cosma.execute.constants import Constants
     from cosma.execute.kernels import Kernels, TakenOver
-    from cosma.execute.memory import Bytes
     from cosma.execute.model import Model
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
     from cosma.graph import Operator, Region
     from cosma.plan import Plan
-
-    Array = NDArray[Any]
 
 
 class Operators:

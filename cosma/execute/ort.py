@@ -15,13 +15,10 @@ from cosma.execute.single import single_node
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Array
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
 
 
 class OrtKernels(Kernels):
@@ -47,9 +44,7 @@ class OrtKernels(Kernels):
             self._ready[id(node)] = session
         return session
 
-    def run(
-        self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
-    ) -> None:
+    def run(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]) -> None:
         """Run a node; see :meth:`Kernels.run`."""
         types = {id(array): _element(array) for array in (*feeds.values(), *out.values())}
         if any(bits_of(element) < 8 for element in types.values()):

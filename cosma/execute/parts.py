@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,9 @@ from cosma.execute.memory import POISON
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from cosma.execute.elements import Bytes
+    from cosma.arrays import Array, Bytes
     from cosma.frontend.values import Value
     from cosma.graph import Graph, Region
-
-    Array = NDArray[Any]
 
 
 class Cuts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,15 +19,11 @@ from cosma.frontend.parameters import type_only_positions
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Array, Bytes
     from cosma.execute.constants import Constants
-    from cosma.execute.memory import Bytes
     from cosma.execute.model import Model
     from cosma.frontend.records import Step
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
 
 
 def digest(data: Bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +13,10 @@ from cosma.execute.single import single_node
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Array
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
 
 
 class ReferenceKernels(Kernels):
@@ -31,9 +28,7 @@ class ReferenceKernels(Kernels):
 
         self.name = f"onnx reference {onnx.__version__}"
 
-    def run(
-        self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]
-    ) -> None:
+    def run(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]) -> None:
         """Run a node; see :meth:`Kernels.run`. Results are computed aside and copied to where they belong."""
         for name, array in self.evaluate(node, results, feeds).items():
             write(node, name, out[name], array)

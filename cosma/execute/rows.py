@@ -13,13 +13,9 @@ from cosma.execute.memory import POISON
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    from cosma.execute.elements import Bytes
+    from cosma.arrays import Array, Bytes
     from cosma.frontend.gathered import RowSet
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
     Key = tuple[Any, ...]
 
 

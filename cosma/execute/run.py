@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +21,9 @@ from cosma.execute.whole import SecondReading, read_again
 from cosma.plan.plan import Traffic
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    from cosma.execute.memory import Bytes
+    from cosma.arrays import Array, Bytes
     from cosma.plan import Plan
-
-    Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+    from cosma.arrays import Array
     from cosma.execute.model import Model
     from cosma.frontend.nodes import Node
     from cosma.frontend.values import Value
-
-    Array = NDArray[Any]
 
 #: Newest IR version written; older readers refuse newer ones, and a single node needs nothing of them.
 _IR_VERSION = 10
 
 
-def single_node(
-    model: Model, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]
-) -> ModelProto:
+def single_node(model: Model, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> ModelProto:
     """Wrap a node as a model: operands become inputs, parameters initializers.
 
     A sequence that the node reads is put together from its tensors, one that it yields is taken apart. Names that

@@ -13,7 +13,7 @@ from cosma.graph.join import pieces_of_outputs
 from cosma.plan.instructions import Execute
 
 if TYPE_CHECKING:
-    from cosma.execute.memory import Bytes
+    from cosma.arrays import Bytes
     from cosma.execute.operators import Operators
     from cosma.graph import Graph
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,19 +26,15 @@ from cosma.plan.tiles import untiled_operators
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from cosma.access.site import TileNode
+    from cosma.arrays import Array, Bytes
     from cosma.execute.constants import Constants
     from cosma.execute.kernels import Kernels, TakenOver
-    from cosma.execute.memory import Bytes
     from cosma.execute.model import Model
     from cosma.execute.parts import Cuts
     from cosma.frontend.records import Step
     from cosma.graph import Operator
     from cosma.plan import Plan
-
-    Array = NDArray[Any]
     #: Region of a tensor, and its content.
     Held = tuple[Box, Array]
 
@@ -229,9 +225,7 @@ class Tiles:
         """Whether a value is part of its operator, not a weight."""
         return self._constants.model.is_parameter(value)
 
-    def constant(
-        self, step: Step, value: Value, held: Mapping[str, Bytes], indices: Callable[[Value], Array]
-    ) -> Array:
+    def constant(self, step: Step, value: Value, held: Mapping[str, Bytes], indices: Callable[[Value], Array]) -> Array:
         """All of a constant that is computed from stored ones, looked up by rows, or a parameter."""
         names = {*held, *self._cuts.roots(held)}
         at_hand = {
@@ -248,11 +242,7 @@ class _TileRun:
     """One tile: regions of the values within its operator."""
 
     def __init__(
-        self,
-        tiles: Tiles,
-        access: OperatorAccess,
-        held: Mapping[str, Bytes],
-        indices: Callable[[Value], Array],
+        self, tiles: Tiles, access: OperatorAccess, held: Mapping[str, Bytes], indices: Callable[[Value], Array]
     ) -> None:
         self._tiles, self._access, self._held, self._indices = tiles, access, held, indices
         self._made: dict[str, Held] = {}
@@ -294,9 +284,7 @@ class _TileRun:
                 region = region_of_result(part.region, part.node.site.result, shape)
                 self._made[name] = region, _cropped(step, array, region, shape, how)
 
-    def _operand(
-        self, part: NodeRegion, step: Step, position: int, how: TileNode | None
-    ) -> tuple[Array | None, bool]:
+    def _operand(self, part: NodeRegion, step: Step, position: int, how: TileNode | None) -> tuple[Array | None, bool]:
         """Operand of a node by position, and whether it is a parameter."""
         value = step.operands[position] if position < len(step.operands) else None
         if how is not None and position in how.contents:

@@ -20,12 +20,10 @@ from cosma.execute.ort import import_ort, ort_errors, plain_reason, session_opti
 from cosma.execute.reference import reference_reason
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+    from cosma.arrays import Array
     from cosma.execute.constants import Constants
-
-    Array = NDArray[Any]
 
 #: Most multiply-accumulates that the reference evaluator is asked for: it does some 10^8 of a convolution a second.
 REFERENCE_LIMIT = 2_000_000_000

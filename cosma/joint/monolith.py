@@ -15,9 +15,7 @@ from cosma.solvers import EXACT_PROFILE, solve
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.joint.program import Addresses, Joint
     from cosma.problem import Problem, Residency
     from cosma.problem.symmetry import Symmetry
@@ -71,7 +69,7 @@ def solve_monolith(
     return Realised(decisions, emit(problem, decisions, places), 0), result
 
 
-def warm_start(joint: Joint, plan: Realised, symmetries: Sequence[Symmetry] = ()) -> NDArray[np.int64]:
+def warm_start(joint: Joint, plan: Realised, symmetries: Sequence[Symmetry] = ()) -> Ints:
     """Assignment of a joint program with addresses that stands for a plan.
 
     Where the program orders symmetric branches, the plan's trade places until it has them in that order.
@@ -101,7 +99,7 @@ def warm_start(joint: Joint, plan: Realised, symmetries: Sequence[Symmetry] = ()
     return values
 
 
-def _derive(joint: Joint, values: NDArray[np.int64]) -> None:
+def _derive(joint: Joint, values: Ints) -> None:
     """Set what follows from addresses and presence: who lies below whom, who is carried, who lies apart."""
     model = joint.model
     families = {f.name for f in model.variables} & {"below", "carried", "apart", "side", "multiple"}

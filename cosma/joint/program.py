@@ -19,14 +19,10 @@ from cosma.problem.rules import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.problem import Problem, Residency
     from cosma.problem.precedence import Windows
     from cosma.solvers.model import Model
-
-    Int64s = NDArray[np.int64]
 
 #: How addresses enter the program: not at all, by pairwise disjunctions (linear), or by intervals (CP-SAT).
 Addresses = Literal["none", "linear", "intervals"]
@@ -55,7 +51,7 @@ class Joint:
     #: Granule of sizes and addresses in bytes.
     unit: int
 
-    def decisions(self, values: Int64s) -> Decisions:
+    def decisions(self, values: Ints) -> Decisions:
         """Read a solution as an order and residencies."""
         problem = self.problem
         order = [0] * problem.operator_count
@@ -89,11 +85,11 @@ class Joint:
         return with_takeovers(problem, found, {r: u for (u, _), r in taken.items()})
 
     @staticmethod
-    def _only_touch(start: NDArray[np.int64], touch: int) -> bool:
+    def _only_touch(start: Ints, touch: int) -> bool:
         t = int(start.searchsorted(touch, side="right")) - 1
         return bool(start[t + 1] - start[t] == 1)
 
-    def values_of(self, decisions: Decisions, addresses: Mapping[Residency, int] | None = None) -> Int64s:
+    def values_of(self, decisions: Decisions, addresses: Mapping[Residency, int] | None = None) -> Ints:
         """Assignment that stands for decisions (a warm start); addresses in bytes where the model has them."""
         problem = self.problem
         values = self.model.lower.copy()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.clock import never
 from cosma.csr import csr
@@ -20,9 +19,9 @@ from cosma.problem import Decisions, Residency
 from cosma.problem.rules import first_arrival_is_compulsory, store_bytes
 
 if TYPE_CHECKING:
+    from cosma.arrays import Bytes, Int32s, Ints
     from cosma.problem import Problem
 
-Int64s = NDArray[np.int64]
 
 #: Rules by which a tensor takes a free gap, see :mod:`cosma.lowering.free_kernels`.
 RULES = (0, 1, 2)
@@ -35,26 +34,26 @@ STRETCHES, DEAREST = (16, 64, 256), 6
 class Steps(NamedTuple):
     """Operators in order as :func:`cosma.lowering.along_kernels.run_along` takes them."""
 
-    operand_start: NDArray[np.int32]
-    operand: NDArray[np.int32]
-    result_start: NDArray[np.int32]
-    result: NDArray[np.int32]
-    consumer_start: NDArray[np.int32]
-    consumer: NDArray[np.int32]
-    pair_start: NDArray[np.int32]
-    pair_result: NDArray[np.int32]
-    pair_operand: NDArray[np.int32]
-    size: Int64s
-    space: Int64s
-    clean: NDArray[np.uint8]
-    store: Int64s
-    added: NDArray[np.int32]
-    unfinished: NDArray[np.uint8]
+    operand_start: Int32s
+    operand: Int32s
+    result_start: Int32s
+    result: Int32s
+    consumer_start: Int32s
+    consumer: Int32s
+    pair_start: Int32s
+    pair_result: Int32s
+    pair_operand: Int32s
+    size: Ints
+    space: Ints
+    clean: Bytes
+    store: Ints
+    added: Int32s
+    unfinished: Bytes
 
 
 def run_steps(
-    steps: Steps, capacity_bytes: int, rule: int | Int64s, limit: Int64s | None = None
-) -> tuple[Int64s, Int64s | None] | None:
+    steps: Steps, capacity_bytes: int, rule: int | Ints, limit: Ints | None = None
+) -> tuple[Ints, Ints | None] | None:
     """Bytes paid at each step, and arrivals; None where a step does not fit. The rule may be one for each step.
 
     With limits on what may be paid by the end of each step, the bytes up to where one is exceeded, and no arrivals.
@@ -119,7 +118,7 @@ def bytes_along(problem: Problem, order: Sequence[int], streamed: Container[tupl
 def _best_rule(
     problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]], trials: int = 0,
     stop: Callable[[], bool] = never,
-) -> tuple[Int64s, Int64s | None] | None:
+) -> tuple[Ints, Ints | None] | None:
     steps = _steps(problem, order, streamed)
     tried = [
         (rule, found) for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None
@@ -131,9 +130,9 @@ def _best_rule(
 
 
 def _with_other_rules(
-    steps: Steps, capacity_bytes: int, rules: Sequence[int], rule: int, best: tuple[Int64s, Int64s | None], trials: int,
+    steps: Steps, capacity_bytes: int, rules: Sequence[int], rule: int, best: tuple[Ints, Ints | None], trials: int,
     stop: Callable[[], bool],
-) -> tuple[Int64s, Int64s | None]:  # fmt: skip
+) -> tuple[Ints, Ints | None]:  # fmt: skip
     """Give stretches of steps another rule, those first that pay most, and keep what pays less.
 
     A stretch may begin as long before as it is. At a step that has paid a scratchpad more than before, a trial ends.

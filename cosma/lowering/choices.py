@@ -12,8 +12,8 @@ from cosma.problem import Touches, decisions_from_gaps, touches_of
 from cosma.problem.rules import arrival_bytes, departure_bytes, may_stream, store_bytes
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Bools, Ints
     from cosma.lowering.buffers import Slots
     from cosma.problem import Decisions, Problem, Residency
 
@@ -40,7 +40,7 @@ class GapForm:
 
     order: tuple[int, ...]
     touches: Touches
-    keep: NDArray[np.bool_]
+    keep: Bools
     resident_touches: set[int]
     takeovers: dict[int, int]
 
@@ -105,12 +105,7 @@ class Place:
 
 
 def undoable(
-    problem: Problem,
-    form: GapForm,
-    decisions: Decisions,
-    slots: Slots,
-    place: Place,
-    occupancy: NDArray[np.int64],
+    problem: Problem, form: GapForm, decisions: Decisions, slots: Slots, place: Place, occupancy: Ints
 ) -> list[Choice]:
     """List the choices among the slots of a place that can be undone there, cheapest first.
 

@@ -10,8 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bools, Ints
     from cosma.lowering.buffers import Slots
     from cosma.problem import Problem
 
@@ -54,9 +53,9 @@ class Layout:
         """Slots without a place that are alive at some step of ``[lower, upper)``."""
         return [k for k in self.stuck if self.lower[k] < upper and self.upper[k] > lower]
 
-    def alive_with(self, number: int) -> NDArray[np.bool_]:
+    def alive_with(self, number: int) -> Bools:
         """Slots alive at some step at which a slot is, itself among them."""
-        alive: NDArray[np.bool_] = (self.lower < self.upper[number]) & (self.upper > self.lower[number])
+        alive: Bools = (self.lower < self.upper[number]) & (self.upper > self.lower[number])
         return alive
 
     def allowed(self, number: int, address: int) -> bool:
@@ -92,7 +91,7 @@ class Layout:
         free = np.flatnonzero(begin - top >= self.size[number])
         return list(zip(top[free].tolist(), begin[free].tolist(), strict=True))
 
-    def candidates(self, number: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> list[int]:
+    def candidates(self, number: int, low: Ints, high: Ints) -> list[int]:
         """Addresses worth trying for a slot: its own, or those at the ends of what lies in between, ascending."""
         size = int(self.size[number])
         places: list[int] = np.unique(np.concatenate([[0], high, (low - size).clip(0)])).tolist()

@@ -26,11 +26,10 @@ from cosma.problem import occupancy_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bools, Ints
     from cosma.problem import Decisions, Problem
 
-_State: TypeAlias = "tuple[GapForm, Decisions, Slots, NDArray[np.int64]]"
+_State: TypeAlias = "tuple[GapForm, Decisions, Slots, Ints]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +268,7 @@ class Repair:
             else:
                 self._back_to(before)
 
-    def _choices(self, at: int, slots: NDArray[np.bool_]) -> list[Choice]:
+    def _choices(self, at: int, slots: Bools) -> list[Choice]:
         """What can be undone of some slots while one of them is alive, cheapest first."""
         place = Place(int(self.layout.lower[at]), int(self.layout.upper[at]), set(np.flatnonzero(slots).tolist()))
         return undoable(self.problem, self.form, self.decisions, self.slots, place, self._occupancy)

@@ -21,14 +21,10 @@ from cosma.packing.sections import layout, shape_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Floats, Ints
     from cosma.packing.buffers import Buffer, Forbidden
     from cosma.packing.sections import Component, Layout
     from cosma.packing.tables import Shape
-
-    Floats = NDArray[np.float64]
-    Ints = NDArray[np.int64]
 
 GROWTH = 1.1
 """Factor on the node limit after each round of all orders."""

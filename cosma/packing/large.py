@@ -17,12 +17,9 @@ import numpy as np
 from cosma.packing.occupancy import Occupancy, load_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Bools, Ints
     from cosma.packing.arrays import Instance
-
-    Ints = NDArray[np.int64]
-    Floats = NDArray[np.float64]
 
 CHUNK = 10_000
 """Buffers put down between two looks at the clock: at most half a second where a thousand are alive at a time."""
@@ -123,7 +120,7 @@ class _Orders:
             order = np.argsort(-value, kind="stable")
         return self._fixed_first(order)
 
-    def promoted(self, order: Ints, out: NDArray[np.bool_], generator: np.random.Generator, front: bool) -> Ints:
+    def promoted(self, order: Ints, out: Bools, generator: np.random.Generator, front: bool) -> Ints:
         """Move buffers towards the front of an order: to its very front, or each to a place before its own."""
         rank = np.empty(order.size)
         rank[order] = np.arange(order.size)

@@ -18,8 +18,7 @@ from cosma.packing.buffers import parts_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.packing.buffers import Buffer, Forbidden
     from cosma.packing.tables import Shape
 
@@ -361,5 +360,5 @@ def shape_of(problem: Layout, component: Component) -> Shape:
     )
 
 
-def _pairs(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
+def _pairs(pairs: list[tuple[int, int]]) -> Ints:
     return np.ascontiguousarray(np.array(pairs, np.int64).reshape(-1, 2).T)

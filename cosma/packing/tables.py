@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    Ints = NDArray[np.int64]
+    from cosma.arrays import Ints
 
 FAR = (1 << 31) - 1
 """Later than any address; states are saved as 32-bit numbers, so capacities stay below half of this."""

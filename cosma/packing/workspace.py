@@ -10,11 +10,9 @@ from cosma.packing.tables import OFFSET, SAVED
 from cosma.packing.tree import run
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Floats, Ints
     from cosma.packing.tables import Shape
-
-    Ints = NDArray[np.int64]
 
 
 class Workspace:
@@ -40,13 +38,7 @@ class Workspace:
 
 
 def search(
-    shape: Shape,
-    capacity: int,
-    priority: NDArray[np.float64],
-    space: Workspace,
-    node_limit: int,
-    step_limit: int,
-    blame: NDArray[np.float64],
+    shape: Shape, capacity: int, priority: Floats, space: Workspace, node_limit: int, step_limit: int, blame: Floats
 ) -> tuple[int, Ints, Ints]:
     """Search until a packing is found, all are excluded, or a limit is met. Deterministic.
 

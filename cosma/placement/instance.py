@@ -12,10 +12,10 @@ from cosma.placement import kernels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cosma.arrays import Floats, Ints
     from cosma.placement.affinity import Affinity
     from cosma.placement.topology import Topology
 
-Homes = "NDArray[np.int64]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,9 +26,9 @@ class Links:
     before it.
     """
 
-    start: NDArray[np.int64]
-    to: NDArray[np.int64]
-    count: NDArray[np.float64]
+    start: Ints
+    to: Ints
+    count: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +43,10 @@ class Tree:
         Cost of a transition that saves nothing.
     """
 
-    group_start: NDArray[np.int64]
-    group_kind: NDArray[np.int64]
-    child_start: NDArray[np.int64]
-    step: NDArray[np.float64]
+    group_start: Ints
+    group_kind: Ints
+    child_start: Ints
+    step: Floats
     base: float
 
 
@@ -67,13 +67,13 @@ class Instance:
     layers: int
     experts: int
     places: int
-    slots: NDArray[np.int64]
-    cost: NDArray[np.float64]
+    slots: Ints
+    cost: Floats
     tree: Tree
     links: Links
-    dense: NDArray[np.float64]
-    load: NDArray[np.float64]
-    linear: NDArray[np.float64]
+    dense: Floats
+    load: Floats
+    linear: Floats
     steps: int
 
     @classmethod
@@ -96,11 +96,11 @@ class Instance:
         """Number of devices."""
         return int(self.cost.shape[0])
 
-    def columns(self) -> NDArray[np.int64]:
+    def columns(self) -> Ints:
         """Return the device of every place."""
         return np.repeat(np.arange(self.devices), self.slots)
 
-    def padded(self, homes: NDArray[np.integer]) -> NDArray[np.int64]:
+    def padded(self, homes: NDArray[np.integer]) -> Ints:
         """Add the idle experts to a placement ``[layers, experts]``, filling devices in order."""
         full = np.zeros((self.layers, self.places), dtype=np.int64)
         full[:, : self.experts] = homes
@@ -109,26 +109,26 @@ class Instance:
             full[layer, self.experts :] = np.repeat(np.arange(self.devices), free)
         return full
 
-    def field(self, home: NDArray[np.int64]) -> NDArray[np.float64]:
+    def field(self, home: Ints) -> Floats:
         """Return what every expert would cost on every device, others staying put."""
         field = np.empty((self.layers, self.places, self.devices))
         self.renew(field, home, 0, self.layers)
         return field
 
-    def renew(self, field: NDArray[np.float64], home: NDArray[np.int64], first: int, end: int) -> None:
+    def renew(self, field: Floats, home: Ints, first: int, end: int) -> None:
         """Bring the field of the layers ``[first, end)``, cut to those that exist, up to date."""
         kernels.fill_field(
             home, self.cost, self.linear, self.links.start, self.links.to, self.links.count,
             max(0, first), min(self.layers, end), field,
         )  # fmt: skip
 
-    def device_load(self, home: NDArray[np.int64]) -> NDArray[np.float64]:
+    def device_load(self, home: Ints) -> Floats:
         """Return the tokens each device serves, per layer."""
         return np.stack(
             [np.bincount(home[layer], self.load[layer], minlength=self.devices) for layer in range(self.layers)]
         )
 
-    def crossing(self, home: NDArray[np.int64]) -> float:
+    def crossing(self, home: Ints) -> float:
         """Return the summed cost of all transitions (not the mean), without ``linear``."""
         total = 0.0
         for layer in range(self.layers - 1):
@@ -136,13 +136,13 @@ class Instance:
             total += float((self.dense[layer] * self.cost[np.ix_(now, then)]).sum())
         return total
 
-    def extra(self, home: NDArray[np.int64]) -> float:
+    def extra(self, home: Ints) -> float:
         """Return the summed ``linear`` cost."""
         at = np.take_along_axis(self.linear, home[:, :, None], axis=2)
         return float(at.sum())
 
 
-def compressed_links(counts: NDArray[np.float64], layers: int, places: int) -> Links:
+def compressed_links(counts: Floats, layers: int, places: int) -> Links:
     """Compress ``counts[p]``, by rows for layer ``p`` and by columns for layer ``p + 1``."""
     sides = (counts, counts.transpose(0, 2, 1))
     lengths = np.zeros((2, layers, places), dtype=np.int64)
@@ -153,10 +153,10 @@ def compressed_links(counts: NDArray[np.float64], layers: int, places: int) -> L
     return Links(start, to, np.concatenate([matrices[matrices > 0] for matrices in sides]))
 
 
-def build_tree(topology: Topology, slots: NDArray[np.int64]) -> Tree:
+def build_tree(topology: Topology, slots: Ints) -> Tree:
     """Build the tree of groups, leaving out levels with one group only and levels whose groups have one child each."""
     costs = [*topology.crossing_costs, 0.0]
-    kept: list[NDArray[np.int64]] = []
+    kept: list[Ints] = []
     steps: list[float] = []
     base = 0.0
     for level in reversed(range(topology.levels)):
@@ -197,7 +197,7 @@ def build_tree(topology: Topology, slots: NDArray[np.int64]) -> Tree:
     return Tree(np.array(group_start, dtype=np.int64), np.array(kinds, dtype=np.int64), ends, np.array(steps), base)
 
 
-def _child_ends(kept: list[NDArray[np.int64]], group_start: list[int], first: list[int]) -> NDArray[np.int64]:
+def _child_ends(kept: list[Ints], group_start: list[int], first: list[int]) -> Ints:
     """Return ``child_start`` of shape ``[groups, 2]``: half-open range of children of every group."""
     ranges = np.zeros((group_start[-1], 2), dtype=np.int64)
     for h in range(1, len(kept)):

@@ -35,9 +35,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from cosma.arrays import Floats
 
 #: Parts of the weights that places have where load is limited too; each is tried on a few pairs of layers.
 _PLACE_PARTS = (0.02, 0.2, 1.0)
@@ -89,11 +88,11 @@ class Side:
     """
 
     level: Level
-    kinds: Array
-    most: Array
+    kinds: Floats
+    most: Floats
 
     @classmethod
-    def build(cls, load: Array, level: Level) -> Side:
+    def build(cls, load: Floats, level: Level) -> Side:
         """Describe a layer of which ``load`` are every expert's visits."""
         full, most = float(np.sort(load)[-level.room :].sum()), np.ones(len(load))
         if level.limit is not None:
@@ -103,11 +102,11 @@ class Side:
             most = np.minimum(1.0, level.members / copies)
         return cls(level, np.stack([np.full(len(load), 1.0 / level.room), load / max(full, 1e-300)]), most)
 
-    def weights(self, places: float) -> Array:
+    def weights(self, places: float) -> Floats:
         """Return weights of which a group holds at most 1, ``places`` of them by places and the rest by load."""
         return np.asarray(places * self.kinds[0] + (1.0 - places) * self.kinds[1])
 
-    def collected(self, prices: Array) -> float:
+    def collected(self, prices: Floats) -> float:
         """Return the most that prices of experts, >= 0, collect from all shares of the layer."""
         total = float(prices.sum())
         further, others = self.level.further, self.level.groups - 1
@@ -116,7 +115,7 @@ class Side:
         return total
 
 
-def most_saved(counts: Array, load: Array, level: Level, rounds: int) -> float:
+def most_saved(counts: Floats, load: Floats, level: Level, rounds: int) -> float:
     """Return an upper bound on what all pairs of layers save at one level, in transitions.
 
     Parameters
@@ -140,7 +139,7 @@ def most_saved(counts: Array, load: Array, level: Level, rounds: int) -> float:
 class _Pair:
     """Multipliers of one pair of layers, in entries scaled by the roots of both experts' weights."""
 
-    def __init__(self, counts: Array, before: Side, after: Side, places: float) -> None:
+    def __init__(self, counts: Floats, before: Side, after: Side, places: float) -> None:
         self.sides = before, after
         weights = [side.weights(places) for side in self.sides]
         self.scale = np.sqrt(weights[0])[:, None] * np.sqrt(weights[1])[None, :]
@@ -187,8 +186,8 @@ class _Pair:
         target = self.multipliers / step + ahead
         self.multipliers = step * (target - _within(target, self.largest, self.size))
 
-    def _charged(self) -> Array:
-        total: Array = np.zeros_like(self.gains)
+    def _charged(self) -> Floats:
+        total: Floats = np.zeros_like(self.gains)
         for prices, weight in zip(self.row_prices, self.rows, strict=True):
             total += prices[:, None] * weight
         for prices, weight in zip(self.column_prices, self.columns, strict=True):
@@ -211,7 +210,7 @@ class _Pair:
         return total * (1.0 + _ROUNDING) + _ROUNDING * float(np.abs(multipliers).max())
 
 
-def _within(matrix: Array, largest: float, size: float) -> Array:
+def _within(matrix: Floats, largest: float, size: float) -> Floats:
     """Return the nearest matrix whose singular values are at most ``largest`` and add up to at most ``size``."""
     squares, vectors = np.linalg.eigh(matrix @ matrix.T)
     values = np.sqrt(np.maximum(squares, 0.0))
@@ -224,5 +223,5 @@ def _within(matrix: Array, largest: float, size: float) -> Array:
     kept = np.clip(values - less, 0.0, largest)
     used = kept > 1e-12 * float(values[-1])
     vectors = vectors[:, used]
-    nearest: Array = (vectors * (kept[used] / values[used])) @ (vectors.T @ matrix)
+    nearest: Floats = (vectors * (kept[used] / values[used])) @ (vectors.T @ matrix)
     return nearest

@@ -23,14 +23,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.placement.layerwise import assign_layer, polish
 
 if TYPE_CHECKING:
+    from cosma.arrays import Float32s, Floats, Ints
     from cosma.placement.instance import Instance
 
-Array = NDArray[np.float32]
 
 #: Exponent by which the traffic of either side scales a count down, and what is added to it in mean traffic.
 _EXPONENT, _EXTRA = 0.35, 0.4
@@ -63,9 +62,7 @@ class MeanField:
         Start of the noise.
     """
 
-    def __init__(
-        self, instance: Instance, weights: NDArray[np.float64], distance: NDArray[np.float64], seed: int
-    ) -> None:
+    def __init__(self, instance: Instance, weights: Floats, distance: Floats, seed: int) -> None:
         layers, places, devices = instance.layers, instance.places, instance.devices
         self.instance = instance
         self.random = np.random.default_rng([seed, 5])
@@ -75,8 +72,8 @@ class MeanField:
         self.backward = np.ascontiguousarray(self.weights.transpose(0, 2, 1))
         self.distance = distance.astype(np.float32)
         self.even = np.broadcast_to((instance.slots / places).astype(np.float32), (places, devices))
-        self.shares: Array = np.repeat(self.even[None], layers, axis=0)
-        self.scales: Array = np.ones((layers, 1, devices), dtype=np.float32)
+        self.shares: Float32s = np.repeat(self.even[None], layers, axis=0)
+        self.scales: Float32s = np.ones((layers, 1, devices), dtype=np.float32)
 
     def sweep(self, temperature: float) -> None:
         """Renew the shares of the even layers, then of the odd ones."""
@@ -121,11 +118,11 @@ class MeanField:
         field *= noise
         self.shares[chosen] = field
 
-    def order(self) -> Array:
+    def order(self) -> Float32s:
         """Return per layer how far its shares are from even (0) towards decided (1)."""
         even = float((self.even[0] ** 2).sum())
         squares = np.einsum("lpd,lpd->l", self.shares, self.shares) / self.instance.places
-        order: Array = (squares - even) / max(1e-9, 1.0 - even)
+        order: Float32s = (squares - even) / max(1e-9, 1.0 - even)
         return order
 
     def cool(self, hot: float, cold: float, sweeps: int) -> None:
@@ -168,20 +165,20 @@ class MeanField:
             self.shares[part] = self.even
             self.scales[part] = 1.0
 
-    def lean(self, home: NDArray[np.int64], share: float = 0.8) -> None:
+    def lean(self, home: Ints, share: float = 0.8) -> None:
         """Start over from a placement: ``share`` on its device, the rest even."""
         self.shares = np.repeat((1.0 - share) * self.even[None], len(home), axis=0).astype(np.float32)
         at = np.take_along_axis(self.shares, home[:, :, None], axis=2)
         np.put_along_axis(self.shares, home[:, :, None], at + np.float32(share), axis=2)
         self.scales[:] = 1.0
 
-    def homes(self) -> NDArray[np.int64]:
+    def homes(self) -> Ints:
         """Decide: the most likely placement of each layer, by assignment."""
         reluctance = -np.log(np.maximum(self.shares, 1e-12).astype(np.float64))
         return np.stack([assign_layer(self.instance, layer) for layer in reluctance])
 
 
-def excess(instance: Instance) -> NDArray[np.float64]:
+def excess(instance: Instance) -> Floats:
     """Return the counts above those of independent layers, scaled down for busy experts, of equal total size."""
     counts = instance.dense
     out, into = counts.sum(axis=2, keepdims=True), counts.sum(axis=1, keepdims=True)
@@ -191,13 +188,13 @@ def excess(instance: Instance) -> NDArray[np.float64]:
     # Nothing passes between two layers of which one is dense: no counts, and no scale of them.
     scaled = above / np.maximum((out + extra) * (into + extra), 1e-300) ** _EXPONENT
     size = float(np.abs(scaled).sum())
-    result: NDArray[np.float64] = scaled * (float(np.abs(above).sum()) / size if size > 0 else 1.0)
+    result: Floats = scaled * (float(np.abs(above).sum()) / size if size > 0 else 1.0)
     return result
 
 
 def grown_starts(
     instance: Instance, seed: int, flat: bool, sweeps: int = 100, seeds: int = 1, finish: bool = True
-) -> list[NDArray[np.int64]]:
+) -> list[Ints]:
     """Return placements ``[layers, places]`` grown from the ``seeds`` most ordered stretches, each polished.
 
     Parameters
@@ -243,7 +240,7 @@ def grown_starts(
     return starts
 
 
-def _stretches(order: Array, count: int) -> list[tuple[int, int]]:
+def _stretches(order: Float32s, count: int) -> list[tuple[int, int]]:
     """Return the ``count`` most ordered stretches of layers, none overlapping, half-open."""
     length = min(_SEED_LAYERS, len(order))
     sums = np.convolve(order, np.ones(length), "valid")
@@ -254,7 +251,7 @@ def _stretches(order: Array, count: int) -> list[tuple[int, int]]:
     return found
 
 
-def _settled(instance: Instance, home: NDArray[np.int64]) -> NDArray[np.int64]:
+def _settled(instance: Instance, home: Ints) -> Ints:
     """Exchange whole devices of equal size, in all layers at once, while that brings groups that talk closer."""
     devices, experts = instance.devices, instance.experts
     flow = np.zeros((devices, devices))
@@ -277,5 +274,5 @@ def _settled(instance: Instance, home: NDArray[np.int64]) -> NDArray[np.int64]:
             break
         a, b = swap
         place[[a, b]] = place[[b, a]]
-    settled: NDArray[np.int64] = place[home]
+    settled: Ints = place[home]
     return settled

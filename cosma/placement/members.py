@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from cosma.arrays import Floats
 
 #: Share by which the limit on load is raised, so that rounding cannot exclude a placement that keeps it.
 _ROUNDING = 1e-9
@@ -30,14 +29,14 @@ class Members:
     #: How many of them are experts.
     experts: int
     #: ``[layers, members]``: sum of a member's shares over all devices.
-    totals: Array
+    totals: Floats
     #: ``[layers, members]``: the largest share on one device.
-    most: Array
+    most: Floats
     #: ``[layers, combinations, members]`` weights of sums that are ``[layers, combinations]`` on every device.
-    combinations: Array
-    values: Array
+    combinations: Floats
+    values: Floats
     #: ``[layers, experts, experts]``: how often draws among the copies of two experts can fall on one device.
-    couples: Array
+    couples: Floats
     #: Whether every expert has one home, and shares are 0 or 1.
     single: bool
 
@@ -49,7 +48,7 @@ class Members:
         devices: int,
         places: int,
         *,
-        load: Array | None = None,
+        load: Floats | None = None,
         limit: float | None = None,
         copies: bool = False,
     ) -> Members | None:
@@ -82,7 +81,7 @@ class Members:
             couples = np.minimum(couples, _couples(ratio / room, needed, free, single))
         totals, most = [np.ones((layers, experts))], [1.0 / needed]
         sums, values = [needed], [np.full(layers, float(places))]
-        spare: list[Array] = [free] if devices * places > experts else []
+        spare: list[Floats] = [free] if devices * places > experts else []
         largest = [np.minimum(free, places)] if spare else []
         if limit is not None and load is not None:
             sums.append(ratio)
@@ -105,15 +104,15 @@ class Members:
             np.stack(values, axis=1), couples, single,
         )  # fmt: skip
 
-    def complements(self) -> Array:
+    def complements(self) -> Floats:
         """Return, per layer, an orthonormal basis ``[layers, members, rest]`` of what all combinations vanish on."""
-        found: Array = np.stack(
+        found: Floats = np.stack(
             [np.linalg.qr(weights.T, mode="complete")[0][:, weights.shape[0] :] for weights in self.combinations]
         )
         return found
 
 
-def _couples(ratio: Array, needed: Array, free: Array, single: bool) -> Array:
+def _couples(ratio: Floats, needed: Floats, free: Floats, single: bool) -> Floats:
     """Return the most that two experts of a layer can meet: where one device cannot carry both whole, less.
 
     If one of them has ``c`` copies and the other no more, they meet at most ``1 / c`` of the time, and a device that
@@ -122,7 +121,7 @@ def _couples(ratio: Array, needed: Array, free: Array, single: bool) -> Array:
     copies = np.maximum(1.0, np.ceil(ratio[:, :, None] + ratio[:, None, :] - 1e-9))
     further = copies - np.maximum(needed[:, :, None], needed[:, None, :])
     possible = copies == 1.0 if single else further <= free[:, None, None]
-    found: Array = np.where(possible, 1.0 / copies, 0.0)
+    found: Floats = np.where(possible, 1.0 / copies, 0.0)
     return found
 
 
@@ -133,10 +132,10 @@ class Boxes:
     ``floor`` is a further lower limit of the entries of nodes: ``top`` itself where there is one node.
     """
 
-    low: Array
-    high: Array
-    floor: Array
-    top: Array
+    low: Floats
+    high: Floats
+    floor: Floats
+    top: Floats
 
     @classmethod
     def of(cls, members: Members, nodes: int, per_node: int, here: slice, there: slice) -> Boxes:
@@ -160,7 +159,7 @@ class Boxes:
         """Return the limits of the transposed matrices."""
         return Boxes(*(side.transpose(0, 2, 1) for side in (self.low, self.high, self.floor, self.top)))
 
-    def best(self, device: Array, node: Array) -> tuple[Array, Array]:
+    def best(self, device: Floats, node: Floats) -> tuple[Floats, Floats]:
         """Return the entries, of devices and of nodes, that cost least at these prices."""
         under_low = np.where(node > 0.0, np.maximum(self.low, self.floor), self.top)
         under_high = np.where(node > 0.0, np.maximum(self.high, self.floor), self.top)

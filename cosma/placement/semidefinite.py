@@ -22,12 +22,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Floats
 from cosma.placement.members import Boxes, Members
 from cosma.placement.triangles import Triangles
-
-Array = NDArray[np.float64]
 
 # Iterations between adaptations: of the penalty, and of the triangle inequalities in force.
 _ADAPT = 20
@@ -54,7 +52,7 @@ class Shape:
 
 
 def saving_bound(
-    counts: Array, shape: Shape, iterations: int, every: int = 25, members: Members | None = None
+    counts: Floats, shape: Shape, iterations: int, every: int = 25, members: Members | None = None
 ) -> float:
     """Return an upper bound on the total saving ``save_device * <counts, Y> + save_node * <counts, N>``.
 
@@ -90,7 +88,7 @@ class Admm:
     ``step`` repeatedly, ``balance`` now and then, read ``bound`` or the relaxed ``entries`` at any time.
     """
 
-    def __init__(self, weights: Array, shape: Shape, members: Members | None = None) -> None:
+    def __init__(self, weights: Floats, shape: Shape, members: Members | None = None) -> None:
         pairs, devices = weights.shape[0], shape.nodes * shape.per_node
         members = members or Members.build(pairs + 1, shape.experts, devices, shape.on_device)
         if members is None:
@@ -209,23 +207,23 @@ class Admm:
             least -= float((coarse * self.spread).sum()) / shape.nodes
         return -least
 
-    def _sums(self, layers: slice) -> tuple[Array, Array]:
+    def _sums(self, layers: slice) -> tuple[Floats, Floats]:
         return self.members.combinations[layers], self.members.values[layers]
 
-    def _eigen_part(self, dual: Array, trace: Array) -> float:
+    def _eigen_part(self, dual: Floats, trace: Floats) -> float:
         inner = self.basis.transpose(0, 2, 1) @ dual @ self.basis
         top = np.linalg.eigvalsh(inner)[:, -1]
         margin = 1e-9 * (np.abs(inner).sum(axis=(1, 2)) + 1.0)
         return float((np.maximum(0.0, top + margin) * trace).sum())
 
-    def _project(self, matrices: Array) -> Array:
+    def _project(self, matrices: Floats) -> Floats:
         inner = self.basis.transpose(0, 2, 1) @ matrices @ self.basis
         values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2.0)
         outer = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
-        projected: Array = outer @ outer.transpose(0, 2, 1)
+        projected: Floats = outer @ outer.transpose(0, 2, 1)
         return projected
 
-    def entries(self) -> tuple[Array, Array]:
+    def entries(self) -> tuple[Floats, Floats]:
         """Minimise over the entries given the semidefinite parts; own blocks of shared layers are averaged."""
         own = self.own
         fine = self.fine - self.fine_dual
@@ -245,7 +243,7 @@ class Admm:
         own_blocks = self._solve(self.within, *(self._mean_own(whole) for whole in (fine, coarse, *pulls, *cling)))
         return self._assemble(own_blocks[0], cross[0]), self._assemble(own_blocks[1], cross[1])
 
-    def _assemble(self, own_blocks: Array, cross: Array) -> Array:
+    def _assemble(self, own_blocks: Floats, cross: Floats) -> Floats:
         own = self.own
         whole = np.empty((self.pairs, 2 * own, 2 * own))
         whole[:, :own, :own] = own_blocks[:-1]
@@ -254,7 +252,7 @@ class Admm:
         whole[:, own:, :own] = cross.transpose(0, 2, 1)
         return whole
 
-    def _mean_own(self, whole: Array) -> Array:
+    def _mean_own(self, whole: Floats) -> Floats:
         own = self.own
         blocks = np.zeros((self.pairs + 1, own, own))
         blocks[:-1] += whole[:, :own, :own]
@@ -263,9 +261,9 @@ class Admm:
         return blocks
 
     def _solve(
-        self, box: Boxes, fine: Array, coarse: Array, pull_device: Array, pull_node: Array, cling_device: Array,
-        cling_node: Array,
-    ) -> tuple[Array, Array]:  # fmt: skip
+        self, box: Boxes, fine: Floats, coarse: Floats, pull_device: Floats, pull_node: Floats, cling_device: Floats,
+        cling_node: Floats,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
         """Per entry: minimise ``((d - n/q - fine)^2 + (n - coarse)^2 + clings) / 2 - pulls`` within the boxes.
 
         ``clings`` are ``cling_device d^2 + cling_node n^2``.
@@ -281,7 +279,7 @@ class Admm:
         device, node = (c * g + share * h) / free, (a * h + share * g) / free
         inside = (box.low <= device) & (device <= box.high) & (device <= node) & (node <= box.top)
 
-        def value(d: Array, n: Array) -> Array:
+        def value(d: Floats, n: Floats) -> Floats:
             return 0.5 * (a * d * d + c * n * n) - share * d * n - g * d - h * n
 
         both = np.clip((g + h) / (a + c - 2.0 * share), box.low, box.high)
@@ -301,15 +299,15 @@ class Admm:
         return np.where(inside, device, best_device), np.where(inside, node, best_node)
 
 
-def _least(device: Array, node: Array, box: Boxes) -> float:
+def _least(device: Floats, node: Floats, box: Boxes) -> float:
     """Return the least that entries within the boxes cost."""
     d, n = box.best(device, node)
     return float((device * d + node * n).sum())
 
 
 def _priced_rows(
-    device: Array, node: Array, box: Boxes, sums: tuple[Array, Array], totals: Array, per_node: int
-) -> tuple[float, Array, Array]:
+    device: Floats, node: Floats, box: Boxes, sums: tuple[Floats, Floats], totals: Floats, per_node: int
+) -> tuple[float, Floats, Floats]:
     """Put prices on the known sums of every row: return what they earn, and what entries cost after them.
 
     The sum of a row, weighted by a combination, is the row's total times the combination's value. Every price is valid;
@@ -347,7 +345,7 @@ def _priced_rows(
     return earned, device, node
 
 
-def _row_least(device: Array, node: Array, box: Boxes) -> Array:
+def _row_least(device: Floats, node: Floats, box: Boxes) -> Floats:
     d, n = box.best(device, node)
-    found: Array = (device * d + node * n).sum(axis=2)
+    found: Floats = (device * d + node * n).sum(axis=2)
     return found

@@ -25,10 +25,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
-    Indices = NDArray[np.int64]
+    from cosma.arrays import Floats, Ints
 
 #: Penalty of the inequalities' copies, in units of the penalty of the relaxation's own parts.
 CLING = 0.1
@@ -71,7 +68,7 @@ class Triangles:
         self.cling = np.zeros((pairs, self.size, self.size))
         self.ahead = np.zeros((pairs, self.size, self.size))
 
-    def search(self, matrices: Array) -> None:
+    def search(self, matrices: Floats) -> None:
         """Add the inequalities these matrices violate most; drop those that have become idle."""
         busy = (self.multipliers > 0.0) | (self.excess(matrices) > -_SLACK)
         keys, entries, signs, limits = (
@@ -86,7 +83,7 @@ class Triangles:
         self.cling = CLING * self._scatter(np.ones_like(self._signs))
         self.ahead = self.prices()
 
-    def update(self, matrices: Array, penalty: float) -> None:
+    def update(self, matrices: Floats, penalty: float) -> None:
         """Raise the multipliers of what these matrices violate, lower the others, by at most down to 0."""
         if not self.limits.size:
             return
@@ -94,7 +91,7 @@ class Triangles:
         self.multipliers = np.maximum(0.0, before + penalty * CLING / 3.0 * self.excess(matrices))
         self.ahead = self._scatter(self._signs * (2.0 * self.multipliers - before))
 
-    def prices(self) -> Array:
+    def prices(self) -> Floats:
         """Return what the multipliers charge per entry, half on either side of the diagonal."""
         return self._scatter(self._signs * self.multipliers)
 
@@ -102,18 +99,18 @@ class Triangles:
         """Return the multipliers' weighted limits: what every placement may be charged at least."""
         return float(self.multipliers @ self.limits)
 
-    def excess(self, matrices: Array) -> Array:
+    def excess(self, matrices: Floats) -> Floats:
         """Return by how much these matrices break each inequality; at most 0 where they keep it."""
-        excess: Array = (self._signs * matrices.reshape(-1)[self._entries]).sum(axis=0) - self.limits
+        excess: Floats = (self._signs * matrices.reshape(-1)[self._entries]).sum(axis=0) - self.limits
         return excess
 
-    def _scatter(self, amounts: Array) -> Array:
+    def _scatter(self, amounts: Floats) -> Floats:
         flat = np.bincount(self._entries.reshape(-1), 0.5 * amounts.reshape(-1), self.pairs * self.size**2)
         upper = flat.astype(np.float64).reshape(self.pairs, self.size, self.size)
-        whole: Array = upper + upper.transpose(0, 2, 1)
+        whole: Floats = upper + upper.transpose(0, 2, 1)
         return whole
 
-    def _violated(self, matrices: Array) -> Iterator[tuple[Indices, Indices, Array, Array]]:
+    def _violated(self, matrices: Floats) -> Iterator[tuple[Ints, Ints, Floats, Floats]]:
         """Yield keys, entries, signs and limits of the most violated inequalities per layer pair and kind."""
         size = self.size
         for kind, (name, signs, limit) in enumerate(self._kinds):
@@ -128,13 +125,13 @@ class Triangles:
                     np.full(first.size, limit),
                 )
 
-    def _worst(self, matrix: Array, name: str, signs: Array, limit: float) -> Indices:
+    def _worst(self, matrix: Floats, name: str, signs: Floats, limit: float) -> Ints:
         """Return the triples of experts ``[3, triples]`` that their matrix violates most, worst first."""
         size = len(self._experts)
         rank = np.arange(size)
         block = max(1, _BLOCK // size**2)
-        triples: list[Indices] = []
-        amounts: list[Array] = []
+        triples: list[Ints] = []
+        amounts: list[Floats] = []
         for begin in range(0, size, block):
             row = matrix[begin : begin + block]
             excess = signs[0] * row[:, :, None] + signs[1] * row[:, None, :] + signs[2] * matrix

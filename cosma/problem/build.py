@@ -20,9 +20,8 @@ from cosma.units import align_up
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from cosma.accelerator.constraints import Constraints
+    from cosma.arrays import Bools, Int32s
 
 
 def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
@@ -117,7 +116,7 @@ class _Numbered:
     results: list[list[int]]
     #: By tensor, the operators that read it, and the one that writes it; -1 for none.
     consumers: list[list[int]]
-    producer: NDArray[np.int32]
+    producer: Int32s
 
     @property
     def tensor_names(self) -> tuple[str, ...]:
@@ -189,9 +188,7 @@ def _held(net: _Numbered, modes: Sequence[Mode], kept: frozenset[int]) -> frozen
     return frozenset((v, t) for v, rows in touched for row in rows for t in row if may_not(v, t))
 
 
-def _streams(
-    touched: list[list[int]], held: frozenset[tuple[int, int]], *, streamable: bool
-) -> NDArray[np.bool_]:
+def _streams(touched: list[list[int]], held: frozenset[tuple[int, int]], *, streamable: bool) -> Bools:
     """Whether each touch may stream, beside the values of a table of what operators touch."""
     return np.array([streamable and (v, t) not in held for v, row in enumerate(touched) for t in row], dtype=np.bool_)
 

@@ -18,8 +18,7 @@ from cosma.problem.rules import arrival_bytes, first_arrival_is_compulsory, may_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bools, Ints
     from cosma.problem.problem import Problem
 
 
@@ -60,10 +59,10 @@ class Touches:
     and ``k + 1``. Gaps are numbered like the touches they start at: ``start[t] + k``.
     """
 
-    start: NDArray[np.int64]
-    step: NDArray[np.int64]
+    start: Ints
+    step: Ints
 
-    def of(self, tensor: int) -> NDArray[np.int64]:
+    def of(self, tensor: int) -> Ints:
         """Steps at which a tensor is touched, ascending."""
         return self.step[self.start[tensor] : self.start[tensor + 1]]
 
@@ -91,7 +90,7 @@ def touches_of(problem: Problem, order: Sequence[int]) -> Touches:
 def decisions_from_gaps(
     problem: Problem,
     order: Sequence[int],
-    keep: Callable[[int], bool] | Sequence[bool] | NDArray[np.bool_],
+    keep: Callable[[int], bool] | Sequence[bool] | Bools,
     *,
     takeovers: Mapping[int, int] | None = None,
     touches: Touches | None = None,
@@ -157,7 +156,7 @@ def with_takeovers(problem: Problem, decisions: Decisions, takeovers: Mapping[in
     return Decisions(decisions.order, tuple(found))
 
 
-def occupancy_bytes(problem: Problem, decisions: Decisions) -> NDArray[np.int64]:
+def occupancy_bytes(problem: Problem, decisions: Decisions) -> Ints:
     """Bytes the scratchpad must hold during each step; a takeover counts its operand only. ``int64[steps]``."""
     stays = decisions.residencies
     begin = [r.start + (r.in_place_of is not None) for r in stays]

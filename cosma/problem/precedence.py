@@ -15,8 +15,7 @@ from cosma.csr import rows_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bytes, Ints
     from cosma.problem.problem import Problem
 
 
@@ -134,12 +133,12 @@ def bits(mask: int) -> Iterator[int]:
         mask ^= lowest
 
 
-def members(mask: int, count: int) -> NDArray[np.int64]:
+def members(mask: int, count: int) -> Ints:
     """Positions of the set bits of a mask over ``count`` operators, ascending."""
     return np.flatnonzero(flags(mask, count))
 
 
-def flags(mask: int, count: int) -> NDArray[np.uint8]:
+def flags(mask: int, count: int) -> Bytes:
     """Spread a mask into one 0/1 value per operator. ``uint8[count]``."""
     raw = np.frombuffer(mask.to_bytes((count + 7) // 8 or 1, "little"), dtype=np.uint8)
     return np.unpackbits(raw, bitorder="little", count=count)

@@ -15,15 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from cosma.accelerator import Accelerator
+    from cosma.arrays import Bools, Int32s, Ints
     from cosma.graph import Graph
     from cosma.problem.forced import Places
-
-    Int64s = NDArray[np.int64]
-    Int32s = NDArray[np.int32]
-    Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -38,9 +33,9 @@ class Problem:
     operator_names: tuple[str, ...]
     tensor_names: tuple[str, ...]
     #: True sizes: what a transfer costs. ``int64[tensors]``.
-    size_bytes: Int64s
+    size_bytes: Ints
     #: Sizes rounded up to the alignment: what residency takes. ``int64[tensors]``.
-    space_bytes: Int64s
+    space_bytes: Ints
     #: Inputs and weights: a valid off-chip copy exists from the start. ``bool[tensors]``.
     starts_off_chip: Bools
     #: Graph outputs: an off-chip copy must exist at the end. ``bool[tensors]``.

@@ -17,14 +17,10 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Bools, Ints
     from cosma.problem.problem import Problem
-
-    Int64s = NDArray[np.int64]
-    Bools = NDArray[np.bool_]
     #: One tensor, several, or all.
-    Tensors = int | slice | NDArray[np.int64]
+    Tensors = int | slice | Ints
 
 ALL = slice(None)
 
@@ -45,7 +41,7 @@ def may_stream_anything(problem: Problem) -> bool:
 # -- what a transfer costs --------------------------------------------------------------------------------------------
 
 
-def arrival_bytes(problem: Problem, tensors: Tensors = ALL) -> Int64s:
+def arrival_bytes(problem: Problem, tensors: Tensors = ALL) -> Ints:
     """Bytes of bringing each tensor in once, by load or by streaming."""
     return np.asarray(problem.size_bytes[tensors])
 
@@ -55,7 +51,7 @@ def first_arrival_is_compulsory(problem: Problem) -> Bools:
     return problem.starts_off_chip
 
 
-def store_bytes(problem: Problem, tensors: Tensors = ALL) -> Int64s:
+def store_bytes(problem: Problem, tensors: Tensors = ALL) -> Ints:
     """Bytes that the first store of each tensor adds to the compulsory traffic.
 
     None where an off-chip copy exists from the start, or is compulsory.

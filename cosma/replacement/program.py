@@ -20,12 +20,9 @@ from cosma.solvers.model import ModelBuilder, common_unit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.problem import Problem, Touches
     from cosma.solvers.model import Model
-
-    Int64s = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,15 +36,15 @@ class Replacement:
     #: The program; its optimum is the least non-compulsory traffic of this order without addresses.
     model: Model
     #: Variable of each gap, -1 where the gap is kept in any case. ``int64[touches]``; see ``Touches``.
-    keep: Int64s
+    keep: Ints
     #: Variable of each touch that may be resident by itself (dead results), -1 for none.
-    alone: Int64s
+    alone: Ints
     #: Dead results that have space in any case.
     always_alone: tuple[int, ...]
     #: Variable of each (result, operand) that is a choice; other results take over what they can.
     takeover: Mapping[tuple[int, int], int]
 
-    def decisions(self, values: Int64s) -> Decisions:
+    def decisions(self, values: Ints) -> Decisions:
         """Read a solution of the model as residencies."""
         keep = np.where(self.keep >= 0, values[self.keep] > 0, True) if len(values) else self.keep < 0
         alone = [g for g in np.flatnonzero(self.alone >= 0).tolist() if values[self.alone[g]] > 0]
@@ -62,7 +59,7 @@ class Replacement:
                 chosen[r.tensor] = r.in_place_of
         return with_takeovers(self.problem, relaxed, chosen)
 
-    def values_of(self, decisions: Decisions) -> Int64s:
+    def values_of(self, decisions: Decisions) -> Ints:
         """Assignment of the model's variables that stands for decisions in this order (a warm start)."""
         values = self.model.lower.copy()
         covered: dict[int, list[tuple[int, int]]] = {}
@@ -81,7 +78,7 @@ class Replacement:
         self._derive(values)
         return values
 
-    def _derive(self, values: Int64s) -> None:
+    def _derive(self, values: Ints) -> None:
         """Set what follows from the choices: presence at touches and write-backs, at their least values."""
         model = self.model
         for family in model.rows:

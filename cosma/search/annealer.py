@@ -13,8 +13,7 @@ from cosma.search.annealing import Walk, anneal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Int32s, Ints
     from cosma.evaluation.network import Network
 
 #: Cumulative shares of shifts and hoists among the moves, the rest are sinks; then the share of shifts that take a
@@ -59,7 +58,7 @@ class Annealer:
     def __init__(
         self,
         net: Network,
-        order: Sequence[int] | NDArray[np.int32],
+        order: Sequence[int] | Int32s,
         *,
         seed: int,
         rank: int,
@@ -90,11 +89,11 @@ class Annealer:
         """Bytes of the best order of this annealer, without the problem's constant."""
         return int(self.walk.total[2])
 
-    def best_order(self) -> NDArray[np.int32]:
+    def best_order(self) -> Int32s:
         """The best order of this annealer."""
         return self.walk.best.copy()
 
-    def restart(self, order: NDArray[np.int32]) -> None:
+    def restart(self, order: Int32s) -> None:
         """Go on from another order; the best order so far is forgotten."""
         self.tape.order[:] = order
         cost, _ = replay_all(self.net, self.tape, False)
@@ -124,7 +123,7 @@ class Annealer:
         self.walk.best[:] = self.tape.order
 
 
-def typical_bytes(sizes: NDArray[np.int64]) -> float:
+def typical_bytes(sizes: Ints) -> float:
     """Median size of the tensors that matter: those of at least a hundredth of the largest."""
     largest = int(sizes.max(initial=1))
     return float(np.median(sizes[sizes * 100 >= largest])) if len(sizes) else 1.0

@@ -14,13 +14,13 @@ import numpy as np
 from cosma.search.annealer import RULES, Annealer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Int32s, Ints
     from cosma.evaluation.network import Network
     from cosma.evaluation.tape import Tape
 
 
-def differing_ranges(order: NDArray[np.int32], other: NDArray[np.int32]) -> list[tuple[int, int]]:
+def differing_ranges(order: Int32s, other: Int32s) -> list[tuple[int, int]]:
     """Shortest ranges ``[first, beyond)`` in which two orders run the same operators, but not in the same order.
 
     Ranges are ascending and disjoint; outside them the orders agree.
@@ -50,7 +50,7 @@ class Elite:
         Power of the waiting time in the rule's score, as one of the annealers goes by.
     """
 
-    def __init__(self, net: Network, order: NDArray[np.int32], *, patience: float) -> None:
+    def __init__(self, net: Network, order: Int32s, *, patience: float) -> None:
         rule = [known for known, _, _ in RULES].index(patience)
         self._judge = Annealer(net, order, seed=0, rank=0, rule=rule)
 
@@ -60,7 +60,7 @@ class Elite:
         return self._judge.best_cost
 
     @property
-    def order(self) -> NDArray[np.int32]:
+    def order(self) -> Int32s:
         """The order."""
         return self._judge.best_order()
 
@@ -82,7 +82,7 @@ class Elite:
                 simulated += self._try(trial)
         return simulated
 
-    def _try(self, order: NDArray[np.int32]) -> int:
+    def _try(self, order: Int32s) -> int:
         judge = self._judge
         before, total = judge.best_order(), judge.walk.total.copy()
         judge.restart(order)
@@ -92,7 +92,7 @@ class Elite:
         return len(order)
 
 
-def _prefix_sums(tape: Tape) -> NDArray[np.int64]:
+def _prefix_sums(tape: Tape) -> Ints:
     """Bytes paid, and bytes above the capacity, before each step: shape (2, steps + 1)."""
     sums = np.zeros((2, len(tape.order) + 1), dtype=np.int64)
     np.cumsum(tape.step_cost, out=sums[0, 1:])

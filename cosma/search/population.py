@@ -11,9 +11,7 @@ from cosma.search.crossover import Elite
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Int32s
     from cosma.evaluation.network import Network
 
 #: Annealers. Their number is fixed, so that results do not depend on the number of cores.
@@ -35,15 +33,13 @@ class Population:
         Topological orders to begin from; annealers take them in turn.
     """
 
-    def __init__(
-        self, net: Network, starts: Sequence[NDArray[np.int32]], *, seed: int, typical: float | None = None
-    ) -> None:
+    def __init__(self, net: Network, starts: Sequence[Int32s], *, seed: int, typical: float | None = None) -> None:
         self._starts = starts
         self._annealers = [
             Annealer(net, starts[c % len(starts)], seed=seed, rank=c, typical=typical) for c in range(ANNEALERS)
         ]
         self._elites = {patience: Elite(net, starts[0], patience=patience) for patience in PATIENCES}
-        self._adopted: list[tuple[int, NDArray[np.int32]]] = []
+        self._adopted: list[tuple[int, Int32s]] = []
 
     def begin_round(self, number: int) -> None:
         """Give every annealer its start and its heat."""
@@ -66,12 +62,12 @@ class Population:
         learnt = sum(elite.learn(annealer) for elite in self._elites.values() for annealer in self._annealers)
         return ANNEALERS * steps + learnt
 
-    def adopt(self, cost: int, order: NDArray[np.int32]) -> None:
+    def adopt(self, cost: int, order: Int32s) -> None:
         """Take note of an order found elsewhere, if it is the best."""
         if cost < self.best()[0]:
             self._adopted = [(cost, order)]
 
-    def found(self) -> list[tuple[int, NDArray[np.int32]]]:
+    def found(self) -> list[tuple[int, Int32s]]:
         """Costs and orders known, the cheapest first.
 
         An annealer carries decisions over from order to order: its best may cost less than the rule alone would.
@@ -80,11 +76,11 @@ class Population:
         found += [(annealer.best_cost, annealer.best_order()) for annealer in self._annealers]
         return sorted([*found, *self._adopted], key=lambda pair: pair[0])
 
-    def best(self) -> tuple[int, NDArray[np.int32]]:
+    def best(self) -> tuple[int, Int32s]:
         """Cost of the best order, and that order."""
         return self.found()[0]
 
-    def elite(self) -> tuple[int, NDArray[np.int32]]:
+    def elite(self) -> tuple[int, Int32s]:
         """Cost of the best order by a rule alone, and that order."""
         elite = min(self._elites.values(), key=lambda elite: elite.cost)
         return elite.cost, elite.order

@@ -15,8 +15,8 @@ from cosma.parallel import run_all
 from cosma.search.annealer import Annealer, Heat
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Int32s
     from cosma.evaluation.network import Network
 
 
@@ -31,16 +31,14 @@ class Ranges:
         How many annealers. They all go by the first rule, so that their costs mean the same.
     """
 
-    def __init__(
-        self, net: Network, order: NDArray[np.int32], *, seed: int, count: int, typical: float | None = None
-    ) -> None:
+    def __init__(self, net: Network, order: Int32s, *, seed: int, count: int, typical: float | None = None) -> None:
         self.steps = len(order)
         self.annealers = [
             Annealer(net, order, seed=seed, rank=rank, rule=0, typical=typical) for rank in range(count)
         ]
         self._judge = Annealer(net, order, seed=seed, rank=count, rule=0)
 
-    def begin_round(self, number: int, order: NDArray[np.int32], heat: Heat) -> None:
+    def begin_round(self, number: int, order: Int32s, heat: Heat) -> None:
         """Divide an order among the annealers; in every other round the borders lie half a range earlier."""
         count, back = len(self.annealers), number % 2 / 2
         inner = [round(self.steps * (k - back) / count) for k in range(1, count)]
@@ -55,7 +53,7 @@ class Ranges:
         run_all([lambda annealer=annealer: annealer.run(steps, begin, end) for annealer in self.annealers])  # type: ignore[misc]
         return steps * len(self.annealers)
 
-    def joined(self) -> tuple[NDArray[np.int32], int]:
+    def joined(self) -> tuple[Int32s, int]:
         """The best order of each range, joined, and its cost in bytes without the problem's constant."""
         order = np.concatenate([annealer.best_order()[slice(*annealer.span)] for annealer in self.annealers])
         self._judge.restart(order)

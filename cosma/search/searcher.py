@@ -24,8 +24,7 @@ from cosma.search.ranges import Ranges
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Int32s
     from cosma.evaluation.tape import Tape
     from cosma.problem import Problem
 
@@ -96,7 +95,7 @@ class Searcher:
         self._expected = 0.0
         self._exhausted = False
         self._stop: Callable[[], bool] = never
-        self._orders: list[tuple[int, NDArray[np.int32]]] = []
+        self._orders: list[tuple[int, Int32s]] = []
         self._population: Population | None = None
         self._ranges: Ranges | None = None
         self._tapes: dict[float, Tape] = {}
@@ -138,7 +137,7 @@ class Searcher:
             self.on_improvement(decisions, traffic_bytes)
         return True
 
-    def _take_order(self, contracted: NDArray[np.int32], *, remember: bool = True) -> int:
+    def _take_order(self, contracted: Int32s, *, remember: bool = True) -> int:
         """Replay an order by the greedy rule, more and less patient, and remember it as a start; return its cost."""
         net = self._contraction.network
         costs = []
@@ -160,7 +159,7 @@ class Searcher:
             self._take(decisions, noncompulsory_bytes(self.problem, decisions))
         return cost
 
-    def _remember(self, traffic_bytes: int, contracted: NDArray[np.int32]) -> None:
+    def _remember(self, traffic_bytes: int, contracted: Int32s) -> None:
         if any(np.array_equal(contracted, order) for _, order in self._orders):
             self._orders = [
                 (min(traffic, traffic_bytes) if np.array_equal(contracted, order) else traffic, order)
@@ -293,7 +292,7 @@ class Searcher:
         if cost < self._orders[0][0] - self.problem.constant_noncompulsory_bytes:
             self._take_order(order)
 
-    def _refine(self, contracted: NDArray[np.int32]) -> Generator[float, None, None]:
+    def _refine(self, contracted: Int32s) -> Generator[float, None, None]:
         """Give an order its best replacement, if that is affordable and was not done yet.
 
         Once the solver did not come to an end within its limit, the greedy rule has to do: it is about as good, and

@@ -21,9 +21,7 @@ from cosma.solvers import Profile, Status, solve
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.evaluation.network import Contraction, Network
     from cosma.problem import Problem
 
@@ -153,7 +151,7 @@ class _Program(TimeIndexed):
             if held_after.get(t, False) and t in self.stored:
                 out.row("state after", (self.stored[t],), (1,), lower=1)
 
-    def answer(self, values: NDArray[np.int64], cost: int, bound: int) -> SubproblemResult:
+    def answer(self, values: Ints, cost: int, bound: int) -> SubproblemResult:
         """Turn an assignment into an order and a state."""
         order = [0] * len(self.steps)
         for (k, i), x in self.at.items():

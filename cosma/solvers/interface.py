@@ -13,9 +13,7 @@ from cosma.solvers.result import SolverResult, Status, Stop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.solvers.model import Model
     from cosma.solvers.profile import Profile
 
@@ -34,7 +32,7 @@ def solve(
     model: Model,
     profile: Profile,
     *,
-    warm_start: NDArray[np.int64] | None = None,
+    warm_start: Ints | None = None,
     time_limit_s: float | None = None,
     work_limit: float | None = None,
     memory_limit_bytes: int | None = None,
@@ -90,7 +88,7 @@ def solve(
     return replace(_checked(model, result, warm_start), seconds=time.monotonic() - began)
 
 
-def _checked(model: Model, result: SolverResult, warm_start: NDArray[np.int64] | None) -> SolverResult:
+def _checked(model: Model, result: SolverResult, warm_start: Ints | None) -> SolverResult:
     """Count the objective anew, refuse wrong answers, and never return less than the warm start."""
     values = result.values
     if values is not None:

@@ -19,9 +19,7 @@ from cosma.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
-    Int64s = NDArray[np.int64]
+    from cosma.arrays import Ints
 
 #: Stands for no bound on a row.
 INFINITE = 1 << 62
@@ -55,20 +53,20 @@ class Model:
     #: For logs and exports.
     name: str
     #: Inclusive bounds of each variable. ``int64[variables]``.
-    lower: Int64s
-    upper: Int64s
+    lower: Ints
+    upper: Ints
     #: Coefficients to minimise, and a constant added to them.
-    objective: Int64s
+    objective: Ints
     offset: int
     #: Rows, CSR.
-    row_start: Int64s
-    row_column: Int64s
-    row_value: Int64s
+    row_start: Ints
+    row_column: Ints
+    row_value: Ints
     #: Inclusive bounds of each row; ``-INFINITE`` and ``INFINITE`` for none.
-    row_lower: Int64s
-    row_upper: Int64s
+    row_lower: Ints
+    row_upper: Ints
     #: 0/1 variable under which the row holds, or -1: always.
-    row_enforced_by: Int64s
+    row_enforced_by: Ints
     #: Groups of intervals.
     no_overlap: tuple[NoOverlap, ...]
     #: Families, in order.
@@ -95,11 +93,11 @@ class Model:
         """Greatest common divisor of the objective's coefficients; its value less the offset is a multiple."""
         return int(np.gcd.reduce(self.objective)) or 1 if len(self.objective) else 1
 
-    def value(self, values: Int64s) -> int:
+    def value(self, values: Ints) -> int:
         """Objective of an assignment, offset included."""
         return int(self.objective @ values) + self.offset
 
-    def coordinates(self) -> tuple[Int64s, Int64s, Int64s]:
+    def coordinates(self) -> tuple[Ints, Ints, Ints]:
         """Nonzeros of the rows as (row, column, value), ordered, repeated entries added up."""
         width = max(1, self.variable_count)
         row = np.repeat(np.arange(self.row_count), np.diff(self.row_start))
@@ -110,7 +108,7 @@ class Model:
         unique, value = unique[kept], value[kept]
         return unique // width, unique % width, value
 
-    def violations(self, values: Int64s) -> list[str]:
+    def violations(self, values: Ints) -> list[str]:
         """Name the families of bounds, rows and overlaps that an assignment violates, each once; empty if valid."""
         found: dict[str, None] = {}
         for j in np.flatnonzero((values < self.lower) | (values > self.upper)).tolist():

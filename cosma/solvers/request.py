@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.solvers.model import Model
     from cosma.solvers.profile import Profile
     from cosma.solvers.result import SolverResult
@@ -21,7 +19,7 @@ class Request:
     """Settings of a run besides the model; picklable, for back ends that run in a child process."""
 
     profile: Profile
-    warm_start: NDArray[np.int64] | None
+    warm_start: Ints | None
     time_limit_s: float | None
     work_limit: float | None
     memory_limit_bytes: int | None

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+
+    from cosma.arrays import Ints
 
 
 class Status(StrEnum):
@@ -41,7 +41,7 @@ class SolverResult:
     status: Status
     stopped_by: Stop
     #: The best assignment found, or None. ``int64[variables]``.
-    values: NDArray[np.int64] | None = None
+    values: Ints | None = None
     #: Its value, counted anew from the model; None without an assignment.
     objective: int | None = None
     #: No assignment is better than this; None where the back end gave no usable bound.

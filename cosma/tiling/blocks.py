@@ -15,11 +15,12 @@ from cosma.clock import never
 from cosma.tiling.choose import choose_segments
 from cosma.tiling.excerpt import cut_out
 from cosma.tiling.grid import Grid
-from cosma.tiling.layout import Int64s, Outcome, Room, fitted, outcome, tiles_of
+from cosma.tiling.layout import Outcome, Room, fitted, outcome, tiles_of
 from cosma.tiling.search import TilingSearch, spliced
 from cosma.tiling.segments import Segmentation
 
 if TYPE_CHECKING:
+    from cosma.arrays import Ints
     from cosma.tiling.alone import Alone
     from cosma.tiling.repeats import Repeats
 
@@ -47,7 +48,7 @@ def like_blocks(grid: Grid, repeats: Repeats) -> list[tuple[int, int]]:
     return [(begin + k * period, begin + (k + 1) * period) for k in range(blocks)]
 
 
-def _crossing(grid: Grid) -> Int64s:
+def _crossing(grid: Grid) -> Ints:
     """Bytes that are made before each boundary and read behind it."""
     owner = np.repeat(np.arange(len(grid.height)), np.diff(grid.start))
     last = np.full(len(grid.size), -1, dtype=np.int64)
@@ -57,7 +58,7 @@ def _crossing(grid: Grid) -> Int64s:
     kept = made & (last > grid.maker)
     np.add.at(change, grid.maker[kept] + 1, grid.size[kept])
     np.add.at(change, last[kept] + 1, -grid.size[kept])
-    crossing: Int64s = np.cumsum(change)
+    crossing: Ints = np.cumsum(change)
     return crossing
 
 
@@ -87,7 +88,7 @@ def cut_blocks(
     both = each._replace(most_tiles=2 * each.most_tiles)
     one, two = cut_out(grid, begin, end), cut_out(grid, begin, end + period)
 
-    def judge(segments: Segmentation, _: Int64s | None) -> Outcome | None:
+    def judge(segments: Segmentation, _: Ints | None) -> Outcome | None:
         found = outcome(two, (*segments, *shifted(segments, period)), both)
         if found is None:
             return None

@@ -7,17 +7,14 @@ from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Bools, Ints
 from cosma.clock import never
 from cosma.rewrite.tiling import Cuts, Tiling, tile_key
 from cosma.tiling.alone import Alone
 from cosma.tiling.grid import BY_ROWS, Grid, GridGraph
 from cosma.tiling.layout import tiles_of
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
-
-Int64s = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 #: Stripes that dynamic programming tries for a segment; the search tries all of the ladder; not measured.
 FEW_STRIPES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -109,23 +106,23 @@ class _Rows(NamedTuple):
         Of each activation; -1 for none.
     """
 
-    size: Int64s
-    rows: Int64s
+    size: Ints
+    rows: Ints
     is_input: Bools
     is_output: Bools
-    height: Int64s
-    channels: Int64s
-    weight: Int64s
+    height: Ints
+    channels: Ints
+    weight: Ints
     in_place: Bools
-    start: Int64s
-    tensor: Int64s
-    stride: Int64s
-    window: Int64s
-    result_start: Int64s
-    result: Int64s
-    maker: Int64s
-    first_use: Int64s
-    last_use: Int64s
+    start: Ints
+    tensor: Ints
+    stride: Ints
+    window: Ints
+    result_start: Ints
+    result: Ints
+    maker: Ints
+    first_use: Ints
+    last_use: Ints
 
 
 def _rows_of(grid: Grid) -> _Rows:

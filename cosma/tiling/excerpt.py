@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cosma.tiling.grid import BY_EDGE, BY_OPERATOR, Grid, GridGraph, Int64s
+from cosma.arrays import Ints
+from cosma.tiling.grid import BY_EDGE, BY_OPERATOR, Grid, GridGraph
 
 
 def in_order(graph: GridGraph, order: Sequence[int]) -> GridGraph:
@@ -14,7 +15,7 @@ def in_order(graph: GridGraph, order: Sequence[int]) -> GridGraph:
     grid, new = graph.grid, np.asarray(order, dtype=np.int64)
     place = np.argsort(new)
 
-    def moved(start: Int64s) -> tuple[Int64s, Int64s]:
+    def moved(start: Ints) -> tuple[Ints, Ints]:
         lengths = np.diff(start)[new]
         begins = np.concatenate(([0], np.cumsum(lengths)))
         return begins, np.arange(begins[-1]) + np.repeat(start[:-1][new] - begins[:-1], lengths)

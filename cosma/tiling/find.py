@@ -18,9 +18,10 @@ from cosma.tiling.segments import FAR, Segment, Segmentation, pieces_for
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.access import NodeSite
+    from cosma.arrays import Ints
     from cosma.graph import Graph
     from cosma.tiling.alone import Alone
-    from cosma.tiling.layout import Int64s, Outcome, Room
+    from cosma.tiling.layout import Outcome, Room
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator; not measured.
 UNIFORM_STRIPES = (2, 4, 8, 16)
@@ -263,7 +264,7 @@ class _InOrder:
         fit = [[fitted(grid, start, self.room) for start in starts] for starts in (by_themselves, others)]
         return [[start for start in starts if start is not None] for starts in fit]
 
-    def _judge(self, segments: Segmentation, limits: Int64s | None) -> Outcome | None:
+    def _judge(self, segments: Segmentation, limits: Ints | None) -> Outcome | None:
         from cosma.tiling.layout import outcome
 
         return _scored(outcome(self.graph.grid, segments, self.room, limits=limits), segments)

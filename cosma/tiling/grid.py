@@ -12,17 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.access import NodeSite
 from cosma.access.operator import OperatorAccess, SumStep, operator_access
+from cosma.arrays import Bytes, Ints
 from cosma.graph import Graph, Operator, TensorKind
 from cosma.graph.in_place import may_overwrite
 from cosma.tiling.axes import Axes, slab, tensor_axes
 from cosma.tiling.rows import int64s, starts_of
-
-Int64s = NDArray[np.int64]
-Bytes8 = NDArray[np.uint8]
 
 #: Longest axis that is cut: tables of access have an entry for each position.
 LONGEST_AXIS = 1 << 16
@@ -72,35 +69,35 @@ class Grid(NamedTuple):
         Tensors that each operator yields.
     """
 
-    size: Int64s
-    rows: Int64s
-    channels: Int64s
-    columns: Int64s
-    is_weight: Bytes8
-    clean: Bytes8
-    stored: Bytes8
-    place: Int64s
-    maker: Int64s
-    height: Int64s
-    width: Int64s
-    breadth: Int64s
-    depth: Int64s
-    weight: Int64s
-    selects: Bytes8
-    start: Int64s
-    operand: Int64s
-    row_source: Int64s
-    row_table: Int64s
-    channel_source: Int64s
-    channel_table: Int64s
-    column_source: Int64s
-    column_table: Int64s
-    read_by: Int64s
-    given_up: Int64s
-    low: Int64s
-    high: Int64s
-    result_start: Int64s
-    result: Int64s
+    size: Ints
+    rows: Ints
+    channels: Ints
+    columns: Ints
+    is_weight: Bytes
+    clean: Bytes
+    stored: Bytes
+    place: Ints
+    maker: Ints
+    height: Ints
+    width: Ints
+    breadth: Ints
+    depth: Ints
+    weight: Ints
+    selects: Bytes
+    start: Ints
+    operand: Ints
+    row_source: Ints
+    row_table: Ints
+    channel_source: Ints
+    channel_table: Ints
+    column_source: Ints
+    column_table: Ints
+    read_by: Ints
+    given_up: Ints
+    low: Ints
+    high: Ints
+    result_start: Ints
+    result: Ints
 
 
 #: Arrays of a grid by operator, and by operand of an operator beside the operand itself.

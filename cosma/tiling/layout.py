@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Int32s, Ints
 from cosma.lowering.along import Steps, run_steps
 from cosma.lowering.free_kernels import TOGETHER
 from cosma.tiling.grid import Grid
@@ -16,7 +16,6 @@ from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.order_kernels import order_tiles
 from cosma.tiling.segments import Segment, Segmentation
 
-Int64s = NDArray[np.int64]
 #: Bytes that a search counts for each byte of a tensor that a tile touches in too many address ranges. Of ResNet-50 at
 #: 512 KiB with four ranges, no tiling found had so few with 1, 4 or 16; other values are not measured.
 STRAIN = 4
@@ -35,7 +34,7 @@ class Outcome(NamedTuple):
     #: Number of tiles planned.
     tiles: int
     #: Bytes by segment.
-    segment_cost: Int64s
+    segment_cost: Ints
     #: Whether the plan was made to its end; if not, it exceeds a limit.
     whole: bool = True
     #: Parts that the tiles planned read and write: planning takes time in proportion.
@@ -62,7 +61,7 @@ class Room(NamedTuple):
     most_parts_each: float = MOST_PARTS_EACH
 
 
-def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
+def tiles_of(grid: Grid, segments: Segmentation) -> Ints:
     """Operator, segment, region and partial sum of each tile, in the order in which tiles run."""
     start = np.array([segments[0].begin, *(s.end for s in segments)], dtype=np.int64)
     stripes = np.array([s.stripes for s in segments], dtype=np.int64)
@@ -72,12 +71,12 @@ def tiles_of(grid: Grid, segments: Segmentation) -> Int64s:
     for segment in segments:
         pieces[segment.begin : segment.end] = segment.pieces
         sums[segment.begin : segment.end] = segment.sums
-    tiles: Int64s = order_tiles(grid, start, stripes, strips, loops, pieces, sums)
+    tiles: Ints = order_tiles(grid, start, stripes, strips, loops, pieces, sums)
     return tiles
 
 
 def outcome(
-    grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER, limits: Int64s | None = None
+    grid: Grid, segments: Segmentation, room: Room, rule: int = TOGETHER, limits: Ints | None = None
 ) -> Outcome | None:
     """Plan a segmentation in one pass; None where a tile does not fit, or there are too many tiles or parts of them.
 
@@ -108,7 +107,7 @@ def outcome(
     return Outcome(int(cost.sum()), done, by_segment, whole=found[1] is not None, work=work, strained=strained)
 
 
-def _limit_by_step(segment: Int64s, limits: Int64s, again: Int64s) -> Int64s:
+def _limit_by_step(segment: Ints, limits: Ints, again: Ints) -> Ints:
     """Limits at the last step of each segment, less the weights that pass by; none elsewhere."""
     found = np.full(len(segment), np.iinfo(np.int64).max, dtype=np.int64)
     last = np.flatnonzero(np.diff(segment, append=-1))
@@ -132,7 +131,7 @@ def cost_alone(grid: Grid, segment: Segment, room: Room, rule: int = TOGETHER) -
     return None if found is None else (int((found[0] + again + strain).sum()), len(steps.operand) + len(steps.result))
 
 
-def needs_of_middles(grid: Grid, segment: Segment, room: Room) -> Int64s | None:
+def needs_of_middles(grid: Grid, segment: Segment, room: Room) -> Ints | None:
     """Bytes that the tile in the middle of each operator of a segment needs, as if nothing else were cut.
 
     None where there are too many tiles.
@@ -193,7 +192,7 @@ def _too_many(segments: Sequence[Segment], room: Room) -> bool:
     return sum(segment.tile_count for segment in segments) > 4 * room.most_tiles
 
 
-def needs_of_tiles(steps: Steps) -> Int64s:
+def needs_of_tiles(steps: Steps) -> Ints:
     """Bytes that each tile needs while it runs, less what an operand gives up to its result.
 
     Whether the operand is read again is left out: the least that it can be.
@@ -203,17 +202,17 @@ def needs_of_tiles(steps: Steps) -> Int64s:
     pairs = np.flatnonzero(np.diff(steps.pair_start))
     paired = np.zeros(len(read), dtype=np.int64)
     paired[pairs] = steps.space[steps.pair_result[steps.pair_start[pairs]]]
-    needs: Int64s = read + written - paired
+    needs: Ints = read + written - paired
     return needs
 
 
-def _sums(space: Int64s, start: NDArray[np.int32], values: NDArray[np.int32]) -> Int64s:
+def _sums(space: Ints, start: Int32s, values: Int32s) -> Ints:
     total = np.concatenate(([0], np.cumsum(space[values])))
-    sums: Int64s = total[start[1:]] - total[start[:-1]]
+    sums: Ints = total[start[1:]] - total[start[:-1]]
     return sums
 
 
-def _steps(grid: Grid, tiles: Int64s, room: Room) -> tuple[Steps, Int64s, Int64s, bool]:
+def _steps(grid: Grid, tiles: Ints, room: Room) -> tuple[Steps, Ints, Ints, bool]:
     """Tiles as steps, and whether parts are made before they are read.
 
     For each tile the bytes of weights that it reads again in passing, and those that it touches in too many ranges.
@@ -237,9 +236,7 @@ def _steps(grid: Grid, tiles: Int64s, room: Room) -> tuple[Steps, Int64s, Int64s
     return steps, again, strain, bool(ordered)
 
 
-def _add_strain(
-    strain: Int64s, start: NDArray[np.int32], tensor: Int64s, size: Int64s, most_ranges: int
-) -> None:  # fmt: skip
+def _add_strain(strain: Ints, start: Int32s, tensor: Ints, size: Ints, most_ranges: int) -> None:
     """Charge each tile for the tensors of which it touches more parts than there may be ranges.
 
     Parts of one tensor come one after another. Some may lie side by side, so that this asks for more than is needed.

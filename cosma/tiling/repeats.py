@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Ints
 from cosma.tiling.grid import Grid
-
-Int64s = NDArray[np.int64]
 
 #: Least share of the operators that have a like one behind them, of the largest such share, for a shorter period to be
 #: taken; not measured.
@@ -49,7 +47,7 @@ class Repeats:
     def __init__(self, grid: Grid) -> None:
         count = len(grid.height)
         known: dict[bytes, int] = {}
-        self.kind: Int64s = np.array(
+        self.kind: Ints = np.array(
             [known.setdefault(likeness(grid, v, v + 1), len(known)) for v in range(count)], dtype=np.int64
         )
         alike = [int(np.sum(self.kind[d:] == self.kind[:-d])) for d in range(2, count // 2 + 1)]

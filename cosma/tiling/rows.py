@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.access.operator import OperatorAccess
+from cosma.arrays import Ints
 from cosma.csr import offsets
-
-Int64s = NDArray[np.int64]
 
 
 def row_axis(rank: int) -> int:
@@ -33,11 +31,11 @@ def channel_axis(one: OperatorAccess) -> int | None:
     return None
 
 
-def starts_of(rows: Sequence[Sequence[object]]) -> Int64s:
+def starts_of(rows: Sequence[Sequence[object]]) -> Ints:
     """Where each row of a table begins, and where the last one ends."""
     return offsets([len(row) for row in rows]).astype(np.int64)
 
 
-def int64s(values: Sequence[int]) -> Int64s:
+def int64s(values: Sequence[int]) -> Ints:
     """Values as an array."""
     return np.array(values, dtype=np.int64)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Ints
 from cosma.clock import never
 from cosma.tiling.alone import Alone
 from cosma.tiling.grid import Grid
@@ -17,10 +17,9 @@ from cosma.tiling.layout import Outcome
 from cosma.tiling.repeats import Repeats
 from cosma.tiling.segments import BY_OPERATOR, FAR, LADDER, Segment, Segmentation
 
-Int64s = NDArray[np.int64]
 #: What a segmentation costs, planned as far as limits on the bytes by the end of each segment allow; None where it does
 #: not fit.
-Judge = Callable[[Segmentation, "Int64s | None"], "Outcome | None"]
+Judge = Callable[[Segmentation, "Ints | None"], "Outcome | None"]
 #: Temperature at the start and at the end, as shares of the cost that the search starts from. With 1.6 million tiles,
 #: ResNet-50 at 512, 384 and 128 KiB, U-Net at 256 and MobileNetV2 at 128: a start at 0.02 gave 1.8, 4.9, 18.4, 24.5 and
 #: 0.07 MB, at 0.01 2.0, 4.8, 18.5, 25.3 and 0.12.
@@ -97,7 +96,7 @@ class TilingSearch:
         """Count what is reported as a share of the work that is to be done from now on."""
         self.done, self.granted = self.work, max(1, work)
 
-    def cost(self, segments: Segmentation, limits: Int64s | None = None) -> Outcome | None:
+    def cost(self, segments: Segmentation, limits: Ints | None = None) -> Outcome | None:
         """Cost of a segmentation, looked up where it is known; None also where limits are exceeded."""
         if segments in self.known:
             return self.known[segments]
@@ -191,7 +190,7 @@ class TilingSearch:
             if found is not None and found.score <= most:
                 now, price = changed, found.score
 
-    def _limits(self, now: Segmentation, changed: Segmentation, most: float) -> Int64s:
+    def _limits(self, now: Segmentation, changed: Segmentation, most: float) -> Ints:
         """Bytes by the end of each segment beyond which a change is given up.
 
         Where both have a boundary, what lies in the scratchpad there is worth a scratchpad's bytes at the most.
@@ -300,7 +299,7 @@ class TilingSearch:
         before = max(segment.pieces)
         groups = max(1, int(before * factor) + shift)
 
-        def changed(counts: tuple[int, ...], extent: Int64s) -> tuple[int, ...]:
+        def changed(counts: tuple[int, ...], extent: Ints) -> tuple[int, ...]:
             most = extent[segment.begin : segment.end].tolist()
             return tuple(min(groups, m) if n == before else n for n, m in zip(counts, most, strict=True))
 

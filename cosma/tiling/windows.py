@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from cosma.tiling.blocks import shifted
 from cosma.tiling.excerpt import cut_out
-from cosma.tiling.layout import Int64s, Outcome, Room, outcome
+from cosma.tiling.layout import Outcome, Room, outcome
 from cosma.tiling.search import TilingSearch, spliced
 from cosma.tiling.segments import Segmentation
 
 if TYPE_CHECKING:
+    from cosma.arrays import Ints
     from cosma.tiling.alone import Alone
 
 #: What bytes moved, parts touched and a segmentation are ranked by.
@@ -109,7 +110,7 @@ class _Window:
         search.work += inner.work
         return shifted(ranked[0], self.first) if ranked and ranked[0] != start else ()
 
-    def _judge(self, segments: Segmentation, _: Int64s | None) -> Outcome | None:
+    def _judge(self, segments: Segmentation, _: Ints | None) -> Outcome | None:
         """What the network would cost if the rest cost what it does now."""
         assert self.own is not None
         assert self.whole is not None

@@ -7,10 +7,11 @@ import itertools
 import pytest
 from onnx import helper
 
+from cosma.arrays import Ints
 from cosma.frontend import LoadedModel, load_onnx
 from cosma.tiling import Segment, build_grid
 from cosma.tiling.find import WINDOW_SHARE, _rate, _scored, _window_share
-from cosma.tiling.layout import Int64s, Outcome, Room, outcome
+from cosma.tiling.layout import Outcome, Room, outcome
 from cosma.tiling.search import TilingSearch
 from cosma.tiling.segments import Segmentation
 from cosma.tiling.windows import search_windows
@@ -39,7 +40,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 def searched(network: LoadedModel, work: int, seed: int) -> tuple[TilingSearch, Segmentation]:
     grid = build_grid(network.graph.with_dtype("int8"), network.sites).grid
 
-    def judge(segments: Segmentation, limits: Int64s | None) -> Outcome | None:
+    def judge(segments: Segmentation, limits: Ints | None) -> Outcome | None:
         return _scored(outcome(grid, segments, ROOM, limits=limits), segments)
 
     start = tuple(Segment(v, v + 1, 8, (4,)) for v in range(len(grid.height)))

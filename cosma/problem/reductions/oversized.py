@@ -12,8 +12,8 @@ from cosma.problem.reductions.selection import select
 from cosma.problem.rules import arrival_bytes, first_arrival_is_compulsory, store_bytes
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Ints
     from cosma.problem.problem import Problem
 
 
@@ -25,7 +25,7 @@ class WithoutOversized:
     #: itself where nothing is oversized.
     problem: Problem
     #: Numbers in the whole, by number in the problem.
-    tensors: NDArray[np.int64]
+    tensors: Ints
 
     def lift(self, decisions: Decisions) -> Decisions:
         """The same decisions in terms of the whole, at the same traffic: oversized tensors are streamed."""

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from cosma.problem.reductions.selection import select
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Ints
     from cosma.problem.problem import Problem
 
 
@@ -28,15 +27,15 @@ class Part:
     whole: Problem
     problem: Problem
     #: Numbers in the whole, ascending, by number in the part.
-    operators: NDArray[np.int64]
-    tensors: NDArray[np.int64]
+    operators: Ints
+    tensors: Ints
 
     def lift_bound(self, bound_bytes: int) -> int:
         """A bound of the whole: the part's, and the constant part of the whole's traffic."""
         return bound_bytes + self.whole.constant_noncompulsory_bytes
 
 
-def part_of(problem: Problem, operators: NDArray[np.int64], tensors: NDArray[np.int64]) -> Part:
+def part_of(problem: Problem, operators: Ints, tensors: Ints) -> Part:
     """Restrict a problem to some operators and tensors.
 
     Parameters

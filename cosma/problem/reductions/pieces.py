@@ -15,8 +15,7 @@ from cosma.problem.reductions.part import Part, part_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.problem.problem import Problem
 
 
@@ -56,14 +55,14 @@ def lift_bounds(whole: Problem, bounds_bytes: Iterable[int]) -> int:
     return sum(bounds_bytes) + whole.constant_noncompulsory_bytes
 
 
-def _groups(group: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+def _groups(group: Ints, count: int) -> list[Ints]:
     """Members of every group, ascending; a negative group is none."""
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(count + 1))
     return [order[bounds[k] : bounds[k + 1]] for k in range(count)]
 
 
-def _homes(problem: Problem, piece_of: NDArray[np.int64]) -> NDArray[np.int64]:
+def _homes(problem: Problem, piece_of: Ints) -> Ints:
     """The piece in which each tensor is touched most often, the earliest of several."""
     read = np.repeat(np.arange(problem.tensor_count), np.diff(problem.consumer_start))
     tensors = np.concatenate([np.flatnonzero(problem.producer >= 0), read])

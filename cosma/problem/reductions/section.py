@@ -13,8 +13,7 @@ from cosma.problem.reductions.selection import select
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.problem.decisions import Residency, Touches
     from cosma.problem.problem import Problem
 
@@ -32,8 +31,8 @@ class Section:
     begin: int
     end: int
     #: Numbers in the whole, ascending, by number in the problem.
-    operators: NDArray[np.int64]
-    tensors: NDArray[np.int64]
+    operators: Ints
+    tensors: Ints
     #: The operators in the order of their steps, by number in the problem.
     order: tuple[int, ...]
 

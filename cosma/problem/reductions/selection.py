@@ -10,16 +10,12 @@ from cosma.csr import csr, offsets
 from cosma.problem.precedence import bits
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
+    from cosma.arrays import Bools, Int32s, Ints
     from cosma.problem.problem import Problem
 
-    Int64s = NDArray[np.int64]
-    Int32s = NDArray[np.int32]
-    Bools = NDArray[np.bool_]
 
-
-def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
+def select(problem: Problem, operators: Ints, tensors: Ints) -> Problem:
     """Keep some operators and some tensors of a problem.
 
     What the kept operators do not produce starts off-chip. An operator precedes another one if it does so in the whole,
@@ -38,7 +34,7 @@ def select(problem: Problem, operators: Int64s, tensors: Int64s) -> Problem:
     tensor_number = {t: i for i, t in enumerate(tensors.tolist())}
     producer = np.array([operator_number.get(v, -1) for v in problem.producer[tensors].tolist()], dtype=np.int32)
 
-    def rows(start: Int32s, values: Int32s, of: Int64s, number: dict[int, int]) -> tuple[Int32s, Int32s]:
+    def rows(start: Int32s, values: Int32s, of: Ints, number: dict[int, int]) -> tuple[Int32s, Int32s]:
         found = [[number[u] for u in values[start[x] : start[x + 1]].tolist() if u in number] for x in of.tolist()]
         return csr(found)
 
