@@ -7,11 +7,13 @@ the like round. A text that does not parse is a symbol by itself, as ``batch siz
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TypeAlias
 
 #: Longest text read as an expression; a longer one is a symbol.
@@ -123,7 +125,7 @@ def parse(text: str, known: Set[str] = frozenset()) -> Expression:
     if len(text) > _MOST_CHARACTERS:
         return text
     try:
-        return _Parser(text, known).parse()
+        return _Parser(known).parse(text)
     except _SyntaxError:
         return text
 
@@ -174,30 +176,52 @@ class _SyntaxError(ValueError):
     """The text is no arithmetic."""
 
 
+#: Signs by Python's name for them.
+_SIGNS: dict[type[ast.operator], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**"
+}  # fmt: skip
+
+
 class _Parser:
-    """Recursive descent, each level of precedence a method."""
+    """Reads arithmetic by Python's grammar, in which each number and each name becomes an identifier."""
 
-    def __init__(self, text: str, known: Set[str]) -> None:
+    def __init__(self, known: Set[str]) -> None:
         self._known = known
-        self._tokens = list(self._tokenize(text))
-        self._at = 0
-        self._depth = 0
+        self._atoms: list[Fraction | str] = []
 
-    def _tokenize(self, text: str) -> Iterator[tuple[str, str]]:
+    def parse(self, text: str) -> Expression:
+        """Read the whole text."""
+        tokens = list(self._tokenize(text))
+        nested = 0
+        for token, following in pairwise([*tokens, ""]):
+            nested += (token == "(") - (token == ")")
+            # Python also takes a call of what is in brackets, and a comma after the last operand.
+            if nested > _MOST_LEVELS or token + following in (")(", ",)"):
+                raise _SyntaxError
+        try:
+            return self._read(ast.parse(" ".join(tokens), mode="eval").body, 0)
+        except (SyntaxError, MemoryError, RecursionError) as error:
+            raise _SyntaxError from error
+
+    def _tokenize(self, text: str) -> Iterator[str]:
         at, end = 0, len(text.rstrip())
         while at < end:
             match = _TOKEN.match(text, at)
             if match is None:
                 raise _SyntaxError
-            kind = match.lastgroup or ""
             at = match.end()
-            if kind != "name":
-                yield kind, match[kind]
-                continue
-            for i, name in enumerate(self._split(match[kind])):
-                if i:
-                    yield "sign", "-"
-                yield "name", name
+            if match["sign"]:
+                yield "**" if match["sign"] == "^" else match["sign"]
+            elif match["number"]:
+                yield self._identifier(Fraction(match["number"]))
+            else:
+                for i, name in enumerate(self._split(match["name"])):
+                    yield from ["-"] * (i > 0)
+                    yield self._identifier(name)
+
+    def _identifier(self, atom: Fraction | str) -> str:
+        self._atoms.append(atom)
+        return f"_{len(self._atoms) - 1}"
 
     def _split(self, name: str) -> list[str]:
         """Parts of a name with dashes: one, unless it is a difference of known names."""
@@ -219,77 +243,21 @@ class _Parser:
             start = stop
         return found
 
-    def parse(self) -> Expression:
-        """Read the whole text."""
-        expression = self._sum()
-        if self._at < len(self._tokens):
+    def _read(self, node: ast.expr, level: int) -> Expression:
+        if level > _MOST_LEVELS:
             raise _SyntaxError
-        return expression
-
-    def _sign(self, *wanted: str) -> str | None:
-        """Take the next token if it is one of these signs."""
-        if self._at < len(self._tokens):
-            kind, text = self._tokens[self._at]
-            if kind == "sign" and text in wanted:
-                self._at += 1
-                return text
-        return None
-
-    def _sum(self) -> Expression:
-        self._depth += 1
-        if self._depth > _MOST_LEVELS:
-            raise _SyntaxError
-        left = self._product()
-        while (sign := self._sign("+", "-")) is not None:
-            left = Call(sign, (left, self._product()))
-        self._depth -= 1
-        return left
-
-    def _product(self) -> Expression:
-        left = self._factor()
-        while (sign := self._sign("*", "/", "//", "%")) is not None:
-            left = Call(sign, (left, self._factor()))
-        return left
-
-    def _factor(self) -> Expression:
-        self._depth += 1
-        if self._depth > _MOST_LEVELS:
-            raise _SyntaxError
-        try:
-            if self._sign("-") is not None:
-                return Call("negative", (self._factor(),))
-            if self._sign("+") is not None:
-                return self._factor()
-            base = self._atom()
-            if self._sign("**", "^") is not None:
-                return Call("**", (base, self._factor()))
-            return base
-        finally:
-            self._depth -= 1
-
-    def _atom(self) -> Expression:
-        if self._sign("(") is not None:
-            inner = self._sum()
-            self._close()
-            return inner
-        if self._at >= len(self._tokens):
-            raise _SyntaxError
-        kind, text = self._tokens[self._at]
-        if kind == "sign":
-            raise _SyntaxError
-        self._at += 1
-        if kind == "number":
-            return Fraction(text)
-        if self._sign("(") is None:
-            return text
-        operands = [self._sum()]
-        while self._sign(",") is not None:
-            operands.append(self._sum())
-        self._close()
-        if not _takes(text, len(operands)):
-            raise _SyntaxError
-        return Call(text, tuple(operands))
-
-    def _close(self) -> None:
-        if self._sign(")") is None:
-            raise _SyntaxError
+        match node:
+            case ast.Name(name):
+                return self._atoms[int(name[1:])]
+            case ast.UnaryOp(ast.USub(), operand):
+                return Call("negative", (self._read(operand, level + 1),))
+            case ast.UnaryOp(ast.UAdd(), operand):
+                return self._read(operand, level + 1)
+            case ast.BinOp(left, sign, right) if type(sign) in _SIGNS:
+                # Operators that follow one another nest to the left, at one level.
+                return Call(_SIGNS[type(sign)], (self._read(left, level), self._read(right, level + 1)))
+            case ast.Call(ast.Name(name), operands, []):
+                function = self._atoms[int(name[1:])]
+                if isinstance(function, str) and _takes(function, len(operands)):
+                    return Call(function, tuple(self._read(operand, level + 1) for operand in operands))
+        raise _SyntaxError
