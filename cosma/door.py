@@ -77,6 +77,11 @@ def integer(
     return found
 
 
+def seed(value: object) -> int:
+    """Take a seed: a whole number within [0, 2^31), which every generator and solver takes."""
+    return integer(value, "seed", least=0, most=2**31 - 1)
+
+
 def size(value: object, what: str, *, least: int = 0, most: int = MOST, error: _Error = InputError) -> int:
     """Take a number of bytes: a whole number, or text such as ``"16KiB"``."""
     if isinstance(value, str):

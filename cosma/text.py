@@ -126,6 +126,16 @@ def csv_cell(value: object) -> object:
     return "'" + value
 
 
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """Write rows as CSV; no cell starts a formula, and None is an empty one."""
+    import csv
+    import io
+
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
+    return stream.getvalue()
+
+
 def csv_text(cell: str) -> str:
     """Return what :func:`csv_cell` was given."""
     guarded = cell.startswith("'") and _FORMULA.match(cell[1:]) and not _NUMBER.fullmatch(cell[1:])

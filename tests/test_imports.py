@@ -15,7 +15,7 @@ from tests.imports import imports, room
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "arrays", "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "parallel",
-        "parameters", "process", "random_kernels", "text", "topological", "units", "version",
+        "parameters", "process", "random_kernels", "terminal", "text", "topological", "units", "version",
     ),
     ("graph", "accelerator"),
     ("access",),

@@ -30,8 +30,9 @@ def check(
         bool, typer.Option("--prove", help="Compute a lower bound here, instead of repeating the file's claim.")
     ] = False,
     effort: Annotated[
-        float, typer.Option("--effort", metavar="N", help="For --prove: work to spend, roughly in seconds.")
-    ] = 10.0,
+        float | None,
+        typer.Option("--effort", metavar="N", help="For --prove: work to spend, as for compile.", show_default="10"),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Replay a plan: is it valid, and does it cost what it says?
@@ -44,6 +45,10 @@ def check(
     from cosma.plan.file import load_plan
     from cosma.validator import counted, invalid, replay
 
+    if model is None:
+        options.only_with("MODEL", {"--dim": dim, "--bound": bound})
+    if not prove:
+        options.only_with("--prove", {"--effort": effort})
     loaded = load_plan(plan)
     sizes = options.parse_sizes(dim, bound)
     graph, sha256 = (None, None) if model is None else graph_of(model, loaded, sizes)
@@ -51,7 +56,7 @@ def check(
         loaded = _forced(loaded, graph, constraints)
     report = replay(loaded, graph, model=model, model_sha256=sha256)
     valid = counted(loaded, report)
-    proof = _prove(valid, graph, effort, model, sizes) if prove and report.valid else None
+    proof = _prove(valid, graph, 10.0 if effort is None else effort, model, sizes) if prove and report.valid else None
     if json:
         print_json(_record(loaded, report, proof))
     elif report.valid:

@@ -42,14 +42,14 @@ def compare(
     More non-compulsory traffic, a lower bound, a plan lost, a cell missing, or a bound above a plan are
     regressions; seconds count with --slowdown alone, as clocks differ between machines.
     """
+    from cosma import door
     from cosma.cli.output import make_table, print_json, print_table, print_text
     from cosma.errors import InputError
     from cosma.experiments.compare import compare as find
     from cosma.experiments.store import load_rows
 
-    if not tolerance >= 0:
-        raise InputError(f"--tolerance must be at least 0, not {tolerance}")
-    if slowdown is not None and not slowdown > 1:
+    door.number(tolerance, "--tolerance")
+    if slowdown is not None and door.number(slowdown, "--slowdown") <= 1:
         raise InputError(f"--slowdown must be more than 1, not {slowdown}")
     old, new = load_rows(before), load_rows(after)
     if not old:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +59,7 @@ def curve(
     from cosma.compiler.request import read_model
     from cosma.studies.curve import make_curve
     from cosma.studies.curve_views import curve_csv, render_curve
+    from cosma.terminal import StatusLine
     from cosma.units import parse_size
 
     claim_outputs({"--output": (output, CSV), "--figure": (figure, FIGURE)}, [model], json=json)
@@ -70,6 +70,7 @@ def curve(
         reserved=reserved, in_place=in_place, fusion=fusion,
     )  # fmt: skip
     source = read_model(model, options.parse_sizes(dim, bound))
+    line = StatusLine()
     with Interruption(grace_s=0.0):
         found = make_curve(
             source,
@@ -82,11 +83,10 @@ def curve(
             seed=seed,
             dtype=dtype,
             tiling=tiling,
-            progress=_progress,
+            progress=lambda done, of: line.write(f"point {done + 1} of {of}"),
             on_interrupt="best",
         )
-    if sys.stderr.isatty():
-        sys.stderr.write("\r" + " " * 40 + "\r")
+    line.write()
     if found.partial:
         note(f"interrupted: this curve is partial, {len(found.points)} of {points} points")
     if output is not None:
@@ -96,12 +96,6 @@ def curve(
         print_json(_record(found))
     else:
         _print(found)
-
-
-def _progress(done: int, of: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rpoint {done + 1} of {of}")
-        sys.stderr.flush()
 
 
 def _record(found: Curve) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def explain(
     from cosma.report.explain import explain_operator, explain_tensor, next_capacity
     from cosma.studies.levers import levers
 
+    if name is None:
+        options.only_with("an operator", {"--model": model})
     loaded = load_valid_plan(plan)
     timeline = timeline_of(loaded)
     source = read_source(model, loaded)

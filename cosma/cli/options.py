@@ -10,6 +10,8 @@ import typer
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cosma.accelerator import Accelerator
 
 
@@ -167,6 +169,12 @@ TimeLimit = Annotated[
     float | None, typer.Option("--time-limit", metavar="S", help="Clock limit in seconds; makes runs unrepeatable.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Same input, options and seed give the same bytes.")]
+
+
+def only_with(needed: str, given: Mapping[str, object]) -> None:
+    """Refuse options that would do nothing without another one; raises InputError that names them."""
+    if idle := [option for option, value in given.items() if value not in (None, False, [])]:
+        raise InputError(f"{' and '.join(idle)}: of no use without {needed}")
 
 
 def parse_sizes(dims: list[str] | None, bounds: list[str] | None) -> dict[str, int]:

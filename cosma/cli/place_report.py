@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from cosma.terminal import StatusLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,18 +100,11 @@ def in_force(placement: Placement) -> Any:
 @contextmanager
 def progress_line(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     """Show what a search does, on one line of a terminal."""
-    shown = not quiet and sys.stderr.isatty()
-
-    def line(what: str, share: float) -> None:
-        if shown:
-            sys.stderr.write(f"\r{what}: {100 * share:3.0f} %".ljust(60)[:60])
-            sys.stderr.flush()
-
+    line = StatusLine(wanted=not quiet)
     try:
-        yield line
+        yield lambda what, share: line.write(f"{what}: {100 * share:3.0f} %")
     finally:
-        if shown:
-            sys.stderr.write("\r" + " " * 60 + "\r")
+        line.write()
 
 
 def estimates(placement: Placement, affinity: Any, hidden: int, dtype: str) -> dict[str, Any]:

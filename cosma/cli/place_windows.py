@@ -51,6 +51,7 @@ def place_windows(
     from cosma.errors import InputError
     from cosma.placement import PlaceOptions
     from cosma.placement.windows import MovePrice, compare, totals
+    from cosma.text import csv_lines
     from cosma.units import parse_size
 
     claim_outputs({"--output": (output, CSV)}, [trace], json=json)
@@ -73,22 +74,11 @@ def place_windows(
         note("interrupted; these are the windows judged so far")
     rows = [one.row() for one in scores]
     if output is not None:
-        deliver(output, _csv(rows), "the windows")
+        deliver(output, csv_lines([rows[0], *(row.values() for row in rows)]), "the windows")
     if json:
         print_json({"windows": rows, "totals": totals(scores)})
     else:
         _print(totals(scores), bool(price.activation_bytes))
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    import csv
-    import io
-
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _print(rows: list[dict[str, Any]], sized: bool) -> None:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cosma.cli import interrupts
+from cosma.terminal import StatusLine
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,12 +35,10 @@ class ProgressLine:
 
     def __init__(self, *, quiet: bool, expected_s: float = 0.0) -> None:
         self._quiet, self._expected_s = quiet, expected_s
-        self._shown = not quiet and sys.stderr.isatty()
-        self._width = 0
+        self._line = StatusLine(wanted=not quiet)
         self._last: tuple[Progress, float] | None = None
         self._began_s = 0.0
         self._compiling = self._told = False
-        self._lock = threading.Lock()
         self._over = threading.Event()
         self._ticker: threading.Thread | None = None
         self._listener: Any = None
@@ -47,7 +46,7 @@ class ProgressLine:
     def __enter__(self) -> ProgressLine:
         if not self._quiet:
             self._listen()
-        if self._shown:
+        if self._line.shown:
             import time
 
             self._began_s = time.monotonic()
@@ -63,11 +62,11 @@ class ProgressLine:
             self._ticker.join()
         if self._listener is not None:
             _events().unregister("numba:compile", self._listener)
-        self._clear()
+        self._line.write()
 
     def __call__(self, progress: Progress) -> None:
         """Take note of where the compile stands."""
-        if self._shown:
+        if self._line.shown:
             import time
 
             self._last = progress, time.monotonic()
@@ -89,9 +88,9 @@ class ProgressLine:
         self._compiling = begins
         if begins and not self._told:
             self._told = True
-            if not self._shown:
+            if not self._line.shown:
                 sys.stderr.write(COMPILING + "\n")
-        if self._shown:
+        if self._line.shown:
             self._draw()
 
     def _tick(self) -> None:
@@ -99,7 +98,6 @@ class ProgressLine:
             self._draw()
 
     def _draw(self) -> None:
-        import shutil
         import time
 
         now_s = time.monotonic()
@@ -112,20 +110,7 @@ class ProgressLine:
             text = progress_text(progress, seconds, self._expected_s, compiling=self._compiling)
         if interrupts.received():
             text = f"{STOPPING}: {text.lstrip()}"
-        # A line that is wrapped cannot be overwritten.
-        text = text[: max(20, shutil.get_terminal_size(fallback=(100, 24)).columns - 1)]
-        with self._lock:
-            if text or self._width:
-                sys.stderr.write("\r" + text.ljust(self._width))
-                sys.stderr.flush()
-                self._width = len(text)
-
-    def _clear(self) -> None:
-        with self._lock:
-            if self._width:
-                sys.stderr.write("\r" + " " * self._width + "\r")
-                sys.stderr.flush()
-                self._width = 0
+        self._line.write(text)
 
 
 def _events() -> Any:

@@ -51,6 +51,12 @@ def report(
     if output is not None and output.suffix.lower() in FIGURE:
         raise InputError(f"--output writes a page; --figure {output} draws a figure")
     claim_outputs({"--output": (output, HTML), "--figure": (figure, FIGURE)}, [plan, compare, model])
+    if output is None:
+        options.only_with("a page: give -o REPORT.html", {"--compare": compare, "--accelerator": accelerator})
+    if accelerator is None:
+        options.only_with("--accelerator", {"--model": model})
+    if model is None:
+        options.only_with("--model", {"--dim": dim, "--bound": bound})
     loaded = load_plan(plan)
     _, replayed = examine(loaded, str(plan))
     if output is not None:
@@ -72,8 +78,6 @@ def report(
             compare_estimate=None if other is None else _estimate(other, accelerator, model, dim, bound),
         )
         deliver(output, page, "the page")
-    elif compare is not None or accelerator is not None:
-        raise InputError("--compare and --accelerator are for the page; give -o REPORT.html")
     if figure:
         from cosma.report.figure import render_figure
 

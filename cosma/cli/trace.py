@@ -67,6 +67,8 @@ def trace(
 
     outputs = {"--output": (output, PLAN), "--operators": (operators, CSV), "--summary": (summary, CSV)}
     claim_outputs(outputs, [plan, model, times], json=json)
+    if model is None:
+        options.only_with("--model", {"--dim": dim, "--bound": bound})
     loaded = load_valid_plan(plan)
     given = {
         "bandwidth_bytes_per_s": None

@@ -104,7 +104,7 @@ def read_request(
     constraints: Constraints | Path | str | None = None,
 ) -> Request:
     """Read and check the arguments; they and the errors are those of :func:`cosma.compile`."""
-    seed = check_seed(seed)
+    seed = door.seed(seed)
     machine = as_accelerator(accelerator)
     chosen = find_strategy(door.text(strategy, "strategy"))
     tuned = _read_parameters(parameters)
@@ -144,11 +144,6 @@ def read_model(
             raise InputError(f"the sizes of a graph are numbers, so nothing can be bound: leave out {given}")
         return LoadedModel(model, model.name, None)
     return door.instance(model, LoadedModel, "the model (or a Graph, or a path)")
-
-
-def check_seed(seed: object) -> int:
-    """Take a seed; raises :class:`InputError` where it is no whole number within [0, 2^31)."""
-    return door.integer(seed, "seed", least=0, most=2**31 - 1)
 
 
 def _read_profile(solver: str, strategy: str) -> Profile:

@@ -65,7 +65,7 @@ def execute_plan(
     seed: int = 0,
 ) -> Execution:
     """Execute a plan on real bytes; :func:`cosma.execute.run_plan` takes the same and reports what it showed."""
-    seed = door.integer(seed, "seed", least=0)
+    seed = door.seed(seed)
     ready = read_model(Path(model), plan.sizes(dims or {}))
     chosen = make_kernels(kernels, ready)
     steps = ready.steps_of(plan)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+import cosma.door as door
 from cosma.errors import AcceleratorError, CosmaError, InputError
 from cosma.experiments.capacity import check_capacity, expand_range
 from cosma.experiments.cell import Cell, is_fixed
@@ -187,7 +188,6 @@ def _build(file: _File, path: Path, text: str) -> Experiment:
 
 def _strategies(file: _File, folder: Path) -> tuple[StrategySpec, ...]:
     from cosma.compiler import Limits
-    from cosma.compiler.request import check_seed
     from cosma.compiler.strategies import find_strategy
 
     found: dict[str, StrategySpec] = {}
@@ -204,7 +204,7 @@ def _strategies(file: _File, folder: Path) -> tuple[StrategySpec, ...]:
         find_strategy(spec.strategy)
         Limits(effort=spec.effort or 0.0, time_limit_s=spec.time_limit_s, gap=spec.gap or 0.0)
         for seed in file.seeds:
-            check_seed(seed)
+            door.seed(seed)
         assert spec.label is not None
         if spec.label in found:
             raise InputError(f"two strategies are called {spec.label!r}; give one a label of its own")

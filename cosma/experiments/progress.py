@@ -7,6 +7,9 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TextIO
 
+from cosma.terminal import StatusLine
+from cosma.text import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -73,11 +76,10 @@ class ProgressView:
     def __init__(self, total: int, estimate: Estimate, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._total, self._estimate, self._quiet = total, estimate, quiet
-        self._terminal = self._stream.isatty()
+        self._line = StatusLine(self._stream)
         self._done = self._failed = 0
         self._started_s = time.monotonic()
         self._shown_s = float("-inf")
-        self._width = 0
 
     def update(self, row: Row) -> None:
         """Count a finished cell and show where the sweep stands."""
@@ -85,7 +87,7 @@ class ProgressView:
         self._failed += not row.planned
         self._estimate.finish(row)
         now = time.monotonic()
-        every_s = 0.1 if self._terminal else LINE_EVERY_S
+        every_s = 0.1 if self._line.shown else LINE_EVERY_S
         if not self._quiet and (now - self._shown_s >= every_s or self._done == self._total):
             self._shown_s = now
             self._show(self.line(row))
@@ -104,17 +106,15 @@ class ProgressView:
 
     def close(self) -> None:
         """Leave the terminal on a fresh line."""
-        if self._width:
+        if self._line.width:
             self._stream.write("\n")
 
     def _show(self, text: str) -> None:
-        if self._terminal:
-            text = text[:150]
-            self._stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
+        if self._line.shown:
+            self._line.write(text)
         else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+            self._stream.write(plain(text) + "\n")
+            self._stream.flush()
 
 
 def clock(seconds: float) -> str:

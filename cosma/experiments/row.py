@@ -11,7 +11,7 @@ import msgspec
 
 from cosma.errors import FormatError, SolverUnavailableError
 from cosma.files import read_bytes, write_atomic
-from cosma.text import csv_cell, csv_text
+from cosma.text import csv_lines, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,12 +109,7 @@ COLUMNS = Row.__struct_fields__
 
 def rows_to_csv(rows: Iterable[Row]) -> str:
     """Write rows as CSV with a header; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow(csv_cell(_field(value)) for value in msgspec.structs.astuple(row))
-    return text.getvalue()
+    return csv_lines([COLUMNS, *(map(_field, msgspec.structs.astuple(row)) for row in rows)])
 
 
 def rows_from_csv(text: str, where: str) -> list[Row]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Any
 
-from cosma.text import csv_cell, plain
+from cosma.text import csv_lines, plain
 from cosma.units import format_size
 
 #: What a column holds, which decides how Markdown shows it. CSV and records hold plain numbers: shares in
@@ -45,12 +43,7 @@ class Table:
 
     def to_csv(self) -> str:
         """Write as CSV with a header; None is an empty field."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(heading for heading, _ in self.columns)
-        for row in self.rows:
-            writer.writerow("" if value is None else csv_cell(value) for value in row)
-        return text.getvalue()
+        return csv_lines([[heading for heading, _ in self.columns], *self.rows])
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the rows as records by heading."""

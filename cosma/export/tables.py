@@ -5,8 +5,6 @@ A name that a spreadsheet would take for a formula has an apostrophe before it; 
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING
 
 from cosma.export.names import named_plan
@@ -14,7 +12,7 @@ from cosma.export.off_chip import lay_out
 from cosma.plan.instructions import Allocate, Execute, Free, Load, Store
 from cosma.plan.off_chip import off_chip_lifetimes
 from cosma.plan.timeline import scratch_bytes, timeline_of
-from cosma.text import csv_cell
+from cosma.text import csv_lines
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -48,7 +46,7 @@ def instructions_csv(plan: Plan) -> str:
             case Free(name):
                 size = plan.graph.tensors[name].size_bytes
                 rows.append((index, max(0, step - 1), "free", name, size, "", "", ""))
-    return _write(rows)
+    return csv_lines(rows)
 
 
 def stays_csv(plan: Plan) -> str:
@@ -74,7 +72,7 @@ def stays_csv(plan: Plan) -> str:
                 stay.in_place_of or "", *(box if cut else ()),
             )
         )  # fmt: skip
-    return _write(rows)
+    return csv_lines(rows)
 
 
 def off_chip_csv(plan: Plan) -> str:
@@ -91,14 +89,8 @@ def off_chip_csv(plan: Plan) -> str:
         rows.append(("spilled", name, sizes[name], offset, *lifetimes.get(name, ("", ""))))
     for area, entry in layout.areas.items():
         rows += [(area, name, sizes[name], offset, "", "") for name, offset in entry.offsets.items()]
-    return _write(rows)
+    return csv_lines(rows)
 
 
 def _escape(name: str) -> str:
     return name.replace("\\", "\\\\").replace(" ", "\\ ")
-
-
-def _write(rows: list[tuple[object, ...]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
-    return stream.getvalue()

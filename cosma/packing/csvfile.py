@@ -18,7 +18,7 @@ import cosma.door as door
 from cosma.errors import FormatError, InputError
 from cosma.files import other_than, read_bytes
 from cosma.packing.buffers import Buffer, Gap, check_buffer
-from cosma.text import csv_cell, csv_text
+from cosma.text import csv_lines, csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,25 +172,23 @@ def format_buffers(buffers: Sequence[Buffer], offsets: Mapping[str, int] | None 
         columns.append("hint")
     if offsets is not None or any(buffer.offset is not None for buffer in buffers):
         columns.append("offset")
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
+    rows: list[list[object]] = [[*columns]]
     for buffer in buffers:
         if offsets is not None and buffer.id not in offsets:
             raise FormatError(f"buffer {buffer.id!r} has no address to write")
         offset = buffer.offset if offsets is None else offsets[buffer.id]
         values = {
-            "id": csv_cell(buffer.id),
+            "id": buffer.id,
             "lower": buffer.lower,
             "upper": buffer.upper,
             "size": buffer.size,
             "alignment": buffer.alignment,
             "gaps": " ".join(_gap_text(gap) for gap in buffer.gaps),
-            "hint": "" if buffer.hint is None else buffer.hint,
-            "offset": "" if offset is None else offset,
+            "hint": buffer.hint,
+            "offset": offset,
         }
-        writer.writerow([values[column] for column in columns])
-    return stream.getvalue()
+        rows.append([values[column] for column in columns])
+    return csv_lines(rows)
 
 
 def _gap_text(gap: Gap) -> str:

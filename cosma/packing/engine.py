@@ -181,7 +181,7 @@ def make_task(
     check_buffers(taken, areas, step)
     if chosen == "search" and (why := supports(taken)) is not None:
         raise InputError(f"packing engine 'search' cannot take these buffers: {why}; use engine 'cp-sat' or 'auto'")
-    return _Task(taken, step, areas, chosen, door.integer(seed, "seed"), deadline)
+    return _Task(taken, step, areas, chosen, door.seed(seed), deadline)
 
 
 def heuristic_packing(task: _Task, capacity: int) -> PackingResult:

@@ -22,6 +22,7 @@ from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes
 from cosma.placement.document import FORMAT, Placement, Replicas, dump_placement
 from cosma.placement.filling import filled
+from cosma.text import csv_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,12 +263,7 @@ def _from_lists(
 def _to_exflow(placement: Placement) -> str:
     if placement.replicas is not None:
         raise InputError("export: ExFlow's CSV has one device per expert; use eplb, sglang or vllm for replicas")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["Expert", "Node"])
-    for number, device in enumerate(placement.devices.ravel().tolist()):
-        writer.writerow([number, device])
-    return out.getvalue()
+    return csv_lines([("Expert", "Node"), *enumerate(placement.devices.ravel().tolist())])
 
 
 def _from_exflow(text: str, topology: Topology, experts: int | None, where: str) -> Placement:

@@ -6,8 +6,6 @@ placement that keeps a tight limit keeps all looser ones, so a looser limit neve
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from cosma.placement.eplb import eplb_placement
 from cosma.placement.options import PlaceOptions
 from cosma.placement.replication import as_held
 from cosma.placement.service import place
+from cosma.text import csv_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,9 +167,4 @@ def _measured(
 
 def front_csv(points: Sequence[FrontPoint]) -> str:
     """Return a front as CSV."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(points[0].row()), lineterminator="\n")
-    writer.writeheader()
-    for point in points:
-        writer.writerow(point.row())
-    return out.getvalue()
+    return csv_lines([points[0].row(), *(point.row().values() for point in points)])

@@ -70,8 +70,9 @@ class PlaceOptions:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        for name, least in (("seed", 0), ("proposals", None), ("replicas_per_device", 0), ("max_moves", None)):
-            if name in ("seed", "replicas_per_device") or getattr(self, name) is not None:
+        put(self, "seed", door.seed(self.seed))
+        for name, least in (("proposals", None), ("replicas_per_device", 0), ("max_moves", None)):
+            if name == "replicas_per_device" or getattr(self, name) is not None:
                 put(self, name, door.integer(getattr(self, name), f"place: {name}", least=least))
         for name in ("strategy", "balance_scope", "bound", "routing"):
             door.text(getattr(self, name), f"place: {name}")

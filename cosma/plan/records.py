@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cosma.door as door
 from cosma.errors import InputError
+from cosma.plan.overheads import overheads_of
 from cosma.plan.timeline import timeline_of
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
 
-Table = Literal["steps", "tensors", "stays", "transfers", "bounds"]
-TABLES: tuple[Table, ...] = ("steps", "tensors", "stays", "transfers", "bounds")
+Table = Literal["steps", "tensors", "stays", "transfers", "bounds", "summary"]
+TABLES: tuple[Table, ...] = ("steps", "tensors", "stays", "transfers", "bounds", "summary")
 
 
 def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
@@ -26,7 +27,7 @@ def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
     table
         ``steps``: the execution of each operator with the bytes it moves. ``tensors``: each tensor with what it costs.
         ``stays``: each residency with its address. ``transfers``: each crossing of the chip's edge. ``bounds``: what
-        the certificate says of each scope.
+        the certificate says of each scope. ``summary``: one row, so that the rows of many plans make a table.
 
     Raises
     ------
@@ -40,6 +41,8 @@ def to_records(plan: Plan, table: Table = "steps") -> list[dict[str, Any]]:
         raise InputError(f"plan: no table {table!r}; choose one of {', '.join(TABLES)}")
     if table == "bounds":
         return _bounds(plan)
+    if table == "summary":
+        return [_summary(plan)]
     timeline = timeline_of(plan)
     if table == "steps":
         return [
@@ -68,3 +71,37 @@ def _bounds(plan: Plan) -> list[dict[str, Any]]:
         }
         for scope, bound, method in scopes or [("graph", certificate.lower_bound, certificate.method)]
     ]  # fmt: skip
+
+
+def _summary(plan: Plan) -> dict[str, Any]:
+    traffic, beside = plan.traffic, overheads_of(plan)
+    claimed = "certificate" in plan.not_claimed
+    return {
+        "model": plan.model_name,
+        "model_sha256": plan.model_sha256,
+        "accelerator": plan.accelerator.name,
+        "scratchpad_bytes": plan.accelerator.scratchpad,
+        "dtype": plan.dtype,
+        "operators": beside.operators,
+        "traffic_bytes": traffic.total,
+        "compulsory_bytes": traffic.compulsory,
+        "noncompulsory_bytes": traffic.noncompulsory,
+        "loaded_bytes": traffic.loaded,
+        "stored_bytes": traffic.stored,
+        "streamed_bytes": traffic.streamed,
+        "lower_bound_bytes": None if claimed else plan.certificate.lower_bound,
+        "status": None if claimed else plan.certificate.status,
+        "peak_bytes": plan.peak_bytes,
+        "transfers": beside.transfers,
+        "short_transfers": beside.short_transfers,
+        "smallest_transfer_bytes": beside.smallest_bytes,
+        "median_transfer_bytes": beside.median_bytes,
+        "tiles": beside.tiles,
+        "most_tiles_of_an_operator": beside.most_tiles,
+        "computed_again_share": beside.again_share,
+        "most_ranges_of_an_operand": beside.most_ranges,
+        "instructions": beside.instructions,
+        "code_bytes": beside.code_bytes,
+        "strategy": plan.solver.get("strategy"),
+        "seed": plan.solver.get("seed"),
+    }

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.plan.overheads import overheads_of
+from cosma.plan.records import to_records
 from cosma.plan.tiles import untiled_name
 from cosma.plan.timeline import timeline_of
-from cosma.text import csv_cell
+from cosma.text import csv_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from cosma.accelerator import Accelerator
     from cosma.plan import Plan
@@ -145,60 +143,28 @@ def operators_csv(
                 "" if cost.macs is None or not room else _ratio(cost.macs, room), cost.bound_by,
             ]
         )  # fmt: skip
-    return _csv(rows)
+    return csv_lines(rows)
 
 
 def summary_csv(plan: Plan, estimate: Estimate, accelerator: Accelerator, macs: Mapping[str, int] | None = None) -> str:
     """Write a header and one row for the whole plan, to be appended to a file that tracks regressions."""
     known = [o.macs if macs is None else macs.get(o.name, o.macs) for o in plan.graph.operators]
     done = sum(value for value in known if value is not None)
-    traffic, clock = plan.traffic, accelerator.clock_hz
-    claimed = "certificate" in plan.not_claimed
-    beside = overheads_of(plan)
-    row: dict[str, object] = {
-        "model": plan.model_name,
-        "model_sha256": plan.model_sha256 or "",
-        "accelerator": accelerator.name or "",
-        "scratchpad_bytes": plan.accelerator.scratchpad,
-        "operators": beside.operators,
-        "traffic_bytes": traffic.total,
-        "compulsory_bytes": traffic.compulsory,
-        "noncompulsory_bytes": traffic.noncompulsory,
-        "loaded_bytes": traffic.loaded,
-        "stored_bytes": traffic.stored,
-        "streamed_bytes": traffic.streamed,
-        "lower_bound_bytes": "" if claimed else plan.certificate.lower_bound,
-        "status": "" if claimed else plan.certificate.status,
-        "peak_bytes": plan.peak_bytes,
-        "transfers": beside.transfers,
-        "short_transfers": beside.short_transfers,
-        "smallest_transfer_bytes": beside.smallest_bytes,
-        "median_transfer_bytes": beside.median_bytes,
-        "tiles": beside.tiles,
-        "most_tiles_of_an_operator": beside.most_tiles,
-        "computed_again_share": f"{beside.again_share:.6g}",
-        "most_ranges_of_an_operand": beside.most_ranges,
-        "instructions": beside.instructions,
-        "code_bytes": beside.code_bytes,
+    clock, (row,) = accelerator.clock_hz, to_records(plan, "summary")
+    row |= {
+        "accelerator": accelerator.name,
+        "computed_again_share": f"{row['computed_again_share']:.6g}",
         "macs": done,
         "operators_timed_by_bytes": len(estimate.guessed),
-        "cycles": "" if not clock else round(estimate.total_s * clock),
+        "cycles": round(estimate.total_s * clock) if clock else None,
         "seconds": f"{estimate.total_s:.9g}",
         "arithmetic_seconds": f"{estimate.arithmetic_s:.9g}",
         "streaming_seconds": f"{estimate.streaming_s:.9g}",
         "waiting_seconds": f"{estimate.waiting_s:.9g}",
-        "energy_joules": "" if estimate.energy_j is None else f"{estimate.energy_j:.9g}",
-        "strategy": plan.solver.get("strategy", ""),
-        "seed": plan.solver.get("seed", ""),
+        "energy_joules": None if estimate.energy_j is None else f"{estimate.energy_j:.9g}",
     }
-    return _csv([list(row), list(row.values())])
+    return csv_lines([row, row.values()])
 
 
 def _ratio(part: float, whole: float) -> str:
     return f"{part / whole:.6g}" if whole else "0"
-
-
-def _csv(rows: Iterable[Iterable[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([csv_cell(value) for value in row] for row in rows)
-    return stream.getvalue()

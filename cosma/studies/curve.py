@@ -12,7 +12,7 @@ import cosma.door as door
 from cosma.accelerator import Fusion, Operands, Weights
 from cosma.accelerator.files import as_accelerator
 from cosma.compiler.fusion import fusion_choices
-from cosma.compiler.request import check_seed, read_model
+from cosma.compiler.request import read_model
 from cosma.errors import InfeasibleError, InputError, plain_interrupts
 from cosma.heuristics import ORDERS, peak_live_bytes
 from cosma.problem import build_problem
@@ -89,7 +89,7 @@ def make_curve(
         If there is no plan at any capacity of the range.
     """
     accelerator = as_accelerator(accelerator)
-    points, seed = door.integer(points, "points", least=2), check_seed(seed)
+    points, seed = door.integer(points, "points", least=2), door.seed(seed)
     lowest = None if lowest is None else door.size(lowest, "lowest")
     highest = None if highest is None else door.size(highest, "highest")
     tiled = tiling is not None and tiling != "none"

@@ -10,7 +10,7 @@ from cosma.errors import InputError
 from cosma.figures import figure_bytes, new_figure
 from cosma.report.figure import size_ticks
 from cosma.report.style import BOUND, OCCUPANCY
-from cosma.text import figure_text
+from cosma.text import csv_lines, figure_text
 from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def curve_csv(curve: Curve) -> str:
     """Write a curve as CSV; sizes in bytes. With a tiling, both are in it: plans of tiles and of whole operators."""
     records = curve.to_records()
     shown = ({**row, "gap": f"{row['gap']:.6f}", "knee": "yes" if row["knee"] else "no"} for row in records)
-    lines = (["" if value is None else str(value) for value in row.values()] for row in shown)
-    return "\n".join(map(",".join, (records[0] if records else (), *lines))) + "\n"
+    return csv_lines([records[0] if records else (), *(row.values() for row in shown)])
 
 
 def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:

@@ -20,6 +20,7 @@ from cosma.graph.json_format import save_graph
 from tests.field.commands import cosma
 from tests.field.test_escapes import ACTIVE
 from tests.onnx_files import save_network
+from tests.planning import diamond
 
 #: Markup of rich, escapes, formulas, ends of scripts and comments, quotes, trigraphs, marks of direction, no end.
 NAMES = (
@@ -149,3 +150,33 @@ def test_a_header_compiles(plan: Path, tmp_path: Path, language: tuple[str, str]
     command = ["gcc", "-x", *language, "-Wall", "-Wtrigraphs", "-Werror", "-Wno-unused", "-fsyntax-only", "main.c"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:2000]
+
+
+def test_sweeps_tables_and_plots_of_hostile_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, graphs, grids and strategies may be called anything; what is made of their rows stays whole."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    names = [name for name in NAMES if "/" not in name and len(name.encode()) < 200]
+    for name in names:
+        save_graph(Graph(diamond().tensors.values(), diamond().operators, name), tmp_path / f"{name}.json")
+    grids = "".join(f"[[grids]]\nname = {json.dumps(name)}\nscratchpad = [\"1KiB\", \"2KiB\"]\n" for name in names[:3])
+    chosen = ", ".join(f"{{ strategy = \"e2\", label = {json.dumps(name)} }}" for name in names[3:5])
+    Path("x.toml").write_text(f'models = ["*.json"]\nstrategies = ["e1", {chosen}]\n{grids}', encoding="utf-8")
+    commands = [("sweep", "x.toml", "-j", "1"), ("table", "x"), ("compare", "x", "x", "--slowdown", "1.000001")]
+    for command in [*commands, ("sweep", "x.toml", "--dry-run"), ("plot", "x", "-f", "svg", "-o", "figures")]:
+        done = cosma(*command)
+        assert done.code in (0, 5), done.err
+        assert not ACTIVE.search(done.out + done.err)
+    assert cosma("table", "x", "-f", "csv", "-o", "t.csv").code == 0
+    for path in ("t.csv", "x/rows.csv"):
+        with open(path, encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert len(cells) > 100
+        assert not [cell for cell in cells if re.match(r"[=+@\t\r]|-[^0-9.]", cell)]
+    assert {row["model"] for row in json.loads(cosma("table", "x", "--only", "models", "-f", "json").out)["models"]}
+    drawn = list(Path("figures").glob("*.svg"))
+    assert drawn
+    for figure in drawn:
+        text = figure.read_text(encoding="utf-8")
+        xml.dom.minidom.parseString(text.encode())
+        assert not UNSEEN.search(text)

@@ -47,13 +47,21 @@ def test_stays_lie_in_the_scratchpad(plan: cosma.Plan) -> None:
     assert {type(row["origin"]) for row in stays} == {str}
 
 
-@pytest.mark.parametrize("table", ["steps", "tensors", "stays", "transfers", "bounds"])
+@pytest.mark.parametrize("table", ["steps", "tensors", "stays", "transfers", "bounds", "summary"])
 def test_a_data_frame_takes_them(plan: cosma.Plan, table: str) -> None:
     pandas = pytest.importorskip("pandas")
     rows = cosma.to_records(plan, table)  # type: ignore[arg-type]  # a name of a table
     frame = pandas.DataFrame(rows)
     assert len(frame) == len(rows)
     assert list(frame.columns) == list(rows[0])
+
+
+def test_rows_of_many_plans_make_a_table(plan: cosma.Plan) -> None:
+    roomy = cosma.compile(diamond(), cosma.Accelerator(scratchpad="4KiB"), effort=0.2)
+    rows = [row for one in (plan, roomy) for row in cosma.to_records(one, "summary")]
+    assert [row["scratchpad_bytes"] for row in rows] == [384, 4096]
+    assert [row["traffic_bytes"] for row in rows] == [plan.traffic.total, roomy.traffic.total]
+    assert rows[0].keys() == rows[1].keys()
 
 
 def test_graphs_as_tables() -> None:
