@@ -75,9 +75,9 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
     if accelerator.fusion == "none":
         _check(graph, graph, accelerator)
         return (Choice("none", frozenset(), graph),)
-    if accelerator.constraints or accelerator.reserved_ranges:
-        return _forced_choices(graph, accelerator, starts)
-    known = {link.tensor: link for link in links(graph)}
+    # Operators that constraints name are not fused, and then the instance says whether a choice fits.
+    forced = bool(accelerator.constraints or accelerator.reserved_ranges)
+    known = {link.tensor: link for link in (fusable(links(graph), accelerator) if forced else links(graph))}
     sets: list[tuple[str, Iterable[Link]]] = [
         ("all", first_links(graph)),
         ("late", late_links(graph)),
@@ -88,12 +88,20 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
     present = [start.tensors.keys() | start.roots.keys() for start in starts]
     sets += [("start", [link for name, link in known.items() if name not in there]) for there in present]
     found: dict[frozenset[str], Choice] = {}
+    errors: list[InfeasibleError] = []
     for name, chosen in sets:
-        fit = fitting(graph, accelerator, chosen)
-        if fit is not None:
-            key = frozenset(link.tensor for link in fit)
-            if key not in found:
-                found[key] = Choice(name, key, fuse(graph, key).graph if key else graph)
+        fit = [link for link in chosen if link.tensor in known] if forced else fitting(graph, accelerator, chosen)
+        key = None if fit is None else frozenset(link.tensor for link in fit)
+        if key is None or key in found:
+            continue
+        made = fuse(graph, key).graph if key else graph
+        error = infeasible(build_problem(made, accelerator), graph) if forced else None
+        if error is None:
+            found[key] = Choice(name, key, made)
+        else:
+            errors.append(error)
+    if not found and errors:
+        raise errors[-1]
     if not found:
         # No choice fits: name the operator that needs most in the choice that needs least.
         ample = accelerator.replace(scratchpad=smallest_capacity(graph, accelerator) + accelerator.reserved)
@@ -101,33 +109,6 @@ def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Grap
             fit = fitting(graph, ample, chosen)
             if fit is not None:
                 _check(fuse(graph, {link.tensor for link in fit}).graph, graph, accelerator)
-    return tuple(found.values())
-
-
-def _forced_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph]) -> tuple[Choice, ...]:
-    """The same under constraints: operators that they name are not fused; the instance says whether a choice fits."""
-    known = {link.tensor: link for link in fusable(links(graph), accelerator)}
-    sets: list[tuple[str, Iterable[Link]]] = [
-        ("all", first_links(graph)),
-        ("late", late_links(graph)),
-        ("free", free_links(graph, accelerator)),
-        ("none", ()),
-    ]
-    sets += [("start", [link for name, link in known.items() if name not in start.tensors]) for start in starts]
-    found: dict[frozenset[str], Choice] = {}
-    errors: list[InfeasibleError] = []
-    for name, chosen in sets:
-        key = frozenset(link.tensor for link in chosen if link.tensor in known)
-        if key in found:
-            continue
-        made = fuse(graph, key).graph if key else graph
-        error = infeasible(build_problem(made, accelerator), graph)
-        if error is None:
-            found[key] = Choice(name, key, made)
-        else:
-            errors.append(error)
-    if not found:
-        raise errors[-1]
     return tuple(found.values())
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from cosma.access import Site
 from cosma.graph.tensor import Part
+from tests.onnx_files import make_network, save_network, typed
 
 Rng = np.random.Generator
 Array = np.ndarray
@@ -47,13 +48,8 @@ class Case:
         names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
         outputs = [name for name in self.outputs() if name]
         node = helper.make_node(self.type, names, self.outputs(), domain=self.domain, **given)
-        inputs = [_stated(n, o) for n, o in zip(names, operands, strict=True) if o is not None]
-        graph = helper.make_graph(
-            [node], "one", inputs, [onnx.ValueInfoProto(name=name) for name in outputs]
-        )
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         feeds = {n: o for n, o in zip(names, operands, strict=True) if o is not None}
+        model = make_network([node], {n: typed(o) for n, o in feeds.items()}, (), outputs, opset=self.opset)
         if self.by_reference:
             from onnx.reference import ReferenceEvaluator
 
@@ -74,13 +70,9 @@ class Case:
         there = [(name, k, o) for k, (name, o) in enumerate(zip(names, self.operands, strict=True)) if o is not None]
         made = zip([name for name in self.outputs() if name], self.run(self.operands), strict=True)
         fixed = [k > 0 and (constant or k in self.parameters) for k in range(len(names))]
-        graph = helper.make_graph(
-            [node], "one", [_stated(name, o) for name, k, o in there if not fixed[k]],
-            [_stated(name, o) for name, o in made],
-            [numpy_helper.from_array(o, name) for name, k, o in there if fixed[k]],
-        )  # fmt: skip
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
-        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+        inputs = {name: typed(o) for name, k, o in there if not fixed[k]}
+        weights = {name: o for name, k, o in there if fixed[k]}
+        save_network(path, [node], inputs, weights, {name: typed(o) for name, o in made}, opset=self.opset)
 
     def result_shapes(self, results: Sequence[Array]) -> tuple[tuple[int, ...] | None, ...]:
         there = iter(results)
@@ -97,10 +89,6 @@ class Case:
             contents,
             self.opset,
         )
-
-
-def _stated(name: str, array: Array) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
 
 def values(rng: Rng, *shape: int) -> Array:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.onnx_files import save_network
+
 Node = onnx.NodeProto
 node = helper.make_node
 
@@ -35,15 +37,8 @@ class Maker:
 
     def save(self, path: Path, inputs: dict[str, tuple[int, ...]], outputs: Sequence[str], opset: int = 17) -> Path:
         kinds = {name: TensorProto.INT64 if name == "tokens" else TensorProto.FLOAT for name in inputs}
-        graph = helper.make_graph(
-            self.nodes, "net",
-            [helper.make_tensor_value_info(name, kinds[name], shape) for name, shape in inputs.items()],
-            [onnx.ValueInfoProto(name=name) for name in outputs],
-            self.weights,
-        )  # fmt: skip
-        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
-        return path
+        values = {name: (kinds[name], shape) for name, shape in inputs.items()}
+        return save_network(path, self.nodes, values, self.weights, outputs, opset=opset)
 
 
 def cnn(path: Path) -> Path:

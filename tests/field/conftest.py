@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 from cosma.frontend import LoadedModel, load_onnx
+from tests.onnx_files import make_network, typed
 
 Array = np.ndarray[Any, Any]
 Load = Callable[..., LoadedModel]
@@ -35,15 +35,8 @@ def single(
     node: onnx.NodeProto, inputs: Mapping[str, Array], constants: Mapping[str, Array], opset: int
 ) -> onnx.ModelProto:
     """A model of one node whose results are the outputs, none of them with a shape."""
-    values = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        for name, array in inputs.items()
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph([node], "g", values, outputs, weights)
-    domains = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=domains, ir_version=9)
+    inputs = {name: typed(array) for name, array in inputs.items()}
+    return make_network([node], inputs, constants, filter(None, node.output), opset=opset, ir_version=9)
 
 
 def planned(loaded: LoadedModel, names: Sequence[str]) -> Shapes:

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cosma import Accelerator
+from tests.onnx_files import save_network
 
 #: Above every capacity needed, so that only what must be moved is moved.
 AMPLE = Accelerator(scratchpad="4MiB")
@@ -54,16 +55,8 @@ class Net:
         self, path: Path, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]], *,
         types: dict[str, int] | None = None,
     ) -> Path:  # fmt: skip
-        kind = types or {}
+        def stated(named: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, tuple[int, ...]]]:
+            return {name: ((types or {}).get(name, self.quantised_type), shape) for name, shape in named.items()}
 
-        def infos(named: dict[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:
-            return [
-                helper.make_tensor_value_info(n, kind.get(n, self.quantised_type), shape) for n, shape in named.items()
-            ]
-
-        graph = helper.make_graph(self.nodes, "net", infos(inputs), infos(outputs), list(self.constants.values()))
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
-        path.write_bytes(
-            helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
-        )
-        return path
+        weights = list(self.constants.values())
+        return save_network(path, self.nodes, stated(inputs), weights, stated(outputs), opset=self.opset, ir_version=10)

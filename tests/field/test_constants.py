@@ -15,6 +15,7 @@ from cosma import Accelerator
 from cosma.execute import run_plan
 from cosma.frontend import LoadedModel, load_onnx
 from cosma.graph import TensorKind
+from tests.onnx_files import save_network
 
 Case = Callable[..., "Planned"]
 
@@ -236,15 +237,8 @@ def test_a_branch_that_is_taken_generates_constants_too(tmp_path: Path) -> None:
         helper.make_node("If", ["yes"], ["bias"], then_branch=branch(1.0), else_branch=branch(2.0)),
         helper.make_node("Add", ["x", "bias"], ["y"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", 1, [64, 64])],
-        [helper.make_tensor_value_info("y", 1, [64, 64])],
-        [helper.make_tensor("yes", TensorProto.BOOL, [], [True])],
-    )
-    path = tmp_path / "if.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    shape, yes = [64, 64], {"yes": np.array(True)}
+    path = save_network(tmp_path / "if.onnx", nodes, {"x": shape}, yes, {"y": shape}, opset=20, ir_version=10)
     found = Planned(path, Accelerator(scratchpad=65_536))
     assert found.weights == {}
     assert found.compulsory == 2 * 16384

@@ -17,6 +17,7 @@ from cosma import Accelerator, Execute, Load, Plan
 from cosma.execute import run_plan
 from cosma.frontend import LoadedModel, load_onnx
 from cosma.graph import Rows, TensorKind
+from tests.onnx_files import save_network
 
 MODES = [("stream", "streamable"), ("scratchpad", "streamable"), ("scratchpad", "resident")]
 
@@ -268,21 +269,8 @@ def test_row_sets_survive_the_plan_file(case: Case, tmp_path: Path) -> None:
     assert run_plan(again, found.path, inputs={"ids": IDS}).equal
 
 
-def _microsoft(
-    tmp_path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, list[int]]],
-    outputs: dict[str, list[int]], weights: dict[str, np.ndarray[Any, Any]],
-) -> Path:  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(name, element, shape) for name, (element, shape) in inputs.items()],
-        [helper.make_tensor_value_info(name, 1, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-    path = tmp_path / "ms.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
-    return path
+def _microsoft(tmp_path: Path, nodes: list[onnx.NodeProto], inputs: Any, outputs: Any, weights: Any) -> Path:
+    return save_network(tmp_path / "ms.onnx", nodes, inputs, weights, outputs, opset=20, ir_version=10)
 
 
 @pytest.mark.parametrize(("weights_mode", "operands"), MODES)

@@ -14,6 +14,7 @@ from cosma import Accelerator, InputError, PlanInvalidError, compile
 from cosma.execute import RunReport, kernels, run_plan
 from cosma.execute.kernels import KernelError
 from tests.field.commands import cosma
+from tests.onnx_files import save_network
 
 DATA = Path(__file__).parent / "data"
 SMALL = Accelerator(scratchpad="4KiB")
@@ -79,18 +80,13 @@ def test_without_a_kernel_the_message_names_the_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("operands", ["resident", "streamable"])
 def test_narrow_and_new_types_lie_in_the_scratchpad_as_they_are(tmp_path: Path, element: int, operands: str) -> None:
     """An odd number of elements, so that the last byte of packed ones is not full."""
-    narrow = helper.make_tensor_value_info("narrow", element, (3, 5))
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["x"], ["narrow"], to=element),
-            helper.make_node("Transpose", ["narrow"], ["turned"], perm=[1, 0]),
-            helper.make_node("Cast", ["turned"], ["y"], to=TensorProto.FLOAT),
-        ],
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (3, 5))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (5, 3)), narrow],
-    )
-    path = save(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["narrow"], to=element),
+        helper.make_node("Transpose", ["narrow"], ["turned"], perm=[1, 0]),
+        helper.make_node("Cast", ["turned"], ["y"], to=TensorProto.FLOAT),
+    ]
+    outputs = {"y": (TensorProto.FLOAT, (5, 3)), "narrow": (element, (3, 5))}
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": (3, 5)}, (), outputs, opset=23, ir_version=11)
     x = np.arange(-7, 8, dtype=np.float32).reshape(3, 5)
     report = executed(path, Accelerator(scratchpad="512", operands=operands), inputs={"x": x})
     assert next(check.size_bytes for check in report.outputs if check.name == "narrow") == {

@@ -17,6 +17,7 @@ from cosma.execute import RunReport, execute_plan, run_plan
 from cosma.execute.compare import compare
 from cosma.frontend import importer, views, walk
 from tests.field.commands import cosma
+from tests.onnx_files import save_network
 
 DATA = Path(__file__).parent / "data"
 SMALL = Accelerator(scratchpad="32KiB")
@@ -144,19 +145,12 @@ def test_a_normalisation_in_training_mode_is_told_from_one_that_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At opset 9 five results mean training; a reading that drops the unread ones runs it as inference."""
-    channel = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (3,)) for name in "sbmv"]
-    graph = helper.make_graph(
-        [
-            helper.make_node("BatchNormalization", ["x", *"sbmv"], ["h", "m2", "v2", "sm", "sv"]),
-            helper.make_node("Relu", ["h"], ["y"]),
-        ],
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (4, 3, 5, 5)), *channel],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (4, 3, 5, 5))],
-    )
-    path = tmp_path / "net.onnx"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=4)
-    path.write_bytes(model.SerializeToString())
+    nodes = [
+        helper.make_node("BatchNormalization", ["x", *"sbmv"], ["h", "m2", "v2", "sm", "sv"]),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    inputs = {"x": (4, 3, 5, 5), **dict.fromkeys("sbmv", (3,))}
+    path = save_network(tmp_path / "net.onnx", nodes, inputs, (), {"y": (4, 3, 5, 5)}, opset=9, ir_version=4)
     right = importer.make_node
 
     def wrong(proto: onnx.NodeProto) -> Any:

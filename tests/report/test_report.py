@@ -14,6 +14,7 @@ import pytest
 from cosma import Accelerator, Graph, Operator, Plan, Tensor, TensorKind, compile, load_plan, save_plan
 from cosma.plan.timeline import Ending, Origin, timeline_of
 from cosma.report.text import render_text
+from tests.onnx_files import save_network
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = "</script><script>document.title='broken'</script><b>&\"'{{TITLE}}"
@@ -205,8 +206,7 @@ def test_existing_methods_are_what_they_give_alone() -> None:
 
 
 def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) -> None:
-    import onnx
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     from cosma import load_onnx
     from cosma.compiler import run_compile
@@ -214,14 +214,11 @@ def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) ->
     from cosma.studies.existing import existing_plans
 
     # The pooling is no tile, and reads the tiles' parts.
-    maps = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 32, 32]) for name in "xabc"]
-    maps.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 1, 1]))
     nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Abs", ["a"], ["b"])]
     nodes += [helper.make_node("Add", ["b", "x"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
-    model = helper.make_model(helper.make_graph(nodes, "three", maps[:1], maps[4:], value_info=maps[1:4]))
-    onnx.save(model, tmp_path / "three.onnx")
+    path = save_network(tmp_path / "three.onnx", nodes, {"x": [1, 2, 32, 32]})
     machine = Accelerator(scratchpad="20KiB", operands="streamable", in_place=False)
-    result = run_compile(load_onnx(tmp_path / "three.onnx"), machine, tiling="stripes=4")
+    result = run_compile(load_onnx(path), machine, tiling="stripes=4")
     (last,) = [one for one in result.plan.graph.operators if one.type == "GlobalAveragePool"]
     assert last.tile is None
     assert len(last.inputs) == 4

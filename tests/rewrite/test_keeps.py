@@ -9,9 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 import cosma
 from cosma.accelerator.constraints import Constraints
@@ -29,6 +28,7 @@ from cosma.rewrite.state import with_states
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tile_modes import with_tile_modes
 from cosma.rewrite.tiling import Tiling, even_cuts
+from tests.onnx_files import save_network
 from tests.zero_copy.models import random_model
 
 SEEDS = range(12)
@@ -177,14 +177,10 @@ def test_what_quantised_groups_stand_for_keeps_its_attributes(tmp_path: Path) ->
         helper.make_node("QuantizeLinear", ["r", "s"], ["q"]),
         helper.make_node("Transpose", ["q"], ["y"], name="turn", perm=[0, 2, 3, 1]),
     ]
-    graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 4, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 4, 4, 4])],
-        [numpy_helper.from_array(np.float32(0.5), "s")],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, tmp_path / "net.onnx")
-    nodes_alone = load_onnx(tmp_path / "net.onnx").finest_graph
+    inputs, outputs = {"x": [1, 4, 8, 8]}, {"y": [1, 4, 4, 4]}
+    scale = {"s": np.array(0.5, np.float32)}
+    path = save_network(tmp_path / "net.onnx", nodes, inputs, scale, outputs, element=TensorProto.UINT8)
+    nodes_alone = load_onnx(path).finest_graph
     before = nodes_alone.replace(operators=(replace(o, macs=7) for o in nodes_alone.operators))
     after = quantise(before).graph
     group = next(o for o in after.operators if len(o.parts) > 1)

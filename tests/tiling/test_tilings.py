@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
 from onnx import helper
 
@@ -171,12 +170,10 @@ def test_wrong_files_are_refused(wide: Path, tmp_path: Path, text: str, says: st
 
 
 def test_names_with_the_characters_of_patterns_are_names(tmp_path: Path) -> None:
-    path, file = tmp_path / "net.onnx", tmp_path / "tiling.toml"
-    network = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"], name="layers[0]/act?")], "net",
-        [helper.make_tensor_value_info("x", 1, [4, 8])], [helper.make_tensor_value_info("y", 1, [4, 8])],
-    )  # fmt: skip
-    onnx.save(helper.make_model(network), path)
+    file = tmp_path / "tiling.toml"
+    path = save_network(
+        tmp_path / "net.onnx", [helper.make_node("Relu", ["x"], ["y"], name="layers[0]/act?")], {"x": [4, 8]}
+    )
     file.write_text('[[cut]]\noperator = "layers[0]/act?"\naxis = 0\ntiles = 2')
     assert read_tiling(file, cosma.load_onnx(path).graph, {}).cuts == {"layers[0]/act?": ((2,), ())}
 

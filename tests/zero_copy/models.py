@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 import cosma
 from cosma.plan.file import plan_from_json, plan_to_json
+from tests.onnx_files import save_network
 
 Shape = list[int]
 
@@ -23,16 +24,9 @@ def save(
     constants: dict[str, Sequence[int]] | None = None,
 ) -> Path:  # fmt: skip
     """Write a model of float32 tensors; constants are vectors of int64."""
-    graph = helper.make_graph(
-        list(nodes), name,
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
-        [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (constants or {}).items()],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    path = folder / f"{name}.onnx"
-    onnx.save(model, path)
+    weights = {n: np.array(v, np.int64) for n, v in (constants or {}).items()}
+    path = save_network(folder / f"{name}.onnx", nodes, inputs, weights, outputs)
+    onnx.checker.check_model(onnx.load(path))
     return path
 
 

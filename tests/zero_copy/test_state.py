@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,20 +16,14 @@ from cosma.execute import run_plan
 from cosma.graph import Operator, Tensor
 from cosma.graph.in_place import may_overwrite
 from cosma.plan.file import plan_from_json, plan_to_json
+from tests.onnx_files import save_network
 from tests.zero_copy.models import save
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 
 
 def _model(path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], constants: Any = ()) -> Path:
-    graph = helper.make_graph(
-        nodes, "state",
-        [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()],
-        [helper.make_tensor_value_info(n, t, s) for n, (t, s) in outputs.items()],
-        list(constants),
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=11), path)
-    return path
+    return save_network(path, nodes, inputs, constants, outputs, opset=24, ir_version=11)
 
 
 def two_caches(folder: Path) -> Path:
