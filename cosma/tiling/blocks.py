@@ -6,7 +6,6 @@ A trial of one block takes the share of the work that it is of the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from cosma.tiling.choose import choose_segments
 from cosma.tiling.excerpt import cut_out
 from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Outcome, Room, fitted, outcome, tiles_of
-from cosma.tiling.search import TilingSearch, spliced
+from cosma.tiling.search import TilingSearch, shifted, spliced
 from cosma.tiling.segments import Segmentation
 
 if TYPE_CHECKING:
@@ -110,11 +109,6 @@ def cut_blocks(
     for other, _ in blocks:
         segments = spliced(segments, shifted(ranked[0], other))
     return [tuple(segments)], search.work
-
-
-def shifted(segments: Segmentation, by: int) -> Segmentation:
-    """The same cuts of like operators elsewhere."""
-    return tuple(replace(one, begin=one.begin + by, end=one.end + by) for one in segments)
 
 
 def _part_of(segments: Segmentation, begin: int, end: int) -> Segmentation:

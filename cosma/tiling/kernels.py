@@ -34,14 +34,16 @@ def _held(state: int, t: int, boundary: int, maker: Int64s) -> Any:
 
 @kernel
 def segment_cost(
-    i: int, j: int, stripes: int, before: int, after: int, capacity: int,
+    i: int, j: int, n: int, stripes: int, before: int, after: int, capacity: int,
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
-    in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
-    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, first: Int64s, last: Int64s,
-    load: Int64s, kept: Bools, mark: Int64s, seen: Int64s, crossing_start: Int64s, crossing: Int64s,
+    in_place: Bools, start: Int64s, tensor: Int64s, wanted: Int64s, result_start: Int64s,
+    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, shared: Int64s, first: Int64s,
+    last: Int64s, load: Int64s, kept: Bools, mark: Int64s, seen: Int64s, crossing_start: Int64s, crossing: Int64s,
 ) -> Any:  # fmt: skip
-    """Estimate what operators ``[i, j)`` cost when they run stripe by stripe.
+    """Estimate what operators ``[i, j)`` cost when they run stripe by stripe, in stripes of entry ``n`` of the ladder.
 
+    ``wanted`` holds by operand and entry the rows of the operand that a stripe reads at the most; -1 where every row of
+    the result reads the same rows.
     ``need``, ``first``, ``last``, ``mark`` and ``seen`` are scratch by tensor, ``load`` by operator; ``kept[v]`` comes
     back as whether operator v's weights stay resident. The last of ``seen`` counts the calls, and others hold the call
     that has last touched a tensor. ``crossing`` lists by operator what was made before it and is read by it
@@ -69,24 +71,23 @@ def segment_cost(
             t = result[k]
             mark[touched] = t
             touched += 1
-            first[t], last[t], need[t], seen[t] = v, v, advance, call
+            first[t], last[t], need[t], shared[t], seen[t] = v, v, advance, 0, call
         for k in range(start[v], start[v + 1]):
             t = tensor[k]
             inside = maker[t] >= i
-            if stripes > 1 and stride[k] == 0 and rows[t] > 1:
-                if inside:
+            read, both = rows[t], np.int64(0)
+            if stripes > 1:
+                read, both = wanted[k, n, 0], wanted[k, n, 1]
+            if read < 0:
+                if inside and rows[t] > 1:
                     return NEVER
-                wanted = rows[t]  # every stripe needs all of it
-            else:
-                wanted = min(rows[t], (advance - 1) * stride[k] + window[k])
-            if stripes == 1:
-                wanted = rows[t]
+                read = rows[t]
             if seen[t] != call:
                 mark[touched] = t
                 touched += 1
-                first[t], need[t], seen[t] = v, 0, call
+                first[t], need[t], shared[t], seen[t] = v, 0, 0, call
             last[t] = v
-            need[t] = max(need[t], wanted)
+            need[t], shared[t] = max(need[t], read), max(shared[t], both)
     base = np.int64(0)
     for m in range(touched):
         t = mark[m]
@@ -103,8 +104,7 @@ def segment_cost(
                 load[until + 1] -= size[t]
         else:
             whole = need[t] * row if need[t] < rows[t] else size[t]
-            ahead = -(-rows[t] // stripes)
-            halo = max(np.int64(0), need[t] - ahead) * row if stripes > 1 else np.int64(0)
+            halo = shared[t] * row
             if stripes > 1 and need[t] >= rows[t]:
                 halo = size[t]
             base += halo
@@ -165,24 +165,27 @@ def segment_cost(
 def extend_segments(
     i: int, best: Int64s, back: Int64s, ladder: Int64s, longest: int, capacity: int,
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
-    in_place: Bools, start: Int64s, tensor: Int64s, stride: Int64s, window: Int64s, result_start: Int64s,
+    in_place: Bools, start: Int64s, tensor: Int64s, wanted: Int64s, result_start: Int64s,
     result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, alone_start: Int64s, alone_end: Int64s,
-    alone_cost: Int64s,
+    alone_cost: Int64s, tile_price: int,
 ) -> None:  # fmt: skip
     """Try all segments that begin at operator ``i``: one step of the dynamic program over boundaries and states.
 
     ``best`` holds the least estimate up to each boundary and state, ``back`` where its last segment begins, the state
     there, and its stripes; for operators by themselves minus the number in ``alone_end`` instead of stripes.
     ``alone_start`` (CSR by first operator) and ``alone_end`` are operators that may have the scratchpad to themselves;
-    ``alone_cost`` is what they then move beyond operands and results.
+    ``alone_cost`` is what they then move beyond operands and results. Every tile of a segment counts as
+    ``tile_price`` bytes.
     """
     count = len(height)
     tensors = len(size)
     # Numbers of numpy's: a kernel is compiled once more for constants of Python's.
     whole: Any = np.int64(1)
+    first_entry: Any = np.int64(0)
     spilled: Any = np.int64(SPILLED)
     ample: Any = FAR
-    need, first, last = np.zeros(tensors, np.int64), np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
+    need, shared = np.zeros(tensors, np.int64), np.zeros(tensors, np.int64)
+    first, last = np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
     load, kept, seen = np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(tensors + 1, np.int64)
     crossing_start = np.zeros(count + 2, np.int64)
@@ -206,9 +209,9 @@ def extend_segments(
             if alone_cost[k] >= FAR:
                 continue
             cost = alone_cost[k] + segment_cost(
-                i, j, whole, spilled, spilled, ample, size, rows, is_input, is_output, height, channels, weight,
-                in_place, start, tensor, stride, window, result_start, result, maker, first_use, last_use, need,
-                first, last, load, kept, mark, seen, crossing_start, crossing,
+                i, j, first_entry, whole, spilled, spilled, ample, size, rows, is_input, is_output, height, channels,
+                weight, in_place, start, tensor, wanted, result_start, result, maker, first_use, last_use, need,
+                shared, first, last, load, kept, mark, seen, crossing_start, crossing,
             )  # fmt: skip
             if best[i, before] + cost < best[j, SPILLED]:
                 best[j, SPILLED] = best[i, before] + cost
@@ -223,14 +226,15 @@ def extend_segments(
                         fits = True
                         continue
                     cost = segment_cost(
-                        i, j, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
-                        weight, in_place, start, tensor, stride, window, result_start, result, maker, first_use,
-                        last_use, need, first, last, load, kept, mark, seen, crossing_start, crossing,
+                        i, j, n, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
+                        weight, in_place, start, tensor, wanted, result_start, result, maker, first_use,
+                        last_use, need, shared, first, last, load, kept, mark, seen, crossing_start, crossing,
                     )  # fmt: skip
                     if cost >= FAR:
                         tried[n] = cost != NEVER
                         continue
                     fits = True
+                    cost += tile_price * stripes * (j - i)
                     if best[i, before] + cost < best[j, after]:
                         best[j, after] = best[i, before] + cost
                         back[j, after, 0], back[j, after, 1], back[j, after, 2] = i, before, stripes

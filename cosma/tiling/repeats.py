@@ -55,8 +55,14 @@ class Repeats:
         far = [d for d, n in enumerate(alike, 2) if n >= NEARLY_ALL * most]
         self.period = far[0] if 4 * most >= count else 0
 
-    def match(self, begin: int, end: int, shift: int) -> bool:
-        """Whether all operators, half-open, have like ones at a distance."""
-        if begin + shift < 0 or end + shift > len(self.kind):
-            return False
-        return bool(np.array_equal(self.kind[begin:end], self.kind[begin + shift : end + shift]))
+    def places(self, begin: int, end: int) -> list[int]:
+        """Where else operators like these, half-open, stand in a row, from the first; they do not overlap."""
+        count = end - begin
+        runs = np.lib.stride_tricks.sliding_window_view(self.kind, count)
+        found: list[int] = []
+        free = 0
+        for place in np.flatnonzero((runs == self.kind[begin:end]).all(axis=1)).tolist():
+            if place >= free and (place >= end or place + count <= begin):
+                found.append(place)
+                free = place + count
+        return found

@@ -43,8 +43,8 @@ MOVES = (
 LEAST_COLUMNS = 8
 #: Share of changes of groups that change all that run through a segment; not measured.
 ALL_GROUPS = 0.5
-#: Chance that a change copied to other blocks takes in a further segment, and that it goes to one block; not measured.
-LONGER, ONE_BLOCK = 0.75, 0.5
+#: Chance that a change copied elsewhere takes in a further segment, and that it goes to one place; not measured.
+LONGER, ONE_PLACE = 0.75, 0.5
 
 
 class TilingSearch:
@@ -238,7 +238,7 @@ class TilingSearch:
             found[i] = self._other_strips(here)
         elif move == "alone":
             found = self._alone(found, here)
-        elif move == "repeat" and self.repeats.period:
+        elif move == "repeat":
             found = self._repeat(found, i)
         elif move == "sums":
             found[i] = self._other_sums(here)
@@ -338,21 +338,23 @@ class TilingSearch:
         return spliced(found, [way])
 
     def _repeat(self, found: list[Segment], i: int) -> list[Segment]:
-        """Cut the like operators of one other block, or of all, as those of some segments are."""
-        rng, period = self.rng, self.repeats.period
-        end = i + 1
-        while end < len(found) and found[end].end - found[i].begin <= period and rng.random() < LONGER:
-            end += 1
+        """Cut like operators elsewhere, in one place or in all, as those of some segments are."""
+        rng, begin, end = self.rng, found[i].begin, i + 1
+        places = self.repeats.places(begin, found[i].end)
+        while places and end < len(found) and rng.random() < LONGER:
+            longer = self.repeats.places(begin, found[end].end)
+            if not longer:
+                break
+            places, end = longer, end + 1
         chosen = found[i:end]
-        first, last = chosen[0].begin, chosen[-1].end
-        blocks = len(self.repeats.kind) // period
-        shifts = [k * period for k in range(-blocks, blocks + 1) if k and self.repeats.match(first, last, k * period)]
-        if shifts and rng.random() < ONE_BLOCK:
-            shifts = [rng.choice(shifts)]
-        for shift in shifts:
-            if abs(shift) >= last - first:
-                found = spliced(found, [replace(s, begin=s.begin + shift, end=s.end + shift) for s in chosen])
+        for place in [rng.choice(places)] if places and rng.random() < ONE_PLACE else places:
+            found = spliced(found, shifted(chosen, place - begin))
         return found
+
+
+def shifted(segments: Sequence[Segment], by: int) -> Segmentation:
+    """The same cuts of like operators elsewhere."""
+    return tuple(replace(one, begin=one.begin + by, end=one.end + by) for one in segments)
 
 
 def spliced(found: Sequence[Segment], new: Sequence[Segment]) -> list[Segment]:

@@ -46,20 +46,26 @@ def runs_together(
         Runs that have been looked at in other orders of the operators, to which those of this one are added.
     """
     known = {} if known is None else known
-    found: list[Alone] = []
+    share, again = room.most_tiles / len(grid.height), set[bytes]()
+    runs: list[tuple[bytes, int, int]] = []
     work = 0
     for begin, end in _candidates(grid):
         key = likeness(grid, begin, end)
-        like = known.get(key)
-        if like is None:
+        if key not in known:
             if work > most_work or stop():
                 break
-            like = known[key] = _ways(grid, begin, end, room, stop)
-            work += like.work
-            found.append(like)
-        else:
-            found.append(like.moved(begin)._replace(work=0))
-    return [run for run in found if run.ways]
+            limit = min(MOST_TILES, max(LEAST_TILES, int(share * (end - begin))))
+            known[key] = _ways(grid, begin, end, room._replace(most_tiles=limit), stop)
+            work += known[key].work
+        runs.append((key, begin, end))
+    for key, begin, end in runs:
+        if known[key].ways or key in again or work > most_work or stop():
+            continue
+        again.add(key)
+        limit = max(MOST_TILES, int(share * (end - begin)))
+        known[key] = _ways(grid, begin, end, room._replace(most_tiles=limit), stop)
+        work += known[key].work
+    return [known[key].moved(begin) for key, begin, _ in runs if known[key].ways]
 
 
 def _candidates(grid: Grid) -> list[tuple[int, int]]:
@@ -104,8 +110,7 @@ def _selects(grid: Grid, v: int) -> bool:
 
 def _ways(grid: Grid, begin: int, end: int, room: Room, stop: Callable[[], bool]) -> Alone:
     """Cuts of a run that move least with the scratchpad to itself."""
-    share = room.most_tiles * (end - begin) // len(grid.height)
-    room, own = room._replace(most_tiles=min(MOST_TILES, max(LEAST_TILES, share))), cut_out(grid, begin, end)
+    own = cut_out(grid, begin, end)
     found: list[tuple[int, int, Segment]] = []
     work = 0
     tallest = int(own.height.max())

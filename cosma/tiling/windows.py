@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cosma.tiling.blocks import shifted
 from cosma.tiling.excerpt import cut_out
 from cosma.tiling.layout import Outcome, Room, outcome
-from cosma.tiling.search import TilingSearch, spliced
+from cosma.tiling.search import TilingSearch, shifted, spliced
 from cosma.tiling.segments import Segmentation
 
 if TYPE_CHECKING:
@@ -64,13 +63,9 @@ def search_windows(
 
 def _everywhere(search: TilingSearch, segments: Segmentation, found: Segmentation) -> Segmentation:
     """Like operators elsewhere, cut as those of a window are."""
-    period, result = search.repeats.period, list(segments)
-    first, last = found[0].begin, found[-1].end
-    if period and last - first <= period:
-        blocks = len(search.repeats.kind) // period
-        for k in range(-blocks, blocks + 1):
-            if k and search.repeats.match(first, last, k * period):
-                result = spliced(result, shifted(found, k * period))
+    result, first = list(segments), found[0].begin
+    for place in search.repeats.places(first, found[-1].end):
+        result = spliced(result, shifted(found, place - first))
     return tuple(result)
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from cosma import Accelerator, compile
-from cosma.compiler.orders import order_like, orders_to_cut
+from cosma.compiler.orders import gathered_order, order_like, orders_to_cut
 from cosma.frontend import LoadedModel, load_onnx
 from cosma.graph import Graph
 from cosma.tiling import Segment, build_grid, search_tilings
@@ -18,6 +18,7 @@ from cosma.tiling.layout import Room, outcome
 from tests.onnx_files import save_network
 
 BRANCHES = 4
+STEPS, UNITS = 8, 32
 ROOM = Room(3 * 1024, 16, False, 2000)
 MACHINE = Accelerator(
     scratchpad=3 * 1024, alignment=16, operands="resident", weights="scratchpad", fusion="epilogue", in_place=True
@@ -109,3 +110,40 @@ def test_an_order_is_kept_by_a_graph_with_more_operators(network: LoadedModel) -
         assert sorted(like) == list(range(len(names)))
         assert all(place.get(t, -1) < i for i, v in enumerate(like) for t in graph.operators[v].inputs)
         assert [names[v] for v in like if names[v] in some] == some
+
+
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recurrent layers, step by step: each step of the first and of the second, as exporters unroll them."""
+    nodes = [helper.make_node("Split", ["x"], [f"x{t}" for t in range(STEPS)], axis=0)]
+    for t in range(STEPS):
+        for layer, source in ((0, f"x{t}"), (1, f"h0_{t}")):
+            result = f"h{layer}_{t}"
+            nodes.append(helper.make_node("MatMul", [source, f"in{layer}"], [f"i{layer}_{t}"]))
+            if t == 0:
+                nodes.append(helper.make_node("Tanh", [f"i{layer}_{t}"], [result]))
+                continue
+            nodes.append(helper.make_node("MatMul", [f"h{layer}_{t - 1}", f"re{layer}"], [f"r{layer}_{t}"]))
+            nodes.append(helper.make_node("Add", [f"i{layer}_{t}", f"r{layer}_{t}"], [f"s{layer}_{t}"]))
+            nodes.append(helper.make_node("Tanh", [f"s{layer}_{t}"], [result]))
+    nodes.append(helper.make_node("Concat", [f"h1_{t}" for t in range(STEPS)], ["y"], axis=0))
+    path = tmp_path_factory.mktemp("orders") / "recurrent.onnx"
+    weights = dict.fromkeys(("in0", "re0", "in1", "re1"), (UNITS, UNITS))
+    save_network(path, nodes, {"x": [STEPS, UNITS]}, weights)
+    return path
+
+
+def test_steps_that_share_weights_run_layer_by_layer(recurrent: Path) -> None:
+    """Each weight of 1 KiB is read in one go, where a scratchpad of two holds no more at once."""
+    graph = load_onnx(recurrent).graph.with_dtype("int8")
+    order = gathered_order(graph, 2 * UNITS * UNITS)
+    assert order is not None
+    read = [w for v in order for w in graph.operators[v].weights]
+    assert [w for i, w in enumerate(read) if i == 0 or read[i - 1] != w] == ["in0", "re0", "in1", "re1"]
+    place = {t: i for i, v in enumerate(order) for t in graph.operators[v].outputs}
+    assert all(place.get(t, -1) < i for i, v in enumerate(order) for t in graph.operators[v].inputs)
+    assert gathered_order(graph, 7 * UNITS * UNITS) is None
+    machine = MACHINE.replace(scratchpad=3 * 1024)
+    assert gathered_order(graph, machine.capacity_bytes) in orders_to_cut(graph, machine)
+    plan = compile(recurrent, machine, dtype="int8", tiling="auto", effort=1.0)
+    assert plan.traffic.noncompulsory == 0

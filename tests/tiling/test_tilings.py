@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper
 
 import cosma
@@ -16,6 +20,7 @@ from cosma.errors import FormatError, InputError
 from cosma.rewrite.tile import tile
 from cosma.tiling import Segment, build_grid, choose_segments, search_tilings, tiling_of
 from cosma.tiling.alone import each_alone
+from cosma.tiling.choose import FEW_STRIPES, rows_by_stripe
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import Room, tiles_of
@@ -274,6 +279,39 @@ def test_the_choice_of_segments_asks_at_every_operator_whether_to_stop(tmp_path:
     first = choose_segments(grid, 1 << 16, (0.9, 0.5), (1.0,), stop=stop_after(count + 2))
     assert first == every[:1]
     assert polls == count + 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=20))
+def test_rows_that_a_stripe_reads_are_those_that_its_rows_read(spans: list[tuple[int, int]]) -> None:
+    low = np.array([begin for begin, _ in spans])
+    high = low + [count for _, count in spans]
+    found = rows_by_stripe(low, high)
+    if len({*zip(low.tolist(), high.tolist(), strict=True)}) == 1:
+        assert (found == -1).all()
+        return
+    for (most, both), stripes in zip(found.tolist(), FEW_STRIPES, strict=True):
+        n = min(stripes, len(low))
+        stops = [s * len(low) // n for s in range(n + 1)]
+        read = [(min(low[a:b]), max(high[a:b])) for a, b in pairwise(stops)]
+        assert most == max(b - a for a, b in read)
+        assert both == max([0, *(before[1] - after[0] for before, after in pairwise(read))])
+
+
+def test_windows_that_lie_in_groups_are_cut_between_the_groups() -> None:
+    """Eight windows of one row of an image each: a stripe of eight needs one row and none of the next."""
+    row = np.arange(64) // 8
+    at = {n: tuple(found) for n, found in zip(FEW_STRIPES, rows_by_stripe(row, row + 1).tolist(), strict=True)}
+    assert (at[1], at[8], at[4], at[64]) == ((8, 0), (1, 0), (2, 0), (1, 1))
+
+
+def test_a_choice_with_too_many_tiles_is_made_anew_with_fewer(tmp_path: Path) -> None:
+    loaded = cosma.load_onnx(FAMILIES["cnn"](tmp_path / "net.onnx"))
+    grid = build_grid(loaded.graph, loaded.sites).grid
+    free = choose_segments(grid, 1 << 13, (0.9,), (1.0,))[0]
+    count = sum(one.tile_count for one in free)
+    few = choose_segments(grid, 1 << 13, (0.9,), (1.0,), most_tiles=count - 1)[0]
+    assert sum(one.tile_count for one in few) < count
+    assert choose_segments(grid, 1 << 13, (0.9,), (1.0,), most_tiles=count)[0] == free
 
 
 def test_tiles_may_be_as_many_as_operators_need_by_themselves(

@@ -190,9 +190,19 @@ def test_groups_that_run_through_are_what_the_graph_of_tiles_runs(
 def test_blocks_repeat(blocks: LoadedModel, grid: GridGraph) -> None:
     found = Repeats(grid.grid)
     assert found.period == len(blocks.graph.operators) // 2
-    assert found.match(0, found.period - 1, found.period)  # the last yields an output
-    assert not found.match(0, 2, 1)
-    assert not found.match(0, 2, 10 * found.period)
+    assert found.places(0, found.period - 1) == [found.period]  # the last yields an output
+    assert found.places(found.period, 2 * found.period - 1) == [0]
+    assert found.places(0, found.period) == []
+
+
+def test_like_operators_are_found_at_any_distance() -> None:
+    """Blocks need not be evenly apart, and a run of like operators is cut into places that do not overlap."""
+    found = Repeats.__new__(Repeats)
+    found.kind = np.array([0, 1, 2, 0, 1, 3, 3, 0, 1, 2, 0, 1, 2])
+    assert found.places(0, 2) == [3, 7, 10]
+    assert found.places(7, 10) == [0, 10]
+    found.kind = np.zeros(7, dtype=np.int64)
+    assert found.places(2, 4) == [0, 4]
 
 
 def test_the_search_uses_both(blocks: LoadedModel) -> None:
