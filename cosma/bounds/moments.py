@@ -9,48 +9,16 @@ network of tensors, sums and weights, which an even flow through the network mea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
 
 from cosma.bounds.couplings import least_span, met_by_taps, share_of_taps, through_views
 from cosma.bounds.dependences import Dependences, HeldWeight, Need
+from cosma.bounds.ways import SINK, SOURCE, Build, Moment, pruned
 
 #: Operators before one whose weights are looked at, and whose needs are: work is linear in long networks; not measured.
 _WEIGHTS_BEFORE, _NEEDS_BEFORE = 96, 512
 #: Operators behind one that are looked at for one that needs all of it; not measured.
 _LOOK_AHEAD = 16
-#: Where flows begin and end.
-SOURCE, SINK = ("source", ""), ("sink", "")
-#: What is alive: a tensor, the partial sums of a result, a weight; or the place between sums and result.
-Node = tuple[str, str]
-#: Ways from node to node, in the order they were found.
-Arcs = dict[tuple[Node, Node], None]
-
-
-@dataclass(slots=True)
-class Moment:
-    """The network of one moment.
-
-    Attributes
-    ----------
-    operator
-        Number of the operator whose result begins.
-    room
-        Bytes of every node that can be alive; nodes without room join others.
-    share
-        For weights, the share that has been used for sure.
-    arcs
-        Ways from node to node.
-    otherwise
-        Ways of which some elements have what the others have of ``arcs``, and it is not known which; empty where all
-        have these.
-    """
-
-    operator: int
-    room: dict[Node, int] = field(default_factory=dict)
-    share: dict[Node, float] = field(default_factory=dict)
-    arcs: Arcs = field(default_factory=dict)
-    otherwise: Arcs = field(default_factory=dict)
 
 
 class Moments:
@@ -85,6 +53,12 @@ class Moments:
                 below[net.maker[whole]] |= below[v]
         #: For each operator, a bit for each of which no element is complete before one of its own is.
         self.below = below
+        #: Operators that multiply by the same weight, if there are several.
+        self.sharing: dict[str, list[int]] = {}
+        for v, work in enumerate(net.work):
+            if work.weight is not None and not _is_convolution(work.weight):
+                self.sharing.setdefault(work.weight.tensor, []).append(v)
+        self.sharing = {name: users for name, users in self.sharing.items() if len(users) > 1}
 
     def moment(self, operator: int) -> Moment:
         """Build the network of one moment, without what no flow can reach."""
@@ -96,7 +70,7 @@ class Moments:
             if tuple(extent) == self.net.shape[name]
             and (name in used if name not in self.net.maker else not fused >> self.net.maker[name] & 1)
         }
-        build = _Build(self, self.below[operator], complete)
+        build = Build(self.net, self.below[operator], complete)
         build.found.operator = operator
         for name in sorted(complete):
             if build.reach_tensor(name):
@@ -109,9 +83,33 @@ class Moments:
                 continue
             if self._uses_all_weights(v, extents):
                 self._add_weight(build, v, weight, extents[results[0]])
+        for tensor, users in self.sharing.items():
+            self._hold(build, tensor, users)
         found = build.finish()
-        found.arcs = _pruned(found.arcs)
+        found.arcs = pruned(found.arcs)
         return found
+
+    def _hold(self, build: Build, tensor: str, users: list[int]) -> None:
+        """A weight that one operator has used wholly, and another needs that has nothing to multiply by it yet."""
+        net, node = self.net, ("weight", tensor)
+        used_by = frozenset(v for v in users if build.complete.issuperset(net.work[v].results))
+        waits_for = frozenset(
+            v for v in users
+            for need in net.work[v].needs
+            # A weight stands behind the first operand, of which every product has an element.
+            if need.site is self._weight_of(v).site and need.position == 0 and need.tensor in net.maker
+            and build.below >> net.maker[need.tensor] & 1
+        )  # fmt: skip
+        if used_by and waits_for:
+            build.found.room[node] = self._weight_of(users[0]).size_bytes
+            build.found.share.pop(node, None)
+            build.found.arcs |= {(SOURCE, node): None, (node, SINK): None}
+            build.found.used_by[node], build.found.waits_for[node] = used_by, waits_for
+
+    def _weight_of(self, v: int) -> HeldWeight:
+        weight = self.net.work[v].weight
+        assert weight is not None
+        return weight
 
     def midway(self, tensor: str, share: float) -> Moment | None:
         """The moment when a share of a tensor's elements, along the axis that its readers sum over, is used up.
@@ -136,7 +134,7 @@ class Moments:
         extents = {tensor: [min(1, size) for size in net.shape[tensor]]}
         found = self._spread(extents, net.maker[tensor])
         complete = {name for name, extent in found.items() if tuple(extent) == net.shape[name] and name != tensor}
-        build = _Build(self, after, complete, without=tensor)
+        build = Build(self.net, after, complete, without=tensor)
         for name in sorted(complete):
             if build.reach_tensor(name):
                 build.found.arcs[SOURCE, ("tensor", name)] = None
@@ -155,7 +153,7 @@ class Moments:
         waits = ("tensor", tensor)
         build.found.room[waits], build.found.share[waits] = net.size_bytes[tensor], (count - used_up + 1) / count
         build.found.arcs |= {(SOURCE, waits): None, (waits, SINK): None}
-        build.found.arcs, build.found.otherwise = _pruned(build.found.arcs), _pruned(otherwise)
+        build.found.arcs, build.found.otherwise = pruned(build.found.arcs), pruned(otherwise)
         return build.found
 
     def _sums_over(self, v: int, need: Need) -> bool:
@@ -190,7 +188,7 @@ class Moments:
             axis is None or extent[axis] >= work.shape[axis] for axis in work.weight.coupling
         )
 
-    def _add_weight(self, build: _Build, v: int, weight: HeldWeight, extent: list[int]) -> None:
+    def _add_weight(self, build: Build, v: int, weight: HeldWeight, extent: list[int]) -> None:
         """A weight that the elements there are have used, in part for convolutions at the edges."""
         work = self.net.work[v]
         share = 1.0
@@ -234,8 +232,9 @@ class Moments:
             work = net.work[v]
             own = [extents[name] for name in work.results if name in extents and name in net.maker]
             if work.parts_of is not None and own:
-                # The largest box of which a part consists is one of the whole.
-                extents[work.parts_of] = max(own, key=prod)
+                # The largest box of which a part consists is one of the whole; all of all parts is the whole.
+                all_parts = all(tuple(extents.get(name, ())) == net.shape[name] for name in work.results)
+                extents[work.parts_of] = list(net.shape[work.parts_of]) if all_parts else max(own, key=prod)
                 continue
             if complete >> v & 1:
                 for need in work.needs:
@@ -309,56 +308,6 @@ class Moments:
         }  # fmt: skip
 
 
-class _Build:
-    """Follows ways forward from what is complete to what is not."""
-
-    def __init__(self, moments: Moments, below: int, complete: set[str], without: str = "") -> None:
-        self.net, self.complete, self.below = moments.net, complete, below
-        self.found = Moment(0)
-        self._seen: set[Node] = {("tensor", without)}
-        self._waiting: list[int] = []
-
-    def reach_tensor(self, name: str) -> bool:
-        """Go on from a tensor to what needs it and may not be complete; whether there is any."""
-        node = ("tensor", name)
-        if node in self._seen:
-            return node in self.found.room
-        self._seen.add(node)
-        for v, place in self.net.readers.get(name, ()):
-            work = self.net.work[v]
-            if work.is_copy or all(result in self.complete for result in work.results):
-                continue
-            self.found.room[node] = self.net.size_bytes[name]
-            self.found.arcs[node, self.reach_operator(v, late=work.needs[place].late)] = None
-        return node in self.found.room
-
-    def reach_operator(self, v: int, *, late: bool) -> Node:
-        """Go on through an operator: its sums, unless what it reads is needed until its result is complete."""
-        place, sums = ("result", str(v)), ("sums", str(v))
-        if place not in self._seen:
-            self._seen.add(place)
-            self._waiting.append(v)
-        size = self.net.work[v].sum_bytes
-        if late or size is None:
-            return place
-        self.found.room[sums] = size
-        self.found.arcs[sums, place] = None
-        return sums
-
-    def finish(self) -> Moment:
-        """Follow all ways to their ends."""
-        while self._waiting:
-            v = self._waiting.pop()
-            place = ("result", str(v))
-            if self.below >> v & 1:
-                self.found.arcs[place, SINK] = None
-                continue
-            for name in self.net.work[v].results:
-                if name in self.net.maker and self.reach_tensor(name):
-                    self.found.arcs[place, ("tensor", name)] = None
-        return self.found
-
-
 def _summed(need: Need) -> list[int]:
     """Axes of an operand of which every element of the result needs all."""
     return [k for k, axis in enumerate(need.coupling) if axis is None and need.seen[k] > 1]
@@ -366,24 +315,3 @@ def _summed(need: Need) -> list[int]:
 
 def _is_convolution(weight: HeldWeight) -> bool:
     return "Conv" in weight.site.part.type and not weight.whole
-
-
-def _pruned(arcs: Arcs) -> Arcs:
-    """Leave out what lies on no way from source to sink."""
-    ahead: dict[Node, list[Node]] = {}
-    back: dict[Node, list[Node]] = {}
-    for tail, head in arcs:
-        ahead.setdefault(tail, []).append(head)
-        back.setdefault(head, []).append(tail)
-    kept = _reached(SOURCE, ahead) & _reached(SINK, back)
-    return {arc: None for arc in arcs if arc[0] in kept and arc[1] in kept}
-
-
-def _reached(start: Node, ahead: dict[Node, list[Node]]) -> set[Node]:
-    seen, waiting = {start}, [start]
-    while waiting:
-        for node in ahead.get(waiting.pop(), ()):
-            if node not in seen:
-                seen.add(node)
-                waiting.append(node)
-    return seen

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from cosma.access import NodeSite
 from cosma.bounds.dependences import Dependences, dependences_of
 from cosma.bounds.flow import minimum_cut
-from cosma.bounds.moments import SINK, SOURCE, Arcs, Moment, Moments, Node
+from cosma.bounds.moments import Moments
+from cosma.bounds.ways import SINK, SOURCE, Arcs, Moment, Node
 from cosma.graph import Graph
 from cosma.graph.semantics import is_elementwise
 
@@ -74,7 +75,12 @@ def tilings_bound(
     found.sort(key=lambda one: (-one[0], one[1].operator))
     chosen: list[Moment] = []
     arcs = 0
+    steps = set[tuple[frozenset[tuple[Node, frozenset[int]]], ...]]()
     for _, moment in found:
+        step = frozenset(moment.used_by.items()), frozenset(moment.waits_for.items())
+        if moment.waits_for and step in steps:
+            continue  # within a step of a recurrent layer one is as good as the others
+        steps.add(step)
         arcs += len(moment.arcs) + len(moment.otherwise)
         if chosen and arcs > MOST_ARCS:
             break
@@ -134,7 +140,7 @@ class _Program:
 
     def __init__(self, solver: pywraplp.Solver, net: Dependences, capacity_bytes: int) -> None:
         self.solver, self.net, self.capacity_bytes = solver, net, capacity_bytes
-        self._charges: dict[Node, list[tuple[pywraplp.Variable, float]]] = {}
+        self._charges: dict[Node, list[tuple[Moment, pywraplp.Variable, float]]] = {}
         self._room: dict[Node, int] = {}
 
     def add(self, moment: Moment) -> None:
@@ -160,7 +166,7 @@ class _Program:
                     limit.SetCoefficient(rate, -room / _UNIT_BYTES)
                     limit.SetCoefficient(charges[node], 1)
                     # Where only a share counts, the charge lies on that share alone.
-                    self._charges.setdefault(node, []).append((charges[node], 1 / moment.share.get(node, 1.0)))
+                    self._charges.setdefault(node, []).append((moment, charges[node], 1 / moment.share.get(node, 1.0)))
                     self._room[node] = moment.room[node]
                 charged = solver.Constraint(-infinity, 0)
                 charged.SetCoefficient(charges[node], -1)
@@ -190,10 +196,19 @@ class _Program:
         return into
 
     def limit_charges(self) -> None:
-        """A byte costs what it costs, however often it is charged."""
-        for node, flows in self._charges.items():
+        """A byte costs what it costs, however often it is charged; more where it is used between two moments.
+
+        A byte of a weight that is off-chip at two moments, and is used between them, is read again after each.
+        """
+        for node, charges in self._charges.items():
             kind, name = node
             price = {"sums": _DEAREST, "weight": 1}.get(kind) or self.net.price[name]
-            limit = self.solver.Constraint(-self.solver.infinity(), price * self._room[node] / _UNIT_BYTES)
-            for flow, per_byte in flows:
-                limit.SetCoefficient(flow, per_byte)
+            apart: list[Moment] = []
+            for moment in sorted((one for one, *_ in charges if node in one.waits_for), key=lambda one: one.operator):
+                if all(one.is_used_before(moment, node) for one in apart):
+                    apart.append(moment)
+            always = [one for one in charges if not any(one[0] is moment for moment in apart)]
+            for own in [[one for one in charges if one[0] is moment] for moment in apart] or [[]]:
+                limit = self.solver.Constraint(-self.solver.infinity(), price * self._room[node] / _UNIT_BYTES)
+                for _, charge, per_byte in (*always, *own):
+                    limit.SetCoefficient(charge, per_byte)
