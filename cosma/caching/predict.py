@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.compiled import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cosma.arrays import Array, Float32s, Floats, Ints, Uint16s
     from cosma.caching.requests import Requests
 
-Int64s = NDArray[np.int64]
+#: Evidence by bit, and of what was never absent: as much as a miss in 2 ** 53, the precision of shares.
+_STEPS_A_BIT, CERTAIN = 1024, 53 * 1024
 
 
-def visits_by_page(requests: Requests) -> NDArray[np.int64]:
+def visits_by_page(requests: Requests) -> Ints:
     """Count the visits of each page, ``int64[pages]``."""
     return np.bincount(requests.page, weights=requests.visits, minlength=requests.pages).astype(np.int64)
 
 
-def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.float32]:
+def learn_affinity(requests: Requests, distances: Sequence[int]) -> Float32s:
     """Learn how often one expert is followed by another.
 
     Parameters
@@ -47,9 +48,26 @@ def learn_affinity(requests: Requests, distances: Sequence[int]) -> NDArray[np.f
     return found
 
 
+def learn_evidence(requests: Requests, depth: int) -> Uint16s:
+    """Learn what a visit says for each of the next steps: ``[depth, layers, experts, experts]``, as ``evidence``."""
+    found = np.empty((depth, requests.layers, requests.experts, requests.experts), dtype=np.uint16)
+    for ahead in range(depth):
+        found[ahead] = evidence(learn_affinity(requests, [ahead + 1])[0])
+    return found
+
+
+def evidence(share: Array) -> Uint16s:
+    """Turn shares into evidence, which adds up: chances to be absent multiply, so these are their logarithms."""
+    with np.errstate(divide="ignore"):
+        found: Uint16s = np.rint(
+            np.minimum(-_STEPS_A_BIT * np.log2(1.0 - share), CERTAIN)
+        ).astype(np.uint16)
+    return found
+
+
 @kernel
 def count_followers(
-    start: Int64s, page: Int64s, layers: int, experts: int, distance: int, share: NDArray[np.float64]
+    start: Ints, page: Ints, layers: int, experts: int, distance: int, share: Floats
 ) -> None:  # fmt: skip
     """Fill ``share[layer]`` for one distance; see :func:`learn_affinity`."""
     visits = np.zeros(layers * experts, dtype=np.int64)

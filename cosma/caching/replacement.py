@@ -6,16 +6,14 @@ arrays; ``place[page]`` is a page's position in its heap, -1 where it is in none
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
 
-Int64s = NDArray[np.int64]
-Float32s = NDArray[np.float32]
-Float64s = NDArray[np.float64]
+if TYPE_CHECKING:
+    from cosma.arrays import Float32s, Floats, Ints, Uint16s
 
 # Rules for keys.
 LRU, LFU, FREQUENCY, BELADY, AFFINITY = 0, 1, 2, 3, 4
@@ -25,14 +23,14 @@ FETCH, PREFETCH, EVICT, HOST = 0, 1, 2, 3
 
 
 @helper
-def _swap(heap: Int64s, place: Int64s, base: int, i: int, j: int) -> None:
+def _swap(heap: Ints, place: Ints, base: int, i: int, j: int) -> None:
     heap[base + i], heap[base + j] = heap[base + j], heap[base + i]
     place[heap[base + i]] = i
     place[heap[base + j]] = j
 
 
 @helper
-def _rise(heap: Int64s, place: Int64s, key: Int64s, base: int, i: int) -> int:
+def _rise(heap: Ints, place: Ints, key: Ints, base: int, i: int) -> int:
     while i > 0:
         parent = (i - 1) >> 1
         if key[heap[base + parent]] <= key[heap[base + i]]:
@@ -43,7 +41,7 @@ def _rise(heap: Int64s, place: Int64s, key: Int64s, base: int, i: int) -> int:
 
 
 @helper
-def _sink(heap: Int64s, place: Int64s, key: Int64s, base: int, count: int, i: int) -> None:
+def _sink(heap: Ints, place: Ints, key: Ints, base: int, count: int, i: int) -> None:
     while True:
         child = 2 * i + 1
         if child >= count:
@@ -57,7 +55,7 @@ def _sink(heap: Int64s, place: Int64s, key: Int64s, base: int, count: int, i: in
 
 
 @helper
-def _push(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, group: int, page: int) -> None:
+def _push(heap: Ints, place: Ints, key: Ints, base: int, held: Ints, group: int, page: int) -> None:
     i = held[group]
     heap[base + i] = page
     place[page] = i
@@ -66,7 +64,7 @@ def _push(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, gro
 
 
 @helper
-def _remove(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, group: int, page: int) -> None:
+def _remove(heap: Ints, place: Ints, key: Ints, base: int, held: Ints, group: int, page: int) -> None:
     i = place[page]
     held[group] -= 1
     last = held[group]
@@ -78,7 +76,7 @@ def _remove(heap: Int64s, place: Int64s, key: Int64s, base: int, held: Int64s, g
 
 
 @helper
-def _victim(heap: Int64s, score: Float64s, base: int, count: int, by_key: bool) -> int:
+def _victim(heap: Ints, score: Floats, base: int, count: int, by_key: bool) -> int:
     """Return the page to give way: by key the root, else the one of least score."""
     best = base
     if not by_key:
@@ -89,7 +87,7 @@ def _victim(heap: Int64s, score: Float64s, base: int, count: int, by_key: bool) 
 
 
 @helper
-def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int64s, next_use: int) -> Any:
+def _key(rule: int, page: int, step: int, steps: int, uses: Ints, learnt: Ints, next_use: int) -> Any:
     if rule == LRU:
         return step
     if rule == LFU:
@@ -101,8 +99,8 @@ def _key(rule: int, page: int, step: int, steps: int, uses: Int64s, learnt: Int6
 
 @helper
 def _update_scores(
-    step: int, first: int, last: int, page: Int64s, layers: int, experts: int, follow: Float32s, decay: float,
-    score: Float64s, heap: Int64s, place: Int64s, held: Int64s, base: Int64s, group: Int64s, key: Int64s, by_key: bool,
+    step: int, first: int, last: int, page: Ints, layers: int, experts: int, follow: Float32s, decay: float,
+    score: Floats, heap: Ints, place: Ints, held: Ints, base: Ints, group: Ints, key: Ints, by_key: bool,
 ) -> None:  # fmt: skip
     """Let what a step used say what the same layer will use next, and put the pages in slots in that order.
 
@@ -133,7 +131,7 @@ def _update_scores(
 
 
 @helper
-def _note(events: Int64s, count: Int64s, step: int, kind: int, page: int) -> None:
+def _note(events: Ints, count: Ints, step: int, kind: int, page: int) -> None:
     i = count[0]
     if i < events.shape[0]:
         events[i, 0] = step
@@ -144,27 +142,27 @@ def _note(events: Int64s, count: Int64s, step: int, kind: int, page: int) -> Non
 
 @kernel
 def play(
-    start: Int64s,
-    page: Int64s,
-    visits: Int64s,
-    next_use: Int64s,
+    start: Ints,
+    page: Ints,
+    visits: Ints,
+    next_use: Ints,
     layers: int,
     experts: int,
-    group: Int64s,
-    base: Int64s,
-    slots: Int64s,
-    device: Int64s,
+    group: Ints,
+    base: Ints,
+    slots: Ints,
+    device: Ints,
     devices: int,
     together: bool,
     rule: int,
-    learnt: Int64s,
-    guess: Float32s,
+    learnt: Ints,
+    guess: Uint16s,
     depth: int,
-    threshold: float,
+    threshold: int,
     follow: Float32s,
     decay: float,
-    clock: Float64s,
-    events: Int64s,
+    clock: Floats,
+    events: Ints,
 ) -> Any:
     """Replay requests under one policy.
 
@@ -185,13 +183,14 @@ def play(
     learnt
         ``int64[pages]``: visits in the trace that was learnt from.
     guess
-        ``float32[depth, layers, experts, experts]``: share of the batches with a visit to the row's expert in layer l
-        that visit the column's expert ``1 + d`` steps later.
+        ``uint16[depth, layers, experts, experts]``: how much a visit to the row's expert in layer l says for one to the
+        column's expert ``1 + d`` steps later; see :func:`cosma.caching.predict.evidence`.
     depth, threshold
-        Steps to look ahead (0: no prefetch), and the least share at which a page is fetched ahead.
+        Steps to look ahead (0: no prefetch), and the least evidence on which a page is fetched ahead.
     follow, decay
-        For ``AFFINITY``: ``float32[layers, experts, experts]``, ``guess`` for the same layer of the next batch, and the
-        factor by which a score fades from batch to batch; 1 keeps to what was learnt.
+        For ``AFFINITY``: ``float32[layers, experts, experts]``, share of the batches with a visit to the row's expert
+        that are followed by one to the column's in the same layer of the next batch, and the factor by which a score
+        fades from batch to batch; 1 keeps to what was learnt.
     clock
         Seconds: of one fetch, of one step's arithmetic, of one visit computed on the host (below 0: never).
     events
@@ -209,6 +208,7 @@ def play(
     held = np.zeros(len(slots), dtype=np.int64)
     key = np.zeros(pages, dtype=np.int64)
     uses = np.zeros(pages, dtype=np.int64)
+    used = np.full(pages, -1, dtype=np.int64)
     ready = np.zeros(pages, dtype=np.float64)
     link = np.zeros(devices, dtype=np.float64)
     host = np.zeros(devices, dtype=np.float64)
@@ -243,6 +243,7 @@ def play(
             p = page[r]
             g = group[p]
             uses[p] += 1
+            used[p] = step
             hosted[p] = False
             absent[p] = place[p] < 0
             if absent[p]:
@@ -304,7 +305,7 @@ def play(
             _prefetch(
                 step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth,
                 threshold, fetch_s, wait, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
-                score, by_key,
+                score, by_key, used,
             )  # fmt: skip
         now = end
     return seen[0], stalled, now
@@ -312,28 +313,26 @@ def play(
 
 @helper
 def _prefetch(
-    step: int, steps: int, start: Int64s, page: Int64s, layers: int, experts: int, group: Int64s, base: Int64s,
-    slots: Int64s, device: Int64s, together: bool, guess: Float32s, depth: int, threshold: float, fetch_s: float,
-    begin: float, end: float, heap: Int64s, place: Int64s, held: Int64s, key: Int64s, ready: Float64s, link: Float64s,
-    events: Int64s, seen: Int64s, uses: Int64s, learnt: Int64s, rule: int, score: Float64s,
-    by_key: bool,
+    step: int, steps: int, start: Ints, page: Ints, layers: int, experts: int, group: Ints, base: Ints,
+    slots: Ints, device: Ints, together: bool, guess: Uint16s, depth: int, threshold: int, fetch_s: float,
+    begin: float, end: float, heap: Ints, place: Ints, held: Ints, key: Ints, ready: Floats, link: Floats,
+    events: Ints, seen: Ints, uses: Ints, learnt: Ints, rule: int, score: Floats, by_key: bool, used: Ints,
 ) -> None:  # fmt: skip
     """Fetch what the next steps probably need, while the link has nothing better to do and the step computes."""
-    if link.min() >= end:
-        return
     layer = step % layers
-    share = np.empty(experts, dtype=np.float64)
+    share = np.empty(experts, dtype=np.int32)
     order = np.empty(experts, dtype=np.int64)
     for ahead in range(min(depth, steps - 1 - step)):
+        if link.min() >= end:
+            return
         target = (layer + 1 + ahead) % layers
-        missing = np.ones(experts, dtype=np.float64)
+        share[:] = 0
         for r in range(start[step], start[step + 1]):
             row = guess[ahead, layer, page[r] - layer * experts]
             for e in range(experts):
-                missing[e] *= 1.0 - row[e]
+                share[e] += np.int32(row[e])
         likely = 0
         for e in range(experts):
-            share[e] = 1.0 - missing[e]
             if share[e] < threshold:
                 continue
             i = likely
@@ -357,6 +356,8 @@ def _prefetch(
                 same_layer = victim // experts == target
                 if same_layer and share[victim - target * experts] >= share[e]:
                     continue
+                if together and used[victim] == step:
+                    continue  # The step computes with it.
                 _remove(heap, place, key, base[g], held, g, victim)
                 _note(events, seen, step, EVICT, victim)
             link[d] = issue + fetch_s

@@ -14,7 +14,7 @@ from cosma.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cosma.arrays import Bools, Float32s, Floats, Ints
+    from cosma.arrays import Bools, Float32s, Floats, Ints, Uint16s
     from cosma.caching.check import ScheduleCount
     from cosma.caching.hosting import HostedSchedule
     from cosma.caching.requests import Requests
@@ -31,7 +31,7 @@ PREFETCH_SHARES = (0.3, 0.5, 0.7, 0.9, 1.0)
 #: Batches of the trace learnt from, behind its first half, on which each policy chooses among the values above.
 PRACTICE_BATCHES = 1000
 
-#: Most memory of the tables of affinity: 61 layers of 384 experts take 36 MB for each step looked ahead.
+#: Most memory of the tables of affinity: 61 layers of 384 experts take 18 MB for each step looked ahead.
 MOST_TABLE_BYTES = 4 << 30
 
 
@@ -185,7 +185,7 @@ def plan_cache(
         If an option makes no sense, or a step needs more experts at once than there are slots.
     """
     from cosma.caching.optimum import best_schedule
-    from cosma.caching.predict import learn_affinity, visits_by_page
+    from cosma.caching.predict import learn_affinity, learn_evidence, visits_by_page
 
     learnt_from = requests if learnt_from is None else learnt_from
     _check(requests, options, learnt_from)
@@ -209,7 +209,7 @@ def plan_cache(
         )
     bench = _Bench(
         requests, group, slots, devices, options, learnt_from, visits_by_page(learnt_from),
-        learn_affinity(learnt_from, range(1, options.prefetch + 1)),
+        learn_evidence(learnt_from, options.prefetch),
         learn_affinity(learnt_from, [requests.layers])[0], best.kept, best.fetches, mix,
     )  # fmt: skip
     results = []
@@ -248,7 +248,7 @@ def _check(requests: Requests, options: CacheOptions, learnt_from: Requests) -> 
             f"learnt from {learnt_from.layers} layers of {learnt_from.experts} experts, to be run on "
             f"{requests.layers} of {requests.experts}; give parts of traces of one model"
         )
-    tables = (options.prefetch + 1) * requests.layers * requests.experts**2 * 4
+    tables = (2 * options.prefetch + 4) * requests.layers * requests.experts**2
     if tables > MOST_TABLE_BYTES:
         raise InputError(
             f"cache: tables of which expert follows which in {requests.layers} layers of {requests.experts} experts, "
@@ -295,7 +295,7 @@ class _Bench:
     options: CacheOptions
     learnt_from: Requests
     learnt: Ints
-    affinity: Float32s
+    ahead: Uint16s
     follow: Float32s
     kept: Bools
     fewest: int
@@ -353,6 +353,7 @@ class _Bench:
         self, requests: Requests, policy: str, depth: int, decay: float, share: float, events: Ints
     ) -> tuple[int, float, float]:
         """Replay one policy that decides as it goes; returns events seen, seconds stalled and seconds in all."""
+        from cosma.caching.predict import evidence
         from cosma.caching.replacement import AFFINITY, BELADY, FREQUENCY, LFU, LRU, play
         from cosma.caching.requests import next_uses
 
@@ -363,7 +364,7 @@ class _Bench:
         seen, stalled_s, total_s = play(
             requests.start, requests.page, requests.visits, future, requests.layers, requests.experts,
             self.group, base, self.slots, self.devices, int(self.devices.max()) + 1, self.options.together, rule,
-            self.learnt, self.affinity, depth, share, self.follow, decay, self._clock(), events,
+            self.learnt, self.ahead, depth, int(evidence(np.array(share))), self.follow, decay, self._clock(), events,
         )  # fmt: skip
         return int(seen), float(stalled_s), float(total_s)
 

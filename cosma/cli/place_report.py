@@ -81,10 +81,7 @@ def _baselines(affinity: Affinity, placement: Placement, room: int) -> dict[str,
         by_load = eplb_placement(affinity, topology, room)
     except InputError:
         # Unequal devices, which EPLB does not know: its rules without their arithmetic.
-        copies = eplb_replicated(affinity, topology, room)
-        import numpy as np
-
-        by_load = Placement(topology, np.array([[held[0] for held in row] for row in copies]), copies)
+        by_load = Placement.of_copies(topology, eplb_replicated(affinity, topology, room))
     return found | {f"eplb, {room} replicas": by_load}
 
 

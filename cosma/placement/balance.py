@@ -14,6 +14,7 @@ import numpy as np
 
 from cosma.errors import InfeasibleError, InputError
 from cosma.placement.meanfield import grown_starts
+from cosma.placement.metrics import keeps, peak_ratios
 from cosma.placement.pressure import Pressure
 from cosma.placement.search import SearchOptions, search
 
@@ -29,9 +30,7 @@ _LIMIT_PRICES = (1.0, 4.0, 16.0, 64.0)
 
 def imbalances(instance: Instance, home: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return max over mean visits per device, per layer."""
-    load = instance.device_load(home)
-    ratio: NDArray[np.float64] = load.max(axis=1) / np.maximum(load.mean(axis=1), 1e-300)
-    return ratio
+    return peak_ratios(instance.device_load(home))
 
 
 def balanced_search(
@@ -129,9 +128,7 @@ def _bisected(
 
 
 def _fits(instance: Instance, home: NDArray[np.int64], limit: float, scope: str) -> bool:
-    ratio = imbalances(instance, home)
-    reached = float(ratio.max()) if scope == "each" else float(ratio.mean())
-    return reached <= limit + 1e-9
+    return keeps(imbalances(instance, home), limit, scope)
 
 
 def _priced(instance: Instance, price: float, limit: float) -> Pressure:
@@ -143,10 +140,10 @@ def _priced(instance: Instance, price: float, limit: float) -> Pressure:
 
 def _refuse_impossible(instance: Instance, limit: float, scope: str) -> None:
     least = np.maximum(
-        1.0, instance.load.max(axis=1) * instance.devices / np.maximum(instance.load.sum(axis=1), 1e-300)
+        1.0, instance.load.max(axis=1) * instance.devices / np.maximum(instance.load.sum(axis=1), 1.0)
     )
     layer = int(least.argmax())
-    if scope == "each" and least[layer] > limit + 1e-9:
+    if scope == "each" and least[layer] > limit:
         expert = int(instance.load[layer].argmax())
         raise InfeasibleError(
             f"balance: in layer {layer} expert {expert} alone carries {least[layer]:.3f} times the mean device load, "

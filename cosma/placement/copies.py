@@ -10,6 +10,7 @@ This room states the problem and measures placements; ``copy_search`` searches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -162,14 +163,23 @@ def crossing_cost(problem: CopyProblem, held: NDArray[np.bool_]) -> float:
 
 def imbalances(problem: CopyProblem, held: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return, per layer, the fullest device's expected visits over the mean device's."""
-    return peak_ratios(np.einsum("le,led->ld", problem.load, shares_of(held)))
+    return split_ratios(problem.load, held)
+
+
+def split_ratios(load: NDArray[np.float64], held: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the same for ``[layers, experts]`` visits and copies, exactly but for one rounding where numbers allow."""
+    copies = np.maximum(held.sum(axis=2, keepdims=True), 1)
+    unit = math.lcm(*np.unique(copies).tolist())
+    if unit * float(load.sum(axis=1).max()) * held.shape[2] >= 2**53:
+        unit = 1
+    return peak_ratios(np.einsum("le,led->ld", load, held * (unit / copies)))
 
 
 def least_copies(problem: CopyProblem, limit: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return ``[layers, experts]`` copies without which an expert alone breaks its layer's limit."""
     mean = problem.load.sum(axis=1) / problem.topology.devices
-    room = np.where(mean > 0, limit * mean, 1.0)
-    needed = np.ceil(problem.load / room[:, None] - 1e-9)
+    room = np.where(mean > 0, limit, 1.0) * np.where(mean > 0, mean, 1.0)
+    needed: NDArray[np.float64] = np.ceil(problem.load / room[:, None] - 1e-9)
     return np.clip(needed, 1, problem.topology.devices).astype(np.int64)
 
 
@@ -210,16 +220,20 @@ def as_replicas(held: NDArray[np.bool_], first: NDArray[np.integer] | None = Non
     return tuple(rows)
 
 
-def split_summary(affinity: Affinity, topology: Topology, held: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the metrics of copies that share evenly: expectations, exact on the counts."""
-    shares = shares_of(held)
+def crossing_parts(affinity: Affinity, topology: Topology, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of transitions that cross each level, outermost first, where devices serve shares of visits."""
     levels = topology.crossing_levels()
     by_level = np.zeros(topology.levels + 1)
     for layer, counts in enumerate(affinity.transitions):
         meeting = shares[layer].T @ counts.astype(np.float64) @ shares[layer + 1]
         by_level += np.bincount(levels.ravel(), meeting.ravel(), minlength=topology.levels + 1)
-    part = by_level[:-1] / max(1, affinity.steps)
-    ratio = peak_ratios(np.einsum("le,led->ld", affinity.load.astype(np.float64), shares))
+    return by_level[:-1] / max(1, affinity.steps)
+
+
+def split_summary(affinity: Affinity, topology: Topology, held: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the metrics of copies that share evenly: expectations, exact on the counts."""
+    part = crossing_parts(affinity, topology, shares_of(held))
+    ratio = split_ratios(affinity.load.astype(np.float64), held)
     known = affinity.has_affinity
     return {
         "mean_cost": float(np.dot(part, topology.crossing_costs)) if known else None,

@@ -36,7 +36,7 @@ from cosma.placement.bounds import (
     pair_budget_bound,
     relaxed_bound,
 )
-from cosma.placement.metrics import peak_ratios
+from cosma.placement.copies import split_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,8 +144,8 @@ def exact_split(
     shares = ways / ways.sum(axis=2, keepdims=True)
     allowed = np.ones((affinity.layers, len(ways)), dtype=bool)
     if limit is not None:
-        load = np.einsum("le,wed->lwd", affinity.load.astype(np.float64), shares)
-        allowed = np.stack([peak_ratios(row) <= limit * (1 + 1e-12) for row in load])
+        load = affinity.load.astype(np.float64)
+        allowed = np.stack([split_ratios(np.broadcast_to(row, ways.shape[:2]), ways) <= limit for row in load])
     found = _shortest(affinity, shares, topology.cost_matrix(), allowed)
     return None if found is None else (found[0], ways[found[1]].astype(bool))
 

@@ -30,6 +30,7 @@ from cosma.placement.copy_fill import FILL_WORK, fill_layer
 from cosma.placement.copy_kernels import anneal_copies
 from cosma.placement.copy_recombine import recombine_copies
 from cosma.placement.load_only import least_imbalance
+from cosma.placement.metrics import keeps
 from cosma.placement.replication import as_held
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def anneal(
     kept; by default those that the limit takes. Between ``slices`` the price rises, and the run can be stopped.
     """
     held = held_of(problem, place)
-    floor = limit * problem.load.sum(axis=1) / problem.topology.devices
+    visits = problem.load.sum(axis=1)
+    floor = np.where(visits > 0, limit, 1.0) * visits / problem.topology.devices
     least = np.minimum(least_copies(problem, limit) if least is None else least, held.sum(axis=2))
     unit = float(problem.cost.max()) * max(1, problem.affinity.top_k) if problem.affinity.has_affinity else 1.0
     sweeps = max(slices, int(proposals) // place.size)
@@ -288,7 +290,7 @@ def _mean_within(
             what=f"copies within {limit:.4g} on average",
         )  # fmt: skip
         held = held_of(problem, start)
-        if float(imbalances(problem, held).mean()) <= limit:
+        if keeps(imbalances(problem, held), limit, "mean"):
             high = price
             if crossing_cost(problem, held) < least:
                 best, least = held, crossing_cost(problem, held)

@@ -85,12 +85,11 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
 
         measured = {**measured, **fluid_summary(affinity, topology, held)}
         cost = float(measured["mean_cost"])
-    replicas = as_replicas(held, _homes_now(options))
-    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
-    single = all(len(copies) == 1 for row in replicas for copies in row)
-    placement = Placement(
-        topology, homes, None if single else replicas, measured, bound.certificate(cost),
-        solver_record(options, method, searched_s),
+    # Homes in force stay homes where they stay copies.
+    now = options.current if options.current is not None and options.current.ndim == 2 else None
+    placement = Placement.of_copies(
+        topology, as_replicas(held, now), metrics=measured, certificate=bound.certificate(cost),
+        solver=solver_record(options, method, searched_s),
     )  # fmt: skip
     check_placement(placement, options.replicas_per_device)
     return placement
@@ -227,8 +226,3 @@ def _copy_work(affinity: Affinity, topology: Topology, options: PlaceOptions) ->
     # A change touches every device of every expert of two layers; where that is much, sweeps have to be few.
     touched = affinity.experts * topology.devices
     return max(1, int(min(_MOST_COPY_WORK, _COPY_SWEEPS * places) * min(1.0, _COPY_TOUCHED / touched)))
-
-
-def _homes_now(options: PlaceOptions) -> NDArray[np.integer] | None:
-    """Return the homes in force, which stay homes where they stay copies."""
-    return options.current if options.current is not None and options.current.ndim == 2 else None

@@ -31,6 +31,11 @@ VERSION = 1
 Replicas = tuple[tuple[tuple[int, ...], ...], ...]
 
 
+def homes_of(copies: Replicas) -> NDArray[np.int64]:
+    """Return ``[layers, experts]``: the first device of each expert's copies."""
+    return np.array([[held[0] for held in row] for row in copies], dtype=np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
     """Where every expert lives.
@@ -53,6 +58,12 @@ class Placement:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] = field(default_factory=dict)
     solver: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_copies(cls, topology: Topology, copies: Replicas, **rest: Mapping[str, Any]) -> Placement:
+        """Return the placement of experts on the devices listed, home first; without replicas where each has one."""
+        single = all(len(held) == 1 for row in copies for held in row)
+        return cls(topology, homes_of(copies), None if single else copies, **rest)
 
     @property
     def layers(self) -> int:

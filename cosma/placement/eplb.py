@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.errors import InputError
-from cosma.placement.document import Placement, Replicas
+from cosma.placement.document import Placement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +124,4 @@ def eplb_placement(
             if place // room not in held[expert]:
                 held[expert].append(place // room)
         rows.append(tuple(tuple(copies) for copies in held))
-    replicas: Replicas = tuple(rows)
-    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
-    single = all(len(copies) == 1 for row in replicas for copies in row)
-    return Placement(topology, homes, None if single else replicas)
+    return Placement.of_copies(topology, tuple(rows))

@@ -20,7 +20,7 @@ import numpy as np
 
 from cosma.errors import FormatError, InputError
 from cosma.files import read_bytes
-from cosma.placement.document import FORMAT, Placement, Replicas, dump_placement
+from cosma.placement.document import FORMAT, Placement, dump_placement
 from cosma.placement.filling import filled
 from cosma.text import csv_lines
 
@@ -254,10 +254,7 @@ def _from_lists(
             f"{wasted} places repeat an expert that their device already holds: copies that are wasted, since they "
             "neither share load between devices nor save a crossing"
         )
-    replicas: Replicas = tuple(tuple(tuple(held) for held in row) for row in copies)
-    homes = np.array([[held[0] for held in row] for row in replicas], dtype=np.int64)
-    single = all(len(held) == 1 for row in replicas for held in row)
-    return Placement(topology, homes, None if single else replicas)
+    return Placement.of_copies(topology, tuple(tuple(tuple(held) for held in row) for row in copies))
 
 
 def _to_exflow(placement: Placement) -> str:

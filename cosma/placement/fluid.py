@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosma.placement.copies import crossing_parts
 from cosma.placement.metrics import peak_ratios
 
 if TYPE_CHECKING:
@@ -55,18 +56,11 @@ def fluid_summary(affinity: Affinity, topology: Topology, held: NDArray[np.bool_
     """Return estimated metrics of ``least-loaded`` routing."""
     loads = affinity.load.astype(np.float64)
     shares = np.stack([fluid_shares(loads[layer], held[layer]) for layer in range(len(held))])
-    cost = topology.cost_matrix()
-    levels = topology.crossing_levels()
-    by_level = np.zeros(topology.levels + 1)
-    total = 0.0
-    for layer, counts in enumerate(affinity.transitions):
-        meeting = shares[layer].T @ counts.astype(np.float64) @ shares[layer + 1]
-        by_level += np.bincount(levels.ravel(), meeting.ravel(), minlength=topology.levels + 1)
-        total += float((meeting * cost).sum())
+    part = crossing_parts(affinity, topology, shares)
     ratio = peak_ratios(np.einsum("le,led->ld", loads, shares))
     return {
-        "mean_cost": total / max(1, affinity.steps),
-        "crossing_shares": (by_level[:-1] / max(1, affinity.steps)).tolist(),
+        "mean_cost": float(np.dot(part, topology.crossing_costs)),
+        "crossing_shares": part.tolist(),
         "imbalance": float(ratio.mean()),
         "worst_imbalance": float(ratio.max()),
         "estimated": "visits as a fluid; score the file on a trace for exact figures",

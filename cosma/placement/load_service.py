@@ -9,7 +9,7 @@ import numpy as np
 from cosma.errors import InfeasibleError, InputError
 from cosma.placement import baselines
 from cosma.placement.check import check_placement
-from cosma.placement.document import Placement, Replicas
+from cosma.placement.document import Placement, Replicas, homes_of
 from cosma.placement.options import solver_record
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def _evened(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tu
 
     problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
     starts = [even_homes(affinity, topology)[:, :, None] == np.arange(topology.devices)[None, None, :]]
-    if options.replicas_per_device:
+    # Where places are left over, copies that share load may take them.
+    shared = options.replicas_per_device > 0 or options.routing != "nearest"
+    if shared:
         copied = baselines.eplb_replicated(affinity, topology, options.replicas_per_device)
         starts.append(as_held(copied, topology.devices))
     how = CopyOptions(seed=options.seed, interrupted=options.interrupted, progress=options.progress)
@@ -95,7 +97,8 @@ def _evened(affinity: Affinity, topology: Topology, options: PlaceOptions) -> tu
         # Annealing looks at all loads above the mean, not at the largest alone; each layer keeps the best of all.
         for other in (start, held_of(problem, found)):
             better = imbalances(problem, other) < imbalances(problem, held)
+            better &= shared | (other.sum(axis=2) == 1).all(axis=1)
             held = np.where(better[:, None, None], other, held)
     replicas = as_replicas(held)
-    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
-    return homes, replicas if options.replicas_per_device else None
+    single = options.replicas_per_device == 0 and bool((held.sum(axis=2) == 1).all())
+    return homes_of(replicas), None if single else replicas

@@ -45,10 +45,23 @@ def imbalance(affinity: Affinity, topology: Topology, devices: NDArray[np.intege
 
 
 def peak_ratios(load: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, per layer, the largest of ``[layers, devices]`` over the mean; 1 for a layer nobody visits."""
-    mean = load.mean(axis=1)
-    ratio: NDArray[np.float64] = np.where(mean > 0, load.max(axis=1) / np.where(mean > 0, mean, 1.0), 1.0)
-    return ratio
+    """Return, per layer, the largest of ``[layers, devices]`` over the mean; 1 for a layer nobody visits.
+
+    Whole numbers are rounded once, so that comparing with a limit is exact.
+    """
+    total = load.sum(axis=1)
+    ratio: NDArray[np.float64] = load.max(axis=1) * load.shape[1] / np.where(total > 0, total, 1.0)
+    return np.where(total > 0, ratio, 1.0)
+
+
+def keeps(ratio: NDArray[np.float64], limit: float | NDArray[np.float64], scope: str) -> bool:
+    """Say whether peak ratios of layers keep a limit on ``each`` of them, exactly, or on their ``mean``.
+
+    A mean of ratios is rounded several times, which 1e-15 of it makes up for.
+    """
+    if scope == "each":
+        return bool((ratio <= limit).all())
+    return float(ratio.mean()) <= float(np.mean(limit)) * (1.0 + 1e-15)
 
 
 def summary(affinity: Affinity, topology: Topology, devices: NDArray[np.integer]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cosma.placement.baselines import eplb_replicated
 from cosma.placement.copies import held_of, places_of, with_least
 from cosma.placement.copy_search import WIDE, anneal, check_limit, search_within
 from cosma.placement.load_only import least_imbalance
-from cosma.placement.metrics import peak_ratios
+from cosma.placement.metrics import keeps, peak_ratios
 from cosma.placement.nearest_mend import mend
 from cosma.placement.replication import Flow, as_held, improve, listed
 
@@ -85,7 +85,8 @@ def place_nearest(
         )  # fmt: skip
     held = even if within is None else within
     rounds = _ROUNDS // (2 if near else 1) // (2 if start.shape[1] * start.shape[2] > WIDE else 1)
-    found = _Found(np.bincount(problem.device_of, minlength=problem.topology.devices), limits, scope)
+    places = np.bincount(problem.device_of, minlength=problem.topology.devices)
+    found = _Found(places, np.minimum(limits, limit), scope)
     for number in range(rounds + 1):
         flow = Flow.build(problem.affinity, problem.topology, held)
         ratio = peak_ratios(flow.load)
@@ -136,9 +137,8 @@ class _Found:
             if loosest is not None:
                 mend(flow, self.slots, loosest * self.limits)
             ratio = peak_ratios(flow.load)
-            each = self.scope == "each"
-            self.lowest = min(self.lowest, float(ratio.max() if each else ratio.mean()))
-            if bool((ratio <= self.limits).all() if each else ratio.mean() <= self.limits.mean()):
+            self.lowest = min(self.lowest, float(ratio.max() if self.scope == "each" else ratio.mean()))
+            if keeps(ratio, self.limits, self.scope):
                 if self.best is None or flow.cost() < self.best[0]:
                     self.best = flow.cost(), listed(flow)
                 break

@@ -10,7 +10,7 @@ import numpy as np
 
 from cosma.errors import InfeasibleError
 from cosma.placement.bounds import Bound
-from cosma.placement.metrics import peak_ratios
+from cosma.placement.metrics import keeps, peak_ratios
 from cosma.placement.recount import Score, score
 from cosma.placement.replication import Flow, as_held
 from cosma.placement.service import place, place_again
@@ -72,15 +72,17 @@ def place_on_tokens(
         return placement
     first, asked, lowest = placement.certificate, limit, float("inf")
     limits = np.full(affinity.layers, limit)
-    near = options.routing == "nearest"
+    near = options.routing == "nearest" and affinity.has_affinity
     for number in range(_SEARCHES):
         counted = score(placement, tokens(), options.routing, batch_tokens)
         each = options.balance_scope == "each"
         reached = counted.worst_imbalance if each else counted.imbalance
-        if reached <= limit or options.interrupted():
+        if keeps(np.array(counted.layer_imbalance), limit, options.balance_scope) or options.interrupted():
+            placement = replace(placement, solver={**placement.solver, "balance": limit})
+            if not affinity.has_affinity:
+                return placement
             bound = Bound(float(first["lower_bound"]), str(first["method"]))
-            certificate = bound.certificate(float(placement.metrics["mean_cost"]))
-            return replace(placement, solver={**placement.solver, "balance": limit}, certificate=certificate)
+            return replace(placement, certificate=bound.certificate(float(placement.metrics["mean_cost"])))
         lowest = min(lowest, reached)
         if number == _SEARCHES - 1:
             break

@@ -15,6 +15,7 @@ devices, so that an error in the aggregation or the search cannot hide.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -165,10 +166,13 @@ class _Counter:
 
 
 def ratios(load: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the fullest device's load over the mean device's, per layer; 1 for a layer nobody visits."""
-    mean = load.mean(axis=1)
-    found: NDArray[np.float64] = np.where(mean > 0, load.max(axis=1) / np.where(mean > 0, mean, 1.0), 1.0)
-    return found
+    """Return the fullest device's load over the mean device's, per layer; 1 for a layer nobody visits.
+
+    Rounded once where loads are whole, so that what keeps a limit does so here.
+    """
+    total = load.sum(axis=1)
+    found: NDArray[np.float64] = np.where(total > 0, load.max(axis=1) * load.shape[1], 1.0)
+    return found / np.where(total > 0, total, 1.0)
 
 
 class _Nearest(_Counter):
@@ -243,7 +247,11 @@ class _Split(_Counter):
             for expert, copies in enumerate(row):
                 for device in copies:
                     shares[layer, expert, device] += 1.0 / len(copies)
-        self.load = np.einsum("le,led->ld", self.visits, shares)
+            # In units of a part that all numbers of copies divide into, loads are whole and their ratios exact.
+            unit = math.lcm(*(len(copies) for copies in row))
+            exact = unit * float(self.visits[layer].sum()) * self.devices < 2**53
+            parts = np.rint(unit * shares[layer]) if exact else shares[layer]
+            self.load[layer] = self.visits[layer] @ parts
         for layer, counts in enumerate(self.pairs):
             meeting = shares[layer].T @ counts @ shares[layer + 1]
             for level in range(self.levels + 1):

@@ -105,10 +105,6 @@ class Flow:
         visits = float(self.inflow[1:, :-1].sum())
         return total / visits if visits > 0 else 0.0
 
-    def imbalance(self) -> float:
-        """Return the mean over layers of max over mean modelled load."""
-        return float((self.load.max(axis=1) / np.maximum(self.load.mean(axis=1), 1e-300)).mean())
-
 
 def _following(affinity: Affinity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how many visits to an expert lead to each of the next layer, and ``[layers, experts]`` other visits there.

@@ -14,7 +14,7 @@ from cosma.placement import bounds, copy_service, load_service, metrics
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement
 from cosma.placement.copy_bounds import copies_bound, nearest_copies_bound
-from cosma.placement.document import Placement, Replicas
+from cosma.placement.document import Placement, Replicas, homes_of
 from cosma.placement.options import BOUNDS, PlaceOptions, check_options, solver_record
 from cosma.placement.patience import patiently
 from cosma.placement.replication import Flow, as_held, replicate
@@ -103,7 +103,7 @@ def place_again(
         )
     solver = solver_record(options, str(placement.solver["method"]), time.monotonic() - begin)
     bound = bounds.Bound(float(placement.certificate["lower_bound"]), str(placement.certificate["method"]))
-    return _described(affinity, topology, options, _first(copies), copies, bound, solver)
+    return _described(affinity, topology, options, homes_of(copies), copies, bound, solver)
 
 
 def _described(
@@ -130,7 +130,7 @@ def _found(
     """Return homes, the method that found them, whether they are proven cheapest, and copies if there may be any."""
     if options.replicas_per_device and options.balance is not None:
         copies = copy_service.nearest_copies(affinity, topology, options)
-        return _first(copies), "search for copies whose nearest serves", False, copies
+        return homes_of(copies), "search for copies whose nearest serves", False, copies
     homes, method, optimal = patiently(
         lambda: find_homes(affinity, topology, options),
         lambda: (unsearched(affinity, topology, options), "none: interrupted before the search had anything", False),
@@ -143,11 +143,7 @@ def _found(
         lambda: tuple(tuple((int(device),) for device in row) for row in homes),
         options.interrupted,
     )
-    return _first(replicas), method, optimal, replicas
-
-
-def _first(replicas: Replicas) -> NDArray[np.int64]:
-    return np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
+    return homes_of(replicas), method, optimal, replicas
 
 
 def _measured(
@@ -158,7 +154,7 @@ def _measured(
     flow = Flow.build(affinity, topology, as_held(replicas, topology.devices))
     return {
         "mean_cost": flow.cost(),
-        "imbalance": flow.imbalance(),
+        "imbalance": float(metrics.peak_ratios(flow.load).mean()),
         "copies": sum(len(copies) for row in replicas for copies in row),
         "transitions": affinity.steps,
         "estimated": "Markov model of nearest-copy routing; score the file on a trace for exact figures",

@@ -146,7 +146,7 @@ def compare(
                     held = _again(counts[number - 1], topology, strategy, held, price, base)
                 except InfeasibleError:
                     kept = False
-            counted = score(_placement(topology, held), parts[number].chunks(), base.routing)
+            counted = score(Placement.of_copies(topology, as_replicas(held)), parts[number].chunks(), base.routing)
             moved = copies_moved(before, held)
             found.append(
                 WindowScore(
@@ -182,12 +182,6 @@ def _again(
     if price.max_moves is not None:
         return place_near(problem, held, price.max_moves, options.balance, how)
     return place_priced(problem, held, price.crossings_per_move, options.balance, how)
-
-
-def _placement(topology: Topology, held: NDArray[np.bool_]) -> Placement:
-    replicas = as_replicas(held)
-    homes = np.array([[copies[0] for copies in row] for row in replicas], dtype=np.int64)
-    return Placement(topology, homes, replicas)
 
 
 def totals(scores: Sequence[WindowScore]) -> list[dict[str, Any]]:

@@ -116,12 +116,16 @@ def hosts(traces: list[Path]) -> Iterator[Row]:
                 yield {"host_visit_per_fetch": 0.5, **row}
 
 
+#: Experts a token, steps looked ahead and tokens a batch of the table of scale.
+SCALES = ((1, 0, 1), (1, 1, 1), (8, 0, 1), (8, 1, 1), (8, 4, 1), (8, 4, 8))
+
+
 def scale(_: list[Path]) -> Iterator[Row]:
     """A million token-layers at the command line: 17,300 tokens of 58 layers of 256 experts, top-1 and top-8.
 
     CPU seconds and memory are those of the whole command. Peaks are in order: each is above those before it.
     """
-    for k, prefetch in ((1, 0), (1, 1), (8, 0), (8, 1)):
+    for k, prefetch, batch in SCALES:
         tokens = synthetic_trace(
             SyntheticOptions(layers=58, experts=256, tokens=17_300, top_k=k, affinity=0.5, seed=1)
         )
@@ -131,13 +135,15 @@ def scale(_: list[Path]) -> Iterator[Row]:
             np.save(path, tokens)
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             command = [sys.executable, "-m", "cosma", "cache", str(path), "--slots", "128", "--json", *times]
-            done = subprocess.run([*command, "--prefetch", str(prefetch)], stdout=subprocess.PIPE, check=True)
+            how = ["--prefetch", str(prefetch), "--batch", str(batch)]
+            done = subprocess.run([*command, *how], stdout=subprocess.PIPE, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         report = next(iter(json.loads(done.stdout)["reports"].values()))
         yield {
             "token_layers": tokens.shape[0] * tokens.shape[1],
             "top_k": k,
             "prefetch": prefetch,
+            "batch": batch,
             "requests": report["results"][0]["requests"],
             "lower_bound": report["lower_bound_fetches"],
             "proven": report["proven"],

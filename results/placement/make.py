@@ -2,8 +2,8 @@
 
 Reads the routing traces of ``--traces`` (default ``../shared/traces`` beside the project) and writes one CSV per
 table here. Everything but the columns of CPU seconds
-is the same in every run. Tables: targets, generated, exflow, balance, replication, headline, scale, copies,
-copies_large, fronts, windows.
+is the same in every run. Tables: targets, generated, exflow, balance, replication, nearest, headline, scale,
+copies, copies_large, fronts, windows, drift.
 """
 
 from __future__ import annotations
@@ -180,9 +180,7 @@ def replication(folder: Path) -> Iterator[Row]:
     """One copy per device and layer (12.5 % more memory), judged on held-out tokens with nearest-copy routing."""
     name, topology = "gpt_12x64_top1_s5", Topology.grid(2, 4)
     affinity = load(folder, name)
-    copies = eplb_replicated(affinity, topology, 1)
-    homes = np.array([[held[0] for held in row] for row in copies])
-    found = [("eplb", Placement(topology, homes, copies), 0.0)]
+    found = [("eplb", Placement.of_copies(topology, eplb_replicated(affinity, topology, 1)), 0.0)]
     for limit in (None, 1.25):
         begin = time.process_time()
         options = PlaceOptions(bound="none", replicas_per_device=1, balance=limit, balance_scope="mean")
@@ -194,6 +192,27 @@ def replication(folder: Path) -> Iterator[Row]:
             counted = score(placement, open_trace(folder / f"{name}.npz", part).chunks())
             row |= {f"{part}_cost": f"{counted.mean_cost:.4f}", f"{part}_imbalance": f"{counted.imbalance:.3f}"}
         yield row | {"cpu_s": f"{seconds:.1f}"}
+
+
+def nearest(folder: Path) -> Iterator[Row]:
+    """The nearest of the copies serves: what is proven of it, beside the same without copies; tokens of the profile."""
+    for name in COPIES_TRACES[:-2]:
+        affinity, topology = load(folder, name), Topology.grid(2, 4)
+        for replicas in (0, 1):
+            begin = time.process_time()
+            placed = place(affinity, topology, PlaceOptions(bound="thorough", replicas_per_device=replicas))
+            counted = score(placed, open_trace(folder / f"{name}.npz", "profile").chunks())
+            bound = float(placed.certificate["lower_bound"])
+            yield {
+                "trace": name,
+                "cluster": "2x4",
+                "replicas": replicas,
+                "cost": f"{counted.mean_cost:.4f}",
+                "bound": f"{bound:.4f}",
+                "gap_percent": f"{100 * (1 - bound / counted.mean_cost):.1f}",
+                "method": placed.certificate["method"],
+                "cpu_s": f"{time.process_time() - begin:.1f}",
+            }
 
 
 def headline(folder: Path) -> Iterator[Row]:
@@ -401,8 +420,8 @@ def drift(folder: Path) -> Iterator[Row]:
 
 TABLES: dict[str, Callable[[Path], Iterator[Row]]] = {
     table.__name__: table for table in (
-        targets, generated, exflow, balance, replication, headline, scale, copies, copies_large, fronts, windows,
-        drift,
+        targets, generated, exflow, balance, replication, nearest, headline, scale, copies, copies_large, fronts,
+        windows, drift,
     )
 }  # fmt: skip
 

@@ -35,11 +35,11 @@ class Machine:
 
 @dataclass
 class Prefetch:
-    """How many steps to look ahead, the least share, and ``shares[ahead][layer][seen][expected]``."""
+    """How many steps to look ahead, the least evidence, and ``evidence[ahead][layer][seen][expected]``."""
 
     depth: int
-    threshold: float
-    shares: Any
+    threshold: int
+    evidence: Any
 
 
 @dataclass
@@ -121,10 +121,9 @@ class Plain:
         layer, target = step % layers, (step + 1 + ahead) % layers
         share = {}
         for e in range(experts):
-            missed = 1.0
-            for p in pages:
-                missed *= 1.0 - float(self.prefetch.shares[ahead][layer][p % experts][e])
-            share[target * experts + e] = 1.0 - missed
+            share[target * experts + e] = sum(
+                int(self.prefetch.evidence[ahead][layer][p % experts][e]) for p in pages
+            )
         for p in sorted(share, key=lambda p: -share[p]):
             d, g = machine.device[p], machine.group[p]
             if share[p] < self.prefetch.threshold:
@@ -134,9 +133,10 @@ class Plain:
             if p in self.held or issue >= end or room <= 0:
                 continue
             if len(self._of(g)) >= room:
-                victim = self._victim(g, spared={v for v in share if share[v] >= share[p]}, unless=(step, PREFETCH, p))
+                spared = {v for v in share if share[v] >= share[p]} | set(pages if machine.together else ())
+                victim = self._victim(g, spared, unless=(step, PREFETCH, p))
                 if victim is None:
-                    continue  # it is expected at least as much
+                    continue  # it is expected at least as much, or the step computes with it
                 self._evict(step, victim)
             self.link[d] = self.ready[p] = issue + machine.fetch_s
             self._use(p, step + 1 + ahead, step + 1 + ahead)

@@ -85,9 +85,9 @@ def test_replicas_help_within_memory(affinity: Affinity, plain: Placement, token
     found = score(ours, [tokens])
     assert found.mean_cost < score(plain, [tokens]).mean_cost
     by_load = eplb_replicated(affinity, topology, 1)
-    homes = np.array([[copies[0] for copies in row] for row in by_load])
-    check_placement(Placement(topology, homes, by_load), 1)
-    assert found.mean_cost < score(Placement(topology, homes, by_load), [tokens]).mean_cost
+    other = Placement.of_copies(topology, by_load)
+    check_placement(other, 1)
+    assert found.mean_cost < score(other, [tokens]).mean_cost
     assert found.mean_cost >= pair_budget_bound(affinity, topology, 1).mean_cost
     with pytest.raises(InputError, match="at most"):
         replicate(affinity, topology, plain.devices, 20)

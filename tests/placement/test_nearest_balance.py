@@ -253,3 +253,49 @@ def test_small_problems_are_bounded_by_all_ways_to_fill_them() -> None:
     placed, none = place(counts, topology, wanted), place(counts, topology, replace(wanted, bound="none"))
     assert placed.certificate["method"] == "nearest copies"
     assert none.certificate["lower_bound"] < placed.certificate["lower_bound"] <= score(placed, [tokens]).mean_cost
+
+
+@pytest.mark.parametrize("routing", ["nearest", "split", "least-loaded"])
+def test_a_limit_that_the_busiest_expert_just_meets_is_kept_exactly(routing: str) -> None:
+    """Seven of sixteen visits lie on one of four devices whatever is done; not a millionth less can be asked for."""
+    column = np.repeat([0, 1, 2, 3], [7, 5, 2, 2])
+    tokens = np.stack([column, np.random.default_rng(1).permutation(column)], axis=1)
+    counts, topology = Affinity.from_tokens(tokens, 4), Topology.grid(1, 4)
+    limit = 7 * 4 / 16
+    options = PlaceOptions(balance=limit, routing=routing, proposals=20_000, bound="none")
+    with pytest.raises(InfeasibleError):
+        place_on_tokens(counts, topology, replace(options, balance=limit * (1 - 1e-7)), lambda: [tokens], 64)
+    placed = place_on_tokens(counts, topology, options, lambda: [tokens], 64)
+    assert score(placed, [tokens], routing, 64).worst_imbalance <= limit
+
+
+@pytest.mark.parametrize("devices", [3, 5, 6, 7])
+def test_equal_shares_keep_a_limit_of_one(devices: int) -> None:
+    """Thirds and sevenths of visits are no whole numbers, but copies on all devices share them exactly."""
+    for seed in range(8):
+        tokens = np.random.default_rng(seed).integers(0, devices, (61, 2))
+        options = PlaceOptions(
+            balance=1.0, routing="split", replicas_per_device=devices - 1, proposals=2000, bound="none"
+        )
+        placed = place(Affinity.from_tokens(tokens, devices), Topology.grid(1, devices), options)
+        assert score(placed, [tokens], "split").worst_imbalance == placed.metrics["worst_imbalance"] == 1.0
+
+
+@pytest.mark.parametrize("routing", ["nearest", "least-loaded"])
+def test_tokens_that_never_use_two_layers_in_turn_are_placed_by_load(routing: str) -> None:
+    """Nothing is known of crossings then; the limit holds on the tokens, or the placement is refused."""
+    tokens = np.random.default_rng(2).integers(0, 6, (90, 3))
+    tokens[:, 1] = -1
+    options = PlaceOptions(balance=1.3, routing=routing, replicas_per_device=1, proposals=20_000)
+    placed = place_on_tokens(Affinity.from_tokens(tokens, 6), Topology.grid(1, 3), options, lambda: [tokens], 16)
+    assert placed.metrics["mean_cost"] is None
+    assert score(placed, [tokens], routing, 16).worst_imbalance <= 1.3
+
+
+@pytest.mark.parametrize("routing", ["nearest", "split"])
+def test_places_left_over_take_copies_where_these_share_load(routing: str) -> None:
+    """Four devices for three experts: with a table of load alone, as with affinity."""
+    counts = Affinity.from_load(np.array([[12, 2, 2], [8, 7, 1]]))
+    placed = place(counts, Topology.grid(1, 4), PlaceOptions(routing=routing, proposals=20_000))
+    assert placed.metrics["worst_imbalance"] == pytest.approx(3.0 if routing == "nearest" else 1.75)
+    assert (placed.replicas is None) == (routing == "nearest")
