@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.caching.optimum import members_by_group
+from cosma.caching.replacement import EVICT, FETCH, HOST, PREFETCH
 from cosma.compiled import kernel
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-#: Codes of transfers.
-_FETCH, _PREFETCH, _EVICT, _HOST = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,20 +74,20 @@ def schedule_events(
     passing = late & ~kept_on
     leaving = resident & ~kept_on
     parts = [
-        _rows(step_of, 0, number, _HOST, requests.page, hosted),
-        _rows(issue_step - 1, 5, number, _PREFETCH, requests.page, early),
+        _rows(step_of, 0, number, HOST, requests.page, hosted),
+        _rows(issue_step - 1, 5, number, PREFETCH, requests.page, early),
     ]
     if together:
         parts += [
-            _rows(step_of, 1, number, _FETCH, requests.page, late),
-            _rows(step_of, 2, number, _EVICT, requests.page, leaving),
+            _rows(step_of, 1, number, FETCH, requests.page, late),
+            _rows(step_of, 2, number, EVICT, requests.page, leaving),
         ]
     else:
         parts += [
-            _rows(step_of, 1, number, _EVICT, requests.page, leaving & ~passing),
-            _rows(step_of, 2, 2 * number, _FETCH, requests.page, passing),
-            _rows(step_of, 2, 2 * number + 1, _EVICT, requests.page, passing),
-            _rows(step_of, 3, number, _FETCH, requests.page, late & kept_on),
+            _rows(step_of, 1, number, EVICT, requests.page, leaving & ~passing),
+            _rows(step_of, 2, 2 * number, FETCH, requests.page, passing),
+            _rows(step_of, 2, 2 * number + 1, EVICT, requests.page, passing),
+            _rows(step_of, 3, number, FETCH, requests.page, late & kept_on),
         ]
     rows = np.concatenate(parts)
     rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]

@@ -256,7 +256,7 @@ def _improved(
     better = True
     while better:
         better = False
-        for trial in _changes(graph):
+        for trial in mode_changes(graph):
             if left <= 0 or cost <= replay.problem.constant_noncompulsory_bytes or stop():
                 return chosen
             changed = [(v, mode) for v, mode in trial if mode != chosen[v]]
@@ -276,7 +276,7 @@ def _improved(
     return chosen
 
 
-def _changes(graph: Graph) -> Iterator[list[tuple[int, Mode]]]:
+def mode_changes(graph: Graph) -> Iterator[list[tuple[int, Mode]]]:
     """All tiles of an operator in a mode of one name, operator by operator; then each operator alone in each mode."""
     tiles: dict[str, list[int]] = {}
     for v, operator in enumerate(graph.operators):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cosma.errors import ModelLoadError
+from cosma.frontend.contrib_calls import BOOL, INT64
 from cosma.frontend.evaluate import Evaluator, tensor_array
 from cosma.frontend.nodes import Node, make_node, readable
 from cosma.frontend.values import Operands, TensorType, Value
@@ -23,8 +24,6 @@ _MOST_ROUNDS = 64
 #: Deepest nesting at which bodies are walked: each level may walk those inside once a round.
 _MOST_LEVELS = 4
 
-#: Numbers of element types in ONNX.
-_BOOL, _INT64 = 9, 7
 
 
 class InnerWalk(Protocol):
@@ -151,7 +150,7 @@ def _loop_types(
     initial, collected = states, None
     settled = rounds == 0
     for number in range(1, (_MOST_ROUNDS if rounds is None else max(1, min(rounds, _MOST_ROUNDS))) + 1):
-        found = _walked(body, [TensorType(_INT64, ()), TensorType(_BOOL, ()), *states], captured, around)
+        found = _walked(body, [TensorType(INT64, ()), TensorType(BOOL, ()), *states], captured, around)
         if found is None or len(found) < 1 + len(states):
             return None
         after, slices = found[1 : 1 + len(states)], found[1 + len(states) :]

@@ -119,7 +119,7 @@ def _best_rule(
     problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]], trials: int = 0,
     stop: Callable[[], bool] = never,
 ) -> tuple[Ints, Ints | None] | None:
-    steps = _steps(problem, order, streamed)
+    steps = steps_of(problem, order, streamed)
     tried = [
         (rule, found) for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None
     ]
@@ -171,7 +171,8 @@ def _span(stretch: tuple[int, int, int, int]) -> slice:
     return slice(max(0, (k - back) * length), (k + 1) * length)
 
 
-def _steps(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> Steps:
+def steps_of(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> Steps:
+    """What each step of an order touches in the scratchpad, for the pass; ``streamed`` passes by it."""
     operands = [[t for t in problem.operands_of(v).tolist() if (v, t) not in streamed] for v in order]
     results = [[t for t in problem.results_of(v).tolist() if (v, t) not in streamed] for v in order]
     pairs = [

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: Largest tables of counts, all layers together; the optimisers hold several copies of them.
-_MOST_COUNT_BYTES = 1 << 30
+MOST_COUNT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,11 +193,11 @@ def _check_shape(array: NDArray[np.integer]) -> None:
 
 def _check_size(matrices: int, experts: int, what: str) -> None:
     """Refuse counts that no memory should be spent on."""
-    if matrices * experts * experts * 8 > _MOST_COUNT_BYTES:
-        possible = int((_MOST_COUNT_BYTES / (8 * matrices)) ** 0.5)
+    if matrices * experts * experts * 8 > MOST_COUNT_BYTES:
+        possible = int((MOST_COUNT_BYTES / (8 * matrices)) ** 0.5)
         raise InputError(
             f"{what}: {experts} experts per layer; at most {possible} are possible, since counts of pairs of experts "
-            f"may take {_MOST_COUNT_BYTES >> 30} GiB"
+            f"may take {MOST_COUNT_BYTES >> 30} GiB"
         )
 
 

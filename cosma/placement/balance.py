@@ -14,7 +14,7 @@ import numpy as np
 
 from cosma.errors import InfeasibleError, InputError
 from cosma.placement.meanfield import grown_starts
-from cosma.placement.metrics import keeps, peak_ratios
+from cosma.placement.metrics import SCOPES, keeps, peak_ratios
 from cosma.placement.pressure import Pressure
 from cosma.placement.search import SearchOptions, search
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from cosma.placement.instance import Instance
 
-SCOPES = ("each", "mean")
 #: Prices tried for a limit on every layer, in cost per visit above it.
 _LIMIT_PRICES = (1.0, 4.0, 16.0, 64.0)
 

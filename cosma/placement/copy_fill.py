@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.placement.copy_pairs import fill_pairs
+from cosma.placement.copy_pairs import ROUNDING, fill_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +29,6 @@ _MOST_SETS = 3000
 FILL_WORK = (0.5, 5.0)
 #: Devices up to which loads of all shares have a common unit that leaves sums exact.
 _MOST_DEVICES = 16
-#: Share by which a limit is raised in programs, so that rounding proves nothing.
-_ROUNDING = 1e-9
 
 
 def fill_layer(
@@ -60,9 +58,9 @@ def loadings(
     What the other devices cannot carry within the limit has to lie on a device: sets have a least load too.
     """
     devices, places = len(room), int(room.sum())
-    full = limit * float(load.sum()) / devices * (1.0 + _ROUNDING)
+    full = limit * float(load.sum()) / devices * (1.0 + ROUNDING)
     lowest = float(load.sum()) - (devices - 1) * full - 1e-9
-    least = np.maximum(1, np.ceil(load / full - _ROUNDING)).astype(int)
+    least = np.maximum(1, np.ceil(load / full - ROUNDING)).astype(int)
     spare = places - int(least.sum())
     copies = sorted(
         (-float(load[expert]) / number, expert, number)
@@ -155,7 +153,7 @@ def fill_by_places(
         for index, chosen in enumerate(number):
             columns = [*held[expert][index], chosen]
             builder.row("copies", columns, [1] * devices + [-index - 1], lower=0, upper=0)
-    full = math.floor(limit * float(load.sum()) / devices * unit * (1 + _ROUNDING))
+    full = math.floor(limit * float(load.sum()) / devices * unit * (1 + ROUNDING))
     for device in range(devices):
         columns = [held[expert][index][device] for expert in range(experts) for index in range(most)]
         builder.row("places", columns, [1] * len(columns), upper=int(room[device]))

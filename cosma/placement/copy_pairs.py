@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _MOST_WAYS = 6_000_000
 #: Ways tried at a time.
 _BLOCK = 50_000
-#: Share by which the limit is raised before it is called impossible, so that rounding proves nothing.
-_ROUNDING = 1e-9
+#: Share by which limits and bounds are raised, so that rounding proves nothing.
+ROUNDING = 1e-9
 
 
 def fill_pairs(
@@ -41,7 +41,7 @@ def fill_pairs(
     if int(room.max()) > 2 or not load.any():
         return None
     full = limit * float(load.sum()) / devices
-    least = np.maximum(1, np.ceil(load / (full * (1.0 + _ROUNDING)))).astype(np.int64)
+    least = np.maximum(1, np.ceil(load / (full * (1.0 + ROUNDING)))).astype(np.int64)
     spare = int(room.sum() - least.sum())
     if spare < 0 or (least > devices).any():
         return None, True
@@ -52,7 +52,7 @@ def fill_pairs(
     possible = False
     for first in range(0, len(ways), _BLOCK):
         peak, order, owner = _paired(load, ways[first : first + _BLOCK], devices)
-        possible = possible or bool((peak <= full * (1.0 + _ROUNDING)).any())
+        possible = possible or bool((peak <= full * (1.0 + ROUNDING)).any())
         for way in np.flatnonzero(peak <= full)[np.argsort(peak[peak <= full], kind="stable")]:
             pairs = owner[way][order[way]]
             heavy, light = pairs[:devices], pairs[::-1][:devices]

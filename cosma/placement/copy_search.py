@@ -30,13 +30,12 @@ from cosma.placement.copy_fill import FILL_WORK, fill_layer
 from cosma.placement.copy_kernels import anneal_copies
 from cosma.placement.copy_recombine import recombine_copies
 from cosma.placement.load_only import least_imbalance
-from cosma.placement.metrics import keeps
+from cosma.placement.metrics import SCOPES, keeps
 from cosma.placement.replication import as_held
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCOPES = ("each", "mean")
 #: Temperatures in mean traffic of an expert times mean cost (``CopyProblem.scale``). Of 0.2 to 2.0, 1.0 gave the best
 #: placements of gpt_12x64_top1_s5 from both starts, and 0.1 where no limit counts and the start is good.
 HOT, WARM, COLD = 1.0, 0.1, 0.002

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.placement.copy_pairs import ROUNDING
+
 if TYPE_CHECKING:
 
     from cosma.arrays import Floats
@@ -49,8 +51,6 @@ _STEP, _PRICE_STEP = 30.0, 0.25
 _FIRST = 0.5
 #: Rounds after which the bound is looked at; the best counts.
 _LOOKS = 10
-#: Share by which bounds are raised, so that rounding proves nothing.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Side:
         """Describe a layer of which ``load`` are every expert's visits."""
         full, most = float(np.sort(load)[-level.room :].sum()), np.ones(len(load))
         if level.limit is not None:
-            device = float(load.sum()) / level.devices * level.limit * (1.0 + _ROUNDING)
+            device = float(load.sum()) / level.devices * level.limit * (1.0 + ROUNDING)
             full = min(full, device * level.members)
             copies = np.maximum(1.0, np.ceil(load / max(device, 1e-300) - 1e-9))
             most = np.minimum(1.0, level.members / copies)
@@ -207,7 +207,7 @@ class _Pair:
         total += self.largest * float(values[:first].sum())
         if first < len(values):
             total += self.largest * (many - first) * float(values[first])
-        return total * (1.0 + _ROUNDING) + _ROUNDING * float(np.abs(multipliers).max())
+        return total * (1.0 + ROUNDING) + ROUNDING * float(np.abs(multipliers).max())
 
 
 def _within(matrix: Floats, largest: float, size: float) -> Floats:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.placement.copy_pairs import ROUNDING
+
 if TYPE_CHECKING:
 
     from cosma.arrays import Floats
 
-#: Share by which the limit on load is raised, so that rounding cannot exclude a placement that keeps it.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ class Members:
         single = limit is None or not copies or devices * places == experts
         needed = np.ones((layers, experts))
         if limit is not None and load is not None:
-            room = limit * (1.0 + _ROUNDING)
+            room = limit * (1.0 + ROUNDING)
             mean = np.maximum(load.sum(axis=1, keepdims=True) / devices, 1e-300)
             ratio = load / mean
             needed = np.maximum(1.0, np.ceil(ratio / room - 1e-9))

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from cosma.placement.affinity import Affinity
     from cosma.placement.topology import Topology
 
+#: What a limit on imbalance counts for: each layer by itself, or their mean.
+SCOPES = ("each", "mean")
+
 
 def mean_cost(affinity: Affinity, topology: Topology, devices: NDArray[np.integer]) -> float:
     """Return the mean cost of a transition."""

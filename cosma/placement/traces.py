@@ -20,7 +20,7 @@ import numpy as np
 from cosma.errors import FormatError, InputError
 from cosma.files import open_regular
 from cosma.placement import survey as surveys
-from cosma.placement.affinity import Affinity
+from cosma.placement.affinity import MOST_COUNT_BYTES, Affinity
 from cosma.placement.survey import Survey
 from cosma.placement.trace_arrays import ArrayReader, array_names, read_text_array
 from cosma.placement.trace_csv import CsvReader
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 CHUNK_TOKENS = 8192
 DEFAULT_ARRAY = "profile"
 SUFFIXES = (".npy", ".npz", ".json", ".jsonl", ".ndjson", ".csv", ".tsv")
-#: Largest table of counts that is read whole.
-_MOST_COUNT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +119,8 @@ class Trace:
         size = 0
         for part in self._reader().rows(1 << 20):
             size += part.nbytes
-            if size > _MOST_COUNT_BYTES:
-                raise FormatError(f"{self.where}: counts of more than {_MOST_COUNT_BYTES >> 20} MiB")
+            if size > MOST_COUNT_BYTES:
+                raise FormatError(f"{self.where}: counts of more than {MOST_COUNT_BYTES >> 20} MiB")
             rows.append(part)
         return np.concatenate(rows)
 

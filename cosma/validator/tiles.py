@@ -271,9 +271,9 @@ class _Walk:
             if rows or node is None:
                 return None
             if not is_view(node) and not self._is_move(node, name):
-                return name, box if places is None else _hull(places, shape)
+                return name, box if places is None else hull_of_places(places, shape)
             if places is None:
-                places = _places(box, shape)
+                places = places_of_box(box, shape)
             if not is_view(node) and node.op_type != "Dropout":
                 moved = self.judge.moved(node)
                 found = moved[places.start : places.stop] if isinstance(places, range) else moved[places]
@@ -306,7 +306,7 @@ class _Walk:
 
     def _note(self, name: str, shape: Shape, box: Box, places: Array | range | None) -> None:
         if isinstance(places, range):
-            box = _hull(places, shape)
+            box = hull_of_places(places, shape)
             places = None if size_of(box) == len(places) else np.arange(places.start, places.stop)
         self.found.append((name, _Need(box, places)))
 
@@ -348,7 +348,7 @@ def _keeps_order(judge: _Judge, node: NodeProto) -> bool:
     return bool((moved == np.arange(len(moved))).all())
 
 
-def _places(box: Box, shape: Shape) -> Array | range:
+def places_of_box(box: Box, shape: Shape) -> Array | range:
     """Places, in row-major order, of the elements of a box; a range where they stand side by side."""
     first = next((i for i, (start, stop) in enumerate(box) if stop - start > 1), len(box))
     if all(span == (0, size) for span, size in zip(box[first + 1 :], shape[first + 1 :], strict=True)):
@@ -361,7 +361,7 @@ def _places(box: Box, shape: Shape) -> Array | range:
     return found.reshape(-1)
 
 
-def _hull(places: Array | range, shape: Shape) -> Box:
+def hull_of_places(places: Array | range, shape: Shape) -> Box:
     """Smallest box that contains some elements."""
     if not isinstance(places, range):
         return hull_of(places, shape)

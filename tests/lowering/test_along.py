@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosma.lowering.along import RULES, Steps, _steps, plan_along, run_steps
+from cosma.lowering.along import RULES, Steps, plan_along, run_steps, steps_of
 from cosma.problem import noncompulsory_bytes, smallest_feasible_capacity
 from cosma.validator import replay_instructions
 from tests.lowering.plain_along import run_plainly
@@ -51,7 +51,7 @@ def test_trials_of_other_rules_never_move_more_and_sometimes_less() -> None:
 def random_steps(seed: int) -> tuple[Steps, int]:
     """Steps of a random instance in a random order, and a capacity between what they need and what they fill."""
     problem = random_problem(seed, LARGE if seed % 2 else Shape())
-    steps = _steps(problem, random_order(problem, seed))
+    steps = steps_of(problem, random_order(problem, seed))
     if seed % 5 == 0:  # some take no room, but none that is overwritten by what takes room
         alone = np.setdiff1d(np.arange(problem.tensor_count), [steps.pair_result, steps.pair_operand])
         steps.space[alone[::3]] = 0

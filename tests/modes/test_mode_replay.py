@@ -8,7 +8,7 @@ import pytest
 from cosma import Accelerator, Graph, Mode, Operator, Tensor
 from cosma.accelerator.constraints import Constraints
 from cosma.compiler.mode_replay import ModeReplay, in_modes
-from cosma.compiler.modes import _changes, choose_modes, fitting_modes
+from cosma.compiler.modes import choose_modes, fitting_modes, mode_changes
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
 from cosma.graph.region import Region
@@ -69,7 +69,7 @@ def test_all_tiles_of_an_operator_change_their_mode_together() -> None:
         for i in range(3)
     ]
     tensors = [Tensor("x", 64, "input"), Tensor("w", 64, "weight"), *(Tensor(f"y{i}", 64, "output") for i in range(3))]
-    changes = list(_changes(Graph(tensors, operators)))
+    changes = list(mode_changes(Graph(tensors, operators)))
     assert [(0, modes[1]), (1, modes[1]), (2, modes[1])] in changes
     assert [(2, modes[0])] in changes
 

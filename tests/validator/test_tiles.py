@@ -23,7 +23,7 @@ from cosma.rewrite.tiling import Tiling
 from cosma.validator.needs import Needs
 from cosma.validator.place import NoRuleError, Place, hull_of
 from cosma.validator.regions import MOVES, RULES, wanted
-from cosma.validator.tiles import _hull, _places
+from cosma.validator.tiles import hull_of_places, places_of_box
 from tests.access.sites import MAKERS, draws, poisoned, random_box
 from tests.execute.networks import FAMILIES
 from tests.execute.test_run import write_model
@@ -350,9 +350,9 @@ def test_elements_side_by_side_are_told_by_their_ends(seed: int) -> None:
     shape, other = [((2, 6, 8), (12, 2, 4)), ((4, 6), (3, 8)), ((1, 5, 3), (15,)), ((3, 1, 4), (2, 6))][seed % 4]
     box = random_box(rng, shape, (True,) * len(shape))
     inside = np.arange(np.prod(shape)).reshape(shape)[slices(box)].reshape(-1)
-    places = _places(box, shape)
+    places = places_of_box(box, shape)
     assert np.array_equal(np.asarray(places), inside)
-    assert _hull(places, other) == hull_of(inside, other)
+    assert hull_of_places(places, other) == hull_of(inside, other)
 
 
 def test_constants_of_nodes_may_lie_in_a_file_that_is_missing(tmp_path: Path) -> None:
