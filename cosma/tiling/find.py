@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator; not measured.
 UNIFORM_STRIPES = (2, 4, 8, 16)
-#: Work for each nominal second of effort, in parts that planned tiles read and write. A plan in one pass took 320 to
-#: 410 nanoseconds for each on U-Net, DenseNet-121 and ResNet-50.
-WORK_PER_SECOND = 2_500_000
+#: Work for each nominal second of effort, in parts that planned tiles read and write. A search took 250 to 400
+#: nanoseconds for each on ResNet-50 and HRNet.
+WORK_PER_SECOND = 3_000_000
 #: Work that goes at the most to runs of operators by themselves: a share of all, or so much where that is more; not
 #: measured.
 TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000

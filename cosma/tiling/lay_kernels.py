@@ -11,27 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_SUM, FIRST_STEP, LAST_STEP, Grid
+from cosma.tiling.grid import ALL, BY_SUM, FIRST_STEP, LAST_STEP, Grid
 
 Int64s = NDArray[np.int64]
 
 
 @helper
 def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: Int64s) -> tuple[int, int]:
-    """Interval of an operand's axis that a tile reads."""
+    """Interval of an operand's axis that a tile reads: all, or what its interval of the axis followed says."""
     if source == ALL:
         return np.int64(0), np.int64(extent)
-    first, last = tile[2], tile[3]
-    if source == BY_CHANNELS:
-        first, last = tile[4], tile[5]
-    elif source == BY_COLUMNS:
-        first, last = tile[6], tile[7]
-    elif source == BY_SUM:
-        first, last = tile[8], tile[9]
-    return (
-        min(low[table + first], low[table + last - 1]),
-        max(high[table + first], high[table + last - 1]),
-    )
+    first, last = table + tile[2 * source], table + tile[2 * source + 1] - 1
+    return min(low[first], low[last]), max(high[first], high[last])
 
 
 @helper
@@ -75,16 +66,28 @@ def _edges(extent: Int64s) -> tuple[Int64s, NDArray[np.uint8]]:
 
 
 @helper
-def _numbers(at: Int64s, edge: NDArray[np.uint8], counts: Int64s, axis: int) -> Int64s:
-    """Number of the interval that starts at each edge; one behind the last at the end."""
-    number = np.zeros(len(edge), np.int64)
-    for t in range(len(at) - 1):
-        found = np.int64(-1)
+def _numbered(at: Int64s, edge: NDArray[np.uint8]) -> tuple[Int64s, Int64s, Int64s]:
+    """Number the intervals between edges, tensor by tensor.
+
+    Returns
+    -------
+    number
+        Of the interval that starts at each edge; one behind the last at the end.
+    cut_start, cuts
+        CSR: the edges of each tensor.
+    """
+    tensors = len(at) - 1
+    number, cuts = np.empty(len(edge), np.int64), np.empty(len(edge), np.int64)
+    cut_start = np.zeros(tensors + 1, np.int64)
+    found = np.int64(0)
+    for t in range(tensors):
         for r in range(at[t], at[t + 1]):
-            found += edge[r]
-            number[r] = found
-        counts[t, axis] = found
-    return number
+            if edge[r]:
+                number[r] = found - cut_start[t]
+                cuts[found] = r - at[t]
+                found += 1
+        cut_start[t + 1] = found
+    return number, cut_start, cuts
 
 
 @kernel
@@ -111,95 +114,108 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
     row_at, row_edge = _edges(grid.rows)
     channel_at, channel_edge = _edges(grid.channels)
     column_at, column_edge = _edges(grid.columns)
-    touches = np.int64(0)
-    for v in range(len(grid.height)):
-        touches = max(touches, grid.start[v + 1] - grid.start[v] + grid.result_start[v + 1] - grid.result_start[v])
-    boxes = np.zeros((count, touches, 6), np.int64)
+    box_start = np.zeros(count + 1, np.int64)
+    for i in range(count):
+        v = tiles[i, 0]
+        touched = grid.start[v + 1] - grid.start[v] + grid.result_start[v + 1] - grid.result_start[v]
+        box_start[i + 1] = box_start[i] + touched
+    boxes = np.empty((box_start[count], 6), np.int64)
+    # What the tile before of the same operator reads along an axis of which both have the same interval is the same.
+    before, same = np.full(len(grid.height), -1, np.int64), np.zeros(BY_SUM + 1, np.bool_)
     for i in range(count):
         tile = tiles[i]
-        v, n = tile[0], 0
+        v, n = tile[0], box_start[i]
+        near, before[v] = before[v], i
+        for axis in range(BY_SUM + 1):
+            same[axis] = axis == ALL or (
+                tiles[near, 2 * axis] == tile[2 * axis] and tiles[near, 2 * axis + 1] == tile[2 * axis + 1]
+            )
         uncut = not grid.selects[v] and _is_whole(grid, tile)
         for k in range(grid.start[v], grid.start[v + 1]):
-            t = grid.operand[k]
-            a, b = span(grid.row_source[k], grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
-            c, d = span(grid.channel_source[k], grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
-            e, f = span(grid.column_source[k], grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
+            t, box = grid.operand[k], boxes[n]
+            like = boxes[box_start[near] + n - box_start[i]] if near >= 0 else box
+            known = near >= 0 and not grid.read_by[k] and like[0] < like[1] and like[2] < like[3] and like[4] < like[5]
+            by_row, by_channel, by_column = grid.row_source[k], grid.channel_source[k], grid.column_source[k]
+            box[:] = like
+            if not (known and same[by_row]):
+                box[0], box[1] = span(by_row, grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
+            if not (known and same[by_channel]):
+                box[2], box[3] = span(by_channel, grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
+            if not (known and same[by_column]):
+                box[4], box[5] = span(by_column, grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
             if uncut:
-                a, b, c, d, e, f = 0, grid.rows[t], 0, grid.channels[t], 0, grid.columns[t]
+                box[:] = 0
+                box[1], box[3], box[5] = grid.rows[t], grid.channels[t], grid.columns[t]
             if grid.read_by[k] and not tile[10] & grid.read_by[k]:
-                b = a  # another step reads it
-            box = boxes[i, n]
-            box[0], box[1], box[2], box[3], box[4], box[5] = a, b, c, d, e, f
-            if a < b and c < d and e < f:
-                _mark(row_edge, row_at, t, a, b)
-                _mark(channel_edge, channel_at, t, c, d)
-                _mark(column_edge, column_at, t, e, f)
+                box[1] = box[0]  # another step reads it
+            if box[0] < box[1] and box[2] < box[3] and box[4] < box[5]:
+                if not (known and same[by_row]):
+                    _mark(row_edge, row_at, t, box[0], box[1])
+                if not (known and same[by_channel]):
+                    _mark(channel_edge, channel_at, t, box[2], box[3])
+                if not (known and same[by_column]):
+                    _mark(column_edge, column_at, t, box[4], box[5])
             n += 1
         for k in range(grid.result_start[v], grid.result_start[v + 1]):
             t = grid.result[k]
             a, b = (tile[2], tile[3]) if grid.height[v] > 1 else (np.int64(0), grid.rows[t])
             c, d = (tile[4], tile[5]) if grid.width[v] > 1 else (np.int64(0), grid.channels[t])
             e, f = (tile[6], tile[7]) if grid.breadth[v] > 1 else (np.int64(0), grid.columns[t])
-            box = boxes[i, n]
+            box = boxes[n]
             box[0], box[1], box[2], box[3], box[4], box[5] = a, b, c, d, e, f
             _mark(row_edge, row_at, t, a, b)
             _mark(channel_edge, channel_at, t, c, d)
             _mark(column_edge, column_at, t, e, f)
             n += 1
-    counts = np.zeros((tensors, 3), np.int64)
-    row_number = _numbers(row_at, row_edge, counts, 0)
-    channel_number = _numbers(channel_at, channel_edge, counts, 1)
-    column_number = _numbers(column_at, column_edge, counts, 2)
-    strides, first_part = _strides(grid, counts), np.zeros(tensors + 1, np.int64)
+    row_number, row_start, row_cuts = _numbered(row_at, row_edge)
+    channel_number, channel_start, channel_cuts = _numbered(channel_at, channel_edge)
+    column_number, column_start, column_cuts = _numbered(column_at, column_edge)
+    counts, first_part = np.zeros((tensors, 3), np.int64), np.zeros(tensors + 1, np.int64)
     for t in range(tensors):
+        counts[t, 0] = row_start[t + 1] - row_start[t] - 1
+        counts[t, 1] = channel_start[t + 1] - channel_start[t] - 1
+        counts[t, 2] = column_start[t + 1] - column_start[t] - 1
         first_part[t + 1] = first_part[t] + counts[t, 0] * counts[t, 1] * counts[t, 2]
+    strides = _strides(grid, counts)
     parts = first_part[tensors]
     size, space = np.zeros(parts, np.int64), np.zeros(parts, np.int64)
     clean, store = np.zeros(parts, np.uint8), np.zeros(parts, np.int64)
     tensor_of = np.zeros(parts, np.int64)
     for t in range(tensors):
         whole = grid.rows[t] * grid.channels[t] * grid.columns[t]
-        last_row = np.int64(0)
-        for r in range(1, grid.rows[t] + 1):
-            if not row_edge[row_at[t] + r]:
-                continue
-            last_channel = np.int64(0)
-            for c in range(1, grid.channels[t] + 1):
-                if not channel_edge[channel_at[t] + c]:
-                    continue
-                last_column = np.int64(0)
-                for x in range(1, grid.columns[t] + 1):
-                    if not column_edge[column_at[t] + x]:
-                        continue
-                    p = (
-                        first_part[t] + row_number[row_at[t] + last_row] * strides[t, 0]
-                        + channel_number[channel_at[t] + last_channel] * strides[t, 1]
-                        + column_number[column_at[t] + last_column] * strides[t, 2]
-                    )  # fmt: skip
-                    share = (r - last_row) * (c - last_channel) * (x - last_column)
-                    size[p] = grid.size[t] * share // whole
+        for r in range(counts[t, 0]):
+            rows = row_cuts[row_start[t] + r + 1] - row_cuts[row_start[t] + r]
+            for c in range(counts[t, 1]):
+                channels = channel_cuts[channel_start[t] + c + 1] - channel_cuts[channel_start[t] + c]
+                for x in range(counts[t, 2]):
+                    columns = column_cuts[column_start[t] + x + 1] - column_cuts[column_start[t] + x]
+                    p = first_part[t] + r * strides[t, 0] + c * strides[t, 1] + x * strides[t, 2]
+                    size[p] = grid.size[t] * (rows * channels * columns) // whole
                     space[p] = -(-size[p] // alignment) * alignment
                     clean[p] = grid.clean[t]
                     tensor_of[p] = t
                     store[p] = size[p] if grid.stored[t] else 0
-                    last_column = x
-                last_channel = c
-            last_row = r
     total_operands, total_results = np.int64(0), np.int64(0)
     for i in range(count):
-        v, n = tiles[i, 0], 0
-        for k in range(grid.start[v], grid.start[v + 1]):
-            total_operands += _part_count(grid.operand[k], boxes[i, n], row_at, channel_at, column_at, row_number,
-                                          channel_number, column_number)
-            n += 1
-        for k in range(grid.result_start[v], grid.result_start[v + 1]):
-            parts_of = _part_count(grid.result[k], boxes[i, n], row_at, channel_at, column_at, row_number,
-                                   channel_number, column_number)
-            if tiles[i, 10] & FIRST_STEP:
+        v, n = tiles[i, 0], box_start[i]
+        results_from = n + grid.start[v + 1] - grid.start[v]
+        for m in range(n, box_start[i + 1]):
+            box = boxes[m]
+            t = grid.operand[grid.start[v] + m - n] if m < results_from else (
+                grid.result[grid.result_start[v] + m - results_from]
+            )
+            if box[0] >= box[1] or box[2] >= box[3] or box[4] >= box[5]:
+                box[:] = 0
+                continue
+            # From here on a box is one of numbers of parts.
+            box[0], box[1] = row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]
+            box[2], box[3] = channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]
+            box[4], box[5] = column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]
+            parts_of = (box[1] - box[0]) * (box[3] - box[2]) * (box[5] - box[4])
+            if m >= results_from and tiles[i, 10] & FIRST_STEP:
                 total_results += parts_of
             else:
                 total_operands += parts_of
-            n += 1
     operand_start, result_start = np.zeros(count + 1, np.int32), np.zeros(count + 1, np.int32)
     operand, result = np.zeros(total_operands, np.int32), np.zeros(total_results, np.int32)
     added, unfinished = np.zeros(count, np.int32), np.zeros(count, np.uint8)
@@ -209,14 +225,15 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
     made = np.zeros(parts, np.uint8)
     ordered = True
     for i in range(count):
-        v, n = tiles[i, 0], grid.start[tiles[i, 0] + 1] - grid.start[tiles[i, 0]]
+        v = tiles[i, 0]
+        n = box_start[i] + grid.start[v + 1] - grid.start[v]
         written = np.int64(-1)
         for k in range(grid.result_start[v], grid.result_start[v + 1]):
-            t, box = grid.result[k], boxes[i, n]
+            t, box = grid.result[k], boxes[n]
             n += 1
-            for r in range(row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]):
-                for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
-                    for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
+            for r in range(box[0], box[1]):
+                for c in range(box[2], box[3]):
+                    for x in range(box[4], box[5]):
                         p = first_part[t] + r * strides[t, 0] + c * strides[t, 1] + x * strides[t, 2]
                         if tiles[i, 10] & FIRST_STEP:
                             result[results] = p
@@ -229,16 +246,14 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
         unfinished[i] = not tiles[i, 10] & LAST_STEP
         if results - result_start[i] == 1:
             written = np.int64(result[results - 1])
-        n = 0
+        n = box_start[i]
         for k in range(grid.start[v], grid.start[v + 1]):
-            t, box = grid.operand[k], boxes[i, n]
+            t, box = grid.operand[k], boxes[n]
             n += 1
-            if box[0] >= box[1] or box[2] >= box[3] or box[4] >= box[5]:
-                continue
             before = operands
-            for r in range(row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]):
-                for c in range(channel_number[channel_at[t] + box[2]], channel_number[channel_at[t] + box[3]]):
-                    for x in range(column_number[column_at[t] + box[4]], column_number[column_at[t] + box[5]]):
+            for r in range(box[0], box[1]):
+                for c in range(box[2], box[3]):
+                    for x in range(box[4], box[5]):
                         p = first_part[t] + r * strides[t, 0] + c * strides[t, 1] + x * strides[t, 2]
                         operand[operands] = p
                         operands += 1
@@ -266,15 +281,3 @@ def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
         pair_operand[:pairs].copy(), size, space, clean, store, added, unfinished, tensor_of, ordered,
     )  # fmt: skip
 
-
-@helper
-def _part_count(
-    t: int, box: Int64s, row_at: Int64s, channel_at: Int64s, column_at: Int64s, row_number: Int64s,
-    channel_number: Int64s, column_number: Int64s,
-) -> int:  # fmt: skip
-    """Number of parts in a box of a tensor."""
-    if box[0] >= box[1] or box[2] >= box[3] or box[4] >= box[5]:
-        return np.int64(0)
-    rows = row_number[row_at[t] + box[1]] - row_number[row_at[t] + box[0]]
-    channels = channel_number[channel_at[t] + box[3]] - channel_number[channel_at[t] + box[2]]
-    return rows * channels * (column_number[column_at[t] + box[5]] - column_number[column_at[t] + box[4]])
