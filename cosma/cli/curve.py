@@ -52,9 +52,9 @@ def curve(
 
     From the smallest feasible capacity to one at which nothing is spilled. Knees are marked. With --tiling, plans of
     tiles and of whole operators are in one table, one file and one figure. Ctrl-C ends the work and keeps the points
-    that are finished; without one, the exit code is 130.
+    that are finished, the first one with the best plan so far; before there is a plan, the exit code is 130.
     """
-    from cosma.cli.interrupts import Interruption
+    from cosma.cli.interrupts import GRACE_S, Interruption
     from cosma.cli.output import CSV, FIGURE, claim_outputs, deliver, deliver_figures, note, print_json
     from cosma.compiler.request import read_model
     from cosma.studies.curve import make_curve
@@ -71,7 +71,13 @@ def curve(
     )  # fmt: skip
     source = read_model(model, options.parse_sizes(dim, bound))
     line = StatusLine()
-    with Interruption(grace_s=0.0):
+    with Interruption() as interruption:
+
+        def progress(done: int, of: int) -> None:
+            # The first point may finish what it has; with a point at hand, no other one is waited for.
+            interruption.grace_s = GRACE_S if done == 0 else 0.0
+            line.write(f"point {done + 1} of {of}")
+
         found = make_curve(
             source,
             chosen,
@@ -83,7 +89,8 @@ def curve(
             seed=seed,
             dtype=dtype,
             tiling=tiling,
-            progress=lambda done, of: line.write(f"point {done + 1} of {of}"),
+            progress=progress,
+            interrupted=interruption.happened,
             on_interrupt="best",
         )
     line.write()

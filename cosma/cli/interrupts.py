@@ -100,7 +100,7 @@ class Interruption:
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._event = threading.Event()
         self._heard = False
         self._previous: object = None
@@ -130,9 +130,9 @@ class Interruption:
     def request(self) -> None:
         """Ask for an end."""
         self._event.set()
-        if not self._grace_s:
+        if not self.grace_s:
             raise KeyboardInterrupt
-        signal.setitimer(signal.ITIMER_REAL, self._grace_s)
+        signal.setitimer(signal.ITIMER_REAL, self.grace_s)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -137,11 +137,9 @@ class Experiment:
         )
 
 
-_UNKNOWN_FIELD = re.compile("unknown field `(.*?)`")
-#: Keys of all tables of an experiment file.
-_FIELDS = tuple(
-    dict.fromkeys(name for kind in (_File, ModelSpec, StrategySpec, LimitSpec) for name in kind.__struct_fields__)
-)
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`(?: - at `\$\.((\w+).*)`)?")
+#: Tables of an experiment file that are not the file itself.
+_TABLES: dict[str, type[msgspec.Struct]] = {"models": ModelSpec, "strategies": StrategySpec, "limits": LimitSpec}
 
 
 def load_experiment(path: Path | str) -> Experiment:
@@ -154,10 +152,13 @@ def load_experiment(path: Path | str) -> Experiment:
     try:
         file = msgspec.convert(parse_toml(data, str(path)), _File)
     except msgspec.ValidationError as error:
-        unknown = _UNKNOWN_FIELD.search(str(error))
-        hint = did_you_mean(unknown.group(1), _FIELDS) if unknown else ""
-        where = "; the page on experiments in the documentation has the format"
-        raise InputError(f"{path}: {error}{hint or where}") from error
+        said = f"{error}; the page on experiments in the documentation has the format"
+        if unknown := _UNKNOWN_FIELD.fullmatch(str(error)):
+            key, where, table = unknown.groups()
+            known = _TABLES.get(table, _File).__struct_fields__
+            said = f"{f'{where}: ' if where else ''}unknown field {key!r}; known are {', '.join(known)}"
+            said += did_you_mean(key, known)
+        raise InputError(f"{path}: {said}") from error
     try:
         return _build(file, Path(path), data.decode("utf-8"))
     except InputError as error:

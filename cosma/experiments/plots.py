@@ -123,7 +123,7 @@ def draw_gaps(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     axes = _panels(figure, 1, 1)[0]
     for series, own in _series(rows, labels):
         axes.step([100 * gap for gap in gaps], gap_profile(own, gaps), where="post", **series)
-    _finish(axes, "proven gap at most, %", "share of cells", "Gap profile")
+    _finish(figure, axes, "proven gap at most, %", "share of cells", "Gap profile")
     return figure
 
 
@@ -135,7 +135,7 @@ def draw_times(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
     for series, own in _series(rows, labels):
         axes.step(seconds, time_profile(own, seconds), where="post", **series)
     _log_axis(axes)
-    _finish(axes, "wall-clock seconds", "share of cells proven optimal", "Time profile")
+    _finish(figure, axes, "wall-clock seconds", "share of cells proven optimal", "Time profile")
     return figure
 
 
@@ -151,7 +151,7 @@ def draw_performance(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
         said = f"{label}: {STRATEGIES[label].summary}" if label in EXISTING else label
         axes.step(ratios, shares, where="post", label=figure_text(said), color=_COLOURS[i % len(_COLOURS)])
     _log_axis(axes)
-    _finish(axes, "non-compulsory traffic over the best method's", "share of instances", "Performance profile")
+    _finish(figure, axes, "non-compulsory traffic over the best method's", "share of instances", "Performance profile")
     return figure
 
 
@@ -241,13 +241,14 @@ def _line(
     )  # fmt: skip
 
 
-def _finish(axes: Axes, x: str, y: str, title: str) -> None:
+def _finish(figure: Figure, axes: Axes, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_ylim(0, 1.02)
     axes.set_title(figure_text(title), wrap=True)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7)
+        # Below, where it covers no line.
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
 
 
 def _panels(figure: Figure, lines: int, columns: int) -> list[Axes]:

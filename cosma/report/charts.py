@@ -23,14 +23,17 @@ def bokeh(module: str) -> Any:
     return import_module(f"bokeh.{module}")
 
 
-def plan_figures(plan: Plan, timeline: Timeline, suffix: str = "") -> Any:
+def plan_figures(plan: Plan, timeline: Timeline, suffix: str = "", beside: Timeline | None = None) -> Any:
     """Lay out the figures of one plan.
 
     Parameters
     ----------
     suffix
         Tells the models of two plans on one page apart.
+    beside
+        Of the other of two plans: bytes are drawn on one scale.
     """
+    both = (timeline, beside or timeline)
     count = max(1, len(timeline.steps))
     x_range = bokeh("models").Range1d(0, count, bounds=(-0.5, count + 0.5), min_interval=1, name=f"steps{suffix}")
     figures = []
@@ -38,8 +41,8 @@ def plan_figures(plan: Plan, timeline: Timeline, suffix: str = "") -> Any:
         figures.append(_lane(x_range, suffix))
     figures.append(_memory_map(plan, x_range, suffix))
     if any(transfer.kind.startswith("stream") and transfer.size_bytes for transfer in timeline.transfers):
-        figures.append(_streams(timeline, x_range, suffix))
-    figures += [_occupancy(plan, x_range, suffix), _traffic(timeline, x_range, suffix)]
+        figures.append(_streams(both, x_range, suffix))
+    figures += [_occupancy(plan, x_range, suffix), _traffic(both, x_range, suffix)]
     figures[-1].xaxis.axis_label = "step"
     return bokeh("layouts").column(*figures, sizing_mode="stretch_width", name=f"figures{suffix}")
 
@@ -139,13 +142,17 @@ def _memory_map(plan: Plan, x_range: Any, suffix: str) -> Any:
     return drawn
 
 
-def _streams(timeline: Timeline, x_range: Any, suffix: str) -> Any:
-    """Tensors that pass the scratchpad by: read upwards, written downwards."""
-    most = {"stream in": [0] * len(timeline.steps), "stream out": [0] * len(timeline.steps)}
+def _most_streamed(timeline: Timeline, kind: str) -> int:
+    moved = [0] * (len(timeline.steps) + 1)
     for transfer in timeline.transfers:
-        if transfer.kind in most and transfer.step < len(timeline.steps):
-            most[transfer.kind][transfer.step] += transfer.size_bytes
-    up, down = max(most["stream in"]), max(most["stream out"])
+        if transfer.kind == kind and transfer.step < len(timeline.steps):
+            moved[transfer.step] += transfer.size_bytes
+    return max(moved)
+
+
+def _streams(both: Sequence[Timeline], x_range: Any, suffix: str) -> Any:
+    """Tensors that pass the scratchpad by: read upwards, written downwards."""
+    up, down = (max(_most_streamed(one, kind) for one in both) for kind in ("stream in", "stream out"))
     factor, unit = unit_for(max(up, down))
     drawn = _figure(
         "Streamed past the scratchpad (pale: compulsory)",
@@ -188,9 +195,9 @@ def _occupancy(plan: Plan, x_range: Any, suffix: str) -> Any:
     return drawn
 
 
-def _traffic(timeline: Timeline, x_range: Any, suffix: str) -> Any:
+def _traffic(both: Sequence[Timeline], x_range: Any, suffix: str) -> Any:
     kinds = list(TRAFFIC)
-    most = max((sum(getattr(step, kind) for kind in kinds) for step in timeline.steps), default=0)
+    most = max((sum(getattr(step, kind) for kind in kinds) for one in both for step in one.steps), default=0)
     factor, unit = unit_for(most)
     drawn = _figure(
         "Traffic per step, beyond the compulsory in colour",

@@ -82,7 +82,13 @@ class PlanDifference:
     remarks: tuple[str, ...] = ()
 
 
-def diff_plans(before: Plan, after: Plan) -> PlanDifference:
+#: What two plans are called: at the head of a remark, and within a sentence.
+Called = tuple[tuple[str, str], tuple[str, str]]
+IN_TURN: Called = (("before", "the plan before"), ("after", "the plan after"))
+BESIDE: Called = (("this plan", "this plan"), ("other plan", "the other plan"))
+
+
+def diff_plans(before: Plan, after: Plan, called: Called = IN_TURN) -> PlanDifference:
     """Compare two plans; raises InputError if the two have no operator in common."""
     first, second = timeline_of(before), timeline_of(after)
     orders = [_untiled_order(plan) for plan in (before, after)]
@@ -108,7 +114,7 @@ def diff_plans(before: Plan, after: Plan) -> PlanDifference:
         fused=fused,
         only_before=tuple(name for name in orders[0] if name not in common and name not in absorbed),
         only_after=tuple(name for name in orders[1] if name not in common and name not in absorbed),
-        remarks=tuple(_remarks(before, after)),
+        remarks=tuple(_remarks(before, after, called)),
     )
 
 
@@ -143,12 +149,12 @@ def _fused(before: Plan, after: Plan) -> Iterator[tuple[str, str, str]]:
                 yield (name, name, holder) if here == 0 else (name, holder, name)
 
 
-def _remarks(before: Plan, after: Plan) -> Iterator[str]:
-    names = (("before", before), ("after", after))
-    for name, plan in names:
+def _remarks(before: Plan, after: Plan, called: Called) -> Iterator[str]:
+    names = ((*called[0], before), (*called[1], after))
+    for name, _, plan in names:
         if plan.stopped_by is not None:
             yield f"{name}: {CUT_SHORT[plan.stopped_by]}, so that plan is not reproducible"
-    for (name, plan), (other_name, other) in (names, names[::-1]):
+    for (name, _, plan), (_, the_other, other) in (names, names[::-1]):
         # A plan that is valid where the bound is claimed for is one that the bound speaks of.
         if "certificate" in plan.not_claimed:
             continue
@@ -156,7 +162,7 @@ def _remarks(before: Plan, after: Plan) -> Iterator[str]:
         there = replay_instructions(plan.graph, plan.accelerator, other.instructions)
         if there.valid and there.traffic.noncompulsory < bound:
             yield (
-                f"{name}: its lower bound of {format_size(bound)} is false: the plan {other_name} is valid there and "
+                f"{name}: its lower bound of {format_size(bound)} is false: {the_other} is valid there and "
                 f"moves {format_size(there.traffic.noncompulsory)}"
             )
 

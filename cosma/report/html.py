@@ -74,11 +74,12 @@ def render_html(
         raise SolverUnavailableError("bokeh is not installed; install the extra `cosma[report]`") from error
     plan, report = examine(plan)
     timeline = timeline_of(plan)
-    views = [{"item": json_item(plan_figures(plan, timeline), "figures"), "data": page_data(plan, timeline, estimate)}]
-    if compare is not None:
-        compare, _ = examine(compare)
-        after = timeline_of(compare)
-        figures = plan_figures(compare, after, "_b")
+    compare = None if compare is None else examine(compare)[0]
+    after = None if compare is None else timeline_of(compare)
+    figures = plan_figures(plan, timeline, beside=after)
+    views = [{"item": json_item(figures, "figures"), "data": page_data(plan, timeline, estimate)}]
+    if compare is not None and after is not None:
+        figures = plan_figures(compare, after, "_b", timeline)
         views.append({"item": json_item(figures, "figures_b"), "data": page_data(compare, after, compare_estimate)})
     scripts = resource_class(mode="inline", components=["bokeh"]).js_raw
     fields = {
@@ -211,11 +212,12 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
     for other in existing:
         saved = "finds no plan"
         if other.total_bytes is not None:
-            saved = f"{100 * (other.total_bytes - own.total) / max(1, other.total_bytes):.1f} %"
+            less = 100 * (other.total_bytes - own.total) / max(1, other.total_bytes)
+            saved = f"{abs(less):.1f} % {'less' if less > 0 else 'more'}" if less else "as much"
         what = "uncut, " if other.uncut else "with these tiles, " if tiled else ""
         sizes = (other.noncompulsory_bytes, other.total_bytes, other.peak_bytes)
         rows.append([f"{other.name}: {what}{other.summary}", *map(_size_or_none, sizes), saved])
-    columns = ("method", "non-compulsory", "traffic", "peak use", "this plan moves less by")
+    columns = ("method", "non-compulsory", "traffic", "peak use", "this plan moves")
     words = ""
     if tiled:
         words = "Existing methods cut nothing: with these tiles they show what order and replacement alone do."
@@ -230,9 +232,9 @@ def _size_or_none(size_bytes: int | None) -> str | tuple[str, int]:
 
 
 def _compared(plan: Plan, other: Plan) -> str:
-    from cosma.report.diff import COUNTS, diff_plans
+    from cosma.report.diff import BESIDE, COUNTS, diff_plans
 
-    found = diff_plans(plan, other)
+    found = diff_plans(plan, other, BESIDE)
     rows: list[list[str | tuple[str, int]]] = [[name, a, b, ""] for name, a, b in found.accelerators]
     for name, a, b in found.numbers:
         write = str if name in COUNTS else format_size

@@ -51,6 +51,7 @@ def make_curve(
     dtype: str | None = None,
     tiling: Tiling | Path | str | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
 ) -> Curve:
     """Plan a network at many capacities, with tiles and without where a tiling is given.
@@ -77,9 +78,11 @@ def make_curve(
         As for :func:`cosma.compile`.
     progress
         Called with how many points are done, of how many.
+    interrupted
+        Polled; once it returns true, the curve ends as by a :class:`KeyboardInterrupt`.
     on_interrupt
         What a :class:`KeyboardInterrupt` does: ``raise`` hands it on, ``best`` returns the points finished by then
-        (``Curve.partial``). Before there is one, it is raised.
+        (``Curve.partial``). The first one is finished with the best plan so far; before there is a plan, it is raised.
 
     Raises
     ------
@@ -112,7 +115,10 @@ def make_curve(
         source = source if tiled else ranged
     smallest, enough = capacity_range(ranged.graph, accelerator.replace(fusion="none") if moded else accelerator)
     low, high = _ends(source, accelerator, smallest, enough, lowest, highest, tiled=tiled)
-    planner = Planner(source, accelerator, strategy, effort, seed, dtype, tiling if tiled else None)
+    keeps = on_interrupt == "best"
+    planner = Planner(
+        source, accelerator, strategy, effort, seed, dtype, tiling if tiled else None, interrupted, keeps
+    )  # fmt: skip
     sweep = _Sweep(planner, points, progress)
     partial = False
     try:
@@ -120,7 +126,7 @@ def make_curve(
             sweep.run(low, high, open_ended=highest is None)
             planner.settle()
     except KeyboardInterrupt:
-        if on_interrupt == "raise" or not planner.known:
+        if not keeps or not planner.known:
             raise
         partial = True
     known = planner.known

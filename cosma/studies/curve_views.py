@@ -78,7 +78,8 @@ def render_curve(curve: Curve, kind: str, *, dpi: int = 160) -> bytes:
     title = f"{figure_text(curve.model)}: compulsory {format_size(curve.compulsory_bytes)}"
     axes.set_title(title, fontsize=10, loc="left", wrap=True)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8 if tiled else None)
+    # Below, where it covers no line.
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure_bytes(figure, kind, dpi)
 
 
@@ -110,9 +111,11 @@ def _mark_knees(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor
         zorder=6,
     )  # fmt: skip
     for point, place in zip(knees, at, strict=True):
+        # A curve falls, so that above and right of a point it is not; near the right end there is no room.
+        last = 2 * suffices(point) > points[-1].capacity_bytes
         axes.annotate(
-            format_size(suffices(point)), place, textcoords="offset points", xytext=(-7, 7), ha="right",
-            fontsize=8, zorder=5,
+            format_size(suffices(point)), place, textcoords="offset points", xytext=(-7 if last else 7, 5),
+            ha="right" if last else "left", fontsize=8, zorder=5,
             bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from cosma.studies.points import CurvePoint, Tiles, Whole, suffices
 from cosma.units import align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from cosma.accelerator import Accelerator
@@ -41,6 +41,9 @@ class Planner:
     dtype: str | None
     #: How operators are cut; None for whole operators.
     tiling: Tiling | Path | str | None
+    #: Asked whether to stop, and whether the first point is then planned with the best plan so far.
+    interrupted: Callable[[], bool] = bool
+    keeps: bool = False
     #: Points by capacity, less what is reserved.
     known: dict[int, CurvePoint] = field(default_factory=dict)
     #: Plan of each point; with a tiling, also the plan of whole operators where there is one.
@@ -128,19 +131,22 @@ class Planner:
         # The plan first: an interrupt between the two leaves no point without a plan.
         self.plans[capacity] = plan
         self.known[capacity] = replace(point, suffices_bytes=_room(plan) + self.accelerator.reserved)
+        if self.interrupted():
+            raise KeyboardInterrupt
 
     def _compile(self, capacity: int, tiling: Tiling | Path | str | None, starts: Sequence[Plan]) -> Plan | None:
         accelerator = self.accelerator.replace(scratchpad=capacity + self.accelerator.reserved)
         best = starts[0] if starts else None
-        if best is not None and best.traffic.noncompulsory == 0 and _room(best) <= capacity:
-            return best  # it is a plan here, and no plan moves less
+        if best is not None and _room(best) <= capacity and (best.traffic.noncompulsory == 0 or self.interrupted()):
+            return best  # it is a plan here, and no plan moves less, or there is no time for one
         moded = self.accelerator.operands == Operands.STATIONARY
         if tiling is None and self.tiling is not None and not moded and capacity < self.smallest_whole:
             return None
         try:
             result = run_compile(
                 self.source, accelerator, strategy=self.strategy, limits=Limits(effort=self.effort), seed=self.seed,
-                starts=starts if self.strategy in WITH_STARTS else (), tiling=tiling,
+                starts=starts if self.strategy in WITH_STARTS else (), tiling=tiling, interrupted=self.interrupted,
+                on_interrupt="best" if self.keeps and not self.known else "raise",
             )  # fmt: skip
         except InfeasibleError:
             return None

@@ -135,13 +135,18 @@ def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.S
     assert seconds < 20
 
 
-def test_a_search_for_tilings_may_lay_out_the_best_that_it_has(folder: Path) -> None:
+def save_convolutions(folder: Path) -> None:
+    """A chain of convolutions, for which tilings are searched."""
     nodes, weights, last = [], {}, "x"
     for i in range(6):
         weights[f"w{i}"] = (16, 16, 3, 3)
         nodes.append(helper.make_node("Conv", [last, f"w{i}"], [f"c{i}" if i < 5 else "y"], pads=[1, 1, 1, 1]))
         last = f"c{i}"
     save_network(folder / "convs.onnx", nodes, {"x": (1, 16, 32, 32)}, weights)
+
+
+def test_a_search_for_tilings_may_lay_out_the_best_that_it_has(folder: Path) -> None:
+    save_convolutions(folder)
     # The signal comes while changes are tried; what follows takes longer than a search may take to answer.
     code = (
         "import pathlib, time, cosma.cli.interrupts as i, cosma.compiler.searched as s, cosma.tiling.search as t\n"
@@ -157,6 +162,22 @@ def test_a_search_for_tilings_may_lay_out_the_best_that_it_has(folder: Path) -> 
     assert status == 0, errors
     assert "interrupted; this is the best plan so far" in errors
     assert json.loads((folder / "p.json").read_text())["stopped_by"] == "interrupt"
+
+
+def test_the_first_point_of_a_curve_is_finished_with_the_best_plan(folder: Path) -> None:
+    save_convolutions(folder)
+    code = (
+        "import pathlib, time, cosma.tiling.search as t\nold = t.TilingSearch.change\n"
+        "def changed(*a):\n    pathlib.Path('searching').touch()\n    time.sleep(0.05)\n    return old(*a)\n"
+        "t.TilingSearch.change = changed\nfrom cosma.cli import main; main()"
+    )
+    options = ("--weights", "scratchpad", "--tiling", "auto", "--from", "20KiB", "--effort", "3", "-o", "c.csv")
+    running = Running(folder, "curve", "convs.onnx", *options, code=code)
+    running.until((folder / "searching").exists)
+    status, _, errors, _ = running.end()
+    assert status == 0, errors
+    assert "interrupted: this curve is partial, 1 of 16 points" in errors
+    assert len((folder / "c.csv").read_text().splitlines()) == 2
 
 
 def test_what_is_found_is_written_however_long_that_takes(folder: Path) -> None:
