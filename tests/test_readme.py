@@ -6,6 +6,7 @@ import csv
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,19 @@ def test_every_command_shown_exists() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_page_of_a_package_names_files_that_come_with_its_sources() -> None:
+    """Links within the repository would be dead there: a picture is left out, and a page is called by its file."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    page = README
+    for one in build["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        page = re.sub(one["pattern"], one["replacement"], page)
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", page) == []
+    named = re.findall(r"\(`([\w./]+)`\)", page)
+    assert len(named) >= 8
+    shipped = build["build"]["targets"]["sdist"]["include"]
+    assert [name for name in named if name not in shipped and name.partition("/")[0] not in shipped] == []
 
 
 def test_the_headline_is_that_of_the_results() -> None:
