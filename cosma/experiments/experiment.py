@@ -137,7 +137,7 @@ class Experiment:
         )
 
 
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`(?: - at `\$\.((\w+).*)`)?")
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.((\w+).*)`)?")
 #: Tables of an experiment file that are not the file itself.
 _TABLES: dict[str, type[msgspec.Struct]] = {"models": ModelSpec, "strategies": StrategySpec, "limits": LimitSpec}
 
