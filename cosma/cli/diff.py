@@ -88,15 +88,12 @@ def _diff_placements(before: Path, after: Path, *, json: bool) -> None:
 
 
 def _print(found: PlanDifference) -> None:
-    from cosma.cli.output import make_table, print_table, print_text, share
+    from cosma.cli.output import make_table, print_rows, print_table, print_text, share
     from cosma.report.diff import COUNTS
     from cosma.units import format_size
 
     if found.accelerators:
-        table = make_table("Assumed differently", ("", "before", "after"))
-        for row in found.accelerators:
-            table.add_row(*row)
-        print_table(table)
+        print_rows("Assumed differently", ("", "before", "after"), found.accelerators)
     table = make_table("In numbers", ("", "before", "after", "change"), right=(1, 2, 3))
     for name, old, new in found.numbers:
         write = str if name in COUNTS else format_size
@@ -137,24 +134,16 @@ def _print(found: PlanDifference) -> None:
 
 def _print_cuts(found: PlanDifference) -> None:
     """Say which operators are cut into tiles differently, and which run as part of others."""
-    from cosma.cli.output import make_table, print_table
+    from cosma.cli.output import print_rows
 
     if found.cuts:
-        table = make_table(
-            f"Operators cut into tiles differently: {len(found.cuts)}", ("operator", "tiles before", "tiles after"),
-            right=(1, 2),
-        )  # fmt: skip
-        for cut in found.cuts[: 2 * SHOWN]:
-            table.add_row(cut.operator, str(cut.before), str(cut.after))
-        if len(found.cuts) > 2 * SHOWN:
-            table.add_row(f"and {len(found.cuts) - 2 * SHOWN} more", "", "")
-        print_table(table)
+        title = f"Operators cut into tiles differently: {len(found.cuts)}"
+        rows = [(cut.operator, str(cut.before), str(cut.after)) for cut in found.cuts]
+        print_rows(title, ("operator", "tiles before", "tiles after"), rows, right=(1, 2), most=2 * SHOWN)
     if found.fused:
-        table = make_table(
-            f"Operators fused differently: {len(found.fused)}", ("operator", "runs before in", "after in")
-        )
-        for name, old, new in found.fused[:SHOWN]:
-            table.add_row(name, "itself" if old == name else old, "itself" if new == name else new)
-        if len(found.fused) > SHOWN:
-            table.add_row(f"and {len(found.fused) - SHOWN} more", "", "")
-        print_table(table)
+        title = f"Operators fused differently: {len(found.fused)}"
+        rows = [
+            (name, "itself" if old == name else old, "itself" if new == name else new)
+            for name, old, new in found.fused
+        ]
+        print_rows(title, ("operator", "runs before in", "after in"), rows, most=SHOWN)

@@ -238,7 +238,7 @@ def _print_holders(table: SafeTable, holders: Sequence[Holder]) -> None:
 
 
 def _print_tiled(story: TiledStory) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.cli.output import print_rows, print_text
     from cosma.units import format_size
 
     if story.tiles:
@@ -259,16 +259,13 @@ def _print_tiled(story: TiledStory) -> None:
         "compulsory"
     )
     title = f"{'parts of its result' if story.tiles else 'its parts'}, the costliest first"
-    table = make_table(title, ("part", "bytes", "non-compulsory"), right=(1, 2))
-    for part, size, cost in sorted(story.parts, key=lambda one: -one[2])[:PARTS]:
-        table.add_row(part, str(size), format_size(cost))
-    if len(story.parts) > PARTS:
-        table.add_row("...", f"and {len(story.parts) - PARTS} more", "")
-    print_table(table)
+    parts = sorted(story.parts, key=lambda one: -one[2])
+    rows = [(part, str(size), format_size(cost)) for part, size, cost in parts]
+    print_rows(title, ("part", "bytes", "non-compulsory"), rows, right=(1, 2), most=PARTS)
 
 
 def _print_operator(plan: Plan, story: OperatorStory) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.cli.output import make_table, print_rows, print_text
     from cosma.units import format_size
 
     capacity = plan.accelerator.capacity_bytes
@@ -276,10 +273,8 @@ def _print_operator(plan: Plan, story: OperatorStory) -> None:
         f"operator {story.operator} ({story.type}), step {story.step}: {format_size(story.occupied_bytes)} of "
         f"{format_size(capacity)} taken, {format_size(capacity - story.occupied_bytes)} free"
     )
-    table = make_table("operands and results", ("tensor", "space", "where"), right=(1,))
-    for tensor, space, where in story.touched:
-        table.add_row(tensor, str(space), where)
-    print_table(table)
+    touched = [(tensor, str(space), where) for tensor, space, where in story.touched]
+    print_rows("operands and results", ("tensor", "space", "where"), touched, right=(1,))
     if story.kept:
         _print_holders(make_table("also in the scratchpad", ("tensor", "space", "why"), right=(1,)), story.kept)
     for kind, tensor, size, compulsory in story.moved:

@@ -27,7 +27,7 @@ def inspect_(
     json: options.Json = False,
 ) -> None:
     """Show a model's operators, tensors, working sets, and the capacities that matter."""
-    from cosma.cli.output import make_table, print_json, print_table, share
+    from cosma.cli.output import print_json, print_rows, share
     from cosma.compiler.request import read_model
     from cosma.units import format_size, parse_size
 
@@ -40,11 +40,9 @@ def inspect_(
         head = {"model": source.name, "sha256": source.sha256, "dtype": dtype}
         print_json({**head, **facts, "notes": list(source.notes)})
         return
-    table = make_table(source.name, ("", "", ""), right=(1,))
-    table.show_header = False
     sizes = facts["bytes"]
     known = counted(facts["operators_with_macs"], "operator")
-    for label, value, remark in (
+    rows = [
         ("operators", str(facts["operators"]), ""),
         ("tensors", str(facts["tensors"]), f"{facts['zero_byte_tensors']} of zero bytes"),
         ("inputs", format_size(sizes["input"]), counted(facts["kinds"]["input"], "tensor")),
@@ -53,30 +51,27 @@ def inspect_(
         ("outputs", format_size(sizes["output"]), counted(facts["kinds"]["output"], "tensor")),
         ("compulsory traffic", format_size(facts["compulsory"]), f"{facts['compulsory']} B"),
         ("multiply-accumulates", f"{facts['macs']:,}", f"known for {known}"),
-    ):
-        table.add_row(label, value, remark)
-    print_table(table)
-    table = make_table("Operators by type", ("type", "count", "share"), right=(1, 2))
-    for kind, count in facts["operators_by_type"].items():
-        table.add_row(kind, str(count), share(count, facts["operators"]))
-    print_table(table)
+    ]
+    print_rows(source.name, ("", "", ""), rows, right=(1,))
+    rows = [(kind, str(n), share(n, facts["operators"])) for kind, n in facts["operators_by_type"].items()]
+    print_rows("Operators by type", ("type", "count", "share"), rows, right=(1, 2))
     _print_quantisation(facts["quantisation"])
     _print_tiling(facts["tiling"])
-    table = make_table("Largest working sets (activations)", ("operator", "type", "bytes", ""), right=(2, 3))
-    for row in facts["largest_working_sets"]:
-        table.add_row(row["operator"], row["type"], str(row["bytes"]), format_size(row["bytes"]))
-    print_table(table)
+    largest = [
+        (row["operator"], row["type"], str(row["bytes"]), format_size(row["bytes"]))
+        for row in facts["largest_working_sets"]
+    ]
+    print_rows(
+        "Largest working sets (activations)", ("operator", "type", "bytes", ""), largest, right=(2, 3)
+    )  # fmt: skip
     columns = ("mode", "smallest feasible", "nothing spilled in a known order")
-    table = make_table(f"Capacities (alignment {align} B)", columns, right=(1, 2))
-    for row in facts["capacities"]:
-        table.add_row(row["mode"], format_size(row["smallest_feasible"]), format_size(row["nothing_spilled"]))
-    print_table(table)
+    rows = [
+        (row["mode"], format_size(row["smallest_feasible"]), format_size(row["nothing_spilled"]))
+        for row in facts["capacities"]
+    ]
+    print_rows(f"Capacities (alignment {align} B)", columns, rows, right=(1, 2))
     if source.notes:
-        table = make_table("Notes", ("",))
-        table.show_header = False
-        for note in source.notes:
-            table.add_row(note)
-        print_table(table)
+        print_rows("Notes", ("",), [(note,) for note in source.notes])
 
 
 def describe_quantised(graph: Graph) -> dict[str, Any]:
@@ -94,7 +89,7 @@ def describe_quantised(graph: Graph) -> dict[str, Any]:
 
 
 def _print_quantisation(facts: dict[str, Any]) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.cli.output import print_rows, print_text
 
     if facts["form"] == "none":
         print_text("Quantisation: none")
@@ -104,12 +99,8 @@ def _print_quantisation(facts: dict[str, Any]) -> None:
         f"convert, {facts['float_operators']} in floating point"
     )
     if facts["stays_float"]:
-        table = make_table("What stays in floating point", ("operator", "type", "why"), right=())
-        for row in facts["stays_float"][:LARGEST]:
-            table.add_row(row["operator"], row["type"], row["why"])
-        if len(facts["stays_float"]) > LARGEST:
-            table.add_row("...", "", f"and {len(facts['stays_float']) - LARGEST} more; --json lists all")
-        print_table(table)
+        rows = [(row["operator"], row["type"], row["why"]) for row in facts["stays_float"]]
+        print_rows("What stays in floating point", ("operator", "type", "why"), rows, most=LARGEST)
 
 
 def describe_tiling(graph: Graph, sites: Mapping[str, NodeSite]) -> dict[str, Any] | None:
@@ -155,7 +146,7 @@ def describe_tiling(graph: Graph, sites: Mapping[str, NodeSite]) -> dict[str, An
 
 
 def _print_tiling(facts: dict[str, Any] | None) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.cli.output import make_table, print_rows, print_table, print_text
 
     if facts is None:
         print_text("Tiles: a graph without a model's nodes is not cut")
@@ -173,12 +164,10 @@ def _print_tiling(facts: dict[str, Any] | None) -> None:
     print_table(table)
     barriers = facts["barriers"]
     if barriers:
-        table = make_table("Barriers: operators that read and write everything", ("operator", "type", "why"), right=())
-        for row in barriers[:LARGEST]:
-            table.add_row(row["operator"], row["type"], row["why"])
-        if len(barriers) > LARGEST:
-            table.add_row("...", "", f"and {len(barriers) - LARGEST} more; --json lists all")
-        print_table(table)
+        rows = [(row["operator"], row["type"], row["why"]) for row in barriers]
+        print_rows(
+            "Barriers: operators that read and write everything", ("operator", "type", "why"), rows, most=LARGEST
+        )  # fmt: skip
 
 
 def describe(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> dict[str, Any]:

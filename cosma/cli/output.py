@@ -169,10 +169,24 @@ def make_table(title: str | None, columns: Sequence[str], *, right: Iterable[int
 
     title = None if title is None else plain(title)
     table = SafeTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table.show_header = any(columns)
     aligned = set(right)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i in aligned else "left", overflow="fold")
     return table
+
+
+def print_rows(
+    title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (),
+    most: int | None = None,
+) -> None:  # fmt: skip
+    """Print a table of rows; where there are more than ``most``, a last row says how many are left out."""
+    table, found = make_table(title, columns, right=right), list(rows)
+    for row in found[:most]:
+        table.add_row(*row)
+    if most is not None and len(found) > most:
+        table.add_row(f"and {len(found) - most} more; --json lists all")
+    print_table(table)
 
 
 def print_table(table: SafeTable) -> None:

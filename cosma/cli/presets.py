@@ -16,7 +16,7 @@ FIGURES = ("bandwidth_bytes_per_s", "dma_latency_s", "clock_hz", "macs_per_cycle
 def presets(json: options.Json = False) -> None:
     """List the accelerators, strategies and solver profiles that come with cosma."""
     from cosma.accelerator.files import preset, preset_names
-    from cosma.cli.output import make_table, print_json, print_table, print_text
+    from cosma.cli.output import make_table, print_json, print_rows, print_table, print_text
     from cosma.compiler.strategies import STRATEGIES
     from cosma.solvers import list_profiles, load_profile
     from cosma.units import format_size
@@ -59,14 +59,10 @@ def presets(json: options.Json = False) -> None:
         )
     print_table(table)
     print_text("A dash is a number that nobody publishes; --json says why, and gives the source of every other.")
-    table = make_table("Strategies (--strategy)", ("name", "what it does"))
-    for s in STRATEGIES.values():
-        table.add_row(s.name, s.summary)
-    print_table(table)
-    table = make_table("Solver profiles (--solver, for the strategies exact and ilp)", ("name", "back end", "about"))
-    for profile in profiles:
-        table.add_row(profile.name, profile.back_end, profile.about)
-    print_table(table)
+    strategies = [(s.name, s.summary) for s in STRATEGIES.values()]
+    print_rows("Strategies (--strategy)", ("name", "what it does"), strategies)
+    title = "Solver profiles (--solver, for the strategies exact and ilp)"
+    print_rows(title, ("name", "back end", "about"), [(p.name, p.back_end, p.about) for p in profiles])
 
 
 def _figures(accelerator: Accelerator) -> tuple[str, str, str]:

@@ -147,11 +147,9 @@ def _how_far(output: Comparison) -> str:
 def _print(report: RunReport, plan: Plan) -> None:
     from collections import Counter
 
-    from cosma.cli.output import make_table, print_table
+    from cosma.cli.output import print_rows
     from cosma.units import format_size
 
-    table = make_table(f"{plan.model_name} executed with {report.kernels}", ("", "", ""), right=(1,))
-    table.show_header = False
     traffic = report.traffic
     rows = [
         ("operators executed", str(report.operators), f"{report.nodes} ONNX nodes"),
@@ -191,10 +189,6 @@ def _print(report: RunReport, plan: Plan) -> None:
         remark = f"by {whole.reader}, within rounding; largest difference {largest:.3g}"
         remark += f" ({whole.reason})" if whole.reason else ""
     rows.append(("model as a whole", "DIFFERENT" if whole.verdict == "different" else whole.verdict, remark))
-    for row in rows:
-        table.add_row(*row)
-    print_table(table)
-    outputs = make_table("Graph outputs", ("name", "bytes", "different", "distinct values"), right=(1, 2, 3))
-    for check in report.outputs:
-        outputs.add_row(check.name, str(check.size_bytes), str(check.different_bytes), str(check.distinct))
-    print_table(outputs)
+    print_rows(f"{plan.model_name} executed with {report.kernels}", ("", "", ""), rows, right=(1,))
+    outputs = [(o.name, str(o.size_bytes), str(o.different_bytes), str(o.distinct)) for o in report.outputs]
+    print_rows("Graph outputs", ("name", "bytes", "different", "distinct values"), outputs, right=(1, 2, 3))

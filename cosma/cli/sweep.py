@@ -104,7 +104,7 @@ def _print_outline(outline: Outline, name: str, folder: Path, *, json: bool) -> 
 
 
 def _print_result(result: SweepResult, folder: Path, *, json: bool) -> None:
-    from cosma.cli.output import make_table, note, print_json, print_table
+    from cosma.cli.output import note, print_json, print_rows
 
     failures = [row for row in result.rows if not row.planned]
     if json:
@@ -123,10 +123,7 @@ def _print_result(result: SweepResult, folder: Path, *, json: bool) -> None:
             }
         )  # fmt: skip
         return
-    table = make_table(None, ("status", "cells"), right=(1,))
-    for status, count in result.statuses.items():
-        table.add_row(status, str(count))
-    print_table(table)
+    print_rows(None, ("status", "cells"), [(s, str(count)) for s, count in result.statuses.items()], right=(1,))
     for row in failures[:5]:
         reason = (row.reason or "").splitlines()[0] if row.reason else ""
         note(f"{row.status}: {row.model} {row.grid} {row.capacity} {row.label}: {reason}")

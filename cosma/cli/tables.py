@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 #: Rows of the table of costly tensors.
 COSTLIEST = 5
+#: What a record says of an accelerator beside its name, of traffic and of a certificate.
+PLANNING_FIELDS = ("alignment", "operands", "weights", "reserved", "in_place", "fusion")
+TRAFFIC = ("total", "compulsory", "noncompulsory", "loaded", "stored", "streamed")
+CERTIFICATE = ("status", "lower_bound", "gap", "method")
 
 
 def _off_chip(layout: OffChip) -> dict[str, Any]:
@@ -37,13 +41,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "sha256": plan.model_sha256,
         "accelerator": {
             "name": accelerator.name,
-            "scratchpad": accelerator.scratchpad,
-            "alignment": accelerator.alignment,
-            "operands": accelerator.operands,
-            "weights": accelerator.weights,
-            "reserved": accelerator.reserved,
-            "in_place": accelerator.in_place,
-            "fusion": accelerator.fusion,
+            **{name: getattr(accelerator, name) for name in ("scratchpad", *PLANNING_FIELDS)},
             **({"reserved_ranges": accelerator.reserved_ranges} if accelerator.reserved_ranges else {}),
         },
         **({"constraints": accelerator.constraints.to_record()} if accelerator.constraints else {}),
@@ -53,21 +51,9 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "tensors": len(plan.graph.tensors),
         "instructions": len(plan.instructions),
         "overheads": asdict(beside) | {"code_bytes": beside.code_bytes},
-        "traffic": {
-            "total": plan.traffic.total,
-            "compulsory": plan.traffic.compulsory,
-            "noncompulsory": plan.traffic.noncompulsory,
-            "loaded": plan.traffic.loaded,
-            "stored": plan.traffic.stored,
-            "streamed": plan.traffic.streamed,
-        },
+        "traffic": {name: getattr(plan.traffic, name) for name in TRAFFIC},
         "peak": plan.peak_bytes,
-        "certificate": {
-            "status": plan.certificate.status,
-            "lower_bound": plan.certificate.lower_bound,
-            "gap": plan.certificate.gap,
-            "method": plan.certificate.method,
-        },
+        "certificate": {name: getattr(plan.certificate, name) for name in CERTIFICATE},
         "solver": plan.solver,
         "costliest": [
             {"tensor": tensor.name, "noncompulsory": cost}
@@ -95,7 +81,6 @@ def plan_tables(
     among = f", among {among_which(plan)}" if plan.traffic.noncompulsory else ""
     traffic, certificate, capacity = plan.traffic, plan.certificate, plan.accelerator.capacity_bytes
     table = make_table(f"{plan.model_name} on {plan.accelerator.describe()}", ("", "", ""), right=(1,))
-    table.show_header = False
     activations = sum(1 for t in plan.graph.tensors.values() if t.kind != "weight")
     beside = overheads_of(plan)
     rows = [

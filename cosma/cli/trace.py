@@ -108,23 +108,21 @@ def trace(
 
 
 def _print(plan: Plan, chosen: Accelerator, found: Estimate, *, with_model: bool) -> None:
-    from cosma.cli.output import make_table, note, print_table, share
+    from cosma.cli.output import note, print_rows, share
 
-    table = make_table(f"{plan.model_name}: an estimate, not a measurement", ("", "", ""), right=(1,))
-    table.show_header = False
     together = "transfers overlap with operators" if chosen.overlap else "one thing after the other"
-    table.add_row("time", seconds(found.total_s), together)
+    rows = [("time", seconds(found.total_s), together)]
     for name, value, what in (
         ("arithmetic", found.arithmetic_s, "of the time; multiplying and adding"),
         ("streaming", found.streaming_s, "operators are held up by what they stream"),
         ("waiting", found.waiting_s, "nothing to run until loads or stores are done"),
     ):
-        table.add_row(f"  {name}", seconds(value), f"{share(value, found.total_s)} {what}")
+        rows.append((f"  {name}", seconds(value), f"{share(value, found.total_s)} {what}"))
     busy = f"{share(found.dma_s, found.total_s)} of the time, beside the above where transfers overlap"
-    table.add_row("DMA busy", seconds(found.dma_s), busy)
+    rows.append(("DMA busy", seconds(found.dma_s), busy))
     energy = "-" if found.energy_j is None else f"{1e3 * found.energy_j:.4g} mJ"
-    table.add_row("energy", energy, "" if found.energy_j is not None else "the accelerator states none")
-    print_table(table)
+    rows.append(("energy", energy, "" if found.energy_j is not None else "the accelerator states none"))
+    print_rows(f"{plan.model_name}: an estimate, not a measurement", ("", "", ""), rows, right=(1,))
     if found.guessed:
         hint = "" if with_model else "; --model gives multiply-accumulates"
         note(f"note: the time of {counted(len(found.guessed), 'operator')} is estimated from their bytes{hint}")

@@ -32,12 +32,9 @@ def trace_info(
 
 
 def _print(found: TraceInfo) -> None:
-    from cosma.cli.output import make_table, print_table, print_text
+    from cosma.cli.output import print_rows, print_text
 
-    table = make_table(None, ["", ""])
-    for name, value in _rows(found):
-        table.add_row(name, value)
-    print_table(table)
+    print_rows(None, ("", ""), _rows(found))
     for note in found.notes:
         print_text(f"note: {note}")
 

@@ -231,5 +231,5 @@ def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) ->
     assert "e1: uncut, order as given" in page
     # The same share as `cosma compile` prints: of all traffic.
     most, own = found["e1", True].total_bytes, result.plan.traffic.total
-    assert f"<td>{100 * (most - own) / most:.1f} %</td>" in page
+    assert f"<td>{100 * (most - own) / most:.1f} % less</td>" in page
     assert "e1: with these tiles, order as given" in page
