@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Endings of files that hold a program for another solver.
 PROGRAM = (".mps", ".lp", ".pb", ".pbtxt")
 #: Seconds of processor time for each unit of effort, where no proof ends a compile sooner, and for tiles besides, which
-#: are laid out and replayed. At an effort of 10, networks of 31 to 459 operators took 14 to 30 whole and 17 to 36 with
+#: are laid out and replayed. At an effort of 10, networks of 31 to 459 operators took 14 to 30 whole and 17 to 43 with
 #: tilings chosen, U-Net at an effort of 2 took 14.
 SECONDS_OF_EFFORT, SECONDS_OF_TILES = 2.0, 8.0
 #: Assumptions about sizes that are printed; a long list hides the result.

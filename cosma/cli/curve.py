@@ -79,20 +79,11 @@ def curve(
             line.write(f"point {done + 1} of {of}")
 
         found = make_curve(
-            source,
-            chosen,
-            strategy=strategy,
-            effort=effort,
-            points=points,
+            source, chosen, strategy=strategy, effort=effort, points=points, seed=seed, dtype=dtype, tiling=tiling,
             lowest=None if lowest is None else parse_size(lowest, "--from"),
             highest=None if highest is None else parse_size(highest, "--to"),
-            seed=seed,
-            dtype=dtype,
-            tiling=tiling,
-            progress=progress,
-            interrupted=interruption.happened,
-            on_interrupt="best",
-        )
+            progress=progress, interrupted=interruption.happened, on_interrupt="best",
+        )  # fmt: skip
     line.write()
     if found.partial:
         note(f"interrupted: this curve is partial, {len(found.points)} of {points} points")

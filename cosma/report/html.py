@@ -262,8 +262,11 @@ def _legend(*, streams: bool) -> str:
     ]
     owner = "<b>colour by operator</b>: what an operator makes, or reads first, shares its colour"
     rows.append(f'<span class="operator">{owner}</span>')
-    rows.append('<span><i class="hatched"></i><b>spilled</b>: leaves although it is read again later</span>')
+    spilled = '<i class="hatched"></i><b>spilled</b>: leaves although it is read again later'
+    rows.append(f'<span class="map-only">{spilled}</span>')
+    line = f'<i style="background:{FILL[Origin.RELOADED]}"></i><b>line in this colour</b>'
+    rows.append(f'<span class="graph-only">{line}: the tensor costs more than the compulsory; dashed: streamed</span>')
     passed = f'<i style="background:{TRAFFIC["streamed"]}"></i><b>streamed</b>: passes the scratchpad by, '
     if streams:
-        rows.append(f"<span>{passed}pale where no plan does without</span>")
+        rows.append(f'<span class="map-only">{passed}pale where no plan does without</span>')
     return "".join(rows)

@@ -479,7 +479,7 @@ let views = [];
   axis.addEventListener("change", () => shown.forEach(view => view.setAxis(axis.value)));
   for (const view of shown) if (view.colour !== main.colour) { view.colour = main.colour; view.fill(); }
   colour.value = main.colour;
-  const legend = () => document.querySelectorAll(".legend [class]:not(i)").forEach(
+  const legend = () => document.querySelectorAll(".legend .how, .legend .operator").forEach(
     entry => { entry.hidden = (entry.className === "operator") !== (colour.value === "operator"); });
   colour.addEventListener("change", () => { shown.forEach(view => { view.colour = colour.value; view.fill(); }); legend(); });
   legend();

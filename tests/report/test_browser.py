@@ -309,6 +309,11 @@ def test_the_network_is_drawn_and_tells_the_same_stories(page: Any) -> None:
     assert found["backwards"] == 0
     # The first result waits for the last operator: its line is the one that costs, and has two readers.
     assert [line for line in found["lines"] if line[1]] == [["<i>first</i>", True, 2]]
+    # The legend explains what is drawn here, and no longer the map.
+    legend = "[...document.querySelectorAll('.legend > span')].filter(s => s.offsetHeight).map(s => s.textContent)"
+    said = " ".join(page.execute_script(f"return {legend}"))
+    assert "line in this colour" in said
+    assert "spilled" not in said
     page.execute_script("document.getElementById('graph').scrollIntoView({block: 'center'})")
     time.sleep(0.3)
     _click(page, *page.execute_script(AT, "drawing.boxes.find(b => drawing.label(b)[1] === 'op7')"))
