@@ -6,9 +6,9 @@ costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cosma.lazy import names_from
 from cosma.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -50,78 +50,6 @@ if TYPE_CHECKING:
     from cosma.studies.points import Curve, CurvePoint
     from cosma.validator import ReplayReport, Verdict, Violation
     from cosma.validator.replay import replay
-
-_HOME = {
-    # the problem
-    "Graph": "cosma.graph",
-    "Operator": "cosma.graph",
-    "Mode": "cosma.graph",
-    "Tensor": "cosma.graph",
-    "TensorKind": "cosma.graph",
-    "load_graph": "cosma.graph.json_format",
-    "save_graph": "cosma.graph.json_format",
-    "load_onnx": "cosma.frontend",
-    "LoadedModel": "cosma.frontend",
-    "Accelerator": "cosma.accelerator",
-    "Operands": "cosma.accelerator",
-    "Weights": "cosma.accelerator",
-    "Fusion": "cosma.accelerator",
-    "find_accelerator": "cosma.accelerator.files",
-    "Constraints": "cosma.accelerator.constraints",
-    "read_constraints": "cosma.accelerator.constraint_files",
-    # planning
-    "compile": "cosma.compiler",
-    "compile_outcome": "cosma.compiler",
-    "CompileResult": "cosma.compiler",
-    "Progress": "cosma.compiler",
-    "Cancellation": "cosma.compiler",
-    "Tiling": "cosma.rewrite.tiling",
-    # traffic against capacity
-    "make_curve": "cosma.studies.curve",
-    "Curve": "cosma.studies.points",
-    "CurvePoint": "cosma.studies.points",
-    "render_curve": "cosma.studies.curve_views",
-    # plans
-    "Plan": "cosma.plan",
-    "Traffic": "cosma.plan",
-    "Certificate": "cosma.plan",
-    "ScopedBound": "cosma.plan",
-    "Instruction": "cosma.plan",
-    "Load": "cosma.plan",
-    "Allocate": "cosma.plan",
-    "Execute": "cosma.plan",
-    "Store": "cosma.plan",
-    "Free": "cosma.plan",
-    "load_plan": "cosma.plan.file",
-    "save_plan": "cosma.plan.file",
-    "visit": "cosma.export",
-    "PlanVisitor": "cosma.export",
-    "to_records": "cosma.plan.records",
-    "render_html": "cosma.report.html",
-    "render_figure": "cosma.report.figure",
-    # trust
-    "replay": "cosma.validator",
-    "ReplayReport": "cosma.validator",
-    "Verdict": "cosma.validator",
-    "Violation": "cosma.validator",
-    # packing on its own
-    "Buffer": "cosma.packing",
-    "PackingResult": "cosma.packing",
-    "pack": "cosma.packing",
-    # errors
-    "CosmaError": "cosma.errors",
-    "CosmaWarning": "cosma.errors",
-    "InputError": "cosma.errors",
-    "ModelLoadError": "cosma.errors",
-    "GraphError": "cosma.errors",
-    "AcceleratorError": "cosma.errors",
-    "ConstraintError": "cosma.errors",
-    "FormatError": "cosma.errors",
-    "SolverUnavailableError": "cosma.errors",
-    "CancelledError": "cosma.errors",
-    "InfeasibleError": "cosma.errors",
-    "PlanInvalidError": "cosma.errors",
-}
 
 __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "Graph",
@@ -188,13 +116,32 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "PlanInvalidError",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'cosma' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(__name__, {
+    "graph": "Graph Operator Mode Tensor TensorKind",
+    "graph.json_format": "load_graph save_graph",
+    "frontend": "load_onnx LoadedModel",
+    "accelerator": "Accelerator Operands Weights Fusion",
+    "accelerator.files": "find_accelerator",
+    "accelerator.constraints": "Constraints",
+    "accelerator.constraint_files": "read_constraints",
+    "compiler": "compile compile_outcome CompileResult Progress Cancellation",
+    "rewrite.tiling": "Tiling",
+    "studies.curve": "make_curve",
+    "studies.points": "Curve CurvePoint",
+    "studies.curve_views": "render_curve",
+    "plan": "Plan Traffic Certificate ScopedBound Instruction Load Allocate Execute Store Free",
+    "plan.file": "load_plan save_plan",
+    "export": "visit PlanVisitor",
+    "plan.records": "to_records",
+    "report.html": "render_html",
+    "report.figure": "render_figure",
+    "validator": "replay ReplayReport Verdict Violation",
+    "packing": "Buffer PackingResult pack",
+    "errors": (
+        "CosmaError CosmaWarning InputError ModelLoadError GraphError AcceleratorError ConstraintError "
+        "FormatError SolverUnavailableError CancelledError InfeasibleError PlanInvalidError"
+    ),
+})  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -14,8 +14,8 @@ from tests.imports import imports, room
 #: Layers from the ground up. A room imports rooms of lower layers only; the base is one room of single modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        "arrays", "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "parallel",
-        "parameters", "process", "random_kernels", "terminal", "text", "topological", "units", "version",
+        "arrays", "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "lazy",
+        "parallel", "parameters", "process", "random_kernels", "terminal", "text", "topological", "units", "version",
     ),
     ("graph", "accelerator"),
     ("access",),
@@ -75,6 +75,21 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     found = _circles(imports())
     assert found - CIRCLES == set(), "circles of files"
     assert CIRCLES - found == set(), "no longer there: take them off the list"
+
+
+#: Rooms that know little: all that each of them imports, the base aside.
+APART: dict[str, set[str]] = {
+    **{name: set() for name in ("graph", "accelerator", "packing", "solvers", "caching")}, "placement": {"solvers"},
+    "plan": {"accelerator", "graph"}, "validator": {"accelerator", "frontend", "graph", "plan"},
+}  # fmt: skip
+
+
+def test_rooms_that_stand_apart_touch_no_others() -> None:
+    found: dict[str, set[str]] = {name: set() for name in APART}
+    for module, targets in imports().items():
+        if room(module) in APART:
+            found[room(module)] |= {room(target) for target in targets} - BASE - {room(module)}
+    assert found == APART
 
 
 @pytest.mark.skipif(bool(UPWARD), reason="follows from the layers once nothing goes up")

@@ -5,8 +5,9 @@ Names are imported on first use, so that ``import cosma.caching`` pulls in neith
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cosma.lazy import names_from
 
 if TYPE_CHECKING:
     from cosma.caching.check import ScheduleCount, check_schedule
@@ -27,21 +28,9 @@ __all__ = [
     "read_requests",
 ]
 
-_HOME = {
-    "CacheOptions": "service",
-    "CacheReport": "service",
-    "Optimum": "optimum",
-    "PolicyResult": "service",
-    "Requests": "requests",
-    "ScheduleCount": "check",
-    "best_schedule": "optimum",
-    "check_schedule": "check",
-    "plan_cache": "service",
-    "read_requests": "requests",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = names_from(__name__, {
+    "service": "CacheOptions CacheReport PolicyResult plan_cache",
+    "optimum": "Optimum best_schedule",
+    "requests": "Requests read_requests",
+    "check": "ScheduleCount check_schedule",
+})  # fmt: skip

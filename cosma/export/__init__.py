@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cosma.lazy import names_from
 
 if TYPE_CHECKING:
     from cosma.export.executorch import executorch_memory
@@ -14,30 +15,17 @@ if TYPE_CHECKING:
     from cosma.export.tflm import tflm_metadata
     from cosma.export.visitor import Place, PlanVisitor, visit
 
-_HOME = {
-    "Place": "visitor",
-    "PlanVisitor": "visitor",
-    "c_header": "header",
-    "executorch_memory": "executorch",
-    "instructions_csv": "tables",
-    "lay_out": "off_chip",
-    "off_chip_csv": "tables",
-    "offline_tflite": "tflite",
-    "stays_csv": "tables",
-    "tflite_graph": "tflite",
-    "tflm_metadata": "tflm",
-    "visit": "visitor",
-}
-
 __all__ = [
     "Place", "PlanVisitor", "c_header", "executorch_memory", "instructions_csv", "lay_out", "off_chip_csv",
     "offline_tflite", "stays_csv", "tflite_graph", "tflm_metadata", "visit",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'cosma.export' has no attribute {name!r}")
-    value = getattr(import_module(f"cosma.export.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(__name__, {
+    "visitor": "Place PlanVisitor visit",
+    "header": "c_header",
+    "executorch": "executorch_memory",
+    "tables": "instructions_csv off_chip_csv stays_csv",
+    "off_chip": "lay_out",
+    "tflite": "offline_tflite tflite_graph",
+    "tflm": "tflm_metadata",
+})  # fmt: skip

@@ -5,8 +5,9 @@ Names are imported on first use, so that ``import cosma.placement`` pulls in nei
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cosma.lazy import names_from
 
 if TYPE_CHECKING:
     from cosma.placement.affinity import Affinity
@@ -39,18 +40,14 @@ __all__ = [
     "write_placement",
 ]
 
-_HOME = {
-    "Affinity": "affinity", "Bound": "bounds", "lower_bound": "bounds", "Score": "check", "check_placement": "check",
-    "score": "check", "violations": "check", "diff": "difference", "Placement": "document",
-    "dump_placement": "document", "read_placement": "document", "write_placement": "document",
-    "PlaceOptions": "options", "place": "service", "Topology": "topology", "open_trace": "traces",
-    "read_affinity": "traces",
-}  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(__name__, {
+    "affinity": "Affinity",
+    "bounds": "Bound lower_bound",
+    "check": "Score check_placement score violations",
+    "difference": "diff",
+    "document": "Placement dump_placement read_placement write_placement",
+    "options": "PlaceOptions",
+    "service": "place",
+    "topology": "Topology",
+    "traces": "open_trace read_affinity",
+})  # fmt: skip
