@@ -179,7 +179,8 @@ def least_copies(problem: CopyProblem, limit: NDArray[np.float64]) -> NDArray[np
     """Return ``[layers, experts]`` copies without which an expert alone breaks its layer's limit."""
     mean = problem.load.sum(axis=1) / problem.topology.devices
     room = np.where(mean > 0, limit, 1.0) * np.where(mean > 0, mean, 1.0)
-    needed: NDArray[np.float64] = np.ceil(problem.load / room[:, None] - 1e-9)
+    # Limits are searched for with some slack; what just meets one needs no further copy.
+    needed: NDArray[np.float64] = np.ceil(problem.load / room[:, None] - 1e-6)
     return np.clip(needed, 1, problem.topology.devices).astype(np.int64)
 
 

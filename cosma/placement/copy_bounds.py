@@ -122,7 +122,13 @@ def _blocks(rows: NDArray[np.int64], room: int, groups: int, occurrences: int) -
 
 
 def exact_split(
-    affinity: Affinity, topology: Topology, replicas_per_device: int, limit: float | None = None
+    affinity: Affinity,
+    topology: Topology,
+    replicas_per_device: int,
+    limit: float | None = None,
+    moves: tuple[NDArray[np.bool_], int] | None = None,
+    *,
+    single: bool = False,
 ) -> tuple[float, NDArray[np.bool_]] | None:
     """Return the least expected mean cost where copies share evenly, and copies that have it.
 
@@ -132,21 +138,31 @@ def exact_split(
     ----------
     limit
         Limit on the max-over-mean load of each layer; None for none.
+    moves
+        ``[layers, experts, devices]`` copies in force, and how many may lie elsewhere; None for any.
+    single
+        Whether every expert has one copy alone.
 
     Returns
     -------
     tuple or None
-        None where there are too many ways, or no layer can keep the limit.
+        None where there are too many ways, or none keeps limit and budget.
     """
     ways = layer_ways(affinity.experts, topology, replicas_per_device)
-    if ways is None or len(ways) ** 2 * (affinity.layers - 1) > _MOST_PAIRS:
+    if ways is not None and single:
+        ways = ways[(ways.sum(axis=2) == 1).all(axis=1)]
+    budget = 0 if moves is None else min(moves[1], int((~moves[0]).sum()))
+    if ways is None or len(ways) ** 2 * (affinity.layers - 1) * (budget + 1) > _MOST_PAIRS:
         return None
     shares = ways / ways.sum(axis=2, keepdims=True)
     allowed = np.ones((affinity.layers, len(ways)), dtype=bool)
     if limit is not None:
         load = affinity.load.astype(np.float64)
         allowed = np.stack([split_ratios(np.broadcast_to(row, ways.shape[:2]), ways) <= limit for row in load])
-    found = _shortest(affinity, shares, topology.cost_matrix(), allowed)
+    moved = np.zeros((affinity.layers, len(ways)), dtype=np.int64)
+    if moves is not None:
+        moved = np.stack([(ways & ~now).sum(axis=(1, 2)) for now in moves[0]])
+    found = _shortest(affinity, shares, topology.cost_matrix(), allowed, moved, budget)
     return None if found is None else (found[0], ways[found[1]].astype(bool))
 
 
@@ -162,32 +178,49 @@ def nearest_copies_bound(affinity: Affinity, topology: Topology, replicas_per_de
     sets, number = np.unique(ways.reshape(-1, topology.devices), axis=0, return_inverse=True)
     apart = np.where(sets[:, None, :, None] & sets[None, :, None, :], topology.cost_matrix(), np.inf).min(axis=(2, 3))
     is_held = np.eye(len(sets))[number.reshape(ways.shape[:2])]
-    found = _shortest(affinity, is_held, apart, np.ones((affinity.layers, len(ways)), dtype=bool))
+    anything = np.ones((affinity.layers, len(ways)), dtype=bool)
+    found = _shortest(affinity, is_held, apart, anything, np.zeros(anything.shape, dtype=np.int64), 0)
     return [] if found is None else [Bound(found[0] * (1.0 - 1e-12), "nearest copies")]
 
 
 def _shortest(
-    affinity: Affinity, ways: NDArray[np.float64], cost: NDArray[np.float64], allowed: NDArray[np.bool_]
+    affinity: Affinity,
+    ways: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+    moved: NDArray[np.int64],
+    budget: int,
 ) -> tuple[float, list[int]] | None:
-    """Return the least mean cost, bilinear in ways ``[experts, places]`` of consecutive layers, and the ways."""
-    flat = ways.reshape(len(ways), -1)
-    reach = np.zeros(len(ways))
+    """Return the least mean cost, bilinear in ways ``[experts, places]`` of consecutive layers, and the ways.
+
+    ``moved[layer, way]`` copies are moved, ``budget`` at most; None if no path is allowed.
+    """
+    count = len(ways)
+    flat = ways.reshape(count, -1)
+    # Least cost up to a layer, by moves so far and way; moves come in layer by layer.
+    reach = np.full((budget + 1, count), np.inf)
+    reach[0] = 0.0
     chosen: list[NDArray[np.int64]] = []
     for layer in range(affinity.layers):
-        if not allowed[layer].any():
-            return None
         if layer:
             pairs = affinity.transitions[layer - 1].astype(np.float64)
             # Cost of way v after way w: x_w' N x_v C, all at once.
-            form = np.einsum("wed,ef,dg->wfg", ways, pairs, cost, optimize=True).reshape(len(ways), -1) @ flat.T
-            total = reach[:, None] + form
-            chosen.append(total.argmin(axis=0))
-            reach = total.min(axis=0)
-        reach = np.where(allowed[layer], reach, np.inf)
-    path = [int(reach.argmin())]
-    for back in reversed(chosen):
-        path.append(int(back[path[-1]]))
-    return float(reach[path[0]]) / max(1, affinity.steps), path[::-1]
+            form = np.einsum("wed,ef,dg->wfg", ways, pairs, cost, optimize=True).reshape(count, -1) @ flat.T
+            totals = [row[:, None] + form for row in reach]
+            chosen.append(np.stack([total.argmin(axis=0) for total in totals]))
+            reach = np.stack([total.min(axis=0) for total in totals])
+        before, reach = reach, np.full_like(reach, np.inf)
+        for number in np.flatnonzero(allowed[layer] & (moved[layer] <= budget)).tolist():
+            more = int(moved[layer, number])
+            reach[more:, number] = before[: budget + 1 - more, number]
+    moves, way = divmod(int(reach.argmin()), count)
+    if not np.isfinite(reach[moves, way]):
+        return None
+    path = [way]
+    for layer in reversed(range(1, affinity.layers)):
+        moves -= int(moved[layer, path[-1]])
+        path.append(int(chosen[layer - 1][moves, path[-1]]))
+    return float(reach.min()) / max(1, affinity.steps), path[::-1]
 
 
 def layer_ways(experts: int, topology: Topology, replicas_per_device: int) -> NDArray[np.bool_] | None:

@@ -62,12 +62,15 @@ def place_near(
             state=state, what="moves",
         )  # fmt: skip
         keep(held_of(problem, place))
-    if budget:
+    # Copies can be dropped without a move.
+    if budget or (current.sum(axis=2) > 1).any():
         limited = problem.near(current, budget=budget)
-        for heat in (HOT, WARM, WARM / 4):
+        for heat, visits in ((HOT, prices), (WARM, prices), (WARM / 4, prices), (HOT / 2, (64.0, 4096.0))):
+            if visits is not prices and (best is not None or limit is None):
+                break
             for origin in [current] if heat == HOT else [best if best is not None else start, current]:
                 place = anneal(
-                    limited, places_of(problem, origin), options, limit=asked, prices=prices, proposals=share,
+                    limited, places_of(problem, origin), options, limit=asked, prices=visits, proposals=share,
                     hot=heat, state=state, what="moves", least=one,
                 )  # fmt: skip
                 keep(held_of(problem, place))

@@ -53,31 +53,33 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
 
     Raises InputError if options do not fit each other. Raises InfeasibleError if a limit cannot be kept.
     """
-    from cosma.placement.copies import as_replicas, crossing_cost, split_summary
+    from cosma.placement.copies import CopyProblem, as_replicas, crossing_cost, split_summary
     from cosma.placement.copy_bounds import copies_bound, exact_split
     from cosma.placement.copy_moves import copies_moved
 
     begin = time.monotonic()
-    problem, held, method = _copies(affinity, topology, options)
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
+    limit = options.balance if options.balance_scope == "each" else None
+    moves = _moves(problem, options)
+    solved = None
+    if options.routing == "split" and options.strategy != "eplb" and options.bound != "none":
+        solved = exact_split(affinity, topology, options.replicas_per_device, limit, moves)
+    if solved is not None and limit == options.balance:
+        held, method = solved[1], "dynamic programming over ways to fill a layer"
+    else:
+        held, method = _copies(problem, affinity, topology, options, moves)
     searched_s = time.monotonic() - begin
     measured = split_summary(affinity, topology, held)
     measured["routing"] = options.routing
     cost = crossing_cost(problem, held)
-    limit = options.balance if options.balance_scope == "each" else None
 
     def bounded(work: int) -> bounds.Bound:
         return copies_bound(affinity, topology, options.replicas_per_device, options.routing, limit, work)
 
-    bound = patiently(lambda: bounded(BOUNDS[options.bound]), lambda: bounded(0), options.interrupted)
-    exactly = options.max_moves is None and options.routing == "split" and options.bound != "none"
-    if exactly and not options.interrupted():
-        solved = exact_split(affinity, topology, options.replicas_per_device, limit)
-        if solved is not None:
-            bound = bounds.Bound(solved[0], "dynamic programming over ways to fill a layer")
-            if options.balance is None or options.balance_scope == "each":
-                held = solved[1] if solved[0] < cost - 1e-12 else held
-                measured = {**split_summary(affinity, topology, held), "routing": options.routing}
-                cost = crossing_cost(problem, held)
+    if solved is not None:
+        bound = bounds.Bound(solved[0], "dynamic programming over ways to fill a layer")
+    else:
+        bound = patiently(lambda: bounded(BOUNDS[options.bound]), lambda: bounded(0), options.interrupted)
     if options.current is not None:
         measured["moved"] = copies_moved(_current_copies(options.current, topology), held)
     if options.routing == "least-loaded":
@@ -95,32 +97,44 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     return placement
 
 
+def _moves(problem: CopyProblem, options: PlaceOptions) -> tuple[NDArray[np.bool_], int] | None:
+    """Return copies in force and how many may lie elsewhere, where that is limited."""
+    from cosma.placement.copies import places_of
+
+    if options.max_moves is None or options.current is None or options.strategy == "eplb":
+        return None
+    if options.balance is not None and options.balance_scope != "each":
+        raise InputError("a budget of moves goes with a limit on each layer, not on their mean")
+    current = _current_copies(options.current, problem.topology)
+    _check_current(current, problem.affinity)
+    places_of(problem, current)  # refuses what devices have no room for
+    return current, options.max_moves
+
+
 def _copies(
-    affinity: Affinity, topology: Topology, options: PlaceOptions
-) -> tuple[CopyProblem, NDArray[np.bool_], str]:
+    problem: CopyProblem,
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    moves: tuple[NDArray[np.bool_], int] | None,
+) -> tuple[NDArray[np.bool_], str]:
     """Search for copies that share evenly."""
-    from cosma.placement.copies import CopyProblem
     from cosma.placement.copy_moves import place_near
     from cosma.placement.copy_search import place_copies
     from cosma.placement.eplb import eplb_placement
     from cosma.placement.replication import as_held
 
-    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
     if options.strategy == "eplb":
         placed = eplb_placement(affinity, topology, options.replicas_per_device)
-        return problem, as_held(placed.copies(), topology.devices), "EPLB"
+        return as_held(placed.copies(), topology.devices), "EPLB"
     how = _copy_options(affinity, topology, options)
-    if options.max_moves is not None and options.current is not None:
-        if options.balance is not None and options.balance_scope != "each":
-            raise InputError("a budget of moves goes with a limit on each layer, not on their mean")
-        current = _current_copies(options.current, topology)
-        _check_current(current, affinity)
-        held = place_near(problem, current, options.max_moves, options.balance, how)
-        return problem, held, "search for copies under a budget of moves"
+    if moves is not None:
+        held = place_near(problem, *moves, options.balance, how)
+        return held, "search for copies under a budget of moves"
     start = _start(affinity, topology, options)
     known = _with_less_room(affinity, topology, options, start, how)
     held = place_copies(problem, start, options.balance, options.balance_scope, how, known)
-    return problem, held, "search for copies that share load"
+    return held, "search for copies that share load"
 
 
 def nearest_copies(

@@ -82,8 +82,8 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
     solver = solver_record(options, method, time.monotonic() - begin)
     cost = float(_measured(affinity, topology, homes, replicas)["mean_cost"])
     bound = patiently(
-        lambda: _bound(affinity, topology, options, cost, optimal),
-        lambda: _bound(affinity, topology, replace(options, bound="none"), cost, optimal),
+        lambda: _bound(affinity, topology, options, cost, method if optimal else None),
+        lambda: _bound(affinity, topology, replace(options, bound="none"), cost, method if optimal else None),
         options.interrupted,
     )
     return _described(affinity, topology, options, homes, replicas, bound, solver)
@@ -161,7 +161,9 @@ def _measured(
     }
 
 
-def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, optimal: bool) -> bounds.Bound:
+def _bound(
+    affinity: Affinity, topology: Topology, options: PlaceOptions, cost: float, proof: str | None
+) -> bounds.Bound:
     if options.replicas_per_device:
         # Layer pairs add a hundredth to what degrees prove here, for 8 CPU seconds on synth_58x256_top8_a50.
         work = BOUNDS[options.bound] if options.bound == "thorough" else 0
@@ -169,9 +171,8 @@ def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: 
         if options.bound != "quick":
             return anyhow
         return bounds.best_of(anyhow, *nearest_copies_bound(affinity, topology, options.replicas_per_device))
-    without_limit = "dynamic programming over partitions"
-    if optimal:
-        return bounds.Bound(cost, without_limit)
+    if proof is not None:
+        return bounds.Bound(cost, proof)
     from cosma.placement import exact
 
     limit = options.balance if options.balance_scope == "each" else None
@@ -180,7 +181,7 @@ def _bound(affinity: Affinity, topology: Topology, options: PlaceOptions, cost: 
         from cosma.placement.instance import Instance
 
         best = exact.solve_exact(Instance.build(affinity, topology), topology)[1]
-        found.append(bounds.Bound(best / affinity.steps, without_limit))
+        found.append(bounds.Bound(best / affinity.steps, "dynamic programming over partitions"))
     if not found or limit is not None:
         found.append(bounds.lower_bound(affinity, topology, BOUNDS[options.bound], limit))
     return max(found, key=lambda bound: bound.mean_cost)

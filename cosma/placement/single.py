@@ -44,8 +44,15 @@ def find_homes(affinity: Affinity, topology: Topology, options: PlaceOptions) ->
     search = search_options(affinity, topology, options)
     instance = Instance.build(affinity, topology)
     if options.max_moves is not None and options.current is not None:
+        from cosma.placement.copy_bounds import exact_split
         from cosma.placement.moves import search_near
 
+        now = options.current[:, :, None] == np.arange(topology.devices)
+        solved = None
+        if options.bound != "none" and options.max_moves >= 0:
+            solved = exact_split(affinity, topology, 0, None, (now, options.max_moves), single=True)
+        if solved is not None:
+            return solved[1].argmax(axis=2), "dynamic programming over ways to fill a layer", True
         home = search_near(instance, search, options.current, options.max_moves)
         return home[:, : affinity.experts], "search under a budget of moves", False
     reason = exact.supports(topology, affinity.experts, affinity.layers)

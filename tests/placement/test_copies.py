@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from cosma.errors import InputError
+from cosma.errors import InfeasibleError, InputError
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import score
 from cosma.placement.copies import (
@@ -28,6 +28,8 @@ from cosma.placement.copy_search import CopyOptions, place_copies
 from cosma.placement.document import Placement
 from cosma.placement.fluid import fluid_shares
 from cosma.placement.metrics import peak_ratios
+from cosma.placement.options import PlaceOptions
+from cosma.placement.service import place
 from cosma.placement.topology import Topology
 from tests.placement import plain_copies
 from tests.placement.copies import all_ways, as_placement, random_copies, tokens_of
@@ -271,3 +273,39 @@ def test_copy_degree_is_the_degree_bound_without_copies() -> None:
 def test_ways_to_fill_a_layer_are_not_listed_where_devices_are_many(experts: int, nodes: int, per_node: int) -> None:
     """32 devices have 2 ** 32 sets: listing them to find that there are too many took gigabytes and minutes."""
     assert layer_ways(experts, Topology.grid(nodes, per_node), 1) is None
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+@pytest.mark.parametrize("limit", [None, 1.6])
+def test_small_budgets_of_moves_are_used_as_well_as_can_be(replicas: int, limit: float | None) -> None:
+    """Against every way to fill every layer; copies can be dropped without a move."""
+    topology, random = Topology.grid(2, 1), np.random.default_rng(replicas)
+    ways = all_ways(3, 2, 2 + replicas)
+    solved = 0
+    for seed in range(3):
+        affinity = Affinity.from_tokens(tokens_of(seed, tokens=60, layers=3, experts=3), 3)
+        problem = CopyProblem.build(affinity, topology, replicas)
+        current = np.stack([ways[random.integers(len(ways))] for _ in range(3)])
+        fits = [
+            [way for way in ways if limit is None or imbalances(problem, np.stack([way] * 3))[layer] <= limit]
+            for layer in range(3)
+        ]
+        costs = [
+            (copies_moved(current, held), crossing_cost(problem, held)) for held in map(np.stack, product(*fits))
+        ]
+        for budget in (0, 1, 3):
+            options = PlaceOptions(
+                current=current, max_moves=budget, balance=limit, routing="split", replicas_per_device=replicas,
+                proposals=99,
+            )  # fmt: skip
+            within = [cost for moved, cost in costs if moved <= budget]
+            if not within:
+                with pytest.raises(InfeasibleError):
+                    place(affinity, topology, options)
+                continue
+            placed = place(affinity, topology, options)
+            assert placed.metrics["mean_cost"] == pytest.approx(min(within))
+            assert placed.metrics["moved"] <= budget
+            assert placed.certificate["status"] == "optimal"
+            solved += 1
+    assert solved
