@@ -175,8 +175,7 @@ class WholeBounds:
     def _forced_liveness(
         self, reach: Reach, lifetimes: dict[int, Lifetime], rows: list[Row], pairs: list[Either]
     ) -> Slices:
-        from cosma.bounds.greedy import disjoint_rows
-        from cosma.bounds.rows import RowBuilder
+        from cosma.bounds.rows import RowBuilder, disjoint_rows
 
         builder = RowBuilder(self.problem, reach, lifetimes, self.parameters.rows)
         crowded = builder.crowded()

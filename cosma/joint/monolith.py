@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.joint.build import build_joint
-from cosma.joint.size import check_supported
+from cosma.joint.build import build_joint, check_supported
 from cosma.lowering import Realised
 from cosma.lowering.emit import emit
 from cosma.problem import check_feasible
@@ -35,7 +34,7 @@ def solve_monolith(
 
     CP-SAT gets intervals, the others pairwise disjunctions. Sound but slow: for small graphs, for comparing
     back ends, and as a check on the layered method. Raises InputError if the program would have more than
-    :data:`~cosma.joint.size.MOST_VARIABLES` variables even without addresses. Raises InfeasibleError if some operator
+    :data:`~cosma.joint.build.MOST_VARIABLES` variables even without addresses. Raises InfeasibleError if some operator
     cannot run at all.
 
     Parameters

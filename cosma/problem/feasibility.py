@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cosma.errors import InfeasibleError
+from cosma.accelerator import Fusion, Operands, Weights
+from cosma.errors import InfeasibleError, Remedy
 from cosma.packing import Buffer, Forbidden, PackingStatus, pack
 from cosma.problem.problem import Instance
-from cosma.problem.remedies import find_remedies
 from cosma.problem.rules import may_stream, need_bytes
 from cosma.rewrite.fuse import smallest_capacity
 from cosma.units import format_size
 
 if TYPE_CHECKING:
-    from cosma.errors import Remedy
+    from collections.abc import Iterator
+
+    from cosma.accelerator import Accelerator
     from cosma.graph import Graph
     from cosma.problem.problem import Problem
 
@@ -75,7 +77,7 @@ def _misfit(problem: Problem, network: tuple[Graph, Instance] | None = None) -> 
         # What helps is looked for by rules that know no constraints; under some, nothing is promised.
         if not (instance.accelerator.constraints or instance.accelerator.reserved_ranges):
             smallest = smallest_capacity(graph, instance.accelerator)
-            remedies = tuple(find_remedies(graph, instance.accelerator))
+            remedies = tuple(_remedies(graph, instance.accelerator))
     return InfeasibleError(
         f"does not fit: operator {name!r}{f' ({kind})' if kind else ''} needs {needs[worst]} bytes "
         f"({format_size(needs[worst])}) at once, {problem.capacity_bytes} bytes "
@@ -155,3 +157,21 @@ def smallest_feasible_capacity(problem: Problem) -> int:
     operators to fuse.
     """
     return max((need_bytes(problem, v) for v in range(problem.operator_count)), default=0)
+
+
+def _remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
+    """Settings that let a network fit which does not, each with the smallest scratchpad that works with it."""
+    alignment, reserved = accelerator.alignment, accelerator.reserved
+    least = smallest_capacity(graph, accelerator)
+    yield Remedy("scratchpad", least + reserved, least + reserved, enough=True)
+    changes: dict[str, Any] = {
+        "operands": Operands.STREAMABLE, "in_place": True, "fusion": Fusion.EPILOGUE, "weights": Weights.STREAM,
+    }  # fmt: skip
+    for setting, value in changes.items():
+        if getattr(accelerator, setting) == value:
+            continue
+        if setting == "weights" and accelerator.operands == Operands.STATIONARY:
+            continue  # modes are made for weights as they are
+        need = smallest_capacity(graph, accelerator.replace(**{setting: value}))
+        if need < least:
+            yield Remedy(setting, value, max(need, alignment) + reserved, enough=need <= accelerator.usable_bytes)

@@ -29,12 +29,12 @@ from cosma.problem.support import Support, one_takeover_each, up_to
 from cosma.problem.symmetry import symmetries_of
 from cosma.states.charges import charges_of
 from cosma.states.moves import Moves, State
-from cosma.states.swap import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cosma.problem import Problem
+    from cosma.problem.symmetry import Symmetry
 
 DEFAULTS = StatesParameters()
 
@@ -249,3 +249,29 @@ class _Search:
                 known |= self.produced[v]
             self.born_after = {done: known}
         return known
+
+
+class Swap:
+    """A symmetry, of branches that can trade places, as a renaming of bit sets."""
+
+    def __init__(self, symmetry: Symmetry) -> None:
+        self.operators = symmetry.operators
+        self._rows = [
+            (sum(1 << x for x in moved), [(1 << x, 1 << y) for x, y in moved.items()])
+            for moved in (symmetry.operators, symmetry.tensors)
+        ]
+
+    def _renamed(self, mask: int, row: int) -> int:
+        moved, pairs = self._rows[row]
+        part = mask & moved
+        if part in (0, moved):
+            return mask
+        return (mask ^ part) | sum(y for x, y in pairs if part & x)
+
+    def of_operators(self, done: int) -> int:
+        """Rename a set of operators."""
+        return self._renamed(done, 0)
+
+    def of_tensors(self, tensors: int) -> int:
+        """Rename a set of tensors."""
+        return self._renamed(tensors, 1)
