@@ -37,6 +37,8 @@ TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
 PARTS_THAT_DOUBLE = 700_000
 #: Shares of the capacity that an estimate may fill, in graphs of more operators than this: each takes as long.
 #: DenseNet-121 at 512 KiB moved 1.17 MB with these and 0.75 with all; from how many operators on, is not measured.
+#: There estimates are made with operators by themselves alone: NASNet mobile, DARTS and CLIP moved as much without the
+#: others, in up to a third less time.
 MANY, FEW_SHARES = 300, (0.95, 0.6, 0.3)
 #: Parts that tiles touch in the mean, from which on no more are let in, four times as many at once; not measured.
 BEYOND_PARTS_EACH = 600
@@ -254,20 +256,21 @@ class _InOrder:
 
         grid, count, capacity = self.graph.grid, len(self.graph.access), self.room.capacity_bytes
         most = max(MOST_TILES_OF_STARTS, self.room.most_tiles)
-        by_themselves, others = (
+        by_themselves, *others = (
             choose_segments(grid, capacity, shares, alone=alone, stop=self.stop, most_tiles=most)
-            for alone in (self.alone, ())
+            for alone in ((self.alone, ()) if count <= MANY else (self.alone,))
         )
+        uniform: list[Segmentation] = []
         for stripes in UNIFORM_STRIPES:
             pieces = pieces_for(grid, 0, count, max(1, int(capacity * WEIGHT_SHARES[0])))
-            others.append((Segment(0, count, stripes, pieces),))
-        others.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
+            uniform.append((Segment(0, count, stripes, pieces),))
+        uniform.append(tuple(Segment(v, v + 1, 1, (1,)) for v in range(count)))
         tiles = [sum(one.tile_count for one in start) for start in by_themselves]
         allowed = max((n for n in tiles if n <= MOST_TILES_OF_STARTS), default=0)
         self.room = self.room._replace(most_tiles=max(self.room.most_tiles, int(BEYOND_ALONE * allowed)))
         if all(one.ways for one in single):
             by_themselves.append(tuple(one.ways[0] for one in single))
-        fit = [[fitted(grid, start, self.room) for start in starts] for starts in (by_themselves, others)]
+        fit = [[fitted(grid, start, self.room) for start in starts] for starts in (by_themselves, [*chain(*others), *uniform])]
         return [[start for start in starts if start is not None] for starts in fit]
 
     def _judge(self, segments: Segmentation, limits: Ints | None) -> Outcome | None:
