@@ -270,7 +270,8 @@ class _InOrder:
         self.room = self.room._replace(most_tiles=max(self.room.most_tiles, int(BEYOND_ALONE * allowed)))
         if all(one.ways for one in single):
             by_themselves.append(tuple(one.ways[0] for one in single))
-        fit = [[fitted(grid, start, self.room) for start in starts] for starts in (by_themselves, [*chain(*others), *uniform])]
+        kinds = by_themselves, [*chain(*others), *uniform]
+        fit = [[fitted(grid, start, self.room) for start in starts] for starts in kinds]
         return [[start for start in starts if start is not None] for starts in fit]
 
     def _judge(self, segments: Segmentation, limits: Ints | None) -> Outcome | None:
