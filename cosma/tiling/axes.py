@@ -88,12 +88,14 @@ def _result_axes(graph: Graph, one: OperatorAccess, axes: Mapping[str, Axes]) ->
     narrowed = {a: _narrowed(one, a).get(operand, []) for a, size in enumerate(shape) if allowed[a] and size > 1}
     found = [-1, -1, -1]
     by_weights = channel_axis(one)
-    if by_weights is not None:
+    if by_weights is not None and one.reduced() > 1:
         found[CHANNELS] = by_weights
     for role in (ROWS, CHANNELS, COLUMNS):
         followed = axes[operand][role]
         if found[role] < 0 and followed >= 0:
             found[role] = next((a for a, read in narrowed.items() if followed in read and a not in found), -1)
+    if by_weights is not None and found[CHANNELS] < 0 and by_weights not in found:
+        found[CHANNELS] = by_weights
     for role in (ROWS, CHANNELS, COLUMNS):
         if found[role] < 0 and usual[role] not in found:
             found[role] = usual[role]

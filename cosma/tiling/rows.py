@@ -21,8 +21,11 @@ def channel_axis(one: OperatorAccess) -> int | None:
     if not one.operator.weights:
         return None
     shape, allowed = one.shapes.get(one.result, ()), one.cuts()
-    for axis in (1, len(shape) - 1) if len(shape) == 4 else (len(shape) - 1,):
-        if axis < 0 or axis >= len(shape) or not allowed[axis] or shape[axis] < 2:
+    likely: tuple[int, ...] = (1, 3) if len(shape) == 4 else (len(shape) - 1,)
+    # Of a product with a weight in front, channels may be any other axis.
+    others = [a for a in range(len(shape)) if a not in likely] if one.reduced() > 1 else []
+    for axis in (*likely, *others):
+        if axis < 0 or not allowed[axis] or shape[axis] < 2:
             continue
         box = tuple((0, 1) if i == axis else (0, size) for i, size in enumerate(shape))
         reads = one.reads(box)

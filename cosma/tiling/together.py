@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,8 @@ STRIPES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 #: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits. With at least 64
 #: tiles BERT-base at 256 KiB moved 8.8 MB, with 160 1.2 MB; the others are not measured.
 LONGEST, LEAST_TILES, MOST_TILES = 24, 160, 1500
+#: Most operators of a run where no longer one holds the operator that it begins with: a scan over 64 tokens has 330.
+LONGEST_OF_ALL = 400
 #: Numbers of groups tried for each run and number of stripes, from the least: of those with which tiles fit, and of
 #: those with which some are cut further; not measured.
 PLAIN_TRIED, CUT_TRIED = 4, 3
@@ -68,38 +71,75 @@ def runs_together(
     return [known[key].moved(begin) for key, begin, _ in runs if known[key].ways]
 
 
+class _Run(NamedTuple):
+    """Operators from one on that groups of its channels can run through.
+
+    Attributes
+    ----------
+    end
+        The first operator that needs all groups, or the first that was not looked at.
+    cut, summed
+        Operators cut into groups, and those that take a step of their sum with each group.
+    joined
+        Whether any operator reads groups that another yields.
+    """
+
+    end: int
+    cut: set[int]
+    summed: set[int]
+    joined: bool
+
+
+def _run_from(grid: Grid, begin: int, most: int) -> _Run:
+    """Follow groups of an operator's channels, through so many operators at the most.
+
+    An operator that reads nothing of the run is cut too if that selects a part of what it reads, such as its weights;
+    not where a later one needs all of it.
+    """
+    cut, summed, joined, end = {begin}, set[int](), False, begin + 1
+    apart = set[int]()  # cut, and no group that they yield is read as a group yet
+    while end < min(len(grid.height), begin + most):
+        groups, sums, rest = set[int](), set[int](), set[int]()
+        for k in range(int(grid.start[end]), int(grid.start[end + 1])):
+            u = int(grid.maker[grid.operand[k]])
+            if u in cut and grid.channel_source[k] == BY_CHANNELS and grid.width[end] > 1:
+                groups.add(u)
+            elif u in cut and grid.channel_source[k] == BY_SUM:
+                sums.add(u)
+            elif u in cut or u in summed:
+                rest.add(u)
+        if groups and sums <= apart:
+            rest, sums = rest | sums, set()
+        if not rest <= apart - groups or (groups and sums):
+            break
+        cut -= rest
+        apart -= rest | groups | sums
+        if sums:
+            summed.add(end)
+        elif groups or (grid.width[end] > 1 and _selects(grid, end)):
+            cut.add(end)
+            apart |= set() if groups else {end}
+        joined |= bool(groups or sums)
+        end += 1
+    return _Run(end, cut, summed, joined)
+
+
 def _candidates(grid: Grid) -> list[tuple[int, int]]:
     """Operators, half-open, of which the later ones read what groups of channels of the earlier ones yield.
 
     A run ends before the first operator that needs all groups, and may end behind each one that sums over them.
     """
-    found = []
+    found, covered = [], 0
     for begin in range(len(grid.height)):
         if grid.width[begin] < 2:
             continue
-        cut, summed, joined, ends = {begin}, set[int](), False, set[int]()
-        end = begin + 1
-        while end < min(len(grid.height), begin + LONGEST):
-            v, waits, by_group, by_sum = end, False, False, False
-            for k in range(int(grid.start[v]), int(grid.start[v + 1])):
-                u = int(grid.maker[grid.operand[k]])
-                if u in cut and grid.channel_source[k] == BY_CHANNELS and grid.width[v] > 1:
-                    by_group = True
-                elif u in cut and grid.channel_source[k] == BY_SUM:
-                    by_sum = True
-                elif u in cut or u in summed:
-                    waits = True
-            if waits or (by_group and by_sum):
-                break
-            if by_sum:
-                summed.add(v)
-                ends |= {v, v + 1}
-            elif by_group or (grid.width[v] > 1 and _selects(grid, v)):
-                cut.add(v)
-            joined |= by_group or by_sum
-            end += 1
-        if joined:
-            found += [(begin, last) for last in sorted({*ends, end}) if last - begin > 1]
+        run = _run_from(grid, begin, LONGEST if begin < covered else LONGEST_OF_ALL)
+        if run.end - begin > LONGEST:
+            covered = run.end
+            ends = {run.end}
+        else:
+            ends = {run.end, *run.summed, *(v + 1 for v in run.summed)}
+        found += [(begin, end) for end in sorted(ends) if run.joined and end - begin > 1]
     return found
 
 
@@ -165,20 +205,9 @@ def _fitting(grid: Grid, stripes: int, groups: int, room: Room) -> Segment | Non
 
 def _cut(grid: Grid, stripes: int, groups: int) -> Segment | None:
     """A run with as many groups of channels in each operator that can be cut so; None where too few operators can."""
-    count = len(grid.height)
-    pieces, sums = [1] * count, [1] * count
-    for v in range(count):
-        read = {
-            int(grid.channel_source[k])
-            for k in range(int(grid.start[v]), int(grid.start[v + 1]))
-            if 0 <= grid.maker[grid.operand[k]] < v and pieces[grid.maker[grid.operand[k]]] > 1
-        }
-        if BY_SUM in read:
-            if grid.depth[v] < groups:
-                return None
-            sums[v] = groups
-        elif BY_CHANNELS in read or v == 0 or (not read and _selects(grid, v)):
-            if grid.width[v] < groups:
-                return None
-            pieces[v] = groups
+    count, run = len(grid.height), _run_from(grid, 0, len(grid.height))
+    if any(grid.width[v] < groups for v in run.cut) or any(grid.depth[v] < groups for v in run.summed):
+        return None
+    pieces = [groups if v in run.cut else 1 for v in range(count)]
+    sums = [groups if v in run.summed else 1 for v in range(count)]
     return Segment(0, count, stripes, tuple(pieces), loop=GROUPS_OUTSIDE, sums=tuple(sums))

@@ -213,3 +213,56 @@ def test_the_search_uses_both(blocks: LoadedModel) -> None:
     assert best is not None
     maps = 2 * 4 * TOKENS * WIDTH * 4  # what each block reads and yields, written and read
     assert best.cost_bytes < 2 * maps
+
+
+STEPS, UNITS = 12, 96
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """A scan that is unrolled: each step decays a state by its own share, and sums it up with its own weights.
+
+    Shares of all steps together take 18 KiB (int8), as does what is added; a step has 1.5 KiB of either.
+    """
+    node, width = helper.make_node, 16
+    nodes = [
+        node("MatMul", ["up", "x"], ["z"]),  # the weight in front, so that channels are the first axis
+        node("Unsqueeze", ["z", "last"], ["w"]),
+        node("Mul", ["w", "shares"], ["a"]),
+        node("Sigmoid", ["a"], ["s"]),
+        node("Mul", ["w", "others"], ["b"]),
+        node("Split", ["s"], [f"s{t}" for t in range(STEPS)], axis=1),
+        node("Split", ["b"], [f"b{t}" for t in range(STEPS)], axis=1),
+        node("Split", ["c"], [f"c{t}" for t in range(STEPS)], axis=0),
+        node("Identity", ["b0"], ["h0"]),
+    ]
+    for t in range(1, STEPS):
+        nodes += [
+            node("Mul", [f"h{t - 1}", f"s{t}"], [f"d{t}"]),
+            node("Add", [f"d{t}", f"b{t}"], [f"h{t}"]),
+            node("Transpose", [f"c{t}"], [f"e{t}"], perm=[1, 0]),
+            node("MatMul", [f"h{t}", f"e{t}"], [f"y{t}"]),
+        ]
+    nodes.append(node("Concat", [f"y{t}" for t in range(1, STEPS)], ["y"], axis=1))
+    weights = [
+        weight("up", UNITS, 8), weight("shares", 1, 1, width), weight("others", 1, 1, width),
+        onnx.numpy_helper.from_array(np.array([2], np.int64), "last"),
+    ]  # fmt: skip
+    path = tmp_path_factory.mktemp("together") / "scan.onnx"
+    return load_onnx(save_network(path, nodes, {"x": [8, STEPS], "c": [STEPS, width]}, weights))
+
+
+def test_channels_run_through_all_steps_of_a_scan(scan: LoadedModel) -> None:
+    """A run of more operators than others have; what a step reads beside its state is no part of a group."""
+    graph = scan.graph.with_dtype("int8")
+    grid = build_grid(graph, scan.sites)
+    room = Room(8 * 1024, 16, False, 4000)
+    run = max(runs_together(grid.grid, room, 10**9), key=lambda one: one.end - one.begin)
+    assert run.end - run.begin > 3 * (STEPS - 1)
+    groups = {grid.access[run.begin + k].result: n for k, n in enumerate(run.ways[0].pieces)}
+    assert all(groups.get(f"h{t}", 2) > 1 for t in range(1, STEPS))
+    assert all(groups.get(f"e{t}", 1) == 1 for t in range(1, STEPS))
+    machine = Accelerator(scratchpad=8 * 1024, alignment=16, operands="resident", weights="scratchpad")
+    found = search_tilings(graph, scan.sites, machine, effort=0.5)
+    # Whole, shares and what is added would be stored and read: 72 KiB.
+    assert found.cost_bytes[0] < 8 * 1024
