@@ -30,6 +30,8 @@ class BoundEngine(WholeBounds):
     ----------
     good_order
         Set from outside: an order with little traffic, along which a network is cut into pieces. Without one it is not.
+    pieces_work
+        Nominal seconds spent on pieces so far.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class BoundEngine(WholeBounds):
     ) -> None:
         super().__init__(problem, seed=seed, upper_bound=upper_bound, parameters=parameters)
         self.good_order: Sequence[int] | None = None
-        self._pieces_work = 0.0
+        self.pieces_work = 0.0
         self._pieces_are_done = False
         self._pieces_value = 0
         self._piece_slices = self._pieces()
@@ -50,7 +52,7 @@ class BoundEngine(WholeBounds):
     @property
     def work_done(self) -> float:
         """Nominal seconds of work spent so far."""
-        return self._whole_work + self._pieces_work
+        return self._whole_work + self.pieces_work
 
     def _next_slice(self) -> float:
         """Go on with the whole network or with its pieces, whichever has had less of its share of the work."""
@@ -63,7 +65,7 @@ class BoundEngine(WholeBounds):
             self._pieces_are_done = True
             self._exhausted = self._whole_is_done
             return 0.0
-        self._pieces_work += spent
+        self.pieces_work += spent
         return spent
 
     @property
@@ -74,7 +76,7 @@ class BoundEngine(WholeBounds):
             wide
             and self._may_cut()
             and not self._pieces_are_done
-            and self._pieces_work < self.parameters.pieces_work_before_judgement
+            and self.pieces_work < self.parameters.pieces_work_before_judgement
         )
 
     def _may_cut(self) -> bool:
@@ -87,7 +89,7 @@ class BoundEngine(WholeBounds):
             share = self.parameters.leading_share
         else:
             share = self.parameters.untried_share if self.untried else self.parameters.trailing_share
-        return self._pieces_work < share * (self._whole_work - self.parameters.whole_work_before_pieces)
+        return self.pieces_work < share * (self._whole_work - self.parameters.whole_work_before_pieces)
 
     def _pieces(self) -> Slices:
         """Add up the bounds of pieces, cut anew where a better order is known after two turns of each."""

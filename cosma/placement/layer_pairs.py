@@ -131,12 +131,12 @@ def most_saved(counts: Floats, load: Floats, level: Level, rounds: int) -> float
     parts = _PLACE_PARTS[-1:] if level.further else _PLACE_PARTS
     if len(parts) > 1:
         some = np.unique(np.linspace(0, len(counts) - 1, _TRIED).astype(int))
-        tried = [sum(_Pair(counts[i], sides[i], sides[i + 1], part).best(rounds) for i in some) for part in parts]
+        tried = [sum(PairBound(counts[i], sides[i], sides[i + 1], part).best(rounds) for i in some) for part in parts]
         parts = (parts[int(np.argmin(tried))],)
-    return float(sum(_Pair(counts[i], sides[i], sides[i + 1], parts[0]).best(rounds) for i in range(len(counts))))
+    return float(sum(PairBound(counts[i], sides[i], sides[i + 1], parts[0]).best(rounds) for i in range(len(counts))))
 
 
-class _Pair:
+class PairBound:
     """Multipliers of one pair of layers, in entries scaled by the roots of both experts' weights."""
 
     def __init__(self, counts: Floats, before: Side, after: Side, places: float) -> None:
@@ -182,11 +182,12 @@ class _Pair:
                 over = (ahead * weight).sum(axis=axis) - 1.0
                 length = np.maximum((weight**2).sum(axis=axis), 1e-300)
                 prices[kind] = np.maximum(0.0, prices[kind] + _PRICE_STEP * step * over / length)
-        self.charges = self._charged()
+        self.charges = self.charged()
         target = self.multipliers / step + ahead
-        self.multipliers = step * (target - _within(target, self.largest, self.size))
+        self.multipliers = step * (target - nearest_within(target, self.largest, self.size))
 
-    def _charged(self) -> Floats:
+    def charged(self) -> Floats:
+        """What the multipliers and prices charge each entry."""
         total: Floats = np.zeros_like(self.gains)
         for prices, weight in zip(self.row_prices, self.rows, strict=True):
             total += prices[:, None] * weight
@@ -210,7 +211,7 @@ class _Pair:
         return total * (1.0 + ROUNDING) + ROUNDING * float(np.abs(multipliers).max())
 
 
-def _within(matrix: Floats, largest: float, size: float) -> Floats:
+def nearest_within(matrix: Floats, largest: float, size: float) -> Floats:
     """Return the nearest matrix whose singular values are at most ``largest`` and add up to at most ``size``."""
     squares, vectors = np.linalg.eigh(matrix @ matrix.T)
     values = np.sqrt(np.maximum(squares, 0.0))

@@ -223,7 +223,7 @@ def set_outcomes(
     return cost, np.einsum("oi,oid->id", inflow, shares)
 
 
-def _add_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
+def add_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return ``[who, devices]``: change of cost if the device got a copy too (infinite where it has one)."""
     held, value = flow.held[layer][who], flow.value[layer][who] + flow.price[layer]
     distance, shares = nearest(flow.reach, held)
@@ -237,7 +237,7 @@ def _add_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.flo
     return change
 
 
-def _drop_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
+def drop_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return ``[who, devices]``: change of cost if the copy went (infinite where there is none or only it)."""
     held = flow.held[layer][who]
     change = np.full(held.shape, np.inf)
@@ -265,21 +265,21 @@ def _shift_costs(flow: Flow, layer: int, who: NDArray[np.int64]) -> NDArray[np.f
 def _fill(flow: Flow, layer: int, slots: NDArray[np.int64]) -> None:
     """Give every free place the copy that saves most."""
     free = slots - flow.held[layer].sum(axis=0)
-    change = _add_costs(flow, layer, np.arange(flow.held.shape[1]))
+    change = add_costs(flow, layer, np.arange(flow.held.shape[1]))
     while free.max() > 0:
         change[:, free <= 0] = np.inf
         expert, device = (int(i) for i in np.unravel_index(int(change.argmin()), change.shape))
         flow.held[layer, expert, device] = True
         free[device] -= 1
         # What an expert costs depends on its own copies alone.
-        change[expert] = _add_costs(flow, layer, np.array([expert]))[0]
+        change[expert] = add_costs(flow, layer, np.array([expert]))[0]
 
 
 def _improve(flow: Flow, layer: int, load_price: float) -> bool:
     """Replace copies and exchange pairs while that pays; each step takes the best change."""
     held = flow.held[layer]
     experts, devices = held.shape
-    ways = [_add_costs, _drop_costs, *([_shift_costs] if experts * devices**4 <= _EXCHANGE_LIMIT else [])]
+    ways = [add_costs, drop_costs, *([_shift_costs] if experts * devices**4 <= _EXCHANGE_LIMIT else [])]
     everyone = np.arange(experts)
     costs: list[NDArray[np.float64]] = []
     for step in range(4 * devices):

@@ -71,7 +71,7 @@ def test_never_above_the_optimum_with_pieces(block: int) -> None:
                 break
         assert bound.exhausted
         compared += 1
-        cut += engine._pieces_work > 0
+        cut += engine.pieces_work > 0
     assert compared > 30
     assert cut > compared / 4
 

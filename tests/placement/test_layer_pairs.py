@@ -11,7 +11,7 @@ from cosma.placement import Affinity, PlaceOptions, Topology, place, score
 from cosma.placement.bounds import degree_bound, layer_pair_bound, lower_bound
 from cosma.placement.copies import CopyProblem
 from cosma.placement.copy_bounds import copies_bound, exact_split, nearest_copies_bound
-from cosma.placement.layer_pairs import Level, Side, _Pair, _within, most_saved
+from cosma.placement.layer_pairs import Level, PairBound, Side, most_saved, nearest_within
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from tests.placement.copies import all_ways, as_placement, tokens_of
 
@@ -107,11 +107,11 @@ def test_any_multipliers_prove_a_bound() -> None:
             sides = [Side.build(row, level) for row in load]
             saved = 0.0
             for layer in range(len(counts)):
-                pair = _Pair(counts[layer], sides[layer], sides[layer + 1], random.random())
+                pair = PairBound(counts[layer], sides[layer], sides[layer + 1], random.random())
                 pair.multipliers = random.normal(0, pair.gains.max(), counts[layer].shape)
                 pair.row_prices = random.exponential(pair.gains.mean(), pair.row_prices.shape)
                 pair.column_prices = random.exponential(pair.gains.mean(), pair.column_prices.shape)
-                pair.charges = pair._charged()
+                pair.charges = pair.charged()
                 saved += pair.bound()
             assert 1.0 - saved / affinity.steps <= optimum + 1e-9
 
@@ -120,12 +120,12 @@ def test_nearest_matrix_with_small_singular_values() -> None:
     random = np.random.default_rng(1)
     for largest, size in ((1.0, 3.0), (5.0, 2.0), (1.0, 100.0)):
         matrix = random.normal(size=(7, 7))
-        near = _within(matrix, largest, size)
+        near = nearest_within(matrix, largest, size)
         values = np.linalg.svd(near, compute_uv=False)
         assert values.max() <= largest + 1e-6
         assert values.sum() <= size + 1e-6
         for _ in range(50):
-            other = _within(random.normal(size=(7, 7)), largest, size)
+            other = nearest_within(random.normal(size=(7, 7)), largest, size)
             # Of all points of a convex set, the nearest one sees the others at no acute angle.
             assert ((matrix - near) * (other - near)).sum() <= 1e-5
 

@@ -18,7 +18,7 @@ from cosma.placement.metrics import mean_cost, peak_ratios
 from cosma.placement.nearest_mend import mend
 from cosma.placement.on_tokens import place_on_tokens
 from cosma.placement.options import PlaceOptions
-from cosma.placement.replication import Flow, _add_costs, _drop_costs, as_held, set_costs
+from cosma.placement.replication import Flow, add_costs, as_held, drop_costs, set_costs
 from cosma.placement.service import place, place_again
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
@@ -88,7 +88,7 @@ def test_changes_of_copies_cost_what_the_new_set_costs(seed: int) -> None:
     flow.price[:] = rng.random((3, 6))
     for layer in range(3):
         who = rng.permutation(9)[:5]
-        for way, has in ((_add_costs, False), (_drop_costs, True)):
+        for way, has in ((add_costs, False), (drop_costs, True)):
             for row, expert in zip(way(flow, layer, who), who, strict=True):
                 one = np.array([expert])
                 for device in range(6):
