@@ -1,4 +1,4 @@
-"""Tilings of a rule: which operators are cut by it, and whose tiles take turns, by quick replays.
+"""Tilings that are given: which operators a rule cuts, and whose tiles take turns, by quick replays.
 
 One rule for all operators suits none of them where their weights differ: an operator with heavy weights is better left
 whole, or cut along the channels that they belong to, since each tile of some rows would read all of them again; and one
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isinf, prod
 from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
@@ -44,9 +44,9 @@ MOST_REPLAYED, MOST_CHANGES = 800_000, 2000
 #: Nominal seconds for each operator replayed and for each tile made; U-Net, HRNet and ResNet-50 took 4 to 5
 #: microseconds and 250 to 310, where tiles touch five parts.
 REPLAY_S, TILE_S = 5e-6, 300e-6
-#: The same for each part that a tile touches, where that is more: tiles of EfficientNet with channels last touch 35
-#: parts, and took 0.8 and 61 microseconds for each.
-REPLAY_PART_S, PART_S = 0.7e-6, 50e-6
+#: The same for each part that a tile touches, where that is more: tiles of EfficientNet that touch 35 parts, rows of
+#: maps by columns, took 0.8 and 61 microseconds for each.
+REPLAY_PART_S, PART_S = 0.8e-6, 61e-6
 #: Share of the effort of a compile for which runs are changed, once it is chosen what is cut; not measured.
 RUNS_SHARE = 0.3
 #: A choice of what is cut is left where its best start moves so many times what the best choice does; not measured.
@@ -59,14 +59,14 @@ MANY_TILES, MANY_SHARE = 3000, 0.25
 
 @dataclass(slots=True)
 class RuledTiling:
-    """A search for the operators that a rule cuts and for the runs of those whose tiles take turns.
+    """A search for the operators that are cut and for the runs of those whose tiles take turns.
 
     Parameters
     ----------
     base
         The network, fused or not, with modes where operators have them.
     tiling
-        The rule's cuts of every operator that can be cut.
+        The rule's cuts of every operator that can be cut, or those of a user, with an order of tiles or without.
     channels
         Whether operators with heavy weights may be cut along channels instead.
     most_tiles
@@ -170,7 +170,7 @@ class RuledTiling:
             self.spent += max(TILE_S * len(turns.owners), PART_S * turns.parts)
         if not turns.fit:
             return False
-        bounds = min(starts, key=turns.cost)
+        bounds = min([frozenset()] if turns.tiling.is_ordered else starts, key=turns.cost)
         if turns.cost(bounds) > HOPELESS * self.cost_bytes:
             return False
         return self._take(turns, self._changed_runs(turns, bounds, changes, self.effort))
@@ -182,8 +182,11 @@ class RuledTiling:
         return better
 
     def _tiles(self, tiling: Tiling) -> int:
-        cuts = tiling.cuts
-        return sum(prod(len(axis) + 1 for axis in cuts.get(o.name, ())) for o in self.base.operators)
+        cuts, sums = tiling.cuts, tiling.sums
+        return sum(
+            (len(sums.get(o.name, ())) + 1) * prod(len(axis) + 1 for axis in cuts.get(o.name, ()))
+            for o in self.base.operators
+        )
 
     def _choices(self, ways: Iterable[tuple[float, bool]]) -> list[tuple[tuple[float, bool], Tiling]]:
         """The rule's cuts of operators that are light enough, others cut along channels or whole, once each."""
@@ -192,6 +195,9 @@ class RuledTiling:
         found: dict[frozenset[tuple[str, tuple[Cuts, ...]]], tuple[tuple[float, bool], Tiling]] = {}
         for share, along_channels in ways:
             most = share * self.accelerator.capacity_bytes
+            if isinf(most):
+                found[frozenset(self.tiling.cuts.items())] = ((share, along_channels), self.tiling)
+                continue
             cuts = {name: axes for name, axes in self.tiling.cuts.items() if held[name] <= most}
             if along_channels:
                 if not self.channels:
@@ -205,7 +211,7 @@ class RuledTiling:
         """Runs that an estimate of what is live finds."""
         from cosma.tiling import build_grid, choose_segments
 
-        if self._over():
+        if self._over() or self.tiling.is_ordered:
             return []
         grid = build_grid(self.base, self.source.sites).grid
         room = self.accelerator.capacity_bytes
@@ -215,6 +221,8 @@ class RuledTiling:
     def _changed_runs(self, turns: Turns, bounds: Bounds, changes: int, most_s: float) -> Bounds:
         """Join runs, part them and move where they part while a replay moves no more; the best runs."""
         rng, count, cost = random.Random(self.seed), len(self.base.operators), turns.cost(bounds)
+        if turns.tiling.is_ordered:
+            return bounds
         known = len(turns.known)
         replay_s = max(REPLAY_S * len(turns.owners), REPLAY_PART_S * turns.parts)
         for _ in range(min(changes, MOST_REPLAYED // len(turns.owners)) if count > 1 else 0):

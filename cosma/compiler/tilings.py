@@ -119,15 +119,14 @@ def tiling_choices(
             raise refused
         return found
     rule = None if isinstance(tiling, Tiling) else parse_rule(str(tiling))
+    given = rule if rule is not None else _given(tiling, graph, source)
     search = search or TilingWork()
-    if rule is not None:
-        each = [untiled] if joined is None else [untiled, (joined,)]
-        made = [_ruled(source, choices, rule, accelerator, search) for choices in each]
-    else:
-        made = [tiled_choice(source, choice, _given(tiling, choice.graph, source)) for choice in untiled]
-        if joined is not None:
-            made.append(tiled_choice(source, joined, _given_without(source, graph, joined, tiling)))
-    # Under a rule tiles come in modes already, with a plan.
+    each = [untiled] if joined is None else [untiled, (joined,)]
+    cut_each = (_cut_as_given(source, graph, choices, given, accelerator, search) for choices in each)
+    made = [choice for choice in cut_each if choice is not None]
+    if not made:
+        raise InputError("tiling: operators that have to be fused are cut differently")
+    # Tiles come in modes already, with a plan, where one is found in one pass.
     planned = tuple(choice for choice in made if choice.start is not None)
     others = [choice for choice in made if choice.start is None]
     if not others:
@@ -136,10 +135,8 @@ def tiling_choices(
         found = planned + in_chosen_modes(others, accelerator, starts, search.clock.stop)
     else:
         found = planned + _fitting(others, graph, accelerator)
-    if rule is None:
-        return found
-    # What a rule cuts depends on what is planned for, and a plan to start from may have been made for something else.
-    same = [start for start in starts if _follows(start, untiled, source, rule)]
+    # What is fused and cut depends on what is planned for, and a plan to start from may be for something else.
+    same = [start for start in starts if any(_follows(start, choice, graph, source, given) for choice in untiled)]
     return with_starts(found, untiled, source, accelerator, same, lambda _: ())
 
 
@@ -209,49 +206,67 @@ def _given(tiling: Tiling | Path | str, graph: Graph, source: LoadedModel) -> Ti
     return tiling if isinstance(tiling, Tiling) else read_tiling(door.path(tiling, "tiling"), graph, source.sites)
 
 
-def _given_without(source: LoadedModel, graph: Graph, joined: Choice, tiling: Tiling | Path | str) -> Tiling:
-    """What a tiling says of the operators that are left where Concats copy nothing."""
-    given = _given(tiling, fuse(graph, joined.fused).graph if joined.fused else graph, source)
-    gone = {operator for join in joined.graph.joins.values() if (operator := graph.producer(join.root)) is not None}
-    return given.without(gone)
+def _tiling_of(
+    choice: Choice, graph: Graph, source: LoadedModel, given: Tiling | Mapping[str, int]
+) -> Tiling | None:
+    """What a rule or a tiling says of a choice of operators to fuse; None where it cuts fused operators differently.
+
+    Raises InputError if it names an operator that the network does not have.
+    """
+    if not isinstance(given, Tiling):
+        return rule_tiling(choice.graph, source.sites, given)
+    known = {operator.name for operator in graph.operators}
+    unknown = next((name for name in given.operators if name not in known), None)
+    if unknown is not None:
+        raise InputError(f"tiling: the graph has no operator {unknown!r}")
+    gone = {maker for join in choice.graph.joins.values() if (maker := graph.producer(join.root)) is not None}
+    kept = given.without(gone)
+    return kept.fused(fuse(graph, choice.fused).lineage.operators) if choice.fused else kept
 
 
-def _follows(start: Graph, untiled: Sequence[Choice], source: LoadedModel, rule: Mapping[str, int]) -> bool:
-    """Whether the tiles of a plan are those that a rule makes of some operators, others cut along channels alone."""
-    cuts = tiling_of_tiles(start).cuts
+def _follows(
+    start: Graph, choice: Choice, graph: Graph, source: LoadedModel, given: Tiling | Mapping[str, int]
+) -> bool:
+    """Whether the tiles of a plan are those of a tiling, or of a rule, which may cut others along channels alone."""
+    tiling, theirs = _tiling_of(choice, graph, source, given), tiling_of_tiles(start)
+    if tiling is None or not theirs.operators:
+        return False
+    if isinstance(given, Tiling):
+        return theirs.alike(tiling)
+    finest = rule_tiling(choice.graph, source.sites, {"weights": 1}).cuts
+    return all(
+        axes == tiling.cuts.get(name) or [bool(at) for at in axes] == [bool(at) for at in finest.get(name, ())]
+        for name, axes in theirs.cuts.items()
+    )
 
-    def follows(graph: Graph) -> bool:
-        known = rule_tiling(graph, source.sites, rule).cuts
-        finest = rule_tiling(graph, source.sites, {"weights": 1}).cuts
-        return all(
-            axes == known.get(name) or [bool(at) for at in axes] == [bool(at) for at in finest.get(name, ())]
-            for name, axes in cuts.items()
-        )
 
-    return bool(cuts) and any(follows(choice.graph) for choice in untiled)
+def _cut_as_given(
+    source: LoadedModel, graph: Graph, untiled: Sequence[Choice], given: Tiling | Mapping[str, int],
+    accelerator: Accelerator, search: TilingWork,
+) -> Choice | None:  # fmt: skip
+    """A network cut as given: of the choices of operators to fuse, the one whose tiles move least; else the first.
 
-
-def _ruled(
-    source: LoadedModel, untiled: Sequence[Choice], rule: Mapping[str, int], accelerator: Accelerator,
-    search: TilingWork,
-) -> Choice:  # fmt: skip
-    """A network cut by a rule: of the choices of operators to fuse, the one whose tiles move least; else the first."""
+    None where each choice fuses operators that are cut differently.
+    """
     tried: list[tuple[RuledTiling, Choice]] = []
-    for choice in untiled:
+    # Cuts of a rule may be left out; those of a tiling are made as they stand.
+    ways = WAYS[:1] if isinstance(given, Tiling) else WAYS
+    channels = not isinstance(given, Tiling) and not given.keys() & {"channels", "weights"}
+    possible = [(one, tiling) for one in untiled if (tiling := _tiling_of(one, graph, source, given)) is not None]
+    for choice, tiling in possible:
         if tried and (tried[-1][0].cost_bytes == 0 or search.clock.stop()):
             break
         ruled = RuledTiling(
-            source, choice.graph, rule_tiling(choice.graph, source.sites, rule), accelerator,
-            not {"channels", "weights"}.intersection(rule), search.seed, MOST_TILES, search.granted, search.clock,
-            None if tried else search.report,
+            source, choice.graph, tiling, accelerator, channels, search.seed, MOST_TILES, search.granted,
+            search.clock, None if tried else search.report,
         )  # fmt: skip
         # What was best for one choice of operators to fuse is tried with the others alone.
-        ruled.look([tried[0][0].way] if tried else WAYS)
+        ruled.look([tried[0][0].way] if tried else ways)
         search.spent += ruled.spent
         if ruled.found is not None:
             tried.append((ruled, choice))
     if not tried:
-        return tiled_choice(source, untiled[0], rule_tiling(untiled[0].graph, source.sites, rule))
+        return tiled_choice(source, *possible[0]) if possible else None
     ruled, choice = min(tried, key=lambda one: one[0].cost_bytes)
     search.spent -= ruled.spent
     ruled.improve()

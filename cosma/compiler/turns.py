@@ -62,7 +62,7 @@ class Turns:
 
         self.base, self.tiling, self.accelerator = base, tiling, accelerator
         alone = replace(tiling, segments=tuple((operator.name,) for operator in base.operators))
-        self.graph = tile(base, source.sites, alone).graph
+        self.graph = tile(base, source.sites, tiling if tiling.is_ordered else alone).graph
         if accelerator.operands == Operands.STATIONARY:
             self.graph = fitting_modes(self.graph, accelerator)
         self.problem = build_problem(self.graph, accelerator)
@@ -98,7 +98,9 @@ class Turns:
         return self.known[bounds]
 
     def order(self, bounds: Bounds) -> list[int]:
-        """Tiles run by run, depth first within each."""
+        """Tiles run by run, depth first within each; as the tiling orders them where it does."""
+        if self.tiling.is_ordered:
+            return list(range(len(self.owners)))
         number = {}
         for i, run in enumerate(runs_of(self.base, bounds)):
             number.update(dict.fromkeys(run, i))
@@ -110,7 +112,7 @@ class Turns:
 
     def in_turns(self, bounds: Bounds) -> Tiling:
         """The tiling with its operators in runs."""
-        return replace(self.tiling, segments=runs_of(self.base, bounds))
+        return self.tiling if self.tiling.is_ordered else replace(self.tiling, segments=runs_of(self.base, bounds))
 
     # -- plans --------------------------------------------------------------------------------------------
 

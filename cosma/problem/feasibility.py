@@ -75,9 +75,13 @@ def _misfit(problem: Problem, network: tuple[Graph, Instance] | None = None) -> 
         graph, instance = network
         kind = instance.graph.operators[worst].type
         # What helps is looked for by rules that know no constraints; under some, nothing is promised.
-        if not (instance.accelerator.constraints or instance.accelerator.reserved_ranges):
-            smallest = smallest_capacity(graph, instance.accelerator)
-            remedies = tuple(_remedies(graph, instance.accelerator))
+        accelerator = instance.accelerator
+        if not (accelerator.constraints or accelerator.reserved_ranges):
+            if instance.graph.is_tiled:
+                # The tiles are what has to fit, and what is fused was fused before it was cut.
+                graph, accelerator = instance.graph, accelerator.replace(fusion=Fusion.NONE)
+            smallest = smallest_capacity(graph, accelerator)
+            remedies = tuple(_remedies(graph, accelerator))
     return InfeasibleError(
         f"does not fit: operator {name!r}{f' ({kind})' if kind else ''} needs {needs[worst]} bytes "
         f"({format_size(needs[worst])}) at once, {problem.capacity_bytes} bytes "
@@ -170,6 +174,8 @@ def _remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
     for setting, value in changes.items():
         if getattr(accelerator, setting) == value:
             continue
+        if setting == "fusion" and graph.is_tiled:
+            continue  # tiles are never fused
         if setting == "weights" and accelerator.operands == Operands.STATIONARY:
             continue  # modes are made for weights as they are
         need = smallest_capacity(graph, accelerator.replace(**{setting: value}))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from cosma.access.boxes import Box
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator
 from cosma.text import short_repr
+
+T = TypeVar("T")
 
 #: Positions along one axis, ascending and inside it, at which a result is cut.
 Cuts = tuple[int, ...]
@@ -31,8 +34,9 @@ class Tiling:
     cuts
         For each operator that is cut, the positions along each axis of its first result.
     segments
-        Operators whose tiles are interleaved, segment by segment in the order they run; empty for one segment of all.
-        An operator that no segment names is one by itself, in the place that the graph gives it.
+        Operators whose tiles are interleaved, segment by segment in the order they run. An operator that no segment
+        names is one by itself, in the place that the graph gives it. Empty for one segment of all; a compile then
+        chooses segments, unless tiles have an order.
     sums
         For operators that run as chains of partial sums, the positions at which the axis summed over is cut.
     loops
@@ -57,6 +61,41 @@ class Tiling:
         """Operators that are cut, each once."""
         cut = [name for name, axes in self.cuts.items() if any(axes)]
         return list(dict.fromkeys([*cut, *(name for name, cuts in self.sums.items() if cuts)]))
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the tiling says in which order tiles run; a compile chooses the order otherwise."""
+        return bool(self.segments or self.order)
+
+    def fused(self, paths: Mapping[str, Sequence[str]]) -> Tiling | None:
+        """The tiling of a network with operators fused, each cut as those are that it stands for.
+
+        Parameters
+        ----------
+        paths
+            For each operator that is left, those that it stands for.
+
+        Returns
+        -------
+        Tiling or None
+            None where two that are fused are cut differently, or are in different segments.
+        """
+        left = {name: head for head, path in paths.items() for name in path}
+        segments = tuple(tuple(dict.fromkeys(left.get(name, name) for name in names)) for names in self.segments)
+        cuts, sums, loops = _carried(self.cuts, left), _carried(self.sums, left), _carried(self.loops, left)
+        named = [name for names in segments for name in names]
+        if cuts is None or sums is None or loops is None or len(named) > len(set(named)):
+            return None
+        return Tiling(cuts, segments, sums, loops, tuple(key for key in self.order if left.get(key[0]) == key[0]))
+
+    def alike(self, other: Tiling) -> bool:
+        """Whether another tiling makes the same tiles, in whatever order."""
+        own, others = [
+            ({name: one.cuts[name] for name in one.cuts if any(one.cuts[name])},
+             {name: cuts for name, cuts in one.sums.items() if cuts})
+            for one in (self, other)
+        ]  # fmt: skip
+        return own == others
 
     def without(self, operators: Collection[str]) -> Tiling:
         """The tiling of a network that lacks some operators."""
@@ -125,6 +164,15 @@ class Tiling:
                 )
             spans.append(list(pairwise(edges)))
         return spans
+
+
+def _carried(given: Mapping[str, T], left: Mapping[str, str]) -> dict[str, T] | None:
+    """What is given of operators, by those that stand for them; None where two of one say different things."""
+    found: dict[str, T] = {}
+    for name, value in given.items():
+        if found.setdefault(left.get(name, name), value) != value:
+            return None
+    return found
 
 
 def _back_and_forth(counts: Sequence[int]) -> list[tuple[int, ...]]:

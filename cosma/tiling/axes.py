@@ -46,6 +46,24 @@ def tensor_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, Axe
     return axes
 
 
+def row_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, int]:
+    """Axis of the rows of the result of every operator: that which its operand's rows become, else that of its rank."""
+    rows = {tensor.name: row_axis(len(tensor.shape or ())) for tensor in graph.tensors.values()}
+    maker = {name: one for one in access for name in one.operator.outputs}
+    for tensor in graph.of_kind(TensorKind.INPUT):
+        wanted = _wanted(graph, maker, tensor.name)
+        rows[tensor.name] = rows[tensor.name] if wanted is None or wanted[ROWS] < 0 else wanted[ROWS]
+    for one in access:
+        shape, operand = one.shapes.get(one.result, ()), _carrier(graph, one)
+        if operand is None or one.shapes[operand][rows[operand]] < 2:
+            continue
+        may = [a for a, allowed in enumerate(one.cuts()) if allowed and shape[a] > 1]
+        following = [a for a in may if rows[operand] in _narrowed(one, a).get(operand, [])]
+        if following and rows[one.result] not in following:
+            rows[one.result] = following[0]
+    return rows
+
+
 def usual_axes(shape: Sequence[int] | None) -> Axes:
     """Axes of a tensor of which nothing else is known; only feature maps have columns."""
     rank = 0 if shape is None else len(shape)

@@ -15,7 +15,8 @@ from cosma.files import read_toml
 from cosma.graph import Graph
 from cosma.rewrite.tiling import REDUCED, Cuts, Tiling, even_cuts, step_cuts
 from cosma.text import did_you_mean
-from cosma.tiling.rows import channel_axis, row_axis
+from cosma.tiling.axes import row_axes
+from cosma.tiling.rows import channel_axis
 from cosma.units import parse_size
 
 #: Rules: rows of each tile; tiles along the rows; tiles along the channels that weights belong to; most bytes of the
@@ -30,15 +31,17 @@ def rule_tiling(graph: Graph, sites: Mapping[str, NodeSite], rule: Mapping[str, 
     ----------
     rule
         Of :data:`RULES`: ``rows`` in each tile, or ``stripes`` along the rows, and ``channels``: tiles along the axis
-        that weights belong to, or ``weights``: bytes that the weights of a tile take at most, along that axis.
+        that weights belong to, or ``weights``: bytes that the weights of a tile take at most, along that axis. Rows
+        stay rows through transposes and reshapes, see :func:`row_axes`.
     """
     cuts = {}
-    for operator in graph.operators:
-        access = operator_access(graph, sites, operator)
+    every = [operator_access(graph, sites, operator) for operator in graph.operators]
+    rows = row_axes(graph, every) if rule.keys() & {"rows", "stripes"} else {}
+    for operator, access in zip(graph.operators, every, strict=True):
         shape, allowed = access.shapes.get(access.result, ()), access.cuts()
         found: list[Cuts] = [()] * len(shape)
-        axis = row_axis(len(shape))
-        if len(shape) > 1 and allowed[axis]:
+        axis = rows.get(access.result)
+        if axis is not None and len(shape) > 1 and allowed[axis]:
             if "rows" in rule:
                 found[axis] = step_cuts(shape[axis], rule["rows"])
             elif "stripes" in rule:

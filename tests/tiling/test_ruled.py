@@ -17,7 +17,7 @@ from cosma.compiler.limits import Limits, Progress
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.ruled import RuledTiling
 from cosma.compiler.searched import TilingWork
-from cosma.compiler.tilings import _ruled, tiling_search
+from cosma.compiler.tilings import _cut_as_given, tiling_search
 from cosma.compiler.turns import Turns, runs_of
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
@@ -140,7 +140,8 @@ def test_of_the_choices_to_fuse_the_one_that_moves_least_is_cut(narrowing: Path)
         costs[choice.name] = ruled.cost_bytes
     assert len(set(costs.values())) == len(choices) == 2
     for order in (choices, choices[::-1]):
-        found = _ruled(loaded, order, rule, machine, TilingWork(granted=0.5))
+        found = _cut_as_given(loaded, loaded.graph.with_dtype("int8"), order, rule, machine, TilingWork(granted=0.5))
+        assert found is not None
         assert found.name == min(costs, key=lambda name: costs[name])
 
 
@@ -228,3 +229,28 @@ def test_no_more_choices_of_what_is_cut_are_tried_than_there_is_time_for(narrowi
     hurried.look()
     assert hurried.best is not None
     assert hurried.spent < ruled.spent
+
+
+@pytest.mark.parametrize("operands", ["stationary", "resident"])
+@pytest.mark.parametrize("fusion", ["none", "epilogue"])
+def test_what_helps_tiles_that_do_not_fit_is_said_of_the_tiles(narrowing: Path, operands: str, fusion: str) -> None:
+    """The scratchpad named is enough for the same tiling, and a byte less is not."""
+    loaded = cosma.load_onnx(narrowing)
+    machine = MACHINE.replace(operands=operands, fusion=fusion, scratchpad="1MiB")
+    graph = fusion_choices(loaded.graph.with_dtype("int8"), machine)[0].graph
+    tiling = rule_tiling(graph, loaded.sites, {"rows": 2})
+
+    def plan(scratchpad: int) -> cosma.Plan:
+        return cosma.compile(
+            narrowing, machine.replace(scratchpad=scratchpad), dtype="int8", tiling=tiling, strategy="e2", effort=0
+        )
+
+    with pytest.raises(cosma.InfeasibleError) as caught:
+        plan(1024)
+    least = caught.value.smallest_capacity_bytes
+    assert least is not None
+    assert caught.value.remedies[0].value == least
+    assert not any(remedy.setting == "fusion" for remedy in caught.value.remedies)
+    assert plan(least).graph.is_tiled
+    with pytest.raises(cosma.InfeasibleError):
+        plan(least - machine.alignment)
