@@ -22,7 +22,7 @@ from cosma.parameters.search import DivideParameters
 from cosma.problem import Decisions, check_feasible, noncompulsory_bytes
 from cosma.problem.precedence import ancestors, descendants
 from cosma.search.searcher import Searcher
-from cosma.search.window import Subproblem, Unsolved, needed_after, solve_subproblem, subproblem_network
+from cosma.search.subproblem import Subproblem, Unsolved, needed_after, solve_subproblem, subproblem_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ import numpy as np
 
 from cosma.evaluation.evaluate import new_tape
 from cosma.evaluation.kernels import replay_all
-from cosma.search.window import Subproblem, SubproblemResult, needed_after, solve_subproblem, subproblem_network
+from cosma.search.subproblem import Subproblem, SubproblemResult, needed_after, solve_subproblem, subproblem_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from cosma.problem.rules import may_stream_anything
-from cosma.search.window import (
+from cosma.search.subproblem import (
     Subproblem,
     SubproblemResult,
     Unsolved,
