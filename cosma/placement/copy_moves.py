@@ -62,8 +62,7 @@ def place_near(
             state=state, what="moves",
         )  # fmt: skip
         keep(held_of(problem, place))
-    # Copies can be dropped without a move.
-    if budget or (current.sum(axis=2) > 1).any():
+    if budget:
         limited = problem.near(current, budget=budget)
         for heat, visits in ((HOT, prices), (WARM, prices), (WARM / 4, prices), (HOT / 2, (64.0, 4096.0))):
             if visits is not prices and (best is not None or limit is None):
