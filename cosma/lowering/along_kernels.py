@@ -129,7 +129,7 @@ def run_along(
     pointer = consumer_start[:-1].astype(np.int64)
     last, next_use = np.zeros(tensors, np.int64), np.zeros(tensors, np.int64)
     # Bytes paid when a tensor that is read again leaves: the read, and its store, if it has no copy off-chip yet.
-    price = np.where(clean != 0, size, size + store)
+    price = np.empty(tensors, np.int64)
     seq, wanted = np.zeros(tensors + 1, np.int64), np.zeros(tensors + 1, np.int64)
     wanted_at = np.full(tensors, -1, np.int64)
     score, worth = np.zeros(tensors, np.float64), np.zeros(tensors + 1, np.float64)
@@ -139,7 +139,8 @@ def run_along(
     taken, given = np.full(tensors, -1, np.int64), np.full(tensors, -1, np.int64)
     cost = np.zeros(steps, np.int64)
     logged, total = np.int64(0), np.int64(0)
-    for t in range(tensors):
+    for t in range(tensors):  # a loop is compiled in a fraction of the time that numpy's broadcasting takes
+        price[t] = size[t] if clean[t] else size[t] + store[t]
         last[t] = consumer[consumer_start[t + 1] - 1] if consumer_start[t + 1] > consumer_start[t] else -1
         next_use[t] = consumer[consumer_start[t]] if consumer_start[t + 1] > consumer_start[t] else NEVER
     for i in range(steps - 1, -1, -1):  # what takes over a place holds it as long

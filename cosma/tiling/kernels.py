@@ -38,16 +38,15 @@ def segment_cost(
     size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
     in_place: Bools, start: Int64s, tensor: Int64s, wanted: Int64s, result_start: Int64s,
     result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, shared: Int64s, first: Int64s,
-    last: Int64s, load: Int64s, kept: Bools, mark: Int64s, seen: Int64s, crossing_start: Int64s, crossing: Int64s,
+    last: Int64s, load: Int64s, mark: Int64s, seen: Int64s, crossing_start: Int64s, crossing: Int64s,
 ) -> Any:  # fmt: skip
     """Estimate what operators ``[i, j)`` cost when they run stripe by stripe, in stripes of entry ``n`` of the ladder.
 
     ``wanted`` holds by operand and entry the rows of the operand that a stripe reads at the most; -1 where every row of
     the result reads the same rows.
-    ``need``, ``first``, ``last``, ``mark`` and ``seen`` are scratch by tensor, ``load`` by operator; ``kept[v]`` comes
-    back as whether operator v's weights stay resident. The last of ``seen`` counts the calls, and others hold the call
-    that has last touched a tensor. ``crossing`` lists by operator what was made before it and is read by it
-    or later.
+    ``need``, ``shared``, ``first``, ``last``, ``mark`` and ``seen`` are scratch by tensor, ``load`` by operator. The
+    last of ``seen`` counts the calls, and others hold the call that has last touched a tensor. ``crossing`` lists by
+    operator what was made before it and is read by it or later.
 
     Returns
     -------
@@ -57,7 +56,6 @@ def segment_cost(
     """
     for v in range(i, j):
         load[v] = 0
-        kept[v] = stripes == 1
         if stripes > 1 and height[v] < stripes:
             return NEVER
     cost = np.int64(0)
@@ -150,15 +148,20 @@ def segment_cost(
         return cost
     # Weights: kept for all stripes as far as they fit, the largest first; the others are read again for each stripe.
     room = capacity - peak
-    order = np.argsort(-weight[i:j])
-    for index in order:
-        v = i + index
-        if weight[v] == 0 or weight[v] <= room:
-            kept[v] = True
+    for v in range(i, j):
+        load[v] = weight[v]  # not looked at yet
+    while True:
+        v = i
+        for u in range(i + 1, j):
+            if load[u] > load[v]:
+                v = u
+        if load[v] <= 0:
+            return cost
+        load[v] = 0
+        if weight[v] <= room:
             room -= weight[v]
         else:
             cost += (stripes - 1) * weight[v]
-    return cost
 
 
 @kernel
@@ -187,13 +190,14 @@ def extend_segments(
     need, shared = np.zeros(tensors, np.int64), np.zeros(tensors, np.int64)
     first, last = np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
-    load, kept, seen = np.zeros(count, np.int64), np.zeros(count, np.bool_), np.zeros(tensors + 1, np.int64)
+    load, seen = np.zeros(count, np.int64), np.zeros(tensors + 1, np.int64)
     crossing_start = np.zeros(count + 2, np.int64)
     for t in range(tensors):
         if not is_input[t]:
             for v in range(maker[t] + 1, last_use[t] + 1):
                 crossing_start[v + 1] += 1
-    crossing_start = np.cumsum(crossing_start)
+    for v in range(count + 1):
+        crossing_start[v + 1] += crossing_start[v]
     crossing, filled = np.zeros(crossing_start[-1], np.int64), crossing_start[:-1].copy()
     for t in range(tensors):
         if not is_input[t]:
@@ -211,7 +215,7 @@ def extend_segments(
             cost = alone_cost[k] + segment_cost(
                 i, j, first_entry, whole, spilled, spilled, ample, size, rows, is_input, is_output, height, channels,
                 weight, in_place, start, tensor, wanted, result_start, result, maker, first_use, last_use, need,
-                shared, first, last, load, kept, mark, seen, crossing_start, crossing,
+                shared, first, last, load, mark, seen, crossing_start, crossing,
             )  # fmt: skip
             if best[i, before] + cost < best[j, SPILLED]:
                 best[j, SPILLED] = best[i, before] + cost
@@ -228,7 +232,7 @@ def extend_segments(
                     cost = segment_cost(
                         i, j, n, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
                         weight, in_place, start, tensor, wanted, result_start, result, maker, first_use,
-                        last_use, need, shared, first, last, load, kept, mark, seen, crossing_start, crossing,
+                        last_use, need, shared, first, last, load, mark, seen, crossing_start, crossing,
                     )  # fmt: skip
                     if cost >= FAR:
                         tried[n] = cost != NEVER

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -284,6 +284,7 @@ def test_the_choice_of_segments_asks_at_every_operator_whether_to_stop(tmp_path:
     assert polls == count + 3
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=1, max_size=20))
 def test_rows_that_a_stripe_reads_are_those_that_its_rows_read(spans: list[tuple[int, int]]) -> None:
     low = np.array([begin for begin, _ in spans])
