@@ -96,9 +96,10 @@ class Moments:
         waits_for = frozenset(
             v for v in users
             for need in net.work[v].needs
-            # A weight stands behind the first operand, of which every product has an element.
-            if need.site is self._weight_of(v).site and need.position == 0 and need.tensor in net.maker
-            and build.below >> net.maker[need.tensor] & 1
+            # A weight stands behind the first operand, of which every product has an element. All of that operand must
+            # be one tensor that is known: of one that is joined, other pieces may be complete.
+            if need.site is self._weight_of(v).site and need.position == 0 and need.seen == need.site.shape(0)
+            and need.tensor in net.maker and build.below >> net.maker[need.tensor] & 1
         )  # fmt: skip
         if used_by and waits_for:
             build.found.room[node] = self._weight_of(users[0]).size_bytes

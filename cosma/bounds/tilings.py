@@ -75,17 +75,22 @@ def tilings_bound(
     found.sort(key=lambda one: (-one[0], one[1].operator))
     chosen: list[Moment] = []
     arcs = 0
-    steps = set[tuple[frozenset[tuple[Node, frozenset[int]]], ...]]()
-    for _, moment in found:
-        step = frozenset(moment.used_by.items()), frozenset(moment.waits_for.items())
-        if moment.waits_for and step in steps:
-            continue  # within a step of a recurrent layer one is as good as the others
-        steps.add(step)
+    for moment in _apart_first([moment for _, moment in found]):
         arcs += len(moment.arcs) + len(moment.otherwise)
         if chosen and arcs > MOST_ARCS:
             break
         chosen.append(moment)
     return _most_charged(net, chosen, capacity_bytes) if chosen else 0
+
+
+def _apart_first(moments: list[Moment]) -> list[Moment]:
+    """Moments with those behind that use shared weights between the same operators as one before, as in one step."""
+    first: dict[object, Moment] = {}
+    for i, moment in enumerate(moments):
+        step = frozenset(moment.used_by.items()), frozenset(moment.waits_for.items())
+        first.setdefault(step if moment.waits_for else i, moment)
+    others = {id(moment) for moment in first.values()}
+    return [*first.values(), *(moment for moment in moments if id(moment) not in others)]
 
 
 def _room(moment: Moment, node: Node) -> int | None:

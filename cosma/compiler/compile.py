@@ -180,7 +180,7 @@ def run_compile(
         state = run_groups(groups, request.strategy.run, rest, counts_effort=request.counts_effort, keep=keep)
     except InfeasibleError as error:
         raise explained(error, request) from None
-    state.clock.timed_out |= look.clock.timed_out
+    state.clock.timed_out |= look.timed_out
     state, traded = traded_off(runs, state, limits.trade_off)
     choice = choices[runs.index(state)]
     certificate = scoped(state.certificate(), state.problem.graph, choices, request.accelerator)

@@ -36,12 +36,13 @@ def gathered_order(graph: Graph, capacity_bytes: int) -> tuple[int, ...] | None:
     """Operators that share a weight one after another, as far as what they read is there; the others before them.
 
     Of several weights, the one goes on that was read last, or else one of most operators that can run. None where no
-    weight that is read each time makes more traffic than the scratchpad holds.
+    weight, read anew by each of its operators, would move more beyond its first reading than the scratchpad holds.
     """
     operators = graph.operators
     large = {
         t.name: t.size_bytes for t in graph.tensors.values()
-        if t.kind is TensorKind.WEIGHT and t.size_bytes * (len(graph.consumers(t.name)) - 1) > capacity_bytes
+        if t.kind is TensorKind.WEIGHT and t.rows is None
+        and t.size_bytes * (len(graph.consumers(t.name)) - 1) > capacity_bytes
     }  # fmt: skip
     if not large:
         return None

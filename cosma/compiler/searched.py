@@ -30,8 +30,8 @@ LARGE = 10_000
 #: Share of the effort that each network gets, that with its copies and that without, before the better goes on.
 #: Inception at 256 KiB needs 1.90 MB with its copies and 2.58 without, DenseNet-121 15.9 and 9.4 at 192.
 LOOK_SHARE = 0.25
-#: Share of a time limit, and seconds at the most, that are left behind a search. ResNet-50 at 256 KiB ended 2.0
-#: seconds after a limit of 6 without any, reading and starting aside, NASNet (mobile) 1.4.
+#: Share of the time for tilings, and seconds at the most, that are left behind a search. Without any, ResNet-50 at
+#: 256 KiB ended 2.0 seconds after a limit of 6, starting aside, NASNet (mobile) 1.4.
 LEFT_SHARE, LEFT_S = 0.25, 2.0
 #: More than anything moves.
 FAR = 1 << 62
@@ -51,6 +51,8 @@ class TilingWork:
         What hears of progress, and the effort of the whole compile.
     spent
         Nominal seconds spent.
+    sooner
+        What ends the search itself, so that time is left to make tiles of what it found, and to plan and replay them.
     """
 
     effort: float = 0.0
@@ -59,6 +61,7 @@ class TilingWork:
     sink: ProgressSink | None = None
     granted: float = 0.0
     spent: float = 0.0
+    sooner: Clock = field(init=False)
 
     def report(self, cost_bytes: int, share: float) -> None:
         """Tell of the best tiling so far."""
@@ -66,10 +69,16 @@ class TilingWork:
             done = share * self.effort
             self.sink(Progress("tilings", cost_bytes, 0, self.clock.elapsed_s(), done, self.granted))
 
-    def stop(self) -> bool:
-        """Whether to end the search: some time is left to make tiles of what it found, to plan and to replay them."""
+    def __post_init__(self) -> None:
+        """Let the search end some time before the clock does."""
         limit_s = self.clock.limit_s
-        return self.clock.stop(0.0 if limit_s is None else min(LEFT_SHARE * limit_s, LEFT_S))
+        sooner_s = None if limit_s is None else limit_s - min(LEFT_SHARE * limit_s, LEFT_S)
+        self.sooner = Clock(sooner_s, self.clock.asked_to_stop, began_s=self.clock.began_s)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether a clock ended the search, or what came behind it."""
+        return self.clock.timed_out or self.sooner.timed_out
 
     def rest(self, limits: Limits) -> Limits:
         """What is left of the limits for planning."""
@@ -107,7 +116,7 @@ def searched_tilings(
     ) -> Searched:
         return search_tilings(
             base.graph, source.sites, accelerator, effort=search.effort * (end - begin), seed=search.seed,
-            stop=search.stop, before=before, orders=orders,
+            stop=search.sooner.stop, before=before, orders=orders,
             report=lambda cost, share: search.report(cost, begin + share * (end - begin)),
         )  # fmt: skip
 

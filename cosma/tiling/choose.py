@@ -55,10 +55,13 @@ def choose_segments(
     found: list[Segmentation] = []
     for share in shares:
         limit, tile_price = int(capacity_bytes * share), 0
+        cut: list[Segmentation] = []
         for _ in range(1 + RAISES):
             estimate, chosen = _choose(rows, limit, alone, tile_price, stop)
-            cut = [_segments(grid, chosen, alone, int(capacity_bytes * one)) for one in weight_shares if chosen]
-            if not chosen or min(sum(one.tile_count for one in segments) for segments in cut) <= most_tiles:
+            if not chosen:
+                break  # nothing fits, or a stop: a choice made with a lower price stands
+            cut = [_segments(grid, chosen, alone, int(capacity_bytes * one)) for one in weight_shares]
+            if min(sum(one.tile_count for one in segments) for segments in cut) <= most_tiles:
                 break
             tile_price = RAISE * tile_price or 1 + estimate // (RAISE * most_tiles)
         found += [segments for segments in cut if segments not in found]

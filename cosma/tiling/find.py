@@ -37,8 +37,8 @@ TOGETHER_SHARE, LEAST_TOGETHER = 0.25, 1_000_000
 PARTS_THAT_DOUBLE = 700_000
 #: Shares of the capacity that an estimate may fill, in graphs of more operators than this: each takes as long.
 #: DenseNet-121 at 512 KiB moved 1.17 MB with these and 0.75 with all; from how many operators on, is not measured.
-#: There estimates are made with operators by themselves alone: NASNet mobile, DARTS and CLIP moved as much without the
-#: others, in up to a third less time.
+#: Such graphs get no estimates without operators that have the scratchpad to themselves: NASNet mobile, DARTS and CLIP
+#: moved as much with the others alone, in up to a third less time.
 MANY, FEW_SHARES = 300, (0.95, 0.6, 0.3)
 #: Parts that tiles touch in the mean, from which on no more are let in, four times as many at once; not measured.
 BEYOND_PARTS_EACH = 600

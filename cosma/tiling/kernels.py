@@ -177,7 +177,7 @@ def extend_segments(
     ``best`` holds the least estimate up to each boundary and state, ``back`` where its last segment begins, the state
     there, and its stripes; for operators by themselves minus the number in ``alone_end`` instead of stripes.
     ``alone_start`` (CSR by first operator) and ``alone_end`` are operators that may have the scratchpad to themselves;
-    ``alone_cost`` is what they then move beyond operands and results. Every tile of a segment counts as
+    ``alone_cost`` is what they then move beyond operands and results. Every stripe of an operator counts as
     ``tile_price`` bytes.
     """
     count = len(height)

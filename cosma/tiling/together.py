@@ -26,7 +26,7 @@ STRIPES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 #: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits. With at least 64
 #: tiles BERT-base at 256 KiB moved 8.8 MB, with 160 1.2 MB; the others are not measured.
 LONGEST, LEAST_TILES, MOST_TILES = 24, 160, 1500
-#: Most operators of a run where no longer one holds the operator that it begins with: a scan over 64 tokens has 330.
+#: Most operators of a run that begins outside of all longer ones. A scan over 64 tokens has 330; more is not measured.
 LONGEST_OF_ALL = 400
 #: Numbers of groups tried for each run and number of stripes, from the least: of those with which tiles fit, and of
 #: those with which some are cut further; not measured.
@@ -49,7 +49,7 @@ def runs_together(
         Runs that have been looked at in other orders of the operators, to which those of this one are added.
     """
     known = {} if known is None else known
-    share, again = room.most_tiles / len(grid.height), set[bytes]()
+    share, new = room.most_tiles / len(grid.height), dict[bytes, tuple[int, int]]()
     runs: list[tuple[bytes, int, int]] = []
     work = 0
     for begin, end in _candidates(grid):
@@ -60,15 +60,21 @@ def runs_together(
             limit = min(MOST_TILES, max(LEAST_TILES, int(share * (end - begin))))
             known[key] = _ways(grid, begin, end, room._replace(most_tiles=limit), stop)
             work += known[key].work
+            new[key] = begin, end
         runs.append((key, begin, end))
-    for key, begin, end in runs:
-        if known[key].ways or key in again or work > most_work or stop():
+    for key, (begin, end) in new.items():
+        if known[key].ways or work > most_work or stop():
             continue
-        again.add(key)
         limit = max(MOST_TILES, int(share * (end - begin)))
+        looked = known[key].work
         known[key] = _ways(grid, begin, end, room._replace(most_tiles=limit), stop)
         work += known[key].work
-    return [known[key].moved(begin) for key, begin, _ in runs if known[key].ways]
+        known[key] = known[key]._replace(work=looked + known[key].work)
+    # What took work was looked at here, and once.
+    return [
+        known[key].moved(begin)._replace(work=known[key].work if new.get(key) == (begin, end) else 0)
+        for key, begin, end in runs if known[key].ways
+    ]  # fmt: skip
 
 
 class _Run(NamedTuple):
@@ -93,8 +99,8 @@ class _Run(NamedTuple):
 def _run_from(grid: Grid, begin: int, most: int) -> _Run:
     """Follow groups of an operator's channels, through so many operators at the most.
 
-    An operator that reads nothing of the run is cut too if that selects a part of what it reads, such as its weights;
-    not where a later one needs all of it.
+    An operator that reads nothing of the run is cut too where a group of its channels reads a part of what it reads,
+    such as its weights. It stays whole where a later operator of the run needs all that it yields.
     """
     cut, summed, joined, end = {begin}, set[int](), False, begin + 1
     apart = set[int]()  # cut, and no group that they yield is read as a group yet

@@ -107,11 +107,22 @@ def random_steps(folder: Path, rng: np.random.Generator) -> cosma.LoadedModel:
     """Steps of a recurrent layer or two, each by the weights of the one before, with gates of all or some of them."""
     net, columns = Network(), int(rng.integers(1, 5))
     weights = [net.weight(columns, columns) for _ in range(int(rng.integers(1, 3)))]
-    values = ["x"]
+    values, more = ["x"], int(rng.integers(1, 5))
+    wide = net.weight(more + columns, columns)
+    joins = rng.random() < 0.4  # what a step multiplies is joined of what is given, in parts or made, and its state
+    given = net.add("MatMul", "x", net.weight(columns, 2 * more))
+    parts = [f"{given}a", f"{given}b"]
+    if joins:
+        net.nodes.append(helper.make_node("Split", [given], parts, axis=1, name=f"{given}s"))
+    else:
+        net.nodes.pop()
     for _ in range(int(rng.integers(2, 7))):
         source = values[int(rng.integers(max(0, len(values) - 2), len(values)))]
         kind = rng.random()
-        if kind < 0.7:
+        if joins and kind < 0.7:
+            other = net.add("Relu", parts[0]) if rng.random() < 0.3 else parts[int(rng.integers(2))]
+            values.append(net.add("MatMul", net.add("Concat", other, source, axis=1), wide))
+        elif kind < 0.7:
             values.append(net.add("MatMul", source, weights[int(rng.integers(len(weights)))]))
         elif kind < 0.8:
             values.append(net.add("Tanh", source))
@@ -202,6 +213,38 @@ def test_a_weight_that_every_second_step_needs_anew_is_read_again_as_often(tmp_p
         # Before the second, the fourth, the sixth and the eighth step, of 400 bytes all but the capacity lie off-chip.
         assert 4 * (400 - capacity) <= tilings_bound(graph, loaded.sites, capacity) <= 8 * (400 - capacity) + 400
     assert tilings_bound(graph, loaded.sites, 460) == 0
+
+
+@pytest.mark.parametrize("parted", [False, True])
+def test_a_weight_does_not_wait_for_a_state_alone(tmp_path: Path, parted: bool) -> None:
+    """Most of what each step multiplies is there from the start: its products are summed with each row read once."""
+    net, steps, width, state = Network(), 6, 60, 4
+    weight, value = net.weight(width + state, state), "x"
+    inputs = {"x": (1, state), **({} if parted else {f"x{t}": (1, width) for t in range(steps)})}
+    if parted:
+        inputs["given"] = (steps, width)
+        parts = [f"x{t}" for t in range(steps)]
+        net.nodes.append(helper.make_node("Split", ["given"], parts, axis=0, name="split"))
+    for t in range(steps):
+        value = net.add("MatMul", net.add("Concat", f"x{t}", value, axis=1), weight)
+    loaded = cosma.load_onnx(save_network(tmp_path / "tiny.onnx", net.nodes, inputs, net.weights, [value]))
+    graph = loaded.graph.with_dtype("int8")
+    for capacity in (128, 150, 200):
+        assert tilings_bound(graph, loaded.sites, capacity) == 0
+
+
+def test_weights_shared_by_far_layers_leave_other_bounds_as_they_are(tmp_path: Path) -> None:
+    """Twelve layers each of which needs all of the one before, the first and the last by one weight."""
+
+    def bound(*, shared: bool) -> int:
+        net, value = Network(), "x"
+        weights = [net.weight(64, 64) for _ in range(12)]
+        for weight in [*weights[:-1], weights[0 if shared else -1]]:
+            value = net.add("Transpose", net.add("MatMul", value, weight), perm=[1, 0])
+        loaded = net.loaded(tmp_path, (64, 64))
+        return tilings_bound(loaded.graph, loaded.sites, 8 * 1024)
+
+    assert bound(shared=True) >= bound(shared=False) > 0
 
 
 def test_a_gate_makes_its_map_wait(tmp_path: Path) -> None:

@@ -316,6 +316,9 @@ def test_a_choice_with_too_many_tiles_is_made_anew_with_fewer(tmp_path: Path) ->
     few = choose_segments(grid, 1 << 13, (0.9,), (1.0,), most_tiles=count - 1)[0]
     assert sum(one.tile_count for one in few) < count
     assert choose_segments(grid, 1 << 13, (0.9,), (1.0,), most_tiles=count)[0] == free
+    polls = iter(range(len(grid.height) + 1))
+    stopped = choose_segments(grid, 1 << 13, (0.9,), (1.0,), stop=lambda: next(polls, -1) < 0, most_tiles=count - 1)
+    assert stopped == [free]  # finished before the stop
 
 
 def test_tiles_may_be_as_many_as_operators_need_by_themselves(

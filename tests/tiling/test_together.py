@@ -17,7 +17,7 @@ from cosma.lowering.along import plan_along
 from cosma.problem import build_problem
 from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, build_grid, search_tilings, tiling_of
-from cosma.tiling.alone import ways_alone
+from cosma.tiling.alone import Alone, ways_alone
 from cosma.tiling.excerpt import cut_out
 from cosma.tiling.grid import ALL
 from cosma.tiling.layout import Room, cost_alone, outcome
@@ -146,6 +146,16 @@ def test_hidden_units_pass_group_by_group(blocks: LoadedModel, grid: GridGraph) 
     own = cost_alone(cut_out(grid.grid, begin, end), replace(way, begin=0, end=end - begin), machine)
     assert own is not None
     assert own[0] == 0
+
+
+def test_runs_that_are_alike_are_counted_as_work_once(grid: GridGraph) -> None:
+    known: dict[bytes, Alone] = {}
+    machine = Room(14 * 1024, 16, False, 4000)
+    first = runs_together(grid.grid, machine, 10**9, known=known)
+    again = runs_together(grid.grid, machine, 10**9, known=known)
+    assert [run.ways for run in again] == [run.ways for run in first]
+    assert sum(run.work for run in first) == sum(run.work for run in known.values() if run.ways)
+    assert sum(run.work for run in again) == 0
 
 
 def test_heads_pass_one_by_one(blocks: LoadedModel, grid: GridGraph) -> None:
