@@ -138,8 +138,10 @@ class Experiment:
 
 
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.((\w+).*)`)?")
-#: Tables of an experiment file that are not the file itself.
-_TABLES: dict[str, type[msgspec.Struct]] = {"models": ModelSpec, "strategies": StrategySpec, "limits": LimitSpec}
+#: The file itself, and its tables, whose fields an unknown one is told; of others nothing is offered.
+_TABLES: dict[str | None, type[msgspec.Struct]] = {
+    None: _File, "models": ModelSpec, "strategies": StrategySpec, "limits": LimitSpec,
+}  # fmt: skip
 
 
 def load_experiment(path: Path | str) -> Experiment:
@@ -155,9 +157,10 @@ def load_experiment(path: Path | str) -> Experiment:
         said = f"{error}; the page on experiments in the documentation has the format"
         if unknown := _UNKNOWN_FIELD.fullmatch(str(error)):
             key, where, table = unknown.groups()
-            known = _TABLES.get(table, _File).__struct_fields__
-            said = f"{f'{where}: ' if where else ''}unknown field {key!r}; known are {', '.join(known)}"
-            said += did_you_mean(key, known)
+            said = f"{f'{where}: ' if where else ''}unknown field {key!r}"
+            if table in _TABLES:
+                known = _TABLES[table].__struct_fields__
+                said += f"; known are {', '.join(known)}{did_you_mean(key, known)}"
         raise InputError(f"{path}: {said}") from error
     try:
         return _build(file, Path(path), data.decode("utf-8"))

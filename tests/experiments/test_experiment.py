@@ -9,6 +9,7 @@ import pytest
 
 from cosma.errors import InputError
 from cosma.experiments import Experiment, load_experiment
+from cosma.experiments import experiment as module
 from cosma.experiments.cell import Cell
 from cosma.experiments.experiment import expand_grid
 from cosma.graph.json_format import save_graph
@@ -156,3 +157,20 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, says:
     with pytest.raises(InputError, match=r"e\.toml") as caught:
         load_experiment(tmp_path / "e.toml")
     assert says in str(caught.value)
+
+
+def test_fields_are_offered_of_the_table_that_has_the_unknown_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(text: str) -> str:
+        (tmp_path / "e.toml").write_text(text)
+        with pytest.raises(InputError) as caught:
+            load_experiment(tmp_path / "e.toml")
+        return str(caught.value)
+
+    wrong = GOOD + "[limits]\nsecond = 1\n"
+    assert said(wrong).endswith("limits: unknown field 'second'; known are seconds, memory; did you mean 'seconds'?")
+    assert "known are name, description, zoo, models" in said("sedes = [1]\n" + GOOD)
+    # A table that has no fields listed gets none, and not those of the file.
+    monkeypatch.delitem(module._TABLES, "limits")
+    assert said(wrong).endswith("limits: unknown field 'second'")
