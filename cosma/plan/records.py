@@ -75,7 +75,7 @@ def _bounds(plan: Plan) -> list[dict[str, Any]]:
 
 def _summary(plan: Plan) -> dict[str, Any]:
     traffic, beside = plan.traffic, overheads_of(plan)
-    claimed = "certificate" in plan.not_claimed
+    unclaimed = "certificate" in plan.not_claimed
     return {
         "model": plan.model_name,
         "model_sha256": plan.model_sha256,
@@ -89,8 +89,8 @@ def _summary(plan: Plan) -> dict[str, Any]:
         "loaded_bytes": traffic.loaded,
         "stored_bytes": traffic.stored,
         "streamed_bytes": traffic.streamed,
-        "lower_bound_bytes": None if claimed else plan.certificate.lower_bound,
-        "status": None if claimed else plan.certificate.status,
+        "lower_bound_bytes": None if unclaimed else plan.certificate.lower_bound,
+        "status": None if unclaimed else plan.certificate.status,
         "peak_bytes": plan.peak_bytes,
         "transfers": beside.transfers,
         "short_transfers": beside.short_transfers,
