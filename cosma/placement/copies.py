@@ -170,7 +170,8 @@ def split_ratios(load: NDArray[np.float64], held: NDArray[np.bool_]) -> NDArray[
     """Return the same for ``[layers, experts]`` visits and copies, exactly but for one rounding where numbers allow."""
     copies = np.maximum(held.sum(axis=2, keepdims=True), 1)
     unit = math.lcm(*np.unique(copies).tolist())
-    if unit * float(load.sum(axis=1).max()) * held.shape[2] >= 2**53:
+    # In whole numbers, as the unit of some hundred numbers of copies is beyond every float.
+    if unit * max(1, math.ceil(load.sum(axis=1).max())) * held.shape[2] >= 2**53:
         unit = 1
     return peak_ratios(np.einsum("le,led->ld", load, held * (unit / copies)))
 

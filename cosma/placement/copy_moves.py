@@ -29,11 +29,9 @@ def place_near(
     """Search for copies of least expected cost of which at most ``budget`` lie where there is none now.
 
     A falling price on such copies finds which moves are worth making; a last search under the hard budget uses it up.
-    With a limit on the imbalance of each layer, the placement in force is left where it breaks it. Raises InputError if
-    the budget is negative. Raises InfeasibleError if no placement that keeps both limits was found.
+    With a limit on the imbalance of each layer, the placement in force is left where it breaks it. Raises
+    InfeasibleError if no placement that keeps both limits was found.
     """
-    if budget < 0:
-        raise InputError(f"re-placement: a budget of {budget} moves; give 0 or more")
     layers = problem.load.shape[0]
     if limit is not None:
         check_limit(problem, limit, "each")

@@ -33,11 +33,9 @@ def search_near(
     """Search for the cheapest placement that moves at most ``max_moves`` experts; returns ``[layers, places]``.
 
     A falling price on moves finds which experts are worth moving; a last search under the hard budget uses it up.
-    The result is never worse than ``current`` and never over the budget. Raises InputError if the budget is negative or
-    the current placement does not fit the problem.
+    The result is never worse than ``current`` and never over the budget. Raises InputError if the current placement
+    does not fit the problem.
     """
-    if max_moves < 0:
-        raise InputError(f"re-placement: a budget of {max_moves} moves; give 0 or more")
     if current.shape != (instance.layers, instance.experts):
         raise InputError(
             f"re-placement: the current placement is {current.shape[0]} layers x {current.shape[1]} experts, "

@@ -98,6 +98,8 @@ def check_options(options: PlaceOptions) -> None:
         raise InputError(f"work of {options.proposals}: give at least 1 swap proposal")
     if (options.max_moves is None) != (options.current is None):
         raise InputError("a placement in force and a budget of moves belong together: give both, or none")
+    if options.max_moves is not None and options.max_moves < 0:
+        raise InputError(f"re-placement: a budget of {options.max_moves} moves; give 0 or more")
     if options.max_moves is not None and options.replicas_per_device and options.routing == "nearest":
         raise InputError("a budget of moves with replicas needs copies that share load: routing split or least-loaded")
     if options.routing not in ROUTINGS:

@@ -249,7 +249,8 @@ class _Split(_Counter):
                     shares[layer, expert, device] += 1.0 / len(copies)
             # In units of a part that all numbers of copies divide into, loads are whole and their ratios exact.
             unit = math.lcm(*(len(copies) for copies in row))
-            exact = unit * float(self.visits[layer].sum()) * self.devices < 2**53
+            # Whole numbers have no upper limit, and a unit for some hundred numbers of copies is beyond every float.
+            exact = unit * max(1, int(self.visits[layer].sum())) * self.devices < 2**53
             parts = np.rint(unit * shares[layer]) if exact else shares[layer]
             self.load[layer] = self.visits[layer] @ parts
         for layer, counts in enumerate(self.pairs):

@@ -49,7 +49,7 @@ def find_homes(affinity: Affinity, topology: Topology, options: PlaceOptions) ->
 
         now = options.current[:, :, None] == np.arange(topology.devices)
         solved = None
-        if options.bound != "none" and options.max_moves >= 0:
+        if options.bound != "none":
             solved = exact_split(affinity, topology, 0, None, (now, options.max_moves), single=True)
         if solved is not None:
             return solved[1].argmax(axis=2), "dynamic programming over ways to fill a layer", True

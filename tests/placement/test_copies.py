@@ -19,6 +19,7 @@ from cosma.placement.copies import (
     imbalances,
     places_of,
     shares_of,
+    split_ratios,
     split_summary,
 )
 from cosma.placement.copy_bounds import copies_bound, copy_degree_bound, exact_split, layer_ways
@@ -102,6 +103,25 @@ def test_model_of_split_equals_the_recount_and_a_simulation(top_k: int) -> None:
             costs.append(float(np.mean(pairs)))
         spread = float(np.std(costs)) / np.sqrt(len(costs))
         assert abs(float(np.mean(costs)) - counted.mean_cost) < 5 * spread + 1e-12
+
+
+def test_units_of_many_numbers_of_copies_are_beyond_floats() -> None:
+    """Expert i has i + 1 copies, and the least common multiple of 1 to 720 has 313 digits; layer 1 is never visited."""
+    number = 720
+    copies = tuple(tuple(range(expert + 1)) for expert in range(number))
+    placement = Placement.of_copies(Topology.grid(1, number), (copies, copies))
+    held = np.tril(np.ones((number, number), dtype=bool))
+    tokens = np.full((4, 2), -1)
+    tokens[:, 0] = (0, 1, 1, 719)
+    # Device 0 serves a visit of expert 0, half of those of expert 1, and a 720th of that of expert 719.
+    wanted = (1 + 2 / 2 + 1 / 720) / (4 / 720)
+    found = score(placement, [tokens], "split")
+    assert found.layer_imbalance == (pytest.approx(wanted), 1.0)
+    load = np.zeros((2, number))
+    load[0, [0, 1, 719]] = 1, 2, 1
+    assert split_ratios(load, np.stack([held, held])) == pytest.approx([wanted, 1.0])
+    # A layer that nobody visits, alone.
+    assert split_ratios(load[1:], held[None]).tolist() == [1.0]
 
 
 def least_loaded_by_hand(

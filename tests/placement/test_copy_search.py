@@ -203,6 +203,20 @@ def test_budget_with_copies_through_the_door() -> None:
         place(affinity, topology, PlaceOptions(replicas_per_device=1, current=current[:, :, 0], max_moves=3))
 
 
+@pytest.mark.parametrize("bound", ["none", "quick"])
+@pytest.mark.parametrize("replicas", [0, 1])
+@pytest.mark.parametrize("routing", ["split", "least-loaded"])
+def test_a_budget_below_zero_is_refused_at_the_door(routing: str, replicas: int, bound: str) -> None:
+    affinity = Affinity.from_tokens(tokens_of(1, tokens=40, layers=2, experts=3), 3)
+    current = np.array([[0, 0, 1], [0, 1, 1]])
+    for now in (current, current[:, :, None] == np.arange(2)):
+        options = PlaceOptions(
+            routing=routing, replicas_per_device=replicas, current=now, max_moves=-1, bound=bound
+        )  # fmt: skip
+        with pytest.raises(InputError, match="re-placement: a budget of -1 moves; give 0 or more"):
+            place(affinity, Topology.grid(1, 2), options)
+
+
 def test_interrupts_keep_the_best() -> None:
     affinity = Affinity.from_tokens(tokens_of(3, tokens=800, layers=4, experts=12), 12)
     calls = []
