@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.lazy import names_from
+from cosma.lazy import NamesFrom
 from cosma.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "PlanInvalidError",
 ]
 
-__getattr__ = names_from(__name__, {
+__getattr__ = NamesFrom(__name__, {
     "graph": "Graph Operator Mode Tensor TensorKind",
     "graph.json_format": "load_graph save_graph",
     "frontend": "load_onnx LoadedModel",

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 
-def names_from(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a package.
+class NamesFrom:
+    """The ``__getattr__`` of a package.
 
     Parameters
     ----------
     homes
         Names, with spaces between them, by the module within the package that has them.
+
+    Attributes
+    ----------
+    homes
+        The module of each name.
     """
-    home = {name: f"{package}.{module}" for module, names in homes.items() for name in names.split()}
 
-    def find(name: str) -> Any:
-        if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(home[name]), name)
-        setattr(sys.modules[package], name, value)
+    def __init__(self, package: str, homes: Mapping[str, str]) -> None:
+        self._package = package
+        self.homes = {name: f"{package}.{module}" for module, names in homes.items() for name in names.split()}
+
+    def __call__(self, name: str) -> Any:
+        """Import a name; AttributeError where there is none."""
+        if name not in self.homes:
+            raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
+        value = getattr(import_module(self.homes[name]), name)
+        setattr(sys.modules[self._package], name, value)
         return value
-
-    return find

@@ -117,6 +117,12 @@ def test_the_page_shows_the_layers_as_they_are() -> None:
     assert shown == [rooms for rooms in layers if rooms]
 
 
+def test_the_guide_names_what_everything_may_use() -> None:
+    guide = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    base = guide.split(": what everything may use")[0].rsplit("\n    placement", 1)[1].split("\n", 1)[1]
+    assert set(re.findall(r"[a-z_]+", base)) == BASE
+
+
 def test_the_page_names_what_there_is() -> None:
     page = PAGE.read_text(encoding="utf-8")
     names = set(re.findall(r"`(cosma(?:\.[a-z_]+)+)`", page)) - {"cosma.compile"}

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+
+import pytest
 
 import cosma
 import cosma.validator  # a room must not hide a public name
@@ -13,8 +16,12 @@ def test_every_public_name_exists_and_is_documented() -> None:
         assert value.__doc__ or name == "Instruction", name
 
 
-def test_only_public_names_are_listed() -> None:
-    assert set(dir(cosma)) == {*cosma.__all__, "__version__"}
+@pytest.mark.parametrize("package", ["cosma", "cosma.caching", "cosma.export", "cosma.placement"])
+def test_only_public_names_are_handed_on(package: str) -> None:
+    module = import_module(package)
+    names = vars(module)["__all__"]
+    assert sorted(vars(module)["__getattr__"].homes) == sorted(names)
+    assert package != "cosma" or set(dir(module)) == {*names, "__version__"}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.lazy import names_from
+from cosma.lazy import NamesFrom
 
 if TYPE_CHECKING:
     from cosma.caching.check import ScheduleCount, check_schedule
@@ -28,7 +28,7 @@ __all__ = [
     "read_requests",
 ]
 
-__getattr__ = names_from(__name__, {
+__getattr__ = NamesFrom(__name__, {
     "service": "CacheOptions CacheReport PolicyResult plan_cache",
     "optimum": "Optimum best_schedule",
     "requests": "Requests read_requests",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.lazy import names_from
+from cosma.lazy import NamesFrom
 
 if TYPE_CHECKING:
     from cosma.export.executorch import executorch_memory
@@ -20,7 +20,7 @@ __all__ = [
     "offline_tflite", "stays_csv", "tflite_graph", "tflm_metadata", "visit",
 ]  # fmt: skip
 
-__getattr__ = names_from(__name__, {
+__getattr__ = NamesFrom(__name__, {
     "visitor": "Place PlanVisitor visit",
     "header": "c_header",
     "executorch": "executorch_memory",

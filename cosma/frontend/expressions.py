@@ -134,14 +134,13 @@ def symbols(expression: Expression) -> list[str]:
     """Symbols of an expression in the order they are written, each once."""
     found: dict[str, None] = {}
 
-    def visit(part: Expression) -> None:
+    left = [expression]
+    while left:
+        part = left.pop()
         if isinstance(part, str):
             found[part] = None
         elif isinstance(part, Call):
-            for operand in part.operands:
-                visit(operand)
-
-    visit(expression)
+            left += reversed(part.operands)
     return list(found)
 
 
@@ -150,15 +149,25 @@ def evaluate(expression: Expression, sizes: Mapping[str, int]) -> Fraction | Non
 
     Raises ExpressionError if it has no value.
     """
+    # A sum of many terms nests as deep to the left; to the right there are few levels.
+    calls: list[Call] = []
+    while isinstance(expression, Call):
+        calls.append(expression)
+        expression = expression.operands[0]
+    value: Fraction | None
     if isinstance(expression, Fraction):
-        return expression
-    if isinstance(expression, str):
-        return Fraction(sizes[expression]) if expression in sizes else None
-    values = [evaluate(operand, sizes) for operand in expression.operands]
-    given = [value for value in values if value is not None]
-    if len(given) < len(values):
-        return None
-    name = expression.function
+        value = expression
+    else:
+        value = Fraction(sizes[expression]) if expression in sizes else None
+    for call in reversed(calls):
+        values = [value, *(evaluate(operand, sizes) for operand in call.operands[1:])]
+        given = [one for one in values if one is not None]
+        value = _apply(call.function, given) if len(given) == len(values) else None
+    return value
+
+
+def _apply(name: str, given: list[Fraction]) -> Fraction:
+    """Value of a function or an operator."""
     if len(given) == 1 and name in _UNARY:
         result = _UNARY[name](given[0])
     elif len(given) == 2 and name in _BINARY:
@@ -199,9 +208,10 @@ class _Parser:
             if nested > _MOST_LEVELS or token + following in (")(", ",)"):
                 raise _SyntaxError
         try:
-            return self._read(ast.parse(" ".join(tokens), mode="eval").body, 0)
-        except (SyntaxError, MemoryError, RecursionError) as error:
+            tree = ast.parse(" ".join(tokens), mode="eval")
+        except (SyntaxError, MemoryError) as error:
             raise _SyntaxError from error
+        return self._read(tree.body, 0)
 
     def _tokenize(self, text: str) -> Iterator[str]:
         at, end = 0, len(text.rstrip())
@@ -246,6 +256,19 @@ class _Parser:
     def _read(self, node: ast.expr, level: int) -> Expression:
         if level > _MOST_LEVELS:
             raise _SyntaxError
+        # Operators that follow one another nest to the left, at one level, as deep as there are operators.
+        behind: list[tuple[ast.operator, ast.expr]] = []
+        while isinstance(node, ast.BinOp):
+            behind.append((node.op, node.right))
+            node = node.left
+        found = self._operand(node, level)
+        for sign, right in reversed(behind):
+            if type(sign) not in _SIGNS:
+                raise _SyntaxError
+            found = Call(_SIGNS[type(sign)], (found, self._read(right, level + 1)))
+        return found
+
+    def _operand(self, node: ast.expr, level: int) -> Expression:
         match node:
             case ast.Name(name):
                 return self._atoms[int(name[1:])]
@@ -253,9 +276,6 @@ class _Parser:
                 return Call("negative", (self._read(operand, level + 1),))
             case ast.UnaryOp(ast.UAdd(), operand):
                 return self._read(operand, level + 1)
-            case ast.BinOp(left, sign, right) if type(sign) in _SIGNS:
-                # Operators that follow one another nest to the left, at one level.
-                return Call(_SIGNS[type(sign)], (self._read(left, level), self._read(right, level + 1)))
             case ast.Call(ast.Name(name), operands, []):
                 function = self._atoms[int(name[1:])]
                 if isinstance(function, str) and _takes(function, len(operands)):

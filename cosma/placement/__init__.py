@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cosma.lazy import names_from
+from cosma.lazy import NamesFrom
 
 if TYPE_CHECKING:
     from cosma.placement.affinity import Affinity
@@ -40,7 +40,7 @@ __all__ = [
     "write_placement",
 ]
 
-__getattr__ = names_from(__name__, {
+__getattr__ = NamesFrom(__name__, {
     "affinity": "Affinity",
     "bounds": "Bound lower_bound",
     "check": "Score check_placement score violations",

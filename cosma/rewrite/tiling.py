@@ -68,25 +68,32 @@ class Tiling:
         return bool(self.segments or self.order)
 
     def fused(self, paths: Mapping[str, Sequence[str]]) -> Tiling | None:
-        """The tiling of a network with operators fused, each cut as those are that it stands for.
+        """The tiling of a network with operators fused.
+
+        What is said of the first of those that are fused holds for all; any other that is named must be cut the same.
 
         Parameters
         ----------
         paths
-            For each operator that is left, those that it stands for.
+            For each operator that is left, those that it stands for, itself the first.
 
         Returns
         -------
         Tiling or None
-            None where two that are fused are cut differently, or are in different segments.
+            None where two that are fused are cut differently or are in different segments, where one is cut and the
+            first is not, or where tiles of another than the first have a place in the order.
         """
         left = {name: head for head, path in paths.items() for name in path}
+        given: tuple[Mapping[str, tuple[object, ...]], ...] = (self.cuts, self.sums)
+        unlike = any(any(at) and left.get(name, name) not in one for one in given for name, at in one.items())
+        if unlike or any(left.get(name, name) != name for name, _, _ in self.order):
+            return None
         segments = tuple(tuple(dict.fromkeys(left.get(name, name) for name in names)) for names in self.segments)
         cuts, sums, loops = _carried(self.cuts, left), _carried(self.sums, left), _carried(self.loops, left)
         named = [name for names in segments for name in names]
         if cuts is None or sums is None or loops is None or len(named) > len(set(named)):
             return None
-        return Tiling(cuts, segments, sums, loops, tuple(key for key in self.order if left.get(key[0]) == key[0]))
+        return Tiling(cuts, segments, sums, loops, self.order)
 
     def alike(self, other: Tiling) -> bool:
         """Whether another tiling makes the same tiles, in whatever order."""

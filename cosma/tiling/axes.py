@@ -47,7 +47,7 @@ def tensor_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, Axe
 
 
 def row_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, int]:
-    """Axis of the rows of the result of every operator: that which its operand's rows become, else that of its rank."""
+    """Axis of the rows of every tensor: of results that which their operand's rows become, else that of the rank."""
     rows = {tensor.name: row_axis(len(tensor.shape or ())) for tensor in graph.tensors.values()}
     maker = {name: one for one in access for name in one.operator.outputs}
     for tensor in graph.of_kind(TensorKind.INPUT):
@@ -60,7 +60,7 @@ def row_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, int]:
         may = [a for a, allowed in enumerate(one.cuts()) if allowed and shape[a] > 1]
         following = [a for a in may if rows[operand] in _narrowed(one, a).get(operand, [])]
         if following and rows[one.result] not in following:
-            rows[one.result] = following[0]
+            rows.update({n: following[0] for n in one.operator.outputs if len(one.shapes.get(n, ())) == len(shape)})
     return rows
 
 

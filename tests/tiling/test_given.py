@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pytest
+from onnx import helper
+
 import cosma
 from cosma.rewrite.tile import tile
 from cosma.rewrite.tiling import Tiling
@@ -22,25 +26,41 @@ def test_a_file_may_name_operators_that_are_fused(tmp_path: Path) -> None:
     m.add("MaxPool", ["r"], "y", kernel_shape=[1, 2], strides=[1, 2])
     model, file = m.save(tmp_path / "net.onnx", {"x": (1, 4, 12, 12)}, ["y"]), tmp_path / "tiling.toml"
 
-    def tiles(second: int) -> dict[str, int]:
-        names = (("n_c", 4), ("n_r", second), ("n_y", 2))
-        file.write_text("".join(f'[[cut]]\noperator = "{name}"\naxis = 2\ntiles = {n}\n' for name, n in names))
+    def tiles(**counts: int) -> dict[str, int]:
+        names = {**counts, "n_y": 2}
+        file.write_text("".join(f'[[cut]]\noperator = "{name}"\naxis = 2\ntiles = {n}\n' for name, n in names.items()))
         plan = cosma.compile(model, MACHINE.replace(scratchpad="2KiB"), dtype="int8", tiling=file, effort=0.1)
         return dict(Counter(operator.tile.root for operator in plan.graph.operators if operator.tile))
 
-    assert tiles(4) == {"n_c": 4, "n_y": 2}
-    assert tiles(3) == {"n_c": 4, "n_r": 3, "n_y": 2}
+    assert tiles(n_c=4, n_r=4) == tiles(n_c=4) == {"n_c": 4, "n_y": 2}
+    assert tiles(n_c=4, n_r=3) == {"n_c": 4, "n_r": 3, "n_y": 2}
+    assert tiles(n_r=4) == {"n_r": 4, "n_y": 2}
 
 
 def test_tilings_follow_operators_into_fused_ones() -> None:
-    order = (("b", (), 0), ("a", (2,), 0))
+    order = (("a", (2,), 0), ("c", (), 0))
     tiling = Tiling({"a": ((2,),), "b": ((2,),)}, (("a", "b"), ("c",)), {"a": (3,)}, {"b": (0,)}, order)
     paths = {"a": ("a", "b"), "c": ("c",)}
-    assert tiling.fused(paths) == Tiling(
-        {"a": ((2,),)}, (("a",), ("c",)), {"a": (3,)}, {"a": (0,)}, (("a", (2,), 0),)
-    )
-    assert Tiling({"a": ((2,),), "b": ((1,),)}).fused(paths) is None
-    assert Tiling(segments=(("a",), ("b", "c"))).fused(paths) is None
+    assert tiling.fused(paths) == Tiling({"a": ((2,),)}, (("a",), ("c",)), {"a": (3,)}, {"a": (0,)}, order)
+    assert Tiling({"a": ((2,),)}, sums={"a": (3,)}).fused(paths) == Tiling({"a": ((2,),)}, sums={"a": (3,)})
+    assert Tiling({"b": ((),)}).fused(paths) == Tiling({"a": ((),)}), "not cut, and neither is the first"
+
+
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        Tiling({"a": ((2,),), "b": ((1,),)}),
+        Tiling({"b": ((2,),)}),
+        Tiling({"a": ((),), "b": ((2,),)}),
+        Tiling({"a": ((2,),), "b": ((),)}),
+        Tiling({"b": ((2,),)}, sums={"a": (3,)}),
+        Tiling(sums={"b": (3,)}),
+        Tiling(segments=(("a",), ("b", "c"))),
+        Tiling({"a": ((2,),), "b": ((2,),)}, order=(("b", (), 0), ("a", (2,), 0))),
+    ],
+)
+def test_what_is_cut_or_placed_by_itself_is_not_fused(tiling: Tiling) -> None:
+    assert tiling.fused({"a": ("a", "b"), "c": ("c",)}) is None
 
 
 def test_rows_stay_rows_where_channels_come_last(tmp_path: Path) -> None:
@@ -59,3 +79,15 @@ def test_rows_stay_rows_where_channels_come_last(tmp_path: Path) -> None:
     assert len(made.operators) == 20
     # Four rows of a map, and of those that convolutions read the first and last of four apart.
     assert max(Counter(t.region.root for t in made.tensors.values() if t.region).values()) == 10
+
+
+def test_every_result_of_an_operator_has_the_rows_of_its_operand(tmp_path: Path) -> None:
+    m = Maker()
+    m.add("Transpose", ["x"], "t", perm=[1, 0, 2])
+    sizes = m.constant("sizes", np.array([16, 16], np.int64))
+    m.nodes.append(helper.make_node("Split", ["t", sizes], ["a", "b"], name="n_s", axis=2))
+    m.add("Relu", ["a"], "ra")
+    m.add("Relu", ["b"], "rb")
+    loaded = cosma.load_onnx(m.save(tmp_path / "net.onnx", {"x": (8, 64, 32)}, ["ra", "rb"]))
+    cuts = rule_tiling(loaded.graph, loaded.sites, {"stripes": 4}).cuts
+    assert cuts["n_ra"] == cuts["n_rb"] == ((16, 32, 48), (), ())
