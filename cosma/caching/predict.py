@@ -11,10 +11,10 @@ from cosma.compiled import kernel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosma.arrays import Array, Float32s, Floats, Ints, Uint16s
+    from cosma.arrays import Float32s, Floats, Ints, Uint16s
     from cosma.caching.requests import Requests
 
-#: Evidence by bit, and of what was never absent: as much as a miss in 2 ** 53, the precision of shares.
+#: Evidence by bit, and of what was never absent: as much as a miss in 2 ** 53, the least that a double below 1 leaves.
 _STEPS_A_BIT, CERTAIN = 1024, 53 * 1024
 
 
@@ -38,26 +38,33 @@ def learn_affinity(requests: Requests, distances: Sequence[int]) -> Float32s:
         ``distances[i]`` steps later, by a visit to expert f of the layer then run. Experts never seen have rows of
         zeros.
     """
-    shape = (requests.layers, requests.experts, requests.experts)
     # Single precision: a replay of a million steps is held up by reading rows of these.
-    found = np.empty((len(distances), *shape), dtype=np.float32)
+    found = np.empty((len(distances), requests.layers, requests.experts, requests.experts), dtype=np.float32)
     for i, distance in enumerate(distances):
-        share = np.zeros(shape)
-        count_followers(requests.start, requests.page, requests.layers, requests.experts, distance, share)
-        found[i] = share
+        found[i] = _followed(requests, distance)
     return found
+
+
+def _followed(requests: Requests, distance: int) -> Floats:
+    """Return the shares of one distance, unrounded."""
+    share = np.zeros((requests.layers, requests.experts, requests.experts))
+    count_followers(requests.start, requests.page, requests.layers, requests.experts, distance, share)
+    return share
 
 
 def learn_evidence(requests: Requests, depth: int) -> Uint16s:
     """Learn what a visit says for each of the next steps: ``[depth, layers, experts, experts]``, as ``evidence``."""
     found = np.empty((depth, requests.layers, requests.experts, requests.experts), dtype=np.uint16)
     for ahead in range(depth):
-        found[ahead] = evidence(learn_affinity(requests, [ahead + 1])[0])
+        found[ahead] = evidence(_followed(requests, ahead + 1))
     return found
 
 
-def evidence(share: Array) -> Uint16s:
-    """Turn shares into evidence, which adds up: chances to be absent multiply, so these are their logarithms."""
+def evidence(share: Floats) -> Uint16s:
+    """Turn shares into evidence, which adds up: chances to be absent multiply, so these are their logarithms.
+
+    Shares are doubles: of those near 1, single precision leaves few digits of the chance to be absent.
+    """
     with np.errstate(divide="ignore"):
         found: Uint16s = np.rint(
             np.minimum(-_STEPS_A_BIT * np.log2(1.0 - share), CERTAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from fractions import Fraction
 from functools import cache
 from itertools import combinations, product
 
@@ -15,7 +16,7 @@ from cosma.caching.flow import proven_cost
 from cosma.caching.hosting import best_mix
 from cosma.caching.optimum import intervals_of, proven_kept
 from cosma.caching.planned import schedule_events
-from cosma.caching.predict import learn_affinity
+from cosma.caching.predict import learn_affinity, learn_evidence
 from cosma.caching.requests import requests_of
 from cosma.caching.service import POLICIES
 from cosma.errors import InputError
@@ -245,6 +246,18 @@ def test_affinity_counts_what_follows():
             steps = [i for i in range(layer, requests.steps - distance, 3) if layer * 5 + e in pages[i]]
             followed = sum((layer + distance) % 3 * 5 + f in pages[i + distance] for i in steps)
             assert share[layer, e, f] == pytest.approx(followed / len(steps) if steps else 0.0)
+
+
+@pytest.mark.parametrize(("followed", "of"), [(426, 439), (165, 169), (3974, 3993)])
+def test_evidence_is_of_shares_in_double_precision(followed: int, of: int):
+    """Shares near 1, of which single precision leaves an evidence that is one off."""
+    ids = np.zeros((of, 2), dtype=np.int64)
+    ids[followed:, 1] = 1
+    found = learn_evidence(requests_of(ids, 2), 1)[0, 0, 0]
+    for expert, share in enumerate((Fraction(followed, of), Fraction(of - followed, of))):
+        # Rounded without logarithms: 2 ** (bits / 1024) is within half a step of 1 / (1 - share).
+        bits, absent = int(found[expert]), 1 - share
+        assert 2.0 ** ((bits - 0.5) / 1024) < 1 / absent < 2.0 ** ((bits + 0.5) / 1024)
 
 
 def test_affinity_learns_what_follows():
