@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from cosma.access import Box
 from cosma.access.operator import OperatorAccess, SumStep
 from cosma.graph import Graph, TensorKind
-from cosma.tiling.rows import channel_axis, row_axis
+from cosma.tiling.rows import channel_axes, row_axis
 
 #: Row axis, channel axis and column axis; -1 where there is none.
 Axes = tuple[int, int, int]
@@ -105,15 +105,17 @@ def _result_axes(graph: Graph, one: OperatorAccess, axes: Mapping[str, Axes]) ->
         return usual
     narrowed = {a: _narrowed(one, a).get(operand, []) for a, size in enumerate(shape) if allowed[a] and size > 1}
     found = [-1, -1, -1]
-    by_weights = channel_axis(one)
-    if by_weights is not None and one.reduced() > 1:
-        found[CHANNELS] = by_weights
+    by_weights = channel_axes(one)
+    if by_weights:
+        # Of several axes that cut a weight, that of a state, say, what an operator works on element by element keeps
+        # the channels it has.
+        channels = axes[operand][CHANNELS]
+        kept = next((a for a, read in narrowed.items() if channels in read and a in by_weights), -1)
+        found[CHANNELS] = kept if kept >= 0 and one.reduced() <= 1 else by_weights[0]
     for role in (ROWS, CHANNELS, COLUMNS):
         followed = axes[operand][role]
         if found[role] < 0 and followed >= 0:
             found[role] = next((a for a, read in narrowed.items() if followed in read and a not in found), -1)
-    if by_weights is not None and found[CHANNELS] < 0 and by_weights not in found:
-        found[CHANNELS] = by_weights
     for role in (ROWS, CHANNELS, COLUMNS):
         if found[role] < 0 and usual[role] not in found:
             found[role] = usual[role]

@@ -276,3 +276,25 @@ def test_channels_run_through_all_steps_of_a_scan(scan: LoadedModel) -> None:
     found = search_tilings(graph, scan.sites, machine, effort=0.5)
     # Whole, shares and what is added would be stored and read: 72 KiB.
     assert found.cost_bytes[0] < 8 * 1024
+
+
+def test_a_map_normalised_in_groups_has_its_own_axes_again(tmp_path: Path) -> None:
+    """Groups of channels have other axes; what scales each channel says which axis the channels are."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Reshape", ["a", "groups"], ["b"]),
+        node("Softmax", ["b"], ["c"], axis=-1),
+        node("Reshape", ["c", "map"], ["d"]),
+        node("Mul", ["d", "scale"], ["e"]),
+        node("Conv", ["e", "v"], ["y"]),
+    ]
+    weights = [
+        weight("w", 8, 4, 1, 1), weight("scale", 8, 1, 1), weight("v", 4, 8, 1, 1),
+        onnx.numpy_helper.from_array(np.array([1, 2, 144], np.int64), "groups"),
+        onnx.numpy_helper.from_array(np.array([1, 8, 6, 6], np.int64), "map"),
+    ]  # fmt: skip
+    model = save(tmp_path / "m.onnx", nodes, [1, 4, 6, 6], weights)
+    found = build_grid(model.graph, model.sites)
+    assert [one.operator.type for one in found.access][-2:] == ["Mul", "Conv"]
+    assert found.axes[-2] == found.axes[-1] == (2, 1, 3)
