@@ -84,13 +84,16 @@ def tilings_bound(
 
 
 def _apart_first(moments: list[Moment]) -> list[Moment]:
-    """Moments with those behind that use shared weights between the same operators as one before, as in one step."""
+    """Moments in their order, but the first of each step of a recurrent layer before the others of the same step.
+
+    Moments are of one step where the same operators have used each shared weight, and the same wait for it.
+    """
     first: dict[object, Moment] = {}
     for i, moment in enumerate(moments):
         step = frozenset(moment.used_by.items()), frozenset(moment.waits_for.items())
         first.setdefault(step if moment.waits_for else i, moment)
-    others = {id(moment) for moment in first.values()}
-    return [*first.values(), *(moment for moment in moments if id(moment) not in others)]
+    placed = {id(moment) for moment in first.values()}
+    return [*first.values(), *(moment for moment in moments if id(moment) not in placed)]
 
 
 def _room(moment: Moment, node: Node) -> int | None:

@@ -26,9 +26,10 @@ LONGEST_SEGMENT, LEAST_LONGEST = 48, 12
 MOST_LOOKS = 600_000
 #: Shares of the capacity that the estimate may fill; not measured.
 SHARES = (0.95, 0.8, 0.6, 0.45, 0.3)
-#: How often a tile's price is raised where a choice has too many, and by how much; at first all tiles allowed count as
-#: much as a quarter of the bytes moved. Swin2SR at 512 KiB moved 271 MB with 18,800 tiles, 281 with 14,100 and 403 with
-#: 9,400 as chosen, 832 after a search that had none of these.
+#: How often the price of an operator's stripe is raised where a choice has too many tiles, and by how much. At first as
+#: many stripes as tiles are allowed count as a quarter of the bytes moved; neither is measured. Swin2SR at 512 KiB
+#: moved 271 MB with 18,800 tiles, 281 with 14,100 and 403 with 9,400 as chosen, 832 after a search that had none of
+#: these.
 RAISES, RAISE = 4, 4
 #: Shares of the capacity that the weights of one tile take at the most, to start from; not measured.
 WEIGHT_SHARES = (0.25, 0.0625)
@@ -43,8 +44,8 @@ def choose_segments(
 
     The estimate sums what is live and knows no addresses, so that a share below one leaves room for them. ``alone`` are
     operators that may have the scratchpad to themselves, with what that moves. Where more than ``most_tiles`` come of
-    it, tiles get a price, which is raised a few times. ``stop`` is polled at every operator; shares that are finished
-    stand.
+    it, stripes get a price, which is raised a few times; groups of channels, which make more tiles of a stripe, have
+    none. ``stop`` is polled at every operator; shares that are finished stand.
 
     Returns
     -------

@@ -41,7 +41,8 @@ def runs_together(
 ) -> list[Alone]:
     """Runs of operators that groups of channels may run through, with the ways in which they move least.
 
-    Runs that are alike are looked at once. ``stop`` is polled; beyond ``most_work`` no new run is looked at.
+    Runs that are alike are looked at once, and once more with more tiles if none of their cuts fit. ``stop`` is polled;
+    beyond ``most_work`` no new run is looked at.
 
     Parameters
     ----------
