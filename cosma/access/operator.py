@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -63,6 +63,27 @@ class OperatorAccess:
     def result(self) -> str:
         """The result whose regions tiles are."""
         return self.operator.outputs[0]
+
+    def likeness(self) -> Hashable:
+        """What decides its access, apart from names: equal for operators whose regions read like regions."""
+        number: dict[str, int] = {}
+
+        def of(names: Iterable[str]) -> tuple[int, ...]:
+            return tuple(number.setdefault(name, len(number)) for name in names)
+
+        own = self.operator
+        names = (*own.operands, *own.outputs)
+        touched = of(names), len(own.inputs), len(own.outputs), bool(own.reads)
+        nodes = tuple(
+            (
+                node.site.part, node.site.operands, node.site.results, tuple(sorted(node.site.contents.items())),
+                node.site.opset, of(node.results),
+                tuple(a and (of((a.value, *a.stored)), a.shape, a.constant, a.aligned) for a in node.operands),
+            )
+            for node in self.chain
+        )  # fmt: skip
+        shapes = tuple(self.shapes.get(name) for name in names)
+        return touched, shapes, nodes, frozenset(number[name] for name in self.joins)
 
     def cuts(self) -> tuple[bool, ...]:
         """Axes of the result along which the operator can be cut."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from math import isinf, prod
+from math import isinf
 from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
@@ -184,11 +184,7 @@ class RuledTiling:
         return better
 
     def _tiles(self, tiling: Tiling) -> int:
-        cuts, sums = tiling.cuts, tiling.sums
-        return sum(
-            (len(sums.get(o.name, ())) + 1) * prod(len(axis) + 1 for axis in cuts.get(o.name, ()))
-            for o in self.base.operators
-        )
+        return tiling.tile_count(operator.name for operator in self.base.operators)
 
     def _choices(self, ways: Iterable[tuple[float, bool]]) -> list[tuple[tuple[float, bool], Tiling]]:
         """The rule's cuts of operators that are light enough, others cut along channels or whole, once each."""

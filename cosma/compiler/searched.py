@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.rewrite.tiling import Tiling
     from cosma.tiling import Searched
+    from cosma.tiling.probe import Touches
 
 #: Most tilings planned on the graph itself, of those that the search ranks by tables of access: until one moves no more
 #: than tables say of the next. Each takes 1 to 4 CPU seconds at 4,000 tiles.
@@ -111,12 +112,14 @@ def searched_tilings(
     """
     from cosma.tiling import search_tilings
 
+    known: Touches = {}
+
     def look(
         base: Choice, begin: float, end: float, orders: Sequence[Sequence[int]] = (), before: Searched | None = None
     ) -> Searched:
         return search_tilings(
             base.graph, source.sites, accelerator, effort=search.effort * (end - begin), seed=search.seed,
-            stop=search.sooner.stop, before=before, orders=orders,
+            stop=search.sooner.stop, before=before, orders=orders, known=known,
             report=lambda cost, share: search.report(cost, begin + share * (end - begin)),
         )  # fmt: skip
 

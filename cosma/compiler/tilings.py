@@ -302,7 +302,9 @@ def _chosen(
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         tilings = (rule_tiling(base.graph, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)
-        rows = (tiled_choice(source, base, tiling, "tiled") for tiling in tilings)
+        names = [operator.name for operator in base.graph.operators]
+        few = (tiling for tiling in tilings if tiling.tile_count(names) <= MOST_IN_MODES)
+        rows = (tiled_choice(source, base, tiling, "tiled") for tiling in few)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and refused is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 from typing import TypeVar
 
 from cosma.access.boxes import Box
@@ -103,6 +104,13 @@ class Tiling:
             for one in (self, other)
         ]  # fmt: skip
         return own == others
+
+    def tile_count(self, operators: Iterable[str]) -> int:
+        """Tiles of some operators."""
+        return sum(
+            (len(self.sums.get(name, ())) + 1) * prod(len(at) + 1 for at in self.cuts.get(name, ()))
+            for name in operators
+        )
 
     def without(self, operators: Collection[str]) -> Tiling:
         """The tiling of a network that lacks some operators."""

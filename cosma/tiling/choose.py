@@ -12,8 +12,9 @@ from cosma.arrays import Bools, Ints
 from cosma.clock import never
 from cosma.rewrite.tiling import Cuts, Tiling, tile_key
 from cosma.tiling.alone import Alone
-from cosma.tiling.grid import BY_ROWS, Grid, GridGraph
+from cosma.tiling.grid import Grid, GridGraph
 from cosma.tiling.layout import tiles_of
+from cosma.tiling.probe import BY_ROWS
 from cosma.tiling.segments import Segment, Segmentation, pieces_for
 
 #: Stripes that dynamic programming tries for a segment; the search tries all of the ladder; not measured.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cosma.graph import Graph
     from cosma.tiling.alone import Alone
     from cosma.tiling.layout import Outcome, Room
+    from cosma.tiling.probe import Touches
 
 #: Uniform tilings tried beside those chosen: as many stripes in every operator; not measured.
 UNIFORM_STRIPES = (2, 4, 8, 16)
@@ -107,7 +108,7 @@ class Searched(NamedTuple):
 def search_tilings(
     graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator, *, effort: float, seed: int = 0,
     stop: Callable[[], bool] = never, report: Callable[[int, float], None] | None = None,
-    before: Searched | None = None, orders: Sequence[Sequence[int]] = (),
+    before: Searched | None = None, orders: Sequence[Sequence[int]] = (), known: Touches | None = None,
 ) -> Searched:  # fmt: skip
     """Search for the segmentations that move least.
 
@@ -129,11 +130,13 @@ def search_tilings(
     orders
         Topological orders of the operators to look at, by number; by default the one given alone. The best goes on
         with most of the effort.
+    known
+        What :func:`build_grid` knows of operators of the same network.
     """
     from cosma.tiling.alone import each_alone
     from cosma.tiling.layout import Room
 
-    found = build_grid(graph, sites) if before is None else before.graph
+    found = build_grid(graph, sites, known) if before is None else before.graph
     if not accelerator.in_place:
         found = found._replace(grid=found.grid._replace(given_up=np.zeros_like(found.grid.given_up)))
     passing = accelerator.weights == Weights.STREAM
@@ -155,14 +158,14 @@ def search_tilings(
     shares = LOOK_SHARES if len(different) > 1 else SHARES if count <= MANY else FEW_SHARES
     tell = None if report is None else _least_of_all(report)
     runs: list[_InOrder] = []
-    known: dict[bytes, Alone] = {}
+    runs_known: dict[bytes, Alone] = {}
     for i, order in enumerate(different):
         if runs and (stop() or any(run.search.is_over() for run in runs)):
             break
         own = [alone[v].moved(k)._replace(work=0 if runs else alone[v].work) for k, v in enumerate(order)]
         run = _InOrder(found if order == given else in_order(found, order), room, own, seed, stop, None)
         run.report_from(tell, i * share, share)
-        run.begin(int(total * share), known, shares)
+        run.begin(int(total * share), runs_known, shares)
         runs.append(run)
     best = min(runs, key=lambda run: run.cost)
     left = 1 - len(runs) * share

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.tiling.grid import ALL, BY_SUM, FIRST_STEP, LAST_STEP, Grid
+from cosma.tiling.grid import Grid
+from cosma.tiling.probe import ALL, BY_SUM, FIRST_STEP, LAST_STEP
 
 Int64s = NDArray[np.int64]
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosma.compiled import helper, kernel
-from cosma.tiling.grid import BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, LAST_STEP, Grid
+from cosma.tiling.grid import Grid
+from cosma.tiling.probe import BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, LAST_STEP
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN
 
 Int64s = NDArray[np.int64]

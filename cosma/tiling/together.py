@@ -15,8 +15,9 @@ import numpy as np
 from cosma.clock import never
 from cosma.tiling.alone import Alone, best_ways
 from cosma.tiling.excerpt import cut_out
-from cosma.tiling.grid import BY_CHANNELS, BY_SUM, Grid
+from cosma.tiling.grid import Grid
 from cosma.tiling.layout import Room, cost_alone, needs_of_middles
+from cosma.tiling.probe import BY_CHANNELS, BY_SUM
 from cosma.tiling.repeats import likeness
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN, Segment
 

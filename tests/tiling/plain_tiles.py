@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cosma.tiling.grid import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, Grid
+from cosma.tiling.grid import Grid
+from cosma.tiling.probe import ALL, BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Rows, channels and columns, half-open."""

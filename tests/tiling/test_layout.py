@@ -21,9 +21,9 @@ from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, Segmentation, build_grid, layout, search_tilings, tiling_of
 from cosma.tiling.alone import ways_alone
 from cosma.tiling.excerpt import cut_out
-from cosma.tiling.grid import FIRST_STEP, LAST_STEP
 from cosma.tiling.lay_kernels import lay_tiles
 from cosma.tiling.layout import Room, cost_alone, fitted, outcome, tiles_of
+from cosma.tiling.probe import FIRST_STEP, LAST_STEP
 from cosma.validator import replay_instructions
 from tests.onnx_files import save_network
 from tests.tiling.plain_tiles import lay_plainly, part_bytes

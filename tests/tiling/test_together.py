@@ -19,8 +19,8 @@ from cosma.rewrite.tile import tile
 from cosma.tiling import GridGraph, Segment, build_grid, search_tilings, tiling_of
 from cosma.tiling.alone import Alone, ways_alone
 from cosma.tiling.excerpt import cut_out
-from cosma.tiling.grid import ALL
 from cosma.tiling.layout import Room, cost_alone, outcome
+from cosma.tiling.probe import ALL
 from cosma.tiling.repeats import Repeats
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN
 from cosma.tiling.together import runs_together
