@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ModelLoadError,
         PlanInvalidError,
         SolverUnavailableError,
+        TimeLimitError,
     )
     from cosma.export import PlanVisitor, visit
     from cosma.frontend import LoadedModel, load_onnx
@@ -112,6 +113,7 @@ __all__ = [  # noqa: RUF022  # grouped as above, not sorted
     "FormatError",
     "SolverUnavailableError",
     "CancelledError",
+    "TimeLimitError",
     "InfeasibleError",
     "PlanInvalidError",
 ]
@@ -139,7 +141,7 @@ __getattr__ = NamesFrom(__name__, {
     "packing": "Buffer PackingResult pack",
     "errors": (
         "CosmaError CosmaWarning InputError ModelLoadError GraphError AcceleratorError ConstraintError "
-        "FormatError SolverUnavailableError CancelledError InfeasibleError PlanInvalidError"
+        "FormatError SolverUnavailableError CancelledError TimeLimitError InfeasibleError PlanInvalidError"
     ),
 })  # fmt: skip
 

@@ -87,6 +87,12 @@ class CancelledError(CosmaError):
     exit_code: ClassVar[int] = 130
 
 
+class TimeLimitError(CosmaError):
+    """A time limit ended a compile before it had a plan; with more time there may be one."""
+
+    exit_code: ClassVar[int] = 124  # that of the command timeout
+
+
 class SolverUnavailableError(InputError):
     """A solver back end or an optional library is not installed here."""
 

@@ -21,7 +21,7 @@ from cosma.compiler.run import CompileRun, Ledger
 from cosma.compiler.starts import fit_starts
 from cosma.compiler.tilings import bounded, tiling_search
 from cosma.compiler.trade import traded_off
-from cosma.errors import InfeasibleError, InputError
+from cosma.errors import InfeasibleError, InputError, TimeLimitError
 from cosma.problem import build_problem
 from cosma.problem.reductions import single_takeovers
 
@@ -121,6 +121,8 @@ def compile(
         If the model, an option or a name is wrong, or a start is a plan of another network.
     ConstraintError
         If a constraint is malformed, or names what the model does not have.
+    TimeLimitError
+        If operators are larger than the scratchpad, and the time limit ended the search before it had tiles that fit.
     InfeasibleError
         If no plan exists; the message says why and what would help.
 
@@ -222,6 +224,10 @@ def _choices(request: Request, look: TilingWork) -> tuple[tuple[Choice, ...], tu
     joined = without_copies(request)
     try:
         return joined.choices, choices_of(request, request.accelerator, look)
+    except TimeLimitError:
+        if not joined.choices:
+            raise
+        return joined.choices, ()
     except InfeasibleError as error:
         if not joined.choices:
             raise with_zero_copy(joined.explained(explained(error, request), request), request) from None

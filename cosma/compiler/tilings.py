@@ -19,7 +19,7 @@ from cosma.compiler.ruled import WAYS, RuledTiling
 from cosma.compiler.searched import TilingWork, searched_tilings, tiled_choice
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
-from cosma.errors import InfeasibleError, InputError, Remedy
+from cosma.errors import CosmaError, InfeasibleError, InputError, Remedy, TimeLimitError
 from cosma.graph import Graph
 from cosma.plan.plan import ScopedBound
 from cosma.problem import build_problem, smallest_feasible_capacity
@@ -89,6 +89,8 @@ def tiling_choices(
         If the tiling is not understood, or an operator cannot be cut as it says.
     InfeasibleError
         If no choice fits.
+    TimeLimitError
+        If no whole operators fit, and the search was ended before it had tiles that do.
     """
     if tiling is None or tiling == "none":
         try:
@@ -102,13 +104,13 @@ def tiling_choices(
     joined = joined_to_cut(source, graph, accelerator) if parts and _may_join(accelerator, tiling) else None
     if tiling == "auto":
         bases = untiled if joined is None else (*untiled, joined)
-        refused: InfeasibleError | None = None
+        refused: CosmaError | None = None
         found: tuple[Choice, ...] = ()
         try:
             found = _chosen(
                 source, untiled[0], joined, graph, accelerator, starts, parts=parts, search=search or TilingWork()
             )  # fmt: skip
-        except InfeasibleError as error:
+        except (InfeasibleError, TimeLimitError) as error:
             refused = error
         cut = next((choice for choice in found if choice.untiled is not None), None)
         if coarser and cut is not None:
@@ -307,6 +309,13 @@ def _chosen(
         rows = (tiled_choice(source, base, tiling, "tiled") for tiling in few)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
+    if not found and search.clock.interrupted:
+        raise KeyboardInterrupt
+    if not found and search.timed_out:
+        raise TimeLimitError(
+            "no plan within the time limit: operators are larger than the scratchpad, and no tiling that fits was "
+            "found in that time; a longer limit, or none, may help"
+        ) from refused
     if not found and refused is not None:
         raise refused
     return found

@@ -60,6 +60,15 @@ def test_the_choice_of_a_tiling_is_part_of_the_effort_and_of_the_time(wide: Path
     assert cut.seconds < 20
 
 
+def test_without_a_plan_at_the_time_limit_the_error_says_so(tmp_path: Path) -> None:
+    nodes = [helper.make_node("CumSum", ["x", "axis"], ["y"], name="cumsum")]
+    path = save_network(tmp_path / "whole.onnx", nodes, {"x": [1, 64 * 1024]}, {"axis": np.array(1)})
+    with pytest.raises(cosma.TimeLimitError, match="within the time limit"):
+        cosma.compile(path, MACHINE, tiling="auto", time_limit_s=1e-6)
+    with pytest.raises(cosma.InfeasibleError, match="cumsum"):
+        cosma.compile(path, MACHINE, tiling="auto")
+
+
 def test_tiles_are_planned_where_operators_are_stationary(wide: Path) -> None:
     machine = MACHINE.replace(operands="stationary")
     plan = cosma.compile(wide, machine, effort=0.5, tiling="auto")
