@@ -239,7 +239,7 @@ def _runs(
     interrupted: Callable[[], bool],
 ) -> tuple[list[CompileRun], tuple[Start, ...]]:  # fmt: skip
     """A run for each graph to plan, with the plans it starts from; and those plans that the user gave."""
-    problems = [build_problem(choice.graph, request.accelerator) for choice in choices]
+    problems = [choice.instance(request.accelerator) for choice in choices]
     given = fit_starts(problems, request.starts, dtype=request.dtype)
     runs = [
         CompileRun(

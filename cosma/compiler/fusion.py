@@ -6,7 +6,7 @@ than the one it found without fusion, and a network that fits without fusion fit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cosma.compiler.run import CompileRun
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cosma.compiler.limits import Limits
     from cosma.graph import Graph
     from cosma.lowering import Realised
+    from cosma.problem import Instance
 
 #: Share of the effort for a first look at each choice; at most half of the effort goes there with the five there are.
 TRIAL_SHARE = 0.1
@@ -49,6 +50,15 @@ class Choice:
     relaxed: Graph | None = None
     #: A plan of the network, where its choice came with one.
     start: Realised | None = None
+    #: The instance to plan, where it has been built.
+    problem: Instance | None = field(default=None, compare=False, repr=False)
+
+    def instance(self, accelerator: Accelerator) -> Instance:
+        """The instance to plan: the one that has been built, where that is for this accelerator."""
+        known = self.problem
+        if known is not None and known.graph is self.graph and known.accelerator == accelerator:
+            return known
+        return build_problem(self.graph, accelerator)
 
     def starts(self) -> tuple[Start, ...]:
         """The plan that came with the choice, as one to start from."""

@@ -36,9 +36,10 @@ def best_along(
         if best is not None and stop():
             break
         one = _resident(choice)
-        planned = plan_in_one_pass(one.graph, accelerator)
+        problem = one.instance(accelerator)
+        planned = plan_in_one_pass(problem)
         if planned is not None and (best is None or planned[0] < best[0]):
-            best = planned[0], replace(one, start=planned[1])
+            best = planned[0], replace(one, start=planned[1], problem=problem)
     return best
 
 
@@ -58,7 +59,7 @@ def without_modes(graph: Graph) -> Graph:
 
 def moves_nothing_twice(graph: Graph, accelerator: Accelerator) -> bool:
     """Whether a plan of whole tensors that a quick look finds leaves nothing to gain."""
-    planned = plan_in_one_pass(graph, accelerator)
+    planned = plan_in_one_pass(build_problem(graph, accelerator))
     return planned is not None and planned[0] == 0
 
 
@@ -85,12 +86,12 @@ def improved(
     operators = best[1].graph.operators
     parts = sum(len(operator.operands) + len(operator.outputs) for operator in operators)
     trials = min(MOST_TRIALS, PARTS_OF_TRIALS // max(1, parts))
-    planned = plan_in_one_pass(best[1].graph, accelerator, trials, stop) if trials else None
+    planned = plan_in_one_pass(best[1].instance(accelerator), trials, stop) if trials else None
     return best if planned is None or planned[0] >= best[0] else (planned[0], replace(best[1], start=planned[1]))
 
 
 def plan_in_one_pass(
-    graph: Graph, accelerator: Accelerator, trials: int = 0, stop: Callable[[], bool] = never
+    problem: Instance, trials: int = 0, stop: Callable[[], bool] = never
 ) -> tuple[int, Realised] | None:
     """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory.
 
@@ -98,10 +99,10 @@ def plan_in_one_pass(
     """
     from cosma.lowering.along import RULES, plan_along
 
-    problem = build_problem(graph, accelerator)
     if problem.refused:
         return None
-    if problem.conflict or problem.places is not None or problem.homes or accelerator.constraints.never_on_chip:
+    never_on_chip = problem.accelerator.constraints.never_on_chip
+    if problem.conflict or problem.places is not None or problem.homes or never_on_chip:
         return _packed_along(problem)  # what is never on chip has to stream, and plans in one pass stream nothing
     found = plan_along(problem, range(problem.operator_count), *RULES, trials=trials, stop=stop)
     return None if found is None else (noncompulsory_bytes(problem, found.decisions), found)
