@@ -33,9 +33,9 @@ class Preset:
     #: One sentence on what it models and what it leaves out.
     description: str
     #: Source and confidence per field, for the fields that state them.
-    origins: dict[str, Origin]
+    origins: dict[str, Origin] = field(repr=False)
     #: Why a field is left out, for fields that nobody publishes.
-    unpublished: dict[str, str] = field(default_factory=dict)
+    unpublished: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def load_preset(path: os.PathLike[str] | str) -> Preset:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Seconds between two ticks of the line.
 TICK_S = 0.5
 #: What is said once when the first kernel is compiled.
-COMPILING = "compiling kernels, which later runs keep; up to twenty seconds"
+COMPILING = "compiling kernels, which later runs keep; up to a minute"
 #: What is said between Ctrl-C and the end.
 STOPPING = "interrupted, finishing the best plan so far (Ctrl-C gives up)"
 
@@ -29,14 +29,14 @@ class ProgressLine:
     ----------
     quiet
         Whether to show nothing at all, not even the note on kernels.
-    expected_s
-        How long it is likely to take where no proof ends it sooner; 0 where nobody knows.
     """
 
-    def __init__(self, *, quiet: bool, expected_s: float = 0.0) -> None:
-        self._quiet, self._expected_s = quiet, expected_s
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        #: How long it is likely to take where no proof ends it sooner; 0 where nobody knows.
+        self.expected_s = 0.0
         self._line = StatusLine(wanted=not quiet)
-        self._last: tuple[Progress, float] | None = None
+        self._last: Progress | None = None
         self._began_s = 0.0
         self._compiling = self._told = False
         self._over = threading.Event()
@@ -67,9 +67,7 @@ class ProgressLine:
     def __call__(self, progress: Progress) -> None:
         """Take note of where the compile stands."""
         if self._line.shown:
-            import time
-
-            self._last = progress, time.monotonic()
+            self._last = progress
             self._draw()
 
     def _listen(self) -> None:
@@ -100,14 +98,12 @@ class ProgressLine:
     def _draw(self) -> None:
         import time
 
-        now_s = time.monotonic()
+        seconds = time.monotonic() - self._began_s
         if self._last is None:
             # The first tiling of a large network may take ten seconds, and a reader wants a sign of life.
-            text = f"{now_s - self._began_s:5.1f} s, {COMPILING if self._compiling else 'reading and preparing'}"
+            text = f"{seconds:5.1f} s, {COMPILING if self._compiling else 'reading and preparing'}"
         else:
-            progress, since = self._last
-            seconds = progress.seconds + now_s - since
-            text = progress_text(progress, seconds, self._expected_s, compiling=self._compiling)
+            text = progress_text(self._last, seconds, self.expected_s, compiling=self._compiling)
         if interrupts.received():
             text = f"{STOPPING}: {text.lstrip()}"
         self._line.write(text)

@@ -38,11 +38,14 @@ class SafeTable(Table):
         """What to print in so many columns: the table, or its rows one below the other where words would be broken."""
         headers = [str(column.header) for column in self.columns]
         least = self._least()
+        # A title of its own: rich would break one that is wider than its table.
+        title: list[RenderableType] = [] if self.title is None else [Text(str(self.title), style="bold")]
+        self.title = None
         if not any(headers) or sum(least) + _BETWEEN * (len(least) - 1) + 2 <= width:
             for column, size in zip(self.columns, least, strict=True):
                 column.min_width = size
-            return [self]
-        found: list[RenderableType] = [] if self.title is None else [Text(str(self.title), style="bold"), ""]
+            return [*title, self]
+        found: list[RenderableType] = [*title, ""] if title else []
         for record in self.records:
             block = Table.grid(padding=(0, 2, 0, 0))
             block.add_column()

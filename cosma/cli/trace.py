@@ -124,8 +124,9 @@ def _print(plan: Plan, chosen: Accelerator, found: Estimate, *, with_model: bool
     rows.append(("energy", energy, "" if found.energy_j is not None else "the accelerator states none"))
     print_rows(f"{plan.model_name}: an estimate, not a measurement", ("", "", ""), rows, right=(1,))
     if found.guessed:
-        hint = "" if with_model else "; --model gives multiply-accumulates"
-        note(f"note: the time of {counted(len(found.guessed), 'operator')} is estimated from their bytes{hint}")
+        hint = "" if with_model else "; --model gives them"
+        which = counted(len(found.guessed), "operator")
+        note(f"note: estimated from bytes, as no multiply-accumulates are known: {which}{hint}")
 
 
 def seconds(value: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError, UnboundDimensionError
-from cosma.frontend.expressions import Expression, ExpressionError, evaluate, parse, symbols
+from cosma.frontend.expressions import MOST_CHARACTERS, Expression, ExpressionError, evaluate, parse, symbols
 from cosma.frontend.guards import check_size
 from cosma.frontend.nodes import readable
 from cosma.frontend.values import TensorType
@@ -188,7 +188,8 @@ class Dimensions:
         wanted: dict[str, None] = {}
         several = False
         for text, axes in self._open.items():
-            if not text:
+            # What is too long to be read as an expression is too long to be typed as a symbol.
+            if not text or len(text) > MOST_CHARACTERS:
                 where += [f"{name}.{axis} ({name!r} axis {axis})" for name, axis in axes]
                 wanted.update((f"{name}.{axis}", None) for name, axis in axes)
                 continue

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 #: Longest text read as an expression; a longer one is a symbol.
-_MOST_CHARACTERS = 1000
+MOST_CHARACTERS = 1000
 #: Deepest nesting read as an expression.
 _MOST_LEVELS = 50
 #: Largest size of a value in bits; tensors are far smaller.
@@ -122,7 +122,7 @@ def parse(text: str, known: Set[str] = frozenset()) -> Expression:
         Names that stand for sizes by themselves. ``batch-size`` is one symbol unless ``batch`` and ``size`` are both
         known; with spaces around it the sign is always a minus.
     """
-    if len(text) > _MOST_CHARACTERS:
+    if len(text) > MOST_CHARACTERS:
         return text
     try:
         return _Parser(known).parse(text)

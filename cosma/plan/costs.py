@@ -60,6 +60,17 @@ class Event:
     #: streams. 0 for a transfer.
     arithmetic_s: float = 0.0
 
+    @property
+    def held_s(self) -> float:
+        """Of an execution, how long it is held up by what it streams."""
+        return left_of(self.end_s - self.start_s, self.arithmetic_s)
+
+
+def left_of(whole_s: float, *parts_s: float) -> float:
+    """What parts leave of a time; a picosecond or less is rounding."""
+    left = whole_s - sum(parts_s)
+    return left if left > 1e-12 else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -290,8 +301,9 @@ def estimate(
         raise InputError("the estimated time is not finite: a clock, a rate or the bandwidth is too low")
     compute = sum(e.end_s - e.start_s for e in events if e.engine == "compute")
     arithmetic = sum(e.arithmetic_s for e in events)
-    streaming = max(0.0, compute - arithmetic)
-    if not accelerator.overlap:
+    if accelerator.overlap:
+        streaming = sum(e.held_s for e in events if e.kind == "execute")
+    else:
         streaming = sum(e.end_s - e.start_s for e in events if e.kind == "stream")
     return Estimate(
         events=events,
@@ -301,7 +313,7 @@ def estimate(
         dma_s=sum(e.end_s - e.start_s for e in events if e.engine == "dma"),
         arithmetic_s=arithmetic,
         streaming_s=streaming,
-        waiting_s=max(0.0, total - arithmetic - streaming),
+        waiting_s=left_of(total, arithmetic, streaming),
         energy_j=energy,
         guessed=tuple(simulation.guessed),
     )

@@ -83,9 +83,8 @@ def _misfit(problem: Problem, network: tuple[Graph, Instance] | None = None) -> 
             smallest = smallest_capacity(graph, accelerator)
             remedies = tuple(_remedies(graph, accelerator))
     return InfeasibleError(
-        f"does not fit: operator {name!r}{f' ({kind})' if kind else ''} needs {needs[worst]} bytes "
-        f"({format_size(needs[worst])}) at once, {problem.capacity_bytes} bytes "
-        f"({format_size(problem.capacity_bytes)}) are available",
+        f"does not fit: operator {name!r}{f' ({kind})' if kind else ''} needs {_bytes(needs[worst])} at once, "
+        f"{_bytes(problem.capacity_bytes)} are available",
         operator=name,
         operator_type=kind,
         needed_bytes=needs[worst],
@@ -181,3 +180,9 @@ def _remedies(graph: Graph, accelerator: Accelerator) -> Iterator[Remedy]:
         need = smallest_capacity(graph, accelerator.replace(**{setting: value}))
         if need < least:
             yield Remedy(setting, value, max(need, alignment) + reserved, enough=need <= accelerator.usable_bytes)
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes, and what that is where it says more."""
+    short = format_size(count)
+    return f"{count} bytes" if short == f"{count} B" else f"{count} bytes ({short})"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cosma.report.style import CAPACITY, OCCUPANCY, TRAFFIC
+from cosma.text import counted
 from cosma.units import format_size, unit_for
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Heights in pixels.
 MAP_HEIGHT, STREAM_HEIGHT, PANEL_HEIGHT = 430, 190, 170
+#: One step in so many may be off the scale.
+FEW = 50
 
 
 def bokeh(module: str) -> Any:
@@ -33,7 +37,7 @@ def plan_figures(plan: Plan, timeline: Timeline, suffix: str = "", beside: Timel
     beside
         Of the other of two plans: bytes are drawn on one scale.
     """
-    both = (timeline, beside or timeline)
+    both = (timeline,) if beside is None else (timeline, beside)
     count = max(1, len(timeline.steps))
     x_range = bokeh("models").Range1d(0, count, bounds=(-0.5, count + 0.5), min_interval=1, name=f"steps{suffix}")
     figures = []
@@ -91,8 +95,9 @@ def _boxes(drawn: Any, source: Any, name: str, **style: Any) -> Any:
 def _names(drawn: Any, name: str) -> None:
     drawn.text(
         x="x", y="y", text="text", angle="angle", text_color="ink", background_fill_color="fill",
-        background_fill_alpha=0.8, text_align="center", text_baseline="middle",
-        text_font_size="10px", source=_source(name, "x y text angle ink fill tensor alpha"), name=f"{name} glyph",
+        background_fill_alpha="backed", padding=3, border_radius=2, text_align="center", text_baseline="middle",
+        text_font_size="11px", name=f"{name} glyph",
+        source=_source(name, "x y text angle ink fill backed tensor alpha"),
     ).nonselection_glyph = None  # fmt: skip
 
 
@@ -142,20 +147,36 @@ def _memory_map(plan: Plan, x_range: Any, suffix: str) -> Any:
     return drawn
 
 
-def _most_streamed(timeline: Timeline, kind: str) -> int:
-    moved = [0] * (len(timeline.steps) + 1)
-    for transfer in timeline.transfers:
-        if transfer.kind == kind and transfer.step < len(timeline.steps):
-            moved[transfer.step] += transfer.size_bytes
-    return max(moved)
+def _streamed(both: Sequence[Timeline], kind: str) -> list[int]:
+    """Bytes of each step."""
+    moved: Counter[tuple[int, int]] = Counter()
+    for i, one in enumerate(both):
+        for transfer in one.transfers:
+            if transfer.kind == kind:
+                moved[i, transfer.step] += transfer.size_bytes
+    return list(moved.values())
+
+
+def _reach(moved: Sequence[int]) -> tuple[int, str]:
+    """How high to draw the bytes of steps, and a line of a title on those that are higher.
+
+    A classifier at the end may read a hundred times as much as any other step, which nobody would see then.
+    """
+    found = sorted(filter(None, moved))
+    most = found[-1] if found else 0
+    usual = found[-1 - len(found) // FEW] if found else 0
+    if most <= 4 * usual:
+        return most, ""
+    over = sum(one > 2 * usual for one in found)
+    return 2 * usual, f"\n{counted(over, 'step')} off the scale, up to {format_size(most)}"
 
 
 def _streams(both: Sequence[Timeline], x_range: Any, suffix: str) -> Any:
     """Tensors that pass the scratchpad by: read upwards, written downwards."""
-    up, down = (max(_most_streamed(one, kind) for one in both) for kind in ("stream in", "stream out"))
+    (up, over), (down, under) = (_reach(_streamed(both, kind)) for kind in ("stream in", "stream out"))
     factor, unit = unit_for(max(up, down))
     drawn = _figure(
-        "Streamed past the scratchpad (pale: compulsory)",
+        f"Streamed past the scratchpad (pale: compulsory){over or under}",
         f"written | read ({unit})",
         x_range,
         STREAM_HEIGHT,
@@ -197,10 +218,10 @@ def _occupancy(plan: Plan, x_range: Any, suffix: str) -> Any:
 
 def _traffic(both: Sequence[Timeline], x_range: Any, suffix: str) -> Any:
     kinds = list(TRAFFIC)
-    most = max((sum(getattr(step, kind) for kind in kinds) for one in both for step in one.steps), default=0)
+    most, over = _reach([sum(getattr(step, kind) for kind in kinds) for one in both for step in one.steps])
     factor, unit = unit_for(most)
     drawn = _figure(
-        "Traffic per step, beyond the compulsory in colour",
+        f"Traffic per step, beyond the compulsory in colour{over}",
         f"bytes ({unit})",
         x_range,
         PANEL_HEIGHT + 40,

@@ -59,7 +59,7 @@ def summary_rows(plan: Plan) -> list[tuple[str, str, str]]:
     if plan.stopped_by is not None:
         rows.append(("cut short", plan.stopped_by, f"{CUT_SHORT[plan.stopped_by]}; the plan is not reproducible"))
     if plan.dtype is not None:
-        rows.insert(0, ("counted as", plan.dtype, "every floating-point tensor, a what-if"))
+        rows.insert(0, ("counted as", plan.dtype, "every floating-point tensor"))
     return rows
 
 

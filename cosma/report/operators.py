@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.plan.costs import left_of
 from cosma.plan.records import to_records
 from cosma.plan.tiles import untiled_name
 from cosma.plan.timeline import timeline_of
@@ -83,8 +84,8 @@ def operator_costs(plan: Plan, estimate: Estimate, macs: Mapping[str, int] | Non
         operator, run = plan.graph.operator(step.operator), runs[step.operator]
         # Where nothing overlaps, an operator's streams come before it.
         begin = min(run.start_s, streams.get(run.instruction, run.start_s))
-        held = max(0.0, run.end_s - begin - run.arithmetic_s)
-        waited = max(0.0, begin - free)
+        held = left_of(run.end_s, begin, run.arithmetic_s)
+        waited = left_of(begin, free)
         free = run.end_s
         sizes = {t: plan.graph.tensors[t].size_bytes for t in (*operator.operands, *operator.outputs)}
         here = {t: size for t, size in sizes.items() if t not in streamed_by[i]}

@@ -5,9 +5,9 @@ const story = byId("story");
 const LEAST_ROOM = 6;
 
 function size(bytes) {
-  for (const [factor, unit] of [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]])
-    if (bytes >= factor) return `${+(bytes / factor).toFixed(2)} ${unit}`;
-  return `${bytes} B`;
+  if (bytes < 10 * 2 ** 10) return `${bytes} B`;
+  const [factor, unit] = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]].find(([least]) => bytes >= least);
+  return `${(bytes / factor).toFixed(bytes % factor ? 2 : 0)} ${unit}`;
 }
 const exact = bytes => `${bytes.toLocaleString("en")} B`;
 function element(tag, content, name) {
@@ -168,7 +168,7 @@ class View {
         const least = { "stay glyph": 0.7, "tile glyph": 4, "stream glyph": 4 }[name];
         if (least) glyph.line_alpha = { value: wide < least ? 0 : 0.5 };
       }
-      const out = { x: [], y: [], text: [], angle: [], ink: [], fill: [], tensor: [], alpha: [] }, from = source.data;
+      const out = { x: [], y: [], text: [], angle: [], ink: [], fill: [], backed: [], tensor: [], alpha: [] }, from = source.data;
       for (let i = 0; i < from.left.length; i++) {
         // The last step of what is taken over is drawn over by who takes it.
         const taken = from.left_by && from.left_by[i] === "taken over";
@@ -177,8 +177,8 @@ class View {
         const bottom = Math.max(from.bottom[i], figure.y_range.start), top = Math.min(from.top[i], figure.y_range.end);
         const width = (right - left) * wide, height = (top - bottom) * tall;
         if (width < 11 || height < 11 || from.alpha[i] < 0.3) continue;
-        const whole = brief(from.tensor[i]), upright = height > width && width < 6 * whole.length;
-        const room = Math.floor(((upright ? height : width) - 4) / 5.9);
+        const whole = brief(from.tensor[i]), upright = height > width && width < 6.5 * whole.length;
+        const room = Math.floor(((upright ? height : width) - 4) / 6.4);
         // Of a group the count of its tiles says more than the end of its name.
         const group = figureName === "lane" ? this.data.groups[i] : null;
         const name = group && whole.length > room
@@ -188,8 +188,10 @@ class View {
           : name.slice(0, Math.ceil(room / 2) - 1) + "\u2026" + name.slice(-(Math.floor(room / 2)));
         out.x.push((left + right) / 2); out.y.push((bottom + top) / 2); out.text.push(text);
         out.angle.push(upright ? Math.PI / 2 : 0); out.tensor.push(from.tensor[i]); out.alpha.push(from.alpha[i]);
-        out.fill.push(from.fill[i]);
-        out.ink.push(from.fill[i] === fills.loaded || from.fill[i] === "#b98fa8" ? "#111111" : "#ffffff");
+        const pale = from.fill[i] === "#b98fa8", hatched = from.left_by && from.left_by[i] === "spilled";
+        // On hatching, and on what the paper shines through, a name needs a ground of its own.
+        out.fill.push(from.fill[i]); out.backed.push(pale || hatched ? 1 : 0);
+        out.ink.push(from.fill[i] === fills.loaded || pale ? "#111111" : "#ffffff");
       }
       this.source(names).data = out;
     }

@@ -26,8 +26,10 @@ def render_text(plan: Plan, width: int = 100) -> str:
     lines = [title, "=" * min(width, len(title)), ""]
     warnings = warnings_of(report)
     lines += [*map(plain, warnings), ""] if warnings else []
-    for label, value, remark in summary_rows(plan):
-        lines.append(plain(f"{label:<28}{value:>14}  {remark}").rstrip())
+    rows = summary_rows(plan)
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for label, value, remark in rows:
+        lines.append(plain(f"{label:<{wide[0]}}  {value:>{wide[1]}}  {remark}").rstrip())
     lines += ["", plain(certificate_sentence(plan, report)), "", *_memory_map(plan, timeline, width), ""]
     costly = cost_rows(plan, timeline, 10)
     if costly:
@@ -64,13 +66,14 @@ def _memory_map(plan: Plan, timeline: Timeline, width: int) -> list[str]:
         drawn = "".join(_letter(cell, cell_area) for cell in weight[row])
         lines.append(f"{format_size((row + 1) * capacity // rows):>{label - 1}} |{drawn}")
     lines.append(" " * (label - 1) + " +" + "-" * columns + f"  steps [0, {steps})")
-    most = max(1, *(step.noncompulsory for step in timeline.steps))
+    most = max(step.noncompulsory for step in timeline.steps)
     bars = ""
     for column in range(columns):
         first, last = column * steps // columns, max(column * steps // columns + 1, (column + 1) * steps // columns)
         height = max(step.noncompulsory for step in timeline.steps[first:last])
-        bars += BARS[-(-height * (len(BARS) - 1) // most)]
-    lines.append(f"{'traffic':>{label - 1}} |{bars}  non-compulsory, at most {format_size(most)} a step")
+        bars += BARS[-(-height * (len(BARS) - 1) // max(1, most))]
+    rest = f"at most {format_size(most)} a step" if most else "none"
+    lines.append(f"{'traffic':>{label - 1}} |{bars}  non-compulsory, {rest}")
     return lines
 
 

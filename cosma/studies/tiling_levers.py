@@ -57,7 +57,7 @@ def untiled_graph(plan: Plan, source: LoadedModel) -> Graph:
 
 
 def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]:
-    """Try an operator's group in one stripe more and fewer, and its weights in one piece more and fewer.
+    """Try an operator's group in one stripe more and fewer, and its weights in one part more and fewer.
 
     The plan's own tiles come first, planned in the same way, so that all are comparable. Tiles run in the plan's order,
     new ones where their readers need them; tiles stream what a quick replay streams, in modes that they have.
@@ -93,7 +93,7 @@ def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]
         for count in (len(given[channel]), len(given[channel]) + 2):
             if 1 <= count <= shape[channel]:
                 changed = tuple(even_cuts(shape[i], count) if i == channel else at for i, at in enumerate(given))
-                words = f"its weights in {_counted(count, 'piece')}"
+                words = f"its weights in {_counted(count, 'part')}"
                 tiling = replace(own, cuts={**own.cuts, name: changed}, segments=segments)
                 yield _tried(plan, source, graph, words, tiling)
 

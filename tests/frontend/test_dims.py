@@ -24,6 +24,13 @@ def test_an_unbound_model_names_every_symbol_and_the_flags(load_text: Load) -> N
     assert "batch=1, seq=1, w.1=1" in message
 
 
+def test_what_is_too_long_for_an_expression_is_bound_by_its_axis(load_text: Load) -> None:
+    model = f'g (float["{"N" + " + N" * 300}",4] x) => (float[m,4] y) {{ y = Relu(x) }}'
+    with pytest.raises(UnboundDimensionError, match=r"dimensions: x\.0 \('x' axis 0\); bind each, for example x\.0=1$"):
+        load_text(model)
+    assert load_text(model, {"x.0": 3}).graph.tensors["y"].shape == (3, 4)
+
+
 def test_what_is_still_open_after_some_are_bound_is_named_alone(load_text: Load) -> None:
     with pytest.raises(ModelLoadError, match=r"dimensions: seq \('x' axis 1\); bind each, for example seq=1$"):
         load_text(TWO, {"batch": 2, "w.1": 3})

@@ -220,7 +220,7 @@ def test_a_click_tells_the_story(page: Any) -> None:
     page.execute_script("[...document.querySelectorAll('#story a')].find(a => a.textContent === 'op8').click()")
     text = _until(page, STORY, "Conv, step 9")
     assert text.startswith("op8")
-    assert "relu_7, 8 KiB, at " in text
+    assert "relu_7, 8192 B, at " in text
     page.execute_script("document.querySelectorAll('#tensors tr')[1].click()")
     text = _until(page, STORY, "<i>first")
     assert "Not kept from step 1 to 31" in text

@@ -148,6 +148,24 @@ def test_largest_model_in_seconds_and_megabytes(tmp_path: Path) -> None:
     assert len(plan.graph.operators) > 1500
 
 
+def test_a_step_that_dwarfs_all_others_is_cut_and_named() -> None:
+    pytest.importorskip("bokeh")
+    from cosma.report.charts import plan_figures
+
+    tensors = [Tensor("x", 1024, "input"), Tensor("large", "8MiB", "weight"), Tensor("y", 1024, "output")]
+    names = ["x", *(f"a{i}" for i in range(60)), "y"]
+    weights = [*(f"w_{name}" for name in names[1:-1]), "large"]
+    tensors += [Tensor(name, 1024) for name in names[1:-1]] + [Tensor(name, 4096, "weight") for name in weights[:-1]]
+    operators = [
+        Operator(b, "Conv", (a,), (b,), (weight,)) for (a, b), weight in zip(pairwise(names), weights, strict=True)
+    ]
+    for size, told in (("8MiB", 2), (4096, 0)):
+        tensors[1] = Tensor("large", size, "weight")
+        plan = compile(Graph(tensors, operators), Accelerator(scratchpad="4KiB"), strategy="e1")
+        titles = [figure.title.text for figure in plan_figures(plan, timeline_of(plan)).children]
+        assert sum("\n1 step off the scale, up to 8" in title for title in titles) == told
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("bokeh")
     from cosma.cli.report import report

@@ -73,7 +73,7 @@ def test_other_cuts_are_tried_not_guessed(gated_file: Path, plan: cosma.Plan) ->
     words = [trial.change for trial in trials]
     assert words[0] == "as it is"
     assert [w.split(" ")[:2] for w in words[1:3]] == [["3", "stripes"], ["5", "stripes"]]
-    assert words[3:] == ["its weights in 2 pieces"]
+    assert words[3:] == ["its weights in 2 parts"]
     assert trials[0].tiles == len(plan.graph.operators)
     assert trials[1].tiles < trials[0].tiles < trials[2].tiles
     assert trials[3].tiles == trials[0].tiles + 4
