@@ -123,7 +123,7 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
         return
     columns = ("tensor", "non-compulsory", "share", "not kept during steps", "short of", "tightest at")
     table = make_table("Tensors that cost most, and what was in their way", columns, right=(1, 2, 4))
-    in_parts = False
+    in_parts = roomy = False
     for tensor, cost in costliest(plan, timeline, TENSORS):
         name = tensor.name
         # Costs fall, so the first part of a tensor is its costliest.
@@ -140,6 +140,7 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
         periods += ", ..." if len(story.absences) > 3 else ""
         step = timeline.steps[worst.tightest]
         missing = format_size(worst.short_bytes) if worst.short_bytes else "nothing"
+        roomy |= not worst.short_bytes
         table.add_row(
             name, format_size(cost), share(cost, plan.traffic.noncompulsory), periods, missing,
             f"step {worst.tightest}: {step.operator} ({step.type})",
@@ -147,6 +148,8 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
     print_table(table)
     if in_parts:
         print_text("Of a tensor that was cut, steps and bytes short are those of its costliest part.")
+    if roomy:
+        print_text("Short of nothing: there was room by size, so other addresses or a longer search may keep it.")
 
 
 def _print_levers(plan: Plan, timeline: Timeline) -> None:
