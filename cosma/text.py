@@ -132,7 +132,9 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
     import io
 
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(map(csv_cell, row) for row in rows)
+    csv.writer(stream, lineterminator="\n").writerows(
+        [csv_cell(cell) if type(cell) is str else cell for cell in row] for row in rows
+    )
     return stream.getvalue()
 
 

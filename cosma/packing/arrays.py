@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.packing.buffers import Part, parts_of
+from cosma.packing.buffers import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,18 +52,22 @@ class Instance:
 
 def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[Forbidden] = ()) -> Instance:
     """Turn buffers into arrays; forbidden ranges become fixed buffers behind the last one."""
-    begin_all = min((buffer.lower for buffer in buffers), default=0)
-    end_all = max((buffer.upper for buffer in buffers), default=1)
-    rows = [parts_of(buffer) for buffer in buffers]
     begin = [buffer.lower for buffer in buffers]
     end = [buffer.upper for buffer in buffers]
     fixed = [-1 if buffer.offset is None else buffer.offset for buffer in buffers]
     size = [buffer.size for buffer in buffers]
-    align = [lcm(alignment, buffer.alignment) for buffer in buffers]
+    align = [alignment if buffer.alignment == 1 else lcm(alignment, buffer.alignment) for buffer in buffers]
+    rows: list[Sequence[tuple[int, int, int, int]]] = [
+        ((buffer.lower, buffer.upper, 0, buffer.size),)
+        if buffer.size and not buffer.gaps
+        else [(part.lower, part.upper, part.low, part.high) for part in parts_of(buffer)]
+        for buffer in buffers
+    ]
+    begin_all, end_all = min(begin, default=0), max(end, default=1)
     for area in forbidden:
         lower = begin_all if area.lower is None else area.lower
         upper = end_all if area.upper is None else area.upper
-        rows.append([Part(lower, upper, 0, area.high - area.low)])
+        rows.append([(lower, upper, 0, area.high - area.low)])
         begin.append(lower)
         end.append(upper)
         fixed.append(area.low)
@@ -71,7 +75,7 @@ def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[F
         align.append(1)
     pointer = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=pointer[1:])
-    flat = [part for row in rows for part in row]
+    flat = np.array([part for row in rows for part in row], np.int64).reshape(-1, 4).T
     hinted = any(buffer.hint is not None for buffer in buffers)
     hint = [2**62 if buffer.hint is None else buffer.hint for buffer in buffers] + [0] * len(forbidden)
 
@@ -79,10 +83,10 @@ def flatten(buffers: Sequence[Buffer], alignment: int = 1, forbidden: Sequence[F
         return np.array(values, dtype=np.int64)
 
     return Instance(
-        lower=column([part.lower for part in flat]),
-        upper=column([part.upper for part in flat]),
-        low=column([part.low for part in flat]),
-        high=column([part.high for part in flat]),
+        lower=flat[0].copy(),
+        upper=flat[1].copy(),
+        low=flat[2].copy(),
+        high=flat[3].copy(),
         owner=np.repeat(np.arange(len(rows)), np.diff(pointer)).astype(np.int64),
         parts=pointer,
         begin=column(begin),

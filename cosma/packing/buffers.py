@@ -105,8 +105,13 @@ class Buffer:
         put = object.__setattr__
         if type(self.id) is not str or not self.id.isascii():
             put(self, "id", door.text(self.id, "buffer: id"))
-        _whole(self, f"buffer {self.id!r}", "lower", "upper")
-        _bytes(self, f"buffer {self.id!r}", "size", "alignment")
+        if not (
+            type(self.lower) is type(self.upper) is type(self.size) is type(self.alignment) is int
+            and -door.MOST <= min(self.lower, self.size, self.alignment) <= self.upper <= door.MOST
+            and max(self.size, self.alignment) <= door.MOST
+        ):
+            _whole(self, f"buffer {self.id!r}", "lower", "upper")
+            _bytes(self, f"buffer {self.id!r}", "size", "alignment")
         if self.offset is not None or self.hint is not None:
             given = (name for name in ("offset", "hint") if getattr(self, name) is not None)
             _bytes(self, f"buffer {self.id!r}", *given)
@@ -169,6 +174,8 @@ def parts_of(buffer: Buffer) -> list[Part]:
     """Cut a buffer into the rectangles it really occupies, in order of time; empty ones are left out."""
     if buffer.size == 0:
         return []
+    if not buffer.gaps:
+        return [Part(buffer.lower, buffer.upper, 0, buffer.size)]
     parts: list[Part] = []
     cursor = buffer.lower
     for gap in sorted(buffer.gaps, key=lambda gap: gap.lower):
@@ -187,6 +194,9 @@ def check_buffer(buffer: Buffer) -> None:
 
     Raises InputError with the buffer's id, the field and what it should be.
     """
+    plain = buffer.offset is None and buffer.hint is None and not buffer.gaps
+    if plain and buffer.lower < buffer.upper and buffer.size >= 0 and buffer.alignment >= 1:
+        return
     name = f"buffer {buffer.id!r}"
     if buffer.lower >= buffer.upper:
         raise InputError(
@@ -266,6 +276,10 @@ def fullest_step(buffers: Iterable[Buffer]) -> tuple[int, int]:
     """The first of the steps at which most bytes are occupied, and these bytes."""
     change: dict[int, int] = {}
     for buffer in buffers:
+        if not buffer.gaps:
+            change[buffer.lower] = change.get(buffer.lower, 0) + buffer.size
+            change[buffer.upper] = change.get(buffer.upper, 0) - buffer.size
+            continue
         for part in parts_of(buffer):
             change[part.lower] = change.get(part.lower, 0) + part.high - part.low
             change[part.upper] = change.get(part.upper, 0) - part.high + part.low

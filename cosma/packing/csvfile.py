@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import cosma.door as door
@@ -61,97 +62,78 @@ def parse_buffers(text: str, *, name: str = "buffers", capacity: int | None = No
     Raises FormatError with `name` and line number.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns: dict[str, int] | None = None
-    inclusive = False
+    read: _Line | None = None
     buffers: list[Buffer] = []
     lines: dict[str, int] = {}
     try:
         for row in reader:
             if not row:
                 continue
-            where = f"{name}, line {reader.line_num}"
-            if columns is None:
-                columns, inclusive = _header([field.strip() for field in row], where)
+            if read is None:
+                read = _Line([field.strip() for field in row])
                 continue
-            if len(row) != len(columns):
-                raise FormatError(f"{where}: {len(row)} fields where the header names {len(columns)} columns")
-            fields = {column: row[index].strip() for column, index in columns.items()}
-            fields["id"] = csv_text(fields["id"])
-            buffer = _buffer(fields, where, inclusive)
-            if buffer.id in lines:
-                raise FormatError(f"{where}: id {buffer.id!r} is already on line {lines[buffer.id]}")
+            buffer = read(row)
+            if lines.setdefault(buffer.id, reader.line_num) != reader.line_num:
+                raise FormatError(f"id {buffer.id!r} is already on line {lines[buffer.id]}")
             if capacity is not None and buffer.size > capacity:
-                raise FormatError(
-                    f"{where}: buffer {buffer.id!r} needs {buffer.size} bytes, the capacity is {capacity}"
-                )
-            lines[buffer.id] = reader.line_num
+                raise FormatError(f"buffer {buffer.id!r} needs {buffer.size} bytes, the capacity is {capacity}")
             buffers.append(buffer)
-    except csv.Error as error:
+    except (csv.Error, InputError) as error:
         raise FormatError(f"{name}, line {reader.line_num}: {error}") from error
-    if columns is None:
+    if read is None:
         raise FormatError(f"{name}: empty; the first line names the columns {', '.join(_REQUIRED)}")
     return buffers
 
 
-def _header(names: list[str], where: str) -> tuple[dict[str, int], bool]:
-    columns: dict[str, int] = {}
-    inclusive = "end" in names
-    for index, given in enumerate(names):
-        column = "upper" if given == "end" else _ALIASES.get(given, given)
-        if column not in _REQUIRED and column not in _OPTIONAL:
-            if other := next((mark for mark in (";", "\t", "|") if mark in given), None):
-                raise FormatError(f"{where}: columns are separated by {other!r}; separate them by commas")
-            raise FormatError(
-                f"{where}: unknown column {given!r}; known are {', '.join((*_REQUIRED, *_OPTIONAL))}"
-            )
-        if column in columns:
-            raise FormatError(f"{where}: column {column!r} is named twice")
-        columns[column] = index
-    missing = [column for column in _REQUIRED if column not in columns]
-    if missing:
-        raise FormatError(f"{where}: no column {', '.join(missing)}; required are {', '.join(_REQUIRED)}")
-    return columns, inclusive
+class _Line:
+    """Reads lines under one header. There may be a million, so that each takes as few steps as it can."""
 
+    def __init__(self, names: list[str]) -> None:
+        columns: dict[str, int] = {}
+        self._more = 1 if "end" in names else 0
+        for index, given in enumerate(names):
+            column = "upper" if given == "end" else _ALIASES.get(given, given)
+            if column not in _REQUIRED and column not in _OPTIONAL:
+                if other := next((mark for mark in (";", "\t", "|") if mark in given), None):
+                    raise FormatError(f"columns are separated by {other!r}; separate them by commas")
+                raise FormatError(f"unknown column {given!r}; known are {', '.join((*_REQUIRED, *_OPTIONAL))}")
+            if column in columns:
+                raise FormatError(f"column {column!r} is named twice")
+            columns[column] = index
+        missing = [column for column in _REQUIRED if column not in columns]
+        if missing:
+            raise FormatError(f"no column {', '.join(missing)}; required are {', '.join(_REQUIRED)}")
+        self._columns = columns
+        self._id = columns.pop("id")
+        self._gaps = columns.pop("gaps", None)
+        self._count = len(names)
 
-def _buffer(fields: dict[str, str], where: str, inclusive: bool) -> Buffer:
-    def integer(column: str) -> int:
-        text = fields[column]
-        if not _INTEGER.fullmatch(text):
-            raise FormatError(f"{where}: {column} {text!r} is not a whole number of at most 18 digits")
-        return int(text)
-
-    def optional(column: str) -> int | None:
-        return integer(column) if fields.get(column) else None
-
-    if not fields["id"]:
-        raise FormatError(f"{where}: the id is empty")
-    more = 1 if inclusive else 0
-    if "\0" in fields["id"]:
-        raise FormatError(f"{where}: the id {fields['id']!r} holds a NUL character")
-    alignment = optional("alignment")
-    try:
-        buffer = Buffer(
-            id=fields["id"],
-            lower=integer("lower"),
-            upper=integer("upper") + more,
-            size=integer("size"),
-            alignment=1 if alignment is None else alignment,
-            offset=optional("offset"),
-            hint=optional("hint"),
-            gaps=tuple(_gap(text, where, more) for text in fields.get("gaps", "").split()),
-        )
+    def __call__(self, row: list[str]) -> Buffer:
+        if len(row) != self._count:
+            raise FormatError(f"{len(row)} fields where the header names {self._count} columns")
+        name = csv_text(row[self._id].strip())
+        if not name:
+            raise FormatError("the id is empty")
+        if "\0" in name:
+            raise FormatError(f"the id {name!r} holds a NUL character")
+        values = {}
+        for column, index in self._columns.items():
+            text = row[index].strip()
+            if _INTEGER.fullmatch(text):
+                values[column] = int(text)
+            elif text or column in _REQUIRED:
+                raise FormatError(f"{column} {text!r} is not a whole number of at most 18 digits")
+        values["upper"] += self._more
+        gaps = () if self._gaps is None else tuple(_gap(text, self._more) for text in row[self._gaps].split())
+        buffer = Buffer(name, gaps=gaps, **values)
         check_buffer(buffer)
-    except FormatError:
-        raise
-    except InputError as error:
-        raise FormatError(f"{where}: {error}") from error
-    return buffer
+        return buffer
 
 
-def _gap(text: str, where: str, more: int) -> Gap:
+def _gap(text: str, more: int) -> Gap:
     match = _GAP.fullmatch(text)
     if match is None:
-        raise FormatError(f"{where}: gap {text!r} is not of the form lower-upper or lower-upper@low:high")
+        raise FormatError(f"gap {text!r} is not of the form lower-upper or lower-upper@low:high")
     lower, upper, low, high = match.groups()
     window = None if low is None else (int(low), int(high))
     return Gap(int(lower), int(upper) + more, window)
@@ -173,21 +155,16 @@ def format_buffers(buffers: Sequence[Buffer], offsets: Mapping[str, int] | None 
     if offsets is not None or any(buffer.offset is not None for buffer in buffers):
         columns.append("offset")
     rows: list[list[object]] = [[*columns]]
+    values = attrgetter(*columns)
     for buffer in buffers:
-        if offsets is not None and buffer.id not in offsets:
-            raise FormatError(f"buffer {buffer.id!r} has no address to write")
-        offset = buffer.offset if offsets is None else offsets[buffer.id]
-        values = {
-            "id": buffer.id,
-            "lower": buffer.lower,
-            "upper": buffer.upper,
-            "size": buffer.size,
-            "alignment": buffer.alignment,
-            "gaps": " ".join(_gap_text(gap) for gap in buffer.gaps),
-            "hint": buffer.hint,
-            "offset": offset,
-        }
-        rows.append([values[column] for column in columns])
+        row = [*values(buffer)]
+        if "gaps" in columns:
+            row[columns.index("gaps")] = " ".join(map(_gap_text, buffer.gaps))
+        if offsets is not None:
+            if buffer.id not in offsets:
+                raise FormatError(f"buffer {buffer.id!r} has no address to write")
+            row[-1] = offsets[buffer.id]
+        rows.append(row)
     return csv_lines(rows)
 
 

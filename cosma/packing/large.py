@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.packing.occupancy import Occupancy, load_of
+from cosma.packing.occupancy import Occupancy, load_of, sweep_fit
 
 if TYPE_CHECKING:
 
@@ -150,8 +150,8 @@ def pack_large(
     seed
         Start of the generator behind the variations.
     deadline
-        A ``time.monotonic`` value. An order that it interrupts is given up; the first one is ended by putting what
-        is left on top.
+        A ``time.monotonic`` value. An order that it interrupts is given up; if it is the first one, a sweep over the
+        starts packs instead.
 
     Returns
     -------
@@ -181,8 +181,11 @@ def pack_large(
             blend = start.blend
             out = start.offset + instance.size > max(capacity, orders.peak)
             order = orders.promoted(start.order, out, generator, bool(generator.integers(2)))
-        height = _put(occupancy, order, deadline, whole=best is None)
+        height = _put(occupancy, order, deadline)
         if height is None:
+            if best is None:
+                offset, height = sweep_fit(instance)
+                best = _Packing(height, blend, order, offset)
             break
         tried += 1
         found = _Packing(height, blend, order, occupancy.offset.copy())
@@ -198,16 +201,13 @@ def pack_large(
     return best.offset[: instance.count], best.height, {"placements": tried, "pairs": occupancy.steps}
 
 
-def _put(occupancy: Occupancy, order: Ints, deadline: float | None, *, whole: bool) -> int | None:
-    """Put all buffers down, or return ``None`` when the deadline passes and nobody needs the whole."""
+def _put(occupancy: Occupancy, order: Ints, deadline: float | None) -> int | None:
+    """Put all buffers down, or return ``None`` when the deadline passes."""
     occupancy.clear()
     height = 0
     for start in range(0, order.size, CHUNK):
-        late = deadline is not None and time.monotonic() >= deadline
-        if late and not whole:
+        if deadline is not None and time.monotonic() >= deadline:
             return None
-        if late:
-            return occupancy.pile(order[start:], order[:start])
         height = max(height, occupancy.put(order[start : start + CHUNK]))
     return height
 

@@ -53,6 +53,9 @@ STEPS = CLASSES + 1
 LEAST_ROOM = 2
 """Ranges a list has room for at first."""
 
+MOST_LOOKED = 2000
+"""Buffers alive that a sweep looks at for one buffer: a few microseconds."""
+
 MOST_NODES = 128
 """More nodes than a path to the root and the canonical nodes of one rectangle are together."""
 
@@ -234,25 +237,56 @@ def place(order, part, buffer, leaves, unit, lists, pool, spare, offset, nodes, 
 
 
 @kernel
-def pile(order, placed, part, buffer, offset, top):
-    """Raise `top`, per section, by what is placed, then put each buffer on the highest of its sections' tops."""
-    height = np.int64(0)
-    for position in range(placed.size + order.size):
-        fresh = position >= placed.size
-        b = order[position - placed.size] if fresh else placed[position]
-        if fresh:
-            address = max(buffer[FIXED, b], np.int64(0))
-            if buffer[FIXED, b] < 0:
-                for own in range(buffer[PARTS, b], buffer[PARTS, b + 1]):
-                    for s in range(part[BEGIN, own], part[END, own]):
-                        address = max(address, top[s])
-                address = -(-address // buffer[ALIGN, b]) * buffer[ALIGN, b]
+def sweep(order, fixed, begin, end, top, align, offset):
+    """Put buffers down in the order of their starts, each at its lowest address free for its whole life.
+
+    The first `fixed` of the order have their addresses and come by these; they are in the way up to their ends, even
+    before they start. Buffers alive are linked by address. Where `MOST_LOOKED` leave no room, a buffer is put on top.
+    """
+    link = np.full(order.size + 1, -1, np.int64)
+    tail = height = np.int64(0)
+    for position in range(order.size):
+        b = order[position]
+        before = tail
+        if position >= fixed:
+            address = before = looked = np.int64(0)
+            node = link[0] if top[b] else np.int64(-1)
+            while node >= 0:
+                other = order[node - 1]
+                if end[other] <= begin[b]:
+                    link[before] = link[node]
+                    tail = before if tail == node else tail
+                elif offset[other] >= address + top[b]:
+                    break
+                else:
+                    address = max(address, -(-(offset[other] + top[other]) // align[b]) * align[b])
+                    before = node
+                    looked += 1
+                    if looked == MOST_LOOKED:
+                        address = -(-height // align[b]) * align[b]
+                        before = tail
+                        break
+                node = link[node]
             offset[b] = address
-        height = max(height, offset[b] + buffer[SIZE, b])
-        for own in range(buffer[PARTS, b], buffer[PARTS, b + 1]):
-            for s in range(part[BEGIN, own], part[END, own]):
-                top[s] = max(top[s], offset[b] + part[TOP, own])
-    return height
+        if top[b]:
+            link[position + 1] = link[before]
+            link[before] = position + 1
+            tail = position + 1 if before == tail else tail
+            height = max(height, offset[b] + top[b])
+
+
+def sweep_fit(instance: Instance) -> tuple[Ints, int]:
+    """Give addresses in one sweep over the starts, in time linear in the buffers; return these and the height."""
+    top = np.zeros(instance.size.size, np.int64)
+    np.maximum.at(top, instance.owner, instance.high)
+    offset = np.maximum(instance.fixed, 0)
+    held = np.flatnonzero(instance.fixed >= 0)
+    free = np.flatnonzero(instance.fixed < 0)
+    order = np.concatenate((
+        held[np.argsort(offset[held], kind="stable")], free[np.argsort(instance.begin[free], kind="stable")]
+    ))  # fmt: skip
+    sweep(order, held.size, instance.begin, instance.end, top, instance.align, offset)
+    return offset, int((offset + instance.size).max(initial=0))
 
 
 class Occupancy:
@@ -302,14 +336,6 @@ class Occupancy:
             self._nodes, self._seen,
         )  # fmt: skip
         return int(height)
-
-    def pile(self, order: Ints, placed: Ints) -> int:
-        """Put buffers down on top of what lies there at any step of their lives, which takes no search.
-
-        `placed` lists what is down already. Fixed buffers go to their addresses; they come first in the order.
-        """
-        top = np.zeros(self.sections, np.int64)
-        return int(pile(order, placed, self.part, self.buffer, self.offset, top))
 
 
 def load_of(instance: Instance, occupancy: Occupancy) -> Ints:

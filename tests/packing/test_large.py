@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cosma.packing import Buffer, Forbidden, live_peak, minimise, pack, verify
@@ -15,7 +16,7 @@ from cosma.packing.arrays import flatten, sections_of
 from cosma.packing.csvfile import read_buffers
 from cosma.packing.firstfit import tables
 from cosma.packing.large import pack_large
-from cosma.packing.occupancy import Occupancy, load_of
+from cosma.packing.occupancy import Occupancy, load_of, sweep_fit
 from tests.packing.reference import buffer_sets, scan_first_fit
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "packing" / "large"
@@ -34,6 +35,22 @@ def test_every_buffer_goes_where_a_scan_puts_it(buffers: list[Buffer], data: st.
         expected = scan_first_fit(buffers, order)
         assert occupancy.offset.tolist() == expected
         assert height == max((k + buffer.size for k, buffer in zip(expected, buffers, strict=True)), default=0)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(buffers=buffer_sets(most=12, steps=9, aligned=True, windows=True, fixed=True), many=st.booleans())
+def test_a_sweep_packs_anything(buffers: list[Buffer], many: bool) -> None:
+    """Fixed buffers that clash with each other are for `quick_conflict` to refuse."""
+    held = [buffer for buffer in buffers if buffer.offset is not None]
+    assume(not verify(held, {buffer.id: buffer.offset or 0 for buffer in held}, 1 << 40))
+    buffers = [
+        replace(b, id=f"{b.id}.{k}", offset=b.offset if k == 0 else None) for k in range(1 + many) for b in buffers
+    ]
+    forbidden = (Forbidden(3, 7, 2, 5),)
+    assume(not verify(held, {buffer.id: buffer.offset or 0 for buffer in held}, 1 << 40, forbidden=forbidden))
+    offsets, height = sweep_fit(flatten(buffers, 2, forbidden))
+    named = {buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=False)}
+    assert verify(buffers, named, height, alignment=2, forbidden=forbidden) == []
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -96,7 +113,7 @@ def test_a_deadline_that_has_passed_leaves_a_packing() -> None:
     offsets, height, _ = pack_large(flatten(buffers), 0, rounds=1, seed=0, deadline=before)
     named = {buffer.id: int(offset) for buffer, offset in zip(buffers, offsets, strict=True)}
     assert verify(buffers, named, height) == []
-    assert live_peak(buffers) < height < 3 * live_peak(buffers)
+    assert live_peak(buffers) < height < 1.2 * live_peak(buffers)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the instances are not here")
