@@ -300,7 +300,8 @@ class _View:
                 for axis, (span, size) in enumerate(zip(read, operand, strict=True))
             )
             most = max(most, element_count(wide))
-        return most * width
+        # Where all axes reduced have one index, elements pass in rows of the last axis.
+        return (operand[-1] if one_row and most == 1 and operand else most) * width
 
     def _accumulator_bytes(self) -> int:
         """Room for sums where a result is summed up over operands that pass by in turn."""

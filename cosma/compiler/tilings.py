@@ -98,7 +98,7 @@ def tiling_choices(
         except InfeasibleError as error:
             error.remedies += _tiling_remedies(source, graph, accelerator)
             raise
-    if not source.sites:
+    if not source.sites and graph.operators:
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = _to_cut(source, graph, accelerator, starts)
     joined = joined_to_cut(source, graph, accelerator) if parts and _may_join(accelerator, tiling) else None

@@ -4,6 +4,7 @@
   Runtime, PyTorch and ONNX from opset 22 on have it (onnx pull request 5741). ONNX's inference counts it before.
 - **Padding by name.** ``SAME_UPPER`` and ``SAME_LOWER`` with dilations: ONNX Runtime leaves the dilations out of the
   padding it derives (``pool_attributes.h``), so the result is smaller than the standard says.
+- **ConvTranspose with an output_shape** below the size of the operand: ONNX's inference leaves the axes out.
 - **Resize and Upsample by scales.** ONNX Runtime multiplies in float32 and cuts off (``upsamplebase.h``): 10 by 0.7 is
   7, although the float32 number 0.7 lies below seven tenths. PyTorch's results agree. ONNX's inference yields 6.
 """
@@ -50,6 +51,8 @@ def sizing(node: Node, operands: Operands, found: TensorType, evaluator: Evaluat
         return None
     if node.type in _POOLS:
         return _pool_sizing(node, first, found)
+    if node.type == "ConvTranspose":
+        return _transposed_sizing(node, operands)
     if node.type in _RESIZERS:
         return _resize_sizing(node, first, _scales(node, operands, evaluator, opset), found)
     return None
@@ -64,6 +67,13 @@ def _pool_sizing(node: Node, operand: Value, found: TensorType) -> Sizing | None
         return Sizing(shape)
     stated = tuple(d for d in found.shape or () if d is not None)
     return Sizing(shape, (stated,), "ONNX Runtime leaves dilations out of the padding of auto_pad")
+
+
+def _transposed_sizing(node: Node, operands: Operands) -> Sizing | None:
+    sizes, weight = node.integers("output_shape"), operands[1] if len(operands) > 1 else None
+    if not sizes or weight is None or operands[0] is None or len(sizes) != len(operands[0].shape) - 2:
+        return None
+    return Sizing((operands[0].shape[0], weight.shape[1] * (node.integer("group") or 1), *sizes))
 
 
 def _pads_by_name(node: Node) -> bool:

@@ -244,7 +244,8 @@ def sweep(order, fixed, begin, end, top, align, offset):
     before they start. Buffers alive are linked by address. Where `MOST_LOOKED` leave no room, a buffer is put on top.
     """
     link = np.full(order.size + 1, -1, np.int64)
-    tail = height = np.int64(0)
+    tail = np.int64(0)
+    height = np.int64(0)
     for position in range(order.size):
         b = order[position]
         before = tail
@@ -271,7 +272,7 @@ def sweep(order, fixed, begin, end, top, align, offset):
         if top[b]:
             link[position + 1] = link[before]
             link[before] = position + 1
-            tail = position + 1 if before == tail else tail
+            tail = np.int64(position + 1) if before == tail else tail
             height = max(height, offset[b] + top[b])
 
 

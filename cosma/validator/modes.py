@@ -7,7 +7,7 @@ this is asked for what it touches.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -130,7 +130,7 @@ def _wrong(
         yield f"{name!r} is neither multiplied nor read in lockstep"
     passes = data.tensor.name in streamed_roots
     # What a tile reads can be less than the rows of a window.
-    need = min(_rows(main[0], data.tensor, factors, full), data.size_bytes) if passes else 0
+    need = min(_rows(main[0], data.tensor, factors, result.tensor), data.size_bytes) if passes else 0
     if windows:
         gone = [f for f in factors if f.name in streamed_roots or (passing and f.name in weights)]
         if len(gone) == len(factors):
@@ -186,7 +186,8 @@ def _factors(kind: str, read: list[Tensor]) -> list[Tensor]:
         extents = set(found[0].shape or ())
         vectors = [t for t in read if len(t.shape or ()) == 1 and extents.issuperset(t.shape or ())]
         found += vectors[: max(0, 2 - len(found))]
-    return found or read
+    # A vector may be read as a matrix of one row.
+    return found if read[0] in found else [read[0], *found]
 
 
 def _is_depthwise(part: Part, data: Tensor) -> bool:
@@ -194,28 +195,38 @@ def _is_depthwise(part: Part, data: Tensor) -> bool:
     return "Conv" in part.type and len(shape) > 1 and isinstance(groups, int) and groups == shape[1] > 1
 
 
-def _rows(part: Part, data: Tensor, factors: list[Tensor], full: Collection[str]) -> int:
-    """Least bytes of the data that a row of the result depends on; ``full`` has as many elements as the result."""
-    shape = data.shape or ()
+def _rows(part: Part, data: Tensor, factors: list[Tensor], result: Tensor) -> int:
+    """Least bytes of the data that a row of the result depends on.
+
+    Data that is read as a view has another shape here than where it is read; then the least of what it may be.
+    """
+    shape, made = data.shape or (), result.shape or ()
     if not shape or not prod(shape):
         return 0
     width = data.size_bytes // prod(shape)
-    if part.type == "ConvTranspose":
-        return width * prod(shape[1:]) // shape[2] if len(shape) > 2 else 0
     if "Conv" in part.type or part.type in _POOLING:
+        if len(shape) < 3 or len(shape) != len(made) or shape[0] != made[0]:
+            return width if len(shape) > 2 else 0
+        if part.type in _POOLING and shape[1] != made[1]:
+            return width
+        row = width * prod(shape[1:]) // shape[2]
+        if part.type == "ConvTranspose":
+            return row
         kernel = part.attribute("kernel_shape")
         if not isinstance(kernel, tuple):
             shapes = (f.shape for f in factors if f is not data and f.shape is not None)
             kernel = next((found[2:] for found in shapes if len(found) == len(shape)), ())
-        if not kernel or len(shape) < 3:
+        if not kernel:
             return 0
         gaps = part.attribute("dilations")
         gap = int(gaps[0]) if isinstance(gaps, tuple) else 1
         # Of the rows of a window, those at an edge of a map can be fewer; a map with padding has some with all.
-        rows = min((int(kernel[0]) - 1) * gap + 1, shape[2])
-        return width * rows * prod(shape[1:]) // shape[2]
+        return row * min((int(kernel[0]) - 1) * gap + 1, shape[2])
     if part.type in _PRODUCTS:
         return 0
-    # A reduction may be along no axis.
-    single = part.type in ("Resize", "Upsample") or (part.type.startswith("Reduce") and data.name in full)
-    return width if single else width * shape[-1]
+    if part.type in ("Resize", "Upsample"):
+        return width
+    if prod(shape) == prod(made) and not part.type.startswith("Reduce"):
+        return width * min(shape[-1], made[-1])
+    # Each element of the result is reduced from so many; a reduction may be along no axis.
+    return width * max(1, prod(shape) // max(1, prod(made)))

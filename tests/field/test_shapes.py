@@ -72,6 +72,13 @@ def test_the_indices_of_a_pooling_have_its_shape(load: Load) -> None:
     assert loaded.graph.tensors["i"].dtype == "int64"
 
 
+def test_a_transposed_convolution_has_the_output_shape_it_states(load: Load) -> None:
+    """ONNX's inference leaves the axes out where they are shorter than the operand's."""
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], output_shape=[7, 9], strides=[1, 3])
+    inputs = {"x": np.ones((2, 4, 9, 4), np.float32), "w": np.ones((4, 2, 1, 2), np.float32)}
+    assert planned(load(single(node, inputs, {}, 17)), ["y"]) == {"y": (2, 2, 7, 9)}
+
+
 @pytest.mark.parametrize("op", ["NhwcMaxPool", "QLinearAveragePool"])
 def test_onnx_runtimes_own_pooling_is_sized_alike(op: str, load: Load) -> None:
     dice = random.Random(op)

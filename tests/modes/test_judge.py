@@ -127,6 +127,28 @@ def test_quantised_forms_stream_as_their_kernels_can(tmp_path: Path) -> None:
         assert key[1] in streams[key]
 
 
+def test_rows_along_an_axis_of_one_index_and_rows_of_views_pass(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["v"]),
+        helper.make_node("Flatten", ["v"], ["m"], axis=0),
+        helper.make_node("Gemm", ["m", "w", "b"], ["y"]),
+        helper.make_node("Softmax", ["r"], ["s"], axis=0),
+        helper.make_node("Reshape", ["r", "inner"], ["i"]),
+        helper.make_node("Softmax", ["i"], ["t"], axis=-1),
+        helper.make_node("ReduceMax", ["i"], ["u"], axes=[-1]),
+        helper.make_node("MaxPool", ["i"], ["p"], kernel_shape=[2]),
+    ]
+    shapes = {"w": (8, 4), "b": (1, 4), "inner": np.array([1, 15, 2])}
+    weights = {name: np.ones(of, np.float32) if isinstance(of, tuple) else of for name, of in shapes.items()}
+    path = tmp_path / "m.onnx"
+    save_network(path, nodes, {"x": (8,), "r": (1, 6, 5)}, weights, ["y", "s", "t", "u", "p"])
+    loaded = load_onnx(path)
+    for weights in ("scratchpad", "stream"):
+        every = with_modes(loaded.graph, loaded.sites, keep_weights=weights == "scratchpad")
+        assert {"input-stationary", "rows"} <= {mode.name for o in every.operators for mode in o.modes}
+        assert check_modes(every, Accelerator(scratchpad="1MiB", operands="stationary", weights=weights)) == []
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_modes_of_drawn_operators_pass(kind: str, tmp_path: Path) -> None:
     """Operators of every rule with drawn attributes and shapes, their later operands constant or not."""

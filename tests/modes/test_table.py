@@ -95,6 +95,8 @@ def test_row_wise_operators_hold_one_row_of_inner_axes(tmp_path: Path) -> None:
     assert modes(soft)["rows"] == Mode("rows", ("x", "y"), 32 * 4)
     outer = load(tmp_path, "y = Softmax <axis = 1> (x)", "float[2,8,32] x", "float[2,8,32] y")
     assert set(modes(outer)) == {"resident"}  # a row of inner axes is none of its rows
+    single = load(tmp_path, "y = Softmax <axis = 0> (x)", "float[1,8,32] x", "float[1,8,32] y")
+    assert modes(single)["rows"] == Mode("rows", ("x", "y"), 32 * 4)  # elements by themselves, in rows all the same
     mean = load(tmp_path, "y = ReduceMean <axes = [2,3]> (x)", "float[2,8,4,4] x", "float[2,8,1,1] y")
     assert modes(mean)["rows"] == Mode("rows", ("x", "y"), 16 * 4)
 
