@@ -57,9 +57,18 @@ def _links_of(graph: Graph, operator: Operator) -> Iterable[Link]:
         maker = graph.operator(producer)
         if len(maker.outputs) > 1 or any(is_random(part) or is_training(part) for part in maker.parts):
             continue
+        if any(_dequantises(graph, maker, other) for other in operator.inputs):
+            continue
         known = tensor.shape is not None and result.shape is not None
         if tensor.shape == result.shape if known else tensor.size_bytes == result.size_bytes:
             yield Link(name, producer, operator.name)
+
+
+def _dequantises(graph: Graph, operator: Operator, name: str) -> bool:
+    """Whether an operator dequantises a tensor for itself; one that also read it as it is would read it twice."""
+    producer = graph.producer(name)
+    maker = graph.operator(producer) if producer is not None else operator
+    return maker.type == operator.parts[0].type == "DequantizeLinear" and set(maker.inputs) <= set(operator.inputs)
 
 
 def first_links(graph: Graph) -> tuple[Link, ...]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Operators whose results are elements of their first operand, each at most moved; the others are parameters.
 _SELECT = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 _RESHAPE = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+#: Operators whose readers may read their first operand instead: views, a Transpose that moves nothing, dequantising.
+_HAND_ON = _RESHAPE | {"DequantizeLinear", "Transpose"}
 #: Operators that may hand on their first operand as it is.
 _SAME_SHAPE = frozenset({"Cast", "CastLike", "Dropout"})
 #: Most elements of a tensor whose positions are written down.
@@ -109,11 +111,12 @@ class Needs:
             name, positions = views.pop()
             for node in self._readers.get(name, ()):
                 inside = next((result for result in node.output if result), "") in own
-                if not node.domain and node.op_type in _RESHAPE and name == node.input[0]:
-                    moved = self._run(node, positions)
+                if not node.domain and node.op_type in _HAND_ON and name == node.input[0]:
+                    moved = positions if node.op_type == "DequantizeLinear" else self._run(node, positions)
                     if moved is None:
                         return None
-                    views.append((node.output[0], moved))
+                    if inside or np.array_equal(moved.reshape(-1), positions.reshape(-1)):
+                        views.append((node.output[0], moved))
                 elif not inside:
                     continue
                 elif not node.domain and node.op_type in _SELECT and list(node.input).count(name) == 1 and (

@@ -95,3 +95,43 @@ def test_neighbours_that_an_interpolation_multiplies_by_zero_may_be_poison(tmp_p
     report = run_plan(plan, path)
     assert report.passed
     assert [check.name for check in report.untiled] == ["r", "u", "y"]
+
+
+def test_a_selection_behind_a_view_or_a_dequantisation_reads_what_it_selects(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 1]),
+        helper.make_node("Slice", ["t", "begin", "end", "axes", "steps"], ["y"]),
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Slice", ["d", "begin", "end", "axes", "steps"], ["e"]),
+        helper.make_node("QuantizeLinear", ["e", "scale", "zero"], ["z"]),
+    ]
+    weights = {
+        "begin": np.array([5]), "end": np.array([12]), "axes": np.array([0]), "steps": np.array([3]),
+        "scale": np.array(0.05, np.float32), "zero": np.array(7, np.uint8),
+    }  # fmt: skip
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": (12, 4)}, weights, ["y", "z"])
+    for operands in ("resident", "stationary"):
+        accelerator = cosma.Accelerator(scratchpad="4KiB", operands=operands)
+        plan = cosma.compile(path, accelerator, tiling="rows=2", strategy="e2")
+        report = run_plan(plan, path)
+        assert report.equal
+        assert report.passed
+
+
+def test_an_operator_reads_a_tensor_as_it_is_or_dequantises_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Greater", ["d", "zeros"], ["g"]),
+        helper.make_node("Relu", ["d"], ["r"]),
+        helper.make_node("Where", ["g", "d", "r"], ["y"]),
+    ]
+    weights = {
+        "scale": np.array(0.05, np.float32), "zero": np.array(7, np.uint8), "zeros": np.zeros((1, 1), np.float32)
+    }  # fmt: skip
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": (12, 4)}, weights)
+    for tiling in ("none", "rows=4"):
+        accelerator = cosma.Accelerator(scratchpad="4KiB", fusion="epilogue")
+        plan = cosma.compile(path, accelerator, tiling=tiling, strategy="e2")
+        assert run_plan(plan, path).passed
