@@ -109,8 +109,7 @@ def explain(
 def _print_plan(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import make_table, note, print_table, print_text, share
     from cosma.cli.plans import reservations
-    from cosma.plan.tiles import root_name
-    from cosma.report.explain import explain_tensor
+    from cosma.report.explain import short_together
     from cosma.report.facts import certificate_sentence, costliest
     from cosma.units import format_size
     from cosma.validator import replay
@@ -126,28 +125,25 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
     in_parts = roomy = False
     for tensor, cost in costliest(plan, timeline, TENSORS):
         name = tensor.name
-        # Costs fall, so the first part of a tensor is its costliest.
-        part = next(one for one in timeline.cost if root_name(plan.graph.tensors[one]) == name)
-        in_parts |= part != name
-        story = explain_tensor(plan, part, timeline)
-        worst = max(story.absences, key=lambda a: a.short_bytes, default=None)
-        if worst is None:
-            weight = story.kind == "weight"
-            why = "read past the scratchpad by each user" if weight else "stored early"
+        parts = [part.name for part in plan.graph.parts_of(name)] or [name]
+        in_parts |= name not in plan.graph.tensors
+        found = short_together(plan, timeline, parts)
+        passes = tensor.kind == "weight" and plan.accelerator.weights == "stream"
+        if found is None or passes:
+            why = "read past the scratchpad by each user" if passes else "stored early"
             table.add_row(name, format_size(cost), share(cost, plan.traffic.noncompulsory), why, "-", "-")
             continue
-        periods = ", ".join(f"{a.begin}..{a.end}" for a in story.absences[:3])
-        periods += ", ..." if len(story.absences) > 3 else ""
-        step = timeline.steps[worst.tightest]
-        missing = format_size(worst.short_bytes) if worst.short_bytes else "nothing"
-        roomy |= not worst.short_bytes
+        runs, tightest, short = found
+        roomy |= not short
+        periods = ", ".join(f"{run.start}..{run.stop - 1}" for run in runs[:3]) + (", ..." if runs[3:] else "")
+        step = timeline.steps[tightest]
         table.add_row(
-            name, format_size(cost), share(cost, plan.traffic.noncompulsory), periods, missing,
-            f"step {worst.tightest}: {step.operator} ({step.type})",
+            name, format_size(cost), share(cost, plan.traffic.noncompulsory), periods,
+            format_size(short) if short else "nothing", f"step {tightest}: {step.operator} ({step.type})",
         )  # fmt: skip
     print_table(table)
     if in_parts:
-        print_text("Of a tensor that was cut, steps and bytes short are those of its costliest part.")
+        print_text("Of a tensor that was cut, all parts that were not kept count together.")
     if roomy:
         print_text("Short of nothing: there was room by size, so other addresses or a longer search may keep it.")
 

@@ -13,6 +13,8 @@ from cosma.plan.timeline import Stay, Timeline, scratch_bytes, timeline_of
 from cosma.units import align_up, format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cosma.plan import Plan
 
 
@@ -175,6 +177,40 @@ def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> T
         cost_bytes=timeline.cost.get(name, 0),
         absences=() if bypasses else tuple(_absences(plan, timeline, name, touches, stays)),
     )
+
+
+def short_together(plan: Plan, timeline: Timeline, parts: Sequence[str]) -> tuple[list[range], int, int] | None:
+    """What kept the parts of a tensor from staying, all at once; None where each stayed between its uses.
+
+    Gives the runs of steps in which some were not kept, the step of these at which all that were not would have fitted
+    least, and how many bytes were short there.
+    """
+    position = {step.operator: i for i, step in enumerate(timeline.steps)}
+    wanted, missing = set(parts), [0] * len(timeline.steps)
+    stays: dict[str, list[Stay]] = {}
+    for stay in timeline.stays:
+        if stay.tensor in wanted:
+            stays.setdefault(stay.tensor, []).append(stay)
+    for name in parts:
+        space = align_up(plan.graph.tensors[name].size_bytes, plan.accelerator.alignment)
+        made = position.get(plan.graph.producer(name) or "")
+        for begin, end in pairwise([*([] if made is None else [made]), *timeline.uses[name]]):
+            here = [stay for stay in stays.get(name, ()) if stay.start <= end and begin < stay.end]
+            for step in range(begin, end + 1):
+                if not any(stay.start <= step < stay.end for stay in here):
+                    missing[step] += space
+    absent = [i for i, space in enumerate(missing) if space]
+    if not absent:
+        return None
+    tightest = max(absent, key=lambda i: timeline.steps[i].occupied_bytes + missing[i])
+    needed = timeline.steps[tightest].occupied_bytes + missing[tightest]
+    runs: list[range] = []
+    for i in absent:
+        if runs and runs[-1].stop == i:
+            runs[-1] = range(runs[-1].start, i + 1)
+        else:
+            runs.append(range(i, i + 1))
+    return runs, tightest, max(0, needed - plan.accelerator.capacity_bytes)
 
 
 def _absences(

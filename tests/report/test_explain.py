@@ -218,3 +218,24 @@ def test_what_was_cut_is_explained_by_its_own_name(tmp_path: Path, capsys: pytes
     assert "take turns in steps [0, 4) with those of 1 other operator: two" in said
     explain(tmp_path / "tiled.json", "a", json=True)
     assert len(json.loads(capsys.readouterr().out)["tiled"]["parts"]) == 2
+
+
+def test_parts_that_were_not_kept_are_short_together() -> None:
+    """Two tensors wait while a third passes: room for one of them would not do for both."""
+    from cosma.plan.timeline import timeline_of
+    from cosma.report.explain import short_together
+
+    tensors = [Tensor("x", 64, "input"), Tensor("a", 1024), Tensor("b", 1024), Tensor("c", 2048), Tensor("d", 64)]
+    operators = [
+        Operator("left", "Conv", ["x"], ["a"]),
+        Operator("right", "Conv", ["x"], ["b"]),
+        Operator("wide", "Conv", ["x"], ["c"]),
+        Operator("narrow", "Conv", ["c"], ["d"]),
+        Operator("join", "Concat", ["a", "b", "d"], ["y"]),
+    ]
+    graph = Graph([*tensors, Tensor("y", 64, "output")], operators)
+    plan = compile(graph, Accelerator(scratchpad="2240", operands="resident"), strategy="e1")
+    timeline = timeline_of(plan)
+    assert short_together(plan, timeline, ["a"]) == ([range(2, 4)], 2, 64 + 2048 + 1024 - 2240)
+    assert short_together(plan, timeline, ["a", "b"]) == ([range(2, 4)], 2, 64 + 2048 + 2 * 1024 - 2240)
+    assert short_together(plan, timeline, ["c"]) is None
