@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Words
 from cosma.compiled import helper
 
 
 @helper
-def next_random(state: NDArray[np.uint64]) -> Any:
+def next_random(state: Words) -> Any:
     """Advance a splitmix64 state (``uint64[1]``) and return 64 fresh bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
@@ -21,12 +21,12 @@ def next_random(state: NDArray[np.uint64]) -> Any:
 
 
 @helper
-def random_unit(state: NDArray[np.uint64]) -> Any:
+def random_unit(state: Words) -> Any:
     """Return a number in ``[0, 1)`` with 53 random bits."""
     return np.float64(next_random(state) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @helper
-def random_below(state: NDArray[np.uint64], bound: int) -> Any:
+def random_below(state: Words, bound: int) -> Any:
     """Return a number in ``[0, bound)``."""
     return np.int64(random_unit(state) * bound)

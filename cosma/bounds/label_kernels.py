@@ -59,7 +59,7 @@ from cosma.bounds.label_tables import (
 from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
-    from cosma.bounds.label_tables import Floats, Ints, Words
+    from cosma.arrays import Floats, Ints, Words
 
 
 

@@ -24,7 +24,7 @@ from cosma.bounds.label_tables import (
 from cosma.compiled import kernel
 
 if TYPE_CHECKING:
-    from cosma.bounds.label_tables import Floats, Ints, Words
+    from cosma.arrays import Floats, Ints, Words
 
 
 @kernel

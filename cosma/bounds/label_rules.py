@@ -44,7 +44,7 @@ from cosma.bounds.label_tables import (
 from cosma.compiled import helper
 
 if TYPE_CHECKING:
-    from cosma.bounds.label_tables import Floats, Ints, Words
+    from cosma.arrays import Floats, Ints, Words
 
 #: Operators in a chain that may run at once, at most.
 LONGEST_RUN = 16

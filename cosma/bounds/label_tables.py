@@ -8,23 +8,16 @@ Constants read by kernels in other files are compiled into them: see :mod:`cosma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cosma.arrays import Array, Floats, Ints
 from cosma.problem.rules import may_stream_anything, store_bytes
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from cosma.bounds.dual import Potential
     from cosma.problem import Problem
-
-    Ints = NDArray[np.int64]
-    Words = NDArray[np.uint64]
-    Floats = NDArray[np.float64]
-
-if TYPE_CHECKING:
 
     def integer(value: int | np.uint64) -> int:
         """Make a 64-bit integer: a callee is compiled again for an argument that may be a literal number."""
@@ -126,7 +119,7 @@ def label_tables(problem: Problem, potential: Potential) -> LabelTables:
     return LabelTables(shape, operators, tensors, np.concatenate(pieces), prices)
 
 
-def _append(pieces: list[Ints], start: NDArray[Any], values: NDArray[Any]) -> Ints:
+def _append(pieces: list[Ints], start: Array, values: Array) -> Ints:
     """Add lists to ``links``; return where each begins, and the last ends."""
     offset = sum(len(piece) for piece in pieces)
     pieces.append(values.astype(np.int64).ravel())

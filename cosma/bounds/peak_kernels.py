@@ -29,7 +29,7 @@ from cosma.bounds.peak_moves_kernels import (
 from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
-    from cosma.bounds.label_tables import Ints, Words
+    from cosma.arrays import Ints, Words
 
 HELD, PARENT, NEXT, KEY, MOVE = (integer(i) for i in range(5))
 """Columns of ``notes``: bytes held, state it came from, next state in the hash table (0: none), hash, and the kind of

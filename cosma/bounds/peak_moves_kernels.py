@@ -14,7 +14,7 @@ from cosma.bounds.label_tables import ONE, integer
 from cosma.compiled import helper
 
 if TYPE_CHECKING:
-    from cosma.bounds.label_tables import Ints, Words
+    from cosma.arrays import Ints, Words
 
 SPACE, ALIVE, ENDLESS, ENDED_BY = (integer(i) for i in range(4))
 """Columns of ``tensors``: bytes, whether touched before the segment, whether touched after it, and the kind of move

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import cosma.door as door
 from cosma.cli import options
 from cosma.text import counted
 
@@ -210,9 +211,8 @@ def _capacities(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> 
         network = with_modes(graph, sites, keep_weights=weights == Weights.SCRATCHPAD)
         for operands in Operands:
             for in_place in (True, False):
-                accelerator = Accelerator(
-                    scratchpad=2**62, alignment=alignment, operands=operands, weights=weights, in_place=in_place
-                )
+                rules = {"alignment": alignment, "operands": operands, "weights": weights, "in_place": in_place}
+                accelerator = Accelerator(scratchpad=door.UNLIMITED, **rules)
                 problem = build_problem(network, accelerator)
                 orders = (ORDERS[name](problem) for name in ("given", "depth-first", "memory-greedy"))
                 rows.append(

@@ -25,7 +25,7 @@ FIGURE: Final = (".png", ".svg", ".pdf")
 HEADER: Final = (".h", ".hpp", ".hh", ".inc")
 EXPORT: Final = (*HEADER, ".csv", ".bin", ".tflite")
 #: Columns of tables that go to no terminal.
-WIDE = 160
+TABLE_COLUMNS = 160
 _taken = False
 
 
@@ -216,7 +216,7 @@ def _columns() -> int:
     import os
 
     given = os.environ.get("COLUMNS", "")
-    return max(20, int(given)) if given.isascii() and given.isdigit() and int(given) else WIDE
+    return max(20, int(given)) if given.isascii() and given.isdigit() and int(given) else TABLE_COLUMNS
 
 
 def as_option(setting: str, value: str | int) -> str:

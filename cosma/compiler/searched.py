@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.clock import Clock
 from cosma.compiler.fusion import Choice
 from cosma.compiler.limits import Progress
@@ -34,8 +35,6 @@ LOOK_SHARE = 0.25
 #: Share of the time for tilings, and seconds at the most, that are left behind a search. Without any, ResNet-50 at
 #: 256 KiB ended 2.0 seconds after a limit of 6, starting aside, NASNet (mobile) 1.4.
 LEFT_SHARE, LEFT_S = 0.25, 2.0
-#: More than anything moves.
-FAR = 1 << 62
 
 
 @dataclass(slots=True)
@@ -146,7 +145,7 @@ def searched_tilings(
 
 def least_bytes(found: Searched) -> int:
     """What the best tiling moves as far as tables of access say."""
-    return min(found.cost_bytes, default=FAR)
+    return min(found.cost_bytes, default=door.UNLIMITED)
 
 
 class _Planned:
@@ -162,7 +161,7 @@ class _Planned:
     @property
     def least(self) -> int:
         """Bytes of the best plan."""
-        return FAR if self.best is None else self.best[0]
+        return door.UNLIMITED if self.best is None else self.best[0]
 
     def plan(self, base: Choice, found: Searched) -> None:
         """Plan the best tilings of a search, until one moves no more than tables say of the next."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Bytes, Floats, Int32s, Ints, Words
 from cosma.compiled import helper
 from cosma.evaluation.network import Network
 
@@ -25,43 +25,43 @@ class Tape(NamedTuple):
     ``offer*`` lists what could be given up at the step at hand.
     """
 
-    order: NDArray[np.int32]
-    position: NDArray[np.int32]
-    stride: NDArray[np.int64]
-    row: NDArray[np.int32]
-    count: NDArray[np.int32]
-    step_cost: NDArray[np.int64]
-    step_excess: NDArray[np.int64]
-    live: NDArray[np.int64]
-    key: NDArray[np.uint64]
-    trial_row: NDArray[np.int32]
-    trial_count: NDArray[np.int32]
-    trial_cost: NDArray[np.int64]
-    trial_excess: NDArray[np.int64]
-    trial_live: NDArray[np.int64]
-    trial_key: NDArray[np.uint64]
-    held: NDArray[np.int32]
-    slot: NDArray[np.int32]
-    stored: NDArray[np.uint8]
-    next_use: NDArray[np.int32]
-    pin: NDArray[np.int64]
-    fixed: NDArray[np.int64]
-    victim: NDArray[np.int32]
-    victim_price: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    tensor_key: NDArray[np.uint64]
-    dropped: NDArray[np.uint8]
-    born: NDArray[np.uint8]
-    offer: NDArray[np.int32]
-    offer_kind: NDArray[np.int32]
-    offer_price: NDArray[np.int64]
-    offer_space: NDArray[np.int64]
-    offer_score: NDArray[np.float64]
+    order: Int32s
+    position: Int32s
+    stride: Ints
+    row: Int32s
+    count: Int32s
+    step_cost: Ints
+    step_excess: Ints
+    live: Ints
+    key: Words
+    trial_row: Int32s
+    trial_count: Int32s
+    trial_cost: Ints
+    trial_excess: Ints
+    trial_live: Ints
+    trial_key: Words
+    held: Int32s
+    slot: Int32s
+    stored: Bytes
+    next_use: Int32s
+    pin: Ints
+    fixed: Ints
+    victim: Int32s
+    victim_price: Ints
+    weight: Floats
+    tensor_key: Words
+    dropped: Bytes
+    born: Bytes
+    offer: Int32s
+    offer_kind: Int32s
+    offer_price: Ints
+    offer_space: Ints
+    offer_score: Floats
 
 
 @helper
 def next_use_after(
-    start: NDArray[np.int32], consumer: NDArray[np.int32], position: NDArray[np.int32], n: int, tensor: int, step: int
+    start: Int32s, consumer: Int32s, position: Int32s, n: int, tensor: int, step: int
 ) -> tuple[int, bool]:
     """First step after ``step`` that reads a tensor (number of steps if none), and whether one before it does."""
     found = np.int64(n)
@@ -84,7 +84,7 @@ def note_gap(net: Network, tape: Tape, tensor: int, end: int, value: int) -> Non
 
 
 @helper
-def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
+def add_held(held: Int32s, slot: Int32s, count: int, tensor: int) -> int:
     """Put a tensor into the scratchpad; returns the new number held."""
     held[count] = tensor
     slot[tensor] = count
@@ -92,7 +92,7 @@ def add_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tenso
 
 
 @helper
-def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, tensor: int) -> int:
+def remove_held(held: Int32s, slot: Int32s, count: int, tensor: int) -> int:
     """Take a tensor out of the scratchpad; returns the new number held."""
     last = held[count - 1]
     held[slot[tensor]] = last
@@ -102,7 +102,7 @@ def remove_held(held: NDArray[np.int32], slot: NDArray[np.int32], count: int, te
 
 
 @helper
-def copy_order(source: NDArray[np.int32], target: NDArray[np.int32], first: int, beyond: int) -> None:
+def copy_order(source: Int32s, target: Int32s, first: int, beyond: int) -> None:
     """Copy ``[first, beyond)`` of an order (a loop compiles in a tenth of the time a slice's assignment takes)."""
     for i in range(first, beyond):
         target[i] = source[i]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+import cosma.door as door
 from cosma.errors import InputError
 from cosma.units import align_up, parse_size
 
@@ -64,7 +65,7 @@ def resolve_capacity(capacity: str, graph: Graph, fields: dict[str, Any]) -> int
     from cosma.accelerator import Accelerator, Operands
     from cosma.rewrite import smallest_capacity
 
-    ample = {**fields, "scratchpad": 2**62, "operands": Operands.RESIDENT}
+    ample = {**fields, "scratchpad": door.UNLIMITED, "operands": Operands.RESIDENT}
     accelerator: Accelerator = Accelerator(**ample)
     smallest = smallest_capacity(graph, accelerator)
     return max(align_up(ceil(factor * smallest), accelerator.alignment), accelerator.alignment) + accelerator.reserved

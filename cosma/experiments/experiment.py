@@ -281,7 +281,7 @@ def _base(grid: dict[str, Any], folder: Path, where: str) -> tuple[dict[str, Any
     else:
         if "scratchpad" not in grid:
             raise InputError(f"{where}: give scratchpad (sizes, or multiples such as 1.1x) or accelerator")
-        accelerator = Accelerator(scratchpad=2**62)
+        accelerator = Accelerator(scratchpad=door.UNLIMITED)
     written = expand_range(grid.get("scratchpad", accelerator.scratchpad), f"{where}: scratchpad")
     capacities = [check_capacity(value, where) for value in written]
     return {field: getattr(accelerator, field) for field in (*PLANNING_FIELDS, "name")}, capacities
@@ -292,7 +292,7 @@ def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
     from cosma.accelerator import Accelerator
 
     try:
-        accelerator = Accelerator(scratchpad=2**62, **fields)
+        accelerator = Accelerator(scratchpad=door.UNLIMITED, **fields)
     except AcceleratorError as error:
         raise InputError(f"{where}: {error}") from error
     return {field: msgspec.to_builtins(getattr(accelerator, field)) for field in fields}

@@ -11,14 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Bytes, Floats, Int32s, Ints
 from cosma.compiled import helper, kernel
 from cosma.lowering.free_kernels import NEVER, clear, empty_places, free_gap, release, replace, take_gap
-
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-Bytes8 = NDArray[np.uint8]
 
 #: By what share of all scores a sum of some may be off that is the difference of two sums.
 ROUNDING = 1e-9
@@ -29,8 +25,8 @@ TENSOR, STEP, ADDRESS, TAKEN_FROM, LAST_TOUCH = 0, 1, 2, 3, 4
 
 
 @helper
-def _window(begin: Int64s, end: Int64s, count: int, need: int, capacity: int, worth_to: NDArray[np.float64],
-            staying_to: Int64s, worth: NDArray[np.float64]) -> int:  # fmt: skip
+def _window(begin: Ints, end: Ints, count: int, need: int, capacity: int, worth_to: Floats,
+            staying_to: Ints, worth: Floats) -> int:  # fmt: skip
     """Address of the window whose tensors are cheapest to give up together; -1 where all hold one that must stay.
 
     Parameters
@@ -66,7 +62,7 @@ def _window(begin: Int64s, end: Int64s, count: int, need: int, capacity: int, wo
 
 
 @helper
-def _arrive(log: Int64s, logged: int, entry: Int64s, t: int, step: int, at: int, taken: int) -> int:
+def _arrive(log: Ints, logged: int, entry: Ints, t: int, step: int, at: int, taken: int) -> int:
     """Log an arrival; returns how many there are."""
     log[logged, TENSOR], log[logged, STEP], log[logged, ADDRESS], log[logged, TAKEN_FROM] = t, step, at, taken
     log[logged, LAST_TOUCH] = step
@@ -75,7 +71,7 @@ def _arrive(log: Int64s, logged: int, entry: Int64s, t: int, step: int, at: int,
 
 
 @helper
-def _largest_first(wanted: Int64s, count: int, space: Int64s) -> None:
+def _largest_first(wanted: Ints, count: int, space: Ints) -> None:
     """Sort by space, the largest first; ties by number."""
     for a in range(1, count):
         t = wanted[a]
@@ -89,9 +85,9 @@ def _largest_first(wanted: Int64s, count: int, space: Int64s) -> None:
 @kernel
 def run_along(
     operand_start: Int32s, operand: Int32s, result_start: Int32s, result: Int32s, consumer_start: Int32s,
-    consumer: Int32s, pair_start: Int32s, pair_result: Int32s, pair_operand: Int32s, size: Int64s, space: Int64s,
-    clean: Bytes8, store: Int64s, added: Int32s, unfinished: Bytes8, capacity: int, rule: Int64s, limit: Int64s,
-    log: Int64s,
+    consumer: Int32s, pair_start: Int32s, pair_result: Int32s, pair_operand: Int32s, size: Ints, space: Ints,
+    clean: Bytes, store: Ints, added: Int32s, unfinished: Bytes, capacity: int, rule: Ints, limit: Ints,
+    log: Ints,
 ) -> Any:  # fmt: skip
     """Run operators in order; a tensor that needs room takes a free gap, or the window that is cheapest to clear.
 

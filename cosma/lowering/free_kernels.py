@@ -12,11 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Ints
 from cosma.compiled import helper
-
-Int64s = NDArray[np.int64]
 
 #: Which free gap to take: the lowest, the smallest, or the one whose neighbours leave at about the same time.
 FIRST, BEST, TOGETHER = 0, 1, 2
@@ -30,26 +28,26 @@ class Places(NamedTuple):
     """Where tensors lie, and what is free. Arrays by tensor have one more place, for the guard."""
 
     #: Address of each tensor, -1 of those that are not there; and bytes that each takes.
-    address: Int64s
-    space: Int64s
+    address: Ints
+    space: Ints
     #: Last step at which each is used, which decides beside what it should lie.
-    last: Int64s
+    last: Ints
     #: Neighbours of each tensor by address, and the gap that lies between; -1 for none.
-    below: Int64s
-    above: Int64s
-    gap_below: Int64s
-    gap_above: Int64s
+    below: Ints
+    above: Ints
+    gap_below: Ints
+    gap_above: Ints
     #: First byte and end of each gap, and the tensors on both sides of it.
-    low: Int64s
-    high: Int64s
-    under: Int64s
-    over: Int64s
+    low: Ints
+    high: Ints
+    under: Ints
+    over: Ints
     #: How many gaps there are, in an array of one.
-    gaps: Int64s
+    gaps: Ints
 
 
 @helper
-def empty_places(space: Int64s, last: Int64s, capacity: int) -> Places:
+def empty_places(space: Ints, last: Ints, capacity: int) -> Places:
     """Nothing lies anywhere."""
     n = len(space) + 1
     both = np.zeros((2, n), np.int64)

@@ -13,11 +13,8 @@ from cosma.packing.buffers import parts_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from cosma.arrays import Ints
     from cosma.packing.buffers import Buffer, Forbidden
-
-    Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.arrays import Ints
 from cosma.compiled import kernel
 from cosma.intervals import sums_over
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
     from cosma.packing.arrays import Instance
 
-    Ints = NDArray[np.int64]
 
 ORDERS = 6
 """Fixed orders, each tried with first fit and with best fit."""

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.arrays import Ints
 from cosma.compiled import helper, kernel
 from cosma.intervals import sums_over
 from cosma.packing.arrays import sections_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
     from cosma.packing.arrays import Instance
 
-    Ints = NDArray[np.int64]
 
 COVER, TOUCH = 0, 1
 """Kinds of lists of a node; list ``2 * node + kind``."""

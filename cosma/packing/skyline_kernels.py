@@ -23,13 +23,13 @@ import numpy as np
 from cosma.compiled import helper
 from cosma.packing.tables import (
     ALIGN,
+    BEYOND_ADDRESSES,
     BLOCK,
     BUFFER,
     CEILING,
     CELL,
     CROSSING,
     DIRTY,
-    FAR,
     FIRST,
     FLOOR,
     HEAD,
@@ -73,7 +73,7 @@ def wall_top(buffers, blocks, b, address):
     for k in range(buffers[BLOCK, b], buffers[BLOCK, b + 1]):
         if blocks[HIGH, k] >= address:
             return blocks[HIGH, k]
-    return np.int64(FAR)
+    return np.int64(BEYOND_ADDRESSES)
 
 
 @helper
@@ -171,8 +171,8 @@ def check_section(buffers, sections, items, walls, s, capacity, scratch, tally):
     wall = sections[WALL, s + 1] - 1
     total = np.int64(0)
     need = np.int64(0)
-    one = np.int64(FAR)
-    two = np.int64(FAR)
+    one = np.int64(BEYOND_ADDRESSES)
+    two = np.int64(BEYOND_ADDRESSES)
     owner = np.int64(-1)
     for i in range(count - 1, -1, -1):
         b = items[BUFFER, base + i]
@@ -208,7 +208,7 @@ def check_section(buffers, sections, items, walls, s, capacity, scratch, tally):
 @helper
 def check_buffer(buffers, sections, cells, items, blocks, b, tally):
     """Renew what buffer `b` could lie on; force it down or lift it. Return whether it still has a place."""
-    under = np.int64(FAR)
+    under = np.int64(BEYOND_ADDRESSES)
     for k in range(buffers[CELL, b], buffers[CELL, b + 1]):
         s = cells[SECTION, k]
         row = TOP_TWO if sections[TOP_OWNER, s] == b else TOP_ONE
@@ -254,8 +254,8 @@ def begin(buffers, sections, blocks):
     for s in range(sections.shape[1] - 1):
         sections[FLOOR, s] = 0
         sections[CROSSING, s] = 0
-        sections[TOP_ONE, s] = FAR
-        sections[TOP_TWO, s] = FAR
+        sections[TOP_ONE, s] = BEYOND_ADDRESSES
+        sections[TOP_TWO, s] = BEYOND_ADDRESSES
         sections[TOP_OWNER, s] = -1
         sections[DIRTY, s] = 1
     fits = True
@@ -264,7 +264,7 @@ def begin(buffers, sections, blocks):
         buffers[REST, b] = rest
         buffers[HEAD, b] = rest
         buffers[TAIL, b] = buffers[CEILING, b]
-        buffers[UNDER, b] = FAR
+        buffers[UNDER, b] = BEYOND_ADDRESSES
         buffers[PLACED, b] = 0
         buffers[STALE, b] = 1
         if rest > buffers[CEILING, b]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-
     from cosma.arrays import Ints
 
-FAR = (1 << 31) - 1
-"""Later than any address; states are saved as 32-bit numbers, so capacities stay below half of this."""
+BEYOND_ADDRESSES = (1 << 31) - 1
+"""Higher than any address; states are saved as 32-bit numbers, so capacities stay below half of this."""
 
 HEAD, REST, TAIL, UNDER, PLACED, STALE, OFFSET = range(7)
 """Rows of the buffer table that change; the first `SAVED` are kept per decision."""

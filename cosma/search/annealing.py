@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Floats, Int32s, Ints, Words
 from cosma.compiled import helper, kernel
 from cosma.evaluation.kernels import simulate
 from cosma.evaluation.network import Network
@@ -45,13 +45,13 @@ class Walk(NamedTuple):
     weight with which steps are picked.
     """
 
-    state: NDArray[np.uint64]
-    total: NDArray[np.int64]
-    best: NDArray[np.int32]
-    mark: NDArray[np.int64]
-    first: NDArray[np.int32]
-    second: NDArray[np.int32]
-    heat: NDArray[np.float64]
+    state: Words
+    total: Ints
+    best: Int32s
+    mark: Ints
+    first: Int32s
+    second: Int32s
+    heat: Floats
 
 
 @helper
@@ -72,7 +72,7 @@ def precedence_window(net: Network, tape: Tape, at: int, length: int) -> tuple[i
 
 
 @helper
-def shift(tape: Tape, saved: NDArray[np.int32], at: int, length: int, to: int) -> None:
+def shift(tape: Tape, saved: Int32s, at: int, length: int, to: int) -> None:
     """Move the block of operators that begins at one step to another; those between close up.
 
     ``saved`` holds the order as it was between the first and the last step that changes.
@@ -93,7 +93,7 @@ def shift(tape: Tape, saved: NDArray[np.int32], at: int, length: int, to: int) -
 
 @helper
 def gather(
-    tape: Tape, walk: Walk, at: int, to: int, tied_start: NDArray[np.int32], tied: NDArray[np.int32]
+    tape: Tape, walk: Walk, at: int, to: int, tied_start: Int32s, tied: Int32s
 ) -> int:
     """Move the operator at step ``at`` and those up to step ``to`` that it is tied to; returns how many move.
 
@@ -195,7 +195,7 @@ def anneal(
     cold: float,
     scale: float,
     reach: int,
-    moves: NDArray[np.float64],
+    moves: Floats,
     first: int,
     beyond: int,
 ) -> tuple[int, int]:

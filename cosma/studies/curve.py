@@ -282,5 +282,5 @@ def capacity_range(graph: Graph, accelerator: Accelerator) -> tuple[int, int]:
 
 def _ample(graph: Graph, accelerator: Accelerator) -> list[Problem]:
     """The network with room for everything, once for each choice of operators to fuse."""
-    ample = accelerator.replace(scratchpad=2**62)
+    ample = accelerator.replace(scratchpad=door.UNLIMITED)
     return [build_problem(choice.graph, ample) for choice in fusion_choices(graph, ample)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import cosma.door as door
 from cosma.accelerator import Fusion, Operands
 from cosma.compiler import Limits, run_compile
 from cosma.compiler.strategies import WITH_STARTS
@@ -60,7 +61,7 @@ class Planner:
         """Non-compulsory bytes at any capacity: streamed weights that several operators read."""
         from cosma.compiler.fusion import fusion_choices
 
-        ample = self.accelerator.replace(scratchpad=2**62)
+        ample = self.accelerator.replace(scratchpad=door.UNLIMITED)
         choices = fusion_choices(self.source.graph, ample)
         return min(build_problem(choice.graph, ample).constant_noncompulsory_bytes for choice in choices)
 

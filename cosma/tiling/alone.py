@@ -22,7 +22,7 @@ MORE_COUNTS = (1, 8, 64, 128, 192, 256, 384, 512, 1024)
 #: Strips of columns, looked at where no stripes and groups fit: frames of a film, products of each head; not measured.
 STRIPS = (2, 4, 8, 16, 32)
 #: Most tiles of an operator that is looked at: its share of all, within limits; not measured.
-LEAST_TILES, MOST_TILES = 256, 1200
+LEAST_TILES_ALONE, MOST_TILES_ALONE = 256, 1200
 #: Ways kept for each operator; not measured.
 KEPT = 6
 
@@ -90,11 +90,11 @@ def ways_alone(grid: Grid, v: int, room: Room, stop: Callable[[], bool] = never)
     For each number of stripes and groups of channels, a tile that does not fit is cut into as many partial sums as it
     needs. ``stop`` is polled.
     """
-    share = min(MOST_TILES, max(LEAST_TILES, room.most_tiles // len(grid.height)))
+    share = min(MOST_TILES_ALONE, max(LEAST_TILES_ALONE, room.most_tiles // len(grid.height)))
     own = cut_out(grid, v, v + 1)
     found: list[tuple[int, int, Segment]] = []
     work = 0
-    tried = ((COUNTS, (1,), share), (MORE_COUNTS, (1,), MOST_TILES), (COUNTS, STRIPS, MOST_TILES))
+    tried = ((COUNTS, (1,), share), (MORE_COUNTS, (1,), MOST_TILES_ALONE), (COUNTS, STRIPS, MOST_TILES_ALONE))
     for counts, strip_counts, most in tried:
         room = room._replace(most_tiles=most)
         for strips, stripes, pieces in product(strip_counts, counts, counts):

@@ -199,15 +199,18 @@ def _choose(
 
     By dynamic programming over the boundaries and what crosses them; nothing where nothing fits, or at a stop.
     """
-    from cosma.tiling.kernels import FAR, SPILLED, STATES, extend_segments
+    from cosma.tiling.kernels import DOES_NOT_FIT, SPILLED, STATES, extend_segments
 
     count = len(rows.height)
     at = np.searchsorted([one.begin for one in alone], np.arange(count + 1)).astype(np.int64)
     ends = np.array([one.end for one in alone], dtype=np.int64)
-    costs = np.array([one.cost_bytes + tile_price * one.tiles if one.ways else FAR for one in alone], dtype=np.int64)
+    costs = np.full(len(alone), DOES_NOT_FIT, dtype=np.int64)
+    for k, one in enumerate(alone):
+        if one.ways:
+            costs[k] = one.cost_bytes + tile_price * one.tiles
     ladder = np.array(FEW_STRIPES, dtype=np.int64)
     longest = min(LONGEST_SEGMENT, max(LEAST_LONGEST, isqrt(MOST_LOOKS // count)))
-    best = np.full((count + 1, STATES), FAR, dtype=np.int64)
+    best = np.full((count + 1, STATES), DOES_NOT_FIT, dtype=np.int64)
     back = np.zeros((count + 1, STATES, 3), dtype=np.int64)
     best[0, SPILLED] = 0
     for i in range(count):
@@ -215,7 +218,7 @@ def _choose(
             return 0, []
         extend_segments(i, best, back, ladder, longest, capacity, *rows, at, ends, costs, tile_price)
     found: list[tuple[int, int, int]] = []
-    end, state = count if best[count, SPILLED] < FAR else 0, SPILLED
+    end, state = count if best[count, SPILLED] < DOES_NOT_FIT else 0, SPILLED
     while end > 0:
         begin, before, stripes = back[end, state].tolist()
         found.append((begin, end, stripes))

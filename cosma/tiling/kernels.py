@@ -5,25 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Bools, Ints
 from cosma.compiled import helper, kernel
-
-Int64s = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 #: States of a boundary between segments: what crosses it lies off-chip, in the scratchpad, or only the newest does.
 SPILLED, RESIDENT, NEWEST = 0, 1, 2
 STATES = 3
-FAR = np.int64(1) << np.int64(60)
+#: What a segment costs that needs more than the capacity.
+DOES_NOT_FIT = np.int64(1) << np.int64(60)
 #: What a segment costs that no longer one can run either, at any capacity and in any state.
-NEVER = FAR + np.int64(1)
+CANNOT_RUN = DOES_NOT_FIT + np.int64(1)
 #: Most pieces that the estimate cuts an operator's weights into; not measured.
 WEIGHT_PIECES = np.int64(16)
 
 
 @helper
-def _held(state: int, t: int, boundary: int, maker: Int64s) -> Any:
+def _held(state: int, t: int, boundary: int, maker: Ints) -> Any:
     """Whether a tensor that crosses a boundary lies in the scratchpad there."""
     if state == RESIDENT:
         return True
@@ -35,10 +33,10 @@ def _held(state: int, t: int, boundary: int, maker: Int64s) -> Any:
 @kernel
 def segment_cost(
     i: int, j: int, n: int, stripes: int, before: int, after: int, capacity: int,
-    size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
-    in_place: Bools, start: Int64s, tensor: Int64s, wanted: Int64s, result_start: Int64s,
-    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, need: Int64s, shared: Int64s, first: Int64s,
-    last: Int64s, load: Int64s, mark: Int64s, seen: Int64s, crossing_start: Int64s, crossing: Int64s,
+    size: Ints, rows: Ints, is_input: Bools, is_output: Bools, height: Ints, channels: Ints, weight: Ints,
+    in_place: Bools, start: Ints, tensor: Ints, wanted: Ints, result_start: Ints,
+    result: Ints, maker: Ints, first_use: Ints, last_use: Ints, need: Ints, shared: Ints, first: Ints,
+    last: Ints, load: Ints, mark: Ints, seen: Ints, crossing_start: Ints, crossing: Ints,
 ) -> Any:  # fmt: skip
     """Estimate what operators ``[i, j)`` cost when they run stripe by stripe, in stripes of entry ``n`` of the ladder.
 
@@ -51,13 +49,12 @@ def segment_cost(
     Returns
     -------
     int64
-        Bytes moved beyond the compulsory; ``FAR`` where it does not fit, ``NEVER`` where it cannot run stripe by
-        stripe.
+        Bytes moved beyond the compulsory, ``DOES_NOT_FIT`` at this capacity, or ``CANNOT_RUN`` stripe by stripe.
     """
     for v in range(i, j):
         load[v] = 0
         if stripes > 1 and height[v] < stripes:
-            return NEVER
+            return CANNOT_RUN
     cost = np.int64(0)
     touched = np.int64(0)
     seen[-1] += 1
@@ -78,7 +75,7 @@ def segment_cost(
                 read, both = wanted[k, n, 0], wanted[k, n, 1]
             if read < 0:
                 if inside and rows[t] > 1:
-                    return NEVER
+                    return CANNOT_RUN
                 read = rows[t]
             if seen[t] != call:
                 mark[touched] = t
@@ -143,7 +140,7 @@ def segment_cost(
         # Weights read again for every stripe come in pieces of their channels.
         peak = max(peak, load[v] - (-weight[v] // max(np.int64(1), min(channels[v], WEIGHT_PIECES))))
     if peak > capacity:
-        return FAR
+        return DOES_NOT_FIT
     if stripes == 1:
         return cost
     # Weights: kept for all stripes as far as they fit, the largest first; the others are read again for each stripe.
@@ -166,11 +163,11 @@ def segment_cost(
 
 @kernel
 def extend_segments(
-    i: int, best: Int64s, back: Int64s, ladder: Int64s, longest: int, capacity: int,
-    size: Int64s, rows: Int64s, is_input: Bools, is_output: Bools, height: Int64s, channels: Int64s, weight: Int64s,
-    in_place: Bools, start: Int64s, tensor: Int64s, wanted: Int64s, result_start: Int64s,
-    result: Int64s, maker: Int64s, first_use: Int64s, last_use: Int64s, alone_start: Int64s, alone_end: Int64s,
-    alone_cost: Int64s, tile_price: int,
+    i: int, best: Ints, back: Ints, ladder: Ints, longest: int, capacity: int,
+    size: Ints, rows: Ints, is_input: Bools, is_output: Bools, height: Ints, channels: Ints, weight: Ints,
+    in_place: Bools, start: Ints, tensor: Ints, wanted: Ints, result_start: Ints,
+    result: Ints, maker: Ints, first_use: Ints, last_use: Ints, alone_start: Ints, alone_end: Ints,
+    alone_cost: Ints, tile_price: int,
 ) -> None:  # fmt: skip
     """Try all segments that begin at operator ``i``: one step of the dynamic program over boundaries and states.
 
@@ -186,7 +183,7 @@ def extend_segments(
     whole: Any = np.int64(1)
     first_entry: Any = np.int64(0)
     spilled: Any = np.int64(SPILLED)
-    ample: Any = FAR
+    ample: Any = DOES_NOT_FIT
     need, shared = np.zeros(tensors, np.int64), np.zeros(tensors, np.int64)
     first, last = np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
@@ -206,11 +203,11 @@ def extend_segments(
                 filled[v] += 1
     tried = np.ones(len(ladder), np.bool_)
     for before in range(STATES):
-        if best[i, before] >= FAR:
+        if best[i, before] >= DOES_NOT_FIT:
             continue
         for k in range(alone_start[i], alone_start[i + 1]) if before == SPILLED else range(0):
             j = alone_end[k]
-            if alone_cost[k] >= FAR:
+            if alone_cost[k] >= DOES_NOT_FIT:
                 continue
             cost = alone_cost[k] + segment_cost(
                 i, j, first_entry, whole, spilled, spilled, ample, size, rows, is_input, is_output, height, channels,
@@ -234,8 +231,8 @@ def extend_segments(
                         weight, in_place, start, tensor, wanted, result_start, result, maker, first_use,
                         last_use, need, shared, first, last, load, mark, seen, crossing_start, crossing,
                     )  # fmt: skip
-                    if cost >= FAR:
-                        tried[n] = cost != NEVER
+                    if cost >= DOES_NOT_FIT:
+                        tried[n] = cost != CANNOT_RUN
                         continue
                     fits = True
                     cost += tile_price * stripes * (j - i)

@@ -8,17 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Bytes, Ints
 from cosma.compiled import helper, kernel
 from cosma.tiling.grid import Grid
 from cosma.tiling.probe import ALL, BY_SUM, FIRST_STEP, LAST_STEP
 
-Int64s = NDArray[np.int64]
-
 
 @helper
-def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: Int64s) -> tuple[int, int]:
+def span(source: int, table: int, extent: int, low: Ints, high: Ints, tile: Ints) -> tuple[int, int]:
     """Interval of an operand's axis that a tile reads: all, or what its interval of the axis followed says."""
     if source == ALL:
         return np.int64(0), np.int64(extent)
@@ -27,13 +25,13 @@ def span(source: int, table: int, extent: int, low: Int64s, high: Int64s, tile: 
 
 
 @helper
-def _mark(edge: NDArray[np.uint8], at: Int64s, t: int, begin: int, end: int) -> None:
+def _mark(edge: Bytes, at: Ints, t: int, begin: int, end: int) -> None:
     edge[at[t] + begin] = 1
     edge[at[t] + end] = 1
 
 
 @helper
-def _strides(grid: Grid, counts: Int64s) -> Int64s:
+def _strides(grid: Grid, counts: Ints) -> Ints:
     """Distance between the numbers of parts that are neighbours along rows, channels and columns: row-major."""
     strides = np.ones((len(counts), 3), np.int64)
     for t in range(len(counts)):
@@ -45,7 +43,7 @@ def _strides(grid: Grid, counts: Int64s) -> Int64s:
 
 
 @helper
-def _is_whole(grid: Grid, tile: Int64s) -> bool:
+def _is_whole(grid: Grid, tile: Ints) -> bool:
     """Whether a tile is all of its operator."""
     v = tile[0]
     return (
@@ -55,7 +53,7 @@ def _is_whole(grid: Grid, tile: Int64s) -> bool:
 
 
 @helper
-def _edges(extent: Int64s) -> tuple[Int64s, NDArray[np.uint8]]:
+def _edges(extent: Ints) -> tuple[Ints, Bytes]:
     """Where each tensor's edges along an axis start, and the edges, with both ends marked."""
     at = np.zeros(len(extent) + 1, np.int64)
     for t in range(len(extent)):
@@ -67,7 +65,7 @@ def _edges(extent: Int64s) -> tuple[Int64s, NDArray[np.uint8]]:
 
 
 @helper
-def _numbered(at: Int64s, edge: NDArray[np.uint8]) -> tuple[Int64s, Int64s, Int64s]:
+def _numbered(at: Ints, edge: Bytes) -> tuple[Ints, Ints, Ints]:
     """Number the intervals between edges, tensor by tensor.
 
     Returns
@@ -92,7 +90,7 @@ def _numbered(at: Int64s, edge: NDArray[np.uint8]) -> tuple[Int64s, Int64s, Int6
 
 
 @kernel
-def lay_tiles(grid: Grid, tiles: Int64s, alignment: int) -> Any:
+def lay_tiles(grid: Grid, tiles: Ints, alignment: int) -> Any:
     """Parts that tiles touch, and which tile reads and writes which, as arrays.
 
     Returns

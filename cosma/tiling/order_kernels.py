@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosma.arrays import Bytes, Ints
 from cosma.compiled import helper, kernel
 from cosma.tiling.grid import Grid
 from cosma.tiling.probe import BY_CHANNELS, BY_COLUMNS, BY_ROWS, BY_SUM, FIRST_STEP, LAST_STEP
 from cosma.tiling.segments import GROUPS_OUTSIDE, GROUPS_WITHIN
-
-Int64s = NDArray[np.int64]
 
 #: When an operator runs in a loop over groups of channels: in the first round, with each group, a step of its sum with
 #: each, or in the last round.
@@ -48,7 +46,7 @@ def _stop_near(grid: Grid, axis: int, v: int, target: int, least: int) -> int:
 
 
 @helper
-def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int64s, at: Int64s) -> None:
+def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Ints, at: Ints) -> None:
     """Last row (or column, for ``BY_COLUMNS``), exclusive, that a segment's operators have computed after each step.
 
     Operators that no other of the segment reads are cut evenly; each other one computes what its readers lack.
@@ -86,7 +84,7 @@ def stops_of(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int
 
 
 @helper
-def _kinds(grid: Grid, begin: int, end: int, pieces: Int64s, sums: Int64s, kind: Int64s) -> None:
+def _kinds(grid: Grid, begin: int, end: int, pieces: Ints, sums: Ints, kind: Ints) -> None:
     """In which rounds of a loop over groups of channels each operator of a segment runs; fills ``kind``.
 
     One that reads what another makes of a group runs with the group if it reads that by its own channels, takes a step
@@ -113,7 +111,7 @@ def _kinds(grid: Grid, begin: int, end: int, pieces: Int64s, sums: Int64s, kind:
 
 
 @helper
-def _reversible(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Int64s, at: Int64s) -> bool:
+def _reversible(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: Ints, at: Ints) -> bool:
     """Whether the operators of a segment may run their last stripe (or strip) first."""
     if steps == 1:
         return True
@@ -135,8 +133,8 @@ def _reversible(grid: Grid, axis: int, begin: int, end: int, steps: int, stops: 
 
 @helper
 def _rounds_of(
-    grid: Grid, begin: int, end: int, pieces: Int64s, sums: Int64s, kind: Int64s, rounds: int, back: bool,
-    first: Int64s, when: Int64s,
+    grid: Grid, begin: int, end: int, pieces: Ints, sums: Ints, kind: Ints, rounds: int, back: bool,
+    first: Ints, when: Ints,
 ) -> None:  # fmt: skip
     """Round in which each group of a rotating operator, and each step of a sum, has all that it reads.
 
@@ -169,8 +167,8 @@ def _rounds_of(
 
 @kernel
 def order_tiles(
-    grid: Grid, segment_start: Int64s, stripes: Int64s, strips: Int64s, loops: NDArray[np.uint8],
-    pieces: Int64s, sums: Int64s,
+    grid: Grid, segment_start: Ints, stripes: Ints, strips: Ints, loops: Bytes,
+    pieces: Ints, sums: Ints,
 ) -> Any:  # fmt: skip
     """Tiles in the order in which they run, segment by segment.
 

@@ -20,7 +20,7 @@ MOST_OPERATORS = 4
 #: Columns of a tile of one row; a few columns of many channels are some hundred bytes.
 COLUMNS = (8, 16)
 #: Most tiles of all operators.
-MOST_TILES = 2000
+MOST_PIXEL_TILES = 2000
 
 
 def pixel_tilings(graph: Graph, sites: Mapping[str, NodeSite]) -> list[Tiling]:
@@ -38,7 +38,7 @@ def pixel_tilings(graph: Graph, sites: Mapping[str, NodeSite]) -> list[Tiling]:
                 return []
             cuts[one.operator.name] = ((), (), step_cuts(shape[2], 1), step_cuts(shape[3], columns))
             tiles += shape[2] * -(-shape[3] // columns)
-        if tiles <= MOST_TILES:
+        if tiles <= MOST_PIXEL_TILES:
             found += [Tiling(cuts, way) for way in _partings([o.name for o in graph.operators])]
     return found
 

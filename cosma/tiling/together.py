@@ -26,7 +26,7 @@ GROUPS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 STRIPES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 #: Most operators of a run, and most tiles of one that is looked at: its share of all, within limits. With at least 64
 #: tiles BERT-base at 256 KiB moved 8.8 MB, with 160 1.2 MB; the others are not measured.
-LONGEST, LEAST_TILES, MOST_TILES = 24, 160, 1500
+LONGEST, LEAST_TILES_TOGETHER, MOST_TILES_TOGETHER = 24, 160, 1500
 #: Most operators of a run that begins outside of all longer ones. A scan over 64 tokens has 330; more is not measured.
 LONGEST_OF_ALL = 400
 #: Numbers of groups tried for each run and number of stripes, from the least: of those with which tiles fit, and of
@@ -59,7 +59,7 @@ def runs_together(
         if key not in known:
             if work > most_work or stop():
                 break
-            limit = min(MOST_TILES, max(LEAST_TILES, int(share * (end - begin))))
+            limit = min(MOST_TILES_TOGETHER, max(LEAST_TILES_TOGETHER, int(share * (end - begin))))
             known[key] = _ways(grid, begin, end, room._replace(most_tiles=limit), stop)
             work += known[key].work
             new[key] = begin, end
@@ -67,7 +67,7 @@ def runs_together(
     for key, (begin, end) in new.items():
         if known[key].ways or work > most_work or stop():
             continue
-        limit = max(MOST_TILES, int(share * (end - begin)))
+        limit = max(MOST_TILES_TOGETHER, int(share * (end - begin)))
         looked = known[key].work
         known[key] = _ways(grid, begin, end, room._replace(most_tiles=limit), stop)
         work += known[key].work

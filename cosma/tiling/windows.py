@@ -27,7 +27,7 @@ TRIALS = 40
 MOST_BESIDE = 2
 #: Temperature within a window, of the cost of the network; there 0.004, 0.001, 0.0005 and
 #: 0.0003 gave 3.5, 4.7, 5.2 and 5.4 %.
-WARM = 0.0005
+WINDOW_HEAT = 0.0005
 
 
 def search_windows(
@@ -101,7 +101,7 @@ class _Window:
             search.slack_bytes,
         )  # fmt: skip
         start = shifted(self.start, -begin)
-        ranked = inner.improve(start, TRIALS * own.work, WARM)
+        ranked = inner.improve(start, TRIALS * own.work, WINDOW_HEAT)
         search.work += inner.work
         return shifted(ranked[0], self.first) if ranked and ranked[0] != start else ()
 
