@@ -37,19 +37,12 @@ _partial: set[str] = set()
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
-    """Write an output where its name says: a file whole or not at all, anything else through.
+    """Write text (as UTF-8) or bytes where a name says: a file whole or not at all, anything else through.
 
     ``-`` and ``/dev/stdout`` are standard output. Devices and pipes are written to and stay what they are. Links are
-    followed. A file is written beside its target and renamed into place, so that no reader ever sees half of it;
-    an existing file keeps its permissions. Raises InputError if it cannot be written: its folder is missing, or may not
-    be written to, or is full. Raises BrokenPipeError if it is standard output, and nobody reads it.
-
-    Parameters
-    ----------
-    path
-        What to write; the folder of a file must exist.
-    content
-        Text (written as UTF-8) or bytes.
+    followed. A file is written beside its target and renamed into place, so that no reader ever sees half of it; an
+    existing file keeps its permissions. Raises InputError if it cannot be written: its folder is missing, or may not be
+    written to, or is full. Raises BrokenPipeError if it is standard output, and nobody reads it.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     target, descriptor = _resolve(path)
@@ -67,18 +60,11 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
 
 
 def check_output(path: Path | str, what: str, suffixes: Collection[str] = ()) -> None:
-    """Refuse an output that cannot be written, before any work is done for it.
+    """Refuse an output that cannot be written, before any work is done for it; messages call it ``what``.
 
-    Raises InputError if the folder is missing or read-only, the target is a folder or read-only, or the ending is
-    unknown.
-
-    Parameters
-    ----------
-    what
-        Name of the output in messages, such as ``--output``.
-    suffixes
-        Endings a file may have, in lower case with their dot; any where there is none. Standard output, devices and
-        pipes may be called anything, and a file may have no ending.
+    ``suffixes`` are the endings a file may have, in lower case with their dot; any where there is none. Standard
+    output, devices and pipes may be called anything, and a file may have no ending. Raises InputError if the folder is
+    missing or read-only, the target is a folder or read-only, or the ending is unknown.
     """
     target, descriptor = _resolve(path)
     try:
@@ -125,12 +111,7 @@ def is_standard_output(path: Path | str) -> bool:
 def open_regular(path: Path | str, what: str, error: type[InputError] = InputError) -> IO[bytes]:
     """Open a file for reading; pipes, devices and folders are refused at once, never waited for.
 
-    Raises InputError if the file is missing, is no regular file, or may not be read.
-
-    Parameters
-    ----------
-    what
-        What it is to the reader, for messages.
+    Raises InputError if the file is missing, is no regular file, or may not be read; messages call it ``what``.
     """
     try:
         _check_regular(os.stat(path).st_mode, path, what, error)
@@ -149,29 +130,23 @@ def open_regular(path: Path | str, what: str, error: type[InputError] = InputErr
         raise
 
 
-def read_bytes(path: Path | str, what: str, *, limit: int | None = READ_LIMIT) -> bytes:
+def read_bytes(path: Path | str, what: str) -> bytes:
     """Read a whole file, or say plainly why it cannot be read.
 
-    Raises InputError if the file is missing, is no regular file, is too large or may not be read.
-
-    Parameters
-    ----------
-    what
-        What it is to the reader, for messages.
-    limit
-        Most bytes to read; None for any number.
+    Raises InputError if the file is missing, is no regular file, is too large or may not be read; messages call it
+    ``what``.
     """
     with open_regular(path, what) as stream:
         size = os.fstat(stream.fileno()).st_size
-        if limit is not None and size > limit:
-            raise InputError(f"{what} {path}: has {size} bytes; files of more than {limit} are not read")
+        if size > READ_LIMIT:
+            raise InputError(f"{what} {path}: has {size} bytes; files of more than {READ_LIMIT} are not read")
         try:
             # In pieces: asking for the limit at once would reserve that much memory for the smallest file.
             pieces = []
-            left = limit
-            while piece := stream.read(_PIECE_BYTES if left is None else min(_PIECE_BYTES, left)):
+            left = READ_LIMIT
+            while piece := stream.read(min(_PIECE_BYTES, left)):
                 pieces.append(piece)
-                left = None if left is None else left - len(piece)
+                left -= len(piece)
             return b"".join(pieces)
         except OSError as error:
             raise InputError(f"{what} {path}: cannot be read: {error.strerror or error}") from error
@@ -193,15 +168,7 @@ def parse_toml(data: bytes, where: str, error: type[InputError] = InputError) ->
 
 
 def other_than(wanted: str, data: bytes | str) -> str:
-    """Say that a file is of another kind than the one wanted; empty where its first bytes tell nothing.
-
-    Parameters
-    ----------
-    wanted
-        What it should be, with its article.
-    data
-        What is in it.
-    """
+    """Say that a file is of another kind than wanted (with its article); empty where its first bytes tell nothing."""
     head = data[:_HEAD] if isinstance(data, bytes) else data[:_HEAD].encode("utf-8", "replace")
     ours = _OURS.match(head)
     # Field 1 of a model, which writers put first, is its version, a small number.

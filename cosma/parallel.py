@@ -32,15 +32,8 @@ def run_all(jobs: Sequence[Callable[[], None]]) -> None:
 def beside(job: Callable[[Event], object]) -> Iterator[Event]:
     """Run a job on a thread of its own while the body runs, and wait for it; each must touch nothing of the other's.
 
-    Parameters
-    ----------
-    job
-        Gets an event that asks it to end early; to be polled often. What it raises is raised after the body.
-
-    Yields
-    ------
-    Event
-        That event. It is set, too, when the body raises.
+    The job gets, and the body is given, an event that asks the job to end early; to be polled often. It is set, too,
+    when the body raises. What the job raises is raised after the body.
     """
     pointless = Event()
     with ThreadPoolExecutor(1) as pool:

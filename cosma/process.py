@@ -32,15 +32,8 @@ def start_python(
     """Start an interpreter that finds this package, with pipes for its input and its output.
 
     It leads a process group of its own: Ctrl-C does not reach it, and :func:`end` ends what it started as well.
-
-    Parameters
-    ----------
-    arguments
-        Arguments of the interpreter.
-    errors
-        Where its standard error goes: a file, or ``subprocess.PIPE``.
-    environment
-        Variables to set besides those of this process.
+    ``errors`` is where its standard error goes: a file, or ``subprocess.PIPE``. ``environment`` is set besides this
+    process's variables.
     """
     paths = [str(package_folder().parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return subprocess.Popen(

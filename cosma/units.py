@@ -26,14 +26,7 @@ def parse_size(text: str | int, what: str = "size") -> int:
     """Read a byte count such as ``524288``, ``"512KiB"``, ``"2MiB"`` or ``"1.5MB"``.
 
     Decimal prefixes (kB, MB, GB) are powers of 1000, binary ones (KiB, MiB, GiB) powers of 1024. Raises InputError if
-    the text is no size, is negative, or is not a whole number of bytes.
-
-    Parameters
-    ----------
-    text
-        The number of bytes, or a number with a unit.
-    what
-        Name of the quantity, for the error message.
+    the text is no size, is negative, or is not a whole number of bytes; the message calls the quantity ``what``.
     """
     shown = _shorten(text)
     if isinstance(text, int) and not isinstance(text, bool):

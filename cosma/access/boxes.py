@@ -56,16 +56,9 @@ def moved(box: Box, origin: Sequence[int]) -> Box:
 
 
 def through_reshape(box: Box, shape: Sequence[int], target: Sequence[int]) -> Box:
-    """Smallest box of a tensor of one shape that contains a box of the same elements in another shape.
+    """Smallest box of a tensor of shape ``target`` that contains the elements of a box in ``shape``, which has as many.
 
     Elements keep their row-major order, as in Reshape.
-
-    Parameters
-    ----------
-    box
-        Region, in the coordinates of ``shape``.
-    shape, target
-        Two shapes of as many elements.
     """
     if tuple(shape) == tuple(target):
         return box

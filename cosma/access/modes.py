@@ -96,18 +96,11 @@ CLASSES: Final[dict[str, Class]] = {
 
 
 def with_modes(graph: Graph, sites: Mapping[str, NodeSite], *, keep_weights: bool) -> Graph:
-    """Give every operator its modes; one that has modes of its own keeps them.
+    """Give every operator of a graph of the model, fused or not, its modes; one that has modes of its own keeps them.
 
-    Parameters
-    ----------
-    graph
-        Any graph of the model, fused or not.
-    sites
-        Nodes of the model by first result, as :class:`cosma.frontend.LoadedModel` has them; an operator whose nodes
-        are not among them, or whose shapes are not known, stays resident.
-    keep_weights
-        Whether weights are tensors of the scratchpad. Otherwise each passes by itself whenever its operator runs, and
-        cannot be what stays.
+    Sites are the nodes of the model by first result, as :class:`cosma.frontend.LoadedModel` has them; an operator whose
+    nodes are not among them, or whose shapes are not known, stays resident. ``keep_weights`` says whether weights are
+    tensors of the scratchpad. Otherwise each passes by itself whenever its operator runs, and cannot be what stays.
     """
     operators = [o if o.modes else replace(o, modes=modes_of(graph, sites, o, keep_weights)) for o in graph.operators]
     return graph.replace(operators=operators)

@@ -191,12 +191,8 @@ class OperatorAccess:
 
         Windows with strides may pass over the last rows or columns of their operand, which the operator as a whole
         reads nevertheless. Left out by tiles, they would be parts of their own for all that touch the tensor. An
-        operator that selects what it reads does leave the rest out.
-
-        Parameters
-        ----------
-        every
-            What all tiles depend on together: what :meth:`reads` says of the whole result.
+        operator that selects what it reads does leave the rest out. ``every`` is what :meth:`reads` says of the whole
+        result.
         """
         reads = self.reads(box, step)
         if self.operator.reads:
@@ -262,10 +258,7 @@ def _to_the_edge(read: Box, every: Box, shape: Shape) -> Box:
 def operator_access(graph: Graph, sites: Mapping[str, NodeSite], operator: Operator) -> OperatorAccess:
     """Build the access of an operator; a barrier where its nodes are not known or not covered by a rule.
 
-    Parameters
-    ----------
-    sites
-        Nodes of the model by first result, as :class:`cosma.frontend.LoadedModel` has them.
+    Sites are the nodes of the model by first result, as :class:`cosma.frontend.LoadedModel` has them.
     """
     shapes = {
         name: shape

@@ -132,16 +132,9 @@ class Contraction(Access):
     def narrowed(
         self, site: Site, reads: tuple[Box | None, ...], span: tuple[int, int], *, first: bool
     ) -> tuple[Box | None, ...]:
-        """Return what one partial sum reads.
+        """Return what one partial sum reads, of what the whole sum reads.
 
-        Parameters
-        ----------
-        reads
-            Region of each operand that the whole sum reads.
-        span
-            Interval of the axis summed over.
-        first
-            Whether the partial sum is the one that adds the bias.
+        ``span`` is its interval of the axis summed over; the first is the one that adds the bias.
         """
 
 

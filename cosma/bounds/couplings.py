@@ -178,11 +178,8 @@ def _evenly(taps: Sequence[int], size: int, met: Callable[[int, int], bool]) -> 
 def met_by_taps(site: Site, weight: Shape) -> tuple[list[int], bool]:
     """What one tap of a convolution meets of its operand as its window moves.
 
-    Returns
-    -------
-    tuple[list[int], bool]
-        Least extent along each axis of the windows, one where there are gaps; and whether taps and positions of the
-        operand match evenly.
+    Returns the least extent along each axis of the windows, one where there are gaps; and whether taps and positions of
+    the operand match evenly.
     """
     extents, even = [], True
     for window, size in zip(windows_of(site, weight[2:]), site.result[2:], strict=True):

@@ -15,13 +15,10 @@ _LARGEST = 2**60
 
 
 def minimum_cut(nodes: int, arcs: Sequence[tuple[int, int, int]]) -> int:
-    """Value of a minimum cut between node 0 (source) and node 1 (sink).
+    """Value of a minimum cut between node 0 (source) and node 1 (sink), of arcs (tail, head, capacity).
 
-    Parameters
-    ----------
-    arcs
-        (tail, head, capacity); parallel arcs add up. Where the total is too large for 64 bits, capacities are rounded
-        down together, so that the value is a lower bound on the minimum cut.
+    Parallel arcs add up. Where the total is too large for 64 bits, capacities are rounded down together, so that the
+    value is a lower bound on the minimum cut.
     """
     arcs = [arc for arc in arcs if arc[0] != arc[1]]
     if not arcs:

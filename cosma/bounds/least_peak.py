@@ -188,15 +188,9 @@ class _Climb:
 def worth_of_excess(space: Ints, price: Ints, *, most_units: int = DEFAULTS.most_units) -> tuple[Ints, Ints]:
     """What it costs at least when more than so many bytes of some tensors are absent: a knapsack cover.
 
-    Returns excess and worth, both ascending: if more than ``excess[i]`` bytes are absent, those that are cost
+    Each tensor takes some space and its absence has a price, in bytes; spaces are counted in ``most_units`` units at
+    the most. Returns excess and worth, both ascending: if more than ``excess[i]`` bytes are absent, those that are cost
     ``worth[i]`` or more. Each worth is given with the least excess that has it. ``int64[levels]``.
-
-    Parameters
-    ----------
-    space, price
-        What each tensor takes and what its absence costs, in bytes. ``int64[tensors]``.
-    most_units
-        Units in which spaces are counted, at most.
     """
     total = int(space.sum())
     if total == 0:

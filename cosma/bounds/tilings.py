@@ -40,16 +40,8 @@ def tilings_bound(
 ) -> int:
     """Bytes beyond the compulsory that every plan of every tiling moves; deterministic.
 
-    Parameters
-    ----------
-    graph
-        The untiled graph, with nothing fused. The bound holds whatever is fused.
-    sites
-        Nodes of the model by first result.
-    capacity_bytes
-        Room in the scratchpad.
-    stop
-        Polled between operators; once true, the answer rests on those looked at.
+    The graph is untiled, with nothing fused; the bound holds whatever is fused. Sites are the nodes of the model by
+    first result. ``stop`` is polled between operators; once true, the answer rests on those looked at.
     """
     if stop() or sum(t.size_bytes for t in graph.tensors.values()) <= capacity_bytes:
         return 0

@@ -211,8 +211,8 @@ def _capacities(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> 
         network = with_modes(graph, sites, keep_weights=weights == Weights.SCRATCHPAD)
         for operands in Operands:
             for in_place in (True, False):
-                rules = {"alignment": alignment, "operands": operands, "weights": weights, "in_place": in_place}
-                accelerator = Accelerator(scratchpad=door.UNLIMITED, **rules)
+                rules: dict[str, Any] = {"operands": operands, "weights": weights, "in_place": in_place}
+                accelerator = Accelerator(scratchpad=door.UNLIMITED, alignment=alignment, **rules)
                 problem = build_problem(network, accelerator)
                 orders = (ORDERS[name](problem) for name in ("given", "depth-first", "memory-greedy"))
                 rows.append(

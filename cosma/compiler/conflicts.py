@@ -32,18 +32,9 @@ def _attempt(request: Request, accelerator: Accelerator) -> None:
 def explained(error: InfeasibleError, request: Request) -> InfeasibleError:
     """Say which constraints cannot hold together; the error itself where none is to blame.
 
-    Parameters
-    ----------
-    error
-        What came of all constraints together.
-    request
-        What is planned, with all constraints; it is tried with fewer.
-
-    Returns
-    -------
-    InfeasibleError
-        Its ``conflict`` holds constraints that cannot hold together as far as attempts tell, and of which all but any
-        one can. Where there was no time to try each, the message says so.
+    The request is tried with fewer constraints. ``conflict`` of the error returned holds constraints that cannot hold
+    together as far as attempts tell, and of which all but any one can. Where there was no time to try each, the message
+    says so.
     """
     accelerator = request.accelerator
     left = MOST_ATTEMPTS

@@ -26,17 +26,8 @@ def existing_traffic(
 ) -> dict[str, Traffic]:
     """Traffic of the existing methods by name, with whole operators and whole tensors, in the best fusion tried.
 
-    Parameters
-    ----------
-    states
-        The runs of a compile; methods that they tried are not run again.
-    graph
-        The network before fusion, element type applied.
-
-    Returns
-    -------
-    dict
-        Empty where the network does not fit uncut. A method is absent where an earlier one was proven optimal.
+    ``graph`` is the network before fusion, element type applied. Methods that the runs have tried are not run again.
+    Empty where the network does not fit uncut; a method is absent where an earlier one was proven optimal.
     """
     found: dict[str, Traffic] = {}
     whole = [state for state in states if not _is_cut(state.problem.graph)]

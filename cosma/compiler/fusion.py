@@ -71,16 +71,8 @@ class Choice:
 def fusion_choices(graph: Graph, accelerator: Accelerator, starts: Iterable[Graph] = ()) -> tuple[Choice, ...]:
     """Choices of links that let every operator fit, the one that fuses most first.
 
-    Raises InfeasibleError if some operator fits in no way.
-
-    Parameters
-    ----------
-    graph
-        The network before fusion, element type applied.
-    accelerator
-        What to plan for; without fusion there is one choice, the network itself.
-    starts
-        Networks of plans to start from: their fusion is a choice too.
+    ``graph`` is the network before fusion, element type applied; without fusion it is the only choice. The fusion of
+    the networks in ``starts`` is a choice too. Raises InfeasibleError if some operator fits in no way.
     """
     if accelerator.fusion == "none":
         _check(graph, graph, accelerator)
@@ -133,14 +125,8 @@ def run_choices(
 ) -> CompileRun:
     """Run a strategy on every choice, then go on with the most promising; the run that has the best plan.
 
-    Parameters
-    ----------
-    states
-        One run for each choice, the preferred one first; their limits are set here.
-    limits
-        For all of them together.
-    counts_effort
-        Whether the strategy does more with more effort; others need no second look.
+    There is one run for each choice, the preferred one first. Their limits are set here: ``limits`` is for all of them
+    together. ``counts_effort`` says whether the strategy does more with more effort; others need no second look.
     """
     if len(states) == 1:
         _run(states[0], run, limits)

@@ -89,13 +89,7 @@ def with_zero_copy(error: InfeasibleError, request: Request) -> InfeasibleError:
 
 
 def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> Joined:
-    """Networks without operators that need not copy.
-
-    Parameters
-    ----------
-    graph
-        The network, element type applied, before fusion.
-    """
+    """Networks without operators that need not copy; ``graph`` is before fusion, element type applied."""
     stationary = accelerator.operands == Operands.STATIONARY
     joined = _join(graph, source.sites, accelerator)
     left = {operator.name for operator in joined.operators}
@@ -133,14 +127,8 @@ def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) 
 def joined_to_cut(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> Choice | None:
     """The network to cut into tiles in which Concats copy nothing; None where all must.
 
-    A Split or a Slice goes on copying: its results would be parts already, which no tile cuts.
-
-    Parameters
-    ----------
-    graph
-        The network, element type applied, before fusion.
-    accelerator
-        What to plan for; whether the network fits without tiles does not matter.
+    ``graph`` is before fusion, element type applied. A Split or a Slice goes on copying: its results would be parts
+    already, which no tile cuts. Whether the network fits the accelerator without tiles does not matter.
     """
     ample = accelerator.replace(scratchpad=AMPLE_BYTES)
     concats = {operator.name for operator in graph.operators if operator.type == "Concat"}

@@ -46,16 +46,9 @@ def stationary_choices(
 ) -> tuple[Choice, ...]:
     """Choices of operators to fuse, each with modes chosen, and with the graph that all modes allow beside it.
 
-    Raises InfeasibleError if some operator fits in none of its modes.
-
-    Parameters
-    ----------
-    graph
-        The network, element type applied, before fusion.
-    starts
-        Graphs of plans to start from: their fusion is a choice too, and so are their modes.
-    parts
-        Whether tensors may be cut where operators select from them.
+    ``graph`` is before fusion, element type applied. The fusion and the modes of the graphs in ``starts`` are choices
+    too. ``parts`` says whether tensors may be cut where operators select from them. Raises InfeasibleError if some
+    operator fits in none of its modes.
     """
     if not source.sites and not any(operator.modes for operator in graph.operators):
         warn(
@@ -84,16 +77,9 @@ def in_chosen_modes(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Those choices that fit, with a mode for each operator, and with the graph that all modes allow beside it.
 
-    Raises InfeasibleError if none fits: why the first of them does not.
-
-    Parameters
-    ----------
-    choices
-        Networks, cut or not, with all modes of their operators.
-    starts
-        Graphs of plans to start from: their modes are a choice too.
-    stop
-        Polled while modes are changed for the better.
+    The choices are networks, cut or not, with all modes of their operators; the modes of the graphs in ``starts`` are
+    choices too. ``stop`` is polled while modes are changed for the better. Raises InfeasibleError if none fits: why the
+    first of them does not.
     """
     found: list[Choice] = []
     errors: list[InfeasibleError] = []
@@ -138,14 +124,9 @@ def fitting_modes(graph: Graph, accelerator: Accelerator) -> Graph:
 
 
 def choose_modes(graph: Graph, accelerator: Accelerator, stop: Callable[[], bool] = never) -> Graph:
-    """One mode for each operator; the graph itself where there is nothing to choose.
+    """One mode for each operator, of those in which it fits; the graph itself where there is nothing to choose.
 
-    Parameters
-    ----------
-    graph
-        Every operator with the modes in which it fits.
-    stop
-        Polled while modes are changed for the better.
+    ``stop`` is polled while modes are changed for the better.
     """
     if all(len(operator.modes) <= 1 for operator in graph.operators):
         return graph

@@ -24,17 +24,10 @@ if TYPE_CHECKING:
 MOST_TRIALS, PARTS_OF_TRIALS = 60, 4_000_000
 
 
-def best_along(
-    choices: Sequence[Choice], accelerator: Accelerator, stop: Callable[[], bool] = never
-) -> tuple[int, Choice] | None:
-    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way.
-
-    Once ``stop`` says so, the first that fits is taken.
-    """
+def best_along(choices: Sequence[Choice], accelerator: Accelerator) -> tuple[int, Choice] | None:
+    """The choice whose plan in one pass moves least, with that plan; None where none fits in this way."""
     best: tuple[int, Choice] | None = None
     for choice in choices:
-        if best is not None and stop():
-            break
         one = _resident(choice)
         problem = one.instance(accelerator)
         planned = plan_in_one_pass(problem)

@@ -23,14 +23,9 @@ if TYPE_CHECKING:
 
 
 def plan_choices(graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = ()) -> tuple[Choice, ...]:
-    """Choices of operators to fuse and of tensors to cut; whole tensors first.
+    """Choices of operators to fuse and of tensors to cut; whole tensors first. ``graph`` is before fusion.
 
     Raises InfeasibleError if some operator fits in no way, with its operands cut neither.
-
-    Parameters
-    ----------
-    graph
-        The network before fusion, element type applied.
     """
     try:
         choices = fusion_choices(graph, accelerator, starts)

@@ -87,10 +87,7 @@ def make_plan(
 ) -> Plan:
     """The best plan of a run, with the bound that holds for it and with how it came to be.
 
-    Warns
-    -----
-    CosmaWarning
-        If a state cannot lie where its next value does.
+    Warns with a CosmaWarning if a state cannot lie where its next value does.
     """
     assert state.best is not None
     assert state.best_report is not None
@@ -146,13 +143,7 @@ def judged(plan: Plan, request: Request) -> Plan:
 def settings_of(
     state: CompileRun, request: Request, starts: Sequence[Start], fused: str | None
 ) -> dict[str, Any]:
-    """How a plan came to be, as its file says it.
-
-    Parameters
-    ----------
-    fused
-        Name of the choice of operators to fuse; None where there was one alone.
-    """
+    """How a plan came to be, as its file says it; ``fused`` names the choice of operators to fuse, if any."""
     strategy, limits, tiling = request.strategy.name, request.limits, request.tiling
     settings: dict[str, Any] = {"strategy": strategy, "seed": request.seed, "found_by": state.best_by}
     if strategy not in ("e1", "e2", "e3", "existing"):

@@ -98,16 +98,8 @@ def searched_tilings(
     """Tilings that a search ranks best, and the best of them by a plan in one pass.
 
     Where copies can be left out, both networks are searched with a quarter of the effort each, and that with the better
-    tiling goes on with the rest.
-
-    Returns
-    -------
-    base
-        The network with the best plan.
-    tiled
-        Tilings that were planned.
-    best
-        The best plan, None where none fits.
+    tiling goes on with the rest. Returns the network with the best plan, the tilings that were planned, and the best
+    plan, None where none fits.
     """
     from cosma.tiling import search_tilings
 

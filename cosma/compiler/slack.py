@@ -22,16 +22,9 @@ if TYPE_CHECKING:
 def search_with_slack(state: CompileRun, order: Sequence[int], work: float, *, least_bytes: int, by: str) -> None:
     """Search with a little less room and offer the decisions found; ends where a plan reaches the least traffic.
 
-    Parameters
-    ----------
-    order
-        An order with little traffic, to start from.
-    work
-        Nominal seconds of search, in all; without any, the order is only decided anew.
-    least_bytes
-        Non-compulsory bytes of the best decisions with all the room, addresses aside.
-    by
-        Who found those.
+    ``order`` has little traffic and is where search starts. ``work`` is in nominal seconds, in all; without any, the
+    order is only decided anew. ``least_bytes`` is the non-compulsory traffic of the best decisions with all the room,
+    addresses aside, and ``by`` is who found those.
     """
     parameters = state.parameters.slack
     problem, orders, slack = state.problem, [order], parameters.first_slack

@@ -80,15 +80,9 @@ def fit_starts(
 ) -> tuple[tuple[int, Start], ...]:
     """Match plans with the instances they are of, and replay each there.
 
-    Raises InputError if a plan is for another network (the message says what differs first), or its order is no order
-    of the operators. Returns the number of the instance and the start, in the order given.
-
-    Parameters
-    ----------
-    problems
-        What is being compiled: one network, with some choices of operators to fuse.
-    dtype
-        Element type the network is counted in, for messages.
+    The instances are one network with some choices of operators to fuse; ``dtype`` is the element type it is counted
+    in, for messages. Returns the number of the instance and the start, in the order given. Raises InputError if a plan
+    is for another network (the message says what differs first), or its order is no order of the operators.
     """
     found = []
     for one in given:

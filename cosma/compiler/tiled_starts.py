@@ -28,18 +28,9 @@ def with_starts(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Add the graphs of plans to start from to the choices, so that none of the plans is lost.
 
-    Raises InputError if the tiles of a plan do not fit this accelerator.
-
-    Parameters
-    ----------
-    choices
-        What is planned without them.
-    untiled
-        The network with operators fused in each way there is.
-    starts
-        Graphs of the plans. One that is no tiling of this network is left for the check of starts to refuse.
-    uncut
-        Choices of whole operators that a start of whole operators gives.
+    ``untiled`` is the network with operators fused in each way there is, and ``uncut`` gives the choices of whole
+    operators that a start of whole operators gives. A start that is no tiling of this network is left for the check of
+    starts to refuse. Raises InputError if the tiles of a plan do not fit this accelerator.
     """
     found = list(choices)
     for number, start in enumerate(starts, 1):

@@ -63,34 +63,14 @@ def tiling_choices(
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Graphs to plan under a tiling: with ``auto``, the untiled ones where they fit, and a few tilings.
 
-    Parameters
-    ----------
-    source
-        The model, whose nodes say what can be cut.
-    graph
-        Its graph, element type applied, before fusion.
-    accelerator
-        What to plan for.
-    tiling
-        ``none`` or None, ``auto``, a rule such as ``rows=8``, a TOML file, or a tiling.
-    starts
-        Graphs of plans to start from.
-    parts
-        Whether untiled tensors may be cut where operators select from them. The existing methods know no parts, and
-        stay what they are compared as.
-    search
-        How long tilings are searched for; without it, not at all for ``auto``, and little for a rule.
-    coarser
-        For ``auto``: whether tilings with fewer tiles than the one chosen are planned too.
+    The nodes of ``source`` say what can be cut; ``graph`` is before fusion, element type applied. A tiling is ``none``
+    or None, ``auto``, a rule such as ``rows=8``, a TOML file, or a tiling. ``parts`` says whether untiled tensors may
+    be cut where operators select from them: the existing methods know no parts, and stay what they are compared as.
+    ``search`` says how long tilings are searched for; without it, not at all for ``auto``, and little for a rule.
+    ``coarser`` asks ``auto`` to plan tilings with fewer tiles than the one chosen as well.
 
-    Raises
-    ------
-    InputError
-        If the tiling is not understood, or an operator cannot be cut as it says.
-    InfeasibleError
-        If no choice fits.
-    TimeLimitError
-        If no whole operators fit, and the search was ended before it had tiles that do.
+    Raises InputError if the tiling is not understood, or an operator cannot be cut as it says. Raises InfeasibleError
+    if no choice fits, TimeLimitError if no whole operators fit and the search was ended before it had tiles that do.
     """
     if tiling is None or tiling == "none":
         try:

@@ -22,15 +22,7 @@ def traded_off(
 ) -> tuple[CompileRun, dict[str, Any]]:
     """Take the plan with the fewest transfers among those that move at most a share more than the best.
 
-    Parameters
-    ----------
-    share
-        How much more traffic is taken, as a share of the best plan's.
-
-    Returns
-    -------
-    CompileRun, dict
-        The run whose best plan it is then, and the trade-off as plan files say it; empty without one.
+    Returns the run whose best plan it is then, and the trade-off as plan files say it; empty without one.
     """
     if not share:
         return best, {}
@@ -53,10 +45,7 @@ def traded_off(
 def coarser_choices(cut: Choice, again: Callable[[Tiling], Choice | None]) -> list[Choice]:
     """Give the tilings with half and a quarter as many tiles along each axis, as far as they fit.
 
-    Parameters
-    ----------
-    again
-        Cuts the same network by another tiling; None where that does not fit.
+    ``again`` cuts the same network by another tiling; None where that does not fit.
     """
     found: list[Choice] = []
     tiling = tiling_of_tiles(cut.graph)

@@ -146,13 +146,7 @@ class Turns:
 
 
 def modes_along(graph: Graph, problem: Instance, accelerator: Accelerator, order: Sequence[int]) -> Modes:
-    """A mode for each tile and what it streams, as a replay in an order goes.
-
-    Parameters
-    ----------
-    graph, problem
-        Tiles with all modes that fit, and their problem.
-    """
+    """A mode for each tile and what it streams, as a replay in an order goes; tiles come with all modes that fit."""
     from cosma.heuristics.simulate import simulate
 
     made = in_modes_along(graph, problem, accelerator, order)

@@ -100,14 +100,9 @@ class Constants:
     def compute(
         self, node: Node, operands: Sequence[Value | None], index: int, content: Callable[[Value], Array]
     ) -> Array:
-        """One result of a node of constants; what its subgraphs capture is constant too.
+        """One result of a node of constants, by :attr:`Value.source`; what its subgraphs capture is constant too.
 
-        Parameters
-        ----------
-        node, operands, index
-            Where the constant comes from; see :attr:`Value.source`.
-        content
-            Yields the content of an operand.
+        ``content`` yields the content of an operand.
         """
         ignored = type_only_positions(node)
         feeds = {

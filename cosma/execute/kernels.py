@@ -120,19 +120,10 @@ class Kernels:
     def run(self, node: Node, results: Sequence[Value], feeds: Mapping[str, Array], out: Mapping[str, Array]) -> None:
         """Run a node on arrays where they lie and write its results where they belong.
 
-        Raises KernelError if the node cannot be run. Raises ResultMismatchError if a result has another shape than its
+        The tensors of a sequence are results of their own. ``feeds`` are the operands by the name the node reads them
+        under; elements of a sequence by their own. ``out`` are arrays to write, by name of the result, of its type and
+        shape. Raises KernelError if the node cannot be run, ResultMismatchError if a result has another shape than its
         array.
-
-        Parameters
-        ----------
-        node
-            The node.
-        results
-            What it yields; those of a sequence are its tensors.
-        feeds
-            Operand arrays by the name the node reads them under; elements of a sequence by their own.
-        out
-            Arrays to write, by name of the result, of its type and shape.
         """
         raise NotImplementedError
 

@@ -127,11 +127,8 @@ class Model:
     def steps_of(self, plan: Plan) -> dict[str, tuple[Step, ...]]:
         """Nodes that each operator of a plan runs, in order; views run nothing.
 
-        Raises
-        ------
-        InputError
-            If the plan's operators do not cover every node that computes something exactly once. The tiles of one
-            operator cover its nodes together.
+        Raises InputError if the plan's operators do not cover every node that computes something exactly once. The
+        tiles of one operator cover its nodes together.
         """
         computing = {s.node.first_output: s for s in self.steps if s.fate is NodeFate.OPERATOR}
         order = {name: i for i, name in enumerate(computing)}

@@ -160,10 +160,7 @@ class Operators:
     ) -> None:
         """Compute an operator, or the region of one that a tile stands for.
 
-        Parameters
-        ----------
-        at_hand
-            Yields the bytes of a tensor of indices, which an operator may read that looks up rows.
+        ``at_hand`` yields the bytes of a tensor of indices, which an operator may read that looks up rows.
         """
         indices = self._indices(at_hand)
         if operator.tile is not None:

@@ -21,15 +21,8 @@ _IR_VERSION = 10
 def single_node(model: Model, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> ModelProto:
     """Wrap a node as a model: operands become inputs, parameters initializers.
 
-    A sequence that the node reads is put together from its tensors, one that it yields is taken apart. Names that
-    its subgraphs capture are handed in as they are written there.
-
-    Parameters
-    ----------
-    results
-        What it yields; those of a sequence are its tensors.
-    feeds
-        Operand arrays by the name the node reads them under; elements of a sequence by their own.
+    A sequence that the node reads is put together from its tensors, one that it yields is taken apart: results and
+    ``feeds`` name the tensors. Names that its subgraphs capture are handed in as they are written there.
     """
     from onnx import helper
 

@@ -35,10 +35,7 @@ class TiledRun:
     def of(cls, operators: Operators, expected: dict[str, Bytes]) -> TiledRun:
         """Run the plan's operators.
 
-        Parameters
-        ----------
-        expected
-            Tensors of the run without tiles to compare with; each is taken out once it is compared.
+        ``expected`` are tensors of the run without tiles to compare with; each is taken out once it is compared.
         """
         run = cls()
         graph = operators.plan.graph

@@ -90,14 +90,8 @@ class Tiles:
     ) -> dict[str, Array] | None:
         """Region of each result that a tile computes; None for a tile of an operator that no rule covers.
 
-        A step of a sum that is not the last yields the partial sum under the name of its result.
-
-        Parameters
-        ----------
-        indices
-            Yields indices of rows.
-        before
-            For a step of a sum, the partial sum that it adds to; None for the first.
+        A step of a sum adds to the partial sum ``before``, None for the first; one that is not the last yields the
+        partial sum under the name of its result. ``indices`` yields indices of rows.
         """
         assert operator.tile is not None
         access = self._access_of(operator.tile.root)
@@ -163,13 +157,7 @@ class Tiles:
     def evaluate(
         self, step: Step, how: TileNode | None, arrays: Sequence[Array | None], fixed: Sequence[bool]
     ) -> list[Array | None]:
-        """Run a node on slices; its results by position.
-
-        Parameters
-        ----------
-        how
-            What is different for the region; None to run it as it is.
-        """
+        """Run a node on slices; its results by position. ``how`` says what is different for the region, if anything."""
         variant = self._variant(step, how, arrays, fixed)
         names = variant.node.inputs
         feeds = {name: array for name, array in zip(names, arrays, strict=True) if name and array is not None}

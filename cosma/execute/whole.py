@@ -64,16 +64,10 @@ def read_again(
 ) -> SecondReading:
     """Run the untouched model as a whole and compare its outputs with those of a plan.
 
-    Parameters
-    ----------
-    constants
-        Yields the weights that the file does not hold.
-    planned
-        Graph outputs as the plan's execution left them, by name; those of a sequence as a list.
-    digests, digest
-        Fingerprint of every tensor of the run without a plan, and how fingerprints are taken.
-    kernels
-        What ran the nodes, where that was asked for; the same reads the model.
+    ``constants`` yields the weights that the file does not hold. ``planned`` are the graph outputs as the plan's
+    execution left them, by name; those of a sequence as a list. ``digests`` are fingerprints of every tensor of the run
+    without a plan, and ``digest`` takes them. ``kernels`` is what ran the nodes, where that was asked for; the same
+    reads the model.
     """
     readers = [_Reference] if kernels == "reference" else [_OnnxRuntime, _Reference]
     reasons: list[str] = []

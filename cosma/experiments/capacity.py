@@ -44,20 +44,11 @@ def check_capacity(value: str | int, where: str) -> str:
 
 
 def resolve_capacity(capacity: str, graph: Graph, fields: dict[str, Any]) -> int:
-    """Find the scratchpad in bytes that a capacity stands for.
+    """Find the scratchpad in bytes that a capacity, as :func:`check_capacity` returns it, stands for.
 
     A multiple is of the smallest feasible capacity with every operand and result resident, under the accelerator's
-    other settings (alignment, weights, in-place, fusion), rounded up to the alignment; what is
-    reserved comes on top.
-
-    Parameters
-    ----------
-    capacity
-        As :func:`check_capacity` returns it.
-    graph
-        The model, element type already applied.
-    fields
-        The accelerator's fields, scratchpad excepted.
+    other settings (alignment, weights, in-place, fusion), rounded up to the alignment; what is reserved comes on top.
+    The element type is applied to the graph already; ``fields`` are the accelerator's, scratchpad excepted.
     """
     factor = multiple_of_smallest(capacity)
     if factor is None:

@@ -45,18 +45,10 @@ def run_dask(
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Run cells on a Dask cluster and yield each as it finishes.
 
-    A worker that is lost is Dask's business: its cells go to others, and results that had arrived stay. cosma
-    and the model files (same paths) must be there for every worker. Raises SolverUnavailableError if Dask is not
-    installed. Raises InputError if the scheduler does not answer.
-
-    Parameters
-    ----------
-    address
-        Of a scheduler (``tcp://host:port``), or ``local`` for a cluster of ``jobs`` processes on this machine.
-    jobs
-        Workers of a local cluster.
-    runner
-        ``MODULE:FUNCTION`` that runs a cell.
+    ``address`` is a scheduler's (``tcp://host:port``), or ``local`` for a cluster of ``jobs`` processes on this
+    machine; ``runner`` is the ``MODULE:FUNCTION`` that runs a cell. A worker that is lost is Dask's business: its cells
+    go to others, and results that had arrived stay. cosma and the model files (same paths) must be there for every
+    worker. Raises SolverUnavailableError if Dask is not installed. Raises InputError if the scheduler does not answer.
     """
     try:
         distributed: Any = import_module("distributed")

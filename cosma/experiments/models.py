@@ -46,17 +46,10 @@ def find_models(
 ) -> tuple[ModelFile, ...]:
     """Resolve what an experiment lists under ``models``.
 
-    Raises InputError if an entry matches nothing, or two files would have the same name.
-
-    Parameters
-    ----------
-    entries
-        Paths and patterns (``nets/*.onnx``, ``**`` for any depth) relative to ``folder``; ``zoo`` for the whole
-        zoo and ``zoo:PATTERN`` for its models of that name.
-    folder
-        Where the experiment file lies.
-    zoo
-        The zoo's folder, relative to ``folder``; without it, the nearest ``models`` folder above that has a manifest.
+    Entries are paths and patterns (``nets/*.onnx``, ``**`` for any depth) relative to ``folder``, where the experiment
+    file lies; ``zoo`` for the whole zoo and ``zoo:PATTERN`` for its models of that name. The zoo's folder is relative
+    to ``folder``, too; by default the nearest ``models`` folder above that has a manifest. Raises InputError if an
+    entry matches nothing, or two files would have the same name.
     """
     found: dict[str, ModelFile] = {}
     for entry in entries:

@@ -63,18 +63,10 @@ def outline_sweep(
     fresh: bool = False,
     jobs: int = 1,
 ) -> Outline:
-    """Find which cells of an experiment have no result among ``rows`` yet.
+    """Find which cells of an experiment have no result among ``rows`` yet, which are by key.
 
-    A failure counts as a result, unless its cell was given up at a limit that is higher now.
-
-    Parameters
-    ----------
-    experiment, rows
-        What is wanted, and what there is, by key.
-    kept
-        Keys of the cells whose plan file is kept.
-    jobs
-        Cells that will run at once, for the estimate.
+    A failure counts as a result, unless its cell was given up at a limit that is higher now. ``kept`` are the keys of
+    the cells whose plan file is kept; ``jobs`` cells will run at once, for the estimate.
     """
     here = environment()
     cells = {cell.key(here["cosma"]): cell for cell in experiment.cells()}

@@ -84,12 +84,7 @@ def records_of(
 def summary_of(records: Sequence[NodeRecord], spliced: int, running: Sequence[Step]) -> Iterator[str]:
     """What a reader of the model should know of its nodes, one sentence each.
 
-    Parameters
-    ----------
-    spliced
-        How many If nodes were replaced by one of their branches.
-    running
-        Steps that are operators.
+    ``spliced`` If nodes were replaced by one of their branches; the steps in ``running`` are operators.
     """
     count = {fate: sum(record.fate is fate for record in records) for fate in NodeFate}
     if spliced:

@@ -26,13 +26,7 @@ _TRAINING_OPERAND = {"BiasDropout": 4, "BitmaskBiasDropout": 4, "BitmaskDropout"
 
 
 def read_part(node: Node, operands: Sequence[Value | None], evaluator: Evaluator, opset: int) -> Part:
-    """What a node means.
-
-    Parameters
-    ----------
-    operands
-        The operands by position, None for an absent one.
-    """
+    """What a node means; operands are by position, None for an absent one."""
     attributes = dict(_scalars(node))
     if _trains(node, operands, evaluator, opset):
         attributes["training_mode"] = 1

@@ -210,13 +210,7 @@ class Completion:
         return None
 
     def check(self, node: Node, name: str, found: TensorType) -> TensorType:
-        """Merge an inferred type with the one the model states.
-
-        Raises
-        ------
-        ModelLoadError
-            If the two contradict each other.
-        """
+        """Merge an inferred type with the one the model states; raises ModelLoadError if they contradict each other."""
         stated = self._declared.get(name)
         if stated is None:
             return found

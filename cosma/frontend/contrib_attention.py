@@ -9,12 +9,8 @@ from cosma.frontend.values import TensorType
 def packed_weights(weights: int, *, past: int | None, element_from: int = 0) -> Rule:
     """Attention that projects its operand: weights of query, key and value lie side by side.
 
-    Parameters
-    ----------
-    past
-        Position of the cache ``[2, batch, heads, length, width]``; None where the operator has none.
-    element_from
-        Position of the operand whose element type the results have.
+    ``past`` is the position of the cache ``[2, batch, heads, length, width]``; None where the operator has none.
+    Results have the element type of the operand at ``element_from``.
     """
 
     def rule(call: Call) -> Types:

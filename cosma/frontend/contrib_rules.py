@@ -250,9 +250,9 @@ def _cast_like_order(call: Call) -> Types:
     return [TensorType(call.integer("to", FLOAT), call.shape(0))] if call.has(0) else None
 
 
-def _of(element: int, position: int = 0) -> Rule:
+def _of(element: int) -> Rule:
     def rule(call: Call) -> Types:
-        return [TensorType(element, call.shape(position))] if call.has(position) else None
+        return [TensorType(element, call.shape(0))] if call.has(0) else None
 
     return rule
 

@@ -166,10 +166,7 @@ def branch_renames(
 ) -> dict[str, str]:
     """New names for what a branch defines and the graph around it has already, for two branches may share names.
 
-    Parameters
-    ----------
-    outer
-        Renames in force where the If stands.
+    ``outer`` are the renames in force where the If stands.
     """
     renames = dict(outer)
     own = [readable(tensor.name) for tensor in graph.initializer]

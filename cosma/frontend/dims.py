@@ -61,14 +61,8 @@ class Dimensions:
     def resolve(self, name: str, proto: TypeProto, *, must: bool) -> TensorType:
         """Read a tensor type with its symbols replaced by their sizes.
 
-        Raises ModelLoadError if a dimension comes to what is no size.
-
-        Parameters
-        ----------
-        proto
-            Its type; must be a tensor's.
-        must
-            Whether it is a graph input's: its axes can be bound alone, and :meth:`check` reports those left open.
+        ``must`` says whether it is a graph input's: its axes can be bound alone, and :meth:`check` reports those left
+        open. Raises ModelLoadError if a dimension comes to what is no size.
         """
         tensor = proto.tensor_type
         if not tensor.HasField("shape"):
@@ -147,10 +141,7 @@ class Dimensions:
     def declare(self, values: Sequence[ValueInfoProto], *, inputs: bool = False) -> None:
         """Take note of symbols that occur anywhere else in the model, so that binding them is no error.
 
-        Parameters
-        ----------
-        inputs
-            Whether these are graph inputs, whose axes can be bound alone although nobody reads them.
+        The axes of graph inputs can be bound alone although nobody reads them.
         """
         for value in values:
             if value.type.HasField("tensor_type"):
@@ -163,12 +154,8 @@ class Dimensions:
     def check(self) -> None:
         """Refuse open dimensions and bindings of symbols the model does not have.
 
-        Raises
-        ------
-        UnboundDimensionError
-            Naming every symbol that is open.
-        ModelLoadError
-            Naming what was bound and is not there.
+        Raises UnboundDimensionError naming every symbol that is open, and ModelLoadError naming what was bound and is
+        not there.
         """
         if self._open:
             raise self._unbound()

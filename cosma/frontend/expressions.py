@@ -112,15 +112,10 @@ def _takes(function: str, count: int) -> bool:
 
 
 def parse(text: str, known: Set[str] = frozenset()) -> Expression:
-    """Read a dimension.
+    """Read a dimension; the text itself, a single symbol, where it is no arithmetic.
 
-    Returns the text itself, a single symbol, where it is no arithmetic.
-
-    Parameters
-    ----------
-    known
-        Names that stand for sizes by themselves. ``batch-size`` is one symbol unless ``batch`` and ``size`` are both
-        known; with spaces around it the sign is always a minus.
+    ``known`` names stand for sizes by themselves. ``batch-size`` is one symbol unless ``batch`` and ``size`` are both
+    known; with spaces around it the sign is always a minus.
     """
     if len(text) > MOST_CHARACTERS:
         return text

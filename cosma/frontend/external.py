@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 def external_file(tensor: TensorProto, model: Path) -> Path:
     """The file that holds a constant's content; it need not be there.
 
-    Raises
-    ------
-    ModelLoadError
-        If it is not in the model's folder or below: a model must not make anyone read other files. Where the model's
-        file is a link, the folder it leads to is the model's too: downloads are kept so, all under links to one store.
+    Raises ModelLoadError if it is not in the model's folder or below: a model must not make anyone read other files.
+    Where the model's file is a link, the folder it leads to is the model's too: downloads are kept so, all under links
+    to one store.
     """
     folder = model.parent
     location = _entry(tensor, "location")

@@ -59,12 +59,7 @@ def _named(domain: str, name: str) -> str:
 def _unify(function: FunctionProto, versions: dict[str, int]) -> None:
     """Bring a function to the opsets of the model, and the model to domains that only the function imports.
 
-    Parameters
-    ----------
-    function
-        Changed in place.
-    versions
-        The model's version of each domain; gains those it lacks.
+    The function is changed in place; ``versions``, the model's version of each domain, gains those it lacks.
     """
     for entry in function.opset_import:
         domain = _domain(entry.domain)

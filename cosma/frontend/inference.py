@@ -71,10 +71,7 @@ class Inference:
     def check(self, node: Node) -> None:
         """Refuse a node whose operands, results or attributes are not those of its operator's definition.
 
-        Raises
-        ------
-        ModelLoadError
-            With the node and what the definition says.
+        The ModelLoadError names the node and says what the definition says.
         """
         schema = self.schema(node)
         if schema is None:
@@ -85,17 +82,10 @@ class Inference:
         self._signatures[key].check(node)
 
     def infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
-        """Type every result of a node, as far as it follows from the operands.
+        """Type every result of a node, as far as it follows from the operands; unknown parts are marked as such.
 
-        Raises ModelLoadError if the operands do not fit the operator. Returns one type per result; unknown parts are
-        marked as such.
-
-        Parameters
-        ----------
-        operands
-            Its operands by position, None for an absent one.
-        captured
-            What its subgraphs read from outside.
+        Operands are by position, None for an absent one; ``captured`` is what the node's subgraphs read from outside.
+        Raises ModelLoadError if the operands do not fit the operator.
         """
         schema = self.schema(node)
         check_call(node, operands, self.opset)

@@ -19,17 +19,9 @@ _MATRIX_PRODUCTS = frozenset(
 
 
 def count_macs(node: Node, operands: list[Shape | None], result: Shape) -> int | None:
-    """Count the multiply-accumulates of a node.
+    """Count the multiply-accumulates of a node; None where the operator is not counted by these rules.
 
-    Parameters
-    ----------
-    operands
-        Shape of each operand, None for an absent one.
-
-    Returns
-    -------
-    int | None
-        None where the operator is not counted by these rules.
+    Operands are the shapes by position, None for an absent one.
     """
     at = dict(enumerate(shape for shape in operands))
     first, second = at.get(0), at.get(1)

@@ -39,13 +39,7 @@ def selected_boxes(node: Node, operands: Operands, evaluator: Evaluator) -> tupl
 def boxes_in_root(
     root: str, shape: tuple[int, ...], boxes: Sequence[Box], seen_as: tuple[int, ...]
 ) -> tuple[Region, ...]:
-    """Boxes of a view as boxes of the tensor that holds its bytes; none where one of them is no box there.
-
-    Parameters
-    ----------
-    boxes, seen_as
-        Boxes in the view's coordinates, and the view's shape.
-    """
+    """Boxes of a view of this shape, as boxes of the tensor that holds its bytes; none where one is no box there."""
     regions = []
     for box in boxes:
         region: Region | None = Region.of_box(root, box)

@@ -18,16 +18,10 @@ _MOST_EXPANSION = 64
 
 
 def dense_tensor(sparse: SparseTensorProto, name: str = "") -> TensorProto:
-    """The dense tensor that a sparse one stands for.
+    """The dense tensor that a sparse one stands for, named as the values are unless a name is given.
 
-    It has no content where the sparse one has none, contradicts itself, or is both large and nearly empty.
-
-    Parameters
-    ----------
-    sparse
-        Values with their positions: linear ones, or one row of indices for each value.
-    name
-        Of the result; the name of the values by default.
+    Positions are linear, or one row of indices for each value. It has no content where the sparse one has none,
+    contradicts itself, or is both large and nearly empty.
     """
     import numpy as np
     from onnx import TensorProto, numpy_helper

@@ -34,14 +34,9 @@ def data_operands(node: Node, operands: Iterable[Value | None], opset: int) -> l
 
 
 def settle_stored(value: Value, node: Node, sources: Iterable[Value], holders: Mapping[str, Value]) -> None:
-    """Decide what a folded constant is stored as.
+    """Decide what a folded constant is stored as, and set its ``stored`` and ``equal_to``.
 
-    Parameters
-    ----------
-    value
-        The constant; ``stored`` and ``equal_to`` are set.
-    sources
-        The constants it is computed from as data.
+    ``sources`` are the constants it is computed from as data.
     """
     sources = list(sources)
     dequantised = node.type == "DequantizeLinear" and node.domain in ("", "com.microsoft")
@@ -68,15 +63,8 @@ def distinct_rows(
 ) -> tuple[Node, tuple[Value | None, ...]] | None:
     """Take a Gather of constants that names rows repeatedly for a Gather from the distinct rows.
 
-    Returns the node and operands that yield the same from the distinct rows; None where those are no fewer bytes than
-    the table or than the result.
-
-    Parameters
-    ----------
-    evaluator
-        Gives the content of the indices.
-    values
-        Every value by name; the distinct rows are added.
+    Returns the node and operands that yield the same from the distinct rows, which are added to ``values``; None where
+    those are no fewer bytes than the table or than the result. The evaluator gives the content of the indices.
     """
     if node.type != "Gather" or node.domain or operands[0] is None or operands[1] is None:
         return None
@@ -113,15 +101,10 @@ def distinct_rows(
 
 
 def share_equals(read: Iterable[Value]) -> dict[str, str]:
-    """For constants as large as the one they come from: the source, where that serves several readers.
+    """For constants read, as large as the one they come from: the source, where that serves several readers.
 
     A transposed copy of a table that is also read as it is, or two transposed copies of it, need one table off-chip.
     Returns by name of the stored constant the name it is read under instead.
-
-    Parameters
-    ----------
-    read
-        The constants that operators read.
     """
     names: dict[str, None] = {}
     sources: dict[str, str] = {}

@@ -20,16 +20,9 @@ _SINGLE_OPERAND = frozenset({"Concat", "Max", "Mean", "Min", "Sum"})
 def is_view(
     node: Node, part: Part, operands: Sequence[Value | None], result: TensorType, evaluator: Evaluator
 ) -> bool:
-    """Whether a node's first result is its first operand, laid out in the same bytes.
+    """Whether a node's first result is its first operand, laid out in the same bytes; further results must be unread.
 
-    Parameters
-    ----------
-    node
-        The node; further results must be unread.
-    operands
-        Its operands by position, None for an absent one.
-    result
-        Type of its first result, fully known.
+    Operands are by position, None for an absent one. ``result`` is the type of the first result, fully known.
     """
     first = operands[0] if operands else None
     if node.domain or first is None or first.elements is not None:

@@ -41,10 +41,7 @@ class Sizing:
 def sizing(node: Node, operands: Operands, found: TensorType, evaluator: Evaluator, opset: int) -> Sizing | None:
     """Shape of a pooled or resized tensor; None for other operators and where ONNX's inference is the only answer.
 
-    Parameters
-    ----------
-    found
-        Type of its first result by ONNX's inference.
+    ``found`` is the type of the first result by ONNX's inference.
     """
     first = operands[0] if operands else None
     if node.domain or first is None or first.elements is not None:

@@ -53,10 +53,7 @@ def _varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
 def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Walk the fields of one message; raises WireError if a tag is malformed or a value reaches past the end.
 
-    Yields
-    ------
-    tuple
-        Field number, wire type, offset of the tag, and the half-open interval of the value's bytes.
+    Yields field number, wire type, offset of the tag, and the half-open interval of the value's bytes.
     """
     at = start
     while at < end:

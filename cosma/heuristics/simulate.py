@@ -21,19 +21,13 @@ def simulate(
 ) -> tuple[Decisions, list[int]]:
     """Run an order step by step, bringing in what each operator touches and evicting what the policy says.
 
-    Tensors without a later use leave at once. Where fragmentation leaves no hole even with everything else
-    evicted, the step starts over with an empty scratchpad (``resident``) or streams the tensor
-    (``streamable``). With ``greedy-by-size`` addresses are only counted, not given. Returns decisions, and the address
-    of each residency in the same order.
+    Tensors without a later use leave at once. Where fragmentation leaves no hole even with everything else evicted, the
+    step starts over with an empty scratchpad (``resident``) or streams the tensor (``streamable``). With
+    ``greedy-by-size`` addresses are only counted, not given. Returns decisions, and the address of each residency in
+    the same order.
 
-    Parameters
-    ----------
-    problem
-        A feasible instance (see :func:`cosma.problem.check_feasible`).
-    order
-        Topological order of operator numbers.
-    replacement, address_policy
-        Names from :data:`cosma.heuristics.replacement.REPLACEMENTS` and :data:`ADDRESS_POLICIES`.
+    The instance is feasible (see :func:`cosma.problem.check_feasible`), and the policies are names from
+    :data:`cosma.heuristics.replacement.REPLACEMENTS` and :data:`ADDRESS_POLICIES`.
     """
     run = _Simulation(problem, order, replacement, address_policy)
     for step in range(len(run.order)):

@@ -77,20 +77,11 @@ def plan_along(
 ) -> Realised | None:  # fmt: skip
     """Plan an order with addresses in one pass. None where a step does not fit in this way.
 
-    Deterministic. Time grows with steps times the tensors in the scratchpad.
+    ``rules`` say which free gap a tensor takes, see :mod:`cosma.lowering.free_kernels`; of several, the first that
+    moves least. ``streamed`` are the pairs of operator and tensor that pass by the scratchpad, of those that may.
+    ``trials`` is how often another rule is tried for a stretch of steps that pay much; ``stop`` ends the trials early.
 
-    Parameters
-    ----------
-    problem, order
-        The instance and a topological order of its operators.
-    rules
-        Which free gap a tensor takes, see :mod:`cosma.lowering.free_kernels`; of several, the first that moves least.
-    streamed
-        Pairs of operator and tensor that pass by the scratchpad, of those that may; nothing else is streamed.
-    trials
-        How often another rule is tried for a stretch of steps that pay much.
-    stop
-        Ends the trials early.
+    Deterministic. Time grows with steps times the tensors in the scratchpad.
     """
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used

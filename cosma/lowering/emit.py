@@ -15,13 +15,8 @@ if TYPE_CHECKING:
 def emit(problem: Problem, decisions: Decisions, addresses: Sequence[int]) -> tuple[Instruction, ...]:
     """Write instructions, step by step: loads, allocations, execution, stores, frees.
 
-    A tensor that must reach off-chip memory is stored right after its producer, or written there directly
-    if it is not resident then.
-
-    Parameters
-    ----------
-    addresses
-        Address in bytes of each residency, in the order of ``decisions.residencies``.
+    Addresses are in the order of ``decisions.residencies``. A tensor that must reach off-chip memory is stored right
+    after its producer, or written there directly if it is not resident then.
     """
     names = problem.tensor_names
     steps = len(decisions.order)

@@ -26,16 +26,9 @@ def shrink(
 ) -> Conflict:
     """Drop members while the rest is still infeasible, in blocks that halve down to single members.
 
-    Parameters
-    ----------
-    members
-        An infeasible set; earlier ones are dropped first.
-    infeasible
-        Says of a subset whether it is infeasible; ``None`` when that could not be decided.
-    test_limit
-        Subsets tried before giving up (then `irreducible` is false).
-    exhausted
-        Asked before every test: whether to give up.
+    ``members`` is infeasible; earlier ones are dropped first. ``infeasible`` says of a subset whether it is, and None
+    where that could not be decided. After ``test_limit`` subsets it gives up, and where ``exhausted``, asked before
+    each, says so: then `irreducible` is false.
     """
     kept = list(members)
     block = max(1, len(kept) // 2)

@@ -168,13 +168,9 @@ def heuristics(
     """Try hints, then each fixed order with first and best fit, then `rounds` repaired orders.
 
     Stops at the first packing of at most `capacity`, or after the first that ends behind the deadline (a
-    ``time.monotonic`` value). Where more than `MOST_PAIRS` are alive together, `cosma.packing.large` packs.
-
-    Returns
-    -------
-    (offsets, height, work)
-        The lowest packing met (above `capacity` when none fits), and how much was done: packings made, and
-        pairs of buffers looked at.
+    ``time.monotonic`` value). Where more than `MOST_PAIRS` are alive together, `cosma.packing.large` packs. Returns
+    offsets and height of the lowest packing met, above `capacity` when none fits, and the work: packings made, and
+    pairs of buffers looked at.
     """
     if instance.pairs() > MOST_PAIRS:
         from cosma.packing.large import pack_large

@@ -139,24 +139,11 @@ class _Orders:
 def pack_large(
     instance: Instance, capacity: int, *, rounds: int, seed: int, deadline: float | None = None
 ) -> tuple[Ints, int, dict[str, int]]:
-    """Pack by many orders until one is within `capacity`.
+    """Pack by many orders until one is within `capacity`; with 0 rounds, by the fixed orders alone.
 
-    Parameters
-    ----------
-    capacity
-        The first packing within it is the answer.
-    rounds
-        None but the fixed orders are tried at 0.
-    seed
-        Start of the generator behind the variations.
-    deadline
-        A ``time.monotonic`` value. An order that it interrupts is given up; if it is the first one, a sweep over the
-        starts packs instead.
-
-    Returns
-    -------
-    (offsets, height, work)
-        The lowest packing met, and the work as orders tried and, as ``pairs``, ranges looked at.
+    ``seed`` starts the generator behind the variations. An order that the deadline (a ``time.monotonic`` value)
+    interrupts is given up; if it is the first one, a sweep over the starts packs instead. Returns offsets, height and
+    work: the lowest packing met, the orders tried and, as ``pairs``, ranges looked at.
     """
     occupancy = Occupancy(instance)
     orders = _Orders(instance, occupancy)

@@ -39,12 +39,7 @@ def check_feasible(problem: Problem) -> None:
 def infeasible(instance: Instance, graph: Graph) -> InfeasibleError | None:
     """The error of an instance in which some operator does not fit, with what would help; None where all do.
 
-    Parameters
-    ----------
-    instance
-        What does not fit.
-    graph
-        The network it was made from, before fusion.
+    ``graph`` is the network that the instance was made from, before fusion.
     """
     if instance.conflict:
         return InfeasibleError(f"constraints cannot hold: {instance.conflict}")

@@ -11,18 +11,9 @@ if TYPE_CHECKING:
 
 
 def alive_untouched(producer: int, consumers: Sequence[int], reach: Reach) -> tuple[int, int]:
-    """Operators during which a tensor is alive without being touched.
+    """Operators during which a tensor is alive without being touched: two masks, in every order, and in some order.
 
-    Returns two masks: operators that run then in every order, and in some order.
-
-    Parameters
-    ----------
-    producer
-        Producing operator, or -1.
-    consumers
-        Operators that read it.
-    reach
-        Ancestors and descendants under the orders that count.
+    ``producer`` is -1 for what none produces; ``reach`` holds for the orders that count.
     """
     touched = 0
     some_read_after = 0  # in every order some consumer follows

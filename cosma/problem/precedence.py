@@ -67,11 +67,8 @@ class Reach:
 def reach_of(problem: Problem, ordered: Iterable[tuple[int, int]] = ()) -> Reach:
     """Compute ancestors and descendants; memory is ``operators ** 2 / 4`` bytes.
 
-    Parameters
-    ----------
-    ordered
-        Further pairs of operators of which the first runs before the second. Pairs whose first operator has the
-        larger number are ignored.
+    ``ordered`` are further pairs of operators of which the first runs before the second; those whose first operator has
+    the larger number are ignored.
     """
     count = problem.operator_count
     above = rows_of(problem.predecessor_start, problem.predecessor)

@@ -61,16 +61,9 @@ def store_bytes(problem: Problem, tensors: Tensors = ALL) -> Ints:
 
 
 def departure_bytes(arrival: int, store: int, *, copied: bool, read_again: bool = True) -> int:
-    """Bytes that a departure owes.
+    """Bytes that a departure owes, of a tensor with these :func:`arrival_bytes` and :func:`store_bytes`.
 
-    Parameters
-    ----------
-    arrival, store
-        Entries of :func:`arrival_bytes` and :func:`store_bytes`.
-    copied
-        Whether an off-chip copy exists already.
-    read_again
-        Whether anybody reads the tensor afterwards; a result nobody reads owes its store alone.
+    ``copied`` says whether an off-chip copy exists already. A result that is not ``read_again`` owes its store alone.
     """
     return (0 if copied else store) + (arrival if read_again else 0)
 
@@ -86,14 +79,10 @@ def streams_out_for_free(problem: Problem, operator: int, tensor: int, *, read_l
 def best_takeovers(problem: Problem, operator: int, held: Container[int] | None = None) -> dict[int, int]:
     """Results that take over an operand each, so as to save most: result to operand.
 
-    A takeover counts even where the operand is needed later: it may be stored first and loaded again. What is saved is
-    the space of the results, so the largest come first, and one that finds its operands taken may make room among them
-    (a matching of most weight by augmenting paths).
-
-    Parameters
-    ----------
-    held
-        The tensors that lie in the scratchpad while it runs; without them, all.
+    Only tensors in ``held`` lie in the scratchpad while the operator runs; without it, all. A takeover counts even
+    where the operand is needed later: it may be stored first and loaded again. What is saved is the space of the
+    results, so the largest come first, and one that finds its operands taken may make room among them (a matching of
+    most weight by augmenting paths).
     """
     offers: dict[int, list[int]] = {}
     for result, operand in problem.pairs_of(operator):

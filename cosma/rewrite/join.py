@@ -38,14 +38,8 @@ def join_copies(
 ) -> Rewritten:  # fmt: skip
     """Take out every operator that need not copy; the graph itself where there is none.
 
-    Parameters
-    ----------
-    graph
-        The graph, fused or not, without parts or tiles.
-    sites
-        Nodes of the model by first result; a graph without any has Concats and Splits alone that copy nothing.
-    keep
-        Operators that go on copying, by name.
+    The graph is fused or not, without parts or tiles. Sites are the nodes of the model by first result; a graph without
+    any has Concats and Splits alone that copy nothing. Operators named in ``keep`` go on copying.
     """
     moves: dict[str, tuple[Move, ...]] = {}
     plan = _Plan(graph)

@@ -11,15 +11,10 @@ from cosma.graph import Graph, TensorKind
 
 
 def with_states(graph: Graph, states: Mapping[str, str]) -> Graph:
-    """Note which graph outputs are the next values of which graph inputs.
+    """Note which outputs of a whole graph are the next values of which inputs.
 
     Raises InputError if a name is no output or no input, an input has two next values, or an output is smaller than its
     input or of another type.
-
-    Parameters
-    ----------
-    graph
-        The graph, whole.
     """
     pairs = dict(door.items(dict(states).items(), "states"))
     if not pairs:

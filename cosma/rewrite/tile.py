@@ -40,15 +40,9 @@ class _Tile:
 def tile(graph: Graph, sites: Mapping[str, NodeSite], tiling: Tiling) -> Rewritten:
     """Cut operators into tiles and tensors into the parts that tiles touch.
 
-    Operators come depth first by tiles: those that a tile needs stand right before it. Where operators have modes, so
-    have tiles. Raises InputError if an operator is unknown, or cannot be cut along an axis.
-
-    Parameters
-    ----------
-    graph
-        The graph, fused or not; none of its operators is a tile already.
-    tiling
-        Cuts by operator.
+    The graph is fused or not; none of its operators is a tile already. Operators come depth first by tiles: those that
+    a tile needs stand right before it. Where operators have modes, so have tiles. Raises InputError if an operator is
+    unknown, or cannot be cut along an axis.
     """
     cut = tiling.operators
     for name in cut:

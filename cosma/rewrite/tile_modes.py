@@ -20,14 +20,9 @@ _FACTORS = {"lockstep": 0, "input-stationary": 2, "weight-stationary": 2, OUTPUT
 
 
 def with_tile_modes(tiled: Graph, whole: Graph) -> Graph:
-    """Give tiles the modes of their operators.
+    """Give tiles the modes that their operators have in the graph that was cut.
 
-    Parameters
-    ----------
-    tiled
-        The graph of tiles; operators that were not cut get their modes as well, for the parts that they touch.
-    whole
-        The graph that was cut, with modes.
+    Operators that were not cut get their modes as well, for the parts that they touch.
     """
     operators, joined = [], roots_by_piece(tiled.joins)
     for operator in tiled.operators:

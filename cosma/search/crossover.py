@@ -21,14 +21,9 @@ if TYPE_CHECKING:
 
 
 def differing_ranges(order: Int32s, other: Int32s) -> list[tuple[int, int]]:
-    """Shortest ranges ``[first, beyond)`` in which two orders run the same operators, but not in the same order.
+    """Shortest ranges ``[first, beyond)`` in which two permutations run the same operators, but not in the same order.
 
     Ranges are ascending and disjoint; outside them the orders agree.
-
-    Parameters
-    ----------
-    order, other
-        Permutations of the same operators.
     """
     n = len(order)
     position = np.empty(n, dtype=np.int64)

@@ -83,18 +83,10 @@ def subproblem_network(problem: Problem) -> Contraction:
 def solve_subproblem(
     net: Network, subproblem: Subproblem, *, work_limit: float = DEFAULT_WORK, seed: int = 0, ceiling: int | None = None
 ) -> SubproblemResult | Unsolved:
-    """Solve a subproblem with CP-SAT; deterministic.
+    """Solve a subproblem with CP-SAT: the best found, or why there is none; deterministic.
 
-    Returns the best found, or why there is none.
-
-    Parameters
-    ----------
-    net
-        See :func:`subproblem_network`.
-    work_limit
-        Deterministic seconds.
-    ceiling
-        Only results with a cost below this are of interest.
+    ``net`` is as :func:`subproblem_network` takes it, ``work_limit`` in deterministic seconds. Only results that cost
+    less than the ceiling are of interest.
     """
     program = _Program(net, subproblem)
     if ceiling is not None:

@@ -120,11 +120,12 @@ def _mark_knees(axes: Any, points: tuple[CurvePoint, ...], factor_x: int, factor
         )  # fmt: skip
 
 
-def curve_text(curve: Curve, width: int = 60) -> str:
+def curve_text(curve: Curve) -> str:
     """Draw a curve with letters: one line a capacity.
 
     ``|`` is the bound, ``*`` the plan, ``<`` a knee; with a tiling, ``o`` is the plan of whole operators.
     """
+    width = 60
     most = max((value for p in curve.points for value in (p.noncompulsory_bytes, _whole(p) or 0)), default=0) or 1
     stream = io.StringIO()
     for p in curve.points:

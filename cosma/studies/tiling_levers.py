@@ -57,17 +57,11 @@ def untiled_graph(plan: Plan, source: LoadedModel) -> Graph:
 
 
 def cut_trials(plan: Plan, source: LoadedModel, name: str) -> Iterator[CutTrial]:
-    """Try an operator's group in one stripe more and fewer, and its weights in one part more and fewer.
+    """Try an untiled operator's group in one stripe more and fewer, and its weights in one part more and fewer.
 
-    The plan's own tiles come first, planned in the same way, so that all are comparable. Tiles run in the plan's order,
-    new ones where their readers need them; tiles stream what a quick replay streams, in modes that they have.
-
-    Parameters
-    ----------
-    plan
-        A valid plan.
-    name
-        An untiled operator.
+    The plan, a valid one, comes first with its own tiles, planned in the same way, so that all are comparable. Tiles
+    run in the plan's order, new ones where their readers need them; tiles stream what a quick replay streams, in modes
+    that they have.
     """
     graph = untiled_graph(plan, source)
     own = replace(tiling_of_tiles(plan.graph), order=order_of_tiles(map(plan.graph.operator, plan.schedule)))

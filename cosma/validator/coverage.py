@@ -51,10 +51,7 @@ class Coverage:
 def compare(planned: Graph, model: Graph) -> Coverage:
     """Compare a plan's graph with a model's, by the nodes its operators cover, or by results where none are listed.
 
-    Parameters
-    ----------
-    model
-        The model's, with an operator for each node or for groups of nodes; a plan may group further.
+    The model's has an operator for each node or for groups of nodes; a plan may group further.
     """
     comparison = _Comparison(planned, model)
     operators = [comparison.check(operator) for operator in planned.operators]

@@ -69,15 +69,7 @@ def continues(root: Tensor, tensor: Tensor, piece: Piece) -> bool:
 
 
 def wrong_joins(planned: Graph, model: Graph, needs: Needs | None = None) -> list[Violation]:
-    """Find joins that are not what the model makes of their pieces.
-
-    Parameters
-    ----------
-    model
-        The model's.
-    needs
-        The model's file, where it is given.
-    """
+    """Find joins that are not what the model makes of their pieces; ``needs`` is of the model's file, where given."""
     if not planned.joins:
         return []
     numbers = _Numbers(planned, model, needs)

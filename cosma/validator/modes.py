@@ -43,15 +43,7 @@ _MOVES = frozenset(
 
 
 def check_modes(graph: Graph, accelerator: Accelerator) -> list[Violation]:
-    """Violations of modes that operators cannot run in.
-
-    Parameters
-    ----------
-    graph
-        The plan's graph with the model's shapes and attributes.
-    accelerator
-        The plan's.
-    """
+    """Violations of modes that operators cannot run in; the graph is the plan's with the model's shapes."""
     passing = accelerator.weights == Weights.STREAM
     return [
         Violation(Verdict.MODE_FORBIDDEN, None, f"mode {mode.name!r} of operator {operator.name!r}: {why}")

@@ -93,10 +93,7 @@ class Needs:
     def of(self, root: str, shape: tuple[int, ...], covers: Iterable[str]) -> Bools | None:
         """Elements of a tensor that some nodes depend on; None where the nodes cannot be asked.
 
-        Parameters
-        ----------
-        covers
-            First results of the nodes that make up an operator.
+        ``covers`` are the first results of the nodes that make up an operator.
         """
         count = int(np.prod(shape, dtype=np.int64))
         own = set(covers)

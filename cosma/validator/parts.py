@@ -240,14 +240,9 @@ def _whole_operators(graph: Graph) -> dict[str, Operator]:
 
 
 def unread_regions(planned: Graph, model: Graph, needs: Needs | None = None) -> list[Violation]:
-    """Find what operators depend on and do not read.
+    """Find what operators depend on, as the model's say, and do not read.
 
-    Parameters
-    ----------
-    model
-        The model's, whose operators say what they read.
-    needs
-        What the ONNX nodes themselves depend on, where the file is given.
+    ``needs`` is what the ONNX nodes themselves depend on, where the file is given.
     """
     by_results = {operator.outputs: operator for operator in model.operators}
     by_covers = {operator.covers[0]: operator for operator in model.operators if operator.covers}

@@ -25,17 +25,10 @@ def pieces_touched(graph: Graph, operator: Operator) -> list[tuple[str, list[Pie
 
 
 def count_ranges(pieces: Sequence[Piece], address: Mapping[str, int], size: Mapping[str, int]) -> int:
-    """Count the address ranges that pieces of a root make.
+    """Count the address ranges that pieces of a root, read or written, make.
 
     Two pieces are one range where the second begins where the first ends, in memory and in the row-major order of the
     box that the pieces fill. What lies off-chip has no address here: there, neighbours in that order are one range.
-
-    Parameters
-    ----------
-    pieces
-        What is read or written of one root.
-    address
-        Address of each tensor that is in the scratchpad.
     """
     low = [min(axis) for axis in zip(*(piece.region.start for piece in pieces), strict=True)]
     high = [max(axis) for axis in zip(*(piece.region.stop for piece in pieces), strict=True)]

@@ -169,16 +169,7 @@ def summed_over(place: Place) -> int:
 def narrowed(place: Place, operands: Wanted, span: Span, *, first: bool) -> Wanted:
     """What one step of a sum depends on, of what the whole sum does.
 
-    Parameters
-    ----------
-    place
-        The node that sums.
-    operands
-        What the whole sum depends on.
-    span
-        Interval of the axis summed over.
-    first
-        Whether the step adds the bias.
+    ``span`` is its interval of the axis summed over; the first step adds the bias.
     """
     kind = place.node.op_type
     if kind in ("Conv", "ConvInteger"):

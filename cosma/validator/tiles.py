@@ -38,10 +38,7 @@ class _Need:
 def unread_by_tiles(planned: Graph, needs: Needs | None) -> list[Violation]:
     """Find tiles that do not read all that their region depends on.
 
-    Parameters
-    ----------
-    needs
-        The model's file; None where it cannot be looked at, so that every tile must read everything.
+    Without the model's file (``needs``), every tile must read everything.
     """
     operators: dict[str, list[Operator]] = {}
     for operator in planned.operators:

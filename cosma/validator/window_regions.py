@@ -38,12 +38,8 @@ def _nonempty(spans: Sequence[Span]) -> Box | None:
 def convolution(weight: int, bias: int | None, along: Sequence[int]) -> Rule:
     """Taps of the windows, input channels of the groups, weights of the output channels.
 
-    Parameters
-    ----------
-    weight, bias
-        Positions of the weight and of the bias, if there is one.
-    along
-        Positions of operands with a value for each output channel.
+    ``weight`` and ``bias``, if there is one, are positions; ``along`` are those of operands with a value for each
+    output channel.
     """
 
     def rule(place: Place, result: int, box: Box) -> Wanted:

@@ -16,19 +16,12 @@ if TYPE_CHECKING:
 
 
 def select(problem: Problem, operators: Ints, tensors: Ints) -> Problem:
-    """Keep some operators and some tensors of a problem.
+    """Keep some operators and some tensors of a problem, numbered in the order of the numbers given, which ascend.
 
     What the kept operators do not produce starts off-chip. An operator precedes another one if it does so in the whole,
     be it by way of operators that are left out. The constant part of the traffic is left out. Takes a bit set over the
     kept operators for each operator of the whole between the first and the last of them. Raises ValueError if no kept
     operator touches some kept tensor: its compulsory traffic would be counted and never happen.
-
-    Parameters
-    ----------
-    problem
-        The whole.
-    operators, tensors
-        Numbers in the whole, ascending; what is kept is numbered in this order.
     """
     operator_number = {v: i for i, v in enumerate(operators.tolist())}
     tensor_number = {t: i for i, t in enumerate(tensors.tolist())}
