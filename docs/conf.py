@@ -33,6 +33,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 exclude_patterns = ["_build", "jupyter_execute"]
+# Commands are no Python.
+highlight_language = "none"
 html_theme = "furo"
 html_title = "cosma"
 html_static_path = ["static"]
