@@ -30,8 +30,28 @@ def _held(state: int, t: int, boundary: int, maker: Ints) -> Any:
     return False
 
 
-@kernel
-def segment_cost(
+@helper
+def _read_again(i: int, j: int, weight: Ints, room: Any, left: Ints) -> Any:
+    """Bytes of weights that do not stay: they are kept as far as they fit, the largest first; ``left`` is scratch."""
+    for v in range(i, j):
+        left[v] = weight[v]
+    again = np.int64(0)
+    while True:
+        v = i
+        for u in range(i + 1, j):
+            if left[u] > left[v]:
+                v = u
+        if left[v] <= 0:
+            return again
+        left[v] = 0
+        if weight[v] <= room:
+            room -= weight[v]
+        else:
+            again += weight[v]
+
+
+@helper
+def _segment_cost(
     i: int, j: int, n: int, stripes: int, before: int, after: int, capacity: int,
     size: Ints, rows: Ints, is_input: Bools, is_output: Bools, height: Ints, channels: Ints, weight: Ints,
     in_place: Bools, start: Ints, tensor: Ints, wanted: Ints, result_start: Ints,
@@ -143,22 +163,26 @@ def segment_cost(
         return DOES_NOT_FIT
     if stripes == 1:
         return cost
-    # Weights: kept for all stripes as far as they fit, the largest first; the others are read again for each stripe.
-    room = capacity - peak
-    for v in range(i, j):
-        load[v] = weight[v]  # not looked at yet
-    while True:
-        v = i
-        for u in range(i + 1, j):
-            if load[u] > load[v]:
-                v = u
-        if load[v] <= 0:
-            return cost
-        load[v] = 0
-        if weight[v] <= room:
-            room -= weight[v]
-        else:
-            cost += (stripes - 1) * weight[v]
+    return cost + (stripes - 1) * _read_again(i, j, weight, capacity - peak, load)
+
+
+@helper
+def _crossings(count: int, is_input: Bools, maker: Ints, last_use: Ints) -> tuple[Ints, Ints]:
+    """CSR by operator: what was made before it and is read by it or later."""
+    start = np.zeros(count + 2, np.int64)
+    for t in range(len(maker)):
+        if not is_input[t]:
+            for v in range(maker[t] + 1, last_use[t] + 1):
+                start[v + 1] += 1
+    for v in range(count + 1):
+        start[v + 1] += start[v]
+    crossing, filled = np.zeros(start[-1], np.int64), start[:-1].copy()
+    for t in range(len(maker)):
+        if not is_input[t]:
+            for v in range(maker[t] + 1, last_use[t] + 1):
+                crossing[filled[v]] = t
+                filled[v] += 1
+    return start, crossing
 
 
 @kernel
@@ -188,19 +212,7 @@ def extend_segments(
     first, last = np.full(tensors, -1, np.int64), np.zeros(tensors, np.int64)
     mark = np.zeros(len(tensor) + len(result) + 1, np.int64)
     load, seen = np.zeros(count, np.int64), np.zeros(tensors + 1, np.int64)
-    crossing_start = np.zeros(count + 2, np.int64)
-    for t in range(tensors):
-        if not is_input[t]:
-            for v in range(maker[t] + 1, last_use[t] + 1):
-                crossing_start[v + 1] += 1
-    for v in range(count + 1):
-        crossing_start[v + 1] += crossing_start[v]
-    crossing, filled = np.zeros(crossing_start[-1], np.int64), crossing_start[:-1].copy()
-    for t in range(tensors):
-        if not is_input[t]:
-            for v in range(maker[t] + 1, last_use[t] + 1):
-                crossing[filled[v]] = t
-                filled[v] += 1
+    crossing_start, crossing = _crossings(count, is_input, maker, last_use)
     tried = np.ones(len(ladder), np.bool_)
     for before in range(STATES):
         if best[i, before] >= DOES_NOT_FIT:
@@ -209,7 +221,7 @@ def extend_segments(
             j = alone_end[k]
             if alone_cost[k] >= DOES_NOT_FIT:
                 continue
-            cost = alone_cost[k] + segment_cost(
+            cost = alone_cost[k] + _segment_cost(
                 i, j, first_entry, whole, spilled, spilled, ample, size, rows, is_input, is_output, height, channels,
                 weight, in_place, start, tensor, wanted, result_start, result, maker, first_use, last_use, need,
                 shared, first, last, load, mark, seen, crossing_start, crossing,
@@ -226,7 +238,7 @@ def extend_segments(
                     if best[i, before] >= best[j, after]:  # nothing costs less than nothing
                         fits = True
                         continue
-                    cost = segment_cost(
+                    cost = _segment_cost(
                         i, j, n, stripes, before, after, capacity, size, rows, is_input, is_output, height, channels,
                         weight, in_place, start, tensor, wanted, result_start, result, maker, first_use,
                         last_use, need, shared, first, last, load, mark, seen, crossing_start, crossing,

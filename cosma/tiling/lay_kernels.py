@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cosma.arrays import Bytes, Ints
+from cosma.arrays import Bytes, Int32s, Ints
 from cosma.compiled import helper, kernel
 from cosma.tiling.grid import Grid
 from cosma.tiling.probe import ALL, BY_SUM, FIRST_STEP, LAST_STEP
@@ -89,6 +89,86 @@ def _numbered(at: Ints, edge: Bytes) -> tuple[Ints, Ints, Ints]:
     return number, cut_start, cuts
 
 
+@helper
+def _readers(operand_start: Int32s, operand: Int32s, parts: int) -> tuple[Int32s, Int32s]:
+    """CSR: the tiles that read each part, ascending."""
+    start = np.zeros(parts + 1, np.int32)
+    for k in range(operand_start[-1]):
+        start[operand[k] + 1] += 1
+    for p in range(parts):
+        start[p + 1] += start[p]
+    filled, reader = start[:-1].copy(), np.zeros(operand_start[-1], np.int32)
+    for i in range(len(operand_start) - 1):
+        for k in range(operand_start[i], operand_start[i + 1]):
+            reader[filled[operand[k]]] = i
+            filled[operand[k]] += 1
+    return start, reader
+
+
+@helper
+def _boxes(
+    grid: Grid, tiles: Ints, row_at: Ints, row_edge: Bytes, channel_at: Ints, channel_edge: Bytes, column_at: Ints,
+    column_edge: Bytes,
+) -> tuple[Ints, Ints]:  # fmt: skip
+    """CSR: the boxes that each tile reads and, after them, writes; marks their edges."""
+    count = len(tiles)
+    box_start = np.zeros(count + 1, np.int64)
+    for i in range(count):
+        v = tiles[i, 0]
+        touched = grid.start[v + 1] - grid.start[v] + grid.result_start[v + 1] - grid.result_start[v]
+        box_start[i + 1] = box_start[i] + touched
+    boxes = np.empty((box_start[count], 6), np.int64)
+    # What the tile before of the same operator reads along an axis of which both have the same interval is the same.
+    before, same = np.full(len(grid.height), -1, np.int64), np.zeros(BY_SUM + 1, np.bool_)
+    for i in range(count):
+        tile = tiles[i]
+        v, n = tile[0], box_start[i]
+        near, before[v] = before[v], i
+        for axis in range(BY_SUM + 1):
+            same[axis] = axis == ALL or (
+                tiles[near, 2 * axis] == tile[2 * axis] and tiles[near, 2 * axis + 1] == tile[2 * axis + 1]
+            )
+        uncut = not grid.selects[v] and _is_whole(grid, tile)
+        for k in range(grid.start[v], grid.start[v + 1]):
+            t, box = grid.operand[k], boxes[n]
+            like = boxes[box_start[near] + n - box_start[i]] if near >= 0 else box
+            known = near >= 0 and not grid.read_by[k] and like[0] < like[1] and like[2] < like[3] and like[4] < like[5]
+            by_row, by_channel, by_column = grid.row_source[k], grid.channel_source[k], grid.column_source[k]
+            for side in range(6):
+                box[side] = like[side]
+            if not (known and same[by_row]):
+                box[0], box[1] = span(by_row, grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
+            if not (known and same[by_channel]):
+                box[2], box[3] = span(by_channel, grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
+            if not (known and same[by_column]):
+                box[4], box[5] = span(by_column, grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
+            if uncut:
+                box[0], box[2], box[4] = 0, 0, 0
+                box[1], box[3], box[5] = grid.rows[t], grid.channels[t], grid.columns[t]
+            if grid.read_by[k] and not tile[10] & grid.read_by[k]:
+                box[1] = box[0]  # another step reads it
+            if box[0] < box[1] and box[2] < box[3] and box[4] < box[5]:
+                if not (known and same[by_row]):
+                    _mark(row_edge, row_at, t, box[0], box[1])
+                if not (known and same[by_channel]):
+                    _mark(channel_edge, channel_at, t, box[2], box[3])
+                if not (known and same[by_column]):
+                    _mark(column_edge, column_at, t, box[4], box[5])
+            n += 1
+        for k in range(grid.result_start[v], grid.result_start[v + 1]):
+            t = grid.result[k]
+            a, b = (tile[2], tile[3]) if grid.height[v] > 1 else (np.int64(0), grid.rows[t])
+            c, d = (tile[4], tile[5]) if grid.width[v] > 1 else (np.int64(0), grid.channels[t])
+            e, f = (tile[6], tile[7]) if grid.breadth[v] > 1 else (np.int64(0), grid.columns[t])
+            box = boxes[n]
+            box[0], box[1], box[2], box[3], box[4], box[5] = a, b, c, d, e, f
+            _mark(row_edge, row_at, t, a, b)
+            _mark(channel_edge, channel_at, t, c, d)
+            _mark(column_edge, column_at, t, e, f)
+            n += 1
+    return box_start, boxes
+
+
 @kernel
 def lay_tiles(grid: Grid, tiles: Ints, alignment: int) -> Any:
     """Parts that tiles touch, and which tile reads and writes which, as arrays.
@@ -113,59 +193,7 @@ def lay_tiles(grid: Grid, tiles: Ints, alignment: int) -> Any:
     row_at, row_edge = _edges(grid.rows)
     channel_at, channel_edge = _edges(grid.channels)
     column_at, column_edge = _edges(grid.columns)
-    box_start = np.zeros(count + 1, np.int64)
-    for i in range(count):
-        v = tiles[i, 0]
-        touched = grid.start[v + 1] - grid.start[v] + grid.result_start[v + 1] - grid.result_start[v]
-        box_start[i + 1] = box_start[i] + touched
-    boxes = np.empty((box_start[count], 6), np.int64)
-    # What the tile before of the same operator reads along an axis of which both have the same interval is the same.
-    before, same = np.full(len(grid.height), -1, np.int64), np.zeros(BY_SUM + 1, np.bool_)
-    for i in range(count):
-        tile = tiles[i]
-        v, n = tile[0], box_start[i]
-        near, before[v] = before[v], i
-        for axis in range(BY_SUM + 1):
-            same[axis] = axis == ALL or (
-                tiles[near, 2 * axis] == tile[2 * axis] and tiles[near, 2 * axis + 1] == tile[2 * axis + 1]
-            )
-        uncut = not grid.selects[v] and _is_whole(grid, tile)
-        for k in range(grid.start[v], grid.start[v + 1]):
-            t, box = grid.operand[k], boxes[n]
-            like = boxes[box_start[near] + n - box_start[i]] if near >= 0 else box
-            known = near >= 0 and not grid.read_by[k] and like[0] < like[1] and like[2] < like[3] and like[4] < like[5]
-            by_row, by_channel, by_column = grid.row_source[k], grid.channel_source[k], grid.column_source[k]
-            box[:] = like
-            if not (known and same[by_row]):
-                box[0], box[1] = span(by_row, grid.row_table[k], grid.rows[t], grid.low, grid.high, tile)
-            if not (known and same[by_channel]):
-                box[2], box[3] = span(by_channel, grid.channel_table[k], grid.channels[t], grid.low, grid.high, tile)
-            if not (known and same[by_column]):
-                box[4], box[5] = span(by_column, grid.column_table[k], grid.columns[t], grid.low, grid.high, tile)
-            if uncut:
-                box[:] = 0
-                box[1], box[3], box[5] = grid.rows[t], grid.channels[t], grid.columns[t]
-            if grid.read_by[k] and not tile[10] & grid.read_by[k]:
-                box[1] = box[0]  # another step reads it
-            if box[0] < box[1] and box[2] < box[3] and box[4] < box[5]:
-                if not (known and same[by_row]):
-                    _mark(row_edge, row_at, t, box[0], box[1])
-                if not (known and same[by_channel]):
-                    _mark(channel_edge, channel_at, t, box[2], box[3])
-                if not (known and same[by_column]):
-                    _mark(column_edge, column_at, t, box[4], box[5])
-            n += 1
-        for k in range(grid.result_start[v], grid.result_start[v + 1]):
-            t = grid.result[k]
-            a, b = (tile[2], tile[3]) if grid.height[v] > 1 else (np.int64(0), grid.rows[t])
-            c, d = (tile[4], tile[5]) if grid.width[v] > 1 else (np.int64(0), grid.channels[t])
-            e, f = (tile[6], tile[7]) if grid.breadth[v] > 1 else (np.int64(0), grid.columns[t])
-            box = boxes[n]
-            box[0], box[1], box[2], box[3], box[4], box[5] = a, b, c, d, e, f
-            _mark(row_edge, row_at, t, a, b)
-            _mark(channel_edge, channel_at, t, c, d)
-            _mark(column_edge, column_at, t, e, f)
-            n += 1
+    box_start, boxes = _boxes(grid, tiles, row_at, row_edge, channel_at, channel_edge, column_at, column_edge)
     row_number, row_start, row_cuts = _numbered(row_at, row_edge)
     channel_number, channel_start, channel_cuts = _numbered(channel_at, channel_edge)
     column_number, column_start, column_cuts = _numbered(column_at, column_edge)
@@ -204,7 +232,7 @@ def lay_tiles(grid: Grid, tiles: Ints, alignment: int) -> Any:
                 grid.result[grid.result_start[v] + m - results_from]
             )
             if box[0] >= box[1] or box[2] >= box[3] or box[4] >= box[5]:
-                box[:] = 0
+                box[0], box[1], box[2], box[3], box[4], box[5] = 0, 0, 0, 0, 0, 0
                 continue
             # From here on a box is one of numbers of parts.
             box[0], box[1] = row_number[row_at[t] + box[0]], row_number[row_at[t] + box[1]]
@@ -264,17 +292,7 @@ def lay_tiles(grid: Grid, tiles: Ints, alignment: int) -> Any:
                 pair_operand[pairs] = operand[before]
                 pairs += 1
         operand_start[i + 1], result_start[i + 1], pair_start[i + 1] = operands, results, pairs
-    consumer_start = np.zeros(parts + 1, np.int32)
-    for k in range(operands):
-        consumer_start[operand[k] + 1] += 1
-    for p in range(parts):
-        consumer_start[p + 1] += consumer_start[p]
-    filled = consumer_start[:-1].copy()
-    consumer = np.zeros(operands, np.int32)
-    for i in range(count):
-        for k in range(operand_start[i], operand_start[i + 1]):
-            consumer[filled[operand[k]]] = i
-            filled[operand[k]] += 1
+    consumer_start, consumer = _readers(operand_start, operand, parts)
     return (
         operand_start, operand, result_start, result, consumer_start, consumer, pair_start, pair_result[:pairs].copy(),
         pair_operand[:pairs].copy(), size, space, clean, store, added, unfinished, tensor_of, ordered,
