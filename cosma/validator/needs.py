@@ -171,7 +171,7 @@ class Needs:
                 if table is None or indices is None:
                     return None
                 return (*table[:axis], *indices, *table[axis % len(table) + 1 :])
-            if maker.op_type in _SELECT or maker.op_type in ("Transpose", "Pad", "Expand"):
+            if maker.op_type in _SELECT or maker.op_type in ("Transpose", "Pad", "Expand", "Tile"):
                 moved = self.moved(maker)
                 return None if moved is None else tuple(moved.shape)
             if maker.op_type in _SAME_SHAPE:

@@ -135,3 +135,20 @@ def test_an_operator_reads_a_tensor_as_it_is_or_dequantises_it(tmp_path: Path) -
         accelerator = cosma.Accelerator(scratchpad="4KiB", fusion="epilogue")
         plan = cosma.compile(path, accelerator, tiling=tiling, strategy="e2")
         assert run_plan(plan, path).passed
+
+
+def test_a_tile_of_one_copy_behind_a_quantised_operator_is_a_view(tmp_path: Path) -> None:
+    """ONNX does not infer the shapes of ONNX Runtime's own operators, nor of what is behind them."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node(
+            "QLinearSigmoid", ["q", "scale", "zero", "scale", "zero"], ["s"], domain="com.microsoft"
+        ),
+        helper.make_node("DequantizeLinear", ["s", "scale", "zero"], ["d"]),
+        helper.make_node("Tile", ["d", "copies"], ["t"]),
+        helper.make_node("Relu", ["t"], ["y"]),
+    ]
+    weights = {"scale": np.array(0.05, np.float32), "zero": np.array(7, np.uint8), "copies": np.array([1, 1])}
+    path = save_network(tmp_path / "net.onnx", nodes, {"x": (12, 4)}, weights)
+    plan = cosma.compile(path, cosma.Accelerator(scratchpad="4KiB"), tiling="rows=4", strategy="e2")
+    assert run_plan(plan, path).passed
