@@ -15,7 +15,8 @@ from tests.imports import imports, room
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "arrays", "clock", "compiled", "cp_sat", "csr", "door", "errors", "figures", "files", "intervals", "lazy",
-        "parallel", "parameters", "process", "random_kernels", "terminal", "text", "topological", "units", "version",
+        "parallel", "parameters", "patience", "process", "random_kernels", "terminal", "text", "topological", "units",
+        "version",
     ),
     ("graph", "accelerator"),
     ("access",),

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from cosma.caching.check import ScheduleCount, check_schedule
     from cosma.caching.optimum import Optimum, best_schedule
     from cosma.caching.requests import Requests, read_requests
-    from cosma.caching.service import CacheOptions, CacheReport, PolicyResult, plan_cache
+    from cosma.caching.results import CacheReport, PolicyResult
+    from cosma.caching.service import CacheOptions, plan_cache
 
 __all__ = [
     "CacheOptions",
@@ -29,7 +30,8 @@ __all__ = [
 ]
 
 __getattr__ = NamesFrom(__name__, {
-    "service": "CacheOptions CacheReport PolicyResult plan_cache",
+    "results": "CacheReport PolicyResult",
+    "service": "CacheOptions plan_cache",
     "optimum": "Optimum best_schedule",
     "requests": "Requests read_requests",
     "check": "ScheduleCount check_schedule",

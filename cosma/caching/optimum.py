@@ -60,11 +60,13 @@ class Optimum:
         return self.fetches == self.lower_bound
 
 
-def intervals_of(requests: Requests, members: Ints, slots: int, *, together: bool) -> Intervals:
+def intervals_of(requests: Requests, step_of: Ints, members: Ints, slots: int, *, together: bool) -> Intervals:
     """Build the intervals of one group.
 
     Parameters
     ----------
+    step_of
+        The step of each request of the trace.
     members
         Numbers of the requests of the group, ascending.
     together
@@ -72,7 +74,7 @@ def intervals_of(requests: Requests, members: Ints, slots: int, *, together: boo
         requests take their slots from its capacity. Otherwise pages run one by one through a slot set aside for it,
         and positions are the gaps behind steps.
     """
-    step, local = np.unique(requests.step_of_request()[members], return_inverse=True)
+    step, local = np.unique(step_of[members], return_inverse=True)
     page = requests.page[members]
     order = np.lexsort((local, page))
     again = np.flatnonzero(page[order[1:]] == page[order[:-1]])
@@ -124,12 +126,13 @@ def best_schedule(requests: Requests, group: Ints, slots: Ints, *, together: boo
     """
     kept = np.zeros(len(requests.page), dtype=np.bool_)
     bound = 0
+    step_of = requests.step_of_request()
     by_group, ends = members_by_group(requests, group, len(slots))
     for number, last in enumerate(ends):
         members = by_group[(ends[number - 1] if number else 0) : last]
         if len(members) == 0:
             continue
-        intervals = intervals_of(requests, members, int(slots[number]), together=together)
+        intervals = intervals_of(requests, step_of, members, int(slots[number]), together=together)
         chosen = keep_most(intervals.begin, intervals.end, intervals.capacity)
         price = raise_prices(intervals.begin, intervals.end, intervals.capacity, chosen)
         kept[intervals.request[chosen]] = True

@@ -77,13 +77,15 @@ def count_followers(
     start: Ints, page: Ints, layers: int, experts: int, distance: int, share: Floats
 ) -> None:  # fmt: skip
     """Fill ``share[layer]`` for one distance; see :func:`learn_affinity`."""
-    visits = np.zeros(layers * experts, dtype=np.int64)
-    for step in range(len(start) - 1 - distance):
-        for r in range(start[step], start[step + 1]):
-            visits[page[r]] += 1
-            row = share[step % layers, page[r] % experts]
-            for follower in range(start[step + distance], start[step + distance + 1]):
-                row[page[follower] % experts] += 1.0
     for layer in range(layers):
+        # Layer by layer, not step by step: one table fits in the processor's cache.
+        visits = np.zeros(experts, dtype=np.int64)
+        for step in range(layer, len(start) - 1 - distance, layers):
+            for r in range(start[step], start[step + 1]):
+                expert = page[r] % experts
+                visits[expert] += 1
+                row = share[layer, expert]
+                for follower in range(start[step + distance], start[step + distance + 1]):
+                    row[page[follower] % experts] += 1.0
         for expert in range(experts):
-            share[layer, expert] /= max(1, visits[layer * experts + expert])
+            share[layer, expert] /= max(1, visits[expert])

@@ -13,6 +13,8 @@ import numpy as np
 from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from cosma.arrays import Float32s, Floats, Ints, Uint16s
 
 # Rules for keys.
@@ -84,6 +86,28 @@ def _victim(heap: Ints, score: Floats, base: int, count: int, by_key: bool) -> i
             if score[heap[i]] < score[heap[best]]:
                 best = i
     return int(heap[best])
+
+
+@helper
+def _giving_way(
+    heap: Ints, key: Ints, score: Floats, base: int, count: int, by_key: bool, target: int, share: NDArray[np.int32],
+    needed: int, until: Ints, free: int,
+) -> int:  # fmt: skip
+    """Return the first page to give way for one that layer ``target`` needs so much; -1 where none may.
+
+    Pages stay that the layer needs as much, and those whose ``until`` is ``free`` or more.
+    """
+    experts = len(share)
+    best = -1
+    for i in range(base, base + count):
+        p = heap[i]
+        if until[p] >= free or (p // experts == target and share[p - target * experts] >= needed):
+            continue
+        if by_key and i == base:
+            return int(p)
+        if best < 0 or (key[p] < key[best] if by_key else score[p] < score[best]):
+            best = p
+    return best
 
 
 @helper
@@ -208,7 +232,8 @@ def play(
     held = np.zeros(len(slots), dtype=np.int64)
     key = np.zeros(pages, dtype=np.int64)
     uses = np.zeros(pages, dtype=np.int64)
-    used = np.full(pages, -1, dtype=np.int64)
+    # Twice the last step that a page was fetched ahead for; one more for a step that it is used at.
+    until = np.full(pages, -1, dtype=np.int64)
     ready = np.zeros(pages, dtype=np.float64)
     link = np.zeros(devices, dtype=np.float64)
     host = np.zeros(devices, dtype=np.float64)
@@ -243,7 +268,7 @@ def play(
             p = page[r]
             g = group[p]
             uses[p] += 1
-            used[p] = step
+            until[p] = max(until[p], 2 * step + 1)
             hosted[p] = False
             absent[p] = place[p] < 0
             if absent[p]:
@@ -305,7 +330,7 @@ def play(
             _prefetch(
                 step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth,
                 threshold, fetch_s, wait, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
-                score, by_key, used,
+                score, by_key, until,
             )  # fmt: skip
         now = end
     return seen[0], stalled, now
@@ -316,17 +341,19 @@ def _prefetch(
     step: int, steps: int, start: Ints, page: Ints, layers: int, experts: int, group: Ints, base: Ints,
     slots: Ints, device: Ints, together: bool, guess: Uint16s, depth: int, threshold: int, fetch_s: float,
     begin: float, end: float, heap: Ints, place: Ints, held: Ints, key: Ints, ready: Floats, link: Floats,
-    events: Ints, seen: Ints, uses: Ints, learnt: Ints, rule: int, score: Floats, by_key: bool, used: Ints,
+    events: Ints, seen: Ints, uses: Ints, learnt: Ints, rule: int, score: Floats, by_key: bool, until: Ints,
 ) -> None:  # fmt: skip
     """Fetch what the next steps probably need, while the link has nothing better to do and the step computes."""
     layer = step % layers
     share = np.empty(experts, dtype=np.int32)
     order = np.empty(experts, dtype=np.int64)
+    shut = np.empty(len(slots), dtype=np.bool_)
     for ahead in range(min(depth, steps - 1 - step)):
         if link.min() >= end:
             return
         target = (layer + 1 + ahead) % layers
         share[:] = 0
+        shut[:] = False
         for r in range(start[step], start[step + 1]):
             row = guess[ahead, layer, page[r] - layer * experts]
             for e in range(experts):
@@ -352,17 +379,21 @@ def _prefetch(
             if room <= 0:
                 continue
             if held[g] >= room:
-                victim = _victim(heap, score, base[g], held[g], by_key)
-                same_layer = victim // experts == target
-                if same_layer and share[victim - target * experts] >= share[e]:
+                victim = -1
+                if not shut[g]:
+                    free = 2 * step + (1 if together else 2)  # one by one, what the step computed with may go
+                    victim = _giving_way(
+                        heap, key, score, base[g], held[g], by_key, target, share, share[e], until, free
+                    )
+                if victim < 0:
+                    shut[g] = True  # Nor for a page that is needed less.
                     continue
-                if together and used[victim] == step:
-                    continue  # The step computes with it.
                 _remove(heap, place, key, base[g], held, g, victim)
                 _note(events, seen, step, EVICT, victim)
             link[d] = issue + fetch_s
             ready[p] = link[d]
             # As if it had been used when it will be: it must not give way before.
+            until[p] = max(until[p], 2 * (step + 1 + ahead))
             if rule != AFFINITY:
                 key[p] = _key(rule, p, step + 1 + ahead, steps, uses, learnt, step + 1 + ahead)
             _push(heap, place, key, base[g], held, g, p)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import cosma.door as door
 from cosma.caching.check import check_schedule
+from cosma.caching.results import CacheReport, PolicyResult
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ DECAYS = (0.5, 0.8, 0.95, 1.0)
 #: Least shares tried at which an expert is fetched ahead: 1 fetches what was never absent, 0.3 also long shots.
 PREFETCH_SHARES = (0.3, 0.5, 0.7, 0.9, 1.0)
 
-#: Batches of the trace learnt from, behind its first half, on which each policy chooses among the values above.
-PRACTICE_BATCHES = 1000
+#: Batches of the trace learnt from, behind its first half, on which each policy chooses among the values above, and the
+#: requests up to which there are that many: a thousand tokens of 58 layers of eight experts.
+PRACTICE_BATCHES, PRACTICE_REQUESTS = 1000, 1 << 19
 
 #: Most memory of the tables of affinity: 61 layers of 384 experts take 18 MB for each step looked ahead.
 MOST_TABLE_BYTES = 4 << 30
@@ -88,74 +91,6 @@ class CacheOptions:
             raise InputError(f"cache: {said}; choose from {', '.join(POLICIES)}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyResult:
-    """What one policy costs, counted by replay.
-
-    Attributes
-    ----------
-    policy
-        Its name.
-    requests, hits, fetches, prefetches, hosted
-        Requests, those met by a slot, fetches on demand and ahead, and requests computed on the host.
-    moved_bytes
-        Bytes over the links.
-    above_optimum
-        Fetches beyond the fewest, as a share of the fewest. Where the host may compute, seconds of links and hosts
-        beyond the least, as a share of that; None where the least was not looked for.
-    stalled_s, total_s
-        Seconds in which a step waits for a link, and of the whole trace.
-    """
-
-    policy: str
-    requests: int
-    hits: int
-    fetches: int
-    prefetches: int
-    hosted: int
-    moved_bytes: int
-    above_optimum: float | None
-    stalled_s: float
-    total_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheReport:
-    """All policies on one trace.
-
-    Attributes
-    ----------
-    tokens, layers, experts, steps, groups
-        Shape of the instance.
-    widest_step
-        Most pages of one group that a single step needs.
-    compulsory_fetches
-        Pages used at all: each is fetched at least once.
-    lower_bound_fetches
-        Fetches that every schedule needs where the host computes nothing.
-    proven
-        Whether a schedule with that many fetches is at hand.
-    least_mix_s, mix_proven
-        Seconds of links and hosts, summed over requests, that every schedule takes, and whether one that takes no
-        more is at hand; None where the host computes nothing or ``optimum`` was not asked for.
-    results
-        By policy, in the order asked for.
-    """
-
-    tokens: int
-    layers: int
-    experts: int
-    steps: int
-    groups: int
-    widest_step: int
-    compulsory_fetches: int
-    lower_bound_fetches: int
-    proven: bool
-    least_mix_s: float | None
-    mix_proven: bool | None
-    results: tuple[PolicyResult, ...]
-
-
 def plan_cache(
     requests: Requests,
     options: CacheOptions,
@@ -163,8 +98,9 @@ def plan_cache(
     learnt_from: Requests | None = None,
     device: Ints | None = None,
     progress: Callable[[str, float], None] | None = None,
+    interrupted: Callable[[], bool] = bool,
 ) -> CacheReport:
-    """Run every policy asked for on a trace; deterministic.
+    """Run every policy asked for on a trace; deterministic unless interrupted.
 
     Parameters
     ----------
@@ -178,6 +114,8 @@ def plan_cache(
         ``int64[layers, experts]``: device of each expert; each device has slots and a link of its own. Default: one.
     progress
         Told what is being done, and the share of it that is done.
+    interrupted
+        Polled between policies: once it says so, those that have run are reported. With none, KeyboardInterrupt.
 
     Raises
     ------
@@ -186,6 +124,7 @@ def plan_cache(
     """
     from cosma.caching.optimum import best_schedule
     from cosma.caching.predict import learn_affinity, learn_evidence, visits_by_page
+    from cosma.patience import patiently
 
     learnt_from = requests if learnt_from is None else learnt_from
     _check(requests, options, learnt_from)
@@ -215,7 +154,12 @@ def plan_cache(
     results = []
     for number, policy in enumerate(options.policies):
         told(policy, number / len(options.policies))
-        results.append(bench.run(policy))
+        result = patiently(partial(bench.run, policy), _nothing, interrupted)
+        if result is None:
+            break
+        results.append(result)
+    if not results:
+        raise KeyboardInterrupt
     return CacheReport(
         tokens=requests.tokens,
         layers=requests.layers,
@@ -266,6 +210,10 @@ def _slots(options: CacheOptions, pages: Ints) -> Ints:
     return np.where(all_fit, pages + (0 if options.together else 1), options.slots).astype(np.int64)
 
 
+def _nothing() -> None:
+    """Return what a policy that was interrupted costs: nobody knows."""
+
+
 def _silent(what: str, share: float) -> None:
     """Tell nobody."""
 
@@ -282,6 +230,14 @@ def _groups(requests: Requests, device: Ints | None, shared: bool) -> tuple[Ints
     devices = np.unique(home.reshape(-1), return_inverse=True)[1].astype(np.int64)
     wanted = devices if shared else devices * requests.layers + layer
     return devices, np.unique(wanted, return_inverse=True)[1].astype(np.int64)
+
+
+def _practice(learnt_from: Requests) -> Requests:
+    """Return the batches that policies practise on."""
+    half = learnt_from.batch_count // 2
+    begins = learnt_from.start[half * learnt_from.layers :: learnt_from.layers]
+    within = int(np.searchsorted(begins, begins[0] + PRACTICE_REQUESTS, side="right")) - 1
+    return learnt_from.batches(half, half + min(PRACTICE_BATCHES, max(1, within)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -338,8 +294,7 @@ class _Bench:
 
     def _practise(self, policy: str, depth: int) -> tuple[float, float]:
         """Choose fading by fetches, then the share for prefetch by waiting, on the trace that is learnt from."""
-        half = self.learnt_from.batch_count // 2
-        practice = self.learnt_from.batches(half, half + PRACTICE_BATCHES)
+        practice = _practice(self.learnt_from)
         fits = not self.options.together or practice.widest_step(self.group)[0] <= self.options.slots
         none = np.empty((0, 3), dtype=np.int64)
         decay, share = DECAYS[-1], PREFETCH_SHARES[-1]

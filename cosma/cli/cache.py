@@ -11,7 +11,8 @@ from cosma.cli import options, routing
 
 if TYPE_CHECKING:
     from cosma.caching.requests import Requests
-    from cosma.caching.service import CacheReport
+    from cosma.caching.results import CacheReport
+    from cosma.caching.service import CacheOptions
     from cosma.placement.traces import Trace
 
 TracePath = Annotated[Path, typer.Argument(metavar="TRACE", help="Routing trace, in any form that place reads.")]
@@ -79,9 +80,8 @@ def cache(
     """Compare policies for experts that do not all fit on a device with the proven optimum."""
     from dataclasses import asdict
 
-    from cosma.caching import CacheOptions, plan_cache
+    from cosma.caching import CacheOptions
     from cosma.caching.service import POLICIES
-    from cosma.cli.place_report import progress_line
 
     _check(slots, batch, prefetch, layer_time, host_time, experts)
     source = routing.open_given(trace, array, kind, dense_layers, routing_shape)
@@ -100,17 +100,42 @@ def cache(
         host_s=host_time,
     )
     device = None if placement is None else _devices(placement, first)
-    with progress_line(quiet=json) as shown:
-        reports = {
-            name: plan_cache(requests, wanted, learnt_from=learnt, device=device, progress=shown)
-            for name, requests in runs.items()
-        }
+    reports, interrupted = _run(runs, wanted, learnt, device, quiet=json)
     if json:
         from cosma.cli.output import print_json
 
-        print_json({"options": asdict(wanted), "reports": {name: asdict(report) for name, report in reports.items()}})
+        stopped = {"stopped_by": "interrupt"} if interrupted else {}
+        found = {name: asdict(report) for name, report in reports.items()}
+        print_json({"options": asdict(wanted), "reports": found, **stopped})
     else:
         _print(reports, sized=size is not None, timed=bandwidth is not None)
+
+
+def _run(
+    runs: dict[str, Requests], options: CacheOptions, learnt: Requests, device: Any, *, quiet: bool
+) -> tuple[dict[str, CacheReport], bool]:
+    """Run the policies on every part; an interrupt leaves those that have run, and is told of."""
+    from functools import partial
+
+    from cosma.caching import plan_cache
+    from cosma.cli.interrupts import Interruption
+    from cosma.cli.output import note
+    from cosma.cli.place_report import progress_line
+    from cosma.patience import patiently
+
+    reports: dict[str, CacheReport] = {}
+    with Interruption() as interruption, progress_line(quiet=quiet) as shown:
+        stop = interruption.happened
+        run = partial(plan_cache, learnt_from=learnt, device=device, progress=shown, interrupted=stop)
+        for name, requests in runs.items():
+            report = patiently(partial(run, requests, options), lambda: None, stop)
+            if report is not None:
+                reports[name] = report
+        if not reports:
+            raise KeyboardInterrupt
+    if interruption.happened():
+        note("interrupted; these are the policies that have run so far")
+    return reports, interruption.happened()
 
 
 def _check(

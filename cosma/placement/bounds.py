@@ -28,7 +28,7 @@ from cosma.placement.threads import one_thread
 from cosma.placement.topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,10 +45,20 @@ _ROUND_WORK = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A lower bound on the mean cost of a transition, and what proves it."""
+    """A lower bound on the mean cost of a transition, and what proves it.
+
+    Where it is one on a modelled cost, ``any_routing`` is what no routing of the tokens themselves is below.
+    """
 
     mean_cost: float
     method: str
+    any_routing: float | None = None
+
+    @classmethod
+    def of(cls, certificate: Mapping[str, Any]) -> Bound:
+        """Read a bound from the certificate of another placement of the same problem."""
+        anyhow = certificate.get("lower_bound_any_routing")
+        return cls(float(certificate["lower_bound"]), str(certificate["method"]), anyhow)
 
     def certificate(self, mean_cost: float) -> dict[str, Any]:
         """Return the certificate of a placement of this cost: status, bound, gap, method."""
@@ -60,6 +70,7 @@ class Bound:
             "lower_bound": bound,
             "gap": (mean_cost - bound) / mean_cost if mean_cost > 0 else 0.0,
             "method": self.method,
+            **({} if self.any_routing is None else {"lower_bound_any_routing": self.any_routing}),
         }
 
 
@@ -174,6 +185,7 @@ def layer_pair_bound(
     replicas_per_device: int = 0,
     limit: float | None = None,
     whole: bool = False,
+    modelled: NDArray[np.float64] | None = None,
 ) -> Bound | None:
     """Return the bound by layer pairs, or None where ``work`` is too little for it to be of use.
 
@@ -189,6 +201,8 @@ def layer_pair_bound(
         Limit on the max-over-mean load of each layer, where copies share evenly; None for none.
     whole
         Whether copies are chosen among in whatever way; else they share evenly.
+    modelled
+        Transitions of a model in which a visit is served before the next one is known; those counted, if None.
     """
     experts, pairs = affinity.experts, affinity.layers - 1
     per_round = max(1, pairs * topology.levels * (experts**3 + _ROUND_WORK))
@@ -197,6 +211,7 @@ def layer_pair_bound(
         return None
     slots = topology.slots(experts) + replicas_per_device
     counts, load = affinity.transitions.astype(np.float64), affinity.load.astype(np.float64)
+    counts = counts if modelled is None else modelled
     saved = []
     for level in range(topology.levels):
         groups = topology.groups(level)
@@ -207,7 +222,7 @@ def layer_pair_bound(
             further=max(0, int(rooms.sum()) - experts) if whole else 0,
         )  # fmt: skip
         with one_thread():
-            saved.append(layer_pairs.most_saved(counts, load, level_, rounds))
+            saved.append(layer_pairs.most_saved(counts, load, level_, rounds, served_before=modelled is not None))
     return of_savings(affinity, topology, saved, "layer pairs")
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cosma.placement.copies import split_ratios
 from cosma.placement.copy_pairs import ROUNDING, fill_pairs
+from cosma.placement.load_only import least_imbalance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +27,12 @@ _MOST_BINARIES = 5000
 #: Sets of copies up to which their program is taken: with 800 to 1500 sets it fills layers of 8 experts on 8 devices
 #: with 3 places that the other leaves open; with 5000 both leave layers open.
 _MOST_SETS = 3000
+#: Largest sum of the loads of all copies in units of a common share: the solver counts in 64 bits.
+_LARGEST_SUM = 1 << 62
 #: Work limits (CP-SAT's unit): one layer that proves impossible is enough, and among several one is soon decided.
 FILL_WORK = (0.5, 5.0)
+#: Shares of a layer's imbalance: an interval that is short, and less than any two ways to fill a layer differ by.
+_SHORT, _EVEN = 1e-3, 1e-7
 #: Devices up to which loads of all shares have a common unit that leaves sums exact.
 _MOST_DEVICES = 16
 
@@ -48,6 +54,30 @@ def fill_layer(
         return None, False
     found = fill_by_sets(load, room, limit, work)
     return fill_by_places(load, room, limit, work) if found is None else found
+
+
+def even_layers(problem: CopyProblem, held: NDArray[np.bool_], limit: float) -> NDArray[np.bool_]:
+    """Return copies whose layers are filled more evenly, where programs find ways, until their mean keeps a limit.
+
+    The interval in which the least of a layer lies is halved until it is short; then anything better will do.
+    """
+    held = held.copy()
+    even = split_ratios(problem.load, held)
+    lowest = np.maximum(1.0, least_imbalance(problem.affinity, problem.topology, problem.replicas_per_device))
+    while even.mean() > limit * (1.0 + 1e-15):
+        layer = int((even - lowest).argmax())
+        if lowest[layer] >= even[layer] * (1.0 - _EVEN):
+            break
+        asked = (lowest[layer] + even[layer]) / 2.0
+        if asked >= even[layer] * (1.0 - _SHORT):
+            asked = even[layer] * (1.0 - _EVEN)
+        copies, _ = fill_layer(problem, layer, float(asked), FILL_WORK[0])
+        reached = np.inf if copies is None else float(split_ratios(problem.load[layer][None], copies[None])[0])
+        if copies is not None and reached < even[layer]:
+            held[layer], even[layer] = copies, reached
+        else:
+            lowest[layer] = asked
+    return held
 
 
 def loadings(
@@ -143,6 +173,8 @@ def fill_by_places(
     if experts * devices * most > _MOST_BINARIES:
         return None, False
     unit = math.lcm(*range(1, most + 1))
+    if unit * most * int(load.sum()) > _LARGEST_SUM:
+        return None, False
     builder = ModelBuilder("fill a layer")
     held = [
         [[builder.variable("copy") for _ in range(devices)] for _ in range(most)] for _ in range(experts)

@@ -7,7 +7,7 @@ the second lightest, and so on. So it is enough to list numbers of copies, and n
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,9 @@ def fill_pairs(
         return None, True
     if math.comb(experts + spare, spare) > _MOST_WAYS:
         return None
-    ways = least.astype(np.int8) + _further(experts, spare)
+    # Bytes where they do: numbers of copies beyond the devices are only sorted out below.
+    ways = _further(experts, spare, np.dtype(np.int8 if room.sum() < 128 else np.int32))
+    ways += least.astype(ways.dtype)
     ways = ways[(ways <= devices).all(axis=1)]
     possible = False
     for first in range(0, len(ways), _BLOCK):
@@ -61,20 +63,20 @@ def fill_pairs(
     return None, not possible
 
 
-def _further(experts: int, spare: int) -> NDArray[np.int8]:
+def _further(experts: int, spare: int, kind: np.dtype[Any]) -> NDArray[Any]:
     """Return every way to give experts further copies, at most ``spare`` in all."""
-    found = np.zeros((1, 0), dtype=np.int8)
+    found: NDArray[Any] = np.zeros((1, 0), dtype=kind)
     left = np.array([spare])
     for _ in range(experts):
         again = np.repeat(np.arange(len(found)), left + 1)
         value = np.arange(len(again)) - np.repeat(np.cumsum(left + 1) - left - 1, left + 1)
-        found = np.concatenate([found[again], value[:, None].astype(np.int8)], axis=1)
+        found = np.concatenate([found[again], value[:, None].astype(kind)], axis=1)
         left = left[again] - value
     return found
 
 
 def _paired(
-    load: NDArray[np.float64], ways: NDArray[np.int8], devices: int
+    load: NDArray[np.float64], ways: NDArray[Any], devices: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the fullest device of the best pairs, the order of the copies by load, and the expert of each copy."""
     ends = np.cumsum(ways, axis=1, dtype=np.int64)

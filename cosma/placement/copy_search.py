@@ -26,7 +26,7 @@ from cosma.placement.copies import (
     shares_of,
     with_least,
 )
-from cosma.placement.copy_fill import FILL_WORK, fill_layer
+from cosma.placement.copy_fill import FILL_WORK, even_layers, fill_layer
 from cosma.placement.copy_kernels import anneal_copies
 from cosma.placement.copy_recombine import recombine_copies
 from cosma.placement.load_only import least_imbalance
@@ -275,12 +275,18 @@ def _mean_within(
     work: float,
     state: NDArray[np.uint64],
 ) -> NDArray[np.bool_] | None:
-    """Bisect one price of visits above the mean for all layers: layers in which balance is dear may have less of it."""
+    """Bisect one price of visits above the mean for all layers: layers in which balance is dear may have less of it.
+
+    The price is on all visits above, the limit on the fullest device. So the most even way to fill a layer is often one
+    of a placement that breaks the limit elsewhere: at last layers of all placements on the way are put together, and
+    where that is not enough, filled by programs.
+    """
     layers = problem.load.shape[0]
     least = np.inf if best is None else crossing_cost(problem, best)
     low, high = _MEAN_PRICES
     one = np.ones(problem.load.shape, dtype=np.int64)
     start = places_of(problem, starts[0] if best is None else best)
+    pool = starts if best is None else [*starts, best]
     for step in range(_MEAN_STEPS):
         price = float(np.sqrt(low * high))
         start = anneal(
@@ -289,12 +295,22 @@ def _mean_within(
             what=f"copies within {limit:.4g} on average",
         )  # fmt: skip
         held = held_of(problem, start)
+        pool = [*pool, held]
         if keeps(imbalances(problem, held), limit, "mean"):
             high = price
             if crossing_cost(problem, held) < least:
                 best, least = held, crossing_cost(problem, held)
         else:
             low = price
+    ratios = np.stack([imbalances(problem, held) for held in pool])
+    even = ratios.min(axis=0)
+    if best is None and even.mean() > limit and not options.interrupted():
+        mixed = np.stack([pool[member][layer] for layer, member in enumerate(ratios.argmin(axis=0))])
+        pool = [*pool, even_layers(problem, mixed, limit)]
+        even = np.minimum(even, imbalances(problem, pool[-1]))
+    joined = recombine_copies(problem, pool, even + max(0.0, limit - float(even.mean())))
+    if joined is not None and keeps(imbalances(problem, joined), limit, "mean"):
+        best = joined if crossing_cost(problem, joined) < least else best
     return best
 
 

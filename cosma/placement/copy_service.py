@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosma.errors import InfeasibleError, InputError
+from cosma.patience import patiently
 from cosma.placement import baselines, bounds
 from cosma.placement.check import check_placement
 from cosma.placement.document import Placement
 from cosma.placement.options import BOUNDS, solver_record
-from cosma.placement.patience import patiently
 from cosma.placement.single import search_homes, search_options
 
 if TYPE_CHECKING:

@@ -25,11 +25,14 @@ bound whatever they are, and is computed anew from them with a margin for roundi
 pair is saved at most once, ``Z <= min(1, a b')``, and an expert's shares add up to its number of copies. Then ``a b'``
 may exceed ``Z``, so ``Y`` and prices together must not be negative; the largest singular value alone counts; and copies
 beyond the first go, at worst, to the experts whose prices and weights are highest.
+
+**Where a visit does not know the next one** (the model of ``nearest``), the earlier layer has shares, the later one
+copies that count whole, and ``Z = a b'`` again: rows collect once, columns for every copy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,7 +118,7 @@ class Side:
         return total
 
 
-def most_saved(counts: Floats, load: Floats, level: Level, rounds: int) -> float:
+def most_saved(counts: Floats, load: Floats, level: Level, rounds: int, *, served_before: bool = False) -> float:
     """Return an upper bound on what all pairs of layers save at one level, in transitions.
 
     Parameters
@@ -126,14 +129,17 @@ def most_saved(counts: Floats, load: Floats, level: Level, rounds: int) -> float
         The groups of devices.
     rounds
         Primal-dual steps for each pair of layers; the bound holds after any number of them.
+    served_before
+        Whether a visit is served before the next one is known, so that the earlier layer of each pair has shares.
     """
     sides = [Side.build(visits, level) for visits in load]
+    before = [Side.build(visits, replace(level, further=0)) for visits in load] if served_before else sides
     parts = _PLACE_PARTS[-1:] if level.further else _PLACE_PARTS
     if len(parts) > 1:
         some = np.unique(np.linspace(0, len(counts) - 1, _TRIED).astype(int))
-        tried = [sum(PairBound(counts[i], sides[i], sides[i + 1], part).best(rounds) for i in some) for part in parts]
+        tried = [sum(PairBound(counts[i], before[i], sides[i + 1], part).best(rounds) for i in some) for part in parts]
         parts = (parts[int(np.argmin(tried))],)
-    return float(sum(PairBound(counts[i], sides[i], sides[i + 1], parts[0]).best(rounds) for i in range(len(counts))))
+    return float(sum(PairBound(counts[i], before[i], sides[i + 1], parts[0]).best(rounds) for i in range(len(counts))))
 
 
 class PairBound:
@@ -146,8 +152,8 @@ class PairBound:
         self.size = float(np.sqrt(np.prod([
             side.collected(weight * side.most) for side, weight in zip(self.sides, weights, strict=True)
         ])))  # fmt: skip
-        self.whole = before.level.further > 0
-        self.largest = self.size if self.whole else 1.0
+        self.whole = before.level.further > 0 and after.level.further > 0
+        self.largest = self.size if after.level.further else 1.0
         self.gains = counts / self.scale
         self.most = np.minimum(before.most[:, None], after.most[None, :]) * self.scale
         # Of rows and of columns, for each kind of weights: the matrix of a price's weights in the scaled entries.

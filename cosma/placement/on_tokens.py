@@ -81,8 +81,7 @@ def place_on_tokens(
             placement = replace(placement, solver={**placement.solver, "balance": limit})
             if not affinity.has_affinity:
                 return placement
-            bound = Bound(float(first["lower_bound"]), str(first["method"]))
-            return replace(placement, certificate=bound.certificate(float(placement.metrics["mean_cost"])))
+            return replace(placement, certificate=Bound.of(first).certificate(float(placement.metrics["mean_cost"])))
         lowest = min(lowest, reached)
         if number == _SEARCHES - 1:
             break

@@ -63,7 +63,7 @@ class Flow:
         """Set up the model; the row below the device rows of ``reach`` costs nothing to anywhere."""
         layers, experts, devices = held.shape
         reach = np.concatenate([topology.cost_matrix(), np.zeros((1, devices))])
-        follow, fresh = _following(affinity)
+        follow, fresh = following(affinity)
         flow = cls(
             affinity, reach, held.copy(), np.zeros((layers, devices + 1, experts)),
             np.zeros((layers, experts, devices)), np.zeros((layers, devices)), np.zeros((layers, devices)), follow,
@@ -106,7 +106,7 @@ class Flow:
         return total / visits if visits > 0 else 0.0
 
 
-def _following(affinity: Affinity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def following(affinity: Affinity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how many visits to an expert lead to each of the next layer, and ``[layers, experts]`` other visits there.
 
     Tokens may have no expert in a layer, or fewer: then visits lead to fewer than are counted behind, or to more.

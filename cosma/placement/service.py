@@ -10,13 +10,15 @@ import numpy as np
 
 import cosma.door as door
 from cosma.errors import InputError
+from cosma.patience import patiently
 from cosma.placement import bounds, copy_service, load_service, metrics
 from cosma.placement.affinity import Affinity
 from cosma.placement.check import check_placement
+from cosma.placement.copies import as_replicas
 from cosma.placement.copy_bounds import copies_bound, nearest_copies_bound
 from cosma.placement.document import Placement, Replicas, homes_of
+from cosma.placement.nearest_bounds import modelled_bounds, solve_nearest
 from cosma.placement.options import BOUNDS, PlaceOptions, check_options, solver_record
-from cosma.placement.patience import patiently
 from cosma.placement.replication import Flow, as_held, replicate
 from cosma.placement.single import find_homes, unsearched
 from cosma.placement.threads import one_thread
@@ -79,6 +81,10 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
         return copy_service.place_shared(affinity, topology, options)
     begin = time.monotonic()
     homes, method, optimal, replicas = _found(affinity, topology, options)
+    solved = None if replicas is None else _solved(affinity, topology, options, replicas)
+    if solved is not None and solved[1] is not None and options.balance is None:
+        replicas, method = as_replicas(solved[1], homes), solved[0].method
+        homes = homes_of(replicas)
     solver = solver_record(options, method, time.monotonic() - begin)
     cost = float(_measured(affinity, topology, homes, replicas)["mean_cost"])
     bound = patiently(
@@ -86,6 +92,8 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
         lambda: _bound(affinity, topology, replace(options, bound="none"), cost, method if optimal else None),
         options.interrupted,
     )
+    if solved is not None:
+        bound = replace(bounds.best_of(solved[0], bound), any_routing=bound.any_routing)
     return _described(affinity, topology, options, homes, replicas, bound, solver)
 
 
@@ -102,7 +110,7 @@ def place_again(
             affinity, topology, options, as_held(placement.copies(), topology.devices), limits
         )
     solver = solver_record(options, str(placement.solver["method"]), time.monotonic() - begin)
-    bound = bounds.Bound(float(placement.certificate["lower_bound"]), str(placement.certificate["method"]))
+    bound = bounds.Bound.of(placement.certificate)
     return _described(affinity, topology, options, homes_of(copies), copies, bound, solver)
 
 
@@ -146,6 +154,23 @@ def _found(
     return homes_of(replicas), method, optimal, replicas
 
 
+def _solved(
+    affinity: Affinity, topology: Topology, options: PlaceOptions, replicas: Replicas
+) -> tuple[bounds.Bound, NDArray[np.bool_] | None] | None:
+    """Search all ways to fill the layers of a small problem for less than copies at hand cost."""
+    if options.bound == "none":
+        return None
+    cost = float(_measured(affinity, topology, homes_of(replicas), replicas)["mean_cost"])
+    return patiently(
+        # Within a limit on load, copies at hand may cost more than others; what those cost is a bound all the same.
+        lambda: solve_nearest(
+            affinity, topology, options.replicas_per_device, cost if options.balance is None else np.inf
+        ),
+        lambda: None,
+        options.interrupted,
+    )
+
+
 def _measured(
     affinity: Affinity, topology: Topology, homes: NDArray[np.int64], replicas: Replicas | None
 ) -> dict[str, Any]:
@@ -167,10 +192,12 @@ def _bound(
     if options.replicas_per_device:
         # Layer pairs add a hundredth to what degrees prove here, for 8 CPU seconds on synth_58x256_top8_a50.
         work = BOUNDS[options.bound] if options.bound == "thorough" else 0
-        anyhow = copies_bound(affinity, topology, options.replicas_per_device, options.routing, work=work)
-        if options.bound != "quick":
-            return anyhow
-        return bounds.best_of(anyhow, *nearest_copies_bound(affinity, topology, options.replicas_per_device))
+        room = options.replicas_per_device
+        anyhow = copies_bound(affinity, topology, room, options.routing, work=work)
+        if options.bound == "quick":
+            anyhow = bounds.best_of(anyhow, *nearest_copies_bound(affinity, topology, room))
+        highest = bounds.best_of(anyhow, *modelled_bounds(affinity, topology, room, work))
+        return replace(highest, any_routing=anyhow.mean_cost)
     if proof is not None:
         return bounds.Bound(cost, proof)
     from cosma.placement import exact

@@ -209,7 +209,8 @@ def nearest(folder: Path) -> Iterator[Row]:
             "modelled": f"{placed.metrics['mean_cost']:.4f}",
             "cost": f"{counted.mean_cost:.4f}",
             "bound": f"{bound:.4f}",
-            "gap_percent": f"{100 * (1 - bound / counted.mean_cost):.1f}",
+            "gap_percent": f"{100 * (1 - bound / placed.metrics['mean_cost']):.1f}",
+            "bound_any_routing": f"{placed.certificate['lower_bound_any_routing']:.4f}",
             "method": placed.certificate["method"],
             "cpu_s": f"{time.process_time() - begin:.1f}",
         }

@@ -60,6 +60,7 @@ class Plain:
         self.rank: dict[int, Any] = defaultdict(int)  # of pages in slots, and last known of others
         self.held: set[int] = set()
         self.ready: dict[int, float] = {}
+        self.until: dict[int, int] = {}  # the step that a page was fetched ahead for
         self.link: dict[int, float] = defaultdict(float)
         host: dict[int, float] = defaultdict(float)
         rented: dict[int, float] = defaultdict(float)
@@ -133,13 +134,16 @@ class Plain:
             if p in self.held or issue >= end or room <= 0:
                 continue
             if len(self._of(g)) >= room:
+                # What is expected at least as much stays, what was fetched for a later step, what a step computes with.
                 spared = {v for v in share if share[v] >= share[p]} | set(pages if machine.together else ())
+                spared |= {v for v, until in self.until.items() if until > step}
                 victim = self._victim(g, spared, unless=(step, PREFETCH, p))
                 if victim is None:
-                    continue  # it is expected at least as much, or the step computes with it
+                    continue
                 self._evict(step, victim)
             self.link[d] = self.ready[p] = issue + machine.fetch_s
             self._use(p, step + 1 + ahead, step + 1 + ahead)
+            self.until[p] = step + 1 + ahead
             self._note(step, PREFETCH, p)
 
     def _of(self, group: int, pages: set[int] | None = None) -> list[int]:
@@ -154,16 +158,17 @@ class Plain:
         self.held.add(page)
 
     def _victim(self, group: int, spared: AbstractSet[int] = frozenset(), unless: Event | None = None) -> int | None:
-        """The page that gives way; None where that is one that is spared."""
-        least = min(self.rank[p] for p in self._of(group))
-        alike = [p for p in self._of(group) if self.rank[p] == least]
+        """The page that gives way, of those that are not spared; None where all are."""
+        candidates = [p for p in self._of(group) if p not in spared]
+        if not candidates:
+            return None
+        least = min(self.rank[p] for p in candidates)
+        alike = [p for p in candidates if self.rank[p] == least]
         at = len(self.events)
         named = self.log[at][2] if at < len(self.log) and self.log[at][1] == EVICT else None
         if unless is not None and self.log[at + 1 : at + 2] != [unless]:
             named = None
-        if named in alike and named not in spared:
-            return named
-        return None if spared.intersection(alike) else min(alike)
+        return named if named in alike else min(alike)
 
     def _evict(self, step: int, victim: int | None) -> None:
         assert victim is not None

@@ -290,7 +290,7 @@ def test_devices_have_slots_of_their_own(devices):
         group = np.where((np.arange(12) // 6 == layer) & (home.reshape(-1) == device), 0, 1)
         members = np.flatnonzero(group[requests.page] == 0)
         if len(members):
-            found = intervals_of(requests, members, 2, together=True)
+            found = intervals_of(requests, requests.step_of_request(), members, 2, together=True)
             alone += len(members) - proven_kept(found, np.zeros(len(found.capacity), dtype=np.int64))
     assert report.lower_bound_fetches >= alone
 
@@ -300,7 +300,7 @@ def test_any_prices_are_sound():
     for seed in range(30):
         requests = random_requests(seed, tokens=12, layers=1, experts=5, k=1)
         members = np.arange(len(requests.page))
-        found = intervals_of(requests, members, 2, together=True)
+        found = intervals_of(requests, requests.step_of_request(), members, 2, together=True)
         best = best_schedule(requests, np.zeros(5, dtype=np.int64), np.array([2]), together=True)
         for _ in range(20):
             price = rng.integers(0, 3, len(found.capacity))

@@ -65,3 +65,15 @@ def test_links_that_take_no_time_leave_nothing_to_save(fetch_s):
     requests = random_requests(2, tokens=10, layers=2, experts=6)
     report = plan_cache(requests, CacheOptions(slots=3, host_s=0.1, fetch_s=fetch_s, policies=("optimum", "lru")))
     assert [result.above_optimum for result in report.results] == [0.0, 0.0]
+
+
+def test_an_interrupt_leaves_the_policies_that_have_run() -> None:
+    requests = random_requests(3, tokens=40, layers=2, experts=6)
+    options = CacheOptions(slots=3, policies=("lru", "lfu", "frequency"))
+    whole = plan_cache(requests, options)
+    polls = iter([False, True, True])
+    part = plan_cache(requests, options, interrupted=lambda: next(polls))
+    assert part.results == whole.results[:1]
+    assert part.lower_bound_fetches == whole.lower_bound_fetches
+    with pytest.raises(KeyboardInterrupt):
+        plan_cache(requests, options, interrupted=lambda: True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
+from cosma.errors import InfeasibleError
 from cosma.placement.affinity import Affinity
 from cosma.placement.copies import CopyProblem, crossing_cost, imbalances
 from cosma.placement.copy_fill import fill_by_places, fill_by_sets, fill_layer
@@ -92,6 +94,43 @@ def test_a_limit_in_reach_of_hundreds_of_thousands_of_ways_is_kept() -> None:
     assert (found[0].sum(axis=0) <= 2).all()
     assert fill_pairs(load, room, 1.0001) == (None, True)
     assert fill_pairs(load, np.full(16, 3), 1.05) is None
+
+
+@pytest.mark.parametrize(("experts", "devices"), [(4, 3), (5, 2)])
+def test_a_limit_on_the_mean_is_kept_where_and_only_where_it_can_be(experts: int, devices: int) -> None:
+    topology = Topology.grid(1, devices)
+    for seed in range(3):
+        affinity = Affinity.from_tokens(tokens_of(seed, tokens=90, layers=4, experts=experts), experts)
+        problem = CopyProblem.build(affinity, topology, 1)
+        room = np.bincount(problem.device_of)
+        ways = [held for held in all_ways(experts, devices, int(room.max())) if (held.sum(axis=0) <= room).all()]
+        least = float(np.min([imbalances(problem, np.stack([held] * 4)) for held in ways], axis=0).mean())
+        options = PlaceOptions(
+            routing="split", replicas_per_device=1, balance=least, balance_scope="mean", bound="none", proposals=2000
+        )
+        assert least > 1.0
+        placed = place(affinity, topology, options)
+        assert placed.metrics["imbalance"] == pytest.approx(least)
+        with pytest.raises(InfeasibleError):
+            place(affinity, topology, replace(options, balance=1.0 + 0.999 * (least - 1.0)))
+
+
+@pytest.mark.parametrize(("devices", "visits"), [(50, 1), (16, 1 << 42)])
+def test_loads_beyond_64_bits_are_left_alone(devices: int, visits: int) -> None:
+    load, room = np.array([3, 1]) * visits, np.full(devices, 1)
+    assert fill_by_places(load, room, 2.0, 1.0) == (None, False)
+
+
+def test_more_copies_than_a_byte_counts_are_tried() -> None:
+    # One expert has three times the devices of the other, or both are everywhere.
+    load = np.array([3.0, 1.0])
+    for places in (1, 2):
+        found = fill_pairs(load, np.full(100, places), 1.0)
+        assert found is not None
+        assert found[0] is not None
+        copies = found[0].sum(axis=1)
+        assert (copies >= 1).all()
+        assert (load / copies @ found[0]).max() <= 0.04 * (1 + 1e-9)
 
 
 def test_layers_too_large_for_a_program_are_left_alone() -> None:
