@@ -248,11 +248,12 @@ class Moments:
                     extents[need.tensor] = list(net.shape[need.tensor])
                 continue
             same = [extent for extent in own if len(extent) == len(work.shape)]
-            extent = [max(axis) for axis in zip(*same, strict=True)] if same else [min(1, size) for size in work.shape]
+            extent = max(same, key=prod) if same else [min(1, size) for size in work.shape]
             for place, need in enumerate(work.needs):
                 found = self._extent_of(v, place, need, extent)
                 known = extents.get(need.tensor, found)
-                extents[need.tensor] = [max(a, b) for a, b in zip(known, found, strict=True)]
+                # Boxes needed by different ways lie apart: a row and a column are not all of a matrix.
+                extents[need.tensor] = max(known, found, key=prod)
         return extents
 
     def _extent_of(self, v: int, place: int, need: Need, extent: list[int]) -> list[int]:

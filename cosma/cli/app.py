@@ -158,7 +158,7 @@ def _details(error: CosmaError) -> tuple[str, ...]:
 def _as_options(remedy: Remedy) -> str:
     """What helps, written as options."""
     if remedy.setting == "scratchpad":
-        return f"--scratchpad {remedy.value} (the smallest for whole operators)"
+        return f"--scratchpad {remedy.value} (the smallest with no other tiles)"
     option = as_option(remedy.setting, remedy.value)
     return option if remedy.enough else f"{option} --scratchpad {remedy.smallest_scratchpad_bytes}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,13 +160,14 @@ def compile_(
         return
     limits = Limits(effort=effort, time_limit_s=time_limit, gap=gap, trade_off=trade_off)
     with Interruption() as interruption, ProgressLine(quiet=json) as line:
+        began_s = time.monotonic()
         source = read_model(model, sizes)
         line.expected_s = _expected_s(effort, len(source.graph.operators), tiling)
         result = run_compile(
             source, chosen, limits=limits, strategy=strategy, seed=seed, dtype=dtype, solver=solver,
             starts=start or (), tiling=tiling, states=options.parse_states(state), parameters=params,
             constraints=constraints, off_chip=off_chip, sink=line, interrupted=interruption.happened,
-            on_interrupt="best",
+            on_interrupt="best", began_s=began_s,
         )  # fmt: skip
     if output is not None:
         from cosma.plan.file import plan_to_json

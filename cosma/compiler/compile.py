@@ -150,13 +150,15 @@ def run_compile(
     sink: ProgressSink | None = None,
     interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
+    began_s: float | None = None,
     **options: Unpack[RequestOptions],
 ) -> CompileResult:
     """Like :func:`compile`, with progress, interruption and an account of how the run ended.
 
-    ``interrupted`` is polled, and ends the run with the best plan so far once it returns true.
+    ``interrupted`` is polled, and ends the run with the best plan so far once it returns true. ``began_s`` is when the
+    clock of the time limit began, where the model was read before.
     """
-    began_s = time.monotonic()
+    began_s = time.monotonic() if began_s is None else began_s
     unknown = sorted(options.keys() - RequestOptions.__annotations__.keys())
     if unknown:
         known = ", ".join(RequestOptions.__annotations__)
@@ -224,7 +226,7 @@ def _choices(request: Request, look: TilingWork) -> tuple[tuple[Choice, ...], tu
     joined = without_copies(request)
     try:
         return joined.choices, choices_of(request, request.accelerator, look)
-    except TimeLimitError:
+    except (TimeLimitError, KeyboardInterrupt):
         if not joined.choices:
             raise
         return joined.choices, ()

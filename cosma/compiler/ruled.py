@@ -108,6 +108,8 @@ class RuledTiling:
             if self._try(cut, [frozenset(), self._alone]):
                 self.way = way
                 break
+            if self.clock.stop():
+                break
         if self.best is None or self.clock.stop():
             return
         if self.report is not None and self.best.one_pass:

@@ -236,8 +236,8 @@ def _cut_as_given(
     ways = WAYS[:1] if isinstance(given, Tiling) else WAYS
     channels = not isinstance(given, Tiling) and not given.keys() & {"channels", "weights"}
     possible = [(one, tiling) for one in untiled if (tiling := _tiling_of(one, graph, source, given)) is not None]
-    for choice, tiling in possible:
-        if tried and (tried[-1][0].cost_bytes == 0 or search.clock.stop()):
+    for number, (choice, tiling) in enumerate(possible):
+        if number and (search.clock.stop() or (tried and tried[-1][0].cost_bytes == 0)):
             break
         ruled = RuledTiling(
             source, choice.graph, tiling, accelerator, channels, search.seed, MOST_TILES_IN_TURNS, search.granted,

@@ -42,9 +42,9 @@ class Coverage:
         operators = []
         for operator in planned.operators:
             means = self.graph.operator(operator.name if operator.tile is None else operator.tile.root)
-            operators.append(
-                replace(operator, domain=means.domain, attributes=means.attributes, fused=means.fused)
-            )
+            operators.append(replace(
+                operator, type=means.type, domain=means.domain, attributes=means.attributes, fused=means.fused
+            ))  # fmt: skip
         return planned.replace(tensors=tensors, operators=operators)
 
 
@@ -84,8 +84,8 @@ class _Comparison:
         known = self.model.tensors[name]
         if (planned.size_bytes, planned.kind) != (known.size_bytes, known.kind):
             self.wrong.append(
-                f"tensor {name!r} is a {known.kind} of {known.size_bytes} bytes in the model, a {planned.kind} of "
-                f"{planned.size_bytes} in the plan"
+                f"tensor {name!r} is of kind {known.kind} and has {known.size_bytes} bytes in the model, of kind "
+                f"{planned.kind} with {planned.size_bytes} in the plan"
             )
             return planned
         if planned.rows != known.rows:

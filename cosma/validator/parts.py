@@ -107,13 +107,16 @@ def _untiled(graph: Graph, name: str) -> str:
 
 
 def check_tiles(graph: Graph) -> list[Violation]:
-    """Check that the tiles of every operator are disjoint, cover its result, and write just that."""
+    """Check that the tiles of every operator are alike, are disjoint, cover its result, and write just that."""
     tiles: dict[str, list[Operator]] = {}
     for operator in graph.operators:
         if operator.tile is not None:
             tiles.setdefault(operator.tile.root, []).append(operator)
     found = []
     for name, own in tiles.items():
+        if len({(one.type, one.covers) for one in own}) > 1:
+            message = f"tiles of {name!r} have different types, or stand for different nodes"
+            found.append(Violation(Verdict.TILES_WRONG, None, message))
         wrong = check_sums(graph, name, own)
         if wrong:
             found += wrong

@@ -13,10 +13,11 @@ from onnx import helper
 import cosma
 from cosma.access.operator import operator_access
 from cosma.bounds.tilings import tilings_bound
+from cosma.compiler.one_pass import plan_in_one_pass
 from cosma.problem import build_problem
 from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tile import tile
-from cosma.rewrite.tiling import Tiling
+from cosma.rewrite.tiling import Tiling, tile_key
 from tests.brute_force import TooLargeError, brute_force
 from tests.onnx_files import save_network
 
@@ -270,6 +271,31 @@ def test_a_skip_past_heavy_weights_waits(tmp_path: Path) -> None:
     graph = loaded.graph.with_dtype("int8")
     # 4 * 144 bytes of the skip.
     assert tilings_bound(graph, loaded.sites, 300) >= 2 * (576 - 300)
+
+
+def test_a_row_and_a_column_are_not_all_of_a_map(tmp_path: Path) -> None:
+    """The mean of each row and each column leaves a map: rows and columns in turns need half of it at a time."""
+    size, room = 12, 110
+    net = Network()
+    value = net.add("Exp", "x")
+    down, along = (net.add("ReduceMean", value, axes=[axis], keepdims=1) for axis in (0, 1))
+    net.add("Sub", value, net.add("Add", down, along))
+    loaded = net.loaded(tmp_path, (size, size))
+    graph = loaded.graph.with_dtype("int8")
+    made, down, along, both, left = (operator.name for operator in graph.operators)
+    cuts = tuple(range(1, size))
+    order: list[tuple[str, tuple[int, ...], int]] = []
+    for k in range(size):
+        corner = [(k, i) for i in range(k, size)] + [(i, k) for i in range(k + 1, size)]
+        done = [(k, i) for i in range(k + 1)] + [(i, k) for i in range(k)]
+        places = (made, corner), (down, [(0, k)]), (along, [(k, 0)]), (both, done), (left, done)
+        order += [tile_key(name, at, 0) for name, each in places for at in each]
+    each_way = dict.fromkeys((made, both, left), (cuts, cuts)) | {down: ((), cuts), along: (cuts, ())}
+    tiling = Tiling(each_way, order=tuple(order))
+    machine = cosma.Accelerator(scratchpad=room, alignment=1, weights="scratchpad", operands="resident")
+    planned = plan_in_one_pass(build_problem(tile(graph, loaded.sites, tiling).graph, machine))
+    assert planned is not None
+    assert planned[0] == tilings_bound(graph, loaded.sites, room) == 0
 
 
 @pytest.mark.filterwarnings("ignore:everything is streamed")

@@ -130,7 +130,7 @@ def test_the_command_line_writes_remedies_as_options(tmp_path: Path) -> None:
          "resident"], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 3
-    assert "try: --scratchpad 49152 (the smallest for whole operators), or --operands streamable\n" in ran.stderr
+    assert "try: --scratchpad 49152 (the smallest with no other tiles), or --operands streamable\n" in ran.stderr
     assert "fusion" not in ran.stderr
 
 

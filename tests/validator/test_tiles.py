@@ -126,6 +126,15 @@ def test_plans_of_tiles_are_valid(case: tuple[Path, list[Plan]]) -> None:
         assert verdicts(plan, case[0]) == set()
 
 
+@pytest.mark.parametrize("change", [{"type": "Sin"}, {"covers": ()}], ids=str)
+def test_a_tile_of_another_type_or_nodes_is_refused(case: tuple[Path, list[Plan]], change: dict[str, object]) -> None:
+    tiles = tiles_of(case[1][0])
+    for tile in (tiles[0], tiles[len(tiles) // 2], tiles[-1]):
+        if sum(other.tile.root == tile.tile.root for other in tiles) > 1:
+            wrong = changed(case[1][0], lambda o, tile=tile: replace(tile, **change) if o is tile else o)
+            assert "tiles-wrong" in verdicts(wrong, case[0])
+
+
 def test_an_operand_less_is_refused(case: tuple[Path, list[Plan]]) -> None:
     """Halo rows, weights, scales: whatever a tile reads, it needs, or the numbers are right without it."""
     pytest.importorskip("onnxruntime")
