@@ -184,6 +184,7 @@ def _expected_s(effort: float, operators: int, tiling: str) -> float:
 
     At an effort of 10, networks took 17 to 19 s whole. With tilings chosen, which are also laid out and replayed, they
     took 9 to 18 with 49 to 175 operators (U-Net, ResNet-50), 17 to 36 with some hundreds, 21 to 43 with most.
+    Other efforts are not measured.
     """
     if tiling != "auto":
         return 2.0 * effort

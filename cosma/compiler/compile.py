@@ -226,7 +226,7 @@ def _choices(request: Request, look: TilingWork) -> tuple[tuple[Choice, ...], tu
     joined = without_copies(request)
     try:
         return joined.choices, choices_of(request, request.accelerator, look)
-    except (TimeLimitError, KeyboardInterrupt):
+    except TimeLimitError:
         if not joined.choices:
             raise
         return joined.choices, ()
