@@ -9,6 +9,7 @@ import numpy as np
 
 from cosma.errors import SolverUnavailableError
 from cosma.execute.elements import bits_of, is_numpy_type
+from cosma.execute.exact import with_unsigned_weights
 from cosma.execute.kernels import KernelError, Kernels, ResultMismatchError, write
 from cosma.execute.single import single_node
 
@@ -35,6 +36,10 @@ class OrtKernels(Kernels):
         session = self._ready.get(id(node))
         if session is None:
             proto = single_node(self._model, node, results, feeds)
+            elements = {name: _element(array) for name, array in feeds.items()}
+            nodes = list(with_unsigned_weights(proto.graph.node, elements.get))
+            del proto.graph.node[:]
+            proto.graph.node.extend(nodes)
             try:
                 session = self._ort.InferenceSession(
                     proto.SerializeToString(), self._options, providers=["CPUExecutionProvider"]

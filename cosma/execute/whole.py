@@ -15,6 +15,7 @@ import numpy as np
 from cosma.errors import CosmaError
 from cosma.execute.compare import Comparison, compare
 from cosma.execute.elements import is_numpy_type, to_bytes
+from cosma.execute.exact import with_unsigned_weights
 from cosma.execute.kernels import KernelName
 from cosma.execute.ort import import_ort, ort_errors, plain_reason, session_options
 from cosma.execute.reference import reference_reason
@@ -156,7 +157,7 @@ class _Reader:
 
 
 class _OnnxRuntime(_Reader):
-    """ONNX Runtime without graph optimisations; weights from elsewhere are handed in beside the model."""
+    """ONNX Runtime, no graph optimisations, integer products exact; weights from elsewhere lie beside the model."""
 
     def __init__(self, data: bytes, constants: Constants) -> None:
         try:
@@ -181,7 +182,16 @@ class _OnnxRuntime(_Reader):
             if not _has_content(tensor):
                 self._fill(tensor, name)
                 changed = True
+        nodes = list(with_unsigned_weights(self.proto.graph.node, self._element_of))
+        if len(nodes) > len(self.proto.graph.node):
+            del self.proto.graph.node[:]
+            self.proto.graph.node.extend(nodes)
+            changed = True
         self._changed = changed
+
+    def _element_of(self, name: str) -> int | None:
+        value = self._constants.model.values.get(_readable(name))
+        return None if value is None else value.element
 
     def run(self, names: list[str], inputs: Mapping[str, Array]) -> dict[str, Any]:
         """Values of named tensors; see :meth:`_Reader.run`."""
