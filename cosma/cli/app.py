@@ -158,7 +158,7 @@ def _details(error: CosmaError) -> tuple[str, ...]:
 def _as_options(remedy: Remedy) -> str:
     """What helps, written as options."""
     if remedy.setting == "scratchpad":
-        return f"--scratchpad {remedy.value} (the smallest with no other tiles)"
+        return f"--scratchpad {remedy.value} (the smallest, with operators cut no further)"
     option = as_option(remedy.setting, remedy.value)
     return option if remedy.enough else f"{option} --scratchpad {remedy.smallest_scratchpad_bytes}"
 
@@ -226,7 +226,7 @@ def _guarded() -> int:
             _complain(f"error: cannot write standard output: {error.strerror}")
             return InputError.exit_code
         return _defect(error)
-    except Exception as error:
+    except Exception as error:  # any other is a defect: users get a line and an exit code, not a traceback
         if interrupts.received() and _in_compilation(error) and not os.environ.get("COSMA_DEBUG"):
             # An interrupt in the middle of a compilation leaves a kernel half made: what then fails on it is no defect.
             _complain("interrupted while kernels were compiled")
@@ -268,7 +268,8 @@ def _invoke() -> int:
     except typer.Abort as aborted:
         raise KeyboardInterrupt from aborted
     except Exception as error:
-        # Typer brings click along, in some versions as a part of itself: its errors are known by what they can do.
+        # Typer brings click along, in some versions as a part of itself, so that its errors have no one class to catch:
+        # they are known by what they can do.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _usage(error)
         raise

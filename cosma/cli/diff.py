@@ -25,7 +25,7 @@ def diff(
     """Say what moved between two plans (or expert placements), and what it saved.
 
     Both plans are replayed first; an invalid one ends with exit code 4. A claimed lower bound that the other plan
-    goes below is named.
+    goes below is named, also one for any tiling.
     """
     from dataclasses import asdict
 

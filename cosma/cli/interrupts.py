@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Seconds a search has to ask whether to stop before it is interrupted, and a search that asked has to finish: the plan
 #: of the best tiling so far is still to be laid out and replayed, six CPU seconds for 4,000 tiles.
 GRACE_S, FINISH_S = 0.7, 40.0
+#: Seconds until an interrupt that was ignored is raised again.
+AGAIN_S = 0.02
 #: Seconds a command without results to keep has to end before its process is ended, and one with such results.
 PATIENCE_S, LONG_PATIENCE_S = 1.5, 60.0
 #: Exit code of an interrupted command that has no result.
@@ -40,6 +42,7 @@ class _State:
     keeps = False
     received = 0
     previous: ClassVar[dict[signal.Signals, Any]] = {}
+    previous_hook: ClassVar[Any] = None
     pipe: tuple[int, int] | None = None
     ended = threading.Event()
 
@@ -53,6 +56,8 @@ def listen() -> None:
         # A shell starts what runs in the background with Ctrl-C ignored: it stays so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             _State.previous[number] = signal.signal(number, _handle)
+    if _State.previous:
+        _State.previous_hook, sys.unraisablehook = sys.unraisablehook, _raise_again
 
 
 def started() -> None:
@@ -79,11 +84,15 @@ def finished() -> None:
     _State.ended.set()
     for number, handler in _State.previous.items():
         signal.signal(number, handler)
+    if _State.previous:
+        sys.unraisablehook = _State.previous_hook
     _State.previous.clear()
     if _State.pipe is not None:
         signal.set_wakeup_fd(-1)
         os.close(_State.pipe[1])
         _State.pipe = None
+    # `python -m` ends by SIGINT, whatever the exit code, if an interrupt came out of the last text that was evaluated.
+    eval("None")
 
 
 class Interruption:
@@ -151,6 +160,15 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _raise_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Raise an interrupt once more that came where Python ignores exceptions, as in callbacks of LLVM and `__del__`."""
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        _State.previous_hook(ignored)
+    elif _State.guarded and not (_State.keeps and _State.keeping is None):
+        signal.signal(signal.SIGALRM, _raise)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
 
 def _watch(reader: int, ended: threading.Event) -> None:

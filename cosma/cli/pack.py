@@ -60,9 +60,8 @@ def pack(
     step = 1 if alignment is None else parse_size(alignment, "--alignment")
     loaded, time_limit = _read(buffers, limit, time_limit)
     units = WORK_LIMIT if work is None else work
-    interrupted = False
     if minimise:
-        result, interrupted = _minimise(loaded, step, engine, units, time_limit, seed)
+        result = _minimise(loaded, step, engine, units, time_limit, seed)
         if limit is not None and result.lower_bound > limit:
             raise InfeasibleError(f"{buffers}: the smallest capacity is at least {result.lower_bound}, not {limit}")
         if limit is not None and result.height is not None and result.height > limit:
@@ -82,9 +81,9 @@ def pack(
         print_json(_report(result))
     elif result.packed and output is None:
         print_data(format_buffers(loaded, result.offsets))
-    if interrupted:
-        note("interrupted: this is the lowest packing so far")
     if result.packed:
+        if result.reason:
+            note(result.reason)
         proof = "the lowest possible" if result.optimal else f"lower bound {result.lower_bound}"
         note(f"packed {counted(len(loaded), 'buffer')} in {result.height} bytes ({proof}), by {result.engine}")
     elif result.status is PackingStatus.INFEASIBLE:
@@ -115,23 +114,24 @@ def _read(path: Path, capacity: int | None, time_limit: float | None) -> tuple[l
 
 def _minimise(
     buffers: Sequence[Buffer], alignment: int, engine: str, work_limit: int, time_limit: float | None, seed: int
-) -> tuple[PackingResult, bool]:
-    """Pack as low as the limits allow; on Ctrl-C, the lowest packing met so far, and that it was interrupted."""
+) -> PackingResult:
+    """Pack as low as the limits allow; on Ctrl-C, the lowest packing met so far, which says so."""
+    from dataclasses import replace
+
     from cosma.cli.interrupts import Interruption
     from cosma.packing import minimise
 
     met: list[PackingResult] = []
     try:
         with Interruption(grace_s=0.0):
-            found = minimise(
+            return minimise(
                 buffers, alignment=alignment, engine=engine, work_limit=work_limit,  # type: ignore[arg-type]  # checked
                 time_limit=time_limit, seed=seed, progress=met.append,
             )  # fmt: skip
     except KeyboardInterrupt:
         if not met:
             raise
-        return met[-1], True
-    return found, False
+        return replace(met[-1], reason="interrupted: this is the lowest packing so far")
 
 
 def _picture(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -66,7 +65,6 @@ def minimise(
     task = make_task(
         buffers, alignment=alignment, forbidden=forbidden, engine=engine, seed=seed, time_limit=time_limit
     )
-    deadline = task.deadline
     clash = quick_conflict(task.buffers, UNBOUNDED, task.forbidden)
     if clash is not None:
         return clash
@@ -78,15 +76,15 @@ def minimise(
     _report(progress, best, low)
     work = dict(best.work)
     if engine == "heuristics" or (engine == "auto" and beyond_search(task.buffers)):
-        return _final(best, low, work)
+        return _final(best, low, work, cut_short=late(task))
     spent = 0
     budget = max(1, min(FIRST_BUDGET, work_limit // 20))
     while low < _height(best) and spent < work_limit:
         bottom = low
         guess = bottom
         while bottom < _height(best) and spent < work_limit:
-            if deadline is not None and time.monotonic() >= deadline:
-                return _final(best, low, work)
+            if late(task):
+                return _final(best, low, work, cut_short=True)
             answer = exact_packing(task, guess, min(budget, work_limit - spent))
             spent += max(1, answer.work["units"])
             for name, amount in answer.work.items():
@@ -100,7 +98,7 @@ def minimise(
                     low = max(low, bottom)
             guess = (bottom + _height(best) - 1) // 2
         budget *= 4
-    return _final(best, low, work)
+    return _final(best, low, work, cut_short=late(task))
 
 
 def _height(result: PackingResult) -> int:
@@ -111,11 +109,13 @@ def _height(result: PackingResult) -> int:
 
 def _report(progress: Callable[[PackingResult], None] | None, best: PackingResult, low: int) -> None:
     if progress is not None:
-        progress(_final(best, low, best.work))
+        progress(_final(best, low, best.work, cut_short=False))
 
 
-def _final(best: PackingResult, low: int, work: dict[str, int]) -> PackingResult:
+def _final(best: PackingResult, low: int, work: dict[str, int], *, cut_short: bool) -> PackingResult:
     height = _height(best)
     low = min(low, height)
     reason = "" if low == height else f"a height between {low} and {height} is neither reached nor excluded"
+    if reason and cut_short:
+        reason += ": the time limit ended the search"
     return replace(best, capacity=height, lower_bound=low, work=work, reason=reason)

@@ -160,11 +160,28 @@ def _remarks(before: Plan, after: Plan, called: Called) -> Iterator[str]:
             continue
         bound = plan.certificate.lower_bound
         there = replay_instructions(plan.graph, plan.accelerator, other.instructions)
+        moved, any_tiling = other.traffic.noncompulsory, _bound_over_tilings(plan, other)
         if there.valid and there.traffic.noncompulsory < bound:
             yield (
                 f"{name}: its lower bound of {format_size(bound)} is false: {the_other} is valid there and "
                 f"moves {format_size(there.traffic.noncompulsory)}"
             )
+        elif moved < any_tiling:
+            yield (
+                f"{name}: its lower bound for any tiling, {format_size(any_tiling)}, is false: {the_other} moves "
+                f"{format_size(moved)} in no larger a scratchpad"
+            )
+
+
+def _bound_over_tilings(plan: Plan, other: Plan) -> int:
+    """A plan's lower bound for plans of any tiling, where the other plan is one of those; else 0."""
+    mine, its = plan.accelerator, other.accelerator
+    alike = (plan.model_sha256, plan.dtype, plan.dims) == (other.model_sha256, other.dtype, other.dims) and (
+        (mine.operands, mine.weights) == (its.operands, its.weights)
+    )
+    if plan.model_sha256 is None or not alike or its.capacity_bytes > mine.capacity_bytes:
+        return 0
+    return max((one.lower_bound for one in plan.certificate.bounds if one.scope == "tilings"), default=0)
 
 
 def _accelerators(before: Plan, after: Plan) -> tuple[tuple[str, str, str], ...]:

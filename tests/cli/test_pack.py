@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -45,6 +46,23 @@ def test_addresses_on_stdout_or_in_a_file(path: Path, tmp_path: Path) -> None:
 def test_json(path: Path) -> None:
     report = json.loads(run(path, "--minimise", "--json"))
     assert (report["status"], report["height"], report["optimal"]) == ("packed", 12, True)
+
+
+def test_what_ended_the_search_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cosma.cli.pack import pack
+
+    random = np.random.default_rng(5)
+    rows = ["id,lower,upper,size"]
+    for i in range(120):
+        start = int(random.integers(0, 60))
+        rows.append(f"b{i},{start},{start + int(random.integers(1, 25))},{int(random.integers(1, 97))}")
+    (tmp_path / "hard.csv").write_text("\n".join(rows) + "\n")
+    pack(tmp_path / "hard.csv", minimise=True, time_limit=1e-6)
+    assert "neither reached nor excluded: the time limit ended the search\n" in capsys.readouterr().err
+    pack(tmp_path / "hard.csv", minimise=True, work=1)
+    said = capsys.readouterr().err
+    assert "neither reached nor excluded\n" in said
+    assert "time limit" not in said
 
 
 def test_failures(path: Path) -> None:

@@ -52,12 +52,16 @@ def knot(width: int = 14, depth: int = 10) -> Graph:
 class Running:
     """A command in a process of its own, with its standard error in a file that can be read while it runs."""
 
-    def __init__(self, folder: Path, *arguments: str, code: str = "from cosma.cli import main; main()") -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, code: str = "from cosma.cli import main; main()", module: bool = False
+    ) -> None:
+        (folder / "command.py").write_text(code)
         self.errors = folder / "stderr.txt"
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = ["-m", "command"] if module else ["-c", code]
         with self.errors.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE,
+                [sys.executable, *command, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE,
                 stderr=stream, text=True,
             )  # fmt: skip
 
@@ -360,3 +364,32 @@ main()
     said = running.errors.read_text()
     assert ("interrupted while kernels were compiled" in said) is interrupted
     assert ("internal error: RuntimeError" in said) is not interrupted
+
+
+def test_an_interrupt_out_of_evaluated_text_keeps_the_exit_code(folder: Path) -> None:
+    # Compilers evaluate text that they make; `python -m` ends by a signal after that.
+    code = (
+        "import pathlib, time, cosma.cli.inspect_ as i\n"
+        "def slow(*a):\n    eval(\"(pathlib.Path('begun').touch(), time.sleep(60))\", globals())\n"
+        "i.describe = slow\nfrom cosma.cli import main; main()"
+    )
+    running = Running(folder, "inspect", "knot.json", code=code, module=True)
+    running.until((folder / "begun").exists)
+    status, out, errors, _ = running.end()
+    assert (status, out, errors) == (130, "", "interrupted\n")
+
+
+def test_an_interrupt_where_python_ignores_exceptions_is_raised_again(folder: Path) -> None:
+    # Finalizers stand for callbacks of compilers: what is raised in one is printed and lost.
+    code = (
+        "import pathlib, time, cosma.cli.inspect_ as i\n"
+        "class Held:\n    def __del__(self):\n        pathlib.Path('begun').touch()\n        time.sleep(60)\n"
+        "def slow(*a):\n    Held()\n    try:\n        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n        pathlib.Path('raised').touch()\n        raise\n"
+        "i.describe = slow\nfrom cosma.cli import main; main()"
+    )
+    running = Running(folder, "inspect", "knot.json", code=code)
+    running.until((folder / "begun").exists)
+    status, out, errors, _ = running.end()
+    assert (status, out, errors) == (130, "", "interrupted\n")
+    assert (folder / "raised").exists()

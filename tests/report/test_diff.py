@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cosma import Accelerator, InputError, compile, save_plan
+from cosma import Accelerator, Certificate, InputError, ScopedBound, compile, save_plan
 from cosma.report.diff import diff_plans
 from tests.report.test_explain import bow
 from tests.report.test_trace import chain
@@ -44,6 +44,22 @@ def test_moved_operators_are_the_fewest() -> None:
     shuffled = replace(plan, instructions=(executes[3], *executes[:3], *executes[4:]))
     (moved,) = diff_plans(plan, shuffled).moved_operators
     assert moved == (executes[3].operator, 3, 0)
+
+
+def test_a_bound_over_tilings_that_the_other_plan_beats_is_named() -> None:
+    plan = compile(bow(), Accelerator(scratchpad="12KiB", operands="resident"), strategy="auto", effort=1)
+    moved = plan.traffic.noncompulsory
+    bounds = tuple(ScopedBound(scope, amount, "by hand") for scope, amount in (("tiling", 0), ("tilings", moved + 1)))
+    wrong = replace(plan, model_sha256="0" * 64, certificate=Certificate(0, moved, "by hand", bounds=bounds))
+    assert not diff_plans(wrong, plan).remarks  # of another model, for all that is known
+    plan = replace(plan, model_sha256="0" * 64)
+    (remark,) = diff_plans(wrong, plan).remarks
+    assert remark.startswith("before: its lower bound for any tiling, 8193 B, is false: the plan after moves 8192 B")
+    (remark,) = diff_plans(plan, wrong).remarks
+    assert remark.startswith("after: its")
+    smaller = replace(wrong, accelerator=wrong.accelerator.replace(scratchpad="11KiB"))
+    assert not diff_plans(smaller, plan).remarks
+    assert not diff_plans(wrong, replace(plan, dtype="int8")).remarks
 
 
 def test_other_networks_are_refused() -> None:
