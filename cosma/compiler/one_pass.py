@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cosma.clock import never
 from cosma.graph.mode import RESIDENT
 from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.problem.feasibility import fits
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
     from cosma.graph import Graph
     from cosma.lowering import Realised
     from cosma.problem import Instance
-
-#: Trials of other rules for stretches of a plan, and parts that tiles touch in all of them together. U-Net at 128 KiB
-#: with 5,955 tiles took 2.7 CPU seconds under load, most of it for the instance and the three rules.
-MOST_TRIALS, PARTS_OF_TRIALS = 60, 4_000_000
 
 
 def best_along(choices: Sequence[Choice], accelerator: Accelerator) -> tuple[int, Choice] | None:
@@ -71,31 +66,33 @@ def _packed_along(problem: Instance) -> tuple[int, Realised] | None:
 
 
 def improved(
-    best: tuple[int, Choice], accelerator: Accelerator, stop: Callable[[], bool] = never
-) -> tuple[int, Choice]:
-    """The plan of a choice made in one pass once more, with more trials, where it moves less so."""
-    if best[0] == 0 or stop():
+    best: tuple[int, Choice], accelerator: Accelerator, effort: float, seed: int, stop: Callable[[], bool],
+    report: Callable[[int, float], None],
+) -> tuple[int, Choice]:  # fmt: skip
+    """The plan of a choice made in one pass, with a better order of its tiles, for so much effort."""
+    from cosma.search.one_pass import better_in_one_pass
+
+    cost_bytes, choice = best
+    problem = choice.instance(accelerator)
+    if cost_bytes == 0 or stop() or _is_packed_afterwards(problem):
         return best
-    operators = best[1].graph.operators
-    parts = sum(len(operator.operands) + len(operator.outputs) for operator in operators)
-    trials = min(MOST_TRIALS, PARTS_OF_TRIALS // max(1, parts))
-    planned = plan_in_one_pass(best[1].instance(accelerator), trials, stop) if trials else None
-    return best if planned is None or planned[0] >= best[0] else (planned[0], replace(best[1], start=planned[1]))
+    found = better_in_one_pass(problem, range(problem.operator_count), effort, seed, stop, report)
+    return best if found is None or found[0] >= cost_bytes else (found[0], replace(choice, start=found[1]))
 
 
-def plan_in_one_pass(
-    problem: Instance, trials: int = 0, stop: Callable[[], bool] = never
-) -> tuple[int, Realised] | None:
-    """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory.
-
-    With trials, stretches of steps are planned otherwise so often, until ``stop`` says so.
-    """
+def plan_in_one_pass(problem: Instance) -> tuple[int, Realised] | None:
+    """The best of the plans made in one pass along the order given, and its bytes beyond the compulsory."""
     from cosma.lowering.along import RULES, plan_along
 
     if problem.refused:
         return None
-    never_on_chip = problem.accelerator.constraints.never_on_chip
-    if problem.conflict or problem.places is not None or problem.homes or never_on_chip:
-        return _packed_along(problem)  # what is never on chip has to stream, and plans in one pass stream nothing
-    found = plan_along(problem, range(problem.operator_count), *RULES, trials=trials, stop=stop)
+    if _is_packed_afterwards(problem):
+        return _packed_along(problem)
+    found = plan_along(problem, range(problem.operator_count), *RULES)
     return None if found is None else (noncompulsory_bytes(problem, found.decisions), found)
+
+
+def _is_packed_afterwards(problem: Instance) -> bool:
+    """Whether constraints say what may lie where; what is never on chip has to stream, which no one pass does."""
+    never_on_chip = problem.accelerator.constraints.never_on_chip
+    return bool(problem.conflict or problem.places is not None or problem.homes or never_on_chip)

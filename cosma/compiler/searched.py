@@ -47,8 +47,8 @@ class TilingWork:
         Nominal seconds to spend; same seed, same result.
     clock
         Ends the search early.
-    sink, granted
-        What hears of progress, and the effort of the whole compile.
+    sink, granted, before
+        What hears of progress, the effort of the whole compile, and what of it was spent before.
     spent
         Nominal seconds spent.
     sooner
@@ -60,13 +60,14 @@ class TilingWork:
     clock: Clock = field(default_factory=Clock)
     sink: ProgressSink | None = None
     granted: float = 0.0
+    before: float = 0.0
     spent: float = 0.0
     sooner: Clock = field(init=False)
 
     def report(self, cost_bytes: int, share: float) -> None:
         """Tell of the best tiling so far."""
         if self.sink is not None:
-            done = share * self.effort
+            done = self.before + share * self.effort
             self.sink(Progress("tilings", cost_bytes, 0, self.clock.elapsed_s(), done, self.granted))
 
     def __post_init__(self) -> None:
@@ -79,6 +80,11 @@ class TilingWork:
     def timed_out(self) -> bool:
         """Whether a clock ended the search, or what came behind it."""
         return self.clock.timed_out or self.sooner.timed_out
+
+    def part(self, begin: float, end: float) -> TilingWork:
+        """The work from one share of the effort to another."""
+        before = self.before + begin * self.effort
+        return TilingWork((end - begin) * self.effort, self.seed, self.clock, self.sink, self.granted, before)
 
     def rest(self, limits: Limits) -> Limits:
         """What is left of the limits for planning."""

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.plan import Certificate
 
-#: Share of the effort that goes to the search for tilings; planning the graph of tiles again gains little after it.
+#: Share of the effort that goes to tilings; planning the graph of tiles again gains little after it.
 TILING_SHARE = 0.8
+#: Share of that which goes to a better order of the tiles of the best tiling.
+TURNS_SHARE = 0.3
 #: Most tiles of a rule for which it is chosen what is cut and whose tiles take turns. Above, cuts are planned as they
 #: stand. On U-Net with one row (3,888 tiles, 256 KiB) they move 256 MB as they stand, and 39 in turns.
 #: Above the 5,555 tiles of ViT with four rows it is not measured.
@@ -275,12 +277,16 @@ def _chosen(
     if whole and moves_nothing_twice(whole[0].graph, accelerator):
         return whole
     streaming: tuple[Choice, ...] = ()
-    base, tiled, best = searched_tilings(source, untiled, joined, accelerator, search)
+    cutting, turns = search.part(0.0, 1 - TURNS_SHARE), search.part(1 - TURNS_SHARE, 1.0)
+    base, tiled, best = searched_tilings(source, untiled, joined, accelerator, cutting)
+    search.spent = cutting.spent
     if (best is None or best[0] > 0) and not search.clock.stop():
         pixels = pixel_tilings(base.graph, source.sites)
         other = best_along([tiled_choice(source, base, tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
-    best = best and improved(best, accelerator, search.clock.stop)
+    if best is not None:
+        best = improved(best, accelerator, turns.effort, search.seed, search.clock.stop, turns.report)
+        search.spent += turns.effort
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
         tilings = (rule_tiling(base.graph, source.sites, parse_rule(rule) or {}) for rule in ROW_RULES)
@@ -291,7 +297,7 @@ def _chosen(
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and search.clock.interrupted:
         raise KeyboardInterrupt
-    if not found and search.timed_out:
+    if not found and cutting.timed_out:
         raise TimeLimitError(
             "no plan within the time limit: operators are larger than the scratchpad, and no tiling that fits was "
             "found in that time; a longer limit, or none, may help"

@@ -6,12 +6,11 @@ there are thousands of parts, repair takes long and loses more than this does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cosma.clock import never
 from cosma.csr import csr
 from cosma.lowering.emit import emit
 from cosma.lowering.realise import Realised
@@ -19,16 +18,12 @@ from cosma.problem import Decisions, Residency
 from cosma.problem.rules import first_arrival_is_compulsory, store_bytes
 
 if TYPE_CHECKING:
-    from cosma.arrays import Bytes, Int32s, Ints
+    from cosma.arrays import Bytes, Floats, Int32s, Ints
     from cosma.problem import Problem
 
 
 #: Rules by which a tensor takes a free gap, see :mod:`cosma.lowering.free_kernels`.
 RULES = (0, 1, 2)
-#: Lengths of stretches of steps that are given another rule, and how many of each are looked at, the dearest. With 60
-#: trials at 128 to 256 KiB, BERT-base moved 2.4 % less, RandWire 4.4, U-Net 0.8 and ResNet-50 0.7; about 80 stretches
-#: drawn at random gave 2.0, 2.7, 0.9 and 1.0.
-STRETCHES, DEAREST = (16, 64, 256), 6
 
 
 class Steps(NamedTuple):
@@ -52,9 +47,11 @@ class Steps(NamedTuple):
 
 
 def run_steps(
-    steps: Steps, capacity_bytes: int, rule: int | Ints, limit: Ints | None = None
+    steps: Steps, capacity_bytes: int, rule: int | Ints, limit: Ints | None = None, favour: Floats | None = None
 ) -> tuple[Ints, Ints | None] | None:
     """Bytes paid at each step, and arrivals; None where a step does not fit. The rule may be one for each step.
+
+    ``favour`` says of each tensor how often it counts as dearer to give up than it is; once without.
 
     With limits on what may be paid by the end of each step, the bytes up to where one is exceeded, and no arrivals.
     """
@@ -65,30 +62,33 @@ def run_steps(
     if limit is None:
         limit = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
     rules = np.full(count, rule, dtype=np.int64) if isinstance(rule, int) else rule
-    cost, logged = run_along(*steps, capacity_bytes, rules, limit, log)
+    if favour is None:
+        favour = np.ones(len(steps.size))
+    cost, logged = run_along(*steps, capacity_bytes, rules, favour, limit, log)
     if logged <= OVER_LIMIT:
         return cost[: OVER_LIMIT - logged + 1], None
     return None if logged < 0 else (cost, log[:logged])
 
 
 def plan_along(
-    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = (), trials: int = 0,
-    stop: Callable[[], bool] = never,
-) -> Realised | None:  # fmt: skip
+    problem: Problem, order: Sequence[int], *rules: int, streamed: Container[tuple[int, int]] = ()
+) -> Realised | None:
     """Plan an order with addresses in one pass. None where a step does not fit in this way.
 
     ``rules`` say which free gap a tensor takes, see :mod:`cosma.lowering.free_kernels`; of several, the first that
     moves least. ``streamed`` are the pairs of operator and tensor that pass by the scratchpad, of those that may.
-    ``trials`` is how often another rule is tried for a stretch of steps that pay much; ``stop`` ends the trials early.
 
     Deterministic. Time grows with steps times the tensors in the scratchpad.
     """
     if problem.places is not None:
         return None  # addresses are given here as if all below the capacity could be used
-    found = _best_rule(problem, order, rules, streamed, trials, stop)
+    found = _best_rule(problem, order, rules, streamed)
     arrivals = None if found is None else found[1]
-    if arrivals is None:
-        return None
+    return None if arrivals is None else realised(problem, order, arrivals)
+
+
+def realised(problem: Problem, order: Sequence[int], arrivals: Ints) -> Realised:
+    """Decisions and instructions out of the arrivals that :func:`run_steps` gives for an order."""
     produced = problem.producer
     place = {v: i for i, v in enumerate(order)}
     rows = []
@@ -107,59 +107,11 @@ def bytes_along(problem: Problem, order: Sequence[int], streamed: Container[tupl
 
 
 def _best_rule(
-    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]], trials: int = 0,
-    stop: Callable[[], bool] = never,
+    problem: Problem, order: Sequence[int], rules: Sequence[int], streamed: Container[tuple[int, int]]
 ) -> tuple[Ints, Ints | None] | None:
     steps = steps_of(problem, order, streamed)
-    tried = [
-        (rule, found) for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None
-    ]
-    if not tried:
-        return None
-    rule, best = min(tried, key=lambda one: int(one[1][0].sum()))
-    return _with_other_rules(steps, problem.capacity_bytes, rules, rule, best, trials, stop) if trials else best
-
-
-def _with_other_rules(
-    steps: Steps, capacity_bytes: int, rules: Sequence[int], rule: int, best: tuple[Ints, Ints | None], trials: int,
-    stop: Callable[[], bool],
-) -> tuple[Ints, Ints | None]:  # fmt: skip
-    """Give stretches of steps another rule, those first that pay most, and keep what pays less.
-
-    A stretch may begin as long before as it is. At a step that has paid a scratchpad more than before, a trial ends.
-    """
-    used = np.full(len(best[0]), rule, dtype=np.int64)
-    seen: set[tuple[int, int, int, int]] = set()
-    for _ in range(trials):
-        if stop():
-            break
-        cost = best[0]
-        stretches = (
-            (int(paid[k]), (length, k, back, other))
-            for length in STRETCHES
-            for paid in [np.add.reduceat(cost, np.arange(0, len(cost), length))]
-            for k in np.argsort(-paid, kind="stable")[:DEAREST].tolist()
-            for other in rules
-            for back in (0, 1)
-        )
-        new = ((paid, one) for paid, one in stretches if one not in seen and (used[_span(one)] != one[3]).any())
-        paid, chosen = max(new, default=(0, (0, 0, 0, 0)))
-        if paid == 0:
-            break
-        seen.add(chosen)
-        changed = used.copy()
-        changed[_span(chosen)] = chosen[3]
-        limit = np.minimum(np.cumsum(cost) + capacity_bytes, int(cost.sum()) - 1)
-        found = run_steps(steps, capacity_bytes, changed, limit)
-        if found is not None and found[1] is not None:
-            used, best = changed, found
-    return best
-
-
-def _span(stretch: tuple[int, int, int, int]) -> slice:
-    """Steps of a stretch: its length, its number among those so long, and how many such before it belong to it."""
-    length, k, back, _ = stretch
-    return slice(max(0, (k - back) * length), (k + 1) * length)
+    tried = [found for rule in rules if (found := run_steps(steps, problem.capacity_bytes, rule)) is not None]
+    return min(tried, key=lambda found: int(found[0].sum()), default=None)
 
 
 def steps_of(problem: Problem, order: Sequence[int], streamed: Container[tuple[int, int]] = ()) -> Steps:

@@ -86,8 +86,8 @@ def _largest_first(wanted: Ints, count: int, space: Ints) -> None:
 def run_along(
     operand_start: Int32s, operand: Int32s, result_start: Int32s, result: Int32s, consumer_start: Int32s,
     consumer: Int32s, pair_start: Int32s, pair_result: Int32s, pair_operand: Int32s, size: Ints, space: Ints,
-    clean: Bytes, store: Ints, added: Int32s, unfinished: Bytes, capacity: int, rule: Ints, limit: Ints,
-    log: Ints,
+    clean: Bytes, store: Ints, added: Int32s, unfinished: Bytes, capacity: int, rule: Ints, favour: Floats,
+    limit: Ints, log: Ints,
 ) -> Any:  # fmt: skip
     """Run operators in order; a tensor that needs room takes a free gap, or the window that is cheapest to clear.
 
@@ -107,6 +107,8 @@ def run_along(
         adds to or yields is a partial sum still.
     capacity, rule
         Bytes, and for each step which free gap to take.
+    favour
+        By tensor: how often it counts as dearer to give up than it is.
     limit
         For each step, the most bytes that may be paid by its end.
     log
@@ -217,7 +219,7 @@ def run_along(
                     while u != guard:
                         seq[count], begin[count], end[count] = u, address[u], address[u] + space[u]
                         if not scored:
-                            score[u] = np.inf if pinned[u] == i else price[u] / (next_use[u] - i)
+                            score[u] = np.inf if pinned[u] == i else favour[u] * price[u] / (next_use[u] - i)
                         stays = score[u] == np.inf
                         worth[count] = score[u]
                         worth_to[count + 1] = worth_to[count] + (0.0 if stays else score[u])

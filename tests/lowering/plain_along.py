@@ -25,8 +25,8 @@ class PlainPass:
 
 
 class _Scratchpad:
-    def __init__(self, steps: Steps, capacity: int) -> None:
-        self.capacity, self.rule = capacity, FIRST
+    def __init__(self, steps: Steps, capacity: int, favour: Sequence[float]) -> None:
+        self.capacity, self.rule, self.favour = capacity, FIRST, favour
         self.size, self.space, self.store = steps.size.tolist(), steps.space.tolist(), steps.store.tolist()
         self.copied = {t for t, clean in enumerate(steps.clean) if clean}
         self.readers = rows_of(steps.consumer_start, steps.consumer)
@@ -83,7 +83,7 @@ class _Scratchpad:
         occupants = self.occupants()
         worth = {}
         for t in set(occupants) - stay:
-            worth[t] = self.price(t) / (min(v for v in self.readers[t] if v > step) - step)
+            worth[t] = self.favour[t] * self.price(t) / (min(v for v in self.readers[t] if v > step) - step)
         best, least = None, float("inf")
         for start in (*map(self.address.__getitem__, occupants), *map(self.end, occupants), 0, self.capacity):
             start = min(start, self.capacity - need)
@@ -114,10 +114,11 @@ class _Scratchpad:
 
 
 def run_plainly(
-    steps: Steps, capacity: int, rules: Sequence[int], limit: Sequence[int] | None = None
-) -> PlainPass:
-    """Plan steps in order, each by its rule."""
-    pad, found = _Scratchpad(steps, capacity), PlainPass()
+    steps: Steps, capacity: int, rules: Sequence[int], limit: Sequence[int] | None = None,
+    favour: Sequence[float] | None = None,
+) -> PlainPass:  # fmt: skip
+    """Plan steps in order, each by its rule; a tensor in favour is dearer to give up."""
+    pad, found = _Scratchpad(steps, capacity, favour or [1.0] * len(steps.size)), PlainPass()
     log: list[list[int]] = []
     entry: dict[int, list[int]] = {}
     overwriting = rows_of(steps.pair_start, steps.pair_result)
