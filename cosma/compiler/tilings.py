@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 #: Share of the effort that goes to tilings; planning the graph of tiles again gains little after it.
 TILING_SHARE = 0.8
-#: Share of that which goes to a better order of the tiles of the best tiling.
+#: Share of that which goes to a better order of the tiles of the best tiling. At effort 5 and 256 KiB, SqueezeBERT,
+#: DistilBERT, PVT and Inception moved 0.64, 1.91, 0.24 and 0.71 MB without any, 0.42, 1.58, 0.25 and 0.86 with 0.15,
+#: 0.24, 0.76, 0.10 and 0.86 with 0.3, and 0.18, 0.77, 0.15 and 0.98 with 0.45.
 TURNS_SHARE = 0.3
 #: Most tiles of a rule for which it is chosen what is cut and whose tiles take turns. Above, cuts are planned as they
 #: stand. On U-Net with one row (3,888 tiles, 256 KiB) they move 256 MB as they stand, and 39 in turns.
