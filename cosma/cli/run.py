@@ -181,6 +181,8 @@ def _print(report: RunReport, plan: Plan) -> None:
         tensors, elements = len(report.untiled), sum(output.elements for output in report.untiled)
         remark = f"within rounding, against the operators uncut: {tensors} tensors of {elements:,} elements"
         remark += f"; largest difference {largest:.3g}"
+        if report.moved:
+            remark += f"; {len(report.moved)} of them on the operands of the uncut run, as rounding moved those"
         rows.append(("tiles", "equal" if fine else "DIFFERENT", remark))
     whole = report.whole
     remark = whole.reason

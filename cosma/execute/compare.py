@@ -38,17 +38,17 @@ class Comparison:
         return self.beyond == 0 and not self.remark
 
 
-def compare(name: str, ours: Array | Sequence[Array], theirs: Any) -> Comparison:
+def compare(name: str, ours: Array | Sequence[Array], theirs: Any, step: float = 0.0) -> Comparison:
     """Compare a tensor, or a sequence of tensors, with what another reader yields.
 
     Floating-point results may differ by the square root of the type's precision relative to the largest value of the
     tensor: half the digits. Integers of at most eight bits may differ by one, for they may come from rounding;
-    others must be equal.
+    others must be equal. So may dequantised numbers that lie ``step`` apart.
     """
     if isinstance(ours, np.ndarray) != (not isinstance(theirs, list)):
         return Comparison(name, 0, 0, float("inf"), 0.0, "one reading has a sequence where the other has a tensor")
     if isinstance(ours, np.ndarray):
-        return _compare_arrays(name, ours, np.asarray(theirs))
+        return _compare_arrays(name, ours, np.asarray(theirs), step)
     if len(ours) != len(theirs):
         return Comparison(name, 0, 0, float("inf"), 0.0, f"{len(theirs)} tensors, {len(ours)} by the plan")
     found = [_compare_arrays(name, a, np.asarray(b)) for a, b in zip(ours, theirs, strict=True)]
@@ -62,7 +62,7 @@ def compare(name: str, ours: Array | Sequence[Array], theirs: Any) -> Comparison
     )
 
 
-def _compare_arrays(name: str, ours: Array, theirs: Array) -> Comparison:
+def _compare_arrays(name: str, ours: Array, theirs: Array, step: float = 0.0) -> Comparison:
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         types = [f"{array.dtype.name}{list(array.shape)}" for array in (theirs, ours)]
         return Comparison(name, theirs.size, theirs.size, float("inf"), 0.0, f"{types[0]}, {types[1]} by the plan")
@@ -78,7 +78,7 @@ def _compare_arrays(name: str, ours: Array, theirs: Array) -> Comparison:
     with np.errstate(all="ignore"):
         finite = np.abs(b[np.isfinite(b)])
         scale = float(finite.max()) if finite.size else 0.0
-        allowed = 1.0 if is_integer(ours.dtype) and ours.dtype.itemsize == 1 else allowed_share * scale
+        allowed = 1.0 if is_integer(ours.dtype) and ours.dtype.itemsize == 1 else allowed_share * scale + step
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         difference = np.where(same, 0.0, np.abs(a - b))
     difference = np.where(np.isnan(difference), np.inf, difference)

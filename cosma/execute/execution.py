@@ -76,6 +76,8 @@ def execute_plan(
     operators = Operators(plan, steps, constants, feeds, lambda tiles: make_kernels(kernels, tiles))
     plain = PlainRun.of(ready, constants, feeds, _compared(plan, ready) if operators.has_tiles else ())
     tiled = TiledRun.of(operators, plain.kept) if operators.has_tiles else None
+    if tiled is not None and tiled.apart:
+        tiled.look_again(operators, PlainRun.of(ready, constants, feeds, tiled.read_from(operators)).kept)
     planned = PlannedRun(plan, operators, plain.digests if tiled is None else tiled.digests, scale)
     planned.run(plan.instructions)
     return Execution(everything, plain, planned, scale, tiled)

@@ -101,6 +101,18 @@ class Operators:
             raise PlanInvalidError(f"tensor {name!r} is not in the model")
         return self._values[name]
 
+    def is_sum(self, name: str) -> bool:
+        """Whether a tensor is a partial sum."""
+        return name in self._sums
+
+    def step_of(self, operator: Operator) -> float:
+        """Largest step of what an operator quantises and dequantises at its end; 0 where it does not."""
+        steps = self.steps[operator.name]
+        if len(steps) < 2 or [step.node.type for step in steps[-2:]] != ["QuantizeLinear", "DequantizeLinear"]:
+            return 0.0
+        scale = steps[-1].operands[1]
+        return float(np.max(self.constants.get(scale))) if scale is not None and scale.constant else 0.0
+
     def true_size(self, name: str) -> int:
         """Bytes that a tensor really has."""
         value = self.value(name)
@@ -112,16 +124,17 @@ class Operators:
         """Inputs and weights, as parts where they were cut."""
         found: dict[str, Bytes] = {}
         for name, array in self._inputs.items():
-            self._put(name, to_bytes(array, self.constants.model.values[name].element), found)
+            self.put(name, to_bytes(array, self.constants.model.values[name].element), found)
         for weight in self._weights:
             region = self.cuts.region(weight)
             name = weight if region is None else region.root
             if weight not in found and weight not in self._rows:
                 value = self.value(name)
-                self._put(name, to_bytes(self.constants.get(value), value.element), found)
+                self.put(name, to_bytes(self.constants.get(value), value.element), found)
         return found
 
-    def _put(self, name: str, data: Bytes, found: dict[str, Bytes]) -> None:
+    def put(self, name: str, data: Bytes, found: dict[str, Bytes]) -> None:
+        """Put a tensor's bytes among those found, as parts where it was cut."""
         if not self.cuts.is_root(name):
             found[name] = data
             return

@@ -77,6 +77,9 @@ class RunReport:
     #: For a plan of tiles, what its operators yield and its outputs, against those of the same nodes run whole; empty
     #: for any other. ``equal`` is against the same tiles without a plan then.
     untiled: tuple[Comparison, ...] = ()
+    #: Those of ``untiled`` that were compared on the operands of the run uncut: what follows from rounding, as where a
+    #: value is quantised or ordered, moved them by more than rounding.
+    moved: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -161,15 +164,20 @@ def run_plan(
         invented_weights=len(constants.invented),
         broken_views=tuple(plain.broken_views),
         untiled=_against_untiled(done),
+        moved=() if done.tiled is None else tuple(sorted(done.tiled.moved)),
     )
 
 
 def second_reading(done: Execution, kernels: KernelName | None = None) -> SecondReading:
-    """What the untouched model, run as a whole, says of the outputs that an execution left."""
+    """What the untouched model, run as a whole, says of the outputs that an execution left.
+
+    Outputs that tiles moved by more than rounding, though each of them rounds rightly, are those of the run without.
+    """
     constants = done.planned.constants
-    return read_again(
-        constants.model.data, constants, done.inputs, done.outputs, done.plain.digests, digest, kernels
-    )
+    model, outputs, plain = constants.model, done.outputs, done.plain.outputs
+    moved = [name for name in outputs if done.tiled is not None and model.values[name].root in done.tiled.moved]
+    outputs.update((name, model.read(model.values[name], plain[model.values[name].root])) for name in moved)
+    return read_again(model.data, constants, done.inputs, outputs, done.plain.digests, digest, kernels)
 
 
 def _in_plan_bytes(plan: Plan, planned: PlannedRun) -> Traffic:

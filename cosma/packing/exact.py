@@ -38,6 +38,9 @@ BLAME_WEIGHTS = (1.0, 4.0, 2.0)
 LARGEST_COMPONENT = 6000
 """Buffers in one component beyond which the states of the search would not fit in memory."""
 
+THROUGHOUT = 0.5
+"""Share of a component's life from which a buffer may come to lie at its bottom: sections it is not in may go."""
+
 LARGEST_TABLES = 5_000_000
 """Entries, one per buffer and section of its life, beyond which the search is not begun: 100 bytes each."""
 
@@ -122,6 +125,23 @@ def beyond_search(buffers: Sequence[Buffer]) -> bool:
     upper = np.array([buffer.upper for buffer in buffers], np.int64)
     begin, end, _ = sections_of(lower, upper)
     return int(np.sum(end - begin)) > LARGEST_TABLES
+
+
+def largest_component(buffers: Sequence[Buffer]) -> int:
+    """Buffers of the largest component, without those alive throughout: an estimate from their lives alone."""
+    lower = np.array([buffer.lower for buffer in buffers], np.int64)
+    upper = np.array([buffer.upper for buffer in buffers], np.int64)
+    order = np.argsort(lower, kind="stable")
+    lower, upper = lower[order], upper[order]
+    while lower.size:
+        label = np.concatenate(([0], np.cumsum(lower[1:] >= np.maximum.accumulate(upper)[:-1])))
+        first = np.flatnonzero(np.diff(label, prepend=-1))
+        throughout = upper - lower >= (THROUGHOUT * (np.maximum.reduceat(upper, first) - lower[first]))[label]
+        most = int(np.bincount(label).max())
+        if most <= LARGEST_COMPONENT or not throughout.any():
+            return most
+        lower, upper = lower[~throughout], upper[~throughout]
+    return 0
 
 
 def _culprits(component: Component, blame: Floats) -> tuple[tuple[int, ...], tuple[int, ...]]:

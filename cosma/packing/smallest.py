@@ -16,11 +16,11 @@ from cosma.packing.engine import (
     late,
     make_task,
 )
-from cosma.packing.exact import beyond_search
+from cosma.packing.exact import LARGEST_COMPONENT, beyond_search, largest_component
 from cosma.packing.result import PackingResult, PackingStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from cosma.packing.buffers import Buffer, Forbidden
 
@@ -75,7 +75,7 @@ def minimise(
         best = replace(tighter, status=PackingStatus.PACKED, reason="")
     _report(progress, best, low)
     work = dict(best.work)
-    if engine == "heuristics" or (engine == "auto" and beyond_search(task.buffers)):
+    if engine == "heuristics" or best.height == low or (engine == "auto" and _beyond(task.buffers)):
         return _final(best, low, work, cut_short=late(task))
     spent = 0
     budget = max(1, min(FIRST_BUDGET, work_limit // 20))
@@ -99,6 +99,11 @@ def minimise(
             guess = (bottom + _height(best) - 1) // 2
         budget *= 4
     return _final(best, low, work, cut_short=late(task))
+
+
+def _beyond(buffers: Sequence[Buffer]) -> bool:
+    """Whether no capacity can be decided: tables or a component are larger than the search takes."""
+    return largest_component(buffers) > LARGEST_COMPONENT or beyond_search(buffers)
 
 
 def _height(result: PackingResult) -> int:

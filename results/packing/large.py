@@ -72,6 +72,24 @@ def measure(path: Path, folder: Path) -> dict[str, object]:
     }
 
 
+def _write(known: dict[str, dict[str, object]]) -> None:
+    """Write both files anew."""
+    rows = sorted(known.values(), key=lambda row: (int(str(row["buffers"])), str(row["instance"])))
+    columns = list(rows[0])
+    table = [",".join(columns), *(",".join(str(row[column]) for column in columns) for row in rows)]
+    write_atomic(HERE / "large.csv", "\n".join(table) + "\n")
+    lines = [
+        "# Large packing instances",
+        "",
+        "One process each: reading, packing as low as possible, the check and writing, on one core.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + " --- |" * len(columns),
+        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
+    ]
+    write_atomic(HERE / "large.md", "\n".join(lines) + "\n")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,21 +112,7 @@ def main() -> None:
         for path in paths:
             known[path.stem] = measure(path, folder)
             print(known[path.stem], file=sys.stderr, flush=True)
-    rows = sorted(known.values(), key=lambda row: (int(str(row["buffers"])), str(row["instance"])))
-    columns = list(rows[0])
-    table = [",".join(columns), *(",".join(str(row[column]) for column in columns) for row in rows)]
-    write_atomic(HERE / "large.csv", "\n".join(table) + "\n")
-    lines = [
-        "# Large packing instances",
-        "",
-        "One process each: reading, packing as low as possible, the check and writing, on one core.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
-        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
-    ]
-    write_atomic(HERE / "large.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+            _write(known)
 
 
 if __name__ == "__main__":

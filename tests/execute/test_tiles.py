@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from onnx import helper
 import cosma
 from cosma.access.operator import operator_access
 from cosma.execute import run_plan
+from cosma.execute.plain import PlainRun
 from cosma.frontend import LoadedModel
 from cosma.graph import Graph
 from cosma.plan import Plan
@@ -152,3 +154,53 @@ def test_a_tile_of_one_copy_behind_a_quantised_operator_is_a_view(tmp_path: Path
     path = save_network(tmp_path / "net.onnx", nodes, {"x": (12, 4)}, weights)
     plan = cosma.compile(path, cosma.Accelerator(scratchpad="4KiB"), tiling="rows=4", strategy="e2")
     assert run_plan(plan, path).passed
+
+
+def _near_ties(folder: Path) -> Path:
+    """Columns that are sums of the same numbers in other orders, so that how they are added up decides their order."""
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal(96).astype(np.float32)
+    columns = np.stack([rng.permutation(numbers) for _ in range(8)], axis=1)
+    half_a_step = np.float32(abs(numbers.sum()) / 2.5)  # each sum lies between two steps
+    weights = {"w": columns, "scale": half_a_step, "zero": np.array(128, np.uint8), "bias": np.zeros(8, np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="m"),
+        helper.make_node("ArgMax", ["m"], ["most"], name="most", axis=1),
+        helper.make_node("Add", ["m", "bias"], ["b"], name="b"),
+        helper.make_node("QuantizeLinear", ["b", "scale", "zero"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], name="d"),
+        helper.make_node("Relu", ["d"], ["y"], name="y"),
+    ]
+    return save_network(folder / "ties.onnx", nodes, {"x": (16, 96)}, weights, ["most", "y"])
+
+
+@pytest.mark.parametrize("fusion", ["none", "epilogue"])
+def test_what_follows_from_rounding_is_no_difference(fusion: str, tmp_path: Path) -> None:
+    path = _near_ties(tmp_path)
+    accelerator = cosma.Accelerator(scratchpad="64KiB", fusion=fusion)
+    tiling = Tiling({"m": ((4, 8), ())}, sums={"m": (17, 40, 71)})
+    plan = cosma.compile(path, accelerator, tiling=tiling, strategy="e2", effort=0.0)
+    inputs = {"x": np.repeat(np.linspace(0.5, 1.5, 16, dtype=np.float32)[:, None], 96, axis=1)}
+    inputs["x"][0] = 1.0
+    report = run_plan(plan, path, inputs=inputs)
+    assert "most" in report.moved
+    assert report.equal
+    assert report.passed, report.untiled
+
+
+def test_a_wrong_number_stays_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles that compute something else differ on the operands of the run without tiles too."""
+    path = _near_ties(tmp_path)
+    plan = cosma.compile(path, cosma.Accelerator(scratchpad="64KiB"), tiling="rows=4", strategy="e2", effort=0.0)
+    run = PlainRun.of
+
+    def other(*given: Any) -> PlainRun:
+        made = run(*given)
+        made.kept["most"] = 7 - made.kept["most"]
+        return made
+
+    monkeypatch.setattr(PlainRun, "of", other)
+    report = run_plan(plan, path)
+    assert report.equal
+    assert not report.passed
+    assert [check.name for check in report.untiled if not check.is_equal] == ["most"]

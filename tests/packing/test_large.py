@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from cosma.packing import Buffer, Forbidden, live_peak, minimise, pack, verify
 from cosma.packing.arrays import flatten, sections_of
 from cosma.packing.csvfile import read_buffers
+from cosma.packing.exact import LARGEST_COMPONENT, largest_component
 from cosma.packing.firstfit import tables
 from cosma.packing.large import pack_large
 from cosma.packing.occupancy import Occupancy, load_of, sweep_fit
+from cosma.packing.sections import layout
 from tests.packing.reference import buffer_sets, scan_first_fit
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "packing" / "large"
@@ -122,3 +124,26 @@ def test_a_published_instance_is_packed_at_its_lower_bound() -> None:
     result = minimise(buffers)
     assert (result.height, result.optimal) == (5530099775, True)
     assert verify(buffers, result.offsets, 5530099775) == []
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=25))
+def test_no_component_is_larger_than_lives_say(lives: list[tuple[int, int, int]]) -> None:
+    buffers = [Buffer(str(k), lower, lower + life, size) for k, (lower, life, size) in enumerate(lives)]
+    components = layout(buffers, 1000).components
+    assert max(len(component.members) for component in components) <= largest_component(buffers) <= len(buffers)
+
+
+def test_a_chain_of_lives_too_long_for_the_search_is_not_laid_out() -> None:
+    generator = np.random.default_rng(0)
+    count = LARGEST_COMPONENT + 1000
+    size = generator.integers(1, 100, count).tolist()
+    chain = [Buffer(str(k), k, k + 8, size[k]) for k in range(count)]
+    throughout = [Buffer(f"all {k}", 0, 9 * count, 5) for k in range(10)]
+    apart = [Buffer(f"{k} apart", 9 * k, 9 * k + 8, size[k]) for k in range(count)]
+    assert largest_component(chain) == count
+    assert largest_component([*throughout, *chain]) == count
+    assert largest_component([*throughout, *apart]) == 1
+    result = minimise([*throughout, *chain], work_limit=10_000)
+    assert result.packed
+    assert "nodes" not in result.work
