@@ -27,6 +27,9 @@ CHUNK = 10_000
 STEP_LIMIT = 600_000_000
 """Ranges looked at, over all orders: 10 to 15 seconds."""
 
+STEPS_PER_BUFFER = 64
+"""Ranges that could be looked at in the time it takes to find where a buffer begins: it counts as so many."""
+
 STEPS_PER_UNIT = 1000
 """Ranges looked at in one unit of work."""
 
@@ -153,7 +156,8 @@ def pack_large(
     tried = 0
     most = MOST_ORDERS if rounds else len(BLENDS)
     while tried < most and (best is None or best.height > capacity):
-        if tried >= LEAST_ORDERS and occupancy.steps * (tried + 1) > STEP_LIMIT * tried:
+        spent = occupancy.steps + tried * STEPS_PER_BUFFER * instance.count
+        if tried >= LEAST_ORDERS and spent * (tried + 1) > STEP_LIMIT * tried:
             break
         origin = None
         if tried < len(BLENDS):

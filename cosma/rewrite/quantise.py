@@ -59,7 +59,7 @@ def quantise(graph: Graph) -> Rewritten:
                 owner.setdefault(operator.name, group.core.name)
                 through[result] = operator.inputs[0]
     # A dequantisation that every reader does by itself is no operator of its own.
-    same = _same_values(graph, groups, owner)
+    same = _same_values(graph, groups)
     operators, parts = [], {}
     by_core = {group.core.name: group for group in groups}
     for operator in graph.operators:
@@ -158,12 +158,12 @@ def _read_through(region: Region, through: Mapping[str, Operator]) -> Region:
     return replace(region, root=through[region.root].inputs[0]) if region.root in through else region
 
 
-def _same_values(graph: Graph, groups: list[_Group], owner: Mapping[str, str]) -> dict[str, str]:
+def _same_values(graph: Graph, groups: list[_Group]) -> dict[str, str]:
     """QuantizeLinears that give back what was dequantised, with one scale for all: the operand of each, by name."""
     same = {}
     for group in groups:
         core = group.core
-        if not is_node(core, QUANTISE) or len(group.before) != 1 or group.before[0].name not in owner:
+        if not is_node(core, QUANTISE) or len(group.before) != 1:
             continue
         source = group.before[0]
         before, after = graph.tensors[source.inputs[0]], graph.tensors[core.outputs[0]]

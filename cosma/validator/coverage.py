@@ -204,14 +204,14 @@ class _Comparison:
         if name in made:
             return True
         maker = self._through(name)
-        return maker is not None and any(operand in made for operand in maker.inputs)
+        return maker is not None and any(self._inside(operand, made) for operand in maker.inputs)
 
     def _read_once(self, name: str, made: set[str]) -> bool:
         """Whether a tensor, and where it is dequantised what is made within, has one reader and is no output."""
         if self.model.tensors[name].kind is TensorKind.OUTPUT or len(self.model.consumers(name)) != 1:
             return False
         maker = self._through(name) if name not in made else None
-        return maker is None or all(self._read_once(n, made) for n in maker.inputs if n in made)
+        return maker is None or all(self._read_once(n, made) for n in maker.inputs if self._inside(n, made))
 
     def _check_operands(self, operator: Operator, nodes: Sequence[Operator], body: Sequence[Operator]) -> list[Part]:
         """Check what an operator reads and writes; the parts it consists of by the model."""
