@@ -9,8 +9,8 @@ from cosma.compiler.tilings import tiling_choices
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.compiler.fusion import Choice
+    from cosma.compiler.limits import TilingWork
     from cosma.compiler.request import Request
-    from cosma.compiler.searched import TilingWork
 
 
 def choices_of(request: Request, accelerator: Accelerator, search: TilingWork | None = None) -> tuple[Choice, ...]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cosma.accelerator.constraints import Constraints
     from cosma.accelerator.files import Preset
     from cosma.compiler.fusion import Choice
-    from cosma.compiler.searched import TilingWork
+    from cosma.compiler.limits import TilingWork
     from cosma.compiler.starts import Start
     from cosma.frontend import LoadedModel
     from cosma.graph import Graph

@@ -10,10 +10,11 @@ from cosma.problem import build_problem, noncompulsory_bytes
 from cosma.problem.feasibility import fits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.compiler.fusion import Choice
+    from cosma.compiler.limits import TilingWork
     from cosma.graph import Graph
     from cosma.lowering import Realised
     from cosma.problem import Instance
@@ -65,18 +66,16 @@ def _packed_along(problem: Instance) -> tuple[int, Realised] | None:
     return noncompulsory_bytes(problem, realised.decisions), realised
 
 
-def improved(
-    best: tuple[int, Choice], accelerator: Accelerator, effort: float, seed: int, stop: Callable[[], bool],
-    report: Callable[[int, float], None],
-) -> tuple[int, Choice]:  # fmt: skip
-    """The plan of a choice made in one pass, with a better order of its tiles, for so much effort."""
+def improved(best: tuple[int, Choice], accelerator: Accelerator, work: TilingWork) -> tuple[int, Choice]:
+    """The plan of a choice made in one pass, with a better order of its tiles, for so much work."""
     from cosma.search.one_pass import better_in_one_pass
 
     cost_bytes, choice = best
     problem = choice.instance(accelerator)
-    if cost_bytes == 0 or stop() or _is_packed_afterwards(problem):
+    if cost_bytes == 0 or work.clock.stop() or _is_packed_afterwards(problem):
         return best
-    found = better_in_one_pass(problem, range(problem.operator_count), effort, seed, stop, report)
+    order = range(problem.operator_count)
+    found = better_in_one_pass(problem, order, work.effort, work.seed, work.clock.stop, work.report)
     return best if found is None or found[0] >= cost_bytes else (found[0], replace(choice, start=found[1]))
 
 

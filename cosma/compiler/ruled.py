@@ -49,6 +49,8 @@ REPLAY_S, TILE_S = 5e-6, 300e-6
 REPLAY_PART_S, PART_S = 0.8e-6, 30e-6
 #: Share of the effort of a compile for which runs are changed, once it is chosen what is cut; not measured.
 RUNS_SHARE = 0.3
+#: Share that goes to a better order of the tiles; not measured.
+TURNS_SHARE = 0.2
 #: A choice of what is cut is left where its best start moves so many times what the best choice does; not measured.
 HOPELESS = 1.5
 #: Changes of the runs of each choice of what is cut, before one is chosen; not measured.
@@ -134,18 +136,13 @@ class RuledTiling:
         """The best tiling with its runs; None where none fits."""
         return None if self.best is None else self.best.in_turns(self.bounds)
 
-    @property
-    def plan(self) -> tuple[Graph, Realised] | None:
-        """The tiles in their modes, and the plan with addresses; None where none is found in one pass."""
+    def plan(self) -> tuple[Graph, Realised, Graph] | None:
+        """What :meth:`Turns.plan` gives for the best; None where no plan is made in one pass."""
         if self.best is None or not self.best.one_pass:
             return None
-        return self.best.plan(self.bounds, self.best.modes(self.bounds))
-
-    @property
-    def in_any_mode(self) -> Graph:
-        """The tiles in the order of the plan, each with all modes that fit."""
-        assert self.best is not None
-        return self.best.in_order(self.bounds)
+        self.spent += TURNS_SHARE * self.effort
+        modes = self.best.modes(self.bounds)
+        return self.best.plan(self.bounds, modes, TURNS_SHARE * self.effort, self.seed, self.clock.stop)
 
     @property
     def _alone(self) -> Bounds:

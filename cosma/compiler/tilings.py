@@ -12,15 +12,17 @@ from cosma.accelerator import Operands
 from cosma.clock import Clock, never
 from cosma.compiler.fusion import AMPLE_BYTES, Choice, fusion_choices
 from cosma.compiler.joins import joined_to_cut
+from cosma.compiler.limits import TilingWork
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.one_pass import best_along, improved, moves_nothing_twice
 from cosma.compiler.parts import plan_choices
 from cosma.compiler.ruled import WAYS, RuledTiling
-from cosma.compiler.searched import TilingWork, searched_tilings, tiled_choice
+from cosma.compiler.searched import searched_tilings, tiled_choice
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
 from cosma.errors import CosmaError, InfeasibleError, InputError, Remedy, TimeLimitError
 from cosma.graph import Graph
+from cosma.parameters.compiler import AutoParameters
 from cosma.plan.plan import ScopedBound
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import fits, infeasible
@@ -36,12 +38,13 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
     from cosma.plan import Certificate
 
-#: Share of the effort that goes to tilings; planning the graph of tiles again gains little after it.
+#: Share of the effort that goes to the search for tilings.
 TILING_SHARE = 0.8
-#: Share of that which goes to a better order of the tiles of the best tiling. At effort 5 and 256 KiB, SqueezeBERT,
-#: DistilBERT, PVT and Inception moved 0.64, 1.91, 0.24 and 0.71 MB without any, 0.42, 1.58, 0.25 and 0.86 with 0.15,
-#: 0.24, 0.76, 0.10 and 0.86 with 0.3, and 0.18, 0.77, 0.15 and 0.98 with 0.45.
-TURNS_SHARE = 0.3
+#: Share that goes to a better order of the tiles found, and less where all of them are planned with care afterwards.
+#: As a part of the search's share, at effort 5: at 256 KiB SqueezeBERT, DistilBERT, PVT and Inception moved 0.64, 1.91,
+#: 0.24 and 0.71 MB without, 0.42, 1.58, 0.25 and 0.86 with 0.15, 0.24, 0.76, 0.10 and 0.86 with 0.3; at 512 KiB U-Net
+#: and ResNet-50 12.1 and 2.3 without, 12.8 and 2.5 with 0.3. So it takes nothing from the search.
+TURNS_SHARE, TURNS_OF_FEW = 0.2, 0.05
 #: Most tiles of a rule for which it is chosen what is cut and whose tiles take turns. Above, cuts are planned as they
 #: stand. On U-Net with one row (3,888 tiles, 256 KiB) they move 256 MB as they stand, and 39 in turns.
 #: Above the 5,555 tiles of ViT with four rows it is not measured.
@@ -257,12 +260,13 @@ def _cut_as_given(
     ruled, choice = min(tried, key=lambda one: one[0].cost_bytes)
     search.spent -= ruled.spent
     ruled.improve()
+    planned = ruled.plan()
     search.spent += ruled.spent
-    assert ruled.found is not None
-    planned = ruled.plan
     if planned is None:
+        assert ruled.found is not None
         return tiled_choice(source, choice, ruled.found)
-    return replace(choice, graph=planned[0], relaxed=ruled.in_any_mode, start=planned[1], untiled=choice.graph)
+    tiles, start, free = planned
+    return replace(choice, graph=tiles, relaxed=free, start=start, untiled=choice.graph)
 
 
 def _chosen(
@@ -279,15 +283,15 @@ def _chosen(
     if whole and moves_nothing_twice(whole[0].graph, accelerator):
         return whole
     streaming: tuple[Choice, ...] = ()
-    cutting, turns = search.part(0.0, 1 - TURNS_SHARE), search.part(1 - TURNS_SHARE, 1.0)
-    base, tiled, best = searched_tilings(source, untiled, joined, accelerator, cutting)
-    search.spent = cutting.spent
+    base, tiled, best = searched_tilings(source, untiled, joined, accelerator, search)
     if (best is None or best[0] > 0) and not search.clock.stop():
         pixels = pixel_tilings(base.graph, source.sites)
         other = best_along([tiled_choice(source, base, tiling, "tiled") for tiling in pixels], accelerator)
         best = other if best is None or (other is not None and other[0] < best[0]) else best
     if best is not None:
-        best = improved(best, accelerator, turns.effort, search.seed, search.clock.stop, turns.report)
+        with_care = len(best[1].graph.operators) <= AutoParameters().most_tiles
+        turns = search.next((TURNS_OF_FEW if with_care else TURNS_SHARE) * search.granted)
+        best = improved(best, accelerator, turns)
         search.spent += turns.effort
     if accelerator.operands == Operands.STATIONARY and (best is None or best[0] > 0):
         # Tiles that stream may do with less room, and move less, than tiles whose tensors all lie in the scratchpad.
@@ -299,7 +303,7 @@ def _chosen(
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and search.clock.interrupted:
         raise KeyboardInterrupt
-    if not found and cutting.timed_out:
+    if not found and search.timed_out:
         raise TimeLimitError(
             "no plan within the time limit: operators are larger than the scratchpad, and no tiling that fits was "
             "found in that time; a longer limit, or none, may help"

@@ -6,12 +6,13 @@ one pass along the order, so that a plan costs little and moves little more than
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cosma.accelerator import Operands
+from cosma.clock import never
 from cosma.compiler.modes import fitting_modes, in_modes_along
 from cosma.lowering.realise import Realised
 from cosma.plan.tiles import untiled_name
@@ -106,10 +107,6 @@ class Turns:
             number.update(dict.fromkeys(run, i))
         return depth_first(self.graph.operators, self.owners, [number[name] for name in self.owners])
 
-    def in_order(self, bounds: Bounds) -> Graph:
-        """The tiles run by run, each with all modes that fit."""
-        return self.graph.replace(operators=[self.graph.operators[v] for v in self.order(bounds)])
-
     def in_turns(self, bounds: Bounds) -> Tiling:
         """The tiling with its operators in runs."""
         return self.tiling if self.tiling.is_ordered else replace(self.tiling, segments=runs_of(self.base, bounds))
@@ -127,22 +124,30 @@ class Turns:
         paid = bytes_along(modes.problem, self.order(bounds), modes.streamed)
         return None if paid is None else paid + modes.streamed_bytes
 
-    def plan(self, bounds: Bounds, modes: Modes) -> tuple[Graph, Realised] | None:
-        """The tiles in their order, each in its mode, and the plan with addresses."""
-        from cosma.lowering.along import RULES, plan_along
+    def plan(
+        self, bounds: Bounds, modes: Modes, effort: float = 0.0, seed: int = 0, stop: Callable[[], bool] = never
+    ) -> tuple[Graph, Realised, Graph] | None:
+        """The tiles in a plan's order, each in its mode, the plan, and the same tiles each with all modes that fit.
 
-        order = self.order(bounds)
-        planned = plan_along(modes.problem, order, *RULES, streamed=modes.streamed)
-        if planned is None:
+        The order is changed for so much effort.
+        """
+        from cosma.search.one_pass import better_in_one_pass
+
+        found = better_in_one_pass(modes.problem, self.order(bounds), effort, seed, stop, streamed=modes.streamed)
+        if found is None:
             return None
-        graph = modes.graph.replace(operators=[modes.graph.operators[v] for v in order])
+        planned = found[1]
+        order = planned.decisions.order
+        graph, free = (
+            one.replace(operators=[one.operators[v] for v in order]) for one in (modes.graph, self.graph)
+        )  # fmt: skip
         problem = build_problem(graph, self.accelerator)
         number = {name: t for t, name in enumerate(problem.tensor_names)}
         tensors = [number[name] for name in modes.problem.tensor_names]
         stays = sorted(
             (stay.renumbered(tensors) for stay in planned.decisions.residencies), key=lambda s: (s.start, s.tensor)
         )
-        return graph, replace(planned, decisions=Decisions(tuple(range(len(order))), tuple(stays)))
+        return graph, replace(planned, decisions=Decisions(tuple(range(len(order))), tuple(stays))), free
 
 
 def modes_along(graph: Graph, problem: Instance, accelerator: Accelerator, order: Sequence[int]) -> Modes:

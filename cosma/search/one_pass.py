@@ -109,7 +109,9 @@ class _Turns:
     def anneal(self, work: int, stop: Callable[[], bool], report: Callable[[int, float], None] | None) -> None:
         """Make changes for so much work."""
         first, begun = self.paid, self.work
-        while self.chances and self.least > 0 and (done := (self.work - begun) / max(1, work)) < 1 and not stop():
+        while self.least > 0 and (done := (self.work - begun) / max(1, work)) < 1 and not stop():
+            if not self.chances or self.chances[-1] == 0:
+                return  # all that is paid is paid in any order
             heat = first * HOT * (COLD / HOT) ** done
             least = self.least
             self.change(self.paid - heat * math.log(1.0 - self.rng.random()))

@@ -13,10 +13,9 @@ import cosma
 from cosma.clock import Clock, never
 from cosma.compiler.compile import run_compile
 from cosma.compiler.fusion import fusion_choices
-from cosma.compiler.limits import Limits, Progress
+from cosma.compiler.limits import Limits, Progress, TilingWork
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.ruled import RuledTiling
-from cosma.compiler.searched import TilingWork
 from cosma.compiler.tilings import _cut_as_given, tiling_search
 from cosma.compiler.turns import Turns, runs_of
 from cosma.evaluation.evaluate import cost_bytes, new_tape
@@ -79,7 +78,8 @@ def test_plans_along_turns_are_valid_and_move_no_more_than_is_said(
         modes = turns.modes(bounds)
         made = turns.plan(bounds, modes)
         assert made is not None
-        graph, realised = made
+        graph, realised, free = made
+        assert [o.name for o in free.operators] == [o.name for o in graph.operators]
         report = replay_instructions(graph, ruled.accelerator, realised.instructions)
         assert report.valid, report.violations
         problem = build_problem(graph, ruled.accelerator)
