@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosma.compiled import kernel
+from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from cosma.arrays import Float32s, Floats, Ints, Uint16s
     from cosma.caching.requests import Requests
@@ -89,3 +91,20 @@ def count_followers(
                     row[page[follower] % experts] += 1.0
         for expert in range(experts):
             share[layer, expert] /= max(1, visits[expert])
+
+
+@helper
+def sum_evidence(
+    start: Ints, page: Ints, first: int, last: int, layers: int, experts: int, guess: Uint16s, sums: NDArray[np.int32]
+) -> None:  # fmt: skip
+    """Fill ``sums[ahead, step - first]`` for steps ``[first, last)``: what their visits say for each expert."""
+    for ahead in range(len(sums)):
+        for layer in range(layers):
+            # Layer by layer, as above.
+            for step in range(first + layer, last, layers):
+                into = sums[ahead, step - first]
+                into[:] = 0
+                for r in range(start[step], start[step + 1]):
+                    row = guess[ahead, layer, page[r] - layer * experts]
+                    for e in range(experts):
+                        into[e] += np.int32(row[e])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosma.caching.predict import sum_evidence
 from cosma.compiled import helper, kernel
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ LRU, LFU, FREQUENCY, BELADY, AFFINITY = 0, 1, 2, 3, 4
 
 # Kinds of event.
 FETCH, PREFETCH, EVICT, HOST = 0, 1, 2, 3
+
+#: Sums of evidence that are made at once: 16 MB of them.
+_SUMS = 1 << 22
 
 
 @helper
@@ -111,7 +115,9 @@ def _giving_way(
 
 
 @helper
-def _key(rule: int, page: int, step: int, steps: int, uses: Ints, learnt: Ints, next_use: int) -> Any:
+def _key(rule: int, page: int, key: Ints, step: int, steps: int, uses: Ints, learnt: Ints, next_use: int) -> Any:
+    if rule == AFFINITY:
+        return key[page]  # Scores set it.
     if rule == LRU:
         return step
     if rule == LFU:
@@ -251,6 +257,8 @@ def play(
     for p in range(pages):
         by_key = by_key or (layer_of[group[p]] >= 0 and layer_of[group[p]] != p // experts)
         layer_of[group[p]] = p // experts
+    block = layers * max(1, _SUMS // max(1, depth * layers * experts))
+    sums = np.empty((depth, min(block, steps), experts), dtype=np.int32)
     now = 0.0
     stalled = 0.0
     for step in range(steps):
@@ -278,8 +286,7 @@ def play(
             if together:
                 pinned[g] += 1
             else:
-                if rule != AFFINITY:
-                    key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
+                key[p] = _key(rule, p, key, step, steps, uses, learnt, next_use[r])
                 _push(heap, place, key, base[g], held, g, p)
         for r in range(first, last):
             p = page[r]
@@ -308,8 +315,7 @@ def play(
             wait = max(wait, arrival)
             _note(events, seen, step, FETCH, p)
             if not together:
-                if rule != AFFINITY:
-                    key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
+                key[p] = _key(rule, p, key, step, steps, uses, learnt, next_use[r])
                 _push(heap, place, key, base[g], held, g, p)
                 if held[g] > slots[g] - 1:
                     victim = _victim(heap, score, base[g], held[g], by_key)
@@ -320,17 +326,18 @@ def play(
                 p = page[r]
                 if not hosted[p]:
                     g = group[p]
-                    if rule != AFFINITY:
-                        key[p] = _key(rule, p, step, steps, uses, learnt, next_use[r])
+                    key[p] = _key(rule, p, key, step, steps, uses, learnt, next_use[r])
                     _push(heap, place, key, base[g], held, g, p)
                     pinned[g] = 0
         stalled += wait - begin
         end = max(wait + step_s, end_host)
         if depth > 0:
+            if step % block == 0:
+                sum_evidence(start, page, step, min(step + block, steps), layers, experts, guess, sums)
             _prefetch(
-                step, steps, start, page, layers, experts, group, base, slots, device, together, guess, depth,
-                threshold, fetch_s, wait, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule,
-                score, by_key, until,
+                step, steps, layers, experts, group, base, slots, device, together, sums[:, step % block], threshold,
+                fetch_s, wait, end, heap, place, held, key, ready, link, events, seen, uses, learnt, rule, score,
+                by_key, until,
             )  # fmt: skip
         now = end
     return seen[0], stalled, now
@@ -338,63 +345,53 @@ def play(
 
 @helper
 def _prefetch(
-    step: int, steps: int, start: Ints, page: Ints, layers: int, experts: int, group: Ints, base: Ints,
-    slots: Ints, device: Ints, together: bool, guess: Uint16s, depth: int, threshold: int, fetch_s: float,
-    begin: float, end: float, heap: Ints, place: Ints, held: Ints, key: Ints, ready: Floats, link: Floats,
-    events: Ints, seen: Ints, uses: Ints, learnt: Ints, rule: int, score: Floats, by_key: bool, until: Ints,
+    step: int, steps: int, layers: int, experts: int, group: Ints, base: Ints, slots: Ints, device: Ints,
+    together: bool, shares: NDArray[np.int32], threshold: int, fetch_s: float, begin: float, end: float, heap: Ints,
+    place: Ints, held: Ints, key: Ints, ready: Floats, link: Floats, events: Ints, seen: Ints, uses: Ints,
+    learnt: Ints, rule: int, score: Floats, by_key: bool, until: Ints,
 ) -> None:  # fmt: skip
     """Fetch what the next steps probably need, while the link has nothing better to do and the step computes."""
     layer = step % layers
-    share = np.empty(experts, dtype=np.int32)
-    order = np.empty(experts, dtype=np.int64)
-    shut = np.empty(len(slots), dtype=np.bool_)
-    for ahead in range(min(depth, steps - 1 - step)):
-        if link.min() >= end:
+    aside = 0 if together else 1
+    wanted = np.empty(experts, dtype=np.int32)
+    for ahead in range(min(len(shares), steps - 1 - step)):
+        if max(link.min(), begin) >= end:
             return
         target = (layer + 1 + ahead) % layers
-        share[:] = 0
-        shut[:] = False
-        for r in range(start[step], start[step + 1]):
-            row = guess[ahead, layer, page[r] - layer * experts]
-            for e in range(experts):
-                share[e] += np.int32(row[e])
-        likely = 0
+        share = shares[ahead]
+        # Experts wait that are likely, absent, and can still get a slot and a link; the likeliest is next.
         for e in range(experts):
-            if share[e] < threshold:
-                continue
-            i = likely
-            while i > 0 and share[order[i - 1]] < share[e]:
-                order[i] = order[i - 1]
-                i -= 1
-            order[i] = e
-            likely += 1
-        for e in order[:likely]:
+            p = target * experts + e
+            open_ = place[p] < 0 and link[device[p]] < end and slots[group[p]] > aside
+            wanted[e] = share[e] if open_ else -1
+        while True:
+            e = int(wanted.argmax())
+            if wanted[e] < threshold:
+                break
+            wanted[e] = -1
             p = target * experts + e
             d = device[p]
-            issue = max(link[d], begin)
-            if place[p] >= 0 or issue >= end:
-                continue
             g = group[p]
-            room = slots[g] if together else slots[g] - 1
-            if room <= 0:
-                continue
-            if held[g] >= room:
-                victim = -1
-                if not shut[g]:
-                    free = 2 * step + (1 if together else 2)  # one by one, what the step computed with may go
-                    victim = _giving_way(
-                        heap, key, score, base[g], held[g], by_key, target, share, share[e], until, free
-                    )
-                if victim < 0:
-                    shut[g] = True  # Nor for a page that is needed less.
-                    continue
+            victim = -1
+            full = held[g] >= slots[g] - aside
+            if full:
+                free = 2 * step + 1 + aside  # one by one, what the step computed with may go
+                victim = _giving_way(heap, key, score, base[g], held[g], by_key, target, share, share[e], until, free)
+            if victim >= 0:
                 _remove(heap, place, key, base[g], held, g, victim)
                 _note(events, seen, step, EVICT, victim)
-            link[d] = issue + fetch_s
-            ready[p] = link[d]
-            # As if it had been used when it will be: it must not give way before.
-            until[p] = max(until[p], 2 * (step + 1 + ahead))
-            if rule != AFFINITY:
-                key[p] = _key(rule, p, step + 1 + ahead, steps, uses, learnt, step + 1 + ahead)
-            _push(heap, place, key, base[g], held, g, p)
-            _note(events, seen, step, PREFETCH, p)
+                if victim // experts == target:
+                    wanted[victim % experts] = share[victim % experts]
+            if victim >= 0 or not full:
+                link[d] = max(link[d], begin) + fetch_s
+                ready[p] = link[d]
+                # As if it had been used when it will be: it must not give way before.
+                until[p] = max(until[p], 2 * (step + 1 + ahead))
+                key[p] = _key(rule, p, key, step + 1 + ahead, steps, uses, learnt, step + 1 + ahead)
+                _push(heap, place, key, base[g], held, g, p)
+                _note(events, seen, step, PREFETCH, p)
+            for other in range(experts):
+                # What is needed less gets no slot there either, nor a link that is busy.
+                q = target * experts + other
+                if (full and victim < 0 and group[q] == g) or link[device[q]] >= end:
+                    wanted[other] = -1
