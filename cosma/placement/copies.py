@@ -199,10 +199,17 @@ def with_least(problem: CopyProblem, held: NDArray[np.bool_], limit: NDArray[np.
                 if free.any():
                     now[expert, int(np.where(free, load, np.inf).argmin())] = True
                     continue
-                spare = now & (now.sum(axis=1) > least[layer])[:, None] & ~now[expert][None, :]
-                if not spare.any():
+                beside = now & ~now[expert][None, :]
+                spare = np.argwhere(beside & (now.sum(axis=1) > least[layer])[:, None])
+                target = int((room - now.sum(axis=0)).argmax())
+                if not len(spare) and now[:, target].sum() < room[target]:
+                    # Where no expert has a copy too many, the lightest goes to a place that is free elsewhere.
+                    spare = np.argwhere(beside & ~now[:, target][:, None])
+                    spare = spare[np.argsort(problem.load[layer][spare[:, 0]], kind="stable")]
+                    now[spare[:1, 0], target] = True
+                if not len(spare):
                     break
-                other, device = (int(i) for i in np.argwhere(spare)[0])
+                other, device = (int(i) for i in spare[0])
                 now[other, device], now[expert, device] = False, True
     return held
 

@@ -94,6 +94,9 @@ def place_nearest(
         if number == rounds or (options.interrupted() and found.best is not None):
             break
         over = ratio if scope == "each" else np.full_like(ratio, ratio.mean())
+        if scope == "each" and found.best is None and number >= rounds // 2:
+            # Where a token is served follows from the layers before: these may be what breaks the limit behind them.
+            over = np.maximum.accumulate(over[::-1])[::-1]
         asked = np.clip(asked * np.clip(limits * (1 - _MARGIN) / over, *_CORRECTION), least, _LOOSEST)
         place = anneal(
             problem, places_of(problem, with_least(problem, held, asked)), options, limit=asked, prices=(8.0, 64.0),
