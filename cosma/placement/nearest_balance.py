@@ -111,7 +111,7 @@ def place_nearest(
         if found.best is None or options.interrupted():
             break
         flow = Flow.build(problem.affinity, problem.topology, as_held(found.best[1], start.shape[2]))
-        improve(flow, 2, price)
+        improve(flow, places, 2, price)
         found.look(flow)
     if found.best is None:
         if options.interrupted():

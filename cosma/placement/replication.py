@@ -159,17 +159,19 @@ def replicate(
     for layer in range(layers):
         _fill(flow, layer, slots)
         flow.push(layer)
-    improve(flow, sweeps)
+    improve(flow, slots, sweeps)
     return listed(flow)
 
 
-def improve(flow: Flow, sweeps: int, load_price: float = 0.0) -> None:
+def improve(flow: Flow, slots: NDArray[np.int64], sweeps: int, load_price: float = 0.0) -> None:
     """Improve the copies of one layer after the other, backwards and forwards, until nothing changes.
 
     Parameters
     ----------
     flow
         The copies.
+    slots
+        Places of each device in every layer; free ones get copies that save something.
     sweeps
         Most passes over the layers.
     load_price
@@ -180,7 +182,7 @@ def improve(flow: Flow, sweeps: int, load_price: float = 0.0) -> None:
         order = range(layers) if sweep % 2 else reversed(range(layers))
         changed = False
         for layer in order:
-            changed |= _improve(flow, layer, load_price)
+            changed |= _improve(flow, layer, slots, load_price)
             if sweep % 2:
                 flow.push(layer)
             elif layer > 0:
@@ -275,8 +277,8 @@ def _fill(flow: Flow, layer: int, slots: NDArray[np.int64]) -> None:
         change[expert] = add_costs(flow, layer, np.array([expert]))[0]
 
 
-def _improve(flow: Flow, layer: int, load_price: float) -> bool:
-    """Replace copies and exchange pairs while that pays; each step takes the best change."""
+def _improve(flow: Flow, layer: int, slots: NDArray[np.int64], load_price: float) -> bool:
+    """Add, replace and exchange copies while that pays; each step takes the best change."""
     held = flow.held[layer]
     experts, devices = held.shape
     ways = [add_costs, drop_costs, *([_shift_costs] if experts * devices**4 <= _EXCHANGE_LIMIT else [])]
@@ -289,7 +291,8 @@ def _improve(flow: Flow, layer: int, load_price: float) -> bool:
         if step == 0 or load_price > 0.0:
             costs = [way(flow, layer, everyone) for way in ways]
         add, drop = costs[:2]
-        replace = add.min(axis=0) + drop.min(axis=0)
+        free = held.sum(axis=0) < slots
+        replace = add.min(axis=0) + np.where(free, np.minimum(drop.min(axis=0), 0.0), drop.min(axis=0))
         best, exchange = float(replace.min()), np.empty((0, 0))
         if len(costs) > 2:
             least = costs[2].min(axis=0)
@@ -308,7 +311,8 @@ def _improve(flow: Flow, layer: int, load_price: float) -> bool:
         else:
             device = int(replace.argmin())
             there, back = int(drop[:, device].argmin()), int(add[:, device].argmin())
-            held[there, device], held[back, device] = False, True
+            held[there, device] = held[there, device] and free[device] and drop[there, device] >= 0.0
+            held[back, device] = True
         touched = np.array([there, back])
         for way, cost in zip(ways, costs, strict=True):
             cost[touched] = way(flow, layer, touched)
