@@ -157,7 +157,7 @@ def _print_tiling(facts: dict[str, Any] | None) -> None:
     for kind, found in facts["by_type"].items():
         cut, read = (
             ", ".join(
-                axis if count == found["operators"] else f"{axis} (of {count})" for axis, count in found[key].items()
+                axis if count == found["operators"] else f"{axis} (in {count})" for axis, count in found[key].items()
             )
             for key in ("axes", "reads_whole")
         )

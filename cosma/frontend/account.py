@@ -8,6 +8,7 @@ from cosma.frontend.loaded import NodeFate, NodeRecord
 from cosma.frontend.nodes import Node
 from cosma.frontend.records import Step
 from cosma.frontend.values import Value
+from cosma.text import counted
 
 
 def tensors_of(value: Value) -> Iterator[Value]:
@@ -88,26 +89,27 @@ def summary_of(records: Sequence[NodeRecord], spliced: int, running: Sequence[St
     """
     count = {fate: sum(record.fate is fate for record in records) for fate in NodeFate}
     if spliced:
-        yield f"{spliced} If nodes have a known condition and were replaced by the branch taken"
+        yield f"If nodes of known condition, replaced by the branch taken: {spliced}"
     if count[NodeFate.VIEW]:
-        yield f"{count[NodeFate.VIEW]} nodes are views and move no data"
+        yield f"views, which move no data: {counted(count[NodeFate.VIEW], 'node')}"
     if count[NodeFate.FOLDED]:
-        yield f"{count[NodeFate.FOLDED]} nodes are known before the model runs and were folded"
+        yield f"known before the model runs, and folded: {counted(count[NodeFate.FOLDED], 'node')}"
     if count[NodeFate.DEAD]:
-        yield f"{count[NodeFate.DEAD]} nodes reach no graph output and were dropped"
+        yield f"dropped, as they reach no graph output: {counted(count[NodeFate.DEAD], 'node')}"
     tables = {rows.table.root for step in running for table in step.tables for rows in table.rows}
     if tables:
-        yield f"{len(tables)} constant tables are read by rows: only those that indices select count"
+        yield f"read by rows, of which those count that indices select: {counted(len(tables), 'constant table')}"
     constants = {value.root: value for value in constants_read(running)}
     dequantized = {name for name, value in constants.items() if value.is_computed and _is_dequantized(value)}
     if dequantized:
         yield "dequantized constants count as they are stored: quantized, with their scales and zero points"
     others = sum(value.is_computed and name not in dequantized for name, value in constants.items())
     if others:
-        yield f"{others} computed constants count what they are computed from, which is smaller"
+        yield f"counted as what they are computed from, which is smaller: {counted(others, 'constant')}"
     generated = sum(not value.stored for value in constants.values())
     if generated:
-        yield f"{generated} generated constants take no off-chip bytes: they follow from shapes and attributes"
+        free = counted(generated, "generated constant")
+        yield f"without off-chip bytes, as they follow from shapes and attributes: {free}"
 
 
 def _is_dequantized(value: Value) -> bool:
