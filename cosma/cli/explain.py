@@ -186,6 +186,8 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
             "All of that keeps these tiles. Others: `cosma explain PLAN OPERATOR --model MODEL` tries some of one "
             "operator, and a compile with more effort or another scratchpad looks for other tiles of all."
         )
+    elif plan.solver.get("tiling") == "auto":
+        print_text("Not tried here: tiles. The compile found none that move less; one with more effort may.")
     else:
         print_text("Not tried here: tiles. `cosma compile MODEL --tiling auto` looks for them.")
 

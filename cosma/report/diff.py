@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cosma.errors import InputError
 from cosma.plan.tiles import root_name, untiled_name
 from cosma.plan.timeline import timeline_of
-from cosma.report.facts import CUT_SHORT
+from cosma.report.facts import CUT_SHORT, among_which
 from cosma.units import format_size
 from cosma.validator import replay_instructions
 
@@ -151,6 +151,10 @@ def _fused(before: Plan, after: Plan) -> Iterator[tuple[str, str, str]]:
 
 def _remarks(before: Plan, after: Plan, called: Called) -> Iterator[str]:
     names = ((*called[0], before), (*called[1], after))
+    scopes, bounds = zip(*((among_which(plan), plan.certificate.lower_bound) for plan in (before, after)), strict=True)
+    claimed = "certificate" not in before.not_claimed | after.not_claimed
+    if claimed and scopes[0] != scopes[1] and bounds[0] != bounds[1]:
+        yield f"lower bounds: that of {called[0][1]} is for {scopes[0]}, that of {called[1][1]} for {scopes[1]}"
     for name, _, plan in names:
         if plan.stopped_by is not None:
             yield f"{name}: {CUT_SHORT[plan.stopped_by]}, so that plan is not reproducible"
