@@ -89,11 +89,11 @@ def _diff_placements(before: Path, after: Path, *, json: bool) -> None:
 
 def _print(found: PlanDifference) -> None:
     from cosma.cli.output import make_table, print_rows, print_table, print_text, share
-    from cosma.report.diff import COUNTS
+    from cosma.report.diff import COUNTS, setting_rows
     from cosma.units import format_size
 
     if found.accelerators:
-        print_rows("Assumed differently", ("", "before", "after"), found.accelerators)
+        print_rows("Assumed differently", ("", "before", "after"), setting_rows(found))
     table = make_table("In numbers", ("", "before", "after", "change"), right=(1, 2, 3))
     for name, old, new in found.numbers:
         write = str if name in COUNTS else format_size

@@ -10,6 +10,7 @@ from cosma.errors import InputError
 from cosma.plan.tiles import root_name, untiled_name
 from cosma.plan.timeline import timeline_of
 from cosma.report.facts import CUT_SHORT, among_which
+from cosma.text import counted
 from cosma.units import format_size
 from cosma.validator import replay_instructions
 
@@ -188,6 +189,14 @@ def _bound_over_tilings(plan: Plan, other: Plan) -> int:
     return max((one.lower_bound for one in plan.certificate.bounds if one.scope == "tilings"), default=0)
 
 
+def setting_rows(found: PlanDifference) -> list[tuple[str, str, str]]:
+    """Fields in which the two accelerators differ, for people."""
+    return [
+        (name, format_size(int(a)), format_size(int(b))) if name == "scratchpad" else (name, a, b)
+        for name, a, b in found.accelerators
+    ]
+
+
 def _accelerators(before: Plan, after: Plan) -> tuple[tuple[str, str, str], ...]:
     names = ("scratchpad", "alignment", "operands", "weights", "reserved", "reserved_ranges", "in_place", "fusion")
     rows = [(name, str(getattr(before.accelerator, name)), str(getattr(after.accelerator, name))) for name in names]
@@ -245,10 +254,16 @@ def _how(plan: Plan, timeline: Timeline) -> dict[str, str]:
     parts = Counter(root_name(tensor) for tensor in plan.graph.tensors.values())
     found = {}
     for name, number in parts.items():
-        moves = [f"{count} {kind}" if count > 1 else kind for kind, count in sorted(counts.get(name, {}).items())]
+        moves = [_moves(kind, count) for kind, count in sorted(counts.get(name, {}).items())]
         cut = [f"{number} parts"] if number > 1 else []
         found[name] = ", ".join(cut + (moves or ["kept"]))
     return found
+
+
+def _moves(kind: str, count: int) -> str:
+    """Write ``load`` or ``3 loads``, ``stream in`` or ``3 streams in``."""
+    verb, space, where = kind.partition(" ")
+    return kind if count == 1 else counted(count, verb) + space + where
 
 
 def _addresses(timeline: Timeline) -> dict[str, tuple[int, ...]]:

@@ -144,7 +144,8 @@ def assumptions(plan: Plan) -> list[str]:
         "Model: " + plan.model_name + (f", SHA-256 {plan.model_sha256}." if plan.model_sha256 else ", no ONNX file."),
     ]
     if plan.solver:
-        rows.append("Solver: " + ", ".join(f"{key} {value}" for key, value in plan.solver.items()) + ".")
+        named = (f"{key.replace('_', ' ')} {value}" for key, value in plan.solver.items())
+        rows.append(f"Solver: {', '.join(named)}.")
     if plan.dtype is not None:
         rows.append(f"Every floating-point tensor is counted as {plan.dtype}, whatever the model holds.")
     return rows

@@ -221,6 +221,8 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
     words = ""
     if tiled:
         words = "Existing methods cut nothing: with these tiles they show what order and replacement alone do."
+        if plan.graph.joins:
+            words += " What is joined without a copy here is so in all of them; those that a compile shows copy."
     return (
         "<h2>Beside existing methods</h2><p>For the same operators, as fused as they are here, and the same "
         f"accelerator. {words}</p><div class='wide'>{_table(rows, columns, name='existing')}</div>"
@@ -232,10 +234,10 @@ def _size_or_none(size_bytes: int | None) -> str | tuple[str, int]:
 
 
 def _compared(plan: Plan, other: Plan) -> str:
-    from cosma.report.diff import BESIDE, COUNTS, diff_plans
+    from cosma.report.diff import BESIDE, COUNTS, diff_plans, setting_rows
 
     found = diff_plans(plan, other, BESIDE)
-    rows: list[list[str | tuple[str, int]]] = [[name, a, b, ""] for name, a, b in found.accelerators]
+    rows: list[list[str | tuple[str, int]]] = [[*row, ""] for row in setting_rows(found)]
     for name, a, b in found.numbers:
         write = str if name in COUNTS else format_size
         change = "" if a == b else f"{'+' if b > a else '-'}{write(abs(b - a))}"

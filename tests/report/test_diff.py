@@ -78,7 +78,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         plan = compile(bow(), Accelerator(scratchpad=capacity, operands="resident"), strategy="auto", effort=1)
         save_plan(plan, tmp_path / name)
     diff(tmp_path / "a", tmp_path / "b")
-    assert "skip" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "skip" in said
+    assert "12 KiB" in said  # the scratchpad
     diff(tmp_path / "a", tmp_path / "b", json=True)
     assert json.loads(capsys.readouterr().out)["tensors"][0]["before"] == 8192
     (tmp_path / "c").write_text('{"format": "cosma-placement"}')
@@ -106,6 +108,7 @@ def test_tiles_and_parts_count_for_what_was_cut(tmp_path: Path, capsys: pytest.C
     assert {change.tensor for change in found.tensors} <= roots | set(whole.graph.tensors)
     assert sum(c.after - c.before for c in found.tensors) == cut.traffic.noncompulsory - whole.traffic.noncompulsory
     assert any(c.how_after.startswith("2 parts") for c in found.tensors)
+    assert any("2 streams in" in c.how_after for c in found.tensors)
     assert {c.how_after for c in found.tensors if c.tensor not in roots} == {"does not exist"}
     back = diff_plans(cut, whole)
     assert {(c.before, c.after) for c in back.cuts} == {(2, 1)}
