@@ -158,7 +158,7 @@ def _tiled_table(found: Curve) -> SafeTable:
     from cosma.studies.curve_views import knee_text
     from cosma.units import format_size
 
-    columns = ("scratchpad", "bytes", "whole", "bound", "tiles", "of these", "of any", "count", "DMA", "")
+    columns = ("scratchpad", "bytes", "whole", "bound", "tiles", "of these", "of any", "count", "transfers", "")
     table = make_table(_title(found), columns, right=tuple(range(9)))
     for p in found.points:
         whole, tiles = p.whole, p.tiles

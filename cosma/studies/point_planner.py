@@ -11,7 +11,7 @@ from cosma.accelerator import Fusion, Operands
 from cosma.compiler import Limits, run_compile
 from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError
-from cosma.plan.instructions import Allocate, Execute, Load, Store
+from cosma.plan.instructions import Allocate, Execute, Load
 from cosma.problem import build_problem
 from cosma.rewrite.fuse import smallest_capacity, without_links
 from cosma.studies.points import CurvePoint, Tiles, Whole, suffices
@@ -199,13 +199,14 @@ class Planner:
         return min(found.value_bytes, achieved)
 
     def _tiles(self, plan: Plan) -> Tiles:
+        from cosma.plan.overheads import transfer_sizes
         from cosma.plan.tiles import untiled_name
 
         operators = plan.graph.operators
         return Tiles(
             count=len(operators),
             operator_count=len({untiled_name(operator) for operator in operators}),
-            transfers=sum(isinstance(step, Load | Store) for step in plan.instructions),
+            transfers=sum(1 for _ in transfer_sizes(plan)),
             bound_bytes=min(plan.certificate.lower_bound, plan.traffic.noncompulsory),
         )
 

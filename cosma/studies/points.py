@@ -39,7 +39,7 @@ class Tiles:
     #: Tiles, operators that run whole among them, and the operators that they were cut from.
     count: int
     operator_count: int
-    #: Loads and stores of the plan.
+    #: Loads, stores and streamed tensors of the plan.
     transfers: int
     #: No plan of these tiles moves less.
     bound_bytes: int

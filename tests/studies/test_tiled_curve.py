@@ -39,6 +39,7 @@ def test_tiles_and_whole_operators_in_one_curve(gated: cosma.LoadedModel) -> Non
         assert a.bound_bytes >= b.bound_bytes
     for p in curve.points:
         assert p.tiles is not None
+        assert p.tiles.transfers >= 2  # the input and the output at the least, streamed or not
         assert p.whole is not None
         assert p.bound_bytes <= p.noncompulsory_bytes
         assert p.tiles.bound_bytes <= p.noncompulsory_bytes
