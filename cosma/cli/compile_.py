@@ -184,8 +184,8 @@ def _expected_s(effort: float, operators: int, tiling: str) -> float:
     """How long a compile is likely to take, in processor time, where no proof ends it sooner.
 
     Whole operators took 5 s at an effort of 1, 9 at 4, 17 to 19 at 10. With tiles, which are also laid out and
-    replayed, networks of 49 to 500 operators took 11 to 19 s at 1, 12 to 25 at 4, 9 to 43 at 10, and U-Net 50 at 30.
-    This is within a factor of about two of each.
+    replayed, networks of 49 to 500 operators took 11 to 19 s at 1, 12 to 25 at 4, 9 to 43 at 10; ResNet-50 and U-Net
+    44 and 50 at 30. This is within a factor of about two of each.
     """
     if tiling == "none":
         return 3.0 + 1.6 * effort
