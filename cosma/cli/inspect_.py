@@ -44,8 +44,8 @@ def inspect_(
     sizes = facts["bytes"]
     known = counted(facts["operators_with_macs"], "operator")
     rows = [
-        ("operators", str(facts["operators"]), ""),
-        ("tensors", str(facts["tensors"]), f"{facts['zero_byte_tensors']} of zero bytes"),
+        ("operators", f"{facts['operators']:,}", ""),
+        ("tensors", f"{facts['tensors']:,}", f"{facts['zero_byte_tensors']} of zero bytes"),
         ("inputs", format_size(sizes["input"]), counted(facts["kinds"]["input"], "tensor")),
         ("weights", format_size(sizes["weight"]), counted(facts["kinds"]["weight"], "tensor")),
         ("intermediates", format_size(sizes["intermediate"]), counted(facts["kinds"]["intermediate"], "tensor")),

@@ -84,8 +84,8 @@ def plan_tables(
     activations = sum(1 for t in plan.graph.tensors.values() if t.kind != "weight")
     beside = overheads_of(plan)
     rows = [
-        ("operators", str(beside.operators), ""),
-        ("tensors", str(len(plan.graph.tensors)), f"{activations} activations"),
+        ("operators", f"{beside.operators:,}", ""),
+        ("tensors", f"{len(plan.graph.tensors):,}", f"{activations:,} activations"),
         ("capacity", format_size(capacity), f"{capacity} B"),
         ("peak", format_size(plan.peak_bytes), f"{share(plan.peak_bytes, capacity)} of capacity"),
         ("traffic", format_size(traffic.total), f"{traffic.total} B"),
