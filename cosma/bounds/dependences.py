@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from cosma.access import NodeSite
-from cosma.access.operator import OperatorAccess, operator_access
+from cosma.access.operator import OperatorAccess, can_be_cut, operator_access
 from cosma.access.site import Access, Argument, Shape, Site
 from cosma.access.table import access_of
 from cosma.bounds.couplings import Coupling, coupling_of, weight_coupling
@@ -144,12 +144,13 @@ def dependences_of(graph: Graph, sites: Mapping[str, NodeSite]) -> Dependences:
     joins: dict[str, tuple[tuple[str, ...], int]] = {}
     work = []
     sums = _sum_bytes(graph)
+    followed = {link.producer for link in links(graph)}
     for operator in graph.operators:
         one = operator_access(graph, sites, operator)
         join = _join_of(graph, one)
         if join is not None:
             joins[operator.outputs[0]] = join
-        made = _work(graph, one, sums.get(operator.name, 0))
+        made = _work(graph, one, sums.get(operator.name, 0), may_follow=operator.name in followed)
         needs = tuple(found for need in made.needs for found in _behind_joins(graph, need, joins))
         kept = () if made.is_copy else tuple(need for need in needs if need.tensor not in hidden)
         work.append(
@@ -245,11 +246,14 @@ def _shape(graph: Graph, name: str) -> Shape:
     return _UNKNOWN if shape is None else shape
 
 
-def _work(graph: Graph, one: OperatorAccess, sum_bytes: int) -> Work:
+def _work(graph: Graph, one: OperatorAccess, sum_bytes: int, *, may_follow: bool) -> Work:
     operator = one.operator
     shape = one.shapes.get(one.result, _UNKNOWN)
     is_copy = operator.type in COPIES
     if not one.chain:
+        if may_follow and not all(_has_parts(graph, name) for name in operator.outputs):
+            # Fused with what follows, the result is not there, and may be all that keeps the operator whole.
+            return Work(operator.type, operator.outputs, shape, (), is_copy=is_copy)
         whole = tuple(
             Need(name, (None,) * len(seen), seen, late=False)
             for name in dict.fromkeys(operator.inputs)
@@ -262,6 +266,11 @@ def _work(graph: Graph, one: OperatorAccess, sum_bytes: int) -> Work:
         operator.type, operator.outputs, shape, tuple(needs), weight,
         sum_bytes if summing is not None else None, is_copy,
     )  # fmt: skip
+
+
+def _has_parts(graph: Graph, name: str) -> bool:
+    """Whether parts of a tensor are known and can be tensors."""
+    return graph.tensors[name].shape is not None and can_be_cut(graph, name)
 
 
 def _needs(
@@ -310,7 +319,7 @@ def _weight(
         return None
     if width_bits(tensor.dtype) < 8 or tensor.size_bytes != prod(tensor.shape) * width_bits(tensor.dtype) // 8:
         return None  # generated from less, or packed
-    aligned = argument.aligned and tensor.shape == argument.shape
+    aligned = argument.aligned and prod(tensor.shape) == prod(argument.shape)  # a view keeps the order of elements
     coupling = weight_coupling(rule, site, position) if aligned else (None,) * len(argument.shape)
     if coupling is None:
         return None

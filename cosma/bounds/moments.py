@@ -163,6 +163,8 @@ class Moments:
         weight = work.weight
         if weight is None or weight.whole or work.sum_bytes is None or need.late or need.site is not weight.site:
             return False
+        if not _is_whole_operand(need):
+            return False
         if len(_summed(need)) != 1 or any(axis in need.coupling for axis in weight.coupling if axis is not None):
             return False
         return not _is_convolution(weight) or all(size == 1 for size in weight.shape[2:])
@@ -286,8 +288,8 @@ class Moments:
         extents: dict[str, list[int]] = {}
         even: set[str] = set()
         for need in work.needs:
-            if need.late or need.site is not weight.site:
-                continue
+            if need.late or need.site is not weight.site or not _is_whole_operand(need):
+                continue  # of what is joined, a weight's element meets one piece
             # An element of the weight meets one element along the axes that it has itself, and all along others.
             found = [
                 1 if not weight.whole and (axis is None or axis in weight.coupling) else need.seen[k]
@@ -313,6 +315,11 @@ class Moments:
 def _summed(need: Need) -> list[int]:
     """Axes of an operand of which every element of the result needs all."""
     return [k for k, axis in enumerate(need.coupling) if axis is None and need.seen[k] > 1]
+
+
+def _is_whole_operand(need: Need) -> bool:
+    """Whether a tensor is all that an operator reads at its place, not a piece that is joined with others."""
+    return need.site is not None and need.seen == need.site.shape(need.position)
 
 
 def _is_convolution(weight: HeldWeight) -> bool:

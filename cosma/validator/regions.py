@@ -187,6 +187,13 @@ def narrowed(place: Place, operands: Wanted, span: Span, *, first: bool) -> Want
     return found
 
 
+#: Operators whose result has another element type than what they read, element by element.
+RETYPING = frozenset(
+    {"Cast", "CastLike", "DequantizeLinear", "DynamicQuantizeLinear", "Equal", "Greater", "GreaterOrEqual", "IsInf",
+     "IsNaN", "Less", "LessOrEqual", "QuantizeLinear"}
+)  # fmt: skip
+
+
 def works_by_element(node: NodeProto) -> bool:
     """Whether each element of a node's result depends on elements at its own place."""
     return node.op_type in (*_ELEMENT_BY_ELEMENT, "BatchNormalization")

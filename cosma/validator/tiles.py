@@ -15,7 +15,7 @@ import numpy as np
 
 from cosma.validator.needs import Needs, is_view
 from cosma.validator.place import Box, NoRuleError, Place, Shape, all_of, box_of_result, hull_of, size_of
-from cosma.validator.regions import MOVES, narrowed, summed_over, wanted, works_by_element
+from cosma.validator.regions import MOVES, RETYPING, narrowed, summed_over, wanted, works_by_element
 from cosma.validator.sums import last_steps, partial_sums
 from cosma.validator.verdicts import Verdict, Violation
 
@@ -331,8 +331,8 @@ def _sum_behind(judge: _Judge, result: str, given: set[str]) -> str:
             if judge.shape(name) != judge.shape(result):
                 raise NoRuleError
             return name
-        if not works_by_element(node):
-            raise NoRuleError
+        if not works_by_element(node) or node.op_type in RETYPING:
+            raise NoRuleError  # a sum is as wide as what it becomes, which another element type is not
         waiting += [n for n in node.input if n]
     raise NoRuleError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 import cosma
 from cosma.execute import run_plan
@@ -161,6 +162,28 @@ def test_quantised_operators_have_no_partial_sums(tmp_path: Path) -> None:
     joined = next(o for o in loaded.graph.operators if "Conv" in o.type and "QuantizeLinear" in o.type)
     with pytest.raises(cosma.InputError, match="chain of partial sums"):
         cosma.compile(loaded, cosma.Accelerator(scratchpad="64KiB"), tiling=Tiling(sums={joined.name: (1,)}), effort=0)
+
+
+@pytest.mark.parametrize("kind", ["Cast", "Greater"])
+def test_sums_before_another_element_type_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A partial sum as wide as what it becomes would hold a quarter of the numbers summed."""
+    monkeypatch.setattr("cosma.access.operator._RETYPING", frozenset())  # as another tool might plan
+    m = Maker()
+    m.add("MatMul", ["x", m.weight("w", 16, 16)], "m")
+    if kind == "Cast":
+        m.add("Cast", ["m"], "y", to=TensorProto.INT8)
+    else:
+        m.add("Greater", ["m", m.constant("k", np.array(0.5, np.float32))], "y")
+    path = m.save(tmp_path / "narrow.onnx", {"x": (8, 16)}, ["y"])
+    loaded = cosma.load_onnx(path)
+    tiling = Tiling({loaded.graph.operators[0].name: ((4,), ())}, sums={loaded.graph.operators[0].name: (8,)})
+    accelerator = cosma.Accelerator(
+        scratchpad=1100, alignment=1, weights="scratchpad", operands="resident", fusion="epilogue"
+    )  # fmt: skip
+    with pytest.raises(cosma.PlanInvalidError):
+        cosma.compile(loaded, accelerator, tiling=tiling, effort=0.1)
 
 
 def test_what_is_added_behind_views_is_no_part_of_the_sum(tmp_path: Path) -> None:

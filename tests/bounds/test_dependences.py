@@ -1,0 +1,93 @@
+"""What the bound over all tilings takes operators to need: never more than tiles of some plan do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import NodeProto, TensorProto, helper
+
+import cosma
+from cosma.bounds.tilings import tilings_bound
+from cosma.compiler.one_pass import plan_in_one_pass
+from cosma.graph import Graph
+from cosma.problem import build_problem
+from cosma.rewrite.tile import tile
+from cosma.rewrite.tiling import Tiling, tile_key
+from tests.onnx_files import save_network
+
+
+def node(kind: str, operands: list[str], result: str, **attributes: object) -> NodeProto:
+    return helper.make_node(kind, operands, [result], name=result, **attributes)
+
+
+def bytes_of(loaded: cosma.LoadedModel, graph: Graph, tiling: Tiling, room: int) -> int:
+    machine = cosma.Accelerator(scratchpad=room, alignment=1, weights="scratchpad", operands="resident")
+    planned = plan_in_one_pass(build_problem(tile(graph, loaded.sites, tiling).graph, machine))
+    assert planned is not None
+    return planned[0]
+
+
+@pytest.mark.parametrize("room", [85, 100, 120])
+def test_an_element_of_a_weight_meets_one_of_the_pieces_joined(tmp_path: Path, room: int) -> None:
+    """Sums over the columns of one piece come first, by all rows; then a row of the other at a time."""
+    rows, wide, narrow, step = 20, 60, 10, 10
+    nodes = [
+        node("Exp", ["x2"], "b"), node("Exp", ["x1"], "a"), node("Concat", ["b", "a"], "c", axis=1),
+        node("MatMul", ["c", "w"], "z"), node("ReduceMax", ["z"], "r", axes=[1], keepdims=1),
+        node("Mul", ["a", "r"], "y"),
+    ]  # fmt: skip
+    inputs, weights = {"x1": (rows, narrow), "x2": (rows, wide)}, {"w": (narrow + wide, 2)}
+    loaded = cosma.load_onnx(save_network(tmp_path / "joined.onnx", nodes, inputs, weights, ["y"]))
+    graph = loaded.graph.with_dtype("int8")
+    by_row, steps = tuple(range(1, rows)), tuple(range(step, wide, step))
+    cuts = dict.fromkeys("azry", (by_row, ())) | {"b": (by_row, steps), "c": (by_row, (*steps, wide))}
+    order = [
+        key for k in range(0, wide, step) for i in range(rows)
+        for key in (tile_key("b", (i, k), 0), tile_key("c", (i, k), 0), tile_key("z", (i, 0), k))
+    ]  # fmt: skip
+    for i in range(rows):
+        order += [tile_key("a", (i, 0), 0), tile_key("c", (i, wide), 0), tile_key("z", (i, 0), wide)]
+        order += [tile_key(name, (i, 0), 0) for name in "ry"]
+    tiling = Tiling(cuts, sums={"z": (*steps, wide)}, order=tuple(order))
+    assert bytes_of(loaded, graph, tiling, room) == tilings_bound(graph, loaded.sites, room) == 0
+
+
+@pytest.mark.parametrize("seen_through", ["Reshape", "Squeeze"])
+def test_a_weight_seen_through_a_view_is_cut_as_the_weight_is(tmp_path: Path, seen_through: str) -> None:
+    """Columns of the product read columns of the weight, which no scratchpad of this size holds."""
+    rows, depth, columns, room = 4, 20, 100, 160
+    how = np.array([depth, columns] if seen_through == "Reshape" else [0], np.int64)
+    nodes = [
+        node("Exp", ["x"], "y"), node(seen_through, ["w", "how"], "v"), node("MatMul", ["y", "v"], "z"),
+        node("ReduceMax", ["z"], "r", axes=[0], keepdims=1),
+    ]  # fmt: skip
+    weights = {"w": (1, depth, columns), "how": how}
+    loaded = cosma.load_onnx(save_network(tmp_path / "view.onnx", nodes, {"x": (rows, depth)}, weights, ["r"]))
+    graph = loaded.graph.with_dtype("int8")
+    names = [operator.name for operator in graph.operators]
+    by_column = tuple(range(1, columns))
+    tiling = Tiling(dict.fromkeys(names[1:], ((), by_column)), segments=(tuple(names[1:]),))
+    assert bytes_of(loaded, graph, tiling, room) == tilings_bound(graph, loaded.sites, room) == 0
+
+
+@pytest.mark.parametrize("room", [70, 90, 110])
+def test_what_fusion_removes_keeps_nothing_whole(tmp_path: Path, room: int) -> None:
+    """Packed elements cannot be parts; a fused operator with such a step in it is cut by rows all the same."""
+    nodes = [
+        node("Exp", ["x"], "y"), node("ReduceMax", ["y", "axes"], "m", keepdims=1), node("Relu", ["y"], "a"),
+        node("Cast", ["a"], "b", to=TensorProto.INT4), node("Cast", ["b"], "c", to=TensorProto.FLOAT),
+        node("Mul", ["c", "m"], "o"),
+    ]  # fmt: skip
+    weights = {"axes": np.array([1], np.int64)}
+    path = save_network(
+        tmp_path / "packed.onnx", nodes, {"x": (4, 60)}, weights, ["o"], opset=21, ir_version=10
+    )  # fmt: skip
+    loaded = cosma.load_onnx(path)
+    machine = cosma.Accelerator(
+        scratchpad=room, alignment=1, weights="scratchpad", operands="streamable", fusion="epilogue"
+    )  # fmt: skip
+    plan = cosma.compile(path, machine, dtype="int8", tiling="rows=1", effort=0.5)
+    bound = tilings_bound(loaded.graph.with_dtype("int8"), loaded.sites, room)
+    assert plan.traffic.noncompulsory == bound == 0
