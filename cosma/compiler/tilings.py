@@ -242,10 +242,14 @@ def _cut_as_given(
     # Cuts of a rule may be left out; those of a tiling are made as they stand.
     ways = WAYS[:1] if isinstance(given, Tiling) else WAYS
     channels = not isinstance(given, Tiling) and not given.keys() & {"channels", "weights"}
-    possible = [(one, tiling) for one in untiled if (tiling := _tiling_of(one, graph, source, given)) is not None]
-    for number, (choice, tiling) in enumerate(possible):
-        if number and (search.clock.stop() or (tried and tried[-1][0].cost_bytes == 0)):
+    first: tuple[Choice, Tiling] | None = None
+    for choice in untiled:
+        if first is not None and (search.clock.stop() or (tried and tried[-1][0].cost_bytes == 0)):
             break
+        tiling = _tiling_of(choice, graph, source, given)
+        if tiling is None:
+            continue
+        first = first or (choice, tiling)
         ruled = RuledTiling(
             source, choice.graph, tiling, accelerator, channels, search.seed, MOST_TILES_IN_TURNS, search.granted,
             search.clock, None if tried else search.report,
@@ -256,7 +260,7 @@ def _cut_as_given(
         if ruled.found is not None:
             tried.append((ruled, choice))
     if not tried:
-        return tiled_choice(source, *possible[0]) if possible else None
+        return None if first is None else tiled_choice(source, *first)
     ruled, choice = min(tried, key=lambda one: one[0].cost_bytes)
     search.spent -= ruled.spent
     ruled.improve()

@@ -94,6 +94,16 @@ typedef struct cosma_list {
   uint32_t count;
 } cosma_list;
 
+/* A tile that is one step of a sum: it adds up the elements [start, stop) of the axis that its operator sums over, on
+ * top of the partial sums in list `sums`, one for each result. The first step has none and adds the bias; the last one
+ * yields the result, with what is fused behind the sum. */
+typedef struct cosma_sum {
+  uint32_t operator_index;
+  uint64_t start;
+  uint64_t stop;
+  cosma_list sums;
+} cosma_sum;
+
 typedef struct cosma_operator {
   const char *name;
   const char *type;
@@ -132,6 +142,8 @@ typedef struct cosma_plan {
   uint32_t root_count;
   const cosma_tile *tiles; /* one for each operator that is a tile */
   uint32_t tile_count;
+  const cosma_sum *sums; /* one for each operator that is a step of a sum */
+  uint32_t sum_count;
   const uint64_t *bounds;
   const cosma_place *places; /* one for each tensor that lies off-chip, but for rows selected from a table */
   uint32_t place_count;
@@ -174,6 +186,7 @@ def c_header(plan: Plan, name: str = "cosma_plan_data") -> str:
         ("cosma_region", "regions", rows.regions(), '{0u, "", 0u, 0u}', True),
         ("cosma_root", "roots", rows.roots(), '{"", 0u, 0u, 0u, 0u}', True),
         ("cosma_tile", "tiles", rows.tiles(), '{0u, "", 0u, 0u}', True),
+        ("cosma_sum", "sums", rows.sums(), "{0u, 0u, 0u, {0u, 0u}}", True),
         ("uint64_t", "bounds", rows.bounds, "0u", False),
         ("cosma_place", "places", rows.places(), "{0u, 0u, 0u, 0u}", True),
     ]
@@ -288,6 +301,14 @@ class _Rows:
             f"{{{i}u, {_string(o.tile.root)}, {self._box(o.tile.start, o.tile.stop)}}}"
             for i, o in enumerate(self.plan.graph.operators)
             if o.tile is not None
+        ]
+
+    def sums(self) -> list[str]:
+        """Operators that are a step of a sum."""
+        return [
+            f"{{{i}u, {o.accumulation.start}u, {o.accumulation.stop}u, {self._list(o.accumulation.sums)}}}"
+            for i, o in enumerate(self.plan.graph.operators)
+            if o.accumulation is not None
         ]
 
     def places(self) -> list[str]:

@@ -51,7 +51,8 @@ class PlanVisitor:
         """Run an operator; ``operands`` lists activations, then weights, in the operator's order.
 
         A tile has ``operator.tile``, its box of the untiled result; a part has ``place.tensor.region``, its box of a
-        root in ``plan.graph.roots``. Strides and pads follow from boxes and the roots' shapes.
+        root in ``plan.graph.roots``. Strides and pads follow from boxes and the roots' shapes. A step of a sum has
+        ``operator.accumulation``: what it adds up, and the partial sums among the operands that it adds to.
         """
 
     def workspace(self, operator: Operator, address: int, size_bytes: int) -> None:

@@ -58,7 +58,7 @@ def row_axes(graph: Graph, access: Sequence[OperatorAccess]) -> dict[str, int]:
         if operand is None or one.shapes[operand][rows[operand]] < 2:
             continue
         may = [a for a, allowed in enumerate(one.cuts()) if allowed and shape[a] > 1]
-        following = [a for a in may if rows[operand] in _narrowed(one, a).get(operand, [])]
+        following = [a for a, read in _narrowed(one, may).items() if rows[operand] in read.get(operand, [])]
         if following and rows[one.result] not in following:
             rows.update({n: following[0] for n in one.operator.outputs if len(one.shapes.get(n, ())) == len(shape)})
     return rows
@@ -77,16 +77,19 @@ def slab(shape: Sequence[int], spans: Mapping[int, tuple[int, int]]) -> tuple[tu
     return tuple(spans.get(i, (0, size)) for i, size in enumerate(shape))
 
 
-def _narrowed(one: OperatorAccess, axis: int) -> dict[str, list[int]]:
-    """Axes of each operand of which one slice of the result along an axis reads less than the whole result does."""
+def _narrowed(one: OperatorAccess, axes: Sequence[int]) -> dict[int, dict[str, list[int]]]:
+    """For each axis, the axes of each operand of which a slice of the result reads less than the whole result does."""
     shape = one.shapes[one.result]
-    middle = shape[axis] // 2
-    every = one.reads(slab(shape, {}))
-    reads = one.reads(slab(shape, {axis: (middle, middle + 1)}))
-    return {
-        name: [i for i, (span, all_of) in enumerate(zip(box, every[name], strict=True)) if span != all_of]
-        for name, box in reads.items()
-    }
+    every = one.reads(slab(shape, {})) if axes else {}
+    found = {}
+    for axis in axes:
+        middle = shape[axis] // 2
+        reads = one.reads(slab(shape, {axis: (middle, middle + 1)}))
+        found[axis] = {
+            name: [i for i, (span, all_of) in enumerate(zip(box, every[name], strict=True)) if span != all_of]
+            for name, box in reads.items()
+        }
+    return found
 
 
 def _parted(box: Box | None, shape: Sequence[int]) -> list[int]:
@@ -103,7 +106,8 @@ def _result_axes(graph: Graph, one: OperatorAccess, axes: Mapping[str, Axes]) ->
     operand = _carrier(graph, one)
     if operand is None or not any(allowed):
         return usual
-    narrowed = {a: _narrowed(one, a).get(operand, []) for a, size in enumerate(shape) if allowed[a] and size > 1}
+    may = [a for a, size in enumerate(shape) if allowed[a] and size > 1]
+    narrowed = {a: read.get(operand, []) for a, read in _narrowed(one, may).items()}
     found = [-1, -1, -1]
     by_weights = channel_axes(one)
     if by_weights:
@@ -160,7 +164,7 @@ def _wanted(graph: Graph, maker: Mapping[str, OperatorAccess], name: str) -> Axe
         shape, back = one.shapes[one.result], []
         for axis in wanted:
             may = axis >= 0 and shape[axis] > 1 and one.cuts()[axis]
-            read = _narrowed(one, axis).get(operand, []) if may else []
+            read = _narrowed(one, [axis])[axis].get(operand, []) if may else []
             back.append(read[0] if len(read) == 1 and read[0] not in back else -1)
         wanted = back[ROWS], back[CHANNELS], back[COLUMNS]
     return wanted
