@@ -155,7 +155,7 @@ class Case:
 CASES = (
     Case("MM", product, 16, 2_621_440, product_by_hand(4, 5, 12)),
     Case("MM", product, 64, 1_572_864, product_by_hand(2, 3, 48)),
-    Case("MM", product, 256, 1_048_576, product_by_hand(2, 16, None)),
+    Case("MM", product, 256, 1_048_576, product_by_hand(2, 32, None)),
     Case("MLP", perceptron, 128, 15_204_352, perceptron_by_hand(3, 6, 16, 16)),
     Case("MLP", perceptron, 512, 7_340_032, perceptron_by_hand(3, 16)),
     Case("MLP", perceptron, 1024, 5_242_880, perceptron_by_hand(2, 8)),

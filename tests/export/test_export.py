@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from onnx import helper
 
 import cosma
 from cosma import (
@@ -28,8 +27,6 @@ from cosma import (
 )
 from cosma.export import Place, c_header, instructions_csv, stays_csv, tflm_metadata
 from cosma.graph import Region
-from cosma.rewrite.tiling import Tiling
-from tests.onnx_files import save_network
 
 HERE = Path(__file__).parent
 ZOO = HERE.parents[1] / "models" / "zoo"
@@ -208,43 +205,6 @@ def test_a_driver_has_strides_and_pads_of_tiles(tmp_path: Path) -> None:
     assert said.splitlines() == [
         "pool0 of pool pads 1 0", "pool1 of pool pads 0 1", "a stride 6", "b stride 6",
     ]  # fmt: skip
-
-
-#: A driver that says what steps of sums add up, and to what.
-ADDING = r"""
-#include <stdio.h>
-#include "plan.h"
-int main(void) {
-  const cosma_plan *p = &cosma_plan_data;
-  for (uint32_t i = 0; i < p->sum_count; i++) {
-    const cosma_sum *s = &p->sums[i];
-    const cosma_operator *o = &p->operators[s->operator_index];
-    printf("%s = [%lu, %lu)", p->tensors[p->indices[o->outputs.first]].name, (unsigned long)s->start,
-           (unsigned long)s->stop);
-    for (uint32_t k = 0; k < s->sums.count; k++) printf(" + %s", p->tensors[p->indices[s->sums.first + k]].name);
-    printf("\n");
-  }
-  return 0;
-}
-"""
-
-
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
-def test_a_driver_knows_what_steps_of_sums_add_up(tmp_path: Path) -> None:
-    product = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
-    path = save_network(tmp_path / "net.onnx", product, {"x": (4, 24)}, {"w": (24, 8)})
-    tiling = Tiling({}, sums={"product": (10, 16)})
-    plan = compile(path, Accelerator(scratchpad="4KiB", weights="scratchpad"), tiling=tiling, effort=0.0)
-    steps = {o.outputs[0]: o.accumulation for o in plan.graph.operators}
-    (tmp_path / "plan.h").write_text(c_header(plan))
-    (tmp_path / "adding.c").write_text(ADDING)
-    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    subprocess.run(["gcc", *strict, str(tmp_path / "adding.c"), "-o", str(tmp_path / "adding")], check=True)
-    said = subprocess.run([tmp_path / "adding"], check=True, capture_output=True, text=True).stdout
-    assert sorted((step.start, step.stop) for step in steps.values() if step) == [(0, 10), (10, 16), (16, 24)]
-    assert said.splitlines() == [
-        " + ".join([f"{name} = [{step.start}, {step.stop})", *step.sums]) for name, step in steps.items() if step
-    ]
 
 
 def test_a_visitor_meets_tiles_and_parts() -> None:

@@ -1,4 +1,4 @@
-"""Tiles carried out by C that a visitor writes: strides and pads of every tile follow from boxes and shapes alone."""
+"""Tiles carried out by C that a visitor writes, and steps of sums in a header: boxes and shapes say all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import cosma
+from cosma.export import c_header
 from cosma.export.visitor import Place
 from cosma.graph import Operator, Tensor
+from cosma.rewrite.tiling import Tiling
 from tests.execute.networks import Maker
+from tests.onnx_files import save_network
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
 
@@ -168,3 +172,39 @@ def test_a_program_that_a_visitor_writes_computes_tiles(rule: str, tmp_path: Pat
             found[tensor.region.slices if tensor.region else ...] = value.reshape([b - a for a, b in _box(tensor)])
             at += tensor.size_bytes
     assert np.array_equal(found, expected)
+
+
+#: A driver that says what steps of sums add up, and to what.
+ADDING = r"""
+#include <stdio.h>
+#include "plan.h"
+int main(void) {
+  const cosma_plan *p = &cosma_plan_data;
+  for (uint32_t i = 0; i < p->sum_count; i++) {
+    const cosma_sum *s = &p->sums[i];
+    const cosma_operator *o = &p->operators[s->operator_index];
+    printf("%s = [%lu, %lu)", p->tensors[p->indices[o->outputs.first]].name, (unsigned long)s->start,
+           (unsigned long)s->stop);
+    for (uint32_t k = 0; k < s->sums.count; k++) printf(" + %s", p->tensors[p->indices[s->sums.first + k]].name);
+    printf("\n");
+  }
+  return 0;
+}
+"""
+
+
+def test_a_driver_knows_what_steps_of_sums_add_up(tmp_path: Path) -> None:
+    product = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    path = save_network(tmp_path / "net.onnx", product, {"x": (4, 24)}, {"w": (24, 8)})
+    tiling = Tiling({}, sums={"product": (10, 16)})
+    plan = cosma.compile(path, cosma.Accelerator(scratchpad="4KiB", weights="scratchpad"), tiling=tiling, effort=0.0)
+    steps = {o.outputs[0]: o.accumulation for o in plan.graph.operators}
+    (tmp_path / "plan.h").write_text(c_header(plan))
+    (tmp_path / "adding.c").write_text(ADDING)
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    subprocess.run(["gcc", *strict, str(tmp_path / "adding.c"), "-o", str(tmp_path / "adding")], check=True)
+    said = subprocess.run([tmp_path / "adding"], check=True, capture_output=True, text=True).stdout
+    assert sorted((step.start, step.stop) for step in steps.values() if step) == [(0, 10), (10, 16), (16, 24)]
+    assert said.splitlines() == [
+        " + ".join([f"{name} = [{step.start}, {step.stop})", *step.sums]) for name, step in steps.items() if step
+    ]
