@@ -33,8 +33,8 @@ _SHIFT = 128
 def with_unsigned_weights(nodes: Iterable[NodeProto], element_of: Callable[[str], int | None]) -> Iterator[NodeProto]:
     """Nodes in their order, signed weights of products with unsigned activations made unsigned before them.
 
-    ``element_of`` tells the ONNX element type of a tensor, None where it is not known. Nodes in subgraphs stay as they
-    are: no plan cuts them.
+    ``element_of`` tells the ONNX element type of a tensor, None where it is not known. Floating-point activations
+    become unsigned within their operator. Nodes in subgraphs stay as they are: no plan cuts them.
     """
     from onnx import NodeProto, TensorProto, helper
 
@@ -45,7 +45,7 @@ def with_unsigned_weights(nodes: Iterable[NodeProto], element_of: Callable[[str]
             yield node
             continue
         activations, weights, zero = places
-        if element_of(node.input[activations]) == TensorProto.INT8:
+        if element_of(node.input[activations]) not in (TensorProto.UINT8, TensorProto.FLOAT):
             yield node
             continue
         changed = NodeProto()

@@ -67,9 +67,12 @@ def test_one_tensor_of_weights_is_shifted_once() -> None:
 
 @pytest.mark.parametrize(
     ("activations", "weights"),
-    [(TensorProto.INT8, TensorProto.INT8), (TensorProto.UINT8, TensorProto.UINT8), (TensorProto.UINT8, None)],
+    [
+        (TensorProto.INT8, TensorProto.INT8), (TensorProto.UINT8, TensorProto.UINT8), (TensorProto.UINT8, None),
+        (None, TensorProto.INT8),
+    ],
 )
-def test_products_that_never_saturate_stay_as_they_are(activations: int, weights: int | None) -> None:
+def test_products_that_never_saturate_stay_as_they_are(activations: int | None, weights: int | None) -> None:
     node = helper.make_node("MatMulInteger", ["a", "b"], ["y"])
     types = {"a": activations, "b": weights}
     assert list(with_unsigned_weights([node], types.get)) == [node]
