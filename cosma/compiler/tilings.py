@@ -24,7 +24,7 @@ from cosma.errors import CosmaError, InfeasibleError, InputError, Remedy, TimeLi
 from cosma.graph import Graph
 from cosma.parameters.compiler import AutoParameters
 from cosma.plan.plan import ScopedBound
-from cosma.problem import build_problem, smallest_feasible_capacity
+from cosma.problem import build_problem, noncompulsory_bytes, smallest_feasible_capacity
 from cosma.problem.feasibility import fits, infeasible
 from cosma.rewrite.fuse import fuse
 from cosma.rewrite.tiling import Tiling, tiling_of_tiles
@@ -51,6 +51,9 @@ TURNS_SHARE, TURNS_OF_FEW = 0.2, 0.05
 MOST_TILES_IN_TURNS = 20_000
 #: Stripes tried where operands are stationary and no tiling fits whose tensors all lie in the scratchpad; not measured.
 ROW_RULES = ("rows=8", "rows=4", "rows=2", "rows=1")
+#: Rules tried where operands may stream and no tiling fits whose tensors all lie in the scratchpad. GRU (two layers) at
+#: 256 KiB in floating point moved 5.1 MB whole, 5.0 with one row, and nothing in groups of 64 channels.
+STREAMED_RULES = ("channels=64", "channels=16", "rows=1")
 #: Most tiles of a graph whose modes are chosen one by one; not measured.
 MOST_IN_MODES = 300
 
@@ -304,6 +307,8 @@ def _chosen(
         few = (tiling for tiling in tilings if tiling.tile_count(names) <= MOST_IN_MODES)
         rows = (tiled_choice(source, base, tiling, "tiled") for tiling in few)
         streaming = _streaming([tiled] if tiled else ([one] for one in rows), accelerator)
+    elif accelerator.operands == Operands.STREAMABLE and best is None:
+        streaming = _ruled(source, untiled, graph, accelerator, search)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and search.clock.interrupted:
         raise KeyboardInterrupt
@@ -315,6 +320,21 @@ def _chosen(
     if not found and refused is not None:
         raise refused
     return found
+
+
+def _ruled(
+    source: LoadedModel, untiled: Choice, graph: Graph, accelerator: Accelerator, search: TilingWork
+) -> tuple[Choice, ...]:
+    """The best of a few rules, whose tiles may stream, where the search knows none that fit without."""
+    planned: list[tuple[int, Choice]] = []
+    for rule in STREAMED_RULES:
+        if search.clock.stop() or (planned and planned[-1][0] == 0):
+            break
+        choice = _cut_as_given(source, graph, [untiled], parse_rule(rule) or {}, accelerator, search)
+        if choice is not None and choice.start is not None:
+            moved = noncompulsory_bytes(choice.instance(accelerator), choice.start.decisions)
+            planned.append((moved, replace(choice, name="tiled")))
+    return tuple(choice for _, choice in sorted(planned, key=lambda one: one[0])[:1])
 
 
 def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -> tuple[Choice, ...]:

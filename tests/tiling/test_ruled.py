@@ -7,7 +7,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import helper
 
 import cosma
 from cosma.clock import Clock, never
@@ -26,6 +28,7 @@ from cosma.rewrite.tile import tile
 from cosma.tiling.given import parse_rule, rule_tiling
 from cosma.validator import replay_instructions
 from tests.execute.networks import Maker
+from tests.onnx_files import save_network
 
 MACHINE = cosma.Accelerator(scratchpad="24KiB", weights="scratchpad", operands="stationary", fusion="epilogue")
 
@@ -254,3 +257,20 @@ def test_what_helps_tiles_that_do_not_fit_is_said_of_the_tiles(narrowing: Path, 
     assert plan(least).graph.is_tiled
     with pytest.raises(cosma.InfeasibleError):
         plan(least - machine.alignment)
+
+
+def test_the_search_falls_back_on_rules_where_an_operator_cannot_be_cut(tmp_path: Path) -> None:
+    """No tiling holds all tensors of the reversal, which has no rule of access and streams."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Relu", ["y"], ["r"]),
+        helper.make_node("ReduceMax", ["r"], ["m"], axes=[0], keepdims=1),
+        helper.make_node("ReverseSequence", ["v", "lengths"], ["s"], batch_axis=1, time_axis=0),
+    ]  # fmt: skip
+    weights = {"w": (64, 512), "lengths": np.full(512, 7, np.int64)}
+    path = save_network(tmp_path / "reversal.onnx", nodes, {"x": (64, 64), "v": (64, 512)}, weights, ["m", "s"])
+    machine = cosma.Accelerator(scratchpad="40KiB", weights="scratchpad")
+    moved = {
+        tiling: cosma.compile(path, machine, tiling=tiling, effort=0.5).traffic.noncompulsory
+        for tiling in ("auto", "none", "channels=64")
+    }
+    assert moved["auto"] <= moved["channels=64"] < moved["none"]
