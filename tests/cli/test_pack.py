@@ -48,8 +48,12 @@ def test_json(path: Path) -> None:
     assert (report["status"], report["height"], report["optimal"]) == ("packed", 12, True)
 
 
-def test_what_ended_the_search_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_ended_the_search_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cosma.cli.pack import pack
+
+    monkeypatch.setattr("cosma.packing.smallest.late", lambda task: task.deadline is not None)
 
     random = np.random.default_rng(5)
     rows = ["id,lower,upper,size"]
