@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Seconds a search has to ask whether to stop before it is interrupted, and a search that asked has to finish: the plan
 #: of the best tiling so far is still to be laid out and replayed, six CPU seconds for 4,000 tiles.
 GRACE_S, FINISH_S = 0.7, 40.0
-#: Seconds until an interrupt that was ignored is raised again.
+#: Seconds until an interrupt that was ignored is raised again; not measured.
 AGAIN_S = 0.02
 #: Seconds a command without results to keep has to end before its process is ended, and one with such results.
 PATIENCE_S, LONG_PATIENCE_S = 1.5, 60.0

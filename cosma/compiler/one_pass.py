@@ -71,8 +71,10 @@ def improved(best: tuple[int, Choice], accelerator: Accelerator, work: TilingWor
     from cosma.search.one_pass import better_in_one_pass
 
     cost_bytes, choice = best
+    if cost_bytes == 0 or work.effort == 0 or work.clock.stop():
+        return best
     problem = choice.instance(accelerator)
-    if cost_bytes == 0 or work.clock.stop() or _is_packed_afterwards(problem):
+    if _is_packed_afterwards(problem):
         return best
     order = range(problem.operator_count)
     found = better_in_one_pass(problem, order, work.effort, work.seed, work.clock.stop, work.report)

@@ -15,6 +15,7 @@ from math import isinf
 from typing import TYPE_CHECKING
 
 from cosma.clock import Clock
+from cosma.compiler.limits import TURNS_SHARE
 from cosma.compiler.turns import Turns
 from cosma.tiling.given import rule_tiling
 
@@ -49,8 +50,6 @@ REPLAY_S, TILE_S = 5e-6, 300e-6
 REPLAY_PART_S, PART_S = 0.8e-6, 30e-6
 #: Share of the effort of a compile for which runs are changed, once it is chosen what is cut; not measured.
 RUNS_SHARE = 0.3
-#: Share that goes to a better order of the tiles; not measured.
-TURNS_SHARE = 0.2
 #: A choice of what is cut is left where its best start moves so many times what the best choice does; not measured.
 HOPELESS = 1.5
 #: Changes of the runs of each choice of what is cut, before one is chosen; not measured.

@@ -12,7 +12,7 @@ from cosma.accelerator import Operands
 from cosma.clock import Clock, never
 from cosma.compiler.fusion import AMPLE_BYTES, Choice, fusion_choices
 from cosma.compiler.joins import joined_to_cut
-from cosma.compiler.limits import TilingWork
+from cosma.compiler.limits import TURNS_SHARE, TilingWork
 from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
 from cosma.compiler.one_pass import best_along, improved, moves_nothing_twice
 from cosma.compiler.parts import plan_choices
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
 
 #: Share of the effort that goes to the search for tilings.
 TILING_SHARE = 0.8
-#: Share that goes to a better order of the tiles found, and less where all of them are planned with care afterwards.
-#: As a part of the search's share, at effort 5: at 256 KiB SqueezeBERT, DistilBERT, PVT and Inception moved 0.64, 1.91,
-#: 0.24 and 0.71 MB without, 0.42, 1.58, 0.25 and 0.86 with 0.15, 0.24, 0.76, 0.10 and 0.86 with 0.3; at 512 KiB U-Net
-#: and ResNet-50 12.1 and 2.3 without, 12.8 and 2.5 with 0.3. So it takes nothing from the search.
-TURNS_SHARE, TURNS_OF_FEW = 0.2, 0.05
+#: What a better order of the tiles gets instead of its share where all tiles are planned with care afterwards; not
+#: measured.
+TURNS_OF_FEW = 0.05
 #: Most tiles of a rule for which it is chosen what is cut and whose tiles take turns. Above, cuts are planned as they
 #: stand. On U-Net with one row (3,888 tiles, 256 KiB) they move 256 MB as they stand, and 39 in turns.
 #: Above the 5,555 tiles of ViT with four rows it is not measured.
@@ -52,7 +50,8 @@ MOST_TILES_IN_TURNS = 20_000
 #: Stripes tried where operands are stationary and no tiling fits whose tensors all lie in the scratchpad; not measured.
 ROW_RULES = ("rows=8", "rows=4", "rows=2", "rows=1")
 #: Rules tried where operands may stream and no tiling fits whose tensors all lie in the scratchpad. GRU (two layers) at
-#: 256 KiB in floating point moved 5.1 MB whole, 5.0 with one row, and nothing in groups of 64 channels.
+#: 256 KiB in floating point moved 5.1 MB whole, 5.0 with one row, and nothing in groups of 64 channels;
+#: groups of 16 are not measured.
 STREAMED_RULES = ("channels=64", "channels=16", "rows=1")
 #: Most tiles of a graph whose modes are chosen one by one; not measured.
 MOST_IN_MODES = 300
@@ -333,7 +332,7 @@ def _ruled(
         choice = _cut_as_given(source, graph, [untiled], parse_rule(rule) or {}, accelerator, search)
         if choice is not None and choice.start is not None:
             moved = noncompulsory_bytes(choice.instance(accelerator), choice.start.decisions)
-            planned.append((moved, replace(choice, name="tiled")))
+            planned.append((moved, choice))
     return tuple(choice for _, choice in sorted(planned, key=lambda one: one[0])[:1])
 
 
