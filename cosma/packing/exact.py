@@ -39,8 +39,9 @@ LARGEST_COMPONENT = 6000
 """Buffers in one component beyond which the states of the search would not fit in memory."""
 
 THROUGHOUT = 0.5
-"""Share of a component's life from which a buffer may come to lie at its bottom, so that sections without it may go; not
-measured."""
+"""Share of a component's life from which a buffer may come to lie at its bottom: sections without it may go.
+
+Not measured."""
 
 LARGEST_TABLES = 5_000_000
 """Entries, one per buffer and section of its life, beyond which the search is not begun: 100 bytes each."""

@@ -33,8 +33,7 @@ WORK_PER_SECOND = 10_000_000
 HOT, COLD = 0.002, 0.0001
 #: Kinds of changes, drawn with equal chance: the reader comes before the step that paid, a step goes behind the reader,
 #: a step near the one that paid or near the reader is shifted, the tensor is dearer or cheaper to give up, or another
-#: rule says which gaps a stretch of steps takes. Each found less to move on at least three of the
-#: four networks above.
+#: rule says which gaps a stretch of steps takes. Each found less to move on at least three of the four networks above.
 READER, BEHIND, NEAR_PAID, NEAR_READER, FAVOUR, RULE = KINDS = range(6)
 #: Steps that move together at the most, and others that do so without need, in how many of all cases; not measured.
 MOST_MOVED, MOST_OTHERS, WITH_OTHERS = 200, 16, 0.25
