@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 Make = Callable[..., Experiment]
 
 
+def _address(file: Path) -> str:
+    """Wait until the scheduler has written the whole of its file: it exists before it is filled."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            return str(json.loads(file.read_text())["address"])
+        time.sleep(0.05)
+    raise TimeoutError(f"no scheduler wrote {file} within two minutes")
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, traces: Callable[[], int]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """Start a scheduler and two workers, each a process of its own; yield the address and the workers."""
@@ -44,10 +55,7 @@ def cluster(tmp_path: Path, traces: Callable[[], int]) -> Iterator[tuple[str, li
     options = ("--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
     processes = [scheduler]
     try:
-        deadline = time.monotonic() + 60
-        while not file.is_file() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        address = json.loads(file.read_text())["address"]
+        address = _address(file)
         workers = [start("worker", *options, "--name", f"worker{i}") for i in range(2)]
         processes += workers
         yield address, workers
