@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import numba
 
+from cosma.lazy import tell_import
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -30,3 +32,6 @@ def helper(function: _Function) -> _Function:
     """Compile a function that only kernels call."""
     compiled: _Function = numba.njit(**_HELPER)(function)
     return compiled
+
+
+tell_import(__name__)

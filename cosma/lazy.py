@@ -1,9 +1,9 @@
-"""Names that a package hands on, each imported when it is first used."""
+"""Names that a package hands on, each imported when it is first used; and word of a module's import."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -33,3 +33,28 @@ class NamesFrom:
         value = getattr(import_module(self.homes[name]), name)
         setattr(sys.modules[self._package], name, value)
         return value
+
+
+#: What waits for a module to be imported, by the module's name.
+_waiting: dict[str, list[Callable[[], None]]] = {}
+
+
+def once_imported(module: str, action: Callable[[], None]) -> None:
+    """Do something as soon as a module of this library is imported, which must tell; now if it is already."""
+    if module in sys.modules:
+        action()
+    else:
+        _waiting.setdefault(module, []).append(action)
+
+
+def no_longer(module: str, action: Callable[[], None]) -> None:
+    """Take back what was to be done once a module is imported."""
+    waiting = _waiting.get(module, [])
+    if action in waiting:
+        waiting.remove(action)
+
+
+def tell_import(module: str) -> None:
+    """Say, at the end of a module, that it is imported."""
+    for action in _waiting.pop(module, []):
+        action()

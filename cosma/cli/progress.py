@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cosma.cli import interrupts
+from cosma.lazy import no_longer, once_imported
 from cosma.terminal import StatusLine
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if not self._quiet:
-            self._listen()
+            # numba takes half a second to import, and few compiles need it.
+            once_imported("cosma.compiled", self._listen)
         if self._line.shown:
             import time
 
@@ -60,6 +62,7 @@ class ProgressLine:
         self._over.set()
         if self._ticker is not None:
             self._ticker.join()
+        no_longer("cosma.compiled", self._listen)
         if self._listener is not None:
             _events().unregister("numba:compile", self._listener)
         self._line.write()
@@ -72,6 +75,7 @@ class ProgressLine:
 
     def _listen(self) -> None:
         """Hear of kernels that are compiled, not of those read from the cache."""
+
         def starts(_: Any, event: Any) -> None:
             self._compile(True)
 

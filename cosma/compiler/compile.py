@@ -14,12 +14,20 @@ from cosma.compiler.conflicts import explained
 from cosma.compiler.existing import existing_traffic
 from cosma.compiler.groups import run_groups
 from cosma.compiler.joins import with_zero_copy, without_copies
-from cosma.compiler.limits import Limits, ProgressSink
+from cosma.compiler.limits import Limits, ProgressSink, tiling_search
 from cosma.compiler.request import Request, RequestOptions, read_request, warn_of_odd_fit
-from cosma.compiler.result import CompileResult, judged, make_plan, scoped, seconds_by_phase, settings_of, stopped_by
+from cosma.compiler.result import (
+    CompileResult,
+    bounded,
+    judged,
+    make_plan,
+    scoped,
+    seconds_by_phase,
+    settings_of,
+    stopped_by,
+)
 from cosma.compiler.run import CompileRun, Ledger
 from cosma.compiler.starts import fit_starts
-from cosma.compiler.tilings import bounded, tiling_search
 from cosma.compiler.trade import traded_off
 from cosma.errors import InfeasibleError, InputError, TimeLimitError
 from cosma.problem import build_problem

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cosma.compiler.limits import Limits
 from cosma.compiler.run import CompileRun
 from cosma.compiler.strategies import run_existing
-from cosma.compiler.tilings import uncut_choices
+from cosma.compiler.uncut import uncut_choices
 from cosma.errors import InfeasibleError
 from cosma.problem import build_problem
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cosma.door as door
 from cosma.clock import Clock
 from cosma.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 #: Share of the time for tilings, and seconds at the most, that are left behind a search. Without any, ResNet-50 at
 #: 256 KiB ended 2.0 seconds after a limit of 6, starting aside, NASNet (mobile) 1.4.
 LEFT_SHARE, LEFT_S = 0.25, 2.0
+#: Share of the effort that goes to the search for tilings.
+TILING_SHARE = 0.8
 #: Share of the effort that goes to a better order of tiles. As a part of the search's share, at effort 5: at 256 KiB
 #: SqueezeBERT, DistilBERT, PVT and Inception moved 0.64, 1.91, 0.24 and 0.71 MB without, 0.42, 1.58, 0.25 and 0.86 with
 #: 0.15, 0.24, 0.76, 0.10 and 0.86 with 0.3; at 512 KiB U-Net and ResNet-50 12.1 and 2.3 without, 12.8 and 2.5 with 0.3.
@@ -129,3 +134,12 @@ class TilingWork:
         """What is left of the limits for planning."""
         left_s = None if limits.time_limit_s is None else max(0.05, limits.time_limit_s - self.clock.elapsed_s())
         return replace(limits, effort=max(0.0, limits.effort - self.spent), time_limit_s=left_s)
+
+
+def tiling_search(
+    limits: Limits, seed: int, sink: ProgressSink | None, interrupted: Callable[[], bool], began_s: float
+) -> TilingWork:
+    """The share of a compile's limits that goes to the search for tilings; its time began with the compile."""
+    clock_s = None if limits.time_limit_s is None else limits.time_limit_s * TILING_SHARE
+    clock = Clock(clock_s, interrupted, began_s=began_s)
+    return TilingWork(limits.effort * TILING_SHARE, seed, clock, sink, limits.effort)

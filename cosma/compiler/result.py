@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cosma.clock import never
 from cosma.errors import warn
 from cosma.parameters import changed
 from cosma.plan import Plan, ScopedBound, Traffic
@@ -14,13 +15,14 @@ from cosma.rewrite.tiling import Tiling
 from cosma.text import short_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cosma.accelerator import Accelerator
     from cosma.compiler.fusion import Choice
     from cosma.compiler.request import Request
     from cosma.compiler.run import CompileRun
     from cosma.compiler.starts import Start
+    from cosma.frontend import LoadedModel
     from cosma.graph import Graph
     from cosma.plan import Certificate
 
@@ -197,3 +199,29 @@ def stopped_by(state: CompileRun) -> str:
     if state.clock.timed_out:
         return "time"
     return "gap" if state.proven() else "work"
+
+
+def bounded(
+    certificate: Certificate, choice: Choice, source: LoadedModel, graph: Graph, accelerator: Accelerator,
+    stop: Callable[[], bool] = never,
+) -> Certificate:  # fmt: skip
+    """Add to the certificate of a plan what holds for every tiling, of the graph before fusion.
+
+    ``stop`` is polled: at a time limit or an interrupt the bound rests on what was looked at.
+    """
+    from cosma.bounds.tilings import METHOD, tilings_bound
+
+    own: Literal["graph", "tiling"] = "graph" if choice.untiled is None else "tiling"
+    achieved = certificate.noncompulsory
+    found = tilings_bound(graph, source.sites, accelerator.capacity_bytes, stop) if achieved else 0
+    # Not clipped to what is achieved: a bound above it is a defect that must show.
+    bounds = (
+        ScopedBound(own, certificate.lower_bound, certificate.method),
+        ScopedBound("tilings", found, METHOD),
+    )
+    if certificate.lower_bound < found <= achieved:
+        # What holds for every tiling holds for this one.
+        assumed = certificate.method.partition("; assumes ")[2].partition(";")[0]
+        assumed = assumed.replace("these tiles alone", "any tiling").replace("no tiling", "any tiling")
+        certificate = replace(certificate, lower_bound=found, method=f"{METHOD}; assumes {assumed}")
+    return replace(certificate, bounds=bounds)

@@ -5,25 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import cosma.door as door
 from cosma.accelerator import Operands
-from cosma.clock import Clock, never
 from cosma.compiler.fusion import AMPLE_BYTES, Choice, fusion_choices
 from cosma.compiler.joins import joined_to_cut
 from cosma.compiler.limits import TURNS_SHARE, TilingWork
-from cosma.compiler.modes import in_chosen_modes, stationary_choices, with_all_modes
+from cosma.compiler.modes import in_chosen_modes, with_all_modes
 from cosma.compiler.one_pass import best_along, improved, moves_nothing_twice
-from cosma.compiler.parts import plan_choices
 from cosma.compiler.ruled import WAYS, RuledTiling
 from cosma.compiler.searched import searched_tilings, tiled_choice
 from cosma.compiler.tiled_starts import with_starts
 from cosma.compiler.trade import coarser_choices
+from cosma.compiler.uncut import uncut_choices
 from cosma.errors import CosmaError, InfeasibleError, InputError, Remedy, TimeLimitError
 from cosma.graph import Graph
 from cosma.parameters.compiler import AutoParameters
-from cosma.plan.plan import ScopedBound
 from cosma.problem import build_problem, noncompulsory_bytes, smallest_feasible_capacity
 from cosma.problem.feasibility import fits, infeasible
 from cosma.rewrite.fuse import fuse
@@ -31,15 +29,11 @@ from cosma.rewrite.tiling import Tiling, tiling_of_tiles
 from cosma.tiling.given import parse_rule, read_tiling, rule_tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cosma.accelerator import Accelerator
-    from cosma.compiler.limits import Limits, ProgressSink
     from cosma.frontend import LoadedModel
-    from cosma.plan import Certificate
 
-#: Share of the effort that goes to the search for tilings.
-TILING_SHARE = 0.8
 #: What a better order of the tiles gets instead of its share where all tiles are planned with care afterwards; not
 #: measured.
 TURNS_OF_FEW = 0.05
@@ -57,23 +51,14 @@ STREAMED_RULES = ("channels=64", "channels=16", "rows=1")
 MOST_IN_MODES = 300
 
 
-def tiling_search(
-    limits: Limits, seed: int, sink: ProgressSink | None, interrupted: Callable[[], bool], began_s: float
-) -> TilingWork:
-    """The share of a compile's limits that goes to the search for tilings; its time began with the compile."""
-    clock_s = None if limits.time_limit_s is None else limits.time_limit_s * TILING_SHARE
-    clock = Clock(clock_s, interrupted, began_s=began_s)
-    return TilingWork(limits.effort * TILING_SHARE, seed, clock, sink, limits.effort)
-
-
 def tiling_choices(
-    source: LoadedModel, graph: Graph, accelerator: Accelerator, tiling: Tiling | Path | str | None,
+    source: LoadedModel, graph: Graph, accelerator: Accelerator, tiling: Tiling | Path | str,
     starts: Sequence[Graph] = (), *, parts: bool = True, search: TilingWork | None = None, coarser: bool = False,
 ) -> tuple[Choice, ...]:  # fmt: skip
     """Graphs to plan under a tiling: with ``auto``, the untiled ones where they fit, and a few tilings.
 
-    The nodes of ``source`` say what can be cut; ``graph`` is before fusion, element type applied. A tiling is ``none``
-    or None, ``auto``, a rule such as ``rows=8``, a TOML file, or a tiling. ``parts`` says whether untiled tensors may
+    The nodes of ``source`` say what can be cut; ``graph`` is before fusion, element type applied. A tiling is ``auto``,
+    a rule such as ``rows=8``, a TOML file, or a tiling. ``parts`` says whether untiled tensors may
     be cut where operators select from them: the existing methods know no parts, and stay what they are compared as.
     ``search`` says how long tilings are searched for; without it, not at all for ``auto``, and little for a rule.
     ``coarser`` asks ``auto`` to plan tilings with fewer tiles than the one chosen as well.
@@ -81,12 +66,6 @@ def tiling_choices(
     Raises InputError if the tiling is not understood, or an operator cannot be cut as it says. Raises InfeasibleError
     if no choice fits, TimeLimitError if no whole operators fit and the search was ended before it had tiles that do.
     """
-    if tiling is None or tiling == "none":
-        try:
-            return uncut_choices(source, graph, accelerator, starts, parts=parts)
-        except InfeasibleError as error:
-            error.remedies += _tiling_remedies(source, graph, accelerator)
-            raise
     if not source.sites and graph.operators:
         raise InputError("tiling: only models read from ONNX files can be cut; a graph alone has no nodes to look at")
     untiled = _to_cut(source, graph, accelerator, starts)
@@ -142,16 +121,6 @@ def _may_join(accelerator: Accelerator, tiling: Tiling | Path | str) -> bool:
     return tiling == "auto" if accelerator.zero_copy is None else accelerator.zero_copy
 
 
-def uncut_choices(
-    source: LoadedModel, graph: Graph, accelerator: Accelerator, starts: Sequence[Graph] = (),
-    *, parts: bool = False,
-) -> tuple[Choice, ...]:  # fmt: skip
-    """Choices of whole operators; with parts, of tensors cut where operators select from them."""
-    if accelerator.operands == Operands.STATIONARY:
-        return stationary_choices(source, graph, accelerator, starts, parts=parts)
-    return (plan_choices if parts else fusion_choices)(graph, accelerator, starts)
-
-
 def _cut_again(source: LoadedModel, base: Choice, accelerator: Accelerator, tiling: Tiling) -> Choice | None:
     """Cut a network by a tiling, with a plan in one pass; None where there is none."""
     best = best_along([tiled_choice(source, base, tiling, "tiled")], accelerator)
@@ -176,7 +145,7 @@ def _to_cut(
     return tuple(with_all_modes(choice, source, accelerator) for choice in untiled)
 
 
-def _tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Remedy, ...]:
+def tiling_remedies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> tuple[Remedy, ...]:
     """Say whether tiles let a network fit which does not: the boldest tiling that does, if any."""
     from cosma.tiling import search_tilings, tiling_of
 
@@ -346,32 +315,6 @@ def _streaming(attempts: Iterable[Sequence[Choice]], accelerator: Accelerator) -
         except InfeasibleError:
             continue
     return ()
-
-
-def bounded(
-    certificate: Certificate, choice: Choice, source: LoadedModel, graph: Graph, accelerator: Accelerator,
-    stop: Callable[[], bool] = never,
-) -> Certificate:  # fmt: skip
-    """Add to the certificate of a plan what holds for every tiling, of the graph before fusion.
-
-    ``stop`` is polled: at a time limit or an interrupt the bound rests on what was looked at.
-    """
-    from cosma.bounds.tilings import METHOD, tilings_bound
-
-    own: Literal["graph", "tiling"] = "graph" if choice.untiled is None else "tiling"
-    achieved = certificate.noncompulsory
-    found = tilings_bound(graph, source.sites, accelerator.capacity_bytes, stop) if achieved else 0
-    # Not clipped to what is achieved: a bound above it is a defect that must show.
-    bounds = (
-        ScopedBound(own, certificate.lower_bound, certificate.method),
-        ScopedBound("tilings", found, METHOD),
-    )
-    if certificate.lower_bound < found <= achieved:
-        # What holds for every tiling holds for this one.
-        assumed = certificate.method.partition("; assumes ")[2].partition(";")[0]
-        assumed = assumed.replace("these tiles alone", "any tiling").replace("no tiling", "any tiling")
-        certificate = replace(certificate, lower_bound=found, method=f"{METHOD}; assumes {assumed}")
-    return replace(certificate, bounds=bounds)
 
 
 def _fitting(made: list[Choice], graph: Graph, accelerator: Accelerator) -> tuple[Choice, ...]:

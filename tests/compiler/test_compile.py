@@ -102,10 +102,10 @@ def test_an_interrupt_at_any_moment_keeps_a_valid_plan() -> None:
 
     def interrupted_at(look: int) -> CompileResult:
         looks = count()
-        return run_compile(graph, accelerator, interrupted=lambda: next(looks) >= look, limits=Limits(effort=2.0))
+        return run_compile(graph, accelerator, interrupted=lambda: next(looks) >= look, limits=Limits(effort=0.4))
 
     looks = count()
-    whole = run_compile(graph, accelerator, interrupted=lambda: next(looks) < 0, limits=Limits(effort=2.0))
+    whole = run_compile(graph, accelerator, interrupted=lambda: next(looks) < 0, limits=Limits(effort=0.4))
     assert whole.stopped_by == "work"
     results = [interrupted_at(next(looks) * tenths // 10) for tenths in (2, 5, 7, 9)]
     assert all(cosma.replay(result.plan).valid for result in results)

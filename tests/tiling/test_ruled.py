@@ -15,10 +15,10 @@ import cosma
 from cosma.clock import Clock, never
 from cosma.compiler.compile import run_compile
 from cosma.compiler.fusion import fusion_choices
-from cosma.compiler.limits import Limits, Progress, TilingWork
+from cosma.compiler.limits import Limits, Progress, TilingWork, tiling_search
 from cosma.compiler.modes import fitting_modes
 from cosma.compiler.ruled import RuledTiling
-from cosma.compiler.tilings import _cut_as_given, tiling_search
+from cosma.compiler.tilings import _cut_as_given
 from cosma.compiler.turns import Turns, runs_of
 from cosma.evaluation.evaluate import cost_bytes, new_tape
 from cosma.evaluation.network import build_network
