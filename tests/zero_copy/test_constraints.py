@@ -166,7 +166,7 @@ def _draw(rng: random.Random, graph: cosma.Graph, capacity: int) -> dict[str, An
 def test_random_models_under_random_constraints(tmp_path: Path, pieces: int | None) -> None:
     """Never worse than copying, valid, executed; and no bound above the best plan of the graph that was planned."""
     joined = compared = 0
-    for seed in range(60):
+    for seed in range(36):
         made = random_model(tmp_path, seed, views=seed % 2 == 1)
         if made is None:
             continue
@@ -200,8 +200,8 @@ def test_random_models_under_random_constraints(tmp_path: Path, pieces: int | No
             assert best is not None
             assert plan.certificate.lower_bound <= best <= plan.traffic.noncompulsory, f"seed {seed}"
             compared += 1
-    assert joined >= 8
-    assert compared >= 5 or pieces is not None
+    assert joined >= 5
+    assert compared >= 3 or pieces is not None
 
 
 def test_shuffled_channels_keep_to_a_place(tmp_path: Path) -> None:
