@@ -176,10 +176,11 @@ def test_a_first_plan_is_told_of_before_runs_are_chosen(narrowing: Path) -> None
 def test_a_plan_of_the_rule_for_another_size_is_a_start(narrowing: Path) -> None:
     small = cosma.compile(narrowing, MACHINE, dtype="int8", tiling="rows=4", strategy="existing", effort=0.3)
     larger = MACHINE.replace(scratchpad="40KiB")
-    plan = cosma.compile(narrowing, larger, dtype="int8", tiling="rows=4", strategy="existing", starts=[small], effort=0.3)
+    given: dict[str, Any] = {"dtype": "int8", "strategy": "existing", "starts": [small], "effort": 0.3}
+    plan = cosma.compile(narrowing, larger, tiling="rows=4", **given)
     assert plan.traffic.noncompulsory <= small.traffic.noncompulsory
     with pytest.raises(cosma.CosmaError, match="network"):
-        cosma.compile(narrowing, larger, dtype="int8", tiling="rows=2", strategy="existing", starts=[small], effort=0.3)
+        cosma.compile(narrowing, larger, tiling="rows=2", **given)
 
 
 def test_a_rule_of_too_many_tiles_is_kept_as_it_is(narrowing: Path) -> None:
