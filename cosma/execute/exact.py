@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
     from onnx import NodeProto
 
-#: Operands of each operator that multiplies 8-bit integers: activations, weights, zero point of the weights.
+#: Products of 8-bit integers by operator: the operands that are activations, weights, zero point of the weights.
 _PRODUCTS = {
-    "ConvInteger": (0, 1, 3),
-    "DynamicQuantizeMatMul": (0, 1, 3),
-    "MatMulInteger": (0, 1, 3),
-    "MatMulIntegerToFloat": (0, 1, 5),
-    "QAttention": (0, 1, 7),
-    "QGemm": (0, 3, 5),
-    "QLinearConv": (0, 3, 5),
-    "QLinearMatMul": (0, 3, 5),
+    "ConvInteger": ((0, 1, 3),),
+    "DynamicQuantizeLSTM": ((0, 1, 9), (0, 2, 11)),  # the state is quantised as the input is, to unsigned bytes
+    "DynamicQuantizeMatMul": ((0, 1, 3),),
+    "MatMulInteger": ((0, 1, 3),),
+    "MatMulIntegerToFloat": ((0, 1, 5),),
+    "QAttention": ((0, 1, 7),),
+    "QGemm": ((0, 3, 5),),
+    "QLinearConv": ((0, 3, 5),),
+    "QLinearMatMul": ((0, 3, 5),),
 }
 #: Distance from a signed byte to the unsigned byte that stands for it.
 _SHIFT = 128
@@ -40,18 +41,18 @@ def with_unsigned_weights(nodes: Iterable[NodeProto], element_of: Callable[[str]
 
     shifted: set[str] = set()
     for node in nodes:
-        places = _PRODUCTS.get(node.op_type)
-        if places is None or element_of(node.input[places[1]]) != TensorProto.INT8:
-            yield node
-            continue
-        activations, weights, zero = places
-        if element_of(node.input[activations]) not in (TensorProto.UINT8, TensorProto.FLOAT):
+        products = [
+            (weights, zero) for activations, weights, zero in _PRODUCTS.get(node.op_type, ())
+            if element_of(node.input[weights]) == TensorProto.INT8
+            and element_of(node.input[activations]) in (TensorProto.UINT8, TensorProto.FLOAT)
+        ]  # fmt: skip
+        if not products:
             yield node
             continue
         changed = NodeProto()
         changed.CopyFrom(node)
-        changed.input.extend([""] * (zero + 1 - len(node.input)))
-        for place in (weights, zero):
+        changed.input.extend([""] * (1 + max(zero for _, zero in products) - len(node.input)))
+        for place in (place for product in products for place in product):
             name = changed.input[place]
             unsigned = f"{name}\x01unsigned"
             changed.input[place] = unsigned

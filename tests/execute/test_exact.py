@@ -142,3 +142,18 @@ def test_attention_of_signed_weights_is_that_of_unsigned_ones() -> None:
         found, _ = run_exactly(model_of(node, common | {"w": w, "zw": zero}, TensorProto.FLOAT))
         results.append(found)
     np.testing.assert_array_equal(*results)
+
+
+def test_recurrent_cells_of_signed_weights_are_those_of_unsigned_ones() -> None:
+    hidden, inputs = 16, 32
+    weights = [RNG.choice(np.array([-128, 127], np.int8), (1, rows, 4 * hidden)) for rows in (inputs, hidden)]
+    common = {"x": RNG.standard_normal((7, 1, inputs)).astype(np.float32), "s": np.full(1, 0.01, np.float32)}
+    names = ["x", "w", "r", "", "", "", "", "", "s", "zw", "s", "zr"]
+    results = []
+    for shift, element in ((0, np.int8), (128, np.uint8)):
+        w, r = ((one.astype(np.int16) + shift).astype(element) for one in weights)
+        zero = np.full(1, shift, element)
+        node = helper.make_node("DynamicQuantizeLSTM", names, ["y"], domain=MICROSOFT, hidden_size=hidden)
+        found, _ = run_exactly(model_of(node, common | {"w": w, "r": r, "zw": zero, "zr": zero}, TensorProto.FLOAT))
+        results.append(found)
+    np.testing.assert_array_equal(*results)
