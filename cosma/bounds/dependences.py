@@ -138,7 +138,7 @@ def dependences_of(graph: Graph, sites: Mapping[str, NodeSite]) -> Dependences:
     """Look at every operator of a graph that is not tiled; linear in the graph."""
     tensors = graph.tensors
     hidden = {t.name for t in tensors.values() if t.state} | {t.state for t in tensors.values() if t.state}
-    splits = {o.name: o.inputs[0] for o in graph.operators if _is_only_split(graph, o)}
+    splits = {o.name: o.inputs[0] for o in graph.operators if _is_only_split(graph, sites, o)}
     hidden |= {name for o in graph.operators if o.type in COPIES and o.name not in splits for name in o.outputs}
     hidden |= {t.name for t in tensors.values() if t.kind is TensorKind.WEIGHT or not t.size_bytes}
     joins: dict[str, tuple[tuple[str, ...], int]] = {}
@@ -200,15 +200,19 @@ def _sum_bytes(graph: Graph) -> dict[str, int]:
     return found
 
 
-def _is_only_split(graph: Graph, operator: Operator) -> bool:
-    """Whether an operator cuts an intermediate that nothing else reads, as it is, into its results."""
+def _is_only_split(graph: Graph, sites: Mapping[str, NodeSite], operator: Operator) -> bool:
+    """Whether an operator cuts an intermediate that nothing else reads, as it is, into its results.
+
+    Behind or before a view, a box of a result is no box of the operand.
+    """
     if operator.type != "Split" or operator.fused or len(operator.inputs) != 1 or operator.reads:
         return False
-    tensors = [graph.tensors[name] for name in (*operator.inputs, *operator.outputs)]
-    ranks = {None if t.shape is None else len(t.shape) for t in tensors}
+    whole, *parts = (graph.tensors[name] for name in (*operator.inputs, *operator.outputs))
+    node = next((sites[n] for n in operator.covers if n in sites and sites[n].site.part.type == "Split"), None)
     return (
-        tensors[0].kind is TensorKind.INTERMEDIATE and len(graph.consumers(tensors[0].name)) == 1
-        and len(ranks) == 1 and None not in ranks
+        whole.kind is TensorKind.INTERMEDIATE and len(graph.consumers(whole.name)) == 1
+        and node is not None and node.site.shape(0) == whole.shape
+        and node.site.results == tuple(part.shape for part in parts)
     )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import cosma
+from cosma.bounds.dependences import dependences_of
 from cosma.bounds.tilings import tilings_bound
 from cosma.compiler.one_pass import plan_in_one_pass
 from cosma.graph import Graph
@@ -91,3 +92,17 @@ def test_what_fusion_removes_keeps_nothing_whole(tmp_path: Path, room: int) -> N
     plan = cosma.compile(path, machine, dtype="int8", tiling="rows=1", effort=0.5)
     bound = tilings_bound(loaded.graph.with_dtype("int8"), loaded.sites, room)
     assert plan.traffic.noncompulsory == bound == 0
+
+
+@pytest.mark.parametrize(("seen", "whole"), [((8, 8), "t"), ((4, 16), None)])
+def test_a_split_of_a_view_has_no_boxes_of_it(tmp_path: Path, seen: tuple[int, int], whole: str | None) -> None:
+    """A row of a half, seen as rows of 16, is no row of the product, which has rows of eight."""
+    nodes = [
+        node("MatMul", ["x", "w"], "t"), node("Reshape", ["t", "shape"], "v"),
+        helper.make_node("Split", ["v"], ["a", "b"], axis=0),
+        node("Softmax", ["a"], "y", axis=-1), node("Softmax", ["b"], "z", axis=-1),
+    ]  # fmt: skip
+    arrays = {"w": np.ones((8, 8), np.float32), "shape": np.array(seen)}
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    loaded = cosma.load_onnx(save_network(tmp_path / "split.onnx", nodes, {"x": (8, 8)}, weights, ["y", "z"]))
+    assert next(w.parts_of for w in dependences_of(loaded.graph, loaded.sites).work if w.type == "Split") == whole
