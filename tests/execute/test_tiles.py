@@ -50,7 +50,7 @@ def tiled_plan(model: Path, seed: int, fused: bool, **changes: object) -> Plan:
     tiling = random_tiling(loaded, graph, np.random.default_rng(seed))
     accelerator = cosma.Accelerator(scratchpad="96KiB", weights="scratchpad", fusion="epilogue" if fused else "none")
     accelerator = accelerator.replace(**changes)
-    return cosma.compile(loaded, accelerator, strategy="e2", tiling=tiling)
+    return cosma.compile(loaded, accelerator, strategy="e2", tiling=tiling, effort=0.1)
 
 
 @pytest.mark.parametrize("weights", ["scratchpad", "stream"])

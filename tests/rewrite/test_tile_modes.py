@@ -102,7 +102,7 @@ def test_the_judge_finds_every_mode_of_tiles_possible(name: str, rule: str) -> N
 def plan_of_tiles(chain: Path) -> tuple[cosma.Plan, Graph]:
     loaded = cosma.load_onnx(chain)
     accelerator = cosma.Accelerator(scratchpad="4KiB", operands="stationary", weights="scratchpad")
-    return cosma.compile(chain, accelerator, tiling="rows=2", strategy="e2"), loaded.finest_graph
+    return cosma.compile(chain, accelerator, tiling="rows=2", strategy="e2", effort=0.1), loaded.finest_graph
 
 
 def test_what_a_tile_cannot_do_is_found(chain: Path) -> None:
@@ -130,7 +130,7 @@ def test_little_room_is_enough_where_tiles_stream(chain: Path, tmp_path: Path) -
     least = {}
     for operands in ("resident", "stationary"):
         machine = cosma.Accelerator(scratchpad=2048, operands=operands, weights="scratchpad", fusion="epilogue")
-        plan = cosma.compile(chain, machine, tiling="auto", effort=0.2)
+        plan = cosma.compile(chain, machine, tiling="auto", effort=0.1)
         assert cosma.replay(plan, loaded.finest_graph, model=chain).valid
         cosma.save_plan(plan, tmp_path / "plan.json")
         assert plan_to_json(cosma.load_plan(tmp_path / "plan.json")) == plan_to_json(plan)
@@ -141,9 +141,9 @@ def test_little_room_is_enough_where_tiles_stream(chain: Path, tmp_path: Path) -
 def test_commands_plan_prove_and_run_tiles_that_stream(chain: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     machine = ("--scratchpad", "3584", "--operands", "stationary", "--weights", "scratchpad", "--fusion", "epilogue")
-    done = command("compile", chain, *machine, "--tiling", "auto", "--effort", "0.1", "-o", plan)
+    done = command("compile", chain, *machine, "--tiling", "auto", "--effort", "0.05", "-o", plan)
     assert done.code == 0, done.err
-    done = command("check", plan, chain, "--prove", "--effort", "0.1")
+    done = command("check", plan, chain, "--prove", "--effort", "0.05")
     assert done.code == 0, done.err
     assert "every operator in any of its modes" in done.out
     done = command("compile", chain, *machine[:1], "256", *machine[2:], "--tiling", "rows=1")
@@ -155,7 +155,7 @@ def test_tiles_that_stream_fit_where_whole_operators_do_not_in_any_mode(chain: P
     machine = cosma.Accelerator(scratchpad=1024, operands="stationary", weights="scratchpad")
     with pytest.raises(cosma.InfeasibleError):
         cosma.compile(chain, machine, strategy="e2")
-    plan = cosma.compile(chain, machine, strategy="e2", tiling="auto")
+    plan = cosma.compile(chain, machine, strategy="e2", tiling="auto", effort=0.1)
     assert cosma.replay(plan, cosma.load_onnx(chain).finest_graph, model=chain).valid
 
 

@@ -247,7 +247,7 @@ def damaged_plans(draw: st.DrawFn) -> tuple[Plan, tuple[Instruction, ...], set[V
     return plan, tuple(code), {Verdict.NOT_EXECUTED}
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(damaged_plans())
 def test_damaged_plans_are_refused(case: tuple[Plan, tuple[Instruction, ...], set[Verdict]]) -> None:
     plan, damaged, expected = case

@@ -183,7 +183,7 @@ def test_sums_before_another_element_type_are_refused(
         scratchpad=1100, alignment=1, weights="scratchpad", operands="resident", fusion="epilogue"
     )  # fmt: skip
     with pytest.raises(cosma.PlanInvalidError):
-        cosma.compile(loaded, accelerator, tiling=tiling, effort=0.1)
+        cosma.compile(loaded, accelerator, tiling=tiling, effort=0)
 
 
 def test_what_is_added_behind_views_is_no_part_of_the_sum(tmp_path: Path) -> None:
