@@ -150,7 +150,10 @@ def share_of_taps(site: Site, weight: Shape, extents: Sequence[int]) -> float:
     for window, size, extent in zip(windows_of(site, weight[2:]), site.result[2:], extents[2:], strict=True):
         near = min(extent, size, 2 * window.kernel)
         least = window.kernel
-        for positions in (range(near), range(size - near, size)):
+        # Most taps lie in the padding at an edge, unless the window is longer than the map and both its ends do.
+        long = (window.kernel - 1) * window.dilation >= window.size
+        for first in range(size - near + 1) if long else (0, size - near):
+            positions = range(first, first + near)
             taps = [tap for tap in range(window.kernel) if any(_reaches(window, tap, at) for at in positions)]
             if not _evenly(taps, size, partial(_reaches, window)):
                 return 0.0

@@ -2,7 +2,7 @@
 
 Operators that only select or join, which need not be there in a plan, are looked through or left out: the result of a
 Concat is its operands, a tensor that one Split alone reads is what this yields, and nothing is known of the result of a
-Slice.
+Slice. Nothing is asked of an operand of which an operator reads only what it selects.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def _work(graph: Graph, one: OperatorAccess, sum_bytes: int, *, may_follow: bool
             return Work(operator.type, operator.outputs, shape, (), is_copy=is_copy)
         whole = tuple(
             Need(name, (None,) * len(seen), seen, late=False)
-            for name in dict.fromkeys(operator.inputs)
+            for name in dict.fromkeys(operator.inputs) if name not in _selected(operator)
             for seen in (_shape(graph, name),)
         )
         return Work(operator.type, operator.outputs, shape, whole, is_copy=is_copy)
@@ -270,6 +270,11 @@ def _work(graph: Graph, one: OperatorAccess, sum_bytes: int, *, may_follow: bool
         operator.type, operator.outputs, shape, tuple(needs), weight,
         sum_bytes if summing is not None else None, is_copy,
     )  # fmt: skip
+
+
+def _selected(operator: Operator) -> set[str]:
+    """Operands of which an operator reads only what it selects: rows by indices that are known, for example."""
+    return {region.root for region in operator.reads}
 
 
 def _has_parts(graph: Graph, name: str) -> bool:
@@ -287,6 +292,7 @@ def _needs(
     needs: list[Need] = []
     weight: HeldWeight | None = None
     main = summing or one.chain[0]
+    selected = _selected(operator)
     for node in reversed(one.chain):
         if node.results[0] not in even or node.site.results[0] != shape:
             continue
@@ -308,7 +314,7 @@ def _needs(
                 even.add(name)
             elif inner is not None and inner.site.part.type == "DequantizeLinear" and inner.operands[0] is not None:
                 name = inner.operands[0].value
-            if name in operator.inputs:
+            if name in operator.inputs and name not in selected:
                 needs.append(Need(name, coupling, argument.shape, late, rule, node.site, position))
     return needs, weight
 

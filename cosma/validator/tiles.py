@@ -90,6 +90,9 @@ class _Judge:
             end = max(tile.accumulation.stop for tile in steps if tile.accumulation is not None)
             if end != extent:
                 message = f"tiles of {name!r} sum over {end} elements of {extent}"
+            shape = self.shape(result)
+            if result == last.outputs[0] and last.tile is not None and last.tile.box != all_of(shape):
+                message = f"tiles of {name!r} are of {last.tile.box}, and write all of a result of shape {shape}"
         except NoRuleError:
             message = f"tiles of {name!r} are steps of a sum that its nodes do not compute"
         return [Violation(Verdict.TILES_WRONG, None, message)] if message else []

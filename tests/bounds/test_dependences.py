@@ -9,6 +9,8 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import cosma
+from cosma.access.operator import operator_access
+from cosma.bounds.couplings import share_of_taps
 from cosma.bounds.dependences import dependences_of
 from cosma.bounds.tilings import tilings_bound
 from cosma.compiler.one_pass import plan_in_one_pass
@@ -106,3 +108,39 @@ def test_a_split_of_a_view_has_no_boxes_of_it(tmp_path: Path, seen: tuple[int, i
     weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
     loaded = cosma.load_onnx(save_network(tmp_path / "split.onnx", nodes, {"x": (8, 8)}, weights, ["y", "z"]))
     assert next(w.parts_of for w in dependences_of(loaded.graph, loaded.sites).work if w.type == "Split") == whole
+
+
+@pytest.mark.parametrize("room", [400, 600, 800])
+@pytest.mark.parametrize("kind", ["GatherND", "GatherElements", "Gather"])
+def test_of_what_is_picked_by_known_indices_no_more_is_needed(tmp_path: Path, kind: str, room: int) -> None:
+    """A row is picked and normalised, then added to each row in turn: the rows need not wait for one another."""
+    rows, columns = 16, 16
+    picked = {"GatherND": [[0]], "GatherElements": [[0] * columns], "Gather": [0]}[kind]
+    axis = {} if kind == "GatherND" else {"axis": 0}
+    nodes = [
+        node("MatMul", ["a", "w"], "x"), node(kind, ["x", "i"], "g", **axis), node("Softmax", ["g"], "s", axis=-1),
+        node("Add", ["x", "s"], "y"),
+    ]  # fmt: skip
+    weights = {"w": (4, columns), "i": np.array(picked, np.int64)}
+    loaded = cosma.load_onnx(save_network(tmp_path / "picked.onnx", nodes, {"a": (rows, 4)}, weights, ["y"]))
+    by_row = (tuple(range(1, rows)), ())
+    tiling = Tiling({"x": by_row, "y": by_row}, segments=(tuple(o.name for o in loaded.graph.operators),))
+    bound = tilings_bound(loaded.graph, loaded.sites, room)
+    assert bound <= bytes_of(loaded, loaded.graph, tiling, room)
+    assert bound == 0 or room == 400
+
+
+@pytest.mark.parametrize("window", [(4, 2, 2, 5), (5, 2, 3, 6), (5, 2, 2, 7), (3, 1, 1, 6)])
+def test_no_box_uses_fewer_taps_than_are_counted(tmp_path: Path, window: tuple[int, int, int, int]) -> None:
+    """A window longer than the map uses the fewest taps in the middle."""
+    kernel, dilation, pad, size = window
+    nodes = [node("Conv", ["x", "w"], "y", pads=[pad, 0, pad, 0], dilations=[dilation, 1])]
+    path = save_network(tmp_path / "taps.onnx", nodes, {"x": (1, 1, size, 1)}, {"w": (1, 1, kernel, 1)}, ["y"])
+    loaded = cosma.load_onnx(path)
+    site = operator_access(loaded.graph, loaded.sites, loaded.graph.operators[0]).chain[0].site
+    rows = site.result[2]
+    for extent in range(1, rows + 1):
+        for first in range(rows - extent + 1):
+            met = {(tap, at + tap * dilation - pad) for at in range(first, first + extent) for tap in range(kernel)}
+            used = {tap for tap, row in met if 0 <= row < size}
+            assert share_of_taps(site, (1, 1, kernel, 1), (1, 1, extent, 1)) <= len(used) / kernel

@@ -39,6 +39,14 @@ class Network:
         self.nodes.append(helper.make_node(kind, list(operands), [name], name=f"n{len(self.nodes)}", **attributes))
         return name
 
+    def first_row(self, source: str, columns: int) -> str:
+        """Pick a row by indices that are known, in one of two ways."""
+        elements = len(self.nodes) % 2 == 0
+        index = np.zeros((1, columns if elements else 1), np.int64)
+        self.weights.append(onnx.numpy_helper.from_array(index, f"i{len(self.nodes)}"))
+        kind, axis = ("GatherElements", {"axis": 0}) if elements else ("GatherND", {})
+        return self.add(kind, source, self.weights[-1].name, **axis)
+
     def conv(self, source: str, channels: int, results: int, taps: tuple[int, int] = (1, 1)) -> str:
         pads = [taps[0] // 2, taps[1] // 2] * 2
         return self.add("Conv", source, self.weight(results, channels, *taps), pads=pads)
@@ -90,8 +98,10 @@ def random_tokens(folder: Path, rng: np.random.Generator) -> cosma.LoadedModel:
             values.append((net.add("Add", source, block) if kind < 0.6 else block, columns))
         elif kind < 0.8:
             values.append((net.add("Add", source, same[int(rng.integers(len(same)))]), columns))
-        elif kind < 0.9:
+        elif kind < 0.87:
             values.append((net.add("Softmax", source, axis=-1), columns))
+        elif kind < 0.9:
+            values.append((net.add("Add", source, net.add("Softmax", net.first_row(source, columns))), columns))
         elif kind < 0.95 and columns > 1:
             product = net.add("MatMul", source, net.weight(columns, 2 * columns))
             first, second = f"{product}a", f"{product}b"

@@ -226,3 +226,24 @@ def test_sums_that_are_no_chain_are_refused(sums: tuple[Path, Plan], change: str
                 else summing(s, *spans[1], f.outputs) if o is s else o,
             )  # fmt: skip
         assert expected in verdicts(wrong, path), first.name
+
+
+def test_steps_over_a_part_of_a_whole_result_are_refused(tmp_path: Path) -> None:
+    """They write all of it, and read what one row needs."""
+    m = Maker()
+    m.add("Softmax", ["a"], "x", axis=-1)
+    m.add("MatMul", ["x", m.weight("w", 8, 6)], "y")
+    path = m.save(tmp_path / "net.onnx", {"a": (4, 8)}, ["y"])
+    accelerator = cosma.Accelerator(scratchpad="4KiB", weights="scratchpad", operands="resident")
+    tiling = Tiling({"n_x": ((1, 2, 3), ())}, sums={"n_y": (4,)})
+    plan = cosma.compile(path, accelerator, strategy="e2", tiling=tiling, effort=0)
+    assert verdicts(plan, path) == set()
+    first = {t.name for t in plan.graph.tensors.values() if t.region is None or t.region.start[0] == 0}
+
+    def of_a_row(one: Operator) -> Operator:
+        if one.accumulation is None or one.tile is None:
+            return one
+        row = Region(one.tile.root, one.tile.start, (1, *one.tile.stop[1:]))
+        return replace(one, tile=row, inputs=tuple(name for name in one.inputs if name in first))
+
+    assert "tiles-wrong" in verdicts(changed(plan, of_a_row), path)
