@@ -99,6 +99,12 @@ def format_size(size_bytes: int) -> str:
     raise AssertionError("unreachable")
 
 
+def format_exact(size_bytes: int) -> str:
+    """Write a byte count for people, and exactly behind that where it is rounded or in another unit."""
+    text = format_size(size_bytes)
+    return text if text == f"{size_bytes} B" else f"{text} ({size_bytes} B)"
+
+
 def align_up(size_bytes: int, alignment: int) -> int:
     """Round a byte count up to a multiple of ``alignment``."""
     return -(-size_bytes // alignment) * alignment

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cosma.errors import InputError
-from cosma.units import align_up, format_size, parse_size
+from cosma.units import align_up, format_exact, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_writes_sizes(size_bytes: int, text: str) -> None:
 
 def test_aligns_up() -> None:
     assert [align_up(n, 64) for n in (0, 1, 64, 65)] == [0, 64, 64, 128]
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"), [(1024, "1024 B"), (24576, "24 KiB (24576 B)"), (451590, "441.01 KiB (451590 B)")]
+)
+def test_exact_sizes_are_said_once(size_bytes: int, text: str) -> None:
+    assert format_exact(size_bytes) == text

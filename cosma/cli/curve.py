@@ -182,13 +182,13 @@ def _title(found: Curve) -> str:
 
 def _once(found: Curve) -> list[str]:
     """From which scratchpad nothing moves twice."""
-    from cosma.units import format_size
+    from cosma.units import format_exact, format_size
 
     lines = []
     if found.once_bytes is None:
         lines.append("no plan that moves nothing twice was found in this range")
     else:
-        line = f"nothing moves twice: with tiles from {format_size(found.once_bytes)} ({found.once_bytes} B)"
+        line = f"nothing moves twice: with tiles from {format_exact(found.once_bytes)}"
         if found.once_whole_bytes is not None:
             line += f", with whole operators from {format_size(found.once_whole_bytes)}"
         lines.append(line)

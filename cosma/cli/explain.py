@@ -152,7 +152,7 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import as_option, make_table, print_table, print_text, share
     from cosma.report.explain import next_capacity
     from cosma.studies.levers import levers
-    from cosma.units import format_size
+    from cosma.units import format_exact, format_size
 
     if not timeline.cost:
         return
@@ -160,8 +160,8 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
     if following is not None:
         capacity, tensor, absence = following
         print_text(
-            f"The next capacity at which this plan could keep one more tensor is {format_size(capacity)} "
-            f"({capacity} B): {tensor} would stay from step {absence.begin} to {absence.end} and save "
+            f"The next capacity at which this plan could keep one more tensor is {format_exact(capacity)}: "
+            f"{tensor} would stay from step {absence.begin} to {absence.end} and save "
             f"{format_size(absence.cost_bytes)}."
         )
     else:

@@ -10,7 +10,7 @@ from cosma.accelerator import Weights
 from cosma.errors import InputError
 from cosma.plan.tiles import FusedGroup, fused_groups, untiled_name
 from cosma.plan.timeline import Stay, Timeline, scratch_bytes, timeline_of
-from cosma.units import align_up, format_size
+from cosma.units import align_up, format_exact, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Absence:
             return f"{away}: even at {at} there was room by size, so other addresses or a longer search may keep it."
         enough = plan.accelerator.capacity_bytes + self.short_bytes
         short = format_size(self.short_bytes)
-        return f"{away}: at {at} it was {short} short; {format_size(enough)} ({enough} B) would do."
+        return f"{away}: at {at} it was {short} short; {format_exact(enough)} would do."
 
 
 @dataclass(frozen=True, slots=True)
