@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from cosma.frontend import LoadedModel
 
 
-def with_starts(
-    choices: tuple[Choice, ...], untiled: Sequence[Choice], source: LoadedModel, accelerator: Accelerator,
-    starts: Sequence[Graph], uncut: Callable[[Graph], Sequence[Choice]],
+def choices_of_starts(
+    untiled: Sequence[Choice], source: LoadedModel, accelerator: Accelerator, starts: Sequence[Graph],
+    uncut: Callable[[Graph], Sequence[Choice]],
 ) -> tuple[Choice, ...]:  # fmt: skip
-    """Add the graphs of plans to start from to the choices, so that none of the plans is lost.
+    """The graphs of plans to start from, as choices.
 
     ``untiled`` is the network with operators fused in each way there is, and ``uncut`` gives the choices of whole
     operators that a start of whole operators gives. A start that is no tiling of this network is left for the check of
     starts to refuse. Raises InputError if the tiles of a plan do not fit this accelerator.
     """
-    found = list(choices)
+    found: list[Choice] = []
     for number, start in enumerate(starts, 1):
         if any(same_modes(start, choice.graph) for choice in found):
             continue
@@ -50,6 +50,13 @@ def with_starts(
                 "go on from"
             ) from error
     return tuple(found)
+
+
+def with_others(choices: tuple[Choice, ...], others: Sequence[Choice]) -> tuple[Choice, ...]:
+    """Choices, and those of ``others`` whose graph with its modes is not among them."""
+    return choices + tuple(
+        other for other in others if not any(same_modes(other.graph, choice.graph) for choice in choices)
+    )
 
 
 def _whole(start: Graph, uncut: Callable[[Graph], Sequence[Choice]]) -> list[Choice]:

@@ -16,7 +16,7 @@ from cosma.compiler.modes import in_chosen_modes, with_all_modes
 from cosma.compiler.one_pass import best_along, improved, moves_nothing_twice
 from cosma.compiler.ruled import WAYS, RuledTiling
 from cosma.compiler.searched import searched_tilings, tiled_choice
-from cosma.compiler.tiled_starts import with_starts
+from cosma.compiler.tiled_starts import choices_of_starts, with_others
 from cosma.compiler.trade import coarser_choices
 from cosma.compiler.uncut import uncut_choices
 from cosma.errors import CosmaError, InfeasibleError, InputError, Remedy, TimeLimitError
@@ -74,6 +74,9 @@ def tiling_choices(
         bases = untiled if joined is None else (*untiled, joined)
         refused: CosmaError | None = None
         found: tuple[Choice, ...] = ()
+        # Before the search: where the tiles of a start do not fit, nobody should wait to be told so.
+        uncut = partial(_uncut_from, source, graph, accelerator, parts)
+        begun = choices_of_starts(bases, source, accelerator, starts, uncut)
         try:
             found = _chosen(
                 source, untiled[0], joined, graph, accelerator, starts, parts=parts, search=search or TilingWork()
@@ -84,8 +87,7 @@ def tiling_choices(
         if coarser and cut is not None:
             base = next(choice for choice in bases if choice.graph is cut.untiled)
             found += tuple(coarser_choices(cut, partial(_cut_again, source, base, accelerator)))
-        uncut = partial(_uncut_from, source, graph, accelerator, parts)
-        found = with_starts(found, bases, source, accelerator, starts, uncut)
+        found = with_others(found, begun)
         if refused is not None and not found:
             raise refused
         return found
@@ -108,7 +110,7 @@ def tiling_choices(
         found = planned + _fitting(others, graph, accelerator)
     # What is fused and cut depends on what is planned for, and a plan to start from may be for something else.
     same = [start for start in starts if any(_follows(start, choice, graph, source, given) for choice in untiled)]
-    return with_starts(found, untiled, source, accelerator, same, lambda _: ())
+    return with_others(found, choices_of_starts(untiled, source, accelerator, same, lambda _: ()))
 
 
 def _may_join(accelerator: Accelerator, tiling: Tiling | Path | str) -> bool:

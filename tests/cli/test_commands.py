@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 from cosma.graph.json_format import save_graph
+from tests.field.commands import cosma as here
+from tests.onnx_files import save_network
 from tests.planning import diamond
 
 
@@ -30,7 +34,7 @@ def cosma(folder: Path, *arguments: str, hash_seed: str = "random") -> subproces
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -52,13 +56,20 @@ def test_compile_then_check(folder: Path) -> None:
 
 def test_tiles_that_would_need_more_ranges_are_told_of(folder: Path) -> None:
     """Whole operators are planned where no tiles have so few ranges, and it is said what would help."""
-    model = str(Path(__file__).resolve().parents[2] / "models/zoo/mobilenet_v2_224.onnx")
-    command = ("compile", model, "--scratchpad", "256KiB", "--weights", "scratchpad", "--fusion", "epilogue",
-               "--dtype", "int8", "--tiling", "auto", "--effort", "0.3", "--pieces", "2")  # fmt: skip
-    done = cosma(folder, *command)
-    assert done.returncode == 0, done.stderr
-    assert "tiles  " not in done.stdout
-    assert "a larger --pieces" in done.stdout + done.stderr
+    nodes = [
+        helper.make_node("Conv", ["x", "expand"], ["a"]),
+        helper.make_node("Conv", ["a", "depthwise"], ["b"], pads=[1, 1, 1, 1], group=12),
+        helper.make_node("Conv", ["b", "project"], ["c"]),
+        helper.make_node("Add", ["x", "c"], ["y"]),
+    ]
+    weights = {"expand": (12, 2, 1, 1), "depthwise": (12, 1, 3, 3), "project": (2, 12, 1, 1)}
+    save_network(folder / "bottleneck.onnx", nodes, {"x": [1, 2, 12, 12]}, weights)
+    for pieces, tiled in (((), True), (("--pieces", "1"), False)):
+        options = ("--scratchpad", "512", "--weights", "scratchpad", "--dtype", "int8", "--effort", "0.05", *pieces)
+        done = here("compile", folder / "bottleneck.onnx", "--tiling", "auto", *options)
+        assert done.code == 0, done.err
+        assert bool(re.search(r"^ tiles +\d", done.out, re.MULTILINE)) is tiled
+        assert ("a larger --pieces" in done.err) is not tiled
 
 
 def test_json_everywhere(folder: Path) -> None:

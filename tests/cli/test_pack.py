@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +14,7 @@ from cosma.cli.app import app
 from cosma.errors import CosmaError, FormatError, InfeasibleError, InputError
 from cosma.packing import verify
 from cosma.packing.csvfile import read_buffers
+from tests.packing.hard import save_hard_buffers
 
 TEXT = "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n"
 
@@ -55,12 +55,7 @@ def test_what_ended_the_search_is_said(
 
     monkeypatch.setattr("cosma.packing.smallest.late", lambda task: task.deadline is not None)
 
-    random = np.random.default_rng(5)
-    rows = ["id,lower,upper,size"]
-    for i in range(120):
-        start = int(random.integers(0, 60))
-        rows.append(f"b{i},{start},{start + int(random.integers(1, 25))},{int(random.integers(1, 97))}")
-    (tmp_path / "hard.csv").write_text("\n".join(rows) + "\n")
+    save_hard_buffers(tmp_path / "hard.csv")
     pack(tmp_path / "hard.csv", minimise=True, time_limit=1e-6)
     assert "neither reached nor excluded: the time limit ended the search\n" in capsys.readouterr().err
     pack(tmp_path / "hard.csv", minimise=True, work=1)

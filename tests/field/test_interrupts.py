@@ -22,6 +22,7 @@ from cosma.graph import Graph, Operator, Tensor
 from cosma.graph.json_format import save_graph
 from cosma.studies.curve import make_curve
 from tests.onnx_files import save_network
+from tests.packing.hard import save_hard_buffers
 from tests.planning import diamond
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,12 +224,7 @@ def test_place_keeps_the_best_placement(folder: Path) -> None:
 
 
 def test_pack_keeps_the_lowest_packing(folder: Path) -> None:
-    random = np.random.default_rng(5)
-    rows = ["id,lower,upper,size"]
-    for i in range(120):
-        start = int(random.integers(0, 60))
-        rows.append(f"b{i},{start},{start + int(random.integers(1, 25))},{int(random.integers(1, 97))}")
-    (folder / "b.csv").write_text("\n".join(rows) + "\n")
+    save_hard_buffers(folder / "b.csv")
     code = (
         "import pathlib, time, cosma.packing.smallest as s\n"
         "def slow(*a):\n    pathlib.Path('searching').touch()\n    time.sleep(60)\n"
