@@ -1,9 +1,9 @@
-"""Ctrl-C and SIGTERM: a command ends within about a second, keeps what is finished and says that it is partial.
+"""Ctrl-C and SIGTERM: a command keeps what is finished, says that it is partial, and ends as soon as that is written.
 
 The first signal raises :class:`KeyboardInterrupt` in a command, or, where the command has results to keep, asks it to
 stop (:class:`Interruption`); while it writes them, it goes on. Python runs handlers between two steps of its own, so
 compiled code that takes long would put both off; a thread therefore listens as well, and ends a process that does not
-answer. A second signal ends the process at once. Files are renamed into place whole, so what is written stays.
+answer, or that a second signal comes for. Files are renamed into place whole, so what is written stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cosma.errors import plain_interrupts
@@ -20,15 +21,22 @@ if TYPE_CHECKING:
     from types import FrameType
 
 #: Seconds a search has to ask whether to stop before it is interrupted, and a search that asked has to finish: the plan
-#: of the best tiling so far is still to be laid out and replayed, six CPU seconds for 4,000 tiles.
-GRACE_S, FINISH_S = 0.7, 40.0
+#: of the best tiling so far is still to be laid out and replayed. That took 10 to 22 s for MobileNetV2 at 64 KiB on two
+#: busy cores, and networks of 20,000 tiles take longer. Who does not want to wait sends a second signal.
+GRACE_S, FINISH_S = 0.7, 280.0
+#: Seconds in which further signals are the first one once more: `timeout` sends its signal to the command and to the
+#: command's process group, and launchers hand on a Ctrl-C that the terminal has sent to the command as well.
+BURST_S = 0.5
 #: Seconds until an interrupt that was ignored is raised again; not measured.
 AGAIN_S = 0.02
 #: Seconds a command without results to keep has to end before its process is ended, and one with such results.
-PATIENCE_S, LONG_PATIENCE_S = 1.5, 60.0
+PATIENCE_S, LONG_PATIENCE_S = 1.5, 300.0
 #: Exit code of an interrupted command that has no result.
 INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Ends a wait of the main thread: of signals that come at once, the system may give all to another thread, and the main
+#: thread, which alone runs handlers, would wait on. Where nobody handles it, it does nothing.
+_WAKE = signal.SIGURG
 #: Taken by whoever ends the process: the handler of a signal, or the thread that watches for one.
 _LEAVING = threading.Lock()
 
@@ -57,6 +65,7 @@ def listen() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             _State.previous[number] = signal.signal(number, _handle)
     if _State.previous:
+        _State.previous[_WAKE] = signal.signal(_WAKE, lambda number, frame: None)
         _State.previous_hook, sys.unraisablehook = sys.unraisablehook, _raise_again
 
 
@@ -145,11 +154,11 @@ class Interruption:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if not _State.guarded:
-        # Not by an exception: it would surface as a traceback, in the middle of some module that is imported.
-        _leave()
     _State.received += 1
     if _State.received > 1:
+        return  # the thread that listens knows when it came, and ends the process
+    if not _State.guarded:
+        # Not by an exception: it would surface as a traceback, in the middle of some module that is imported.
         _leave()
     if _State.keeping is not None:
         _State.keeping.request()
@@ -174,6 +183,7 @@ def _raise_again(ignored: sys.UnraisableHookArgs) -> None:
 def _watch(reader: int, ended: threading.Event) -> None:
     """End the process for a second signal, or where the first one is not answered."""
     if _next_signal(reader):
+        signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
         threading.Thread(target=_leave_on_another, args=(reader,), daemon=True).start()
         patience = LONG_PATIENCE_S if _State.keeps else PATIENCE_S
         if not ended.wait(patience):
@@ -181,8 +191,10 @@ def _watch(reader: int, ended: threading.Event) -> None:
 
 
 def _leave_on_another(reader: int) -> None:
-    if _next_signal(reader):
-        _leave()
+    burst_ends_s = time.monotonic() + BURST_S
+    while _next_signal(reader):
+        if time.monotonic() > burst_ends_s:
+            _leave()
 
 
 def _next_signal(reader: int) -> bool:

@@ -281,7 +281,7 @@ def _chosen(
         streaming = _ruled(source, untiled, graph, accelerator, search)
     found = (*streaming, *([best[1]] if best is not None else []), *whole)
     if not found and search.clock.interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("interrupted before the first plan was found")
     if not found and search.timed_out:
         raise TimeLimitError(
             "no plan within the time limit: operators are larger than the scratchpad, and no tiling that fits was "

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Where the diamond is not proven optimal at once.
 TIGHT = Accelerator(scratchpad=384, operands="resident", in_place=False)
 #: Seconds that a busy machine may take for anything.
-LONG_S = 90.0
+LONG_S = 400.0
 
 
 def knot(width: int = 14, depth: int = 10) -> Graph:
@@ -74,12 +74,12 @@ class Running:
             assert time.monotonic() - begun < LONG_S
             time.sleep(0.02)
 
-    def end(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str, str, float]:
-        """Send a signal; exit code, output, messages, and the seconds it took to end."""
-        begun = time.monotonic()
-        self.process.send_signal(number)
+    def end(self, *numbers: signal.Signals) -> tuple[int, str, str]:
+        """Send signals one after the other, Ctrl-C if none is named; exit code, output, messages."""
+        for number in numbers or (signal.SIGINT,):
+            self.process.send_signal(number)
         out, _ = self.process.communicate(timeout=LONG_S)
-        return self.process.returncode, out, self.errors.read_text(), time.monotonic() - begun
+        return self.process.returncode, out, self.errors.read_text()
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_while_modules_are_imported_there_is_one_line_or_none(folder: Path) -> N
     for number in (signal.SIGINT, signal.SIGTERM):
         running = Running(folder, "presets", code=code)
         running.until((folder / "begun").exists)
-        status, out, errors, _ = running.end(number)
+        status, out, errors = running.end(number)
         assert (status, out, errors) == (130, "", "interrupted\n")
         (folder / "begun").unlink()
 
@@ -111,7 +111,7 @@ def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> No
     running = Running(folder, "compile", "knot.json", *options, code=code)
     running.until((folder / "listening").exists)
     time.sleep(delay_s)
-    status, out, errors, _ = running.end()
+    status, out, errors = running.end()
     assert status in (0, 130), errors
     assert "Traceback" not in errors
     assert "interrupted" in errors
@@ -120,24 +120,27 @@ def test_at_any_moment_there_is_no_traceback(folder: Path, delay_s: float) -> No
     assert (status == 0) == (folder / "plan.json").exists() == bool(out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_curve_keeps_the_points_that_are_finished(folder: Path, number: signal.Signals) -> None:
+# `timeout` sends SIGTERM twice, and launchers hand on a Ctrl-C that the command has from the terminal.
+@pytest.mark.parametrize(
+    "numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]], ids=["int", "term", "both"]
+)
+def test_curve_keeps_the_points_that_are_finished(folder: Path, numbers: list[signal.Signals]) -> None:
     # The third point waits, so that the interrupt comes while it is planned.
     code = (
         "import pathlib, cosma.studies.point_planner as c\nold = c.Planner.plan\n"
         "def slow(*a):\n    n = len(list(pathlib.Path('.').glob('done*')))\n"
-        "    if n == 2:\n        pathlib.Path('waiting').touch()\n        import time; time.sleep(60)\n"
+        "    if n == 2:\n        pathlib.Path('waiting').touch()\n        import time; time.sleep(3600)\n"
         "    pathlib.Path(f'done{n}').touch()\n    return old(*a)\n"
-        "c.Planner.plan = slow\nfrom cosma.cli import main; main()"
+        "c.Planner.plan = slow\nimport cosma.cli.interrupts as i\ni.BURST_S = 600.0\n"
+        "from cosma.cli import main; main()"
     )
     running = Running(folder, "curve", "knot.json", "--strategy", "e2", "-o", "c.csv", "--json", code=code)
     running.until((folder / "waiting").exists)
-    status, out, errors, seconds = running.end(number)
+    status, out, errors = running.end(*numbers)
     assert status == 0, errors
     assert "interrupted: this curve is partial, 2 of 16 points" in errors
     assert json.loads(out)["partial"] is True
     assert len((folder / "c.csv").read_text().splitlines()) == 3
-    assert seconds < 20
 
 
 def save_convolutions(folder: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_search_for_tilings_may_lay_out_the_best_that_it_has(folder: Path) -> 
     options = ("--scratchpad", "20KiB", "--weights", "scratchpad", "--tiling", "auto", "--effort", "3")
     running = Running(folder, "compile", "convs.onnx", *options, "-o", "p.json", code=code)
     running.until((folder / "searching").exists)
-    status, _, errors, _ = running.end()
+    status, _, errors = running.end()
     assert status == 0, errors
     assert "interrupted; this is the best plan so far" in errors
     assert json.loads((folder / "p.json").read_text())["stopped_by"] == "interrupt"
@@ -179,7 +182,7 @@ def test_the_first_point_of_a_curve_is_finished_with_the_best_plan(folder: Path)
     options = ("--weights", "scratchpad", "--tiling", "auto", "--from", "20KiB", "--effort", "3", "-o", "c.csv")
     running = Running(folder, "curve", "convs.onnx", *options, code=code)
     running.until((folder / "searching").exists)
-    status, _, errors, _ = running.end()
+    status, _, errors = running.end()
     assert status == 0, errors
     assert "interrupted: this curve is partial, 1 of 16 points" in errors
     assert len((folder / "c.csv").read_text().splitlines()) == 2
@@ -195,7 +198,7 @@ def test_what_is_found_is_written_however_long_that_takes(folder: Path) -> None:
     options = ("--strategy", "e2", "--points", "3", "-o", "c.csv", "--figure", "c.svg")
     running = Running(folder, "curve", "diamond.json", *options, code=code)
     running.until((folder / "writing").exists)
-    status, out, errors, _ = running.end()
+    status, out, errors = running.end()
     assert status == 0, errors
     assert "smallest feasible" in out
     assert len((folder / "c.csv").read_text().splitlines()) == 4
@@ -216,7 +219,7 @@ def test_place_keeps_the_best_placement(folder: Path) -> None:
         "--strategy", "search", "-o", "p.json", code=code,
     )  # fmt: skip
     running.until((folder / "waiting").exists)
-    status, _, errors, _ = running.end()
+    status, _, errors = running.end()
     assert status == 0, errors
     assert "this is the best placement so far" in errors
     record = json.loads((folder / "p.json").read_text())
@@ -232,7 +235,7 @@ def test_pack_keeps_the_lowest_packing(folder: Path) -> None:
     )
     running = Running(folder, "pack", "b.csv", "--minimise", "-o", "out.csv", code=code)
     running.until((folder / "searching").exists)
-    status, _, errors, _ = running.end()
+    status, _, errors = running.end()
     assert status == 0, errors
     assert "interrupted: this is the lowest packing so far" in errors
     assert len((folder / "out.csv").read_text().splitlines()) == 121
@@ -251,9 +254,11 @@ def test_a_second_signal_ends_at_once_and_loses_nothing_written(folder: Path) ->
     running.until((folder / "begun").exists)
     running.process.send_signal(signal.SIGINT)
     running.until((folder / "ignored").exists)
-    status, _, errors, seconds = running.end()
-    assert (status, errors) == (130, "interrupted\n")
-    assert seconds < 20
+    # What comes at once after the first is the same signal.
+    while running.process.poll() is None:
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert (running.process.wait(), running.errors.read_text()) == (130, "interrupted\n")
     assert (folder / "plan.json").read_text() == "kept"
 
 
@@ -265,7 +270,7 @@ def test_a_command_without_results_to_keep_ends_with_130(folder: Path) -> None:
     )
     running = Running(folder, "inspect", "knot.json", code=code)
     running.until((folder / "begun").exists)
-    status, out, errors, _ = running.end(signal.SIGTERM)
+    status, out, errors = running.end(signal.SIGTERM)
     assert (status, out, errors) == (130, "", "interrupted\n")
 
 
@@ -371,7 +376,7 @@ def test_an_interrupt_out_of_evaluated_text_keeps_the_exit_code(folder: Path) ->
     )
     running = Running(folder, "inspect", "knot.json", code=code, module=True)
     running.until((folder / "begun").exists)
-    status, out, errors, _ = running.end()
+    status, out, errors = running.end()
     assert (status, out, errors) == (130, "", "interrupted\n")
 
 
@@ -386,6 +391,6 @@ def test_an_interrupt_where_python_ignores_exceptions_is_raised_again(folder: Pa
     )
     running = Running(folder, "inspect", "knot.json", code=code)
     running.until((folder / "begun").exists)
-    status, out, errors, _ = running.end()
+    status, out, errors = running.end()
     assert (status, out, errors) == (130, "", "interrupted\n")
     assert (folder / "raised").exists()
