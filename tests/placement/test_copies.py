@@ -91,16 +91,13 @@ def test_model_of_split_equals_the_recount_and_a_simulation(top_k: int) -> None:
         )
         assert counted.worst_imbalance == pytest.approx(modelled["worst_imbalance"])
         costs = []
+        copies = held[np.arange(4)[:, None], tokens]
+        used = tokens >= 0
+        both = used[:, :-1, :, None] & used[:, 1:, None, :]
         for _ in range(40):
-            at = np.full(tokens.shape, -1)
-            for (t, layer, j), expert in np.ndenumerate(tokens):
-                if expert >= 0:
-                    at[t, layer, j] = random.choice(np.flatnonzero(held[layer, expert]))
-            pairs = [
-                problem.cost[a, b] for layer in range(3) for t in range(len(tokens))
-                for a in at[t, layer] for b in at[t, layer + 1] if a >= 0 and b >= 0
-            ]  # fmt: skip
-            costs.append(float(np.mean(pairs)))
+            # The copy that draws the largest number serves.
+            at = (copies * random.uniform(0.1, 1.0, copies.shape)).argmax(axis=3)
+            costs.append(float(problem.cost[at[:, :-1, :, None], at[:, 1:, None, :]][both].mean()))
         spread = float(np.std(costs)) / np.sqrt(len(costs))
         assert abs(float(np.mean(costs)) - counted.mean_cost) < 5 * spread + 1e-12
 
@@ -218,30 +215,35 @@ def test_bounds_never_exceed_the_optimum(experts: int, grid: tuple[int, int], re
     listed = layer_ways(experts, topology, replicas)
     assert listed is not None
     assert {way.tobytes() for way in ways} == {way.tobytes() for way in listed}
-    for seed in range(6):
+    for seed in range(4):
+        # The first one is bounded as well as can be; iterations cost much beside what so few experts do.
+        work = 40_000_000 if seed == 0 else 100_000
         tokens = tokens_of(seed, tokens=25, layers=2, experts=experts, top_k=1 + seed % 2)
         affinity = Affinity.from_tokens(tokens, experts)
         problem = CopyProblem.build(affinity, topology, replicas)
-        least = dict.fromkeys(("split", "nearest", "least-loaded"), np.inf)
-        within: dict[float, float] = {1.15: np.inf, 1.4: np.inf}
-        for pair in product(ways, repeat=2):
-            held = np.stack(pair)
-            cost = crossing_cost(problem, held)
-            least["split"] = min(least["split"], cost)
-            ratio = float(imbalances(problem, held).max())
-            for limit in within:
-                if ratio <= limit:
-                    within[limit] = min(within[limit], cost)
+        shares = np.stack(ways) / np.sum(ways, axis=2, keepdims=True)
+        # Of every pair of ways: cost and the larger imbalance of both layers, where copies share evenly.
+        pairs = np.einsum("wed,ef,dg,vfg->wv", shares, affinity.transitions[0], problem.cost, shares, optimize=True)
+        costs = pairs / affinity.steps
+        first, second = (peak_ratios(np.einsum("e,wed->wd", load, shares)) for load in affinity.load)
+        ratio = np.maximum(first[:, None], second[None])
         random = np.random.default_rng(seed)
-        for index in random.permutation(len(ways) ** 2)[:250]:
-            held = np.stack([ways[index // len(ways)], ways[index % len(ways)]])
+        for index in random.permutation(costs.size)[:20]:
+            held = np.stack([ways[way] for way in divmod(index, len(ways))])
+            assert crossing_cost(problem, held) == pytest.approx(costs.flat[index])
+            assert imbalances(problem, held).max() == pytest.approx(ratio.flat[index])
+        within = {limit: float(costs.min(initial=np.inf, where=ratio <= limit + 1e-12)) for limit in (1.15, 1.4)}
+        least = {"split": float(costs.min()), "nearest": np.inf, "least-loaded": np.inf}
+        # What is cheap where copies share evenly is so under other rules; most of all pairs are dear.
+        for index in [*costs.argsort(axis=None)[:30], *random.permutation(costs.size)[:20]]:
+            held = np.stack([ways[way] for way in divmod(index, len(ways))])
             for rule in ("nearest", "least-loaded"):
                 least[rule] = min(least[rule], score(as_placement(problem, held), [tokens], rule, 8).mean_cost)
         for rule, optimum in least.items():
-            bound = copies_bound(affinity, topology, replicas, rule, None, 40_000_000)
+            bound = copies_bound(affinity, topology, replicas, rule, None, work)
             assert bound.mean_cost <= optimum + 1e-9, (rule, bound)
         for limit, optimum in within.items():
-            bound = copies_bound(affinity, topology, replicas, "split", limit, 40_000_000)
+            bound = copies_bound(affinity, topology, replicas, "split", limit, work)
             assert bound.mean_cost <= optimum + 1e-9, (limit, bound)
             solved = exact_split(affinity, topology, replicas, limit)
             if np.isinf(optimum):

@@ -14,6 +14,7 @@ from cosma.placement.copies import CopyProblem, crossing_cost, imbalances
 from cosma.placement.copy_fill import fill_by_places, fill_by_sets, fill_layer
 from cosma.placement.copy_pairs import fill_pairs
 from cosma.placement.copy_recombine import recombine_copies
+from cosma.placement.metrics import peak_ratios
 from cosma.placement.options import PlaceOptions
 from cosma.placement.service import place
 from cosma.placement.topology import Topology
@@ -60,8 +61,12 @@ def test_layers_are_filled_where_and_only_where_they_can_be(
         affinity = Affinity.from_tokens(tokens_of(seed, tokens=90, layers=2, experts=experts), experts)
         problem = CopyProblem.build(affinity, Topology.grid(1, devices), replicas)
         room = np.bincount(problem.device_of)
-        ways = [held for held in all_ways(experts, devices, int(room.max())) if (held.sum(axis=0) <= room).all()]
-        least = min(float(imbalances(problem, np.stack([held, held]))[0]) for held in ways)
+        if seed == 0:
+            ways = np.stack(all_ways(experts, devices, int(room.max())))
+            ways = ways[(ways.sum(axis=1) <= room).all(axis=1)]
+        loads = np.einsum("e,wed->wd", problem.load[0], ways / ways.sum(axis=2, keepdims=True))
+        best = ways[peak_ratios(loads).argmin()]
+        least = float(imbalances(problem, np.stack([best, best]))[0])
         for limit in (least * 1.0001, max(1.0, least * 0.999)):
             load = problem.load[0].astype(np.int64)
             if way == "pairs":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -32,13 +33,13 @@ from tests.placement.copies import all_ways, homes_near, tokens_of
 
 @pytest.mark.parametrize("scope", ["each", "mean"])
 def test_search_keeps_limits_and_beats_eplb(scope: str) -> None:
-    tokens = tokens_of(8, tokens=1500, layers=5, experts=16)
+    tokens = tokens_of(8, tokens=1500, layers=4, experts=16)
     affinity = Affinity.from_tokens(tokens, 16)
     topology = Topology.grid(2, 2)
     by_load = score(eplb_placement(affinity, topology, 1), [tokens], "split")
     for limit in (1.02, 1.1, 1.5):
         options = PlaceOptions(
-            replicas_per_device=1, balance=limit, balance_scope=scope, routing="split", proposals=400_000,
+            replicas_per_device=1, balance=limit, balance_scope=scope, routing="split", proposals=200_000,
             bound="quick" if limit == 1.1 and scope == "each" else "none",
         )
         ours = place(affinity, topology, options)
@@ -49,7 +50,7 @@ def test_search_keeps_limits_and_beats_eplb(scope: str) -> None:
         assert counted.mean_cost == pytest.approx(ours.metrics["mean_cost"])
         assert counted.mean_cost < by_load.mean_cost
         assert ours.certificate["lower_bound"] <= counted.mean_cost
-        assert place(affinity, topology, options).replicas == ours.replicas
+    assert place(affinity, topology, replace(options, bound="none")).replicas == ours.replicas
 
 
 def test_small_problems_are_proven_and_found() -> None:

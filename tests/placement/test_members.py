@@ -117,7 +117,7 @@ def test_any_multipliers_are_safe_with_copies_and_limits(seed: int, nodes: int) 
 def test_bound_with_copies_is_close_and_never_above(grid: tuple[int, int], replicas: int) -> None:
     topology = Topology.grid(*grid)
     experts, shares = 4, []
-    for seed in range(4):
+    for seed in range(2):
         random = np.random.default_rng(seed)
         tokens = random.integers(0, experts, (300, 4, 1))
         tokens[:, 1:] = np.where(random.random((300, 3, 1)) < 0.6, tokens[:, :-1], tokens[:, 1:])
@@ -128,7 +128,7 @@ def test_bound_with_copies_is_close_and_never_above(grid: tuple[int, int], repli
             if solved is None:
                 continue
             found = bounds.semidefinite_bound(
-                affinity, topology, 10_000_000, replicas_per_device=replicas, limit=limit, copies=True
+                affinity, topology, 1_000_000, replicas_per_device=replicas, limit=limit, copies=True
             )
             assert found is not None
             assert found.mean_cost <= solved[0] + 1e-9
@@ -164,7 +164,7 @@ def test_places_left_over_and_many_levels_are_bounded_too() -> None:
         places = len(problem.device_of) // devices
         found = {
             limit: bounds.semidefinite_bound(
-                affinity, topology, 10**7, replicas_per_device=1, limit=limit, copies=True
+                affinity, topology, 3 * 10**6, replicas_per_device=1, limit=limit, copies=True
             ) for limit in (None, 1.8)
         }  # fmt: skip
         for _ in range(200):

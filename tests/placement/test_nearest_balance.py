@@ -276,7 +276,7 @@ def test_a_limit_that_the_busiest_expert_just_meets_is_kept_exactly(routing: str
 @pytest.mark.parametrize("devices", [3, 5, 6, 7])
 def test_equal_shares_keep_a_limit_of_one(devices: int) -> None:
     """Thirds and sevenths of visits are no whole numbers, but copies on all devices share them exactly."""
-    for seed in range(8):
+    for seed in range(3):
         tokens = np.random.default_rng(seed).integers(0, devices, (61, 2))
         options = PlaceOptions(
             balance=1.0, routing="split", replicas_per_device=devices - 1, proposals=2000, bound="none"
@@ -307,9 +307,9 @@ def test_places_left_over_take_copies_where_these_share_load(routing: str) -> No
 
 def test_loose_limits_are_used() -> None:
     """Free places are used, and a device full of lone experts makes room for a busy one."""
-    tokens = synthetic_trace(SyntheticOptions(layers=6, experts=16, seed=1)).astype(np.int64)[:2000]
+    tokens = synthetic_trace(SyntheticOptions(layers=3, experts=16, seed=1)).astype(np.int64)[:2000]
     busy = np.where(np.random.default_rng(1).random(tokens.shape) < 0.8, 3, tokens)
-    options = PlaceOptions(replicas_per_device=1, bound="none", proposals=400_000)
+    options = PlaceOptions(replicas_per_device=1, bound="none", proposals=200_000)
     for trace, most in ((tokens, 0.6), (busy, 0.25)):
         counts = Affinity.from_tokens(trace, 16)
         cost = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 
 import numpy as np
@@ -11,19 +12,38 @@ from cosma.placement import PlaceOptions, Topology, place
 from cosma.placement.affinity import Affinity
 from cosma.placement.copy_bounds import layer_ways
 from cosma.placement.nearest_bounds import modelled_bounds, modelled_transitions, solve_nearest
-from cosma.placement.replication import Flow
+from cosma.placement.replication import Flow, following
 from tests.placement.copies import tokens_of
 
 WORK = 10**9
 
 
 def all_costs(affinity: Affinity, topology: Topology, replicas: int) -> dict[tuple[int, ...], float]:
+    """Return the modelled mean cost of every way to fill all layers, layer by layer for all of them at once."""
     ways = layer_ways(affinity.experts, topology, replicas)
     assert ways is not None
-    return {
-        chosen: Flow.build(affinity, topology, ways[list(chosen)]).cost()
-        for chosen in product(range(len(ways)), repeat=affinity.layers)
-    }
+    away = np.where(ways[:, None], topology.cost_matrix()[None, :, None, :], np.inf)
+    distance = away.min(axis=3)
+    shares = away == distance[..., None]
+    shares = shares / shares.sum(axis=3, keepdims=True)
+    follow, fresh = following(affinity)
+    # Of every way to fill the layers so far, what it costs and the visits that it leads to from every device.
+    costs = np.zeros(1)
+    inflow = np.zeros((1, topology.devices, affinity.experts))
+    visits = 0.0
+    for layer in range(affinity.layers):
+        visits += float(inflow[0].sum())
+        costs = (costs[:, None] + np.einsum("poe,woe->pw", inflow, distance)).ravel()
+        served = np.einsum("poe,woed->pwed", inflow, shares)
+        # Visits from nowhere: all copies are equally near.
+        served += (fresh[layer][:, None] * ways / ways.sum(axis=2, keepdims=True))[None]
+        if layer + 1 < affinity.layers:
+            inflow = np.einsum("pwed,ef->pwdf", served, follow[layer]).reshape(len(costs), *inflow.shape[1:])
+    chosen = product(range(len(ways)), repeat=affinity.layers)
+    found = dict(zip(chosen, (costs / visits).tolist(), strict=True))
+    for some in random.Random(0).sample(list(found), 20):
+        assert Flow.build(affinity, topology, ways[list(some)]).cost() == pytest.approx(found[some])
+    return found
 
 
 @pytest.mark.parametrize(
