@@ -17,7 +17,7 @@ class EitherOrder(Access):
     Parameters
     ----------
     rule
-        The rule; its tiles change attributes of rows and columns alone.
+        The rule; the attributes that its tiles change are of rows and columns alone.
     always
         Whether the type says that channels come last.
     """
@@ -47,9 +47,12 @@ class EitherOrder(Access):
         return (None if read is None else _last(read), *others)
 
     def tile(self, site: Site, box: Box) -> TileNode | None:
-        """What the rule says."""
+        """What the rule says, cropped in the node's order."""
         turned = self._first(site)
-        return self._rule.tile(site, box) if turned is None else self._rule.tile(turned, _first(box))
+        if turned is None:
+            return self._rule.tile(site, box)
+        how = self._rule.tile(turned, _first(box))
+        return how if how is None else replace(how, crop=_last(how.crop))
 
 
 def _first(axes: tuple[T, ...]) -> tuple[T, ...]:

@@ -108,21 +108,26 @@ class Convolution(Contraction):
         return tuple(found)
 
     def tile(self, site: Site, box: Box) -> TileNode | None:
-        """Explicit pads; as many groups as the channels of the tile make."""
-        operand, weight = site.operands[0], site.operands[self._weight]
-        assert operand is not None
+        """Explicit pads; as many groups as the channels of the tile make; beside a tile of padding alone, a crop."""
+        weight = site.operands[self._weight]
         assert weight is not None
-        needs = [w.needs(*span) for w, span in zip(windows_of(site, weight[2:]), box[2:], strict=True)]
-        pads = _pads(needs)
+        windows = windows_of(site, weight[2:])
+        needs = [w.needs(*span) for w, span in zip(windows, box[2:], strict=True)]
         groups = site.integer("group", 1)
         per_group = weight[0] // max(1, groups)
         start, stop = box[1]
         first, last = start // per_group, (stop - 1) // per_group + 1
         if last - first > 1 and (start % per_group or stop % per_group):
             return None  # parts of several groups: no kernel has groups of different sizes
-        if min(pads, default=0) < 0:
-            return None
-        return TileNode({"pads": pads, "auto_pad": "NOTSET", "group": last - first})
+        # A tile of padding alone keeps one element, which may lie before or behind its windows: the kernel then yields
+        # more results than the tile has.
+        beside = any(min(need[2:]) < 0 for need in needs)
+        skipped = [-(min(need[2], 0) // w.stride) for w, need in zip(windows, needs, strict=True)]
+        pads = (
+            *(need[2] + skip * w.stride for w, need, skip in zip(windows, needs, skipped, strict=True)),
+            *(max(behind, 0) for _, _, _, behind in needs),
+        )
+        return TileNode({"pads": pads, "auto_pad": "NOTSET", "group": last - first}, (0, 0, *skipped) if beside else ())
 
 
 def _channels_of_groups(site: Site, channels: tuple[int, int], weight: Shape) -> tuple[int, int]:

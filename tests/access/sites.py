@@ -126,3 +126,9 @@ def on_slices(case: Case, tile: TileNode, reads: tuple[Box | None, ...]) -> list
     if case.type in ("Concat", "QLinearConcat"):
         operands = [o for o in operands if o is not None]
     return case.run(operands, {**case.attributes, **tile.attributes})
+
+
+def cropped(tile: TileNode, found: Array, box: Box) -> Array:
+    """The region of a tile, of what its kernel yields."""
+    crop = tile.crop or (0,) * found.ndim
+    return found[tuple(slice(c, c + n) for c, n in zip(crop, box_shape(box), strict=True))]

@@ -84,6 +84,16 @@ def test_tiles_give_the_numbers_of_the_operators(family: str, seed: int, fused: 
         assert all(output.largest == 0 for output in report.untiled)
 
 
+def test_a_step_of_a_tile_in_the_padding_alone_reads_its_own_channels(tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 0, 2, 0])
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32)}
+    model = save_network(tmp_path / "net.onnx", [node], {"x": (1, 4, 5, 3)}, weights, ["y"])
+    accelerator = cosma.Accelerator(scratchpad="64KiB", weights="scratchpad")
+    plan = cosma.compile(model, accelerator, tiling=Tiling({"conv": ((), (), (1, 6), ())}, sums={"conv": (2,)}))
+    report = run_plan(plan, model)
+    assert report.passed, (report.untiled, report.whole)
+
+
 def test_neighbours_that_an_interpolation_multiplies_by_zero_may_be_poison(tmp_path: Path) -> None:
     """Between rows that keep their number, kernels interpolate with a weight of zero."""
     nodes = [
