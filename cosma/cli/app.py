@@ -225,6 +225,9 @@ def _guarded() -> int:
             _discard_output()
             _complain(f"error: cannot write standard output: {error.strerror}")
             return InputError.exit_code
+        if error.errno == errno.ENAMETOOLONG:
+            _complain(f"error: no file can have a name as long as {str(error.filename)[:40]!r}...")
+            return InputError.exit_code
         return _defect(error)
     except Exception as error:  # any other is a defect: users get a line and an exit code, not a traceback
         if interrupts.received() and _in_compilation(error) and not os.environ.get("COSMA_DEBUG"):

@@ -323,6 +323,8 @@ def run_auto(state: CompileRun) -> None:
     tiled = problem.graph.is_tiled
     worked_on = state.best is not None and state.best_by != IN_TURNS
     if tiled and worked_on and problem.operator_count > state.parameters.auto.most_tiles:
+        # A search is too dear. Where a given plan is for another accelerator, more of its tensors may stay on this one.
+        state.replan_starts()
         return
     state.enter("existing methods")
     orders: dict[str, tuple[int, ...]] = {}

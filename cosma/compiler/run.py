@@ -6,6 +6,7 @@ and the best valid one is kept.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -199,16 +200,23 @@ class CompileRun:
 
     def offer_starts(self) -> None:
         """Offer the plans given to start from; one that is not valid here is planned anew along its order."""
-        from cosma.heuristics import run_method
-
         for start in self.starts:
             if start.realised is not None:
                 self._keep(start.realised, start.name)
-                continue
-            try:
-                self._keep(run_method(self.problem, ALONG_ORDER, start.order), f"order of {start.name}")
-            except NoAddressesError:
-                continue
+            else:
+                self._replan(start)
+
+    def replan_starts(self) -> None:
+        """Plan given plans anew along their orders, with the same tiles."""
+        for start in self.starts:
+            if start.sha256 and start.realised is not None and not self.stop():
+                self._replan(start)
+
+    def _replan(self, start: Start) -> None:
+        from cosma.heuristics import run_method
+
+        with suppress(NoAddressesError):
+            self._keep(run_method(self.problem, ALONG_ORDER, start.order), f"order of {start.name}")
 
     def _keep(self, realised: Realised, by: str) -> bool:
         report = replay_instructions(self.problem.graph, self.problem.accelerator, realised.instructions)

@@ -220,7 +220,9 @@ def _existing(plan: Plan, existing: Sequence[ExistingPlan]) -> str:
     columns = ("method", "non-compulsory", "traffic", "peak use", "this plan moves")
     words = ""
     if tiled:
-        words = "Existing methods cut nothing: with these tiles they show what order and replacement alone do."
+        words = "Existing methods cut nothing"
+        all_uncut = all(other.uncut for other in existing)
+        words += "." if all_uncut else ": with these tiles they show what order and replacement alone do."
         if plan.graph.joins:
             words += " What is joined without a copy here is so in all of them; those that a compile shows copy."
     return (

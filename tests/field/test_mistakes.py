@@ -85,3 +85,9 @@ def test_a_scratchpad_without_a_unit_that_is_a_slip_is_pointed_out(folder: Path)
     assert said in cosma("compile", folder / "graph.json", "--scratchpad", "512", *options).err
     for size in ("512B", "4096", "1KiB"):
         assert "kibibytes" not in cosma("compile", folder / "graph.json", "--scratchpad", size, *options).err
+
+
+def test_a_name_that_no_file_can_have_is_no_defect(folder: Path) -> None:
+    done = cosma("compile", folder / "model.onnx", "--scratchpad", "1KiB", "--tiling", "a" * 5000)
+    assert done.code == 2
+    assert done.err.startswith("error: no file can have a name as long as 'aaa")

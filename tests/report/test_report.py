@@ -223,7 +223,9 @@ def test_existing_methods_are_what_they_give_alone() -> None:
     assert found["e2"].peak_bytes == plan.peak_bytes
 
 
-def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) -> None:
+def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from onnx import helper
 
     from cosma import load_onnx
@@ -251,3 +253,8 @@ def test_existing_methods_stand_beside_a_tiled_plan_uncut_too(tmp_path: Path) ->
     most, own = found["e1", True].total_bytes, result.plan.traffic.total
     assert f"<td>{100 * (most - own) / most:.1f} % less</td>" in page
     assert "e1: with these tiles, order as given" in page
+    # Many tiles are not planned anew where whole operators fit.
+    monkeypatch.setattr("cosma.studies.existing.MOST_TILES", 0)
+    few = existing_plans(result.plan)
+    assert set(few) == {row for row in found.values() if row.uncut}
+    assert "these tiles" not in render_html(result.plan, existing=few)

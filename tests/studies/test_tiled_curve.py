@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cosma
+from cosma.parameters.compiler import AutoParameters, CompileParameters
 from cosma.studies.curve import make_curve
 from cosma.studies.curve_views import curve_csv, curve_text, render_curve
 from cosma.studies.point_planner import Planner
@@ -129,6 +130,16 @@ def test_tiles_that_do_not_fit_are_no_start(gated: cosma.LoadedModel) -> None:
     start = cosma.compile(gated, MACHINE.replace(scratchpad="8KiB"), dtype="int8", tiling="stripes=2", effort=0.1)
     with pytest.raises(cosma.InputError, match="do not fit"):
         cosma.compile(gated, MACHINE.replace(scratchpad="1536"), dtype="int8", tiling="auto", starts=[start])
+
+
+def test_many_tiles_are_planned_anew_along_a_start(gated: cosma.LoadedModel) -> None:
+    """Where a search is too dear, a larger scratchpad still keeps more of a given plan's tensors."""
+    streaming = MACHINE.replace(operands="streamable")
+    start = cosma.compile(gated, streaming.replace(scratchpad="1792"), dtype="int8", tiling="stripes=8", effort=0.05)
+    assert start.traffic.noncompulsory > 0
+    none_searched = CompileParameters(auto=AutoParameters(most_tiles=0))
+    ample = cosma.compile(start.graph, streaming, starts=[start], effort=0.05, parameters=none_searched)
+    assert ample.traffic.noncompulsory == 0
 
 
 def test_the_bound_over_tilings_holds_whatever_is_fused(gated: cosma.LoadedModel) -> None:
