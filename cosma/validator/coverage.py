@@ -138,6 +138,9 @@ class _Comparison:
         if not nodes:
             self.wrong.append(f"operator {operator.name!r} is not in the model")
             return operator
+        stray = set(operator.covers).difference(*(node.covers for node in nodes))
+        if stray:
+            self.wrong.append(f"operator {operator.name!r} lists {min(stray)!r}, which is none of its nodes")
         for node in nodes:
             other = self.claimed.setdefault(node.name, operator.name)
             if other != operator.name:

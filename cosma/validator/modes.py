@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cosma.accelerator import Accelerator, Weights
-from cosma.graph import Graph, Operator, Part, Tensor
+from cosma.graph import Graph, Mode, Operator, Part, Tensor
 from cosma.graph.semantics import is_elementwise_part
 from cosma.validator.verdicts import Verdict, Violation
 
@@ -49,7 +49,7 @@ def check_modes(graph: Graph, accelerator: Accelerator) -> list[Violation]:
         Violation(Verdict.MODE_FORBIDDEN, None, f"mode {mode.name!r} of operator {operator.name!r}: {why}")
         for operator in graph.operators
         for mode in operator.modes
-        for why in _wrong(graph, operator, set(mode.may_stream), mode.workspace_bytes, passing)
+        for why in _wrong(graph, operator, mode, passing)
     ]
 
 
@@ -70,10 +70,9 @@ def least_workspace(operator: Operator, streamed: set[str]) -> int:
     return min(sizes or [mode.workspace_bytes for mode in operator.modes], default=0)
 
 
-def _wrong(
-    graph: Graph, operator: Operator, streamed: set[str], workspace_bytes: int, passing: bool
-) -> Iterator[str]:
+def _wrong(graph: Graph, operator: Operator, mode: Mode, passing: bool) -> Iterator[str]:
     """What is wrong with a mode, if it streams anything."""
+    streamed = set(mode.may_stream)
     foreign = sorted(streamed - {*operator.operands, *operator.outputs})
     if foreign:
         yield f"it streams {foreign[0]!r}, which the operator does not touch"
@@ -130,8 +129,14 @@ def _wrong(
                 yield "neither a factor nor the result stays in the scratchpad"
                 return
             need += 4 * result.elements if result.size_bytes <= result.elements and passes else 0
-    if workspace_bytes < need:
-        yield f"it needs {need} bytes of workspace and has {workspace_bytes}"
+    yield from _unlike_its_name(mode, streamed_roots & {*written, *sums} if windows else set())
+    if mode.workspace_bytes < need:
+        yield f"it needs {need} bytes of workspace and has {mode.workspace_bytes}"
+
+
+def _unlike_its_name(mode: Mode, streamed_results: set[str]) -> Iterator[str]:
+    if mode.name == "output-stationary" and streamed_results:
+        yield "by its name the result stays in the scratchpad, which it streams"
 
 
 @dataclass(frozen=True, slots=True)

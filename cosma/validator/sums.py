@@ -83,4 +83,9 @@ def _misused(graph: Graph, one: Operator, sums: Sequence[str]) -> str:
         size, least = graph.tensors[partial].size_bytes, graph.tensors[result].size_bytes
         if size < least or (graph.tensors[partial].kind != "intermediate"):
             return f"partial sum {partial!r} has {size} bytes for {least} of {result!r}"
+        shape, whole = graph.tensors[partial].shape, graph.tensors[result].shape
+        if whole is None and one.tile is not None and len(sums) == 1:
+            whole = one.tile.shape  # a file says no shape of a result that is not cut
+        if None not in (shape, whole) and shape != whole:
+            return f"partial sum {partial!r} has the shape {shape} and not {whole}, that of {result!r}"
     return ""

@@ -123,6 +123,9 @@ def test_what_a_tile_cannot_do_is_found(chain: Path) -> None:
     assert verdicts("Conv", may_stream=(*first.operands, *first.outputs)) == {
         "neither a factor nor the result stays in the scratchpad"
     }
+    assert verdicts("Conv", name="output-stationary") == {
+        "by its name the result stays in the scratchpad, which it streams"
+    }
 
 
 def test_little_room_is_enough_where_tiles_stream(chain: Path, tmp_path: Path) -> None:

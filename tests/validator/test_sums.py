@@ -207,3 +207,12 @@ def test_what_is_added_behind_views_is_no_part_of_the_sum(tmp_path: Path) -> Non
     assert any(len(o.parts) > 1 for o in steps(plan))
     assert verdicts(plan, path) == set()
     assert run_plan(plan, path).passed
+
+
+def test_a_partial_sum_of_another_shape_is_refused(case: tuple[Path, Plan]) -> None:
+    path, plan = case
+    step = next(o for o in steps(plan) if o.accumulation and o.accumulation.sums)
+    assert step.accumulation is not None
+    name = step.accumulation.sums[0]
+    flat = changed(plan, tensor=lambda t: replace(t, shape=(t.size_bytes // 4,)) if t.name == name else t)
+    assert "tiles-wrong" in verdicts(flat, path)
