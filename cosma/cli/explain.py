@@ -47,7 +47,7 @@ def explain(
     from cosma.errors import InputError
     from cosma.plan.tiles import untiled_name
     from cosma.plan.timeline import timeline_of
-    from cosma.report.explain import explain_operator, explain_tensor, next_capacity
+    from cosma.report.explain import explain_operator, explain_tensor, holder_of, next_capacity
     from cosma.studies.levers import levers
 
     if name is None:
@@ -56,6 +56,9 @@ def explain(
     timeline = timeline_of(loaded)
     source = read_source(model, loaded)
     if name is not None:
+        asked, name = name, holder_of(loaded.graph, name)
+        if asked != name:
+            note(f"{asked!r} never leaves operator {name!r}, which is explained instead")
         if name in loaded.graph.tensors:
             story = explain_tensor(loaded, name, timeline)
             if json:

@@ -15,6 +15,7 @@ from cosma.units import align_up, format_exact, format_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cosma.graph import Graph
     from cosma.plan import Plan
 
 
@@ -311,6 +312,15 @@ def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, st
     return plan.accelerator.capacity_bytes + absence.short_bytes, name, absence
 
 
+
+
+def holder_of(graph: Graph, name: str) -> str:
+    """Name, before it was cut, of the operator that is fused of several, one of which yields a value of that name.
+
+    It is the name itself where the plan has a tensor or an operator of that name, or nothing that yields it.
+    """
+    known = {*graph.tensors, *graph.roots, *(n for o in graph.operators for n in (o.name, untiled_name(o)))}
+    return name if name in known else next((untiled_name(o) for o in graph.operators if name in o.covers), name)
 
 
 def similar(name: str, known: list[str]) -> str:

@@ -220,6 +220,22 @@ def test_what_was_cut_is_explained_by_its_own_name(tmp_path: Path, capsys: pytes
     assert len(json.loads(capsys.readouterr().out)["tiled"]["parts"]) == 2
 
 
+def test_what_exists_within_a_fused_operator_alone_leads_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cosma.cli.explain import explain
+
+    ends = [Tensor("x", 1024, TensorKind.INPUT), Tensor("y", 1024, TensorKind.OUTPUT)]
+    graph = Graph(ends, [Operator("conv", "Conv+Relu", ("x",), ("y",), covers=("c", "y"))], "fused")
+    save_plan(compile(graph, Accelerator(scratchpad=2048), strategy="e1"), tmp_path / "fused.json")
+    explain(tmp_path / "fused.json", "c")
+    said = capsys.readouterr()
+    assert "'c' never leaves operator 'conv', which is explained instead" in said.err
+    assert "conv" in said.out
+    explain(tmp_path / "fused.json", "y")  # what leaves is explained by its own name
+    assert "never leaves" not in capsys.readouterr().err
+
+
 def test_parts_that_were_not_kept_are_short_together() -> None:
     """Two tensors wait while a third passes: room for one of them would not do for both."""
     from cosma.plan.timeline import timeline_of
