@@ -216,3 +216,12 @@ def test_a_partial_sum_of_another_shape_is_refused(case: tuple[Path, Plan]) -> N
     name = step.accumulation.sums[0]
     flat = changed(plan, tensor=lambda t: replace(t, shape=(t.size_bytes // 4,)) if t.name == name else t)
     assert "tiles-wrong" in verdicts(flat, path)
+
+
+@pytest.mark.parametrize("other", [None, "Gemm"])
+def test_tiles_that_list_what_they_do_not_compute_are_refused(case: tuple[Path, Plan], other: str | None) -> None:
+    path, plan = case
+    covers = {o.type: o.covers for o in plan.graph.operators}
+    more = "nowhere" if other is None else covers[other][0]
+    wrong = changed(plan, lambda o: replace(o, covers=(*o.covers, more)) if o.type == "Conv" else o)
+    assert "model-mismatch" in verdicts(wrong, path)
