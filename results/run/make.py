@@ -126,7 +126,7 @@ def _page(rows: dict[str, Row]) -> str:
         "Made by `python results/run/make.py`: `operands = stationary`, `weights = scratchpad`, `fusion = epilogue`.",
         "Each plan is executed with ONNX Runtime's kernels on slices, at the plan's addresses in a poisoned",
         "scratchpad. Weights that a file does not hold are random. int8 plans count one byte an element and are",
-        "executed in the model's own types, all sizes scaled.",
+        "executed in the model's own types, all sizes scaled. Rows that the file has are kept: some are older.",
         "",
         "- **same bits**: every result of every tile and all outputs are bit for bit those of the same tiles run",
         "  without a plan, and as many bytes were copied as the plan says.",
