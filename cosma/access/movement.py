@@ -214,10 +214,13 @@ class Interpolation(Access):
         if site.integer("antialias", 0) or site.text("keep_aspect_ratio_policy", "stretch") != "stretch":
             return None
         position = 1 if site.part.type == "Upsample" or (site.opset < 11 and not site.part.domain) else 2
-        given = site.contents.get(position)
+        given: object = site.contents.get(position) or site.part.attribute("scales")
+        height, width = (site.part.attribute(name) for name in ("height_scale", "width_scale"))
+        if isinstance(height, float) and isinstance(width, float):  # the first opset
+            given = (1.0, 1.0, height, width)
         axes = [a % len(operand) for a in site.integers("axes", tuple(range(len(operand))))]
         scales = [r / o if o else 1.0 for o, r in zip(operand, site.result, strict=True)]
-        if given:
+        if isinstance(given, tuple):
             for axis, scale in zip(axes, given, strict=True):
                 scales[axis] = float(scale)
         return scales

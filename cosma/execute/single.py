@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
+
+from cosma.access.elementwise import NUMPY_OPSET, legacy_axis
+from cosma.frontend.nodes import Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,11 +15,12 @@ if TYPE_CHECKING:
 
     from cosma.arrays import Array
     from cosma.execute.model import Model
-    from cosma.frontend.nodes import Node
     from cosma.frontend.values import Value
 
 #: Newest IR version written; older readers refuse newer ones, and a single node needs nothing of them.
 _IR_VERSION = 10
+#: Operators that broadcast along the attribute ``axis`` before opset 7.
+_LEGACY = frozenset({"Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"})
 
 
 def single_node(model: Model, node: Node, results: Sequence[Value], feeds: Mapping[str, Array]) -> ModelProto:
@@ -42,6 +47,10 @@ def single_node(model: Model, node: Node, results: Sequence[Value], feeds: Mappi
         outputs.pop()
     own = helper.make_node(node.type, list(node.inputs), outputs, domain=node.domain)
     own.attribute.extend(node.attributes.values())
+    versions = {"": 1, node.domain: 1, **model.opsets}
+    if broadcasts_along_axis(node, versions[""]):
+        before += _as_numpy_broadcasts(own, [feeds[name].shape for name in node.inputs])
+        versions[""] = NUMPY_OPSET
     graph = helper.make_graph(
         [*before, own, *after],
         "node",
@@ -52,9 +61,40 @@ def single_node(model: Model, node: Node, results: Sequence[Value], feeds: Mappi
         [_typed(None if model.is_bounded else types.get(name), name) for name in dict.fromkeys(made)],
         fixed,
     )
-    versions = {"": 1, node.domain: 1, **model.opsets}
     opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
     return helper.make_model(graph, opset_imports=opsets, ir_version=max(3, min(model.ir_version, _IR_VERSION)))
+
+
+def broadcasts_along_axis(node: Node | NodeProto, opset: int) -> bool:
+    """Whether a node broadcasts its second operand from an axis on, as operators did before they followed numpy."""
+    if opset >= NUMPY_OPSET or node.domain:
+        return False
+    kind = node.type if isinstance(node, Node) else node.op_type
+    attributes = node.attributes if isinstance(node, Node) else {a.name for a in node.attribute}
+    return kind == "PRelu" or (kind in _LEGACY and "axis" in attributes)
+
+
+def _as_numpy_broadcasts(node: NodeProto, shapes: Sequence[tuple[int, ...]]) -> list[NodeProto]:
+    """Make a node one that broadcasts as numpy does; nodes that give its second operand the axes which that needs."""
+    from onnx import helper
+
+    kept = [a for a in node.attribute if a.name not in ("axis", "broadcast", "consumed_inputs")]
+    axis = next((int(a.i) for a in node.attribute if a.name == "axis"), None)
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    first, second = shapes
+    start = legacy_axis(node.op_type, axis, first, second)
+    if start is None or prod(second) == 1:
+        return []
+    shape = (*second, *(1,) * (len(first) - start - len(second)))
+    names = f"{node.input[1]}\x01shape", f"{node.input[1]}\x01numpy"
+    sizes = helper.make_tensor(names[0], 7, (len(shape),), shape)
+    made = [
+        helper.make_node("Constant", [], [names[0]], value=sizes),
+        helper.make_node("Reshape", [node.input[1], names[0]], [names[1]]),
+    ]
+    node.input[1] = names[1]
+    return made
 
 
 def _typed(value: Value | None, name: str) -> ValueInfoProto:

@@ -19,6 +19,7 @@ from cosma.execute.exact import with_unsigned_weights
 from cosma.execute.kernels import KernelName
 from cosma.execute.ort import import_ort, ort_errors, plain_reason, session_options
 from cosma.execute.reference import reference_reason
+from cosma.execute.single import broadcasts_along_axis
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -221,6 +222,10 @@ class _Reference(_Reader):
         if macs > REFERENCE_LIMIT:
             raise _UnableError(f"{self.name} would take too long for {macs:,} multiply-accumulates")
         super().__init__(data, constants)
+        opset = constants.model.opsets.get("", 1)
+        for node in self.proto.graph.node:
+            if broadcasts_along_axis(node, opset):
+                raise _UnableError(f"{self.name} ignores along which axis {node.op_type} of opset {opset} broadcasts")
         for tensor in self.proto.graph.initializer:
             if not _has_content(tensor):
                 self._fill(tensor, _readable(tensor.name))

@@ -137,6 +137,8 @@ def _scales(place: Place, old: bool, data: Shape, shape: Shape) -> list[float]:
     position = 1 if old else 2
     if "scales" in place.attributes:
         return [float(v) for v in place.attributes["scales"]]
+    if "height_scale" in place.attributes:
+        return [1.0, 1.0, *(float(place.attributes[name]) for name in ("height_scale", "width_scale"))]
     found = place.content(position) if place.has(position) else None
     scales = [b / a for a, b in zip(data, shape, strict=True)]
     axes = place.values("axes") or tuple(range(len(shape)))

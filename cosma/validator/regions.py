@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.validator.moved_regions import concatenation, gather, moved, quantised_concatenation, resize, split
-from cosma.validator.place import Box, NoRuleError, Place, Rule, Span, Wanted, aligned, all_of
+from cosma.validator.place import Box, NoRuleError, Place, Rule, Shape, Span, Wanted, aligned, all_of
 from cosma.validator.window_regions import channels_last, convolution, global_pooling, pooling, transposed_convolution
 
 if TYPE_CHECKING:
@@ -40,7 +40,25 @@ def wanted(place: Place, result: int, box: Box) -> Wanted:
 def _broadcast(place: Place, result: int, box: Box) -> Wanted:
     shape = place.results[result]
     assert shape is not None
-    return [(i, aligned(box, place.shape(i), shape)) for i in range(len(place.node.input)) if place.has(i)]
+    there = [(i, place.shape(i)) for i in range(len(place.node.input)) if place.has(i)]
+    if place.opset < 7 and not place.node.domain:
+        return [(i, _in_place(place, box, given, shape)) for i, given in there]
+    return [(i, aligned(box, given, shape)) for i, given in there]
+
+
+def _in_place(place: Place, box: Box, given: Shape, shape: Shape) -> Box:
+    """Region of an operand before opset 7: one element, or extents of the result from an axis on without a gap."""
+    if prod(given) == 1:
+        return all_of(given)
+    first = len(shape) - len(given)
+    if len(given) < len(shape):
+        first = int(place.attributes.get("axis", first)) % len(shape)
+        if place.node.op_type == "PRelu" and len(given) == 1:
+            first = 1
+    behind = first + len(given)
+    if first < 0 or shape[first:behind] != given:
+        raise NoRuleError
+    return box[first:behind]
 
 
 def _scaled(place: Place, result: int, box: Box) -> Wanted:
@@ -64,7 +82,9 @@ def _scaled(place: Place, result: int, box: Box) -> Wanted:
 def _batch_normalisation(place: Place, result: int, box: Box) -> Wanted:
     if place.attributes.get("training_mode", 0) or sum(bool(name) for name in place.node.output) != 1:
         raise NoRuleError
-    if place.opset < 7:
+    if place.opset < 7 and not place.attributes.get("is_test", 0):
+        raise NoRuleError
+    if any(place.shape(i) != place.shape(0)[1:2] for i in range(1, len(place.node.input))):
         raise NoRuleError
     return [(0, box), *((i, (box[1],)) for i in range(1, len(place.node.input)))]
 

@@ -12,6 +12,7 @@ from onnx import helper
 import cosma
 from cosma.access.operator import operator_access
 from cosma.execute import run_plan
+from cosma.execute.execution import execute_plan
 from cosma.execute.plain import PlainRun
 from cosma.frontend import LoadedModel
 from cosma.graph import Graph
@@ -92,6 +93,37 @@ def test_a_step_of_a_tile_in_the_padding_alone_reads_its_own_channels(tmp_path: 
     plan = cosma.compile(model, accelerator, tiling=Tiling({"conv": ((), (), (1, 6), ())}, sums={"conv": (2,)}))
     report = run_plan(plan, model)
     assert report.passed, (report.untiled, report.whole)
+
+
+_X = np.random.default_rng(0).standard_normal((1, 3, 4, 4)).astype(np.float32)
+_OLD = {
+    "Add along channels": ("Add", {"axis": 1, "broadcast": 1}, [(3,)], lambda b: _X + b[:, None, None]),
+    "Sub along rows": ("Sub", {"axis": 2, "broadcast": 1}, [(4,)], lambda b: _X - b[:, None]),
+    "Mul along the last": ("Mul", {"broadcast": 1}, [(4,)], lambda b: _X * b),
+    "Div along two": ("Div", {"axis": 1, "broadcast": 1}, [(3, 4)], lambda b: _X / b[:, :, None]),
+    "Add of one": ("Add", {"axis": 1, "broadcast": 1}, [(1,)], lambda b: _X + b),
+    "PRelu": ("PRelu", {}, [(3,)], lambda b: np.where(_X > 0, _X, _X * b[:, None, None])),
+    "BatchNormalization": (
+        "BatchNormalization", {"is_test": 1, "epsilon": 0.0}, [(3,)] * 4,
+        lambda s, b, m, v: (_X - m[:, None, None]) / np.sqrt(v)[:, None, None] * s[:, None, None] + b[:, None, None],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _OLD)
+def test_operands_before_opset_7_lie_along_the_axis_that_the_node_names(case: str, tmp_path: Path) -> None:
+    kind, attributes, shapes, expected = _OLD[case]
+    weights = {f"w{i}": np.random.default_rng(i).random(s, np.float32) + 0.5 for i, s in enumerate(shapes)}
+    node = helper.make_node(kind, ["x", *weights], ["y"], name="node", **attributes)
+    model = save_network(tmp_path / "net.onnx", [node], {"x": _X.shape}, weights, ["y"], opset=6)
+    accelerator = cosma.Accelerator(scratchpad="64KiB", weights="scratchpad")
+    plan = cosma.compile(model, accelerator, tiling=Tiling({"node": ((), (1,), (1, 3), (2,))}))
+    done = execute_plan(plan, model, inputs={"x": _X})
+    np.testing.assert_allclose(done.outputs["y"], expected(*weights.values()), rtol=1e-5, atol=1e-6)
+    report = run_plan(plan, model)
+    assert report.passed, (report.untiled, report.whole)
+    if "axis" in attributes:
+        assert report.whole.verdict == "not compared"  # no other reader heeds the axis
 
 
 def test_neighbours_that_an_interpolation_multiplies_by_zero_may_be_poison(tmp_path: Path) -> None:
