@@ -224,6 +224,12 @@ class Needs:
 
     def _run(self, node: NodeProto, positions: Array) -> Array | None:
         """First result of a node whose first operand holds positions and whose others are constants."""
+        old = next((a.ints for a in node.attribute if a.name == "shape"), None)
+        if node.op_type == "Reshape" and old is not None:  # before opset 5
+            try:
+                return positions.reshape([positions.shape[i] if size == 0 else size for i, size in enumerate(old)])
+            except (IndexError, ValueError):
+                return None
         operands: list[Array | None] = [positions]
         for name in node.input[1:]:
             operand = self._constant(name) if name else None

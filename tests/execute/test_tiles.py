@@ -126,6 +126,15 @@ def test_operands_before_opset_7_lie_along_the_axis_that_the_node_names(case: st
         assert report.whole.verdict == "not compared"  # no other reader heeds the axis
 
 
+def test_a_view_of_the_first_opsets_is_seen_through(tmp_path: Path) -> None:
+    reshape = helper.make_node("Reshape", ["x"], ["r"], shape=[0, -1])
+    nodes = [reshape, helper.make_node("Relu", ["r"], ["y"], name="node")]
+    model = save_network(tmp_path / "net.onnx", nodes, {"x": (4, 2, 6)}, {}, {"y": (4, 12)}, opset=1)
+    accelerator = cosma.Accelerator(scratchpad="64KiB")
+    plan = cosma.compile(model, accelerator, tiling=Tiling({"node": ((1, 2), (6,))}))
+    assert cosma.replay(plan, cosma.load_onnx(model).finest_graph, model=model).valid
+
+
 def test_neighbours_that_an_interpolation_multiplies_by_zero_may_be_poison(tmp_path: Path) -> None:
     """Between rows that keep their number, kernels interpolate with a weight of zero."""
     nodes = [
