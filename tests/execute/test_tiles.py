@@ -126,6 +126,16 @@ def test_operands_before_opset_7_lie_along_the_axis_that_the_node_names(case: st
         assert report.whole.verdict == "not compared"  # no other reader heeds the axis
 
 
+def test_scales_of_an_upsample_may_be_attributes(tmp_path: Path) -> None:
+    """A size rounded down tells less than the scale: rows 0 to 99 of the result are not those of the operand."""
+    node = helper.make_node("Upsample", ["x"], ["y"], name="node", scales=[1.0, 1.0, 1.005, 2.0])
+    model = save_network(tmp_path / "net.onnx", [node], {"x": (1, 1, 100, 3)}, {}, {"y": (1, 1, 100, 6)}, opset=7)
+    plan = cosma.compile(model, cosma.Accelerator(scratchpad="64KiB"), tiling=Tiling({"node": ((), (), (50, 99), ())}))
+    report = run_plan(plan, model)
+    assert report.passed, (report.untiled, report.whole)
+    assert report.whole.verdict == "equal"
+
+
 def test_a_view_of_the_first_opsets_is_seen_through(tmp_path: Path) -> None:
     reshape = helper.make_node("Reshape", ["x"], ["r"], shape=[0, -1])
     nodes = [reshape, helper.make_node("Relu", ["r"], ["y"], name="node")]
