@@ -185,18 +185,18 @@ class _Nearest(_Counter):
 
     def _nearest(self, row: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Per (device, expert): the nearest copies, and how many there are; the last row is for no device."""
-        most = max(len(copies) for copies in row)
-        options = np.zeros((self.devices + 1, len(row), most), dtype=np.int64)
-        counts = np.zeros((self.devices + 1, len(row)), dtype=np.int64)
+        held = np.zeros((len(row), self.devices), dtype=bool)
         for expert, copies in enumerate(row):
-            ordered = sorted(copies)
-            for device in range(self.devices + 1):
-                near = ordered
-                if device < self.devices:
-                    cost = [self.costs[self.crossing[device, copy]] for copy in ordered]
-                    near = [copy for copy, value in zip(ordered, cost, strict=True) if value == min(cost)]
-                options[device, expert, : len(near)] = near
-                counts[device, expert] = len(near)
+            held[expert, list(copies)] = True
+        cost = np.concatenate([self.costs[self.crossing[:-1, :-1]], np.zeros((1, self.devices))])
+        away = np.where(held[None], cost[:, None, :], np.inf)
+        near = held[None] & (away == away.min(axis=2, keepdims=True))
+        counts = near.sum(axis=2)
+        options = np.zeros((*counts.shape, counts.max()), dtype=np.int64)
+        origins, experts, copies_near = np.nonzero(near)
+        # Their places among those of the same origin and expert, which come one after the other.
+        place = np.arange(len(copies_near)) - np.repeat(np.cumsum(counts) - counts.ravel(), counts.ravel())
+        options[origins, experts, place] = copies_near
         return options, counts
 
     def count(self, array: NDArray[np.int64], first: int) -> None:
@@ -297,15 +297,16 @@ class _LeastLoaded(_Counter):
         self, chosen: NDArray[np.int64], row: tuple[tuple[int, ...], ...]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the device of every choice of a batch in one layer, and the visits of every device."""
+        from cosma.placement.recount_kernels import serve_least_loaded
+
         only = np.array([copies[0] if len(copies) == 1 else -1 for copies in row] + [self.devices])
         at = only[chosen]
-        served = np.bincount(at[(at >= 0) & (at < self.devices)], minlength=self.devices).tolist()
-        flat, experts = at.ravel(), chosen.ravel()
-        for place in np.flatnonzero(flat < 0).tolist():
-            device = min(row[experts[place]], key=lambda copy: (served[copy], copy))
-            flat[place] = device
-            served[device] += 1
-        return flat.reshape(chosen.shape), np.array(served, dtype=np.float64)
+        served = np.bincount(at[(at >= 0) & (at < self.devices)], minlength=self.devices)
+        start = np.cumsum([0, *(len(copies) for copies in row)])
+        devices = np.array([device for copies in row for device in sorted(copies)], dtype=np.int64)
+        flat = at.ravel()
+        serve_least_loaded(flat, chosen.ravel(), start, devices, served)
+        return flat.reshape(chosen.shape), served.astype(np.float64)
 
     def score(self, tokens: int) -> Score:
         if self.held:

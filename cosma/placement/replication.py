@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.placement.copies import places_per_device
+from cosma.placement.nearest_kernels import share_among_nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,10 +123,8 @@ def following(affinity: Affinity) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def nearest(reach: NDArray[np.float64], held: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Apply the routing rule: distances ``[origin, expert]`` and shares ``[origin, expert, device]``."""
-    away = np.where(held[None], reach[:, None, :], np.inf)
-    distance = away.min(axis=2)
-    tied = away == distance[:, :, None]
-    return distance, tied / tied.sum(axis=2, keepdims=True)
+    found: tuple[NDArray[np.float64], NDArray[np.float64]] = share_among_nearest(reach, np.ascontiguousarray(held))
+    return found
 
 
 def replicate(

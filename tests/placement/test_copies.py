@@ -30,6 +30,7 @@ from cosma.placement.document import Placement
 from cosma.placement.fluid import fluid_shares
 from cosma.placement.metrics import peak_ratios
 from cosma.placement.options import PlaceOptions
+from cosma.placement.replication import nearest
 from cosma.placement.service import place
 from cosma.placement.topology import Topology
 from tests.placement import plain_copies
@@ -331,3 +332,16 @@ def test_small_budgets_of_moves_are_used_as_well_as_can_be(replicas: int, limit:
             assert placed.certificate["status"] == "optimal"
             solved += 1
     assert solved
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_nearest_copies_share_evenly(seed: int) -> None:
+    """The kernel against arrays; an expert without a copy is infinitely far."""
+    rng = np.random.default_rng(seed)
+    reach = np.concatenate([Topology.tree((3, 2, 2), (4.0, 2.0, 1.0)).cost_matrix(), np.zeros((1, 12))])
+    held = rng.random((9, 12)) < rng.choice([0.1, 0.3, 0.8])
+    away = np.where(held[None], reach[:, None, :], np.inf)
+    tied = away == away.min(axis=2, keepdims=True)
+    distance, shares = nearest(reach, held)
+    assert np.array_equal(distance, away.min(axis=2))
+    assert np.array_equal(shares, tied / tied.sum(axis=2, keepdims=True))
