@@ -47,7 +47,7 @@ def once_imported(module: str, action: Callable[[], None]) -> None:
         _waiting.setdefault(module, []).append(action)
 
 
-def no_longer(module: str, action: Callable[[], None]) -> None:
+def not_once_imported(module: str, action: Callable[[], None]) -> None:
     """Take back what was to be done once a module is imported."""
     waiting = _waiting.get(module, [])
     if action in waiting:

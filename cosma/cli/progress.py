@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from cosma.cli import interrupts
-from cosma.lazy import no_longer, once_imported
+from cosma.lazy import not_once_imported, once_imported
 from cosma.terminal import StatusLine
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if not self._quiet:
-            # numba takes half a second to import, and few compiles need it.
+            # numba takes long to import, and not every compile needs it.
             once_imported("cosma.compiled", self._listen)
         if self._line.shown:
             import time
@@ -62,7 +62,7 @@ class ProgressLine:
         self._over.set()
         if self._ticker is not None:
             self._ticker.join()
-        no_longer("cosma.compiled", self._listen)
+        not_once_imported("cosma.compiled", self._listen)
         if self._listener is not None:
             _events().unregister("numba:compile", self._listener)
         self._line.write()

@@ -26,7 +26,7 @@ def choices_of(request: Request, accelerator: Accelerator, search: TilingWork | 
 
             error.remedies += tiling_remedies(source, graph, accelerator)
             raise
-    # Tilings take half a second to import, which whole operators need not wait for.
+    # With numba they take almost half of the time that a compile needs for imports.
     from cosma.compiler.tilings import tiling_choices
 
     return tiling_choices(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Share of the time for tilings, and seconds at the most, that are left behind a search. Without any, ResNet-50 at
 #: 256 KiB ended 2.0 seconds after a limit of 6, starting aside, NASNet (mobile) 1.4.
 LEFT_SHARE, LEFT_S = 0.25, 2.0
-#: Share of the effort that goes to the search for tilings.
+#: Share of the effort and of the time that goes to the search for tilings; not measured.
 TILING_SHARE = 0.8
 #: Share of the effort that goes to a better order of tiles. As a part of the search's share, at effort 5: at 256 KiB
 #: SqueezeBERT, DistilBERT, PVT and Inception moved 0.64, 1.91, 0.24 and 0.71 MB without, 0.42, 1.58, 0.25 and 0.86 with

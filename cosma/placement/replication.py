@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cosma.placement.copies import places_per_device
-from cosma.placement.nearest_kernels import share_among_nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,6 +122,9 @@ def following(affinity: Affinity) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def nearest(reach: NDArray[np.float64], held: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Apply the routing rule: distances ``[origin, expert]`` and shares ``[origin, expert, device]``."""
+    # Copies are listed and counted without numba.
+    from cosma.placement.nearest_kernels import share_among_nearest
+
     found: tuple[NDArray[np.float64], NDArray[np.float64]] = share_among_nearest(reach, np.ascontiguousarray(held))
     return found
 
