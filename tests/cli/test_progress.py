@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
@@ -64,10 +65,11 @@ def test_the_line_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_kernels_that_are_compiled_are_announced_once(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
-    numba = pytest.importorskip("numba")
+    """Also where the first of them brings numba along."""
     messages = io.StringIO()
     monkeypatch.setattr(sys, "stderr", messages)
     with shown.ProgressLine(quiet=quiet):
+        numba = importlib.import_module("cosma.compiled").numba
         numba.njit(lambda x: x + 1)(1)
         numba.njit(lambda x: x + 2)(1)
     numba.njit(lambda x: x + 3)(1)
