@@ -47,8 +47,7 @@ def explain(
     from cosma.errors import InputError
     from cosma.plan.tiles import untiled_name
     from cosma.plan.timeline import timeline_of
-    from cosma.report.explain import explain_operator, explain_tensor, holder_of, next_capacity
-    from cosma.studies.levers import levers
+    from cosma.report.explain import explain_operator, explain_tensor, holder_of
 
     if name is None:
         options.only_with("an operator", {"--model": model})
@@ -87,15 +86,21 @@ def explain(
             raise InputError(f"the plan has neither a tensor nor an operator {name!r}{similar(name, known)}")
         return
     if json:
+        from cosma.studies.levers import levers
+        from cosma.studies.next_capacity import next_capacity
+
         following = next_capacity(loaded, timeline)
-        tried = levers(loaded, timeline)
         print_json(
             {
                 "costliest": [{"tensor": n, "noncompulsory": c} for n, c in timeline.cost.items()],
                 "next_capacity": None
                 if following is None
-                else {"bytes": following[0], "tensor": following[1], "saves": following[2].cost_bytes},
-                "levers": [asdict(lever) for lever in tried],
+                else {
+                    "bytes": following.capacity_bytes,
+                    "tensor": following.tensor,
+                    "saves": loaded.traffic.noncompulsory - following.noncompulsory_bytes,
+                },
+                "levers": [asdict(lever) for lever in levers(loaded, following)],
             }
         )
         return
@@ -152,28 +157,31 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
 
 
 def _print_levers(plan: Plan, timeline: Timeline) -> None:
-    from cosma.cli.output import as_option, make_table, print_table, print_text, share
-    from cosma.report.explain import next_capacity
+    from cosma.cli.output import as_option, make_table, print_table, print_text
+    from cosma.report.explain import kept_out
     from cosma.studies.levers import levers
+    from cosma.studies.next_capacity import next_capacity
     from cosma.units import format_exact, format_size
 
     if not timeline.cost:
         return
     following = next_capacity(plan, timeline)
     if following is not None:
-        capacity, tensor, absence = following
+        stay = following.absence
         print_text(
-            f"The next capacity at which this plan could keep one more tensor is {format_exact(capacity)}: "
-            f"{tensor} would stay from step {absence.begin} to {absence.end} and save "
-            f"{format_size(absence.cost_bytes)}."
+            f"The next capacity found at which this plan keeps one more tensor is "
+            f"{format_exact(following.capacity_bytes)}: {following.tensor} stays from step {stay.begin} to {stay.end} "
+            f"and saves {format_size(plan.traffic.noncompulsory - following.noncompulsory_bytes)}."
         )
+    elif kept_out(plan, timeline):
+        print_text("No capacity was found at which this plan, all else as it is, keeps one more tensor.")
     else:
         print_text(
             "By sizes alone there was room for every tensor that left: a longer search or other addresses may help."
         )
     title = "What would help: a short search from this plan, for each change alone (an indication, not a proof)"
     table = make_table(title, ("change", "this plan", "after", ""), right=(1, 2))
-    for lever in levers(plan, timeline):
+    for lever in levers(plan, following):
         named = lever.change
         if lever.setting is not None:
             named += f" ({as_option(lever.setting, lever.value)})"
@@ -181,7 +189,7 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
             table.add_row(named, format_size(lever.before), "-", "leaves no plan")
             continue
         change = lever.after - lever.before
-        word = f"{share(-change, lever.before)} less" if change < 0 else "no gain found"
+        word = "no gain found" if not change else f"{format_size(abs(change))} {'less' if change < 0 else 'more'}"
         table.add_row(named, format_size(lever.before), format_size(lever.after), word)
     print_table(table)
     if plan.graph.is_tiled:

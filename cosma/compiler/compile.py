@@ -159,12 +159,14 @@ def run_compile(
     interrupted: Callable[[], bool] = bool,
     on_interrupt: Literal["raise", "best"] = "raise",
     began_s: float | None = None,
+    compare: bool = True,
     **options: Unpack[RequestOptions],
 ) -> CompileResult:
     """Like :func:`compile`, with progress, interruption and an account of how the run ended.
 
     ``interrupted`` is polled, and ends the run with the best plan so far once it returns true. ``began_s`` is when the
-    clock of the time limit began, where the model was read before.
+    clock of the time limit began, where the model was read before. ``compare`` is whether the result states the
+    traffic of existing methods, where the strategy has it.
     """
     began_s = time.monotonic() if began_s is None else began_s
     unknown = sorted(options.keys() - RequestOptions.__annotations__.keys())
@@ -205,7 +207,8 @@ def run_compile(
 
         plan = replace(plan, off_chip=lay_out(plan))
     plan = judged(plan, request)
-    compared = existing_traffic(runs, request.source, request.graph, request.accelerator) if request.compares else {}
+    compare = compare and request.compares
+    compared = existing_traffic(runs, request.source, request.graph, request.accelerator) if compare else {}
     seconds = time.monotonic() - began_s
     return CompileResult(
         plan=plan,

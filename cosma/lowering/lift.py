@@ -49,7 +49,7 @@ def lift(problem: Problem, instructions: Sequence[Instruction]) -> Decisions:
         A valid plan's; see :func:`cosma.validator.replay_instructions`. Stays of tensors that cannot occupy the
         scratchpad in this mode (streamed weights) are ignored.
     """
-    return _lift(problem, instructions)[0]
+    return lift_with_addresses(problem, instructions)[0]
 
 
 def lift_realised(problem: Problem, instructions: Sequence[Instruction]) -> Realised:
@@ -57,7 +57,7 @@ def lift_realised(problem: Problem, instructions: Sequence[Instruction]) -> Real
 
     Bytes, transfers and peak are at most the plan's: stays only shrink, so what was apart stays apart.
     """
-    decisions, addresses = _lift(problem, instructions)
+    decisions, addresses = lift_with_addresses(problem, instructions)
     return Realised(decisions, emit(problem, decisions, addresses), 0)
 
 
@@ -82,7 +82,7 @@ def lift_order(problem: Problem, instructions: Sequence[Instruction]) -> tuple[i
     return tuple(order)
 
 
-def _lift(problem: Problem, instructions: Sequence[Instruction]) -> tuple[Decisions, list[int]]:
+def lift_with_addresses(problem: Problem, instructions: Sequence[Instruction]) -> tuple[Decisions, list[int]]:
     """Decisions, and the address of each residency."""
     order = lift_order(problem, instructions)
     touches = touches_of(problem, order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from cosma.plan.timeline import Stay, Timeline, scratch_bytes, timeline_of
 from cosma.units import align_up, format_exact, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cosma.graph import Graph
     from cosma.plan import Plan
@@ -55,7 +55,7 @@ class Absence:
             return f"{away}: even at {at} there was room by size, so other addresses or a longer search may keep it."
         enough = plan.accelerator.capacity_bytes + self.short_bytes
         short = format_size(self.short_bytes)
-        return f"{away}: at {at} it was {short} short; {format_exact(enough)} would do."
+        return f"{away}: at {at} it was {short} short; by size, {format_exact(enough)} would do."
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +161,11 @@ def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> T
     timeline = timeline if timeline is not None else timeline_of(plan)
     tensor = plan.graph.tensors[name]
     position = {step.operator: i for i, step in enumerate(timeline.steps)}
-    producer = plan.graph.producer(name)
-    touches = list(timeline.uses[name])
-    if producer in position:
-        touches.insert(0, position[producer])
+    touches = _touches(plan, timeline, name, position)
     stays = tuple(stay for stay in timeline.stays if stay.tensor == name)
     moved = [t for t in timeline.transfers if t.tensor == name]
-    bypasses = tensor.kind == "weight" and plan.accelerator.weights == Weights.STREAM
+    occupied = [step.occupied_bytes for step in timeline.steps]
+    absences = [] if _bypasses(plan, name) else _absences(plan, name, touches, stays, occupied)
     return TensorStory(
         tensor=name,
         size_bytes=tensor.size_bytes,
@@ -176,7 +174,7 @@ def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> T
         stays=stays,
         moved_bytes=sum(t.size_bytes for t in moved),
         cost_bytes=timeline.cost.get(name, 0),
-        absences=() if bypasses else tuple(_absences(plan, timeline, name, touches, stays)),
+        absences=tuple(replace(one, holders=_holders(plan, timeline, one.tightest, name)) for one in absences),
     )
 
 
@@ -214,9 +212,19 @@ def short_together(plan: Plan, timeline: Timeline, parts: Sequence[str]) -> tupl
     return runs, tightest, max(0, needed - plan.accelerator.capacity_bytes)
 
 
+def _bypasses(plan: Plan, name: str) -> bool:
+    return plan.graph.tensors[name].kind == "weight" and plan.accelerator.weights == Weights.STREAM
+
+
+def _touches(plan: Plan, timeline: Timeline, name: str, position: Mapping[str, int]) -> list[int]:
+    made = position.get(plan.graph.producer(name) or "")
+    return [*([] if made is None else [made]), *timeline.uses[name]]
+
+
 def _absences(
-    plan: Plan, timeline: Timeline, name: str, touches: list[int], stays: tuple[Stay, ...]
+    plan: Plan, name: str, touches: Sequence[int], stays: Sequence[Stay], occupied: Sequence[int]
 ) -> list[Absence]:
+    """When a tensor was not kept between two touches; who had the space then is left to be told."""
     tensor = plan.graph.tensors[name]
     space = align_up(tensor.size_bytes, plan.accelerator.alignment)
     gaps = [
@@ -227,16 +235,15 @@ def _absences(
     write_too = tensor.kind == "intermediate"
     found = []
     for begin, end in gaps:
-        tightest, most = begin, -1
-        for step in range(begin, end + 1):
-            here = any(stay.start <= step < stay.end for stay in stays)
-            needed = timeline.steps[step].occupied_bytes + (0 if here else space)
-            if needed > most:
-                tightest, most = step, needed
+        needed = [taken + space for taken in occupied[begin : end + 1]]
+        for stay in stays:
+            for step in range(max(begin, stay.start), min(end + 1, stay.end)):
+                needed[step - begin] = occupied[step]
+        most = max(needed)
         short = max(0, most - plan.accelerator.capacity_bytes)
         # The write goes too where this is the only time the tensor is not kept.
         cost = tensor.size_bytes * (2 if write_too and len(gaps) == 1 else 1)
-        found.append(Absence(begin, end, tightest, short, cost, _holders(plan, timeline, tightest, name)))
+        found.append(Absence(begin, end, begin + needed.index(most), short, cost, ()))
     return found
 
 
@@ -292,26 +299,25 @@ def explain_operator(plan: Plan, name: str, timeline: Timeline | None = None) ->
     )
 
 
-def next_capacity(plan: Plan, timeline: Timeline | None = None) -> tuple[int, str, Absence] | None:
-    """Find the smallest capacity above the plan's at which one more tensor could stay where it now leaves.
+def kept_out(plan: Plan, timeline: Timeline) -> list[tuple[str, Absence]]:
+    """Times in which a tensor that costs something did not fit by size, without who had the space.
 
-    Everything else stays as it is and only sizes are looked at, so addresses may ask for a little more. Returns
-    capacity in bytes, the tensor, and the time in which it is away now; None where nothing was kept out for lack of
-    room.
+    Those that were least short come first, of these what would save most.
     """
-    timeline = timeline if timeline is not None else timeline_of(plan)
-    away = [
+    costly = [name for name in timeline.cost if not _bypasses(plan, name)]
+    stays: dict[str, list[Stay]] = {name: [] for name in costly}
+    for stay in timeline.stays:
+        if stay.tensor in stays:
+            stays[stay.tensor].append(stay)
+    occupied = [step.occupied_bytes for step in timeline.steps]
+    position = {step.operator: i for i, step in enumerate(timeline.steps)}
+    found = [
         (name, absence)
-        for name in timeline.cost
-        for absence in explain_tensor(plan, name, timeline).absences
+        for name in costly
+        for absence in _absences(plan, name, _touches(plan, timeline, name, position), stays[name], occupied)
         if absence.short_bytes > 0
     ]
-    if not away:
-        return None
-    name, absence = min(away, key=lambda one: (one[1].short_bytes, -one[1].cost_bytes, one[0]))
-    return plan.accelerator.capacity_bytes + absence.short_bytes, name, absence
-
-
+    return sorted(found, key=lambda one: (one[1].short_bytes, -one[1].cost_bytes, one[0]))
 
 
 def holder_of(graph: Graph, name: str) -> str:

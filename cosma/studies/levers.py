@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 from cosma.accelerator import Fusion, Operands, Weights
 from cosma.compiler import Limits, run_compile
 from cosma.errors import InfeasibleError
-from cosma.report.explain import next_capacity
-from cosma.units import align_up
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
     from cosma.plan import Plan
-    from cosma.plan.timeline import Timeline
-
+    from cosma.studies.next_capacity import OneMore
 
 #: Effort spent on each change, in nominal seconds: on 1,645 operators, 5 s of two cores that others shared.
 EFFORT = 0.1
@@ -36,10 +33,11 @@ class Lever:
     after: int | None
 
 
-def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
+def levers(plan: Plan, following: OneMore | None = None) -> list[Lever]:
     """Try what could be changed, each change alone, by a short search that starts from the plan.
 
-    What it finds is an indication: a longer search may find more, nothing is proven.
+    What it finds is an indication: a longer search may find more, nothing is proven. The next capacity, where it is
+    given, is not searched: the plan found there stands for it.
     """
     accelerator = plan.accelerator
     options: list[tuple[str, str | None, str | int]] = [("a longer search, all else as it is", None, "")]
@@ -55,14 +53,14 @@ def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
         options.append(("stream the weights", "weights", Weights.STREAM.value))
     else:
         options.append(("keep weights in the scratchpad", "weights", Weights.SCRATCHPAD.value))
-    following = next_capacity(plan, timeline)
-    if following is not None:
-        larger = align_up(following[0], accelerator.alignment) + accelerator.reserved
-        options.append(("the next capacity that lets one more tensor stay", "scratchpad", larger))
-    if options[-1][2] != 2 * accelerator.scratchpad:
-        options.append(("twice the scratchpad", "scratchpad", 2 * accelerator.scratchpad))
+    twice = 2 * accelerator.scratchpad
     before = plan.traffic.noncompulsory
+    larger = None if following is None else following.capacity_bytes + accelerator.reserved
     found = []
+    if following is not None and larger is not None and larger < twice:
+        change = "keep one more tensor, all else as it is"
+        found.append(Lever(change, "scratchpad", larger, before, following.noncompulsory_bytes))
+    options.append(("twice the scratchpad", "scratchpad", twice))
     for change, setting, value in options:
         other = accelerator if setting is None else accelerator.replace(**{setting: value})
         found.append(Lever(change, setting, value, before, _after(plan, other)))
@@ -72,7 +70,7 @@ def levers(plan: Plan, timeline: Timeline | None = None) -> list[Lever]:
 def _after(plan: Plan, accelerator: Accelerator) -> int | None:
     limits = Limits(effort=EFFORT)
     try:
-        found = run_compile(plan.graph, accelerator, strategy="auto", limits=limits, starts=[plan])
+        found = run_compile(plan.graph, accelerator, limits=limits, starts=[plan], compare=False)
     except InfeasibleError:
         return None
     return found.plan.traffic.noncompulsory

@@ -224,7 +224,7 @@ def test_a_click_tells_the_story(page: Any) -> None:
     page.execute_script("document.querySelectorAll('#tensors tr')[1].click()")
     text = _until(page, STORY, "<i>first")
     assert "Not kept from step 1 to 31" in text
-    assert "7168 B short; 24 KiB (24576 B) would do." in text
+    assert "7168 B short; by size, 24 KiB (24576 B) would do." in text
     assert "Who had the space then:" in text
     page.execute_script("document.getElementById('whole').click()")
 
