@@ -7,9 +7,12 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from inspect import cleandoc
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -27,9 +30,6 @@ from cosma.errors import (
     plain_interrupts,
 )
 from cosma.text import plain
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Why standard output cannot be written.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG)
@@ -76,8 +76,51 @@ _SECTIONS: Final = {
 }
 
 
+def _function(name: str) -> Callable[..., None]:
+    module = COMMANDS[name]
+    found: Callable[..., None] = getattr(import_module(f"cosma.cli.{module}"), module)
+    return found
+
+
+def _summary(name: str) -> str:
+    """The first sentence of a command's help."""
+    paragraph = " ".join(cleandoc(_function(name).__doc__ or "").partition("\n\n")[0].split())
+    first, more, _ = paragraph.partition(". ")
+    return f"{first}." if more else first
+
+
+@cache
+def _command(name: str) -> Any:
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    alone.command(name)(_function(name))
+    command: Any = typer.main.get_command(alone)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = _no_type
+    return command
+
+
+class _OnDemand(Mapping[str, Any]):
+    """The commands by name; each is read when it is asked for, as reading all would take longer than `--help` may."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
 class _Commands(TyperGroup):
     """Lists commands by purpose, each with its whole first sentence; completion may be asked for by a shell's name."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: Any = _OnDemand()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read arguments; the options on completion take the shell that they are called from, or the one named."""
@@ -95,13 +138,11 @@ class _Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each purpose; columns are as wide in all."""
+        del ctx
         widest = max(map(len, COMMANDS))
         for title, names in _SECTIONS.items():
-            found = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
-                formatter.write_dl(
-                    [(name.ljust(widest), one.get_short_help_str(1000)) for name, one in found if one is not None]
-                )
+                formatter.write_dl([(name.ljust(widest), _summary(name)) for name in names])
 
 
 app = typer.Typer(
@@ -114,8 +155,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command, _module in COMMANDS.items():
-    app.command(_command)(getattr(import_module(f"cosma.cli.{_module}"), _module))
 
 
 def _print_version(wanted: bool) -> None:
@@ -255,10 +294,6 @@ def _invoke() -> int:
     for parameter in command.params:
         if parameter.name in _COMPLETION:
             parameter.help = _COMPLETION[parameter.name]
-    for subcommand in command.commands.values():
-        for parameter in subcommand.params:
-            if parameter.param_type_name == "argument":
-                parameter.display_type_rich = _no_type
     if "_COSMA_COMPLETE" in os.environ:
         # A shell asks what may come next, through the command's own `main`.
         command(prog_name="cosma")
