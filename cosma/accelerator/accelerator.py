@@ -269,3 +269,8 @@ FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Accelerator))
 
 #: Fields that a file may set; ranges are set by ``reserved``, constraints have a file of their own.
 FILE_FIELDS: tuple[str, ...] = tuple(name for name in FIELDS if name not in ("reserved_ranges", "constraints"))
+
+#: Fields with one value that plans depend on, beside the scratchpad: sweeps may vary them, plans may differ in them.
+PLANNING_FIELDS: tuple[str, ...] = tuple(
+    name for name in FILE_FIELDS if name not in ("scratchpad", "name", "overlap", *_ESTIMATES)
+)

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 #: Rows of the table of costly tensors.
 COSTLIEST = 5
-#: What a record says of an accelerator beside its name, of traffic and of a certificate.
-PLANNING_FIELDS = ("alignment", "operands", "weights", "reserved", "in_place", "fusion")
+#: What a record says of traffic and of a certificate.
 TRAFFIC = ("total", "compulsory", "noncompulsory", "loaded", "stored", "streamed")
 CERTIFICATE = ("status", "lower_bound", "gap", "method")
 
@@ -31,6 +30,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
     """A plan's numbers as a record; sizes in bytes."""
     from dataclasses import asdict
 
+    from cosma.accelerator import PLANNING_FIELDS
     from cosma.plan.overheads import overheads_of
     from cosma.plan.timeline import timeline_of
     from cosma.report.facts import costliest

@@ -88,6 +88,13 @@ def with_zero_copy(error: InfeasibleError, request: Request) -> InfeasibleError:
     return error
 
 
+def without_some_copies(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> bool:
+    """Whether some operator of a graph need not copy, so that a bound for its copies does not hold for every plan."""
+    if not accelerator.zero_copy:
+        return False
+    return len(_join(graph, source.sites, accelerator).operators) < len(graph.operators)
+
+
 def joined_choices(source: LoadedModel, graph: Graph, accelerator: Accelerator) -> Joined:
     """Networks without operators that need not copy; ``graph`` is before fusion, element type applied."""
     stationary = accelerator.operands == Operands.STATIONARY

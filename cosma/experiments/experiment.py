@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 import cosma.door as door
+from cosma.accelerator import PLANNING_FIELDS, Accelerator
 from cosma.errors import AcceleratorError, CosmaError, InputError
 from cosma.experiments.capacity import check_capacity, expand_range
 from cosma.experiments.cell import Cell, is_fixed
@@ -22,8 +23,9 @@ from cosma.files import parse_toml, read_bytes
 from cosma.text import did_you_mean
 from cosma.units import parse_size
 
-#: Fields of an accelerator that a plan depends on, in the order grids are expanded.
-PLANNING_FIELDS = ("alignment", "reserved", "operands", "weights", "in_place", "fusion")
+#: Fields that a cell states at their defaults too; the others are left out there, so that the cells of old tables are
+#: those of today.
+_STATED = ("alignment", "reserved", "operands", "weights", "in_place", "fusion")
 _OF_GRID = {"name", "accelerator", "scratchpad", "dtype", *PLANNING_FIELDS}
 
 
@@ -268,7 +270,6 @@ def expand_grid(grid: str | dict[str, Any], folder: Path) -> list[Point]:
 
 def _base(grid: dict[str, Any], folder: Path, where: str) -> tuple[dict[str, Any], list[str]]:
     """Field values a grid starts from, and its capacities."""
-    from cosma.accelerator import Accelerator
     from cosma.accelerator.files import find_accelerator
 
     if "accelerator" in grid:
@@ -289,13 +290,16 @@ def _base(grid: dict[str, Any], folder: Path, where: str) -> tuple[dict[str, Any
 
 def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
     """Fields in canonical form, checked by the accelerator itself."""
-    from cosma.accelerator import Accelerator
-
     try:
         accelerator = Accelerator(scratchpad=door.UNLIMITED, **fields)
     except AcceleratorError as error:
         raise InputError(f"{where}: {error}") from error
-    return {field: msgspec.to_builtins(getattr(accelerator, field)) for field in fields}
+    usual = Accelerator(scratchpad=door.UNLIMITED)
+    return {
+        field: msgspec.to_builtins(getattr(accelerator, field))
+        for field in fields
+        if field in _STATED or getattr(accelerator, field) != getattr(usual, field)
+    }
 
 
 def _check_dtype(dtype: Any, where: str) -> None:

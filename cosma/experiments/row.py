@@ -43,6 +43,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     weights: str
     in_place: bool
     fusion: str
+    min_transfer: int = 0
+    zero_copy: bool | None = None
+    pieces: int | None = None
     dtype: str | None = None
     #: How.
     label: str

@@ -65,7 +65,7 @@ class Buffer:
     lower, upper
         Lifetime ``[lower, upper)`` in steps.
     size
-        Bytes; a buffer of zero bytes is given address 0 and takes no part.
+        Bytes; a buffer of zero bytes is given address 0, or its own where it is fixed, and takes no part.
     alignment
         The address is a multiple of it.
     offset
@@ -290,5 +290,5 @@ def fullest_step(buffers: Iterable[Buffer]) -> tuple[int, int]:
 
 
 def tallest(buffers: Iterable[Buffer]) -> int:
-    """Bytes the largest single buffer needs, a fixed one counted from address 0."""
-    return max((buffer.size + (buffer.offset or 0) for buffer in buffers), default=0)
+    """Bytes the largest single buffer needs, a fixed one counted from address 0; one of zero bytes needs none."""
+    return max((buffer.size + (buffer.offset or 0) for buffer in buffers if buffer.size), default=0)

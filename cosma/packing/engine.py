@@ -21,6 +21,7 @@ from cosma.packing.improve import improve
 from cosma.packing.result import PackingResult, PackingStatus
 from cosma.packing.sections import supports
 from cosma.packing.verify import verify
+from cosma.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -309,7 +310,7 @@ def _packed(
     wrong = verify(task.buffers, named, capacity, alignment=task.alignment, forbidden=task.forbidden)
     if wrong:
         raise AssertionError(f"engine {engine} returned an invalid packing: {wrong[0].message}")
-    height = max((named[buffer.id] + buffer.size for buffer in task.buffers), default=0)
+    height = max((named[buffer.id] + buffer.size for buffer in task.buffers if buffer.size), default=0)
     return PackingResult(
         PackingStatus.PACKED, capacity, named, height, lower_bound=bound, engine=engine, work=work
     )
@@ -365,7 +366,8 @@ def explained(task: _Task, answer: PackingResult, work_limit: int) -> PackingRes
         conflict=tuple(conflict),
         distances=(),
         irreducible=found.irreducible,
-        reason=f"{len(conflict)} buffers cannot be placed together in {answer.capacity} bytes",
+        reason=f"{counted(len(conflict), 'buffer')} cannot be placed{' together' * (len(conflict) > 1)} in "
+        f"{answer.capacity} bytes{' beside the fixed ones' * bool(fixed)}",
         work={**answer.work, "units": spent, "conflict tests": tests + found.tests},
     )
 

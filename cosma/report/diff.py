@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cosma.accelerator import PLANNING_FIELDS
 from cosma.errors import InputError
 from cosma.plan.tiles import root_name, untiled_name
 from cosma.plan.timeline import timeline_of
@@ -15,7 +16,7 @@ from cosma.units import format_size
 from cosma.validator import replay_instructions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cosma.plan import Plan
     from cosma.plan.timeline import Timeline
@@ -198,13 +199,18 @@ def setting_rows(found: PlanDifference) -> list[tuple[str, str, str]]:
 
 
 def _accelerators(before: Plan, after: Plan) -> tuple[tuple[str, str, str], ...]:
-    names = ("scratchpad", "alignment", "operands", "weights", "reserved", "reserved_ranges", "in_place", "fusion")
+    names = ("scratchpad", *PLANNING_FIELDS, "reserved_ranges")
     rows = [(name, str(getattr(before.accelerator, name)), str(getattr(after.accelerator, name))) for name in names]
     forced = ["; ".join(map(str, plan.accelerator.constraints.entries)) or "none" for plan in (before, after)]
     rows.append(("constraints", forced[0], forced[1]))
     rows.append(("dtype", str(before.dtype), str(after.dtype)))
+    rows.append(("dimensions", _listed(before.dims), _listed(after.dims)))
     rows.append(("model", str(before.model_sha256 or before.model_name), str(after.model_sha256 or after.model_name)))
     return tuple(row for row in rows if row[1] != row[2])
+
+
+def _listed(dims: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sorted(dims.items())) or "none"
 
 
 def _numbers(before: Plan, after: Plan, first: Timeline, second: Timeline) -> tuple[tuple[str, int, int], ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cosma.door as door
 from cosma.accelerator import Fusion, Operands
 from cosma.compiler import Limits, run_compile
+from cosma.compiler.joins import without_some_copies
 from cosma.compiler.strategies import WITH_STARTS
 from cosma.errors import InfeasibleError
 from cosma.plan.instructions import Allocate, Execute, Load
@@ -163,10 +164,17 @@ class Planner:
 
     # -- bounds -------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _may_join(self) -> bool:
+        """Whether plans differ in what they copy."""
+        return without_some_copies(self.source, self.source.graph, self.accelerator)
+
     def _whole_bound(self, plan: Plan, capacity: int) -> int:
         from cosma.bounds import lower_bound
 
         achieved = plan.traffic.noncompulsory
+        if self._may_join:
+            return self._any_bound(plan, capacity)  # a certificate holds for the copies that its plan makes
         fusing = self.accelerator.fusion != Fusion.NONE
         if self.tiling is not None and self.accelerator.operands == Operands.STATIONARY:
             return 0 if fusing else min(plan.certificate.lower_bound, achieved)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from cosma.accelerator import PLANNING_FIELDS
 from cosma.errors import InputError
 from cosma.experiments import Experiment, load_experiment
 from cosma.experiments import experiment as module
@@ -56,6 +59,27 @@ def test_an_accelerator_gives_what_the_grid_leaves_out(tmp_path: Path) -> None:
     assert (own.capacity, own.fields["alignment"], own.fields["reserved"]) == (str(96 * 1024), 32, 1024)
     assert own.fields["name"] == "mine"
     assert changed.fields == {**own.fields, "alignment": 128}
+
+
+def test_every_field_of_an_accelerator_that_a_plan_depends_on_reaches_its_cells(tmp_path: Path) -> None:
+    unusual: dict[str, Any] = {
+        "alignment": 16, "operands": "resident", "weights": "scratchpad", "reserved": 64, "in_place": False,
+        "fusion": "epilogue", "min_transfer": 256, "zero_copy": True, "pieces": 2,
+    }  # fmt: skip
+    assert set(unusual) == set(PLANNING_FIELDS)
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in unusual.items())
+    (tmp_path / "npu.toml").write_text(f'scratchpad = "4KiB"\n{lines}\n')
+    (point,) = expand_grid({"name": "G", "accelerator": "npu.toml"}, tmp_path)
+    assert point.fields == {**unusual, "name": "npu"}
+    plain, copied = expand_grid({"name": "G", "scratchpad": "4KiB", "zero_copy": [False, True]}, tmp_path)
+    assert plain.fields["zero_copy"] is False
+    assert copied.fields["zero_copy"] is True
+
+
+def test_fields_that_old_tables_lack_leave_their_cells_as_they_were() -> None:
+    points = {name: expand_grid(name, Path())[0].fields for name in "RWS"}
+    stated = {"alignment", "reserved", "operands", "weights", "in_place", "fusion", "name"}
+    assert all(set(fields) == stated for fields in points.values())
 
 
 def test_keys_follow_what_decides_the_result_and_nothing_else(experiment: Make) -> None:

@@ -35,6 +35,20 @@ def check(buffers: list[Buffer], capacity: int, alignment: int = 1, forbidden: t
             assert fits(rest, capacity, alignment=alignment, forbidden=forbidden)
 
 
+def test_a_fixed_buffer_of_no_bytes_takes_no_part() -> None:
+    empty = Buffer("empty", 0, 1, 0, offset=64)
+    packed = pack([empty], 8)
+    assert (packed.status, packed.height, packed.lower_bound) == (PackingStatus.PACKED, 0, 0)
+    lowest = minimise([empty, Buffer("four", 0, 1, 4)])
+    assert (lowest.height, lowest.lower_bound, lowest.optimal) == (4, 4, True)
+
+
+def test_fixed_buffers_are_part_of_why_nothing_fits() -> None:
+    found = pack([Buffer("free", 0, 2, 4), Buffer("fixed", 0, 2, 4, offset=2)], 8)
+    assert found.status is PackingStatus.INFEASIBLE
+    assert found.reason == "1 buffer cannot be placed in 8 bytes beside the fixed ones"
+
+
 @EXACT
 @given(buffers=buffer_sets(most=7, largest=6), slack=st.integers(-1, 1))
 def test_plain_buffers(buffers: list[Buffer], slack: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cosma import Accelerator, Certificate, InputError, ScopedBound, compile, save_plan
+from cosma.accelerator import PLANNING_FIELDS
 from cosma.report.diff import diff_plans
 from tests.report.test_explain import bow
 from tests.report.test_trace import chain
@@ -36,6 +37,22 @@ def test_what_a_larger_scratchpad_saved() -> None:
     assert ("non-compulsory", 8192, 0) in found.numbers
     back = diff_plans(after, before)
     assert back.tensors[0].after == 8192
+
+
+def test_every_setting_and_size_in_which_two_plans_differ_is_named() -> None:
+    plan = compile(bow(), Accelerator(scratchpad="12KiB"), strategy="e2")
+    other = {
+        "scratchpad": 16384, "alignment": 16, "operands": "resident", "weights": "scratchpad", "reserved": 64,
+        "in_place": False, "fusion": "epilogue", "min_transfer": 256, "zero_copy": True, "pieces": 2,
+        "reserved_ranges": ((0, 64),),
+    }  # fmt: skip
+    assert set(other) == {"scratchpad", "reserved_ranges", *PLANNING_FIELDS}
+    for name, value in other.items():
+        changed = replace(plan, accelerator=replace(plan.accelerator, **{name: value}))
+        ((setting, _, after),) = diff_plans(plan, changed).accelerators
+        assert (setting, after) == (name, str(value))
+    longer = replace(plan, dims={"batch": 4, "n": 2})
+    assert diff_plans(plan, longer).accelerators == (("dimensions", "none", "batch=4, n=2"),)
 
 
 def test_moved_operators_are_the_fewest() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 import cosma.studies.point_planner as planner_module
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, compile, save_graph
@@ -17,6 +18,7 @@ from cosma.studies.curve import make_curve
 from cosma.studies.curve_views import curve_csv, curve_text, render_curve
 from cosma.studies.points import CurvePoint, corners, mark_knees, monotone, suffices
 from cosma.units import format_size
+from tests.onnx_files import save_network
 
 KIB = 1024
 
@@ -94,6 +96,24 @@ def test_points_go_on_from_their_neighbours(monkeypatch: pytest.MonkeyPatch) -> 
 def test_fixed_methods_make_curves_without_starts() -> None:
     curve = make_curve(comb(3), Accelerator(scratchpad="1GiB"), points=4, strategy="e1", effort=0.1)
     assert len(curve.points) >= 2
+
+
+@pytest.mark.parametrize("strategy", ["e1", "auto"])
+def test_bounds_hold_for_plans_that_do_not_copy(tmp_path: Path, strategy: str) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Sigmoid", ["x"], ["b"]),
+        helper.make_node("Concat", ["a", "b"], ["c"], axis=1),
+        helper.make_node("Conv", ["c", "w"], ["y"], kernel_shape=[1, 1]),
+    ]
+    model = save_network(tmp_path / "join.onnx", nodes, {"x": (1, 4, 8, 8)}, {"w": (4, 8, 1, 1)})
+    accelerator = Accelerator(scratchpad="1MiB", alignment=16, zero_copy=True)
+    curve = make_curve(model, accelerator, strategy=strategy, effort=0.05, points=3, lowest=2048, highest=4096)
+    least = [compile(model, accelerator.replace(scratchpad=p.capacity_bytes), effort=0.05) for p in curve.points]
+    moved = [plan.traffic.noncompulsory for plan in least]
+    assert all(point.bound_bytes <= here for point, here in zip(curve.points, moved, strict=True))
+    if strategy == "e1":  # which copies: its own certificates would exceed the best plans
+        assert any(point.noncompulsory_bytes > here for point, here in zip(curve.points, moved, strict=True))
 
 
 def test_steps_begin_at_what_plans_take() -> None:
