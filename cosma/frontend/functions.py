@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def inline_functions(model: ModelProto) -> ModelProto:
     """Replace every call of a local function by its body.
 
-    A function of another opset than the model's is taken as it is where its operators are the same in both, and
-    converted where they are not. Raises ModelLoadError if a function calls itself, directly or through others, a call
-    does not fit its function, or a function's operators mean something else in the model's opset and cannot be
-    converted.
+    An attribute that a call leaves out has the default that its function states. A function of another opset than the
+    model's is taken as it is where its operators are the same in both, and converted where they are not. Raises
+    ModelLoadError if a function calls itself, directly or through others, a call does not fit its function, or a
+    function's operators mean something else in the model's opset and cannot be converted.
     """
     if not model.functions:
         return model
     _check_functions(model)
-    from onnx import ModelProto, inliner
+    from onnx import ModelProto
     from onnx.checker import ValidationError
 
     unified = ModelProto()
@@ -35,17 +35,48 @@ def inline_functions(model: ModelProto) -> ModelProto:
         if all(_domain(entry.domain) != domain for entry in unified.opset_import):
             unified.opset_import.add(domain=domain, version=version)
     try:
-        inlined = inliner.inline_local_functions(unified, convert_version=False)
+        inlined = _inlined(unified)
     except (ValidationError, RuntimeError, ValueError, TypeError) as error:
         raise ModelLoadError(f"the model's local functions cannot be inlined: {error}") from error
-    local = {(f.domain, f.name) for f in model.functions}
-    left = next((node for node in inlined.graph.node if (node.domain, node.op_type) in local), None)
+    local = {_key(function) for function in model.functions}
+    left = next((node for node in _all_nodes(inlined.graph.node) if _called(node) in local), None)
     if left is not None:
         raise ModelLoadError(
             f"node {readable(left.name or left.output[0])!r} calls the local function "
             f"{_named(left.domain, left.op_type)}, which cannot be inlined: its imports do not fit the model's"
         )
     return inlined
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    """The model without functions. Defaults of attributes, which ONNX's inliner leaves out, are written into calls.
+
+    A body may hand on an attribute that its own call leaves out: the callee's default holds then. So functions with
+    defaults around are inlined from outside in, one level at a time.
+    """
+    from onnx import inliner
+
+    while any(function.attribute_proto for function in model.functions):
+        before = len(model.functions)
+        inner = list(_all_nodes(node for function in model.functions for node in function.node))
+        defaults = {_key(function): function.attribute_proto for function in model.functions}
+        for node in (*_all_nodes(model.graph.node), *inner):
+            given = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(a for a in defaults.get(_called(node), ()) if a.name not in given)
+        called = {_called(node) for node in inner}
+        outermost = [(f.domain, f.name) for f in model.functions if _key(f) not in called]
+        model = inliner.inline_selected_functions(model, outermost)
+        if len(model.functions) == before:
+            return model
+    return inliner.inline_local_functions(model, convert_version=False)
+
+
+def _key(function: FunctionProto) -> tuple[str, str, str]:
+    return function.domain, function.name, function.overload
+
+
+def _called(node: NodeProto) -> tuple[str, str, str]:
+    return node.domain, node.op_type, node.overload
 
 
 def _domain(domain: str) -> str:
@@ -146,12 +177,12 @@ def _convert(function: FunctionProto, differing: NodeProto, domain: str, old: in
 
 def _check_functions(model: ModelProto) -> None:
     """Refuse functions that call themselves: they have no finite expansion."""
-    bodies = {(f.domain, f.name): f for f in model.functions}
+    bodies = {_key(function): function for function in model.functions}
     calls = {
-        key: [(n.domain, n.op_type) for n in body.node if (n.domain, n.op_type) in bodies]
+        key: [_called(node) for node in _all_nodes(body.node) if _called(node) in bodies]
         for key, body in bodies.items()
     }
-    state: dict[tuple[str, str], int] = {}
+    state: dict[tuple[str, str, str], int] = {}
     for first in bodies:
         stack = [(first, iter(calls[first]))] if first not in state else []
         state.setdefault(first, 1)
@@ -165,7 +196,7 @@ def _check_functions(model: ModelProto) -> None:
                 walk = [k for k, _ in stack]
                 cycle = [*walk[walk.index(callee) :], callee]
                 raise ModelLoadError(
-                    "local functions call themselves: " + " -> ".join(f"{d}.{n}" if d else n for d, n in cycle)
+                    "local functions call themselves: " + " -> ".join(_named(domain, name) for domain, name, _ in cycle)
                     + "; ONNX forbids recursive functions, so nothing finite can be planned"
                 )
             elif callee not in state:

@@ -147,3 +147,40 @@ def test_functions_that_call_each_other_are_refused(load_proto: Load) -> None:
         two (p) => (q) { q = my.one(p) }""")
     with pytest.raises(ModelLoadError, match=r"my\.one -> my\.two -> my\.one"):
         load_proto(model)
+
+
+@pytest.mark.parametrize(("call", "shape"), [("", (2, 4)), ("<keepdims: int = 1>", (2, 1, 4))])
+@pytest.mark.parametrize("where", ["plain", "handed_on", "branch"])
+def test_an_attribute_that_a_call_leaves_out_has_the_default_of_its_function(
+    where: str, call: str, shape: tuple[int, ...], load_proto: Load
+) -> None:
+    calls = {
+        "plain": f"y = my.inner{call}(x)",
+        # A function that hands on an attribute it was not given gives none.
+        "handed_on": f"y = my.outer{call}(x)",
+        "branch": f"""y = If(c) <then_branch = t () => (float[] p) {{ p = my.inner{call}(x) }},
+                                 else_branch = e () => (float[] q) {{ q = my.outer{call}(x) }}>""",
+    }
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 17, "my" : 1]>
+        g (float[2,3,4] x, bool c) => (float[a,b] y) {{ {calls[where]} }}
+        <domain: "my", opset_import: ["" : 17, "my" : 1]>
+        outer <keepdims>(p) => (q) {{ q = my.inner<keepdims: int = @keepdims>(p) }}
+        <domain: "my", opset_import: ["" : 17]>
+        inner <keepdims: int = 0, axes: ints = [1]>(p) => (q) {{
+            q = ReduceMax<keepdims: int = @keepdims, axes: ints = @axes>(p) }}""")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    for graph in (a.g for node in model.graph.node for a in node.attribute if a.HasField("g")):
+        graph.output[0].type.tensor_type.ClearField("shape")
+    assert load_proto(model).graph.tensors["y"].shape == shape
+
+
+def test_a_function_that_calls_itself_in_a_branch_is_refused(load_proto: Load) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 20, "my" : 1]>
+        g (float[4] x, bool c) => (float[4] y) { y = my.one(x, c) }
+        <domain: "my", opset_import: ["my" : 1, "" : 20]>
+        one (p, c) => (q) { q = If(c) <then_branch = t () => (float[4] r) { r = my.one(p, c) },
+                                       else_branch = e () => (float[4] s) { s = Relu(p) }> }""")
+    with pytest.raises(ModelLoadError, match=r"my\.one -> my\.one"):
+        load_proto(model)
