@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from cosma.frontend.values import Value
 
 
+#: Views that no kernel runs alone: they have branches or optional types. The second reading runs them.
+_NOT_ALONE = frozenset({"If", "Optional", "OptionalGetElement"})
+
+
 def digest(data: Bytes) -> bytes:
     """Fingerprint of a tensor's bytes."""
     return hashlib.blake2b(np.ascontiguousarray(data).data, digest_size=16).digest()
@@ -135,7 +139,7 @@ class PlainRun:
                     held[name] = to_bytes(constants.get(weight), weight.element)
         results = parts_of(step.results)
         if step.fate is NodeFate.VIEW:
-            if step.node.type == "If" or any(v.elements is not None for v in (*step.results, *step.reads)):
+            if step.node.type in _NOT_ALONE or any(v.elements is not None for v in (*step.results, *step.reads)):
                 return
             if step.node.type.startswith("Sequence") or results[0].root not in held:
                 return

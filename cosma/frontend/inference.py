@@ -273,6 +273,9 @@ class _Signature:
 
     def __init__(self, schema: OpSchema) -> None:
         self._least, self._most, self._results = schema.min_input, schema.max_input, schema.max_output
+        self._last = len(schema.outputs) - 1
+        optional = type(schema.outputs[0].option).Optional if schema.outputs else None
+        self._needed = [result.option != optional for result in schema.outputs]
         self._attributes = [name for name, definition in schema.attributes.items() if definition.required]
 
     def check(self, node: Node) -> None:
@@ -284,6 +287,12 @@ class _Signature:
             raise ModelLoadError(
                 f"{node} has {len(node.outputs)} results; {node.type} gives at most {self._results} in this opset"
             )
+        for i, name in enumerate(node.outputs):
+            if not name and self._needed[min(i, self._last)]:
+                raise ModelLoadError(
+                    f"{node} leaves out its result {i}; {node.type} has to yield it, and only optional results can be "
+                    "left out: give it a name"
+                )
         for name in self._attributes:
             if name not in node.attributes:
                 raise ModelLoadError(f"{node} lacks the attribute {name!r}, which {node.type} requires in this opset")

@@ -5,6 +5,8 @@
 - **Padding by name.** ``SAME_UPPER`` and ``SAME_LOWER`` with dilations: ONNX Runtime leaves the dilations out of the
   padding it derives (``pool_attributes.h``), so the result is smaller than the standard says.
 - **ConvTranspose with an output_shape** below the size of the operand: ONNX's inference leaves the axes out.
+- **ConvTranspose padded by name**: ONNX Runtime yields size times stride whatever the ``output_padding`` is, or less
+  where kernel and ``output_padding`` reach less far. ONNX's inference adds the ``output_padding``.
 - **Resize and Upsample by scales.** ONNX Runtime multiplies in float32 and cuts off (``upsamplebase.h``): 10 by 0.7 is
   7, although the float32 number 0.7 lies below seven tenths. PyTorch's results agree. ONNX's inference yields 6.
 """
@@ -49,7 +51,7 @@ def sizing(node: Node, operands: Operands, found: TensorType, evaluator: Evaluat
     if node.type in _POOLS:
         return _pool_sizing(node, first, found)
     if node.type == "ConvTranspose":
-        return _transposed_sizing(node, operands)
+        return _transposed_sizing(node, operands, found)
     if node.type in _RESIZERS:
         return _resize_sizing(node, first, _scales(node, operands, evaluator, opset), found)
     return None
@@ -66,11 +68,26 @@ def _pool_sizing(node: Node, operand: Value, found: TensorType) -> Sizing | None
     return Sizing(shape, (stated,), "ONNX Runtime leaves dilations out of the padding of auto_pad")
 
 
-def _transposed_sizing(node: Node, operands: Operands) -> Sizing | None:
-    sizes, weight = node.integers("output_shape"), operands[1] if len(operands) > 1 else None
-    if not sizes or weight is None or operands[0] is None or len(sizes) != len(operands[0].shape) - 2:
+def _transposed_sizing(node: Node, operands: Operands, found: TensorType) -> Sizing | None:
+    first, weight = operands[0], operands[1] if len(operands) > 1 else None
+    if weight is None or first is None or len(weight.shape) < 2 or len(weight.shape) != len(first.shape):
         return None
-    return Sizing((operands[0].shape[0], weight.shape[1] * (node.integer("group") or 1), *sizes))
+    ends = (first.shape[0], weight.shape[1] * (node.integer("group") or 1))
+    given, rank = node.integers("output_shape"), len(first.shape) - 2
+    if given:
+        return Sizing((*ends, *given)) if len(given) == rank else None
+    added = node.integers("output_padding")
+    if not added or not _pads_by_name(node):
+        return None
+    ones = (1,) * rank
+    kernel, strides = node.integers("kernel_shape") or weight.shape[2:], node.integers("strides") or ones
+    parts = list(zip(first.shape[2:], kernel, strides, node.integers("dilations") or ones, added, strict=False))
+    reach = [(size - 1) * stride + more + (width - 1) * step + 1 for size, width, stride, step, more in parts]
+    shape = (*ends, *(min(far, size * stride) for far, (size, _, stride, _, _) in zip(reach, parts, strict=True)))
+    if len(shape) != rank + 2 or not found.known or found.shape == shape:
+        return None
+    stated = tuple(d for d in found.shape or () if d is not None)
+    return Sizing(shape, (stated,), "ONNX Runtime does not add output_padding to what auto_pad yields")
 
 
 def _pads_by_name(node: Node) -> bool:

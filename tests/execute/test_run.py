@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from onnx import parser
 import cosma
 from cosma import Accelerator, Allocate, Execute, Free, InputError, Load, Plan, PlanInvalidError, Store, compile, replay
 from cosma.execute import run_plan
+from cosma.execute.whole import _first_difference
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.units import align_up
 
@@ -307,3 +309,23 @@ def test_broken_zoo_plan_is_found_and_placed() -> None:
     assert not report.equal
     assert report.difference is not None
     assert report.difference.operator == operator
+
+
+def test_optional_tensors_are_run_by_the_second_reading(tmp_path: Path) -> None:
+    path = tmp_path / "optional.onnx"
+    path.write_bytes(parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        net (float[2] x) => (float[2] y) { o = Optional(x)
+        t = OptionalGetElement(o)
+        y = Relu(t) }""").SerializeToString())
+    report = run_plan(compile(path, Accelerator(scratchpad=4096), effort=0.01), path)
+    assert report.passed
+    assert report.whole.verdict == "equal"
+
+
+def test_no_tensor_is_asked_for_where_none_can_be_told_apart(network: Path) -> None:
+    model = SimpleNamespace(loaded=cosma.load_onnx(network))
+    reader = SimpleNamespace(proto=onnx.load(network, load_external_data=False))  # asked to run, it fails
+    nothing = {"tensor of another model": b""}
+    constants = SimpleNamespace(model=model)
+    assert _first_difference(reader, constants, {}, nothing, lambda array: b"") is None  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
@@ -166,3 +167,35 @@ def test_the_oldest_opset_is_read(node: str, shape: tuple[int, ...], load_text: 
     )
     assert loaded.aliases.get("y") == "x" or loaded.graph.tensors["y"].shape == shape
     assert loaded.graph.tensors["z"].shape == shape
+
+
+@pytest.mark.parametrize("pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        (3, {"strides": [2, 3], "output_padding": [1, 2]}),
+        (1, {"strides": [2, 3], "output_padding": [1, 1]}),
+        (3, {"strides": [3, 3], "output_padding": [1, 2], "dilations": [1, 2]}),
+        (3, {"strides": [2, 2]}),
+    ],
+)
+def test_a_transposed_convolution_padded_by_name_has_the_size_that_onnx_runtime_yields(
+    kernel: int, attributes: dict[str, list[int]], pad: str, load_proto: Load
+) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], auto_pad=pad, kernel_shape=[kernel] * 2, **attributes)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8, 5])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    w = helper.make_tensor("w", TensorProto.FLOAT, [1, 2, kernel, kernel], [1.0] * (2 * kernel * kernel))
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y], [w]), opset_imports=[opset], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.ones((1, 1, 8, 5), np.float32)})
+    assert load_proto(model).graph.tensors["y"].shape == found.shape
+
+
+def test_only_optional_results_can_be_left_out(load_text: Load) -> None:
+    with pytest.raises(ModelLoadError, match=r"\(Split\) leaves out its result 0; Split has to yield it"):
+        load_text("g (float[4] x) => (float[2] y) { , b = Split<num_outputs = 2>(x)\n y = Relu(b) }")
+    loaded = load_text("g (float[1,2,4,4] x) => (float[1,2,4,4] y) { y, = MaxPool<kernel_shape = [1, 1]>(x) }")
+    assert loaded.graph.tensors["y"].shape == (1, 2, 4, 4)
