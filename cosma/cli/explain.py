@@ -181,17 +181,19 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
         )
     title = "What would help: a short search from this plan, for each change alone (an indication, not a proof)"
     table = make_table(title, ("change", "this plan", "after", ""), right=(1, 2))
-    for lever in levers(plan, following):
-        named = lever.change
-        if lever.setting is not None:
-            named += f" ({as_option(lever.setting, lever.value)})"
-        if lever.after is None:
-            table.add_row(named, format_size(lever.before), "-", "leaves no plan")
-            continue
-        change = lever.after - lever.before
-        word = "no gain found" if not change else f"{format_size(abs(change))} {'less' if change < 0 else 'more'}"
-        table.add_row(named, format_size(lever.before), format_size(lever.after), word)
-    print_table(table)
+    try:
+        for lever in levers(plan, following):
+            named = lever.change
+            if lever.setting is not None:
+                named += f" ({as_option(lever.setting, lever.value)})"
+            if lever.after is None:
+                table.add_row(named, format_size(lever.before), "-", "leaves no plan")
+                continue
+            change = lever.after - lever.before
+            word = "no gain found" if not change else f"{format_size(abs(change))} {'less' if change < 0 else 'more'}"
+            table.add_row(named, format_size(lever.before), format_size(lever.after), word)
+    finally:  # an interrupt leaves what was tried
+        print_table(table)
     if plan.graph.is_tiled:
         print_text(
             "All of that keeps these tiles. Others: `cosma explain PLAN OPERATOR --model MODEL` tries some of one "

@@ -10,6 +10,8 @@ from cosma.compiler import Limits, run_compile
 from cosma.errors import InfeasibleError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cosma.accelerator import Accelerator
     from cosma.plan import Plan
     from cosma.studies.next_capacity import OneMore
@@ -33,7 +35,7 @@ class Lever:
     after: int | None
 
 
-def levers(plan: Plan, following: OneMore | None = None) -> list[Lever]:
+def levers(plan: Plan, following: OneMore | None = None) -> Iterator[Lever]:
     """Try what could be changed, each change alone, by a short search that starts from the plan.
 
     What it finds is an indication: a longer search may find more, nothing is proven. The next capacity, where it is
@@ -56,15 +58,13 @@ def levers(plan: Plan, following: OneMore | None = None) -> list[Lever]:
     twice = 2 * accelerator.scratchpad
     before = plan.traffic.noncompulsory
     larger = None if following is None else following.capacity_bytes + accelerator.reserved
-    found = []
     if following is not None and larger is not None and larger < twice:
         change = "keep one more tensor, all else as it is"
-        found.append(Lever(change, "scratchpad", larger, before, following.noncompulsory_bytes))
+        yield Lever(change, "scratchpad", larger, before, following.noncompulsory_bytes)
     options.append(("twice the scratchpad", "scratchpad", twice))
     for change, setting, value in options:
         other = accelerator if setting is None else accelerator.replace(**{setting: value})
-        found.append(Lever(change, setting, value, before, _after(plan, other)))
-    return found
+        yield Lever(change, setting, value, before, _after(plan, other))
 
 
 def _after(plan: Plan, accelerator: Accelerator) -> int | None:

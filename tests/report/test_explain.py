@@ -125,7 +125,7 @@ def test_a_worse_plan_is_told_so() -> None:
     """Where the plan itself is poor, the first row says that a search finds more, and every row counts from it."""
     graph = bow()
     poor = compile(graph, Accelerator(scratchpad="12KiB", operands="resident", in_place=False), strategy="e1")
-    found = levers(poor)
+    found = list(levers(poor))
     best = compile(graph, poor.accelerator).traffic.noncompulsory
     assert found[0].change.startswith("a longer search")
     assert (found[0].before, found[0].after) == (poor.traffic.noncompulsory, best)
