@@ -142,9 +142,11 @@ def _streamed(plan: Plan) -> str:
     traffic = plan.traffic
     if not traffic.streamed:
         return "Nothing is streamed: every byte that is moved lies in the scratchpad."
+    # Rounded down: only all of it is 100 %.
+    share = 1000 * traffic.streamed // traffic.total / 10
     return (
-        f"{100 * traffic.streamed / traffic.total:.0f} % of the traffic ({format_size(traffic.streamed)}) is streamed: "
-        "operators read or write it off-chip as they run, and it never lies in the scratchpad."
+        f"{share:g} % of the traffic ({format_size(traffic.streamed)}) is streamed: operators "
+        "read or write it off-chip as they run, and it never lies in the scratchpad."
     )
 
 
