@@ -22,6 +22,8 @@ Bytes = NDArray[np.uint8]
 EXCHANGES = 5
 #: Of 8 replacements, how many empty the place.
 EMPTYINGS = 1
+#: Changed devices up to which they are renewed one by one; of more, all are, which processors do several at a time.
+SPARSE = 4
 
 
 @helper
@@ -33,24 +35,28 @@ def share_changed(
     layers, experts, devices = field.shape
     where = np.empty(devices, dtype=np.int64)
     much = np.empty(devices)
+    total = np.zeros(devices)
     number = 0
     for d in range(devices):
-        total = 0.0
         for other in range(devices):
             if change[other] != 0.0:
-                total += change[other] * cost[other, d]
-        if total != 0.0:
+                total[d] += change[other] * cost[other, d]
+        if total[d] != 0.0:
             where[number] = d
-            much[number] = total
+            much[number] = total[d]
             number += 1
     for side in range(2):
         row = (side * layers + layer) * experts + expert
         neighbour = layer + 1 - 2 * side
         for k in range(link_start[row], link_start[row + 1]):
             weight = link_count[k]
-            other = link_to[k]
-            for i in range(number):
-                field[neighbour, other, where[i]] += weight * much[i]
+            renewed = field[neighbour, link_to[k]]
+            if number <= SPARSE:
+                for i in range(number):
+                    renewed[where[i]] += weight * much[i]
+            else:
+                for d in range(devices):
+                    renewed[d] += weight * total[d]
 
 
 @helper

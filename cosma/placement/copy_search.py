@@ -36,14 +36,19 @@ from cosma.placement.replication import as_held
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cosma.placement.affinity import Affinity
+    from cosma.placement.topology import Topology
+
 #: Temperatures in mean traffic of an expert times mean cost (``CopyProblem.scale``). Of 0.2 to 2.0, 1.0 gave the best
 #: placements of gpt_12x64_top1_s5 from both starts, and 0.1 where no limit counts and the start is good.
 HOT, WARM, COLD = 1.0, 0.1, 0.002
 #: Heats and prices (first, last) of the runs within a limit, each from both starts, in order of trial.
 _RUNS = ((1.0, (0.5, 32.0)), (0.5, (0.2, 64.0)))
-#: Experts x devices beyond which heats are a tenth of these: much has to be renewed for every change that is accepted,
-#: and on synth_58x256_top8_a50 heats from 0.01 to 0.1 end alike.
+#: Experts x devices beyond which runs are cold, and their temperatures then. Within 1.2 on synth_58x256_top8_a50, 4x8,
+#: one replica a device, placements cost 1.659 where tenths of the other heats ended at 1.669 with three times the time:
+#: much has to be renewed for every change that is accepted.
 WIDE = 4000
+_WIDE_HOT, _WIDE_COLD, _WIDE_SLICES = 0.01, 0.0002, 4
 #: Share of the work of each of those runs, of mending what is left, and of going on from the best.
 _RUN_SHARE, _MEND_SHARE, _ON_SHARE = 0.11, 0.02, 0.1
 #: Heats of going on from the best. Four in falling order end 1 to 2 % lower than 0.2 and 0.08 alone on
@@ -71,6 +76,11 @@ class CopyOptions:
     progress: Callable[[str, float], None] | None = None
 
 
+def is_wide(affinity: Affinity, topology: Topology) -> bool:
+    """Say whether a change of copies renews so much that searches have to be colder and shorter."""
+    return affinity.experts * topology.devices > WIDE
+
+
 def anneal(
     problem: CopyProblem,
     place: NDArray[np.int64],
@@ -89,8 +99,12 @@ def anneal(
 
     ``prices`` are those of the first and the last slice, in costliest crossings of a visit; the price rises as the
     temperature falls, so that early on whole groups can pass through a fuller device. ``least`` copies of experts are
-    kept; by default those that the limit takes. Between ``slices`` the price rises, and the run can be stopped.
+    kept; by default those that the limit takes. Between ``slices`` the price rises, and the run can be stopped. Wide
+    problems have fewer slices and are never hotter than pays.
     """
+    cold = COLD
+    if is_wide(problem.affinity, problem.topology) and problem.affinity.has_affinity:
+        hot, cold, slices = min(hot, _WIDE_HOT), _WIDE_COLD, min(slices, _WIDE_SLICES)
     held = held_of(problem, place)
     visits = problem.load.sum(axis=1)
     floor = np.where(visits > 0, limit, 1.0) * visits / problem.topology.devices
@@ -99,7 +113,7 @@ def anneal(
     sweeps = max(slices, int(proposals) // place.size)
     scale = problem.scale()
     edges = np.linspace(0, sweeps, slices + 1).astype(int)
-    ratio = (COLD / hot) ** (1.0 / max(1, sweeps - 1))
+    ratio = (cold / hot) ** (1.0 / max(1, sweeps - 1))
     place, kept, least_value = place.copy(), place.copy(), np.inf
     last_price = unit * prices[1]
     for number in range(slices):
@@ -200,11 +214,12 @@ def search_within(
     known: Sequence[NDArray[np.bool_]] = (),
     *,
     fill: bool = True,
+    runs: Sequence[tuple[float, tuple[float, float]]] = _RUNS,
 ) -> NDArray[np.bool_] | None:
     """Return the cheapest placement found in which every layer keeps its own limit, or None.
 
     Whatever is found joins a pool, from which the best layers are put together: a layer that keeps its limit is of use
-    even where others of its placement do not.
+    even where others of its placement do not. Without ``runs`` the search goes on from the starts alone.
     """
     asked = np.maximum(1.0, limit * (1.0 - SLACK))
     what = f"copies within {float(limit.mean()):.4g}"
@@ -225,10 +240,9 @@ def search_within(
             best = joined
             pool.append(joined)
 
-    wide = problem.affinity.experts * problem.topology.devices > WIDE
-    for hot, prices in _RUNS:
+    for hot, prices in runs:
         for start in starts:
-            join(places_of(problem, with_least(problem, start, asked)), hot / 10 if wide else hot, prices, _RUN_SHARE)
+            join(places_of(problem, with_least(problem, start, asked)), hot, prices, _RUN_SHARE)
     if best is None:
         # Balance first: a steep price from an even start.
         join(places_of(problem, with_least(problem, starts[-1], asked)), HOT / 2, (16.0, 256.0), 2 * _RUN_SHARE)
@@ -239,6 +253,19 @@ def search_within(
         if best is not None and not options.interrupted():
             join(places_of(problem, best), heat, (4.0, 64.0), _ON_SHARE)
     return best
+
+
+def go_on(
+    problem: CopyProblem, held: NDArray[np.bool_], limits: NDArray[np.float64], options: CopyOptions
+) -> NDArray[np.bool_]:
+    """Go on from copies to those within limits of single layers; raises InfeasibleError if none were found."""
+    state = np.array([options.seed], dtype=np.uint64)
+    found = search_within(problem, [held], limits, options, options.proposals, state, runs=())
+    if found is None:
+        if options.interrupted():
+            raise KeyboardInterrupt
+        raise InfeasibleError("balance: no placement within the limits of single layers was found; raise the limit")
+    return found
 
 
 def _filled(

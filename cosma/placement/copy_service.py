@@ -53,9 +53,8 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
 
     Raises InputError if options do not fit each other. Raises InfeasibleError if a limit cannot be kept.
     """
-    from cosma.placement.copies import CopyProblem, as_replicas, crossing_cost, split_summary
+    from cosma.placement.copies import CopyProblem
     from cosma.placement.copy_bounds import copies_bound, exact_split
-    from cosma.placement.copy_moves import copies_moved
 
     begin = time.monotonic()
     problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
@@ -69,9 +68,6 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
     else:
         held, method = _copies(problem, affinity, topology, options, moves)
     searched_s = time.monotonic() - begin
-    measured = split_summary(affinity, topology, held)
-    measured["routing"] = options.routing
-    cost = crossing_cost(problem, held)
 
     def bounded(work: int) -> bounds.Bound:
         return copies_bound(affinity, topology, options.replicas_per_device, options.routing, limit, work)
@@ -80,18 +76,47 @@ def place_shared(affinity: Affinity, topology: Topology, options: PlaceOptions) 
         bound = bounds.Bound(solved[0], "dynamic programming over ways to fill a layer")
     else:
         bound = patiently(lambda: bounded(BOUNDS[options.bound]), lambda: bounded(0), options.interrupted)
+    return _described(affinity, topology, options, held, bound, solver_record(options, method, searched_s))
+
+
+def share_again(
+    affinity: Affinity, topology: Topology, options: PlaceOptions, placement: Placement, limits: NDArray[np.float64]
+) -> Placement:
+    """Go on from copies that share load: those within a lower limit for some layers; the bound stays.
+
+    Raises InfeasibleError if none was found.
+    """
+    from cosma.placement.copies import CopyProblem
+    from cosma.placement.copy_search import go_on
+    from cosma.placement.replication import as_held
+
+    begin = time.monotonic()
+    problem = CopyProblem.build(affinity, topology, options.replicas_per_device)
+    start = as_held(placement.copies(), topology.devices)
+    held = go_on(problem, start, limits, _copy_options(affinity, topology, options))
+    solver = solver_record(options, str(placement.solver["method"]), time.monotonic() - begin)
+    return _described(affinity, topology, options, held, bounds.Bound.of(placement.certificate), solver)
+
+
+def _described(
+    affinity: Affinity, topology: Topology, options: PlaceOptions, held: NDArray[np.bool_], bound: bounds.Bound,
+    solver: dict[str, Any],
+) -> Placement:  # fmt: skip
+    """Return the placement, checked, with what it costs by the counts."""
+    from cosma.placement.copies import as_replicas, split_summary
+    from cosma.placement.copy_moves import copies_moved
+    from cosma.placement.fluid import fluid_summary
+
+    measured = split_summary(affinity, topology, held) | {"routing": options.routing}
     if options.current is not None:
         measured["moved"] = copies_moved(_current_copies(options.current, topology), held)
     if options.routing == "least-loaded":
-        from cosma.placement.fluid import fluid_summary
-
-        measured = {**measured, **fluid_summary(affinity, topology, held)}
-        cost = float(measured["mean_cost"])
+        measured |= fluid_summary(affinity, topology, held)
     # Homes in force stay homes where they stay copies.
     now = options.current if options.current is not None and options.current.ndim == 2 else None
     placement = Placement.of_copies(
-        topology, as_replicas(held, now), metrics=measured, certificate=bound.certificate(cost),
-        solver=solver_record(options, method, searched_s),
+        topology, as_replicas(held, now), metrics=measured, solver=solver,
+        certificate=bound.certificate(float(measured["mean_cost"])),
     )  # fmt: skip
     check_placement(placement, options.replicas_per_device)
     return placement
@@ -166,7 +191,7 @@ def _copy_options(affinity: Affinity, topology: Topology, options: PlaceOptions)
 
 def _start(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDArray[np.bool_]:
     """Return homes ``[layers, experts, devices]`` that a search for copies starts from."""
-    from cosma.placement.copy_search import WIDE
+    from cosma.placement.copy_search import is_wide
     from cosma.placement.instance import Instance
     from cosma.placement.meanfield import grown_starts
 
@@ -185,9 +210,9 @@ def _start(affinity: Affinity, topology: Topology, options: PlaceOptions) -> NDA
         # The limit undoes much of what a long search for crossings alone finds.
         if topology.devices == 1:
             return in_order()
-        # Assigning layer after layer takes a fifth of the time of the largest searches.
-        wide = affinity.experts * topology.devices > WIDE and options.routing == "nearest"
-        return grown_starts(instance, options.seed, True, _GROWN_SWEEPS, seeds=1, finish=not wide)[0]
+        # Assigning layer after layer takes longer there than the search, which does it as well.
+        finish = not is_wide(affinity, topology)
+        return grown_starts(instance, options.seed, True, _GROWN_SWEEPS, seeds=1, finish=finish)[0]
 
     homes = patiently(start_homes, in_order, options.interrupted)
     return _current_copies(homes[:, : affinity.experts], topology)

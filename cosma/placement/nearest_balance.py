@@ -17,7 +17,7 @@ import numpy as np
 from cosma.errors import InfeasibleError
 from cosma.placement.baselines import eplb_replicated
 from cosma.placement.copies import held_of, places_of, with_least
-from cosma.placement.copy_search import WIDE, anneal, check_limit, search_within
+from cosma.placement.copy_search import anneal, check_limit, is_wide, search_within
 from cosma.placement.load_only import least_imbalance
 from cosma.placement.metrics import keeps, peak_ratios
 from cosma.placement.nearest_mend import mend
@@ -85,7 +85,7 @@ def place_nearest(
             problem, [start, even], asked, options, _SEARCH_SHARE * options.proposals, state, fill=False
         )  # fmt: skip
     held = even if within is None else within
-    rounds = _ROUNDS // (2 if near else 1) // (2 if start.shape[1] * start.shape[2] > WIDE else 1)
+    rounds = _ROUNDS // (2 if near else 1) // (2 if is_wide(problem.affinity, problem.topology) else 1)
     places = np.bincount(problem.device_of, minlength=problem.topology.devices)
     found = _Found(places, np.minimum(limits, limit), scope)
     for number in range(rounds + 1):

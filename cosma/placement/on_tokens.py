@@ -10,10 +10,11 @@ import numpy as np
 
 from cosma.errors import InfeasibleError
 from cosma.placement.bounds import Bound
+from cosma.placement.copies import split_ratios
 from cosma.placement.metrics import keeps, peak_ratios
 from cosma.placement.recount import Score, score
 from cosma.placement.replication import Flow, as_held
-from cosma.placement.service import place, place_again
+from cosma.placement.service import as_nearest, place, place_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,9 +47,9 @@ def place_on_tokens(
     """Place experts; where copies are chosen by distance or load, keep the limit on the tokens as well.
 
     Counts tell exactly what copies serve that share evenly. What the nearest or the least loaded copy serves, they only
-    estimate. Where the tokens say that a limit is not kept, the search is repeated within a limit lower by as much.
-    Where the nearest serves, every layer gets a limit of its own, lower by what its tokens are above its counts, and
-    the search goes on from what was found.
+    estimate. Where the tokens say that a limit is not kept, every layer gets a limit of its own, lower by what its
+    tokens are above its counts, and the search goes on from what was found; then it is repeated within a limit lower
+    by as much for all. Where the nearest serves, copies that were placed to share evenly are tried on the tokens too.
 
     Parameters
     ----------
@@ -66,16 +67,59 @@ def place_on_tokens(
     InfeasibleError
         If experts do not fit, or no placement that keeps the limit on the tokens was found.
     """
+    tries_shared = options.routing == "nearest" and options.balance is not None and options.replicas_per_device > 0
+    try:
+        found = _search(affinity, topology, options, tokens, batch_tokens)
+    except InfeasibleError:
+        shared = _or_shared(affinity, topology, options, tokens, None) if tries_shared else None
+        if shared is None:
+            raise
+        return shared
+    return _or_shared(affinity, topology, options, tokens, found) or found if tries_shared else found
+
+
+def _or_shared(
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    tokens: Callable[[], Iterable[NDArray[np.integer]]],
+    found: Placement | None,
+) -> Placement | None:
+    """Return copies placed to share evenly if these keep the limit on the tokens and cost less there, else ``found``.
+
+    With several experts a token the model of the nearest copy is far from the tokens, and may lead to dearer copies.
+    """
+    if not affinity.has_affinity or options.interrupted():
+        return found
+    try:
+        shared = place(affinity, topology, replace(options, routing="split", bound="none"))
+    except InfeasibleError:
+        return found
+    counted = score(shared, tokens(), options.routing)
+    if not keeps(np.array(counted.layer_imbalance), options.balance or np.inf, options.balance_scope):
+        return found
+    if found is not None and score(found, tokens(), options.routing).mean_cost <= counted.mean_cost:
+        return found
+    return as_nearest(affinity, topology, options, shared, None if found is None else found.certificate)
+
+
+def _search(
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    tokens: Callable[[], Iterable[NDArray[np.integer]]],
+    batch_tokens: int,
+) -> Placement:
     limit = options.balance
     placement = place(affinity, topology, options)
     if limit is None or options.routing == "split" or placement.replicas is None:
         return placement
     first, asked, lowest = placement.certificate, limit, float("inf")
     limits = np.full(affinity.layers, limit)
-    near = options.routing == "nearest" and affinity.has_affinity
+    each = options.balance_scope == "each"
+    near = affinity.has_affinity and (each or options.routing == "nearest")
     for number in range(_SEARCHES):
         counted = score(placement, tokens(), options.routing, batch_tokens)
-        each = options.balance_scope == "each"
         reached = counted.worst_imbalance if each else counted.imbalance
         if keeps(np.array(counted.layer_imbalance), limit, options.balance_scope) or options.interrupted():
             placement = replace(placement, solver={**placement.solver, "balance": limit})
@@ -88,7 +132,8 @@ def place_on_tokens(
         below = max(1.0, asked * limit / reached)
         if near and number < _NEAR:
             share = 1.0 - _FURTHER * (number + 1)
-            lower = limit / _above(placement, affinity, counted) * share if each else np.full_like(limits, below)
+            above = _above(placement, affinity, counted, options.routing)
+            lower = limit / above * share if each else np.full_like(limits, below)
             try:
                 placement, limits = _lower(affinity, topology, options, placement, limits, np.minimum(limits, lower))
             except InfeasibleError:
@@ -125,8 +170,12 @@ def _lower(
     return place_again(affinity, topology, options, placement, asked), asked
 
 
-def _above(placement: Placement, affinity: Affinity, counted: Score) -> NDArray[np.float64]:
-    """Return by how much the imbalance of every layer on the tokens is above that by the counts, 1 at least."""
-    flow = Flow.build(affinity, placement.topology, as_held(placement.copies(), placement.topology.devices))
-    ratio: NDArray[np.float64] = np.maximum(1.0, np.array(counted.layer_imbalance) / peak_ratios(flow.load))
+def _above(placement: Placement, affinity: Affinity, counted: Score, routing: str) -> NDArray[np.float64]:
+    """Return by how much the imbalance of every layer on the tokens is above what searches limit, 1 at least."""
+    held = as_held(placement.copies(), placement.topology.devices)
+    if routing == "nearest":
+        limited = peak_ratios(Flow.build(affinity, placement.topology, held).load)
+    else:
+        limited = split_ratios(affinity.load.astype(np.float64), held)
+    ratio: NDArray[np.float64] = np.maximum(1.0, np.array(counted.layer_imbalance) / limited)
     return ratio

@@ -25,6 +25,8 @@ from cosma.placement.threads import one_thread
 from cosma.placement.topology import Topology
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -100,17 +102,40 @@ def _place(affinity: Affinity, topology: Topology, options: PlaceOptions) -> Pla
 def place_again(
     affinity: Affinity, topology: Topology, options: PlaceOptions, placement: Placement, limits: NDArray[np.float64]
 ) -> Placement:
-    """Go on from copies whose nearest serves: those within a lower limit for some layers; the bound stays.
+    """Go on from copies: those within a lower limit for some layers; the bound stays.
 
     Raises InfeasibleError if none was found.
     """
     begin = time.monotonic()
     with one_thread():
+        if options.routing != "nearest":
+            return copy_service.share_again(affinity, topology, options, placement, limits)
         copies = copy_service.nearest_copies(
             affinity, topology, options, as_held(placement.copies(), topology.devices), limits
         )
     solver = solver_record(options, str(placement.solver["method"]), time.monotonic() - begin)
     bound = bounds.Bound.of(placement.certificate)
+    return _described(affinity, topology, options, homes_of(copies), copies, bound, solver)
+
+
+def as_nearest(
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    shared: Placement,
+    certificate: Mapping[str, Any] | None,
+) -> Placement:
+    """Return copies that were placed to share load as what they are where the nearest serves.
+
+    ``certificate`` is that of other copies with the same room, whose bound holds for these too.
+    """
+    copies = shared.copies()
+    solver = solver_record(options, str(shared.solver["method"]))
+    if certificate is not None:
+        bound = bounds.Bound.of(certificate)
+    else:
+        with one_thread():
+            bound = _bound(affinity, topology, options, np.inf, None)
     return _described(affinity, topology, options, homes_of(copies), copies, bound, solver)
 
 

@@ -23,10 +23,11 @@ from cosma.placement.copies import (
 )
 from cosma.placement.copy_bounds import exact_split
 from cosma.placement.copy_moves import copies_moved, place_near, place_priced
-from cosma.placement.copy_search import CopyOptions, place_copies
+from cosma.placement.copy_search import CopyOptions, go_on, is_wide, place_copies
 from cosma.placement.eplb import eplb_placement
 from cosma.placement.options import PlaceOptions
 from cosma.placement.service import place
+from cosma.placement.threads import one_thread
 from cosma.placement.topology import Topology
 from tests.placement.copies import all_ways, homes_near, tokens_of
 
@@ -51,6 +52,34 @@ def test_search_keeps_limits_and_beats_eplb(scope: str) -> None:
         assert counted.mean_cost < by_load.mean_cost
         assert ours.certificate["lower_bound"] <= counted.mean_cost
     assert place(affinity, topology, replace(options, bound="none")).replicas == ours.replicas
+
+
+def test_the_search_goes_on_from_copies_within_limits_of_single_layers() -> None:
+    affinity = Affinity.from_tokens(tokens_of(8, tokens=1500, layers=4, experts=16), 16)
+    problem, options = CopyProblem.build(affinity, Topology.grid(2, 2), 1), CopyOptions(proposals=100_000)
+    start = np.arange(16)[None, :, None] % 4 == np.arange(4)[None, None, :]
+    held = place_copies(problem, np.repeat(start, 4, axis=0), 1.4, "each", options)
+    limits = np.array([1.05, 1.4, 1.1, 1.4])
+    assert (imbalances(problem, held) > limits).any()
+    found = go_on(problem, held, limits, options)
+    assert (imbalances(problem, found) <= limits).all()
+    assert crossing_cost(problem, found) < crossing_cost(problem, go_on(problem, held, limits.clip(max=1.05), options))
+    assert (found == go_on(problem, held, limits, options)).all()
+    with pytest.raises(InfeasibleError):
+        go_on(problem, held, np.array([0.9, 1.4, 1.4, 1.4]), options)
+
+
+def test_wide_problems_are_searched_in_the_cold() -> None:
+    """A hot run of so many changes ends above where it began."""
+    affinity = Affinity.from_tokens(tokens_of(3, tokens=300, layers=2, experts=128), 128)
+    topology = Topology.grid(4, 8)
+    assert is_wide(affinity, topology)
+    problem = CopyProblem.build(affinity, topology, 1)
+    start = eplb_placement(affinity, topology, 1).devices[:, :, None] == np.arange(32)
+    with one_thread():
+        found = place_copies(problem, start, 1.3, "each", CopyOptions(proposals=20_000))
+    assert (imbalances(problem, found) <= 1.3).all()
+    assert crossing_cost(problem, found) < crossing_cost(problem, start)
 
 
 def test_small_problems_are_proven_and_found() -> None:

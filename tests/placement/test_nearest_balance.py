@@ -14,6 +14,7 @@ from cosma.errors import InfeasibleError, InputError
 from cosma.placement.affinity import Affinity
 from cosma.placement.baselines import eplb_replicated
 from cosma.placement.check import check_placement, score
+from cosma.placement.document import Placement
 from cosma.placement.metrics import mean_cost, peak_ratios
 from cosma.placement.nearest_mend import mend
 from cosma.placement.on_tokens import place_on_tokens
@@ -317,3 +318,30 @@ def test_loose_limits_are_used() -> None:
             for limit in (1.05, 1.2)
         ]
         assert max(cost) < most
+
+
+def test_copies_placed_to_share_are_taken_where_they_are_the_better_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several experts a token the model of the nearest copy misleads: to dearer copies, or to none."""
+    trace = SyntheticOptions(tokens=800, layers=4, experts=12, top_k=2, clusters=4, skew=1.0, seed=1)
+    tokens = synthetic_trace(trace).astype(np.int64)
+    counts, topology = Affinity.from_tokens(tokens, 12), Topology.grid(2, 2)
+    wanted = PlaceOptions(replicas_per_device=1, balance=1.2, proposals=30_000, bound="none")
+    shared = place(counts, topology, replace(wanted, routing="split"))
+    least = score(shared, [tokens])
+    assert least.worst_imbalance <= 1.2
+    copies = eplb_replicated(counts, topology, 1)
+    dearer = Placement.of_copies(topology, copies, certificate=shared.certificate)
+    assert score(dearer, [tokens]).mean_cost > least.mean_cost
+
+    def misled(*_: Any) -> Any:
+        raise InfeasibleError("misled")
+
+    for search in (lambda *_: dearer, misled):
+        monkeypatch.setattr("cosma.placement.on_tokens._search", search)
+        placed = place_on_tokens(counts, topology, wanted, lambda: [tokens], 64)
+        check_placement(placed, 1)
+        assert placed.replicas == shared.replicas
+        assert placed.solver["routing"] == "nearest"
+        assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
+    with pytest.raises(InfeasibleError, match="misled"):
+        place_on_tokens(counts, topology, replace(wanted, balance=1.4), lambda: [tokens], 64)
