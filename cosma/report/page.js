@@ -179,10 +179,11 @@ class View {
         if (width < 11 || height < 11 || from.alpha[i] < 0.3) continue;
         const whole = brief(from.tensor[i]), upright = height > width && width < 6.5 * whole.length;
         const room = Math.floor(((upright ? height : width) - 4) / 6.4);
-        // Of a group the count of its tiles says more than the end of its name.
+        // Of a group the count of its tiles says more than the end of its name, and of a part its tensor more than its region.
         const group = figureName === "lane" ? this.data.groups[i] : null;
         const name = group && whole.length > room
-          ? [`${group[2].length} operators, ${group[3]} tiles`, `${group[3]} tiles`].find(one => one.length <= room) : whole;
+          ? [`${group[2].length} operators, ${group[3]} tiles`, `${group[3]} tiles`].find(one => one.length <= room)
+          : whole.length > room ? from.tensor[i].replace(/\[[^\]]*\]$/, "") : whole;
         if (name === undefined || (room < LEAST_ROOM && name.length > room)) continue;
         const text = name.length <= room ? name : room < 8 ? "\u2026" + name.slice(1 - room)
           : name.slice(0, Math.ceil(room / 2) - 1) + "\u2026" + name.slice(-(Math.floor(room / 2)));

@@ -345,6 +345,9 @@ def test_tiles_are_one_box_of_the_network(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "tiled.html").write_text(render_html(plan), encoding="utf-8")
     browser.get((tmp_path / "tiled.html").as_uri())
     _until(browser, "return document.body.dataset.ready === 'yes' && Bokeh.documents[0].is_idle")
+    shown = _until(browser, NAMES)
+    assert set(shown) & set(plan.graph.roots)  # where a part's region has no room, its tensor
+    assert not any("\u2026" in text and ":" in text for text in shown)
     found = browser.execute_script(NETWORK, "graph")
     assert {name for names in found["operators"] for name in names} == untiled
     assert not found["over"]
