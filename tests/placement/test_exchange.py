@@ -196,3 +196,16 @@ def test_damaged_placements_are_refused(key: str, value: object, message: str) -
     record[key] = value
     with pytest.raises(CosmaError, match=message):
         Placement.from_json(record)
+
+
+def test_a_map_for_vllm_is_written_byte_for_byte_as_its_page_says() -> None:
+    placement = Placement(Topology.grid(1, 2), np.array([[1, 0], [0, 1]]), (((1, 0), (0,)), ((0,), (1, 0))))
+    assert export(Placement(Topology.grid(1, 2), np.array([[1, 0]])), "vllm", dense=(0,)) == (
+        '{\n "moe_layer_count": 1,\n "layer_list": [\n  {\n   "layer_id": 1,\n   "device_count": 2,\n'
+        '   "device_list": [\n    {\n     "device_id": 0,\n     "device_expert": [\n      1\n     ]\n    },\n'
+        '    {\n     "device_id": 1,\n     "device_expert": [\n      0\n     ]\n    }\n   ]\n  }\n ]\n}\n'
+    )
+    layers = json.loads(export(placement, "vllm"))["layer_list"]
+    assert [[device["device_expert"] for device in layer["device_list"]] for layer in layers] == [
+        [[0, 1], [0, 1]], [[0, 1], [0, 1]]
+    ]  # fmt: skip
