@@ -106,6 +106,9 @@ def summary_of(records: Sequence[NodeRecord], spliced: int, running: Sequence[St
     others = sum(value.is_computed and name not in dequantized for name, value in constants.items())
     if others:
         yield f"counted as what they are computed from, which is smaller: {counted(others, 'constant')}"
+    bodies = sum(step.node.subgraphs for step in running)
+    if bodies:
+        yield f"with bodies of which the weights are counted and nothing between nodes: {counted(bodies, 'operator')}"
     generated = sum(not value.stored for value in constants.values())
     if generated:
         free = counted(generated, "generated constant")

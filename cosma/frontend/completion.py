@@ -60,6 +60,8 @@ class Completion:
         inner: Callable[[Mapping[str, TensorType], set[str]], InnerWalk],
     ) -> None:  # fmt: skip
         self._inner = inner
+        #: Walks over the subgraphs of the node typed last; None where one of them cannot be walked.
+        self.walked: list[InnerWalk] | None = []
         self.preferred = dict(preferred or {})
         self._level = level
         self._inside = ""
@@ -117,14 +119,10 @@ class Completion:
 
     def _infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Types by inference; for control flow, by a walk over the subgraphs first."""
-        self._inside = ""
+        self._inside, self.walked = "", []
         own: list[TensorType] | None = None
         if node.subgraphs:
-            around = Surroundings(self._inference.opset, self._evaluator, self._level, self._inner)
-            try:
-                own = subgraph_types(node, operands, captured, around)
-            except ModelLoadError as error:
-                self._inside = f"; inside it: {error}"
+            own = self._walk_inside(node, operands, captured)
         if own is not None:
             own = [*own, *[TensorType(0, None)] * len(node.outputs)][: len(node.outputs)]
             if all(found.known for found, name in zip(own, node.outputs, strict=True) if name):
@@ -133,6 +131,31 @@ class Completion:
         if own is None:
             return types
         return [mine if mine.known or not other.known else other for mine, other in zip(own, types, strict=True)]
+
+    def _walk_inside(
+        self, node: Node, operands: Operands, captured: Mapping[str, Value]
+    ) -> list[TensorType] | None:
+        """Types by a walk over the subgraphs; what it assumed is assumed here too."""
+        walks: list[InnerWalk] = []
+
+        def inner(stated: Mapping[str, TensorType], read: set[str]) -> InnerWalk:
+            walks.append(self._inner(stated, read))
+            return walks[-1]
+
+        around, own = Surroundings(self._inference.opset, self._evaluator, self._level, inner), None
+        try:
+            own = subgraph_types(node, operands, captured, around)
+        except ModelLoadError as error:
+            self._inside = f"; inside it: {error}"
+        self.walked = None if own is None else walks
+        for types in (walk.types for walk in self.walked or ()):
+            self.bound.update(types.bound)
+            self.assumed.update(types.assumed)
+            self.choices.update(types.choices)
+            self.unused &= types.unused
+        notes = [f"inside {node}, {note}" for walk in self.walked or () for note in walk.types.notes]
+        self.notes.extend(dict.fromkeys(notes))
+        return own
 
     def _evaluate(self, node: Node, operands: Operands) -> list[Any]:
         arrays = self._evaluator.arrays(node, operands)

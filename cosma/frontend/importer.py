@@ -79,12 +79,14 @@ def walk_model(
         notes.append(f"unused graph inputs: {', '.join(unused)}")
 
     results = {name for node in ordered for name in node.outputs if name}
+    results.update(readable(name) for graph in _inner_graphs(ordered) for node in graph.node for name in node.output)
     dimensions = Dimensions(dims, (*inputs.values(), *graph.value_info, *outputs.values()), results)
     types = {name: _input_type(name, inputs[name], dimensions) for name in inputs if name in read}
     dimensions.declare([value for name, value in inputs.items() if name not in read], inputs=True)
     dimensions.declare(graph.value_info)
     dimensions.declare(list(outputs.values()))
-    dimensions.declare(list(_inner_values(ordered)))
+    for inner in _inner_graphs(ordered):  # their symbols are symbols of the model
+        dimensions.declare([*inner.input, *inner.value_info, *inner.output])
     dimensions.check()
     if dimensions.used:
         notes.append("bound " + ", ".join(f"{symbol}={size}" for symbol, size in dimensions.used.items()))
@@ -131,14 +133,13 @@ def _walk(
     return walk
 
 
-def _inner_values(nodes: Iterable[Node]) -> Iterator[ValueInfoProto]:
-    """What subgraphs at any depth state: their symbols are symbols of the model."""
-    for node in nodes:
-        stack = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
-        while stack:
-            graph = stack.pop()
-            yield from (*graph.input, *graph.value_info, *graph.output)
-            stack.extend(a.g for inner in graph.node for a in inner.attribute if a.HasField("g"))
+def _inner_graphs(nodes: Iterable[Node]) -> Iterator[GraphProto]:
+    """Subgraphs at any depth."""
+    stack = [attribute.g for node in nodes for attribute in node.attributes.values() if attribute.HasField("g")]
+    while stack:
+        graph = stack.pop()
+        yield graph
+        stack.extend(a.g for inner in graph.node for a in inner.attribute if a.HasField("g"))
 
 
 def _opsets(model: ModelProto, notes: list[str]) -> dict[str, int]:

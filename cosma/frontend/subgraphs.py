@@ -1,35 +1,55 @@
 """Types of what If, Loop and Scan yield, from a walk over their subgraphs.
 
 ONNX's inference types a Loop's state by what its body states, or not at all. Here the body is walked with the types its
-states come in with. A state that leaves the body with the type it came in with keeps it, whatever the number of rounds.
+states come in with, round by round. The types of a round decide those of the next, so once they repeat, all are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cosma.errors import ModelLoadError
 from cosma.frontend.contrib_calls import BOOL, INT64
 from cosma.frontend.evaluate import Evaluator, tensor_array
-from cosma.frontend.nodes import Node, make_node, readable
+from cosma.frontend.nodes import Node, live_nodes, make_node, readable
 from cosma.frontend.values import Operands, TensorType, Value
 
 if TYPE_CHECKING:
     from onnx import GraphProto, TensorProto
 
+    from cosma.frontend.records import Step
+    from cosma.frontend.window_rules import Sizing
+
 #: Rounds of a Loop that are followed one by one where its states change their shapes.
 _MOST_ROUNDS = 64
+#: Rounds without a new change after which none is expected, where the number of rounds is not known.
+_CALM_ROUNDS = 4
 #: Deepest nesting at which bodies are walked: each level may walk those inside once a round.
 _MOST_LEVELS = 4
 
+
+class Assumed(Protocol):
+    """What a walk assumed; see :class:`cosma.frontend.completion.Completion`."""
+
+    notes: list[str]
+    bound: dict[str, int]
+    assumed: dict[str, int]
+    choices: dict[str, Sizing]
+    unused: set[str]
 
 
 class InnerWalk(Protocol):
     """A walk over the nodes of a subgraph."""
 
     values: dict[str, Value]
+    steps: list[Step]
+
+    @property
+    def types(self) -> Assumed:
+        """What was assumed on the way."""
+        ...
 
     def add_weight(self, name: str, tensor: TensorProto) -> None:
         """Take note of an initializer."""
@@ -86,7 +106,7 @@ def _walked(
     names = [readable(value.name) for value in graph.input]
     if len(names) != len(given):
         return None
-    nodes = [make_node(proto) for proto in graph.node]
+    nodes = list(map(make_node, graph.node))
     results = [readable(value.name) for value in graph.output]
     read = {name for inner in nodes for name in inner.reads} | set(results)
     walk = around.inner(_stated(graph), read)
@@ -97,7 +117,7 @@ def _walked(
         walk.add_input(name, found.element, tuple(d for d in found.shape or () if d is not None))
     if any(name not in walk.values and not _produced(name, nodes) for name in read):
         return None
-    walk.run(nodes)
+    walk.run([inner for inner, alive in zip(nodes, live_nodes(nodes, results), strict=True) if alive])
     found_values = [walk.values[name] for name in results]
     return None if any(value.elements is not None for value in found_values) else [v.type for v in found_values]
 
@@ -147,33 +167,26 @@ def _loop_types(
     if len(states) != len(operands[2:]):
         return None
     rounds = trip_count(node, operands, around.evaluator)
-    initial, collected = states, None
-    settled = rounds == 0
-    for number in range(1, (_MOST_ROUNDS if rounds is None else max(1, min(rounds, _MOST_ROUNDS))) + 1):
-        found = _walked(body, [TensorType(INT64, ()), TensorType(BOOL, ()), *states], captured, around)
+    met, merged, calm, repeats = [states], states, 0, False
+    collected: list[TensorType] = []
+    most = max(1, min(rounds, _MOST_ROUNDS)) if rounds is not None else _MOST_ROUNDS
+    while not repeats and len(met) <= most and (rounds is not None or calm < _CALM_ROUNDS):
+        found = _walked(body, [TensorType(INT64, ()), TensorType(BOOL, ()), *met[-1]], captured, around)
         if found is None or len(found) < 1 + len(states):
             return None
         after, slices = found[1 : 1 + len(states)], found[1 + len(states) :]
-        if collected is not None and slices != collected:
-            collected = [TensorType(0, None)] * len(slices)
-        collected = collected or slices
-        if after == states:
-            settled = True
-            break
-        if rounds is None:
-            # The number of rounds decides; what differs after one is not known.
-            after = [_merged(a, b) for a, b in zip(states, after, strict=True)]
-            states = after
-            settled = True
-            break
-        states = after
-        settled = number == rounds
-    if not settled:
-        states = [_merged(a, b) for a, b in zip(states, initial, strict=True)]
-        collected = [TensorType(0, None)] * len(collected or ())
-    if rounds == 0:
-        states = initial
-    return [*states, *(TensorType(s.element, None if s.shape is None else (rounds, *s.shape)) for s in collected or ())]
+        before, merged = (merged, collected), [_merged(a, b) for a, b in zip(merged, after, strict=True)]
+        collected = [_merged(a, b) for a, b in zip(collected or slices, slices, strict=True)]
+        calm = calm + 1 if (merged, collected) == before else 0
+        repeats = after in met
+        met.append(after)
+    last = len(met) - 1
+    if rounds is not None and (rounds <= last or repeats):
+        first = met.index(met[-1])
+        states = met[rounds if rounds <= last else first + (rounds - first) % (last - first)]
+    else:
+        states = merged  # any round may be the last, or more come than are followed
+    return [*states, *(TensorType(t.element, None if t.shape is None else (rounds, *t.shape)) for t in collected)]
 
 
 def _scan_types(
@@ -256,3 +269,17 @@ def _stays_true(body: GraphProto) -> bool:
         return False
     array = next((tensor_array(attribute.t) for attribute in node.attribute if attribute.name == "value"), None)
     return array is not None and bool(array.all())
+
+
+def stored_inside(node: Node) -> Iterator[tuple[str, TensorProto]]:
+    """Initializers and literals of a node's subgraphs at any depth, by the names they go by there."""
+    graphs = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
+    while graphs:
+        graph = graphs.pop()
+        yield from ((readable(tensor.name), tensor) for tensor in graph.initializer)
+        for inner in graph.node:
+            for attribute in inner.attribute:
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)
+                elif inner.op_type == "Constant" and attribute.name == "value":
+                    yield readable(inner.output[0]), attribute.t

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosma.errors import ModelLoadError
+from cosma.frontend.account import tensors_of
 from cosma.frontend.attributes import MOST_VALUES, is_deterministic, read_part
 from cosma.frontend.completion import ContradictionError
 from cosma.frontend.control_flow import ControlFlow
@@ -19,7 +21,8 @@ from cosma.frontend.records import Step
 from cosma.frontend.selects import selected_boxes
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.sparse import dense_tensor
-from cosma.frontend.stored import data_operands, distinct_rows, settle_stored
+from cosma.frontend.stored import data_operands, distinct_rows, settle_stored, stored_bytes
+from cosma.frontend.subgraphs import stored_inside
 from cosma.frontend.values import Operands, TensorType, Value
 from cosma.frontend.views import is_view
 from cosma.frontend.walk_state import WalkState, static_shape
@@ -47,8 +50,10 @@ class Walk(WalkState):
 
     def inner(self, declared: Mapping[str, TensorType], read: set[str]) -> Walk:
         """A fresh walk over a subgraph."""
-        path = self.evaluator.path
-        return Walk(self.opsets, self.ir_version, declared, read, level=self.level + 1, path=path)
+        return Walk(
+            self.opsets, self.ir_version, declared, read, self.types.bounds, level=self.level + 1,
+            path=self.evaluator.path, preferred=self.types.preferred,
+        )  # fmt: skip
 
     def again(self, error: ContradictionError) -> Walk | None:
         """A fresh walk on which a contradiction vanishes that an assumption brought about; None where none did."""
@@ -107,7 +112,7 @@ class Walk(WalkState):
             for i, operand in enumerate(operands)
             if operand is not None and i not in ignored and not (i in parameters and operand.constant)
         ]
-        reads.extend(captured.values())
+        reads.extend((*captured.values(), *self._weights_inside(node, captured)))
         results = []
         for name, found in zip(node.outputs, types, strict=True):
             if name and found is not None:
@@ -126,6 +131,35 @@ class Walk(WalkState):
             Step(node, NodeFate.OPERATOR, tuple(reads), tuple(results), macs, part, tables, boxes, operands, known)
         )
         self.values.update((value.name, value) for value in results)
+
+    def _weights_inside(self, node: Node, captured: Mapping[str, Value]) -> list[Value]:
+        """Weights that only a node's subgraphs hold, under names of their own here."""
+        if not node.subgraphs:
+            return []
+        if self.types.walked is None:
+            found = {
+                name: Value(name, tensor.data_type, tuple(tensor.dims), name, constant=True, tensor=tensor)
+                for name, tensor in stored_inside(node)
+            }
+        else:
+            outside = {name for value in captured.values() for part in tensors_of(value) for name in part.stored}
+            found = {
+                name: walk.values[name]
+                for walk in self.types.walked
+                for step in walk.steps if step.fate is NodeFate.OPERATOR
+                for value in step.reads
+                for part in tensors_of(value) if part.constant
+                for name in part.stored if name not in outside
+            }  # fmt: skip
+        weights = []
+        for name, value in found.items():
+            own = f"{node.first_output}/{name}"
+            while own in self.values:
+                own += "'"
+            if stored_bytes(value.shape, value.element) is not None:
+                self.values[own] = replace(value, name=own, root=own, stored=(own,), equal_to=None)
+                weights.append(self.values[own])
+        return weights
 
     def _content(self, operand: Value | None) -> tuple[float, ...] | None:
         """Values of a short constant parameter, flat."""
@@ -204,7 +238,8 @@ class Walk(WalkState):
         """Record a node of a constant subgraph: its results are weights, views or computed from stored weights."""
         first = next((operand for operand in operands if operand is not None), None)
         made_by, made_from = distinct_rows(node, operands, self.evaluator, self.values) or (node, operands)
-        sources = [*data_operands(made_by, made_from, self.opset), *captured.values()]
+        inside = self._weights_inside(node, captured)
+        sources = [*data_operands(made_by, made_from, self.opset), *captured.values(), *inside]
         results = []
         for i, (name, found) in enumerate(zip(node.outputs, types, strict=True)):
             if not name or found is None:

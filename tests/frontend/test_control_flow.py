@@ -184,3 +184,70 @@ def test_a_function_that_calls_itself_in_a_branch_is_refused(load_proto: Load) -
                                        else_branch = e () => (float[4] s) { s = Relu(p) }> }""")
     with pytest.raises(ModelLoadError, match=r"my\.one -> my\.one"):
         load_proto(model)
+
+
+STATES = """
+    g (float[2,4] x, float[3,4] z, int64 m) => (float[] y, float[] w) <int64 many = {{65}}> {{
+        y, w = Loop({rounds}, , x, {second}) <body = b (int64 i, bool c, float[] s, float[] t) =>
+                                                        (bool d, float[] u, float[] v) {{
+            d = Identity(c)
+            u = Identity(t)
+            v = {change}
+        }}>
+    }}"""
+
+
+@pytest.mark.parametrize(("rounds", "shapes"), [(65, ((3, 4), (2, 4))), (66, ((2, 4), (3, 4))), (3, ((3, 4), (2, 4)))])
+def test_states_that_trade_places_are_followed_to_the_last_round(
+    rounds: int, shapes: tuple[tuple[int, ...], ...], load_text: Load
+) -> None:
+    text = STATES.format(rounds="many", second="z", change="Identity(s)").replace("65", str(rounds))
+    loaded = load_text(text)
+    assert (loaded.graph.tensors["y"].shape, loaded.graph.tensors["w"].shape) == shapes
+
+
+def test_a_state_that_changes_after_the_first_round_has_no_shape_for_any_number_of_rounds(load_text: Load) -> None:
+    text = STATES.format(rounds="m", second="x", change="Concat<axis = 0>(t, x)")
+    with pytest.raises(ModelLoadError, match=r"\(Loop\): of its result 'y' only this is known: float32\[\?,4\]"):
+        load_text(text)
+    loaded = load_text(text, {"y": 20, "w": 22})
+    assert loaded.graph.tensors["y"].shape == (20, 4)
+
+
+def test_what_is_assumed_inside_a_branch_is_told_and_can_be_bounded(load_text: Load) -> None:
+    text = """g (float[6] x, bool c) => (float[] y) { y = If(c) <
+        then_branch = t () => (float[] o) { n = NonZero(x)
+ o = Cast<to = 1>(n) },
+        else_branch = e () => (float[] p) { p = Unsqueeze(x, zero) }> }""".replace("{ y", "<int64[1] zero = {0}> { y")
+    loaded = load_text(text)
+    assert loaded.graph.tensors["y"].shape == (1, 6)
+    (note,) = loaded.assumptions
+    assert note.startswith("inside node 'y' (If), node 'n' (NonZero): axis 1 of 'n' is planned for at most 6")
+    with pytest.raises(ModelLoadError, match=r"float32\[1,\?\]"):
+        load_text(text, {"n": 4})
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", ["initializer", "literal", "outside"])
+def test_weights_inside_a_body_are_counted_like_those_outside(kind: str, nested: bool, load_proto: Load) -> None:
+    product = "t = MatMul(s, w)"
+    if nested:
+        product = """t = If(c) <then_branch = a () => (float[1,8] p) { p = MatMul(s, w) },
+                                else_branch = e () => (float[1,8] q) { q = Relu(s) }>"""
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,8] x) => (float[1,8] y) <int64 m = {{3}}> {{
+            y = Loop(m, , x) <body = b (int64 i, bool c, float[1,8] s) => (bool d, float[1,8] t) {{
+                d = Identity(c)
+                {product}
+            }}>
+        }}""")
+    weight = onnx.helper.make_tensor("w", 1, [8, 8], [1.0] * 64)
+    body = model.graph.node[0].attribute[0].g
+    if kind == "literal":
+        body.node.insert(0, onnx.helper.make_node("Constant", [], ["w"], value=weight))
+    else:
+        (body if kind == "initializer" else model.graph).initializer.append(weight)
+    loaded = load_proto(model)
+    assert loaded.graph.compulsory_bytes() == 2 * 32 + 256
+    assert any("operator" in note and "bodies" in note for note in loaded.notes)
