@@ -117,7 +117,7 @@ def explain(
 def _print_plan(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import make_table, note, print_table, print_text, share
     from cosma.cli.plans import reservations
-    from cosma.report.explain import short_together
+    from cosma.report.explain import bypasses, short_together
     from cosma.report.facts import certificate_sentence, costliest
     from cosma.units import format_size
     from cosma.validator import replay
@@ -136,7 +136,7 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
         parts = [part.name for part in plan.graph.parts_of(name)] or [name]
         in_parts |= name not in plan.graph.tensors
         found = short_together(plan, timeline, parts)
-        passes = tensor.kind == "weight" and plan.accelerator.weights == "stream"
+        passes = bypasses(plan, parts[0])
         if found is None or passes:
             why = "read past the scratchpad by each user" if passes else "stored early"
             table.add_row(name, format_size(cost), share(cost, plan.traffic.noncompulsory), why, "-", "-")
@@ -158,7 +158,7 @@ def _print_plan(plan: Plan, timeline: Timeline) -> None:
 
 def _print_levers(plan: Plan, timeline: Timeline) -> None:
     from cosma.cli.output import as_option, make_table, print_table, print_text
-    from cosma.report.explain import kept_out
+    from cosma.report.explain import bypasses, kept_out
     from cosma.studies.levers import levers
     from cosma.studies.next_capacity import next_capacity
     from cosma.units import format_exact, format_size
@@ -175,6 +175,10 @@ def _print_levers(plan: Plan, timeline: Timeline) -> None:
         )
     elif kept_out(plan, timeline):
         print_text("No capacity was found at which this plan, all else as it is, keeps one more tensor.")
+    elif all(bypasses(plan, name) for name in timeline.cost):
+        print_text("All of that is weights, which pass the scratchpad by: each operator that uses one reads it anew.")
+    elif plan.certificate.lower_bound >= plan.traffic.noncompulsory:
+        print_text("By sizes alone there was room for every tensor that left.")
     else:
         print_text(
             "By sizes alone there was room for every tensor that left: a longer search or other addresses may help."

@@ -203,7 +203,7 @@ def _accelerators(before: Plan, after: Plan) -> tuple[tuple[str, str, str], ...]
     rows = [(name, str(getattr(before.accelerator, name)), str(getattr(after.accelerator, name))) for name in names]
     forced = ["; ".join(map(str, plan.accelerator.constraints.entries)) or "none" for plan in (before, after)]
     rows.append(("constraints", forced[0], forced[1]))
-    rows.append(("dtype", str(before.dtype), str(after.dtype)))
+    rows.append(("counted as", before.dtype or "the model's own types", after.dtype or "the model's own types"))
     rows.append(("dimensions", _listed(before.dims), _listed(after.dims)))
     rows.append(("model", str(before.model_sha256 or before.model_name), str(after.model_sha256 or after.model_name)))
     return tuple(row for row in rows if row[1] != row[2])

@@ -165,7 +165,7 @@ def explain_tensor(plan: Plan, name: str, timeline: Timeline | None = None) -> T
     stays = tuple(stay for stay in timeline.stays if stay.tensor == name)
     moved = [t for t in timeline.transfers if t.tensor == name]
     occupied = [step.occupied_bytes for step in timeline.steps]
-    absences = [] if _bypasses(plan, name) else _absences(plan, name, touches, stays, occupied)
+    absences = [] if bypasses(plan, name) else _absences(plan, name, touches, stays, occupied)
     return TensorStory(
         tensor=name,
         size_bytes=tensor.size_bytes,
@@ -212,7 +212,8 @@ def short_together(plan: Plan, timeline: Timeline, parts: Sequence[str]) -> tupl
     return runs, tightest, max(0, needed - plan.accelerator.capacity_bytes)
 
 
-def _bypasses(plan: Plan, name: str) -> bool:
+def bypasses(plan: Plan, name: str) -> bool:
+    """Whether a tensor is a weight that never lies in the scratchpad: each operator that uses it reads it anew."""
     return plan.graph.tensors[name].kind == "weight" and plan.accelerator.weights == Weights.STREAM
 
 
@@ -304,7 +305,7 @@ def kept_out(plan: Plan, timeline: Timeline) -> list[tuple[str, Absence]]:
 
     Those that were least short come first, of these what would save most.
     """
-    costly = [name for name in timeline.cost if not _bypasses(plan, name)]
+    costly = [name for name in timeline.cost if not bypasses(plan, name)]
     stays: dict[str, list[Stay]] = {name: [] for name in costly}
     for stay in timeline.stays:
         if stay.tensor in stays:

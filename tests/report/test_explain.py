@@ -280,3 +280,21 @@ def test_parts_that_were_not_kept_are_short_together() -> None:
     assert short_together(plan, timeline, ["a"]) == ([range(2, 4)], 2, 64 + 2048 + 1024 - 2240)
     assert short_together(plan, timeline, ["a", "b"]) == ([range(2, 4)], 2, 64 + 2048 + 2 * 1024 - 2240)
     assert short_together(plan, timeline, ["c"]) is None
+
+
+def test_weights_that_pass_the_scratchpad_by_are_not_said_to_lack_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing left for lack of room, and neither addresses nor a longer search would help."""
+    from cosma.cli.explain import explain
+
+    tensors = [Tensor("x", 64, TensorKind.INPUT), Tensor("w", 4096, TensorKind.WEIGHT)]
+    tensors += [Tensor("a", 64), Tensor("y", 64, TensorKind.OUTPUT)]
+    operators = [Operator("one", "MatMul", ("x",), ("a",), ("w",)), Operator("two", "MatMul", ("a",), ("y",), ("w",))]
+    plan = compile(Graph(tensors, operators, "shared"), Accelerator(scratchpad="1KiB", weights="stream"))
+    assert plan.traffic.noncompulsory == 4096
+    save_plan(plan, tmp_path / "plan.json")
+    explain(tmp_path / "plan.json", None)
+    said = capsys.readouterr().out
+    assert "All of that is weights" in said
+    assert "there was room" not in said
