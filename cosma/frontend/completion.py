@@ -12,8 +12,9 @@ from cosma.frontend.inference import Inference
 from cosma.frontend.limits import limit_of
 from cosma.frontend.nodes import Node
 from cosma.frontend.parameters import parameter_positions
+from cosma.frontend.rising import least, vary
 from cosma.frontend.subgraphs import InnerWalk, Surroundings, subgraph_types
-from cosma.frontend.values import Operands, TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value, lowest
 from cosma.frontend.window_rules import Sizing, sizing
 from cosma.graph.semantics import is_training
 
@@ -91,6 +92,7 @@ class Completion:
         states.
         """
         types = self._infer(node, operands, captured)
+        lows = self._at_least(node, operands, captured, types)
         evaluated: list[Any] | None = None
         complete: list[TensorType | None] = []
         schema = self._inference.schema(node)
@@ -109,13 +111,29 @@ class Completion:
                     found = TensorType(_element(evaluated[i], found), evaluated[i].shape)
             if choice is not None:
                 found = self._choose(node, name, found, choice)
-            found = self.check(node, name, found)
+            low, found = lows[i], self.check(node, name, _held(found, lows[i]))
+            least_sizes = _least_sizes(found, low, self._declared.get(name))
             if not found.known and found.shape is not None:
                 found = self._bounded(node, operands, i, found)
             if not found.known:
                 raise ModelLoadError(self._unknown(node, name, found, operands))
-            complete.append(found)
+            complete.append(_with_low(found, least_sizes))
         return complete
+
+    def _at_least(
+        self, node: Node, operands: Operands, captured: Mapping[str, Value], types: list[TensorType]
+    ) -> list[TensorType | None]:
+        """Types of results where every size known only at run time is least; None for those that are the same then."""
+        if self.walked and any(found.low is not None for found in types):
+            return [None if found.low is None else TensorType(found.element, found.low) for found in types]
+        if not vary((*operands, *captured.values())):
+            return [None] * len(types)
+        if node.subgraphs:
+            return [TensorType(found.element, None) for found in types]
+        try:
+            return [*self._inference.infer(node, lowest(operands), captured)]
+        except ModelLoadError:
+            return [TensorType(found.element, None) for found in types]
 
     def _infer(self, node: Node, operands: Operands, captured: Mapping[str, Value]) -> list[TensorType]:
         """Types by inference; for control flow, by a walk over the subgraphs first."""
@@ -279,6 +297,32 @@ class Completion:
             f"{node}: {missing}; {why} (operands: {given}){self._inside}. Sizes are never guessed: {ways}, or replace "
             "the node by operators of fixed shape"
         )
+
+
+def _held(found: TensorType, low: TensorType | None) -> TensorType:
+    """The type without the sizes that are larger where sizes known only at run time are least."""
+    if low is None or found.shape is None or low.shape is None or len(low.shape) != len(found.shape):
+        return found
+    pairs = zip(found.shape, low.shape, strict=True)
+    return TensorType(found.element, tuple(None if a and b and b > a else a for a, b in pairs))
+
+
+def _least_sizes(found: TensorType, low: TensorType | None, stated: TensorType | None) -> list[int | None]:
+    """Sizes of a result where those known only at run time are least; None where one is yet to be bounded."""
+    sizes = list(found.shape or ())
+    if low is not None:
+        below = low.shape if low.shape is not None and len(low.shape) == len(sizes) else (None,) * len(sizes)
+        sizes = [least(a) if b is None and a is not None else a and b for a, b in zip(sizes, below, strict=True)]
+    fixed = stated.shape if stated is not None and stated.shape is not None else ()
+    given = [*fixed, *[None] * len(sizes)]
+    return [size if fixed is None else fixed for size, fixed in zip(sizes, given, strict=False)]
+
+
+def _with_low(found: TensorType, sizes: list[int | None]) -> TensorType:
+    """The type, with the sizes that a run may have at least."""
+    shape = [size for size in found.shape or () if size is not None]
+    low = tuple(least(size) if given is None else given for size, given in zip(shape, sizes, strict=True))
+    return TensorType(found.element, found.shape, None if low == found.shape else low)
 
 
 def _since(kind: str) -> int | None:

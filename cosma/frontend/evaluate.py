@@ -99,8 +99,14 @@ class Evaluator:
             "log": _silent, "verbose": 0, "opsets": {"": opset}, "new_ops": None, "existing_functions": {},
         }  # fmt: skip
 
-    def array(self, value: Value) -> Array | None:
-        """Content of a constant; None where it is too large, in another file or cannot be computed."""
+    def array(self, value: Value, *, most: bool = False) -> Array | None:
+        """Content of a constant; None where it is too large, in another file or cannot be computed.
+
+        Content that rests on sizes known only at run time is None too, unless that of the largest sizes will do
+        (``most``).
+        """
+        if value.low is not None and not most:
+            return None
         stack = [value]
         while stack:
             top = stack[-1]
@@ -137,6 +143,11 @@ class Evaluator:
             value = before
         return self._failures.get(value.name, "its content was left out")
 
+    def withhold(self, value: Value) -> None:
+        """Take the content of a constant for unknown, for it follows from sizes that are."""
+        value.evaluated = True
+        self._failures[value.name] = "it follows from sizes that are known only when the model runs"
+
     def _content(self, value: Value) -> Array | None:
         """Content of a constant that the model or a file beside it holds."""
         from onnx import TensorProto
@@ -158,21 +169,23 @@ class Evaluator:
         assert value.source is not None
         node, operands, index = value.source
         value.evaluated = True
-        arrays = self.arrays(node, operands)
+        arrays = self.arrays(node, operands, most=True)
         results = None if arrays is None else self.run(node, arrays)
         if arrays is not None and results is None:
             self._failures[value.name] = self._failures.get(_key(node), f"{node} cannot be evaluated")
         if results is not None and index < len(results):
             value.array = results[index]
 
-    def arrays(self, node: Node, operands: Sequence[Value | None]) -> list[Array | None] | None:
+    def arrays(
+        self, node: Node, operands: Sequence[Value | None], *, most: bool = False
+    ) -> list[Array | None] | None:
         """Content of all operands, zeros for those of which only the type is used; None if one is not known."""
         ignored = type_only_positions(node)
         found: list[Array | None] = []
         for i, operand in enumerate(operands):
             array = None
             if operand is not None:
-                array = _zeros(operand) if i in ignored else self.array(operand)
+                array = _zeros(operand) if i in ignored else self.array(operand, most=most)
                 if array is None:
                     return None
             found.append(array)

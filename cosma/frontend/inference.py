@@ -18,6 +18,7 @@ from cosma.frontend.evaluate import Evaluator
 from cosma.frontend.guards import check_call
 from cosma.frontend.nodes import Node, readable
 from cosma.frontend.parameters import parameter_positions
+from cosma.frontend.rising import may_rise
 from cosma.frontend.shape_rules import ALWAYS_RULES, LEGACY_RULES
 from cosma.frontend.values import Operands, TensorType, Value
 from cosma.frontend.window_rules import unpooled
@@ -97,7 +98,8 @@ class Inference:
             deciding = deciding.union(CONTENT.get(node.type, ()))
         for i in sorted(deciding):
             operand = operands[i] if i < len(operands) else None
-            array = self._evaluator.array(operand) if operand is not None and operand.constant else None
+            known = operand is not None and operand.constant
+            array = self._evaluator.array(operand, most=may_rise(node, i)) if operand is not None and known else None
             if array is not None:
                 data[i] = array
         call = (

@@ -14,7 +14,7 @@ from cosma.errors import ModelLoadError
 from cosma.frontend.contrib_calls import BOOL, INT64
 from cosma.frontend.evaluate import Evaluator, tensor_array
 from cosma.frontend.nodes import Node, live_nodes, make_node, readable
-from cosma.frontend.values import Operands, TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value, value_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto, TensorProto
@@ -53,10 +53,6 @@ class InnerWalk(Protocol):
 
     def add_weight(self, name: str, tensor: TensorProto) -> None:
         """Take note of an initializer."""
-        ...
-
-    def add_input(self, name: str, element: int, shape: tuple[int, ...]) -> None:
-        """Take note of an input."""
         ...
 
     def run(self, nodes: Iterable[Node]) -> None:
@@ -114,7 +110,7 @@ def _walked(
     for tensor in graph.initializer:
         walk.add_weight(readable(tensor.name), tensor)
     for name, found in zip(names, given, strict=True):
-        walk.add_input(name, found.element, tuple(d for d in found.shape or () if d is not None))
+        walk.values[name] = value_of(name, found)
     if any(name not in walk.values and not _produced(name, nodes) for name in read):
         return None
     walk.run([inner for inner, alive in zip(nodes, live_nodes(nodes, results), strict=True) if alive])
@@ -153,10 +149,16 @@ def _if_types(node: Node, captured: Mapping[str, Value], around: Surroundings) -
 
 
 def _merged(a: TensorType, b: TensorType) -> TensorType:
+    if a == b:
+        return a
     element = a.element if a.element == b.element else 0
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(element, None)
-    return TensorType(element, tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True)))
+    shape = tuple(p if p == q else None for p, q in zip(a.shape, b.shape, strict=True))
+    if a.low is None and b.low is None:
+        return TensorType(element, shape)
+    lows = [tuple(d or 0 for d in t.low or t.shape or ()) for t in (a, b)]
+    return TensorType(element, shape, tuple(map(min, *lows)))
 
 
 def _loop_types(
@@ -186,7 +188,7 @@ def _loop_types(
         states = met[rounds if rounds <= last else first + (rounds - first) % (last - first)]
     else:
         states = merged  # any round may be the last, or more come than are followed
-    return [*states, *(TensorType(t.element, None if t.shape is None else (rounds, *t.shape)) for t in collected)]
+    return [*states, *(_inserted(t, 0, rounds) for t in collected)]
 
 
 def _scan_types(
@@ -225,11 +227,12 @@ def _first_change(before: Sequence[TensorType], after: Sequence[TensorType]) -> 
     return next(f"{a} and leaves as {b}" for a, b in zip(before, after, strict=True) if a != b)
 
 
-def _inserted(found: TensorType, axis: int, length: int) -> TensorType:
+def _inserted(found: TensorType, axis: int, length: int | None) -> TensorType:
     if found.shape is None or not -len(found.shape) - 1 <= axis <= len(found.shape):
         return TensorType(found.element, None)
     at = axis % (len(found.shape) + 1)
-    return TensorType(found.element, (*found.shape[:at], length, *found.shape[at:]))
+    low = None if found.low is None else (*found.low[:at], length or 0, *found.low[at:])
+    return TensorType(found.element, (*found.shape[:at], length, *found.shape[at:]), low)
 
 
 def trip_count(node: Node, operands: Sequence[Value | None], evaluator: Evaluator) -> int | None:

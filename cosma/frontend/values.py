@@ -28,6 +28,8 @@ class TensorType:
     element: int
     #: Dimensions, None for an unknown one; None as a whole where even the rank is unknown.
     shape: tuple[int | None, ...] | None
+    #: Shape in a run in which every size known only at run time is least; None where it is the same.
+    low: tuple[int, ...] | None = None
 
     @property
     def known(self) -> bool:
@@ -67,11 +69,15 @@ class Value:
     evaluated: bool = False
     #: For a constant stored as itself: the stored constant of the same size that it is computed from, if any.
     equal_to: str | None = None
+    #: The same value in a run in which every size known only at run time is least: smaller, or a constant computed from
+    #: such sizes. None where it is the same in every run.
+    low: Value | None = None
 
     @property
     def type(self) -> TensorType:
         """Type as a possibly partial one."""
-        return TensorType(self.element, self.shape)
+        low = None if self.low is None or self.low.shape == self.shape else self.low.shape
+        return TensorType(self.element, self.shape, low)
 
     @property
     def is_computed(self) -> bool:
@@ -82,6 +88,19 @@ class Value:
     def count(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+
+def value_of(name: str, found: TensorType) -> Value:
+    """A tensor of its own, of a known type."""
+    assert found.shape is not None
+    shape = tuple(d for d in found.shape if d is not None)
+    low = None if found.low is None else Value(name, found.element, found.low, name)
+    return Value(name, found.element, shape, name, low=low)
+
+
+def lowest(values: Operands) -> Operands:
+    """Values in a run in which every size known only at run time is least."""
+    return tuple(value if value is None or value.low is None else value.low for value in values)
 
 
 #: What a node reads, by position; None for an optional operand that is left out.

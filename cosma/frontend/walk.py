@@ -18,12 +18,13 @@ from cosma.frontend.macs import count_macs
 from cosma.frontend.nodes import Node
 from cosma.frontend.parameters import parameter_positions, type_only_positions
 from cosma.frontend.records import Step
+from cosma.frontend.rising import settle_low
 from cosma.frontend.selects import selected_boxes
 from cosma.frontend.sequences import SequenceNodes
 from cosma.frontend.sparse import dense_tensor
 from cosma.frontend.stored import data_operands, distinct_rows, settle_stored, stored_bytes
 from cosma.frontend.subgraphs import stored_inside
-from cosma.frontend.values import Operands, TensorType, Value
+from cosma.frontend.values import Operands, TensorType, Value, value_of
 from cosma.frontend.views import is_view
 from cosma.frontend.walk_state import WalkState, static_shape
 
@@ -116,7 +117,7 @@ class Walk(WalkState):
         results = []
         for name, found in zip(node.outputs, types, strict=True):
             if name and found is not None:
-                results.append(Value(name, found.element, static_shape(found), name))
+                results.append(value_of(name, found))
         if not results:
             raise ModelLoadError(f"{node} yields nothing that has a type; remove it or give its results one")
         shapes = [None if operand is None else operand.shape for operand in operands]
@@ -195,10 +196,14 @@ class Walk(WalkState):
         import numpy as np
 
         if node.type == "Size":
-            array = np.array(operand.count, dtype=np.int64)
+            most, fewest = (np.array(value.count, dtype=np.int64) for value in (operand, operand.low or operand))
         else:
-            array = np.array(operand.shape[node.integer("start", 0) : node.integer("end")], dtype=np.int64)
-        self.add_array(node, array)
+            part = slice(node.integer("start", 0), node.integer("end"))
+            most, fewest = (np.array(v.shape[part], dtype=np.int64) for v in (operand, operand.low or operand))
+        self.add_array(node, most)
+        if (most != fewest).any():
+            value = self.values[node.first_output]
+            value.low = replace(value, array=fewest)
         return True
 
     def _add_literal(self, node: Node) -> None:
@@ -250,5 +255,6 @@ class Walk(WalkState):
                 value.root, value.stored, value.equal_to = first.root, first.stored, first.equal_to
             else:
                 settle_stored(value, node, sources, self.values)
+            settle_low(value, node, operands, found, self.evaluator)
             results.append(value)
         self.finish_constant(node, tuple(o for o in operands if o is not None and o.constant), results)

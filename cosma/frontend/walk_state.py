@@ -96,6 +96,7 @@ class WalkState(ABC):
         """Record that a node's first result is its operand, in another shape perhaps."""
         name = node.first_output
         view = replace(operand, name=name, shape=static_shape(found), element=found.element)
+        view.low = None if found.low is None else replace(view, shape=found.low, low=None)
         if operand.constant:
             operands = tuple(self.values[name] if name else None for name in node.inputs)
             in_sequence = any(value is not None and value.elements is not None for value in operands)

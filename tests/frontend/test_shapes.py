@@ -199,3 +199,63 @@ def test_only_optional_results_can_be_left_out(load_text: Load) -> None:
         load_text("g (float[4] x) => (float[2] y) { , b = Split<num_outputs = 2>(x)\n y = Relu(b) }")
     loaded = load_text("g (float[1,2,4,4] x) => (float[1,2,4,4] y) { y, = MaxPool<kernel_shape = [1, 1]>(x) }")
     assert loaded.graph.tensors["y"].shape == (1, 2, 4, 4)
+
+
+COUNTED = """g (float[12] x, float[1] row) => (float[] y)
+    <int64[1] all = {{12}}, int64[1] one = {{1}}, int64 z = {{0}}, int64[1] z1 = {{0}}> {{
+    n = NonZero(x)
+    k = Shape<start = 1>(n)
+    {nodes}
+}}"""
+REST = "m = Sub(all, k)\n"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "most"),
+    [
+        ("t = Slice(x, k, all)\n y = Relu(t)", 12),
+        ("t = Slice(x, one, k)\n y = Relu(t)", 11),
+        ("t = Expand(row, k)\n y = Relu(t)", 12),
+        ("h = Sub(k, one)\n t = Expand(row, h)\n y = Relu(t)", 11),
+        ("f = Flatten<axis = 0>(n)\n h = Shape<start = 1>(f)\n p = ConstantOfShape(h)\n y = Add(p, row)", 12),
+        # The first axis of what NonZero yields is the same in every run.
+        ("r = Shape<end = 1>(n)\n h = Add(r, all)\n t = Expand(row, h)\n y = Relu(t)", 13),
+        ("r = Shape(n)\n u = Gather(r, z)\n v = Unsqueeze(u, z1)\n t = Slice(x, v, all)\n y = Relu(t)", 11),
+        # A shape as PyTorch's exporter expands to: -1 keeps a size.
+        ("o = Neg(one)\n e = Equal(k, o)\n h = Where(e, one, k)\n t = Expand(row, h)\n y = Relu(t)", 12),
+        ("e = Equal(k, one)\n h = Where(e, all, one)\n t = Expand(row, h)\n y = Relu(t)", None),
+        (REST + "t = Expand(row, m)\n y = Relu(t)", None),
+        (REST + "p = ConstantOfShape(m)\n y = Add(p, row)", None),
+        (REST + "h = Mul(m, k)\n t = Expand(row, h)\n y = Relu(t)", None),
+        (REST + "t = Slice(x, one, m)\n y = Relu(t)", 12),
+    ],
+)
+def test_what_follows_from_a_size_known_only_at_run_time_is_planned_for_the_most(
+    nodes: str, most: int | None, load_text: Load
+) -> None:
+    text = COUNTED.format(nodes=nodes)
+    if most is None:
+        with pytest.raises(ModelLoadError, match="known only when the model runs"):
+            load_text(text)
+        return
+    loaded = load_text(text)
+    assert loaded.graph.tensors[loaded.aliases.get("y", "y")].shape == (most,)
+
+
+@pytest.mark.parametrize("dims", [None, {"n": 9}])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        """c = Less(k, all)\n y = If(c) <then_branch = a () => (float[] p) { p = Concat<axis = 0>(x, x) },
+                                        else_branch = e () => (float[] q) { q = Relu(x) }>""",
+        """m = Sub(all, k)\n y = Loop(m, , x) <body = b (int64 i, bool d, float[] s) => (bool e, float[] t) {
+            e = Identity(d)\n t = Concat<axis = 0>(s, x) }>""",
+        """c = Less(k, all)\n y = If(c) <then_branch = a () => (float[] p) { h = Shape<start = 1>(n)\n
+                j = Sub(all, h)\n p = Expand(row, j) }, else_branch = e () => (float[] q) { q = Relu(x) }>""",
+    ],
+)
+def test_no_branch_and_no_number_of_rounds_is_decided_by_a_size_known_only_at_run_time(
+    nodes: str, dims: dict[str, int] | None, load_text: Load
+) -> None:
+    with pytest.raises(ModelLoadError, match=r"node 'y' \((If|Loop)\)"):
+        load_text(COUNTED.replace("{nodes}", nodes).replace("{{", "{").replace("}}", "}"), dims)
