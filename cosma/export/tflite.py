@@ -116,7 +116,7 @@ def offline_tflite(plan: Plan, model: bytes) -> bytes:
     names = _tensor_names(subgraph)
     subgraph.operators = [subgraph.operators[int(name.partition(":")[0])] for name in plan.schedule]
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = list(tflm_metadata(plan, names))
+    buffer.data = list(tflm_metadata(plan, names, reordered=True))
     content.buffers.append(buffer)
     entry.name, entry.buffer = METADATA_NAME, len(content.buffers) - 1
     content.metadata = [m for m in _list(content.metadata) if _text(m.name) != METADATA_NAME] + [entry]

@@ -80,11 +80,18 @@ def tflm_offsets(plan: Plan) -> dict[str, int]:
         start = 0 if tensor.kind == "input" else stay.start
         end = last if tensor.kind == "output" else stay.end
         lives[stay.tensor] = _Life(stay.tensor, start, end, stay.address, stay.address + stay.space_bytes)
-    _check_overlaps(list(lives.values()))
+    overlap = _overlap(list(lives.values()))
+    if overlap is not None:
+        raise InputError(
+            f"{overlap[0]!r} and {overlap[1]!r} share space at different steps, but TFLM keeps inputs from "
+            "the start and outputs to the end; plan with a larger scratchpad"
+        )
     return {name: life.address for name, life in lives.items()}
 
 
-def tflm_metadata(plan: Plan, tensors: Sequence[str] | None = None, *, subgraph: int = 0) -> bytes:
+def tflm_metadata(
+    plan: Plan, tensors: Sequence[str] | None = None, *, subgraph: int = 0, reordered: bool = False
+) -> bytes:
     """Write the content of the metadata buffer.
 
     Parameters
@@ -96,13 +103,19 @@ def tflm_metadata(plan: Plan, tensors: Sequence[str] | None = None, *, subgraph:
         it, the plan's activations in the plan's order.
     subgraph
         Index of the subgraph.
+    reordered
+        Whether the file's operators are put into the plan's order. TFLM runs them in the file's, which is taken to be
+        that of the plan's graph.
 
     Raises
     ------
     InputError
-        Where :func:`tflm_offsets` does, or if ``tensors`` lacks one of the plan's activations.
+        Where :func:`tflm_offsets` does, if ``tensors`` lacks one of the plan's activations, or if tensors overlap in
+        the order in which the file's operators run.
     """
     offsets = tflm_offsets(plan)
+    if not reordered:
+        _check_file_order(plan, offsets)
     subgraph = door.integer(subgraph, "subgraph", least=0, most=_MOST)
     beyond = next((name for name, offset in offsets.items() if offset > _MOST), None)
     if beyond is not None:
@@ -133,19 +146,38 @@ def _check(stay: Stay) -> None:
         )
 
 
-def _check_overlaps(lives: list[_Life]) -> None:
-    """Inputs live from the start and outputs to the end in TFLM, longer than in the plan."""
+def _check_file_order(plan: Plan, offsets: dict[str, int]) -> None:
+    """Refuse addresses at which tensors overlap when operators run in the order of the graph."""
+    plan = named_plan(plan)
+    graph, lives = plan.graph, []
+    step = {operator.name: k for k, operator in enumerate(graph.operators)}
+    for name, address in offsets.items():
+        tensor, producer = graph.tensors[name], graph.producer(name)
+        start = 0 if producer is None else step[producer]
+        end = max((step[user] for user in graph.consumers(name)), default=start) + 1
+        lives.append(
+            _Life(name, start, len(step) if tensor.kind == "output" else end, address, address + tensor.size_bytes)
+        )
+    overlap = _overlap(lives)
+    if overlap is not None:
+        raise InputError(
+            f"{overlap[0]!r} and {overlap[1]!r} overlap in the order in which the file's operators run, not the "
+            "plan's; write the .tflite file itself, in the plan's order (`cosma export PLAN.json --tflite FILE`), or "
+            "plan that order with the strategy given+belady+first-fit"
+        )
+
+
+def _overlap(lives: list[_Life]) -> tuple[str, str] | None:
+    """Two tensors that are alive together and share space, if there are such."""
     lives.sort(key=lambda life: (life.start, life.address))
     alive: list[_Life] = []
     for life in lives:
         alive = [other for other in alive if other.end > life.start]
         for other in alive:
             if other.address < life.top and life.address < other.top:
-                raise InputError(
-                    f"{other.tensor!r} and {life.tensor!r} share space at different steps, but TFLM keeps inputs from "
-                    "the start and outputs to the end; plan with a larger scratchpad"
-                )
+                return other.tensor, life.tensor
         alive.append(life)
+    return None
 
 
 def _first(name: str, count: int) -> str:

@@ -155,6 +155,7 @@ def test_parts_are_exported_or_refused(tmp_path: Path) -> None:
 
 def tiled_plan() -> Plan:
     """A pooling over 6 rows in windows of 3, cut into tiles of 4 and 2 rows; padded by one row at either end."""
+
     def part(root: str, first: int, last: int) -> Tensor:
         box = Region(root, (0, first), (4, last))
         return Tensor(box.label((4, 6)), 4 * (last - first), "intermediate", "int8", (4, last - first), region=box)
@@ -235,9 +236,7 @@ def chain() -> Graph:
     kinds = [TensorKind.INPUT, *[TensorKind.INTERMEDIATE] * 3, TensorKind.OUTPUT]
     tensors = [Tensor(name, 1000, kind) for name, kind in zip(names, kinds, strict=True)]
     tensors.append(Tensor("w", 100, TensorKind.WEIGHT))
-    operators = [
-        Operator(f"o{i}", "Conv", (names[i],), (names[i + 1],), ("w",) if i == 0 else ()) for i in range(4)
-    ]
+    operators = [Operator(f"o{i}", "Conv", (names[i],), (names[i + 1],), ("w",) if i == 0 else ()) for i in range(4)]
     return Graph(tensors, operators, "chain")
 
 
@@ -266,6 +265,27 @@ def test_tflm_layout() -> None:
     assert struct.unpack("<3i", tflm_metadata(plan, subgraph=2)[:12]) == (1, 2, 5)
     with pytest.raises(InputError, match="lacks 1 activations"):
         tflm_metadata(plan, ["x", "a", "b", "c"])
+
+
+def test_tflm_runs_the_order_of_the_file() -> None:
+    # Breadth first in the file, depth first in the plan: four wide results are alive together in the one alone.
+    branches = range(4)
+    graph = Graph(
+        [Tensor("x", 64, TensorKind.INPUT), *(Tensor(f"a{i}", 512) for i in branches),
+         *(Tensor(f"b{i}", 64) for i in branches), Tensor("y", 64, TensorKind.OUTPUT)],
+        [*(Operator(f"wide{i}", "Conv", ("x",), (f"a{i}",)) for i in branches),
+         *(Operator(f"narrow{i}", "Conv", (f"a{i}",), (f"b{i}",)) for i in branches),
+         Operator("sum", "Sum", tuple(f"b{i}" for i in branches), ("y",))],
+        "branches",
+    )  # fmt: skip
+    accelerator = Accelerator(scratchpad=1024, operands="resident", alignment=16, in_place=False)
+    plan = compile(graph, accelerator, effort=0.1)
+    assert plan.traffic.noncompulsory == 0
+    with pytest.raises(InputError, match="overlap in the order in which the file's operators run"):
+        tflm_metadata(plan)
+    assert len(tflm_metadata(plan, reordered=True)) == 4 * (3 + 10)
+    wide = compile(graph, accelerator.replace(scratchpad=4096), strategy="given+belady+first-fit")
+    assert tflm_metadata(wide) == tflm_metadata(wide, reordered=True)
 
 
 def test_tflm_refuses_what_it_cannot_do() -> None:
