@@ -33,7 +33,7 @@ from cosma.graph.mode import RESIDENT, Mode
 ACCUMULATOR_BYTES = 4
 #: The mode of a contraction whose workspace holds sums, beside the rows of a window.
 OUTPUT_STATIONARY = "output-stationary"
-#: Rows of the result that are looked at for the rows of a window: strides and scales repeat within so many.
+#: Rows of the result at the least that are looked at for the rows of a window: most scales repeat within so many.
 _ROWS_LOOKED_AT = 8
 
 
@@ -194,7 +194,9 @@ class _View:
         if not streamed & second.keys():
             found.append(self._mode("weight-stationary", [*first, *lockstep, *results], rows, own | second.keys()))
         room = rows + self._accumulator_bytes()
-        found.append(self._mode(OUTPUT_STATIONARY, [*first, *second, *lockstep], room, own | set(results)))
+        # A tensor that is both factors would have to pass in two orders at once.
+        both = first.keys() & second.keys()
+        found.append(self._mode(OUTPUT_STATIONARY, [*first, *second, *lockstep], room, own | set(results) | both))
         return found
 
     def _mode(self, name: str, streamed: Iterable[str], workspace_bytes: int, staying: Iterable[str]) -> Mode:
@@ -280,8 +282,10 @@ class _View:
         along = 0 if one_row else min(2, len(shape) - 1)
         most = 0
         middle = shape[along] // 2 if shape else 0
-        first = max(0, middle - _ROWS_LOOKED_AT // 2)
-        for row in range(first, min(shape[along], first + _ROWS_LOOKED_AT)) if shape and not one_row else (0,):
+        # The rows of a transposed convolution that a row reads repeat with the stride.
+        looked_at = max(_ROWS_LOOKED_AT, *site.integers("strides", (1,))[:1])
+        first = max(0, middle - looked_at // 2)
+        for row in range(first, min(shape[along], first + looked_at)) if shape and not one_row else (0,):
             read = rule.reads(site, _row_box(shape, cuts, along, row, one_row=one_row))[0]
             if read is None:
                 return None

@@ -207,16 +207,16 @@ def _rows(part: Part, data: Tensor, factors: list[Tensor], result: Tensor) -> in
         if part.type in _POOLING and shape[1] != made[1]:
             return width
         row = width * prod(shape[1:]) // shape[2]
-        if part.type == "ConvTranspose":
-            return row
         kernel = part.attribute("kernel_shape")
         if not isinstance(kernel, tuple):
             shapes = (f.shape for f in factors if f is not data and f.shape is not None)
             kernel = next((found[2:] for found in shapes if len(found) == len(shape)), ())
         if not kernel:
-            return 0
+            return row if part.type == "ConvTranspose" else 0
         gaps = part.attribute("dilations")
         gap = int(gaps[0]) if isinstance(gaps, tuple) else 1
+        if part.type == "ConvTranspose":
+            return row * _transposed_rows(part, int(kernel[0]), gap, shape[2], made[2])
         # Of the rows of a window, those at an edge of a map can be fewer; a map with padding has some with all.
         return row * min((int(kernel[0]) - 1) * gap + 1, shape[2])
     if part.type in _PRODUCTS:
@@ -227,3 +227,15 @@ def _rows(part: Part, data: Tensor, factors: list[Tensor], result: Tensor) -> in
         return width * min(shape[-1], made[-1])
     # Each element of the result is reduced from so many; a reduction may be along no axis.
     return width * max(1, prod(shape) // max(1, prod(made)))
+
+
+def _transposed_rows(part: Part, kernel: int, gap: int, read: int, made: int) -> int:
+    """Most rows of the data that one in the middle of a transposed convolution's result is summed up over."""
+    strides, pads = part.attribute("strides"), part.attribute("pads")
+    if part.attribute("auto_pad") not in (None, "", "NOTSET") or part.attribute("output_shape") is not None:
+        return 1  # where the result begins depends on more
+    stride = int(strides[0]) if isinstance(strides, tuple) else 1
+    first = int(pads[0]) if isinstance(pads, tuple) else 0
+    middle = range(max(0, made // 2 - stride), min(made, made // 2 + stride))
+    places = ([first + row - tap * gap for tap in range(kernel)] for row in middle)
+    return max((sum(at % stride == 0 and 0 <= at // stride < read for at in row) for row in places), default=1)

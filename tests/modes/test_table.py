@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cosma.access.modes import modes_of
 from cosma.execute import run_plan
 from cosma.frontend import load_onnx
 from cosma.frontend.loaded import LoadedModel
+from cosma.validator.modes import check_modes
 
 
 def load(folder: Path, body: str, inputs: str, outputs: str, weights: str = "") -> LoadedModel:
@@ -68,6 +70,22 @@ def test_convolutions_keep_one_of_three(tmp_path: Path, stride: int, dilation: i
     assert set(passing) == {"input-stationary", "output-stationary"}
     assert passing["input-stationary"].may_stream == ("y",)
     assert passing["output-stationary"].may_stream == ("x",)
+
+
+def test_windows_of_transposed_convolutions_repeat_with_the_stride(tmp_path: Path) -> None:
+    body = "y = ConvTranspose <kernel_shape = [20,1], strides = [16,1]> (x, w)"
+    loaded = load(tmp_path, body, "float[1,2,5,8] x", "float[1,2,84,8] y", weights("w", 2, 2, 20, 1))
+    # Rows 32 to 35 are summed up over rows 1 and 2, each of two channels of eight elements.
+    assert modes(loaded)["weight-stationary"] == Mode("weight-stationary", ("x", "y"), 2 * 2 * 8 * 4)
+    less = replace(loaded.graph.operators[0], modes=(Mode("weight-stationary", ("x", "y"), 2 * 8 * 4),))
+    kept = Accelerator(scratchpad=4096, operands="stationary", weights="scratchpad")
+    (wrong,) = check_modes(loaded.graph.replace(operators=[less]), kept)
+    assert wrong.message.endswith("it needs 128 bytes of workspace and has 64")
+
+
+def test_a_product_of_a_tensor_with_itself_does_not_pass_in_two_orders(tmp_path: Path) -> None:
+    found = modes(load(tmp_path, "y = MatMul (x, x)", "float[8,8] x", "float[8,8] y"))
+    assert all("x" not in mode.may_stream for mode in found.values())
 
 
 def test_depthwise_convolutions_are_windows(tmp_path: Path) -> None:
