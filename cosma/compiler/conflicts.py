@@ -12,6 +12,7 @@ from cosma.compiler.run import CompileRun
 from cosma.compiler.strategies import run_existing
 from cosma.errors import ConstraintError, InfeasibleError
 from cosma.problem import build_problem
+from cosma.problem.feasibility import NOT_PLANNED
 
 if TYPE_CHECKING:
     from cosma.accelerator import Accelerator
@@ -71,9 +72,11 @@ def explained(error: InfeasibleError, request: Request) -> InfeasibleError:
             entries, error = rest, found
     names = tuple(map(str, entries))
     what = "this constraint cannot hold" if len(names) == 1 else f"these {len(names)} constraints cannot hold together"
+    if error.message.startswith(NOT_PLANNED):
+        what = "not planned under this constraint" if len(names) == 1 else "not planned under these constraints"
     if left <= 0:
         what += ", or some of them"
-    reason = error.message.removeprefix("constraints cannot hold: ")
+    reason = error.message.removeprefix("constraints cannot hold: ").removeprefix(NOT_PLANNED)
     return InfeasibleError(
         f"{what}: {'; '.join(names)} ({reason})",
         operator=error.operator,

@@ -17,7 +17,7 @@ from cosma.compiler.strategies import COPYING
 from cosma.errors import InfeasibleError, Remedy, warn
 from cosma.problem import build_problem, smallest_feasible_capacity
 from cosma.problem.feasibility import infeasible
-from cosma.problem.homes import homes_of, settles_places
+from cosma.problem.homes import homes_of
 from cosma.rewrite.constraints import copying, fusable
 from cosma.rewrite.fuse import Link, first_links, fitting, fuse, late_links
 from cosma.rewrite.join import join_copies
@@ -185,19 +185,14 @@ def _fitting(graph: Graph, accelerator: Accelerator, links: list[Link]) -> froze
 def _join(graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator) -> Graph:
     """Take out operators that copy, as many as leave every operand in few enough pieces."""
     keep = copying(graph, accelerator.constraints)
-    settled = settles_places(accelerator.constraints)
     while True:
         made = join_copies(graph, sites, keep=keep).graph
-        homes = homes_of(made, accelerator)
-        refused = homes.refused
-        if settled:
-            # Neighbours have no addresses of their own to keep to.
-            refused += tuple((name, root) for name in homes.runs for root in _roots(made, name))
+        refused = homes_of(made, accelerator).refused
         if not refused:
             return made
         left = {operator.name for operator in made.operators}
         before = len(keep)
-        for _, root in refused:
+        for _, root, _ in refused:
             maker = graph.producer(root)
             if root in made.joins and maker is not None:
                 keep.add(maker)
@@ -205,10 +200,3 @@ def _join(graph: Graph, sites: Mapping[str, NodeSite], accelerator: Accelerator)
                 keep.update(name for name in graph.consumers(root) if name not in left)
         if len(keep) == before:
             return graph
-
-
-def _roots(graph: Graph, name: str) -> list[str]:
-    """Roots that an operator touches in pieces."""
-    operator = graph.operator(name)
-    regions = [graph.tensors[tensor].region for tensor in (*operator.operands, *operator.outputs)]
-    return [*operator.joined, *dict.fromkeys(region.root for region in regions if region is not None)]

@@ -12,7 +12,7 @@ from cosma.csr import csr
 from cosma.graph import Graph, Mode, Operator, Tensor, TensorKind
 from cosma.graph.mode import RESIDENT
 from cosma.problem.forced import arrivals_of, forced_on, places_of, settings_conflict, spaces_of
-from cosma.problem.homes import Homes, homes_of, settles_places
+from cosma.problem.homes import Homes, homes_of
 from cosma.problem.problem import Instance
 from cosma.rewrite.constraints import keeps_apart, overwritable
 from cosma.units import align_up
@@ -37,9 +37,7 @@ def build_problem(graph: Graph, accelerator: Accelerator) -> Instance:
     scratch = _scratch_bytes(graph, rules, modes)
     net = _number(graph, scratch, keep_weights=keep_weights)
     predecessors, successors = _neighbours(net, rules)
-    homes = homes_of(graph, accelerator)
-    if homes.runs and settles_places(rules):
-        homes = Homes(refused=tuple((name, "operands") for name in homes.runs))
+    homes = homes_of(graph, accelerator.replace(constraints=rules))
     pairs = _in_place_pairs(net, accelerator, rules, homes)
     places = places_of(rules, accelerator, net.number)
     capacity = accelerator.replace(constraints=rules).usable_bytes

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Tensors of an operator that a message lists.
 _SHOWN = 8
+#: How an error begins of what the planner does not do, though a plan may exist.
+NOT_PLANNED = "not planned: "
 #: Packing units for the tensors of one operator: there are a few dozen at most, so the search ends far earlier.
 _STEP_WORK = 20_000
 
@@ -44,8 +46,13 @@ def infeasible(instance: Instance, graph: Graph) -> InfeasibleError | None:
     if instance.conflict:
         return InfeasibleError(f"constraints cannot hold: {instance.conflict}")
     if instance.refused:
-        name, root = instance.refused[0]
+        name, root, forced = instance.refused[0]
         limit = instance.accelerator.pieces
+        if forced:
+            return InfeasibleError(
+                f"{NOT_PLANNED}operator {name!r} takes {limit} address ranges for {root!r}; its pieces are not "
+                "laid side by side under constraints on addresses, or on whether they stay"
+            )
         return InfeasibleError(
             f"operator {name!r} touches {root!r} in more than {limit} pieces that cannot lie side by side, and takes "
             f"{limit} address ranges for an operand"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cosma.graph.join import Piece, pieces_read
 from cosma.units import align_up
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from cosma.graph import Graph, Operator, Tensor
 
 
+class Refused(NamedTuple):
+    """What an operator touches in too many pieces that are not laid side by side."""
+
+    operator: str
+    root: str
+    #: Whether constraints are why: they settle addresses, or whether a piece lies in the scratchpad.
+    is_forced: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Homes:
     """What must lie side by side, by name."""
@@ -30,20 +39,21 @@ class Homes:
     runs: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     #: For each tensor with a home, the number of the home and its offset in it, in bytes.
     place: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    #: Operators and roots whose pieces cannot be one range, or not beside what other operators want.
-    refused: tuple[tuple[str, str], ...] = ()
+    #: What cannot be one range, or not beside what other operators want.
+    refused: tuple[Refused, ...] = ()
 
 
-def settles_places(constraints: Constraints) -> bool:
-    """Whether constraints say where tensors lie, or whether they do: that is not settled together with neighbours."""
-    forced = constraints
-    return bool(forced.addresses or forced.alignments or forced.resident or forced.never_on_chip)
+def _settles_addresses(constraints: Constraints, alignment: int) -> bool:
+    """Whether constraints say where some tensor lies: homes are laid out with none that has a place of its own."""
+    return bool(constraints.addresses) or any(alignment % least for _, least in constraints.alignments)
 
 
 def homes_of(graph: Graph, accelerator: Accelerator) -> Homes:
     """Find the homes of a graph; none where operands may consist of any number of ranges.
 
-    Runs of large roots come first. A run that contradicts those before it is refused. Deterministic.
+    Runs of large roots come first. A run that contradicts those before it is refused. So are all where constraints of
+    the accelerator settle addresses, and those of tensors of which they say whether they lie in the scratchpad;
+    constraints go by exact names of the graph. Deterministic.
     """
     limit = accelerator.pieces
     if limit is None or not graph.roots:
@@ -57,11 +67,15 @@ def homes_of(graph: Graph, accelerator: Accelerator) -> Homes:
     wanted.sort(key=lambda row: -sum(graph.tensors[piece.tensor].size_bytes for piece in row[2]))
     places = _Places(graph.tensors, accelerator.alignment)
     runs: dict[str, list[tuple[str, ...]]] = {}
-    refused: list[tuple[str, str]] = []
+    constraints = accelerator.constraints
+    addressed = _settles_addresses(constraints, accelerator.alignment)
+    kept_or_not = {*constraints.resident, *constraints.never_on_chip}
+    refused: list[Refused] = []
     for operator, root, pieces in wanted:
         row = address_order(pieces)
-        if row is None or not places.join(row):
-            refused.append((operator.name, root))
+        forced = addressed or not kept_or_not.isdisjoint((root, *(row or ())))
+        if row is None or forced or not places.join(row):
+            refused.append(Refused(operator.name, root, forced))
         else:
             runs.setdefault(operator.name, []).append(row)
     return Homes({name: tuple(rows) for name, rows in runs.items()}, places.numbered(), tuple(refused))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cosma.arrays import Bools, Int32s, Ints
     from cosma.graph import Graph
     from cosma.problem.forced import Places
+    from cosma.problem.homes import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -81,8 +82,8 @@ class Problem:
     #: By tensor of a run: the number of the home that it shares with others, and its offset there in bytes; see
     #: :mod:`cosma.problem.homes`.
     homes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    #: Operators and roots, by name, that lie in more pieces than the operator takes, whatever their addresses.
-    refused: tuple[tuple[str, str], ...] = ()
+    #: What operators touch in more pieces than they take, whatever the addresses.
+    refused: tuple[Refused, ...] = ()
     #: Whether anything may stream. Follows from the tables.
     streamable: bool = field(init=False)
     #: Where ``streamable``: pairs of operator and tensor that may not stream all the same. Follows from the tables.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import helper
 
 import cosma
 from cosma.compiler import Limits, run_compile
@@ -17,6 +18,7 @@ from cosma.plan.file import plan_from_json, plan_to_json
 from cosma.rewrite.constraints import expand, resolve
 from tests.brute_force import TooLargeError
 from tests.constraints.brute import brute_force_forced
+from tests.onnx_files import save_network
 from tests.zero_copy.models import dense_block, random_model, shuffle
 
 LITTLE = Limits(effort=0.02)
@@ -241,3 +243,29 @@ def test_tiles_that_were_asked_for_read_pieces_under_constraints(
     assert all(any(operator.tile is not None for operator in plan.graph.operators) for plan in plans)
     assert plans[0].traffic.total <= plans[1].traffic.total
     _check(plans[0], model, constraints)
+
+
+def test_pieces_give_way_to_the_constraints_alone_that_settle_them(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "u"], ["a"]),
+        helper.make_node("MatMul", ["v", "a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["y"]),
+    ]
+    weights = {"u": (12, 16), "v": (8, 8), "w": (16, 12)}
+    model = save_network(tmp_path / "pieces.onnx", nodes, {"x": (8, 12)}, weights)
+    # Each tile of the second product reads all tiles of the first, in many address ranges unless they lie side by side.
+    settings: dict[str, Any] = {"scratchpad": 4096, "alignment": 4, "pieces": 1, "weights": "scratchpad"}
+
+    def made(**forced: Any) -> cosma.Plan:
+        accelerator = cosma.Accelerator(zero_copy=True, **settings)
+        found = cosma.compile(model, accelerator, tiling="rows=2", effort=0.02, constraints=cosma.Constraints(**forced))
+        assert cosma.replay(found, cosma.load_onnx(model).graph, model=model).valid
+        return found
+
+    free = made()
+    assert free.traffic.noncompulsory == 0
+    # What every plan keeps, and what concerns no piece, leaves all as it is.
+    assert made(alignments={"x": 1}).traffic == free.traffic
+    assert made(resident=["y"]).traffic.noncompulsory == 0
+    with pytest.raises(InfeasibleError, match="not planned under this constraint: alignment 8 of 'x'"):
+        made(alignments={"x": 8})
