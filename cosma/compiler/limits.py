@@ -20,7 +20,7 @@ TILING_SHARE = 0.8
 #: Share of the effort that goes to a better order of tiles. As a part of the search's share, at effort 5: at 256 KiB
 #: SqueezeBERT, DistilBERT, PVT and Inception moved 0.64, 1.91, 0.24 and 0.71 MB without, 0.42, 1.58, 0.25 and 0.86 with
 #: 0.15, 0.24, 0.76, 0.10 and 0.86 with 0.3; at 512 KiB U-Net and ResNet-50 12.1 and 2.3 without, 12.8 and 2.5 with 0.3.
-#: So it takes nothing from the search. For tilings that are given it is not measured.
+#: So it takes nothing from the search.
 TURNS_SHARE = 0.2
 
 

@@ -127,17 +127,19 @@ class Turns:
     def plan(
         self, bounds: Bounds, modes: Modes, effort: float = 0.0, seed: int = 0, stop: Callable[[], bool] = never
     ) -> tuple[Graph, Realised, Graph] | None:
-        """The tiles in a plan's order, each in its mode, the plan, and the same tiles each with all modes that fit.
+        """The tiles in turns, each in its mode, a plan, and the same tiles each with all modes that fit.
 
-        The order is changed for so much effort.
+        The order of the plan is changed for so much effort. What moves least in one pass need not when planned with
+        care, so the tiles keep their turns: planning goes by both.
         """
         from cosma.search.one_pass import better_in_one_pass
 
-        found = better_in_one_pass(modes.problem, self.order(bounds), effort, seed, stop, streamed=modes.streamed)
+        order = self.order(bounds)
+        found = better_in_one_pass(modes.problem, order, effort, seed, stop, streamed=modes.streamed)
         if found is None:
             return None
         planned = found[1]
-        order = planned.decisions.order
+        place = {v: step for step, v in enumerate(order)}
         graph, free = (
             one.replace(operators=[one.operators[v] for v in order]) for one in (modes.graph, self.graph)
         )  # fmt: skip
@@ -147,7 +149,8 @@ class Turns:
         stays = sorted(
             (stay.renumbered(tensors) for stay in planned.decisions.residencies), key=lambda s: (s.start, s.tensor)
         )
-        return graph, replace(planned, decisions=Decisions(tuple(range(len(order))), tuple(stays))), free
+        along = tuple(place[v] for v in planned.decisions.order)
+        return graph, replace(planned, decisions=Decisions(along, tuple(stays))), free
 
 
 def modes_along(graph: Graph, problem: Instance, accelerator: Accelerator, order: Sequence[int]) -> Modes:
