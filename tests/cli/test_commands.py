@@ -177,7 +177,8 @@ def test_presets_override(folder: Path) -> None:
     )  # fmt: skip
     assert done["accelerator"] == {
         "name": "nvdla-small", "scratchpad": 131072, "alignment": 32, "operands": "streamable",
-        "weights": "scratchpad", "reserved": 1024, "in_place": False, "fusion": "epilogue",
+        "weights": "scratchpad", "reserved": 1024, "in_place": False, "fusion": "epilogue", "min_transfer": 0,
+        "zero_copy": None, "pieces": None,
     }  # fmt: skip
     assert done["operators"] == 4
 
