@@ -162,8 +162,8 @@ def _check_file_order(plan: Plan, offsets: dict[str, int]) -> None:
     if overlap is not None:
         raise InputError(
             f"{overlap[0]!r} and {overlap[1]!r} overlap in the order in which the file's operators run, not the "
-            "plan's; write the plan into the .tflite file itself, which reorders them, or plan the file's order with the "
-            "strategy given+belady+first-fit"
+            "plan's; write the plan into the .tflite file itself, which reorders them, or plan the file's order with "
+            "the strategy given+belady+first-fit"
         )
 
 
