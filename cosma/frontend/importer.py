@@ -16,7 +16,7 @@ from cosma.frontend.dims import Dimensions
 from cosma.frontend.functions import inline_functions
 from cosma.frontend.guards import check_opsets
 from cosma.frontend.loaded import LoadedModel
-from cosma.frontend.nodes import Node, live_nodes, make_node, readable, sort_nodes
+from cosma.frontend.nodes import Node, inner_graphs, live_nodes, make_node, readable, sort_nodes
 from cosma.frontend.reader import read_model
 from cosma.frontend.sparse import dense_tensor
 from cosma.frontend.values import TensorType, dtype_name, has_width
@@ -79,13 +79,13 @@ def walk_model(
         notes.append(f"unused graph inputs: {', '.join(unused)}")
 
     results = {name for node in ordered for name in node.outputs if name}
-    results.update(readable(name) for graph in _inner_graphs(ordered) for node in graph.node for name in node.output)
+    results.update(readable(name) for graph in inner_graphs(ordered) for node in graph.node for name in node.output)
     dimensions = Dimensions(dims, (*inputs.values(), *graph.value_info, *outputs.values()), results)
     types = {name: _input_type(name, inputs[name], dimensions) for name in inputs if name in read}
     dimensions.declare([value for name, value in inputs.items() if name not in read], inputs=True)
     dimensions.declare(graph.value_info)
     dimensions.declare(list(outputs.values()))
-    for inner in _inner_graphs(ordered):  # their symbols are symbols of the model
+    for inner in inner_graphs(ordered):  # their symbols are symbols of the model
         dimensions.declare([*inner.input, *inner.value_info, *inner.output])
     dimensions.check()
     if dimensions.used:
@@ -131,15 +131,6 @@ def _walk(
             f"{', '.join(map(repr, sorted(walk.types.unused)))} cannot be bounded: its size is known without"
         )
     return walk
-
-
-def _inner_graphs(nodes: Iterable[Node]) -> Iterator[GraphProto]:
-    """Subgraphs at any depth."""
-    stack = [attribute.g for node in nodes for attribute in node.attributes.values() if attribute.HasField("g")]
-    while stack:
-        graph = stack.pop()
-        yield graph
-        stack.extend(a.g for inner in graph.node for a in inner.attribute if a.HasField("g"))
 
 
 def _opsets(model: ModelProto, notes: list[str]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,15 @@ def captured_names(graph: GraphProto) -> tuple[str, ...]:
         own.update(node.outputs)
     read.update((readable(value.name), None) for value in graph.output if readable(value.name) not in own)
     return tuple(read)
+
+
+def inner_graphs(nodes: Iterable[Node]) -> Iterator[GraphProto]:
+    """Subgraphs of nodes, at any depth."""
+    stack = [attribute.g for node in nodes for attribute in node.attributes.values() if attribute.HasField("g")]
+    while stack:
+        graph = stack.pop()
+        yield graph
+        stack.extend(a.g for inner in graph.node for a in inner.attribute if a.HasField("g"))
 
 
 def live_nodes(nodes: Sequence[Node], outputs: Iterable[str]) -> list[bool]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from cosma.errors import ModelLoadError
 from cosma.frontend.contrib_calls import BOOL, INT64
 from cosma.frontend.evaluate import Evaluator, tensor_array
-from cosma.frontend.nodes import Node, live_nodes, make_node, readable
+from cosma.frontend.nodes import Node, inner_graphs, live_nodes, make_node, readable
 from cosma.frontend.values import Operands, TensorType, Value, value_of
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from cosma.frontend.records import Step
     from cosma.frontend.window_rules import Sizing
 
-#: Rounds of a Loop that are followed one by one where its states change their shapes.
+#: Rounds of a Loop that are followed one by one where its states change their shapes; not measured.
 _MOST_ROUNDS = 64
-#: Rounds without a new change after which none is expected, where the number of rounds is not known.
+#: Rounds without a new change after which none is expected, where the number of rounds is not known; not measured.
 _CALM_ROUNDS = 4
 #: Deepest nesting at which bodies are walked: each level may walk those inside once a round.
 _MOST_LEVELS = 4
@@ -276,13 +276,8 @@ def _stays_true(body: GraphProto) -> bool:
 
 def stored_inside(node: Node) -> Iterator[tuple[str, TensorProto]]:
     """Initializers and literals of a node's subgraphs at any depth, by the names they go by there."""
-    graphs = [attribute.g for attribute in node.attributes.values() if attribute.HasField("g")]
-    while graphs:
-        graph = graphs.pop()
+    for graph in inner_graphs([node]):
         yield from ((readable(tensor.name), tensor) for tensor in graph.initializer)
         for inner in graph.node:
-            for attribute in inner.attribute:
-                if attribute.HasField("g"):
-                    graphs.append(attribute.g)
-                elif inner.op_type == "Constant" and attribute.name == "value":
-                    yield readable(inner.output[0]), attribute.t
+            literals = inner.attribute if inner.op_type == "Constant" else ()
+            yield from ((readable(inner.output[0]), literal.t) for literal in literals if literal.name == "value")

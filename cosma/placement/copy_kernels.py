@@ -22,7 +22,8 @@ Bytes = NDArray[np.uint8]
 EXCHANGES = 5
 #: Of 8 replacements, how many empty the place.
 EMPTYINGS = 1
-#: Changed devices up to which they are renewed one by one; of more, all are, which processors do several at a time.
+#: Changed devices up to which they are renewed one by one; of more, all are, which processors do several at a time. Not
+#: measured.
 SPARSE = 4
 
 

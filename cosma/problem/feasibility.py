@@ -11,6 +11,7 @@ from cosma.packing import Buffer, Forbidden, PackingStatus, pack
 from cosma.problem.problem import Instance
 from cosma.problem.rules import may_stream, need_bytes
 from cosma.rewrite.fuse import smallest_capacity
+from cosma.text import counted
 from cosma.units import format_size
 
 if TYPE_CHECKING:
@@ -48,14 +49,16 @@ def infeasible(instance: Instance, graph: Graph) -> InfeasibleError | None:
     if instance.refused:
         name, root, forced = instance.refused[0]
         limit = instance.accelerator.pieces
+        assert limit is not None
+        ranges = counted(limit, "address range")
         if forced:
             return InfeasibleError(
-                f"{NOT_PLANNED}operator {name!r} takes {limit} address ranges for {root!r}; its pieces are not "
+                f"{NOT_PLANNED}operator {name!r} takes {ranges} for {root!r}; its pieces are not "
                 "laid side by side under constraints on addresses, or on whether they stay"
             )
         return InfeasibleError(
-            f"operator {name!r} touches {root!r} in more than {limit} pieces that cannot lie side by side, and takes "
-            f"{limit} address ranges for an operand"
+            f"operator {name!r} touches {root!r} in more than {counted(limit, 'piece')}, which cannot lie side by "
+            f"side, and takes {ranges} for an operand"
         )
     return _misfit(instance, (graph, instance)) or _without_addresses(instance)
 

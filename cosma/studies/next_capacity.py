@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 #: Tensors tried, least short first; on 3,801 operators one takes 0.2 s.
 TRIED = 12
-#: Of these, how many have everything laid out anew within what they need by size, and the packing work of each.
+#: Of these, how many have everything laid out anew within what they need by size, and the packing work of each; not
+#: measured.
 PACKED, PACKING_UNITS = 2, 10_000
 
 
@@ -52,9 +53,9 @@ def next_capacity(plan: Plan, timeline: Timeline | None = None) -> OneMore | Non
     away = kept_out(plan, timeline if timeline is not None else timeline_of(plan))[:TRIED]
     if not away:
         return None
-    room = plan.accelerator.capacity_bytes
+    room, align = plan.accelerator.capacity_bytes, plan.accelerator.alignment
     # Above all addresses of today there is room for any tensor.
-    problem = _problem(plan, room + max(align_up(plan.graph.tensors[name].size_bytes, 1 << 12) for name, _ in away))
+    problem = _problem(plan, room + max(align_up(plan.graph.tensors[name].size_bytes, align) for name, _ in away))
     number = {name: t for t, name in enumerate(problem.tensor_names)}
     decisions, addresses = lift_with_addresses(problem, plan.instructions)
     placed = dict(zip(decisions.residencies, addresses, strict=True))
@@ -64,13 +65,13 @@ def next_capacity(plan: Plan, timeline: Timeline | None = None) -> OneMore | Non
         lying = _addresses(problem, after, placed, number[away[i][0]], away[i][1].begin)
         spaces = [int(problem.space_bytes[stay.tensor]) for stay in after.residencies]
         top = max(address + space for address, space in zip(lying, spaces, strict=True))
-        found.append((align_up(top, plan.accelerator.alignment), i, lying))
+        found.append((align_up(top, align), i, lying))
     tried = (
         _replayed(plan, away, capacity, i, emit(problem, longer[i], lying)) for capacity, i, lying in sorted(found)
     )
     best = next((one for one in tried if one is not None), None)
     for i, (_, absence) in enumerate(away[:PACKED]):
-        capacity = align_up(room + absence.short_bytes, plan.accelerator.alignment)
+        capacity = align_up(room + absence.short_bytes, align)
         if best is not None and capacity >= best.capacity_bytes:
             break
         packed = try_realise(_problem(plan, capacity), longer[i], work_limit=PACKING_UNITS)

@@ -129,9 +129,16 @@ def _wrong(graph: Graph, operator: Operator, mode: Mode, passing: bool) -> Itera
                 yield "neither a factor nor the result stays in the scratchpad"
                 return
             need += 4 * result.elements if result.size_bytes <= result.elements and passes else 0
+    yield from _in_two_orders(read.keys() - set(sums) if windows else set(), streamed_roots)
     yield from _unlike_its_name(mode, streamed_roots & {*written, *sums} if windows else set())
     if mode.workspace_bytes < need:
         yield f"it needs {need} bytes of workspace and has {mode.workspace_bytes}"
+
+
+def _in_two_orders(read: set[str], streamed_roots: set[str]) -> Iterator[str]:
+    """A product that reads one tensor alone has it for all its factors."""
+    if len(read) == 1 and read <= streamed_roots:
+        yield f"{min(read)!r} is more than one factor, and would have to pass in two orders at once"
 
 
 def _unlike_its_name(mode: Mode, streamed_results: set[str]) -> Iterator[str]:

@@ -84,8 +84,12 @@ def test_windows_of_transposed_convolutions_repeat_with_the_stride(tmp_path: Pat
 
 
 def test_a_product_of_a_tensor_with_itself_does_not_pass_in_two_orders(tmp_path: Path) -> None:
-    found = modes(load(tmp_path, "y = MatMul (x, x)", "float[8,8] x", "float[8,8] y"))
-    assert all("x" not in mode.may_stream for mode in found.values())
+    loaded = load(tmp_path, "y = MatMul (x, x)", "float[8,8] x", "float[8,8] y")
+    assert all("x" not in mode.may_stream for mode in modes(loaded).values())
+    claimed = replace(loaded.graph.operators[0], modes=(Mode("output-stationary", ("x",), 4096),))
+    kept = Accelerator(scratchpad=4096, operands="stationary", weights="scratchpad")
+    (wrong,) = check_modes(loaded.graph.replace(operators=[claimed]), kept)
+    assert "is more than one factor" in wrong.message
 
 
 def test_depthwise_convolutions_are_windows(tmp_path: Path) -> None:
