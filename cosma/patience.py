@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from cosma.errors import plain_interrupts
@@ -16,12 +17,18 @@ def patiently(work: Callable[[], _Result], fallback: Callable[[], _Result], inte
     Work polls ``interrupted`` itself where it can; where it does not in time, a KeyboardInterrupt comes. It reaches a
     caller that polls nothing.
     """
-    if interrupted():
-        return fallback()
+    if not interrupted():
+        with until_interrupted(interrupted):
+            return work()
+    return fallback()
+
+
+@contextmanager
+def until_interrupted(interrupted: Callable[[], bool]) -> Iterator[None]:
+    """End the body at a KeyboardInterrupt if the caller asked for the best so far, which is what the body has kept."""
     try:
         with plain_interrupts():
-            return work()
+            yield
     except KeyboardInterrupt:
         if not interrupted():
             raise
-        return fallback()

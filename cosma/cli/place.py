@@ -232,7 +232,10 @@ def _search(
     if is_counts(trace) and wanted.balance is not None and "estimated" in placement.metrics:
         note("note: the limit is kept by an estimate from counts; whether tokens keep it, only tokens could say")
     if interruption.happened():
-        note("interrupted; this is the best placement so far, and not reproducible")
+        reached = placement.solver.get("balance") or 1.0
+        over = f", and its imbalance on the tokens, {reached:.3f}, is above the limit"
+        broken = wanted.balance is not None and reached > wanted.balance
+        note(f"interrupted; this is the best placement so far, and not reproducible{over if broken else ''}")
     return placement
 
 

@@ -85,13 +85,14 @@ def _print(rows: list[dict[str, Any]], sized: bool) -> None:
     from cosma.cli.output import make_table, print_table
     from cosma.units import format_size
 
-    columns = ["strategy", "mean cost", "imbalance", "worst layer", "limit missed"]
+    columns = ["strategy", "windows", "mean cost", "imbalance", "worst layer", "limit missed"]
     columns += ["moved", "crossing", "moves", "together"]
-    table = make_table(None, columns, right=range(1, 9))
+    table = make_table(None, columns, right=range(1, 10))
     for row in rows:
         sizes = [format_size(int(row[key])) if sized else "-" for key in ("crossing_bytes", "moved_bytes", "bytes")]
         table.add_row(
-            row["strategy"], f"{row['mean_cost']:.4f}", f"{row['imbalance']:.3f}", f"{row['worst_imbalance']:.3f}",
+            row["strategy"], str(row["windows"]), f"{row['mean_cost']:.4f}", f"{row['imbalance']:.3f}",
+            f"{row['worst_imbalance']:.3f}",
             str(row["limit_missed"]), str(row["moved"]), *sizes,
         )  # fmt: skip
     print_table(table)

@@ -6,12 +6,15 @@ placement that keeps a tight limit keeps all looser ones, so a looser limit neve
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cosma.errors import InfeasibleError, InputError
+from cosma.patience import patiently
 from cosma.placement.copies import split_summary
 from cosma.placement.eplb import eplb_placement
 from cosma.placement.options import PlaceOptions
@@ -75,7 +78,8 @@ def front(
 ) -> list[FrontPoint]:
     """Return placements for every number of replicas and every limit that can be kept, tight limits first.
 
-    Raises InputError if a number of replicas or a limit is impossible, or nothing is known of affinity.
+    An interrupt ends it with the points found so far. Raises InputError if a number of replicas or a limit is
+    impossible, or nothing is known of affinity, and KeyboardInterrupt if an interrupt came before the first point.
 
     Parameters
     ----------
@@ -97,24 +101,26 @@ def front(
     for number in replicas:
         best: FrontPoint | None = None
         for limit in [*sorted(set(limits)), None]:
-            if base.interrupted() and found:
-                return found
             wanted = replace(base, replicas_per_device=number, balance=limit)
             try:
-                point = _point(affinity, topology, place(affinity, topology, wanted), number, limit)
+                point = patiently(partial(_point, affinity, topology, wanted), lambda: None, base.interrupted)
             except InfeasibleError as error:
-                if missed is not None:
+                if missed is not None and not base.interrupted():
                     missed.append(f"{number} replicas per device, limit {limit}: {error}")
                 continue
+            if point is None:
+                break
             if best is not None and best.mean_cost < point.mean_cost:
                 point = replace(best, limit=limit, lower_bound=point.lower_bound)
             best = point
             found.append(point)
         _carry_bounds(found, number)
-        try:
+        if base.interrupted():
+            break
+        with suppress(InputError):
             found.append(_eplb(affinity, topology, number))
-        except InputError:
-            continue
+    if base.interrupted() and not found:
+        raise KeyboardInterrupt
     return with_less_room(found)
 
 
@@ -143,10 +149,10 @@ def _carry_bounds(points: list[FrontPoint], replicas: int) -> None:
             points[index] = replace(points[index], lower_bound=bound)
 
 
-def _point(
-    affinity: Affinity, topology: Topology, placement: Placement, replicas: int, limit: float | None
-) -> FrontPoint:
-    return _measured(affinity, topology, placement, "ours", replicas, limit, placement.certificate["lower_bound"])
+def _point(affinity: Affinity, topology: Topology, options: PlaceOptions) -> FrontPoint:
+    placement = place(affinity, topology, options)
+    bound = placement.certificate["lower_bound"]
+    return _measured(affinity, topology, placement, "ours", options.replicas_per_device, options.balance, bound)
 
 
 def _eplb(affinity: Affinity, topology: Topology, replicas: int) -> FrontPoint:

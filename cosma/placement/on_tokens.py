@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cosma.errors import InfeasibleError
+from cosma.patience import patiently, until_interrupted
 from cosma.placement.bounds import Bound
 from cosma.placement.copies import split_ratios
 from cosma.placement.metrics import keeps, peak_ratios
@@ -65,42 +67,48 @@ def place_on_tokens(
     InputError
         As ``place``.
     InfeasibleError
-        If experts do not fit, or no placement that keeps the limit on the tokens was found.
+        If experts do not fit, or no placement that keeps the limit on the tokens was found. An interrupt returns the
+        copies at hand even so; what their solver record says of ``balance`` then is what the tokens reach.
     """
     tries_shared = options.routing == "nearest" and options.balance is not None and options.replicas_per_device > 0
     try:
-        found = _search(affinity, topology, options, tokens, batch_tokens)
+        found, counted = _search(affinity, topology, options, tokens, batch_tokens)
     except InfeasibleError:
-        shared = _or_shared(affinity, topology, options, tokens, None) if tries_shared else None
+        shared = _shared(affinity, topology, options, tokens) if tries_shared else None
         if shared is None:
             raise
-        return shared
-    return _or_shared(affinity, topology, options, tokens, found) or found if tries_shared else found
+        return as_nearest(affinity, topology, options, shared[0], None)
+    shared = _shared(affinity, topology, options, tokens) if tries_shared else None
+    if shared is not None:
+        counted = counted or score(found, tokens(), options.routing)
+        if shared[1].mean_cost < counted.mean_cost:
+            return as_nearest(affinity, topology, options, shared[0], found.certificate)
+    return found
 
 
-def _or_shared(
+def _shared(
     affinity: Affinity,
     topology: Topology,
     options: PlaceOptions,
     tokens: Callable[[], Iterable[NDArray[np.integer]]],
-    found: Placement | None,
-) -> Placement | None:
-    """Return copies placed to share evenly if these keep the limit on the tokens and cost less there, else ``found``.
+) -> tuple[Placement, Score] | None:
+    """Return copies placed to share evenly, and what they cost on the tokens, if they keep the limit there.
 
     With several experts a token the model of the nearest copy is far from the tokens, and may lead to dearer copies.
     """
     if not affinity.has_affinity or options.interrupted():
-        return found
+        return None
     try:
-        shared = place(affinity, topology, replace(options, routing="split", bound="none"))
+        wanted = replace(options, routing="split", bound="none")
+        shared = patiently(partial(place, affinity, topology, wanted), lambda: None, options.interrupted)
     except InfeasibleError:
-        return found
+        return None
+    if shared is None:
+        return None
     counted = score(shared, tokens(), options.routing)
     if not keeps(np.array(counted.layer_imbalance), options.balance or np.inf, options.balance_scope):
-        return found
-    if found is not None and score(found, tokens(), options.routing).mean_cost <= counted.mean_cost:
-        return found
-    return as_nearest(affinity, topology, options, shared, None if found is None else found.certificate)
+        return None
+    return shared, counted
 
 
 def _search(
@@ -109,11 +117,12 @@ def _search(
     options: PlaceOptions,
     tokens: Callable[[], Iterable[NDArray[np.integer]]],
     batch_tokens: int,
-) -> Placement:
+) -> tuple[Placement, Score | None]:
+    """Return copies, and what they cost on the tokens where those were counted."""
     limit = options.balance
     placement = place(affinity, topology, options)
     if limit is None or options.routing == "split" or placement.replicas is None:
-        return placement
+        return placement, None
     first, asked, lowest = placement.certificate, limit, float("inf")
     limits = np.full(affinity.layers, limit)
     each = options.balance_scope == "each"
@@ -121,11 +130,13 @@ def _search(
     for number in range(_SEARCHES):
         counted = score(placement, tokens(), options.routing, batch_tokens)
         reached = counted.worst_imbalance if each else counted.imbalance
-        if keeps(np.array(counted.layer_imbalance), limit, options.balance_scope) or options.interrupted():
-            placement = replace(placement, solver={**placement.solver, "balance": limit})
-            if not affinity.has_affinity:
-                return placement
-            return replace(placement, certificate=Bound.of(first).certificate(float(placement.metrics["mean_cost"])))
+        kept = keeps(np.array(counted.layer_imbalance), limit, options.balance_scope)
+        if kept or options.interrupted():
+            placement = replace(placement, solver={**placement.solver, "balance": limit if kept else reached})
+            if affinity.has_affinity:
+                bound = Bound.of(first).certificate(float(placement.metrics["mean_cost"]))
+                placement = replace(placement, certificate=bound)
+            return placement, counted
         lowest = min(lowest, reached)
         if number == _SEARCHES - 1:
             break
@@ -135,7 +146,9 @@ def _search(
             above = _above(placement, affinity, counted, options.routing)
             lower = limit / above * share if each else np.full_like(limits, below)
             try:
-                placement, limits = _lower(affinity, topology, options, placement, limits, np.minimum(limits, lower))
+                with until_interrupted(options.interrupted):
+                    wanted = np.minimum(limits, lower)
+                    placement, limits = _lower(affinity, topology, options, placement, limits, wanted)
             except InfeasibleError:
                 near = False  # from now on anew, within one limit
             else:
@@ -143,7 +156,8 @@ def _search(
                 continue
         asked = below
         try:
-            placement = place(affinity, topology, replace(options, balance=asked, bound="none"))
+            with until_interrupted(options.interrupted):
+                placement = place(affinity, topology, replace(options, balance=asked, bound="none"))
         except InfeasibleError:
             break
     raise InfeasibleError(

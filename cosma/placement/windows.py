@@ -20,6 +20,7 @@ import numpy as np
 
 import cosma.door as door
 from cosma.errors import InfeasibleError, InputError
+from cosma.patience import until_interrupted
 from cosma.placement.copies import CopyProblem, as_replicas
 from cosma.placement.copy_moves import copies_moved, place_near, place_priced
 from cosma.placement.copy_search import CopyOptions
@@ -32,7 +33,7 @@ from cosma.placement.service import place
 from cosma.placement.traces import read_affinity, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -106,7 +107,8 @@ def compare(
 ) -> list[WindowScore]:
     """Compare strategies over the windows of a trace.
 
-    Raises InputError if there are fewer than two windows, or an unknown strategy.
+    An interrupt ends it with the windows judged so far. Raises InputError if there are fewer than two windows, or an
+    unknown strategy, and KeyboardInterrupt if an interrupt came before a window was judged.
 
     Parameters
     ----------
@@ -134,27 +136,41 @@ def compare(
     count = experts if experts is not None else survey(trace).experts
     counts = [read_affinity(part, count) for part in parts]
     found: list[WindowScore] = []
-    for strategy in strategies:
-        held = _placed(counts[0], topology, "eplb" if strategy == "eplb" else "scratch", base)
-        for number in range(1, windows):
-            if base.interrupted() and found:
-                return found
-            before = held
-            kept = True
-            if strategy != "static" and number > 1:
-                try:
-                    held = _again(counts[number - 1], topology, strategy, held, price, base)
-                except InfeasibleError:
-                    kept = False
-            counted = score(Placement.of_copies(topology, as_replicas(held)), parts[number].chunks(), base.routing)
-            moved = copies_moved(before, held)
-            found.append(
-                WindowScore(
-                    number, strategy, counted.mean_cost, counted.imbalance, counted.worst_imbalance, moved,
-                    counted.mean_cost * counted.transitions * price.activation_bytes, moved * price.expert_bytes, kept,
-                )
-            )  # fmt: skip
+    with until_interrupted(base.interrupted):
+        for strategy in strategies:
+            for one in _judged(parts, counts, topology, strategy, price, base):
+                if base.interrupted():  # what is in force may come from half a search
+                    raise KeyboardInterrupt
+                found.append(one)
+    if base.interrupted() and not found:
+        raise KeyboardInterrupt
     return found
+
+
+def _judged(
+    parts: Sequence[Trace],
+    counts: Sequence[Affinity],
+    topology: Topology,
+    strategy: str,
+    price: MovePrice,
+    options: PlaceOptions,
+) -> Iterator[WindowScore]:
+    """Judge a strategy on every window but the first."""
+    held = _placed(counts[0], topology, "eplb" if strategy == "eplb" else "scratch", options)
+    for number in range(1, len(parts)):
+        before = held
+        kept = True
+        if strategy != "static" and number > 1:
+            try:
+                held = _again(counts[number - 1], topology, strategy, held, price, options)
+            except InfeasibleError:
+                kept = False
+        counted = score(Placement.of_copies(topology, as_replicas(held)), parts[number].chunks(), options.routing)
+        moved = copies_moved(before, held)
+        yield WindowScore(
+            number, strategy, counted.mean_cost, counted.imbalance, counted.worst_imbalance, moved,
+            counted.mean_cost * counted.transitions * price.activation_bytes, moved * price.expert_bytes, kept,
+        )  # fmt: skip
 
 
 def _placed(affinity: Affinity, topology: Topology, strategy: str, options: PlaceOptions) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from cosma.placement.check import check_placement, score
 from cosma.placement.front import front, front_csv, with_less_room
 from cosma.placement.options import PlaceOptions
 from cosma.placement.plots import front_figure
+from cosma.placement.service import place
 from cosma.placement.synthetic import SyntheticOptions, synthetic_trace
 from cosma.placement.topology import Topology
 from cosma.placement.traces import open_trace, read_affinity
@@ -154,7 +155,7 @@ def test_commands(tmp_path: Path) -> None:
     devices = ("--nodes", 2, "--devices-per-node", 1, "--work", 20_000)
     table = tmp_path / "f.csv"
     path = tmp_path / "few.npy"
-    np.save(path, np.random.default_rng(1).integers(0, 5, (90, 2)))
+    np.save(path, small_trace())
     rooms = ("--replicas-per-device", "0,1", "--balance", "2.0")
     text = run("place-front", path, *devices, *rooms, "--lower-bound", "none", "-o", table)
     assert "eplb" in str(text)
@@ -174,6 +175,66 @@ def test_commands(tmp_path: Path) -> None:
         run("place-windows", path, *devices, "--windows", 2)
     with pytest.raises(InputError, match="choose split or least-loaded"):
         run("place-windows", path, *devices, "--windows", 2, "--max-moves", 4, "--routing", "nearest")
+
+
+def small_trace() -> np.ndarray:
+    """Return routing of two layers of five experts."""
+    return np.random.default_rng(1).integers(0, 5, (90, 2))
+
+
+def test_an_interrupted_front_keeps_its_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    affinity, topology = Affinity.from_tokens(small_trace(), 5), Topology.grid(2, 1)
+    whole = front(affinity, topology, (0, 1), (1.3, 1.6), PlaceOptions())
+    polls = [0]
+
+    def interrupted() -> bool:
+        return polls[0] <= 0
+
+    def struck(*given: object) -> object:
+        """Place, until the interrupt comes in the middle of a search that has nothing yet."""
+        polls[0] -= 1
+        if interrupted():
+            raise KeyboardInterrupt
+        return place(*given)
+
+    monkeypatch.setattr("cosma.placement.front.place", struck)
+    for calls in (2, 5):
+        polls[0] = calls
+        missed: list[str] = []
+        part = front(affinity, topology, (0, 1), (1.3, 1.6), PlaceOptions(interrupted=interrupted), missed)
+        assert [one.row() for one in part if one.strategy == "ours"] == [
+            one.row() for one in whole if one.strategy == "ours"
+        ][: calls - 1]
+        assert not missed
+    polls[0] = 1
+    with pytest.raises(KeyboardInterrupt):
+        front(affinity, topology, (0, 1), (1.3, 1.6), PlaceOptions(interrupted=interrupted))
+    # Who polls nothing gets the interrupt itself.
+    polls[0] = 3
+    with pytest.raises(KeyboardInterrupt):
+        front(affinity, topology, (0, 1), (1.3, 1.6))
+
+
+def test_interrupted_windows_are_those_judged_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = open_trace(path)
+    whole = compare(trace, TOPOLOGY, 4, MovePrice(max_moves=6), strategies=("eplb", "static"))
+    came = [False]
+    for strikes in (False, True):
+
+        def interrupted_in(*given: object, strikes: bool = strikes) -> object:
+            came[0] = True
+            if strikes:
+                raise KeyboardInterrupt
+            return place(*given)
+
+        came[0] = False
+        monkeypatch.setattr("cosma.placement.windows.place", interrupted_in)
+        options = PlaceOptions(interrupted=lambda: came[0], proposals=WORK)
+        part = compare(trace, TOPOLOGY, 4, MovePrice(max_moves=6), options, strategies=("eplb", "static"))
+        assert part == whole[:3]
+        came[0] = False
+        with pytest.raises(KeyboardInterrupt):
+            compare(trace, TOPOLOGY, 4, MovePrice(max_moves=6), options, strategies=("static", "eplb"))
 
 
 def test_prices_and_budgets_of_moves_are_whole_numbers_that_can_be_counted() -> None:
