@@ -51,7 +51,8 @@ def place_on_tokens(
     Counts tell exactly what copies serve that share evenly. What the nearest or the least loaded copy serves, they only
     estimate. Where the tokens say that a limit is not kept, every layer gets a limit of its own, lower by what its
     tokens are above its counts, and the search goes on from what was found; then it is repeated within a limit lower
-    by as much for all. Where the nearest serves, copies that were placed to share evenly are tried on the tokens too.
+    by as much for all. Where the nearest serves, copies that were placed to share evenly are tried on the tokens too,
+    and, where nothing else keeps the limit, copies for fewer places on each device.
 
     Parameters
     ----------
@@ -75,9 +76,10 @@ def place_on_tokens(
         found, counted = _search(affinity, topology, options, tokens, batch_tokens)
     except InfeasibleError:
         shared = _shared(affinity, topology, options, tokens) if tries_shared else None
-        if shared is None:
+        other = shared[0] if shared is not None else _with_less_room(affinity, topology, options, tokens, batch_tokens)
+        if other is None:
             raise
-        return as_nearest(affinity, topology, options, shared[0], None)
+        return as_nearest(affinity, topology, options, other, None)
     shared = _shared(affinity, topology, options, tokens) if tries_shared else None
     if shared is not None:
         counted = counted or score(found, tokens(), options.routing)
@@ -109,6 +111,23 @@ def _shared(
     if not keeps(np.array(counted.layer_imbalance), options.balance or np.inf, options.balance_scope):
         return None
     return shared, counted
+
+
+def _with_less_room(
+    affinity: Affinity,
+    topology: Topology,
+    options: PlaceOptions,
+    tokens: Callable[[], Iterable[NDArray[np.integer]]],
+    batch_tokens: int,
+) -> Placement | None:
+    """Return copies for one place less on each device: more room makes the search for the nearest wider, not better."""
+    if options.routing != "nearest" or not options.replicas_per_device or options.interrupted():
+        return None
+    wanted = replace(options, replicas_per_device=options.replicas_per_device - 1, bound="none")
+    try:
+        return place_on_tokens(affinity, topology, wanted, tokens, batch_tokens)
+    except InfeasibleError:
+        return None
 
 
 def _search(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cosma.errors import InfeasibleError, InputError
+from cosma.placement import on_tokens
 from cosma.placement.affinity import Affinity
 from cosma.placement.baselines import eplb_replicated
 from cosma.placement.check import check_placement, score
@@ -345,3 +346,26 @@ def test_copies_placed_to_share_are_taken_where_they_are_the_better_ones(monkeyp
         assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
     with pytest.raises(InfeasibleError, match="misled"):
         place_on_tokens(counts, topology, replace(wanted, balance=1.4), lambda: [tokens], 64)
+
+
+def test_places_stay_empty_where_only_fewer_copies_keep_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = SyntheticOptions(tokens=400, layers=3, experts=8, top_k=2, clusters=3, skew=1.0, seed=1)
+    tokens = synthetic_trace(trace).astype(np.int64)
+    counts, topology = Affinity.from_tokens(tokens, 8), Topology.grid(2, 2)
+    wanted = PlaceOptions(replicas_per_device=2, balance=1.5, proposals=5_000, bound="none")
+    search = on_tokens._search
+
+    def misled(*given: Any) -> Any:
+        if given[2].replicas_per_device > 1:
+            raise InfeasibleError("misled")
+        return search(*given)
+
+    monkeypatch.setattr("cosma.placement.on_tokens._search", misled)
+    monkeypatch.setattr("cosma.placement.on_tokens._shared", lambda *_: None)
+    placed = place_on_tokens(counts, topology, wanted, lambda: [tokens], 64)
+    check_placement(placed, 1)
+    assert score(placed, [tokens]).worst_imbalance <= 1.5
+    assert placed.solver["replicas_per_device"] == 2
+    assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
+    with pytest.raises(InfeasibleError, match="misled"):
+        place_on_tokens(counts, topology, replace(wanted, balance=1.0), lambda: [tokens], 64)
