@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -356,7 +357,7 @@ def run_auto(state: CompileRun) -> None:
     bounds = BoundEngine(state.bounded, seed=state.seed, upper_bound=upper, parameters=state.parameters.bounds)
     auto = _Auto(state, bounds)
     auto.settle()
-    for name, order in orders.items():
+    for name, order in islice(orders.items(), auto.parameters.first_orders):
         auto.refine(order, hints.get(name), f"{name} order, best replacement")
         if auto.refining_is_dear:
             break

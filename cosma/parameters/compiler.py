@@ -19,6 +19,8 @@ class AutoParameters(Parameters, frozen=True):
         Work of one turn of bounds, and of dynamic programming, before the first search. [not measured]
     settle_share
         Share of the effort within which every cheap bound has its turn before the first search. [results/tuning]
+    first_orders
+        Orders, those of given plans among them, that get their best replacement before the first search. [not measured]
     first_round_work
         Work of the first round of search; each round doubles it. [results/tuning]
     replacement_work_per_term
@@ -70,6 +72,7 @@ class AutoParameters(Parameters, frozen=True):
 
     opening_work: NominalSeconds = 0.4
     settle_share: Share = 0.12
+    first_orders: Count = 1_000
     first_round_work: NominalSeconds = 0.5
     replacement_work_per_term: NominalSeconds = 5e-6
     replacement_work: NominalSeconds = 0.5
