@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cosma.accelerator import Accelerator
-    from cosma.compiler.request import RequestOptions
     from cosma.plan import Plan
     from cosma.studies.next_capacity import OneMore
 
@@ -47,7 +46,10 @@ def levers(plan: Plan, following: OneMore | None = None) -> Iterator[Lever]:
     given, is not searched: the plan found there stands for it.
     """
     accelerator = plan.accelerator
-    options: list[tuple[str, str | None, str | int]] = [("a longer search, all else as it is", None, "")]
+    # Many tiles are laid out anew along their order, and searched no further.
+    along = plan.graph.is_tiled and len(plan.graph.operators) > QUICK.auto.most_tiles
+    same = "planned anew in its order" if along else "a longer search"
+    options: list[tuple[str, str | None, str | int]] = [(f"{same}, all else as it is", None, "")]
     if not accelerator.in_place:
         options.append(("allow in-place results", "in_place", True))
     if accelerator.fusion == Fusion.NONE:
@@ -73,15 +75,21 @@ def levers(plan: Plan, following: OneMore | None = None) -> Iterator[Lever]:
 
 
 def _after(plan: Plan, accelerator: Accelerator) -> int | None:
-    options: RequestOptions = {"starts": (plan,), "parameters": QUICK}
     graph, most = plan.graph, None
+    starts: tuple[Plan, ...] = (plan,)
     try:
         if accelerator.fusion != plan.accelerator.fusion:
             # One choice of what to fuse, its operators given in the plan's order; to fuse nothing is the plan itself.
-            graph = graph.replace(operators=[graph.operator(name) for name in plan.schedule])
-            graph, most = fusion_choices(graph, accelerator)[0].graph, plan.traffic.noncompulsory
-            accelerator, options["starts"] = accelerator.replace(fusion=Fusion.NONE), ()
-        found = run_compile(graph, accelerator, limits=Limits(effort=EFFORT), compare=False, **options)
+            ordered = graph.replace(operators=[graph.operator(name) for name in plan.schedule])
+            graph, starts, most = fusion_choices(ordered, accelerator)[0].graph, (), plan.traffic.noncompulsory
+        found = run_compile(
+            graph,
+            accelerator.replace(fusion=Fusion.NONE),  # of what there is, nothing more is fused
+            limits=Limits(effort=EFFORT),
+            starts=starts,
+            parameters=QUICK,
+            compare=False,
+        )
     except InfeasibleError:
         return None
     after = found.plan.traffic.noncompulsory
