@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from inspect import cleandoc
 from typing import Annotated, Any, Final
@@ -89,11 +90,21 @@ def _summary(name: str) -> str:
     return f"{first}." if more else first
 
 
+def _narrowly(write: Callable[[Any, Any], None], ctx: Any, formatter: Any) -> None:
+    """Write help in lines of a terminal that is narrower than the writer's least width."""
+    width = shutil.get_terminal_size().columns - 2
+    if width < formatter.width:
+        formatter.width = max(width, 30)
+        formatter.write_dl = partial(formatter.write_dl, col_max=12)
+    write(ctx, formatter)
+
+
 @cache
 def _command(name: str) -> Any:
     alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     alone.command(name)(_function(name))
     command: Any = typer.main.get_command(alone)
+    command.format_help = partial(_narrowly, command.format_help)
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = _no_type
@@ -135,6 +146,10 @@ class _Commands(TyperGroup):
             except typer.Exit as unknown:
                 raise InputError(f"{args[0]}: name the shell: {', '.join(_SHELLS)}") from unknown
         return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _narrowly(super().format_help, ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each purpose; columns are as wide in all."""
