@@ -11,8 +11,10 @@ import numpy as np
 
 from cosma.errors import InfeasibleError
 from cosma.patience import patiently, until_interrupted
+from cosma.placement.baselines import eplb_replicated
 from cosma.placement.bounds import Bound
 from cosma.placement.copies import split_ratios
+from cosma.placement.document import Placement
 from cosma.placement.metrics import keeps, peak_ratios
 from cosma.placement.recount import Score, score
 from cosma.placement.replication import Flow, as_held
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cosma.placement.affinity import Affinity
-    from cosma.placement.document import Placement
     from cosma.placement.options import PlaceOptions
     from cosma.placement.topology import Topology
 
@@ -52,7 +53,7 @@ def place_on_tokens(
     estimate. Where the tokens say that a limit is not kept, every layer gets a limit of its own, lower by what its
     tokens are above its counts, and the search goes on from what was found; then it is repeated within a limit lower
     by as much for all. Where the nearest serves, copies that were placed to share evenly are tried on the tokens too,
-    and, where nothing else keeps the limit, copies for fewer places on each device.
+    and, where nothing else keeps the limit, copies for fewer places on each device and those of EPLB.
 
     Parameters
     ----------
@@ -75,8 +76,7 @@ def place_on_tokens(
     try:
         found, counted = _search(affinity, topology, options, tokens, batch_tokens)
     except InfeasibleError:
-        shared = _shared(affinity, topology, options, tokens) if tries_shared else None
-        other = shared[0] if shared is not None else _with_less_room(affinity, topology, options, tokens, batch_tokens)
+        other = _other(affinity, topology, options, tokens, batch_tokens) if tries_shared else None
         if other is None:
             raise
         return as_nearest(affinity, topology, options, other, None)
@@ -113,21 +113,30 @@ def _shared(
     return shared, counted
 
 
-def _with_less_room(
+def _other(
     affinity: Affinity,
     topology: Topology,
     options: PlaceOptions,
     tokens: Callable[[], Iterable[NDArray[np.integer]]],
     batch_tokens: int,
 ) -> Placement | None:
-    """Return copies for one place less on each device: more room makes the search for the nearest wider, not better."""
-    if options.routing != "nearest" or not options.replicas_per_device or options.interrupted():
+    """Return copies that keep the limit on the tokens where the search for the nearest found none, or None.
+
+    More room makes that search wider, not better: one place less on each device is tried. The last are EPLB's copies.
+    """
+    shared = _shared(affinity, topology, options, tokens)
+    if shared is not None:
+        return shared[0]
+    if options.interrupted():
         return None
-    wanted = replace(options, replicas_per_device=options.replicas_per_device - 1, bound="none")
-    try:
-        return place_on_tokens(affinity, topology, wanted, tokens, batch_tokens)
-    except InfeasibleError:
-        return None
+    fewer = replace(options, replicas_per_device=options.replicas_per_device - 1, bound="none")
+    with suppress(InfeasibleError):
+        return place_on_tokens(affinity, topology, fewer, tokens, batch_tokens)
+    copies = eplb_replicated(affinity, topology, options.replicas_per_device)
+    by_load = Placement.of_copies(topology, copies, solver={"method": "load only"})
+    counted = score(by_load, tokens(), options.routing)
+    kept = keeps(np.array(counted.layer_imbalance), options.balance or np.inf, options.balance_scope)
+    return by_load if kept else None
 
 
 def _search(

@@ -345,7 +345,7 @@ def test_copies_placed_to_share_are_taken_where_they_are_the_better_ones(monkeyp
         assert placed.solver["routing"] == "nearest"
         assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
     with pytest.raises(InfeasibleError, match="misled"):
-        place_on_tokens(counts, topology, replace(wanted, balance=1.4), lambda: [tokens], 64)
+        place_on_tokens(counts, topology, replace(wanted, balance=1.01), lambda: [tokens], 64)
 
 
 def test_places_stay_empty_where_only_fewer_copies_keep_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,19 +353,22 @@ def test_places_stay_empty_where_only_fewer_copies_keep_the_limit(monkeypatch: p
     tokens = synthetic_trace(trace).astype(np.int64)
     counts, topology = Affinity.from_tokens(tokens, 8), Topology.grid(2, 2)
     wanted = PlaceOptions(replicas_per_device=2, balance=1.5, proposals=5_000, bound="none")
-    search = on_tokens._search
+    search, least = on_tokens._search, [2]
 
     def misled(*given: Any) -> Any:
-        if given[2].replicas_per_device > 1:
+        if given[2].replicas_per_device >= least[0]:
             raise InfeasibleError("misled")
         return search(*given)
 
     monkeypatch.setattr("cosma.placement.on_tokens._search", misled)
     monkeypatch.setattr("cosma.placement.on_tokens._shared", lambda *_: None)
-    placed = place_on_tokens(counts, topology, wanted, lambda: [tokens], 64)
-    check_placement(placed, 1)
-    assert score(placed, [tokens]).worst_imbalance <= 1.5
-    assert placed.solver["replicas_per_device"] == 2
-    assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
+    by_load = score(Placement.of_copies(topology, eplb_replicated(counts, topology, 2)), [tokens])
+    for limit, misleads_from in ((1.5, 2), (by_load.worst_imbalance, 1)):
+        least[0] = misleads_from
+        placed = place_on_tokens(counts, topology, replace(wanted, balance=limit), lambda: [tokens], 64)
+        check_placement(placed, 2)
+        assert score(placed, [tokens]).worst_imbalance <= limit
+        assert placed.solver["replicas_per_device"] == 2
+        assert placed.certificate["lower_bound"] <= placed.metrics["mean_cost"]
     with pytest.raises(InfeasibleError, match="misled"):
         place_on_tokens(counts, topology, replace(wanted, balance=1.0), lambda: [tokens], 64)
