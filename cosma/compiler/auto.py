@@ -327,6 +327,8 @@ def run_auto(state: CompileRun) -> None:
         # A search is too dear. Where a given plan is for another accelerator, more of its tensors may stay on this one.
         state.replan_starts()
         return
+    if state.best is not None and state.stop():
+        return
     state.enter("existing methods")
     orders: dict[str, tuple[int, ...]] = {}
     best_start = state.best
