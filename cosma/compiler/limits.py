@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Share of the time for tilings, and seconds at the most, that are left behind a search. Without any, ResNet-50 at
 #: 256 KiB ended 2.0 seconds after a limit of 6, starting aside, NASNet (mobile) 1.4.
 LEFT_SHARE, LEFT_S = 0.25, 2.0
-#: Seconds left for judging a plan, for each operator or tile; U-Net in 3,512 tiles took 0.25 milliseconds for each where
+#: Seconds left for judging a plan, for each operator or tile; U-Net in 3,512 tiles took 0.25 milliseconds each where
 #: the machine was quiet, and 0.6 where it was not.
 JUDGING_S = 0.4e-3
 #: Share of the effort and of the time that goes to the search for tilings; not measured.

@@ -16,8 +16,6 @@ from cosma.export.tflm import METADATA_NAME, tflm_metadata
 from cosma.graph import Graph, Operator, Tensor, TensorKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cosma.plan import Plan
 
 #: Identifier of a TensorFlow Lite file, at byte 4.
@@ -48,13 +46,19 @@ def tflite_graph(model: bytes, name: str = "model") -> Graph:
         If it is no TensorFlow Lite file.
     InputError
         If the package ``tflite-micro`` is not installed, the file has more than one subgraph, an element type of no
-        whole bytes, or an operator that yields nothing.
+        whole bytes, an operator that yields nothing, or an input that is an output as well.
     """
     schema = _schema()
     content = _read(schema, model)
     subgraph = _only_subgraph(content)
     names = _tensor_names(subgraph)
     inputs, outputs = set(_list(subgraph.inputs)), set(_list(subgraph.outputs))
+    both = next((names[i] for i in sorted(inputs & outputs)), None)
+    if both is not None:
+        raise InputError(
+            f"{name}: tensor {both!r} is an input and an output as well, and nothing keeps its place once it has been "
+            "read; give the output a copy of its own"
+        )
     types = {value: key for key, value in vars(schema.TensorType).items() if not key.startswith("_")}
     constant = [_is_constant(content, tensor) for tensor in subgraph.tensors]
     kept = [i for i, tensor in enumerate(subgraph.tensors) if not tensor.isVariable]
@@ -182,10 +186,9 @@ def _is_constant(content: Any, tensor: Any) -> bool:
 
 
 def _check_same(plan: Plan, graph: Graph) -> None:
-    def rows(one: Graph) -> Sequence[tuple[Any, ...]]:
-        return sorted((o.name, set(o.operands), o.outputs) for o in one.operators)
+    def parts(one: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
+        operators = {o.name: (sorted(o.inputs), sorted(o.weights), sorted(o.outputs)) for o in one.operators}
+        return operators, {t.name: (t.size_bytes, t.kind) for t in one.tensors.values()}
 
-    sizes = {t.name: t.size_bytes for t in graph.tensors.values()}
-    same = {t.name: t.size_bytes for t in plan.graph.tensors.values()} == sizes
-    if not same or [r[0] for r in rows(plan.graph)] != [r[0] for r in rows(graph)]:
+    if parts(plan.graph) != parts(graph):
         raise InputError("the plan is for another file: its operators or tensors are not those of this one")

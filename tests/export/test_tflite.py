@@ -155,6 +155,31 @@ def test_graphs_of_files() -> None:
     assert graph.tensors["c1"].size_bytes == 8 * 8 * 8 * 4
 
 
+def skipping(begin: str) -> bytes:
+    """Four convolutions in a row, and a sum of the last with another."""
+    w, rng, shape = Writer(), np.random.default_rng(1), [1, 8, 8, 4]
+    x = w.tensor("x", shape)
+    a = w.conv("a", x, shape, 4, rng)
+    b = w.conv("b", a, shape, 4, rng)
+    c = w.conv("c", b, shape, 4, rng)
+    d = w.conv("d", c, shape, 4, rng)
+    return w.pack([x], [w.add("y", d, {"a": a, "c": c}[begin], shape)])
+
+
+def test_a_plan_for_a_file_that_is_wired_otherwise_is_refused() -> None:
+    plan = plan_for(skipping("c"), 8192)
+    assert offline_tflite(plan, skipping("c"))
+    with pytest.raises(cosma.InputError, match="the plan is for another file"):
+        offline_tflite(plan, skipping("a"))
+
+
+def test_an_input_that_is_an_output_is_refused() -> None:
+    w, rng, shape = Writer(), np.random.default_rng(1), [1, 8, 8, 4]
+    x = w.tensor("x", shape)
+    with pytest.raises(cosma.InputError, match="'x' is an input and an output as well"):
+        tflite_graph(w.pack([x], [w.conv("a", x, shape, 4, rng), x]))
+
+
 def test_what_is_refused() -> None:
     model = MODELS["dense"]()
     with pytest.raises(cosma.CosmaError, match="it has no 'TFL3' at byte 4"):
