@@ -281,11 +281,7 @@ class _View:
         cuts = rule.cuts(site)
         along = 0 if one_row else min(2, len(shape) - 1)
         most = 0
-        middle = shape[along] // 2 if shape else 0
-        # The rows of a transposed convolution that a row reads repeat with the stride.
-        looked_at = max(_ROWS_LOOKED_AT, *site.integers("strides", (1,))[:1])
-        first = max(0, middle - looked_at // 2)
-        for row in range(first, min(shape[along], first + looked_at)) if shape and not one_row else (0,):
+        for row in _rows_looked_at(site, shape[along]) if shape and not one_row else (0,):
             read = rule.reads(site, _row_box(shape, cuts, along, row, one_row=one_row))[0]
             if read is None:
                 return None
@@ -330,3 +326,15 @@ def _is_row(box: Box, shape: tuple[int, ...]) -> bool:
         if inner and stop - start != size:
             return False
     return True
+
+
+def _rows_looked_at(site: Site, extent: int) -> list[int]:
+    """Rows of the result of which one reads most: some in the middle, and some whose windows begin where the data does.
+
+    Of the latter one reads most where padding cuts off all windows, or lies on one side alone.
+    """
+    stride, before = (max(0, *site.integers(name, (0,))[:1], 0) for name in ("strides", "pads"))
+    # The rows of a transposed convolution that a row reads repeat with the stride.
+    count = max(_ROWS_LOOKED_AT, stride)
+    begins = (extent // 2 - count // 2, min(before // max(1, stride), extent - 1) - count // 2)
+    return sorted({row for begin in begins for row in range(begin, begin + count) if 0 <= row < extent})

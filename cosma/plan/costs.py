@@ -154,7 +154,7 @@ class _Simulation:
 
     def scratch(self, operator: str) -> int:
         """Bytes of an operator's scratch space."""
-        return scratch_bytes(self.plan.graph.operator(operator), self.accelerator)
+        return scratch_bytes(self.plan.graph.operator(operator), self.plan.accelerator)
 
     def take(self, address: int, space_bytes: int) -> float:
         """Take an address range; returns when it is free."""
@@ -234,6 +234,8 @@ class _Simulation:
                     earliest = max(earliest, self.stored.get(tensor, 0.0))
             else:
                 earliest = max(earliest, self.ready.get(tensor, 0.0))
+        # What is overwritten may still be on its way off-chip.
+        earliest = max((earliest, *(self.last.get(operand, 0.0) for operand in taken.values() if operand is not None)))
         needed = self.compute_time(name)
         if self.accelerator.overlap:
             begin = max(earliest, self.free_at["compute"], self.free_at["dma"] if through else 0.0)

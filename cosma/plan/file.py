@@ -298,7 +298,11 @@ def _instruction(record: form.Instruction, index: int, where: str) -> Instructio
         case "allocate":
             return Allocate(need("tensor"), need("address"), record.in_place_of)
         case "execute":
-            return Execute(need("operator"), record.streamed or (), record.workspace)
+            streamed = record.streamed or ()
+            twice = next((name for name in streamed if streamed.count(name) > 1), None)
+            if twice is not None:
+                raise FormatError(f"{where}: instructions[{index}] ({record.do}) streams {twice!r} twice")
+            return Execute(need("operator"), streamed, record.workspace)
         case "store":
             return Store(need("tensor"))
         case "free":

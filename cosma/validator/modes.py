@@ -224,8 +224,7 @@ def _rows(part: Part, data: Tensor, factors: list[Tensor], result: Tensor) -> in
         gap = int(gaps[0]) if isinstance(gaps, tuple) else 1
         if part.type == "ConvTranspose":
             return row * _transposed_rows(part, int(kernel[0]), gap, shape[2], made[2])
-        # Of the rows of a window, those at an edge of a map can be fewer; a map with padding has some with all.
-        return row * min((int(kernel[0]) - 1) * gap + 1, shape[2])
+        return row * _window_rows(part, int(kernel[0]), gap, shape[2], made[2])
     if part.type in _PRODUCTS:
         return 0
     if part.type in ("Resize", "Upsample"):
@@ -234,6 +233,23 @@ def _rows(part: Part, data: Tensor, factors: list[Tensor], result: Tensor) -> in
         return width * min(shape[-1], made[-1])
     # Each element of the result is reduced from so many; a reduction may be along no axis.
     return width * max(1, prod(shape) // max(1, prod(made)))
+
+
+def _window_rows(part: Part, kernel: int, gap: int, read: int, made: int) -> int:
+    """Most rows of the data from the first to the last that the windows of one row of the result touch."""
+    strides, pads, auto = part.attribute("strides"), part.attribute("pads"), part.attribute("auto_pad")
+    stride = int(strides[0]) if isinstance(strides, tuple) else 1
+    before = int(pads[0]) if isinstance(pads, tuple) else 0
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        lacking = max(0, (made - 1) * stride + (kernel - 1) * gap + 1 - read)
+        before = lacking // 2 if auto == "SAME_UPPER" else -(-lacking // 2)
+    # Windows that begin at the edge of the data, or one row of the result from it, touch most.
+    edge = min(before // stride, made - 1)
+    most = 0
+    for row in range(max(0, edge - 1), min(made, edge + 3)):
+        taps = [at for tap in range(kernel) if 0 <= (at := row * stride - before + tap * gap) < read]
+        most = max(most, taps[-1] - taps[0] + 1 if taps else 0)
+    return most
 
 
 def _transposed_rows(part: Part, kernel: int, gap: int, read: int, made: int) -> int:

@@ -64,7 +64,7 @@ def check_parts(graph: Graph) -> list[Violation]:
                 )
             if part.kind is not root.kind and not _may_differ(graph, part, root, stored):
                 note(Verdict.PART_SIZE, f"part {part.name!r} is a {part.kind}, its root {name!r} a {root.kind}")
-        clash = _overlap(inside)
+        clash = _overlap([(part.name, part.region) for part in inside if part.region is not None])
         if clash is not None:
             note(Verdict.PARTS_OVERLAP, f"parts {clash[0]!r} and {clash[1]!r} of {name!r} overlap")
         covered = sum(part.region.count for part in inside if part.region is not None)
@@ -124,7 +124,6 @@ def check_tiles(graph: Graph) -> list[Violation]:
         own = last_steps(own)
         if len(own) == 1 and all(graph.tensors[t].region is None for t in own[0].outputs):
             continue  # a sum by steps over a result that is whole
-        boxes = [one.tile for one in own if one.tile is not None]
         regions = [graph.tensors[t].region for one in own for t in one.outputs]
         results = list(dict.fromkeys(region.root for region in regions if region is not None))
         if None in regions or not results:
@@ -132,13 +131,7 @@ def check_tiles(graph: Graph) -> list[Violation]:
             found.append(Violation(Verdict.TILES_WRONG, None, message))
             continue
         shape = graph.roots[results[0]].shape or ()
-        whole = np.zeros(shape, dtype=np.int8)
-        inside = [box for box in boxes if box.is_within(shape)]
-        for box in inside:
-            whole[box.slices] += 1
-        if len(inside) < len(boxes) or (whole != 1).any():
-            message = f"tiles of {name!r} cover {int((whole == 1).sum())} of {whole.size} elements of its result once"
-            found.append(Violation(Verdict.TILES_WRONG, None, message))
+        found += _not_once(name, own, shape)
         for one in own:
             assert one.tile is not None
             for root in results:
@@ -152,6 +145,20 @@ def check_tiles(graph: Graph) -> list[Violation]:
     return found
 
 
+def _not_once(name: str, tiles: list[Operator], shape: tuple[int, ...]) -> list[Violation]:
+    """A violation where the tiles of an operator do not cover its result once."""
+    boxes = [(one.name, one.tile) for one in tiles if one.tile is not None]
+    clash = _overlap([(tile, box) for tile, box in boxes if box.is_within(shape)])
+    covered = sum(box.count for _, box in boxes if box.is_within(shape))
+    if clash is not None:
+        message = f"tiles {clash[0]!r} and {clash[1]!r} of {name!r} overlap"
+    elif covered != prod(shape):
+        message = f"tiles of {name!r} cover {covered} of {prod(shape)} elements of its result"
+    else:
+        return []
+    return [Violation(Verdict.TILES_WRONG, None, message)]
+
+
 def _region_of(tile: Region, first: tuple[int, ...], shape: tuple[int, ...]) -> Region | None:
     """Region of a result that a tile writes, by its region of the first; None where that is none of it."""
     try:
@@ -160,15 +167,15 @@ def _region_of(tile: Region, first: tuple[int, ...], shape: tuple[int, ...]) -> 
         return None
 
 
-def _overlap(parts: list[Tensor]) -> tuple[str, str] | None:
-    """Two parts that share an element, if any: a sweep along the axis on which the parts start most differently."""
-    boxes = [part for part in parts if part.region is not None and part.region.count]
+def _overlap(regions: list[tuple[str, Region]]) -> tuple[str, str] | None:
+    """Two regions that share an element, by name: a sweep along the axis on which they start most differently."""
+    boxes = [(name, region) for name, region in regions if region.count]
     if len(boxes) < 2:
         return None
-    starts = np.array([part.region.start for part in boxes if part.region is not None], dtype=np.int64)
-    stops = np.array([part.region.stop for part in boxes if part.region is not None], dtype=np.int64)
+    starts = np.array([region.start for _, region in boxes], dtype=np.int64)
+    stops = np.array([region.stop for _, region in boxes], dtype=np.int64)
     if not starts.shape[1]:
-        return boxes[0].name, boxes[1].name
+        return boxes[0][0], boxes[1][0]
     axis = max(range(starts.shape[1]), key=lambda k: len(np.unique(starts[:, k])))
     order = np.argsort(starts[:, axis], kind="stable")
     starts, stops = starts[order], stops[order]
@@ -178,7 +185,7 @@ def _overlap(parts: list[Tensor]) -> tuple[str, str] | None:
         shared = (starts[later] < stops[i]) & (stops[later] > starts[i])
         hits = np.flatnonzero(shared.all(axis=1))
         if len(hits):
-            return boxes[order[i]].name, boxes[order[i + 1 + int(hits[0])]].name
+            return boxes[order[i]][0], boxes[order[i + 1 + int(hits[0])]][0]
     return None
 
 

@@ -11,6 +11,7 @@ from cosma.errors import GraphError, PlanInvalidError
 from cosma.graph import Graph
 from cosma.plan.plan import Plan
 from cosma.validator.coverage import Coverage, compare
+from cosma.validator.extents import check_extents
 from cosma.validator.joins import check_joins, wrong_joins
 from cosma.validator.machine import Machine
 from cosma.validator.modes import check_modes
@@ -65,8 +66,9 @@ def replay(
     coverage, senseless = _compared(plan.graph, graph)
     known = plan.graph if coverage is None else coverage.informed(plan.graph)
     report = replay_instructions(known, plan.accelerator, plan.instructions)
+    impossible = check_extents(plan.graph)
     found = [
-        *report.violations, *check_parts(plan.graph), *check_tiles(plan.graph),
+        *report.violations, *(impossible or (*check_parts(plan.graph), *check_tiles(plan.graph))),
         *check_joins(plan.graph, plan.accelerator), *senseless, *check_off_chip(plan),
         *check_states(plan),
     ]  # fmt: skip
@@ -97,7 +99,7 @@ def replay(
         found.extend(_coverage(plan, graph, coverage, model_sha256, len(found)))
         if plan.accelerator.operands == Operands.STATIONARY:
             found.extend(check_modes(known, plan.accelerator))
-        if plan.graph.roots or plan.graph.is_tiled:
+        if (plan.graph.roots or plan.graph.is_tiled) and not impossible:
             shapes = {name: tensor.shape for name, tensor in graph.tensors.items() if tensor.shape is not None}
             needs = None if model is None else Needs.of_file(door.path(model, "model"), shapes)
             found.extend(unread_regions(plan.graph, graph, needs))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,50 @@ def test_every_mode_of_the_table_passes(name: str, weights: str) -> None:
             every = with_modes(choice.graph, loaded.sites, keep_weights=weights == "scratchpad")
             assert check_modes(every, accelerator) == []
             assert sum(bool(mode.may_stream) for o in every.operators for mode in o.modes) > len(every.operators) // 2
+
+
+def most_rows(read: int, made: int, kernel: int, stride: int, before: int, gap: int) -> int:
+    """Rows between the first and the last that one row of the result touches, counted tap by tap."""
+    rows = [[r * stride - before + k * gap for k in range(kernel)] for r in range(made)]
+    inside = [[at for at in taps if 0 <= at < read] for taps in rows]
+    return max(taps[-1] - taps[0] + 1 if taps else 0 for taps in inside)
+
+
+def test_windows_need_the_rows_that_one_row_reads_however_they_are_padded(tmp_path: Path) -> None:
+    """Small maps: no row of the result may read all taps, and only rows at one edge may read most."""
+    nodes, expected, dense = [], {}, []
+    draw = random.Random(0)
+    cases = [
+        (h, k, s, p, q, d)
+        for h, k, s, d in product(range(1, 10), range(1, 6), (1, 2, 3), (1, 2)) for p in range(k) for q in range(k)
+        if h + p + q > (k - 1) * d
+    ]  # fmt: skip
+    for i, (h, k, s, p, q, d) in enumerate(draw.sample(cases, 600)):
+        made = (h + p + q - (k - 1) * d - 1) // s + 1
+        nodes.append(helper.make_node(
+            "MaxPool", [f"x{h}"], [f"y{i}"], name=f"y{i}", kernel_shape=[k, 1], strides=[s, 1], pads=[p, 0, q, 0],
+            dilations=[d, 1],
+        ))  # fmt: skip
+        expected[f"y{i}"] = most_rows(h, made, k, s, p, d)
+        dense += [f"y{i}"] if d == 1 else []
+    inputs = {f"x{h}": (1, 1, h, 1) for h in range(1, 10)}
+    loaded = load_onnx(save_network(tmp_path / "windows.onnx", nodes, inputs, {}, list(expected)))
+    graph = with_modes(loaded.graph.with_dtype("int8"), loaded.sites, keep_weights=True)
+    accelerator = Accelerator(scratchpad=1024, operands="stationary")
+    assert check_modes(graph, accelerator) == []
+    rows = {o.name: max(mode.workspace_bytes for mode in o.modes) for o in graph.operators}
+    # Between the taps of windows with gaps the table may count a row that nothing touches.
+    assert all(rows[name] >= expected[name] for name in expected)
+    assert {name: rows[name] for name in dense} == {name: expected[name] for name in dense}
+    # One byte less is refused wherever the map streams.
+    less = [
+        replace(o, modes=[replace(m, workspace_bytes=max(0, m.workspace_bytes - 1)) for m in o.modes])
+        for o in graph.operators
+    ]  # fmt: skip
+    refused = {v.message.split("'")[3] for v in check_modes(graph.replace(operators=less), accelerator)}
+    passing = {o.name for o in graph.operators for m in o.modes if m.workspace_bytes and o.inputs[0] in m.may_stream}
+    assert refused & {*dense} == passing & {*dense}
+    assert len(refused) > 100
 
 
 @pytest.fixture(scope="module")

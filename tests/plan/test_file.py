@@ -119,6 +119,7 @@ def _set(path: str, value: Any) -> str:
         ("instructions.0.do", "teleport", "teleport"),
         ("instructions.0.address", None, r"instructions\[0\] \(load\) has no 'address'"),
         ("instructions.2.operator", None, r"instructions\[2\] \(execute\) has no 'operator'"),
+        ("instructions.2.streamed", ["stem_w", "stem_w"], r"instructions\[2\] \(execute\) streams 'stem_w' twice"),
         ("operators.1.inputs", ["nothing"], "'left' reads 'nothing'"),
         ("accelerator.operands", "floating", "operands"),
         ("accelerator.scratchpad", 0, "no bytes"),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, compile, save_plan
 from cosma.graph import Region
 from cosma.plan.costs import estimate, read_times
+from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
 from cosma.plan.tiles import fused_groups, tile_shares
 from cosma.report.operators import operator_costs, operators_csv, summary_csv
 from cosma.report.trace import trace_json
@@ -55,6 +57,25 @@ def test_by_hand_one_after_the_other() -> None:
     assert found.compute_s == pytest.approx(0.009)
     assert found.energy_j == pytest.approx(1e-12 * (5500 * 100 + 9000 * 2))
     assert not found.guessed
+
+
+def test_what_is_overwritten_is_off_chip_first() -> None:
+    """With overlap: an operator in place waits until the operand that it overwrites has been stored."""
+    graph = Graph(
+        [Tensor("x", 1000, "input"), Tensor("u", 1000, "output"), Tensor("v", 1000, "output")],
+        [Operator("A", "Relu", ("x",), ("u",), macs=10), Operator("B", "Sigmoid", ("u",), ("v",), macs=10)],
+    )
+    figures = {"bandwidth_bytes_per_s": 1000.0, "clock_hz": 1.0, "macs_per_cycle": 10.0, "overlap": True}
+    plan = compile(graph, Accelerator(scratchpad=2048, alignment=8, **figures), effort=0.1)
+    steps: tuple[Instruction, ...] = (
+        Load("x", 0), Allocate("u", 1000), Execute("A"), Free("x"), Store("u"), Allocate("v", 1000, "u"), Execute("B"),
+        Store("v"), Free("v"),
+    )  # fmt: skip
+    found = {(e.kind, e.name): (e.start_s, e.end_s) for e in estimate(replace(plan, instructions=steps)).events}
+    assert found["execute", "A"] == (1.0, 2.0)
+    assert found["store", "u"] == (2.0, 3.0)
+    assert found["execute", "B"] == (3.0, 4.0)
+    assert found["store", "v"] == (4.0, 5.0)
 
 
 def test_by_hand_overlapping() -> None:

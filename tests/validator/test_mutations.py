@@ -96,6 +96,27 @@ def test_a_tile_twice_or_in_another_place_is_refused(case: tuple[Path, Plan, dic
         assert "tiles-wrong" in verdicts(put(plan, one, replace(one, tile=Region(name, start, stop))), path)
 
 
+def test_extents_that_cannot_be_are_refused_before_anything_is_laid_out_by_them(
+    case: tuple[Path, Plan, dict[str, int]],
+) -> None:
+    """A tile or a root of 2**40 rows: no memory is taken for it, with the file of the model or without."""
+    path, plan, axes = case
+    for name, tiles in groups(plan).items():
+        assert tiles[-1].tile is not None
+        stop = list(tiles[-1].tile.stop)
+        stop[axes[name]] = 2**40
+        wrong = put(plan, tiles[-1], replace(tiles[-1], tile=Region(name, tiles[-1].tile.start, stop)))
+        assert "tiles-wrong" in verdicts(wrong, path)
+        assert "tiles-wrong" in {v.verdict.value for v in cosma.replay(wrong).violations}
+    for name, root in plan.graph.roots.items():
+        huge = replace(root, shape=(2**40, *(root.shape or ())[1:]))
+        graph = plan.graph
+        roots = [huge if one.name == name else one for one in graph.roots.values()]
+        made = replace(plan, graph=Graph(graph.tensors.values(), graph.operators, graph.name, roots))
+        assert "part-size" in verdicts(made, path)
+        assert "part-size" in {v.verdict.value for v in cosma.replay(made).violations}
+
+
 def test_a_tile_that_reads_what_another_does_is_refused(case: tuple[Path, Plan, dict[str, int]]) -> None:
     path, plan, _ = case
     tried = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cosma.compiler import Limits, run_compile
 from cosma.execute import run_plan
 from cosma.graph import Operator, Tensor
 from cosma.graph.in_place import may_overwrite
+from cosma.plan import Execute
 from cosma.plan.file import plan_from_json, plan_to_json
 from tests.onnx_files import save_network
 from tests.zero_copy.models import save
@@ -137,6 +139,17 @@ def test_a_cache_that_grows_stores_what_is_new(tmp_path: Path, pieces: int | Non
     assert again.graph.roots["present"].state == "past"
     assert cosma.replay(again, graph, model=model).valid
     assert run_plan(again, model).passed
+
+
+def test_an_unknown_operator_beside_a_state_is_a_violation(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["past"], ["present"])]
+    model = _model(tmp_path / "step.onnx", nodes, {"past": (FLOAT, [4, 64])}, {"present": (FLOAT, [4, 64])})
+    plan = cosma.compile(model, cosma.Accelerator(scratchpad=512), effort=0.1, states={"present": "past"})
+    (execute,) = plan.instructions
+    assert isinstance(execute, Execute)
+    assert execute.streamed == ("past", "present")
+    wrong = replace(plan, instructions=(replace(execute, operator="nobody"),))
+    assert "unknown-name" in {v.verdict.value for v in cosma.replay(wrong).violations}
 
 
 def test_what_a_state_needs_is_checked(tmp_path: Path) -> None:
