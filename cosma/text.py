@@ -25,6 +25,9 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 #: text is passed without a look at each character.
 _BEYOND = re.compile(r"[\x00-\x1f\x7f-\uffff\U00010000-\U0010ffff]")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+#: What a cell of a CSV file escapes, and what stands for it there.
+_RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\uffff\U00010000-\U0010ffff]")
+_ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?%?")
 
 
@@ -116,14 +119,19 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Keep a cell of a CSV file from starting a formula in a spreadsheet.
+    r"""Keep a cell of a CSV file from starting a formula in a spreadsheet, or from acting on a terminal.
 
     Text that starts with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, and so
-    does text that has apostrophes before such a character; numbers stay as they are. :func:`csv_text` takes it away.
+    does text that has apostrophes before such a character; numbers stay as they are. Characters that are never shown as
+    they are become escapes, but for those that a CSV file quotes: ``ESC`` is ``\x1b``. Only text with such a character,
+    or with what looks like an escape, has its backslashes doubled. :func:`csv_text` takes all that back.
     """
-    if not isinstance(value, str) or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
-    return "'" + value
+    shown = _RAW.sub(_shown, value)
+    if shown != value or _ESCAPED.search(value):
+        shown = _RAW.sub(_shown, value.replace("\\", "\\\\"))
+    return "'" + shown if _FORMULA.match(shown) else shown
 
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> str:
@@ -141,7 +149,12 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
 def csv_text(cell: str) -> str:
     """Return what :func:`csv_cell` was given."""
     guarded = cell.startswith("'") and _FORMULA.match(cell[1:]) and not _NUMBER.fullmatch(cell[1:])
-    return cell[1:] if guarded else cell
+    return _ESCAPED.sub(_meant, cell[1:] if guarded else cell)
+
+
+def _meant(match: re.Match[str]) -> str:
+    code = next((digits for digits in match.groups() if digits), None)
+    return "\\" if code is None else chr(int(code, 16))
 
 
 def _shown(match: re.Match[str]) -> str:

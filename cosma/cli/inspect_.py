@@ -199,7 +199,7 @@ def describe(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> dic
 
 
 def _capacities(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> list[dict[str, Any]]:
-    """Smallest feasible capacity per mode, and one above which nothing is ever spilled."""
+    """Smallest feasible capacity per mode, at least the alignment, and one above which nothing is ever spilled."""
     from cosma.accelerator import Accelerator, Operands, Weights
     from cosma.access.modes import with_modes
     from cosma.heuristics import ORDERS, peak_live_bytes
@@ -218,7 +218,7 @@ def _capacities(graph: Graph, alignment: int, sites: Mapping[str, NodeSite]) -> 
                 rows.append(
                     {
                         "mode": f"operands {operands}, weights {weights}, {'in-place' if in_place else 'no in-place'}",
-                        "smallest_feasible": smallest_capacity(network, accelerator),
+                        "smallest_feasible": max(alignment, smallest_capacity(network, accelerator)),
                         "nothing_spilled": min(peak_live_bytes(problem, order) for order in orders),
                     }
                 )

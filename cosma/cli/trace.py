@@ -111,9 +111,10 @@ def _print(plan: Plan, chosen: Accelerator, found: Estimate, *, with_model: bool
     from cosma.cli.output import note, print_rows, share
 
     together = "transfers overlap with operators" if chosen.overlap else "one thing after the other"
+    work = "computing" if found.guessed else "multiplying and adding"
     rows = [("time", seconds(found.total_s), together)]
     for name, value, what in (
-        ("arithmetic", found.arithmetic_s, "of the time; multiplying and adding"),
+        ("arithmetic", found.arithmetic_s, f"of the time; {work}"),
         ("streaming", found.streaming_s, "operators are held up by what they stream"),
         ("waiting", found.waiting_s, "nothing to run until loads or stores are done"),
     ):

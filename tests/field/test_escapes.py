@@ -10,6 +10,8 @@ import xml.dom.minidom
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cosma.packing.csvfile import format_buffers, parse_buffers
 from cosma.text import csv_cell, csv_text, figure_text, plain, plain_lines, safe_json
@@ -88,14 +90,25 @@ def test_no_cell_of_a_csv_starts_a_formula() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=cmd", "@SUM", "-x", "+1x", "\tx", "\r", "'=x", "''-", "'x", "x=1", "", "-1", "+1.5e3"]
-)
+    "text",
+    [
+        "=cmd", "@SUM", "-x", "+1x", "\tx", "\r", "'=x", "''-", "'x", "x=1", "", "-1", "+1.5e3", "\x1b[31mred", "=\x07",
+        "a\u202eb", "\U000e0001", "\\x1b", "\\\\x1b", "C:\\users\\x", "\\", "\\\\", "\x1b\\x1b\\",
+        "two\nlines", "\ud800", "caf\u00e9",
+    ],
+)  # fmt: skip
 def test_cells_come_back_as_they_were(text: str) -> None:
     cell = csv_cell(text)
     assert isinstance(cell, str)
     assert csv_text(cell) == text
     number = re.fullmatch(r"[+-]?[0-9.]+(e[0-9]+)?", text)
     assert number or cell[:1] not in ("=", "@", "-", "+", "\t", "\r")
+    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", cell)
+
+
+@given(st.text(st.sampled_from("\\x1bu0U'=-\x1b\x9f\u200f\u00e9")))
+def test_any_cell_comes_back(text: str) -> None:
+    assert csv_text(str(csv_cell(text))) == text
 
 
 def test_buffers_keep_their_ids() -> None:
