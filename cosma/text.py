@@ -25,9 +25,9 @@ _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 #: text is passed without a look at each character.
 _BEYOND = re.compile(r"[\x00-\x1f\x7f-\uffff\U00010000-\U0010ffff]")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-#: What a cell of a CSV file escapes, and what stands for it there.
+#: Characters that a cell of a CSV file may escape, all but those that it quotes; and what stands for one there.
 _RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\uffff\U00010000-\U0010ffff]")
-_ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4}))")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?%?")
 
 

@@ -333,8 +333,9 @@ def _rows_looked_at(site: Site, extent: int) -> list[int]:
 
     Of the latter one reads most where padding cuts off all windows, or lies on one side alone.
     """
-    stride, before = (max(0, *site.integers(name, (0,))[:1], 0) for name in ("strides", "pads"))
+    stride, before = next(iter(site.integers("strides", ())), 1), next(iter(site.integers("pads", ())), 0)
     # The rows of a transposed convolution that a row reads repeat with the stride.
     count = max(_ROWS_LOOKED_AT, stride)
-    begins = (extent // 2 - count // 2, min(before // max(1, stride), extent - 1) - count // 2)
+    centres = (extent // 2, min(before // stride, extent - 1))
+    begins = (centre - count // 2 for centre in centres)
     return sorted({row for begin in begins for row in range(begin, begin + count) if 0 <= row < extent})

@@ -90,12 +90,17 @@ def _summary(name: str) -> str:
     return f"{first}." if more else first
 
 
+#: Letters of a line of help at the least, and of its first column in a terminal that is narrower than help usually
+#: takes. At 40 columns no line but one with a longer name is broken by the terminal.
+_NARROWEST, _FIRST_COLUMN = 30, 12
+
+
 def _narrowly(write: Callable[[Any, Any], None], ctx: Any, formatter: Any) -> None:
     """Write help in lines of a terminal that is narrower than the writer's least width."""
     width = shutil.get_terminal_size().columns - 2
     if width < formatter.width:
-        formatter.width = max(width, 30)
-        formatter.write_dl = partial(formatter.write_dl, col_max=12)
+        formatter.width = max(width, _NARROWEST)
+        formatter.write_dl = partial(formatter.write_dl, col_max=_FIRST_COLUMN)
     write(ctx, formatter)
 
 
@@ -320,7 +325,7 @@ def _invoke() -> int:
         return ended.exit_code
     except typer.Abort as aborted:
         raise KeyboardInterrupt from aborted
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is raised again unless it is one of usage
         # Typer brings click along, in some versions as a part of itself, so that its errors have no one class to catch:
         # they are known by what they can do.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):

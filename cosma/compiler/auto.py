@@ -328,7 +328,7 @@ def run_auto(state: CompileRun) -> None:
         state.replan_starts()
         return
     if state.best is not None and state.stop():
-        return
+        return  # the plan given to start from is all that there was time for
     state.enter("existing methods")
     orders: dict[str, tuple[int, ...]] = {}
     best_start = state.best

@@ -188,6 +188,7 @@ def run_compile(
     # Without copies as much work again: those choices cost the network as it is no effort.
     ledger = Ledger(limits.effort + (rest.effort if joined and copying else 0.0), closed=look.spent)
     runs, given = _runs(choices, request, rest, ledger, sink, interrupted)
+    # Making the instances took time as well, and judging the plan will.
     rest = look.rest(limits, max(run.problem.operator_count for run in runs))
     groups = [group for group in (runs[: len(joined)], runs[len(joined) :]) if group]
     keep = on_interrupt == "best"

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 #: Share of the time for tilings, and seconds at the most, that are left behind a search. Without any, ResNet-50 at
 #: 256 KiB ended 2.0 seconds after a limit of 6, starting aside, NASNet (mobile) 1.4.
 LEFT_SHARE, LEFT_S = 0.25, 2.0
-#: Seconds left for judging a plan, for each operator or tile; U-Net in 3,512 tiles took 0.25 milliseconds each where
-#: the machine was quiet, and 0.6 where it was not.
+#: Seconds left for judging a plan, for each operator or tile. U-Net in 3,512 tiles took 0.5 to 0.8 milliseconds each,
+#: on a machine about twice as slow as a usual one.
 JUDGING_S = 0.4e-3
 #: Share of the effort and of the time that goes to the search for tilings; not measured.
 TILING_SHARE = 0.8

@@ -59,8 +59,8 @@ HOPELESS = 1.5
 FEW_CHANGES = 60
 #: Above so many tiles, choices of what is cut are tried only within a share of the effort; neither is measured.
 MANY_TILES, MANY_SHARE = 3000, 0.25
-#: Of the time that making tiles takes, left before the clock ends for a plan in one pass. U-Net with one row (3,512
-#: tiles) took 3.3 seconds to make tiles of and 2.3 for the plan.
+#: Share of the time that making tiles took, left before the clock ends for a plan in one pass. U-Net with one row
+#: (3,512 tiles) took 3.3 seconds to make tiles of, and 2.3 for the plan.
 PLANNING_TIMES = 0.7
 
 

@@ -299,8 +299,8 @@ def _instruction(record: form.Instruction, index: int, where: str) -> Instructio
             return Allocate(need("tensor"), need("address"), record.in_place_of)
         case "execute":
             streamed = record.streamed or ()
-            twice = next((name for name in streamed if streamed.count(name) > 1), None)
-            if twice is not None:
+            if len({*streamed}) < len(streamed):
+                twice = next(name for name in streamed if streamed.count(name) > 1)
                 raise FormatError(f"{where}: instructions[{index}] ({record.do}) streams {twice!r} twice")
             return Execute(need("operator"), streamed, record.workspace)
         case "store":

@@ -11,16 +11,13 @@ from cosma.validator.verdicts import Verdict, Violation
 if TYPE_CHECKING:
     from cosma.graph import Graph
 
-#: No element type is narrower.
-_LEAST_BITS = 1
-
 
 def check_extents(graph: Graph) -> list[Violation]:
     """Roots with more elements than their bytes can hold, and tiles that reach beyond the results they are cut from."""
     found = []
     for root in graph.roots.values():
-        elements = prod(root.shape or ())
-        if elements * _LEAST_BITS > 8 * root.size_bytes:
+        elements = 0 if root.shape is None else prod(root.shape)
+        if elements > 8 * root.size_bytes:  # no element takes less than a bit
             message = f"{root.name!r} has {root.size_bytes} bytes for {elements} elements"
             found.append(Violation(Verdict.PART_SIZE, None, message))
     known, sums = {**graph.tensors, **graph.roots}, partial_sums(graph)

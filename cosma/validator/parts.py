@@ -107,7 +107,10 @@ def _untiled(graph: Graph, name: str) -> str:
 
 
 def check_tiles(graph: Graph) -> list[Violation]:
-    """Check that the tiles of every operator are alike, are disjoint, cover its result, and write just that."""
+    """Check that the tiles of every operator are alike, are disjoint, cover its result, and write just that.
+
+    Tiles lie inside their results: :func:`cosma.validator.extents.check_extents` comes before.
+    """
     tiles: dict[str, list[Operator]] = {}
     for operator in graph.operators:
         if operator.tile is not None:
@@ -148,8 +151,7 @@ def check_tiles(graph: Graph) -> list[Violation]:
 def _not_once(name: str, tiles: list[Operator], shape: tuple[int, ...]) -> list[Violation]:
     """A violation where the tiles of an operator do not cover its result once."""
     boxes = [(one.name, one.tile) for one in tiles if one.tile is not None]
-    clash = _overlap([(tile, box) for tile, box in boxes if box.is_within(shape)])
-    covered = sum(box.count for _, box in boxes if box.is_within(shape))
+    clash, covered = _overlap(boxes), sum(box.count for _, box in boxes)
     if clash is not None:
         message = f"tiles {clash[0]!r} and {clash[1]!r} of {name!r} overlap"
     elif covered != prod(shape):

@@ -162,6 +162,11 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     done = cosma("check", plan)
     assert done.code == 4
     assert "off-chip-out-of-bounds" in done.out + done.err
+    del record["off_chip"]["areas"]["inputs"]
+    plan.write_text(json.dumps(record))
+    done = cosma("check", plan)
+    assert done.code == 4
+    assert "off-chip-absent" in done.out + done.err
 
 
 @pytest.mark.parametrize("size", [-1, 1 << 63])

@@ -94,7 +94,7 @@ def test_no_cell_of_a_csv_starts_a_formula() -> None:
     [
         "=cmd", "@SUM", "-x", "+1x", "\tx", "\r", "'=x", "''-", "'x", "x=1", "", "-1", "+1.5e3", "\x1b[31mred", "=\x07",
         "a\u202eb", "\U000e0001", "\\x1b", "\\\\x1b", "C:\\users\\x", "\\", "\\\\", "\x1b\\x1b\\",
-        "two\nlines", "\ud800", "caf\u00e9",
+        "two\nlines", "\ud800", "caf\u00e9", "\\U0010ffff", "\\Uffffffff",
     ],
 )  # fmt: skip
 def test_cells_come_back_as_they_were(text: str) -> None:
@@ -112,7 +112,8 @@ def test_any_cell_comes_back(text: str) -> None:
 
 
 def test_buffers_keep_their_ids() -> None:
-    buffers = parse_buffers("id,lower,upper,size\n=1+1,0,1,8\n'=x,1,2,8\n-5,2,3,8\n")
+    buffers = parse_buffers("id,lower,upper,size\n=1+1,0,1,8\n'=x,1,2,8\n-5,2,3,8\n\\Uffffffff,3,4,8\n")
+    assert buffers[-1].id == "\\Uffffffff"  # stands for no character
     again = parse_buffers(format_buffers(buffers, {buffer.id: 0 for buffer in buffers}))
     assert [buffer.id for buffer in again] == [buffer.id for buffer in buffers]
 

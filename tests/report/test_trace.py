@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cosma import Accelerator, Graph, InputError, Operator, Tensor, TensorKind, compile, save_plan
+from cosma import Accelerator, Constraints, Graph, InputError, Operator, Tensor, TensorKind, compile, save_plan
 from cosma.graph import Region
 from cosma.plan.costs import estimate, read_times
 from cosma.plan.instructions import Allocate, Execute, Free, Instruction, Load, Store
@@ -76,6 +76,15 @@ def test_what_is_overwritten_is_off_chip_first() -> None:
     assert found["store", "u"] == (2.0, 3.0)
     assert found["execute", "B"] == (3.0, 4.0)
     assert found["store", "v"] == (4.0, 5.0)
+
+
+def test_space_is_that_of_the_plan_whatever_accelerator_gives_the_figures() -> None:
+    workspaces = Constraints(workspaces=[("first", 1000)])
+    accelerator = Accelerator(scratchpad="16KiB", operands="resident", constraints=workspaces, **FIGURES)
+    plan = compile(pair(), accelerator, strategy="e1")
+    other = Accelerator(scratchpad="8KiB", alignment=1, **FIGURES)
+    assert estimate(plan, other).occupancy == estimate(plan).occupancy
+    assert max(taken for _, taken in estimate(plan).occupancy) >= 1024 + 2048 + 1024
 
 
 def test_by_hand_overlapping() -> None:

@@ -238,6 +238,9 @@ def test_what_came_before_planning_counts_against_the_time_limit() -> None:
     left = search.rest(Limits(time_limit_s=5.0)).time_limit_s
     assert left is not None
     assert 1.5 < left < 2.01
+    judged = search.rest(Limits(time_limit_s=5.0), 1000).time_limit_s
+    assert judged is not None
+    assert judged < left - 0.1
     assert not search.clock.stop()
     assert search.clock.stop(1.5)
 
