@@ -167,14 +167,18 @@ def _with_all_modes(
 
 def _lines(plan: Plan, report: ReplayReport, model: Path | None, proof: _Proof | None) -> list[str]:
     from cosma.cli.plans import reservations
+    from cosma.plan.tiles import untiled_name
     from cosma.text import plain
     from cosma.units import format_size
 
     covers = f", covers {plain(str(model))}" if model is not None else ""
     traffic = report.traffic
+    steps = counted(len({untiled_name(operator) for operator in plan.graph.operators}), "operator")
+    if plan.graph.is_tiled:
+        steps = f"{counted(len(plan.graph.operators), 'tile')} of {steps}"
     lines = [
         f"valid: {counted(len(plan.instructions), 'instruction')}, "
-        f"{counted(len(plan.graph.operators), 'operator')}{covers}; "
+        f"{steps}{covers}; "
         f"non-compulsory {format_size(traffic.noncompulsory)} of {format_size(traffic.total)} traffic, "
         f"peak {format_size(report.peak_bytes)}"
     ]

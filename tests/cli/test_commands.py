@@ -66,8 +66,12 @@ def test_tiles_that_would_need_more_ranges_are_told_of(folder: Path) -> None:
     save_network(folder / "bottleneck.onnx", nodes, {"x": [1, 2, 12, 12]}, weights)
     for pieces, tiled in (((), True), (("--pieces", "1"), False)):
         options = ("--scratchpad", "512", "--weights", "scratchpad", "--dtype", "int8", "--effort", "0.05", *pieces)
-        done = here("compile", folder / "bottleneck.onnx", "--tiling", "auto", *options)
+        done = here("compile", folder / "bottleneck.onnx", "--tiling", "auto", *options, "-o", folder / "cut.json")
         assert done.code == 0, done.err
+        checked = here("check", folder / "cut.json", folder / "bottleneck.onnx").out
+        assert re.search(r"^valid: .* instructions, [\d,]+ tiles of 4 operators,", checked) if tiled else (
+            ", 4 operators, " in checked
+        )
         assert bool(re.search(r"^ tiles +\d", done.out, re.MULTILINE)) is tiled
         assert ("a larger --pieces" in done.err) is not tiled
 
